@@ -1,1 +1,10 @@
-//! (room to be filled)
+//! Device models: what a guest sees on its buses, and the backends behind them.
+//!
+//! Nothing here knows KVM, an async runtime or XML. What a device needs from the machine around it
+//! (interrupts, doorbells, time) comes in through the small traits of [`irq`] and [`clock`], so a
+//! test needs neither a guest nor a sleep.
+
+pub mod bus;
+pub mod clock;
+pub mod component;
+pub mod irq;

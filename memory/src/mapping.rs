@@ -1,0 +1,112 @@
+//! One host mapping for one region of guest RAM: 2 MiB aligned, guard pages on both sides.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use crate::HUGE_PAGE;
+
+/// An owned range of address space: `[guard | region | guard]`, unmapped as a whole on drop.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    reserved: *mut libc::c_void,
+    reserved_len: usize,
+    region: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the pointers are plain addresses of a mapping this value owns; all access to the memory
+// behind them goes through vm-memory's volatile accessors, which allow any thread.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; no method gives out a Rust reference into the mapping.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Anonymous private memory, with huge-page advice.
+    pub(crate) fn anonymous(len: usize) -> io::Result<Self> {
+        let mapping = Self::reserve(len)?;
+        mapping.place(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?;
+        mapping.advise(libc::MADV_HUGEPAGE);
+        Ok(mapping)
+    }
+
+    /// Pages of `file` from `offset`, shared with whoever else maps it.
+    pub(crate) fn shared(file: &File, offset: u64, len: usize) -> io::Result<Self> {
+        let mapping = Self::reserve(len)?;
+        mapping.place(libc::MAP_SHARED, file.as_raw_fd(), offset)?;
+        mapping.advise(libc::MADV_HUGEPAGE);
+        Ok(mapping)
+    }
+
+    /// Pages of `file` from `offset`, copied when written: how a saved guest's RAM comes back at once.
+    pub(crate) fn copy_on_write(file: &File, offset: u64, len: usize) -> io::Result<Self> {
+        let mapping = Self::reserve(len)?;
+        mapping.place(libc::MAP_PRIVATE, file.as_raw_fd(), offset)?;
+        Ok(mapping)
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.region
+    }
+
+    fn reserve(len: usize) -> io::Result<Self> {
+        let huge = HUGE_PAGE as usize;
+        // One huge page to align within, one guard on each side.
+        let reserved_len =
+            len.checked_add(3 * huge).ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        // SAFETY: a fresh PROT_NONE mapping at an address of the kernel's choice touches nothing.
+        let reserved = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                reserved_len,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if reserved == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = (reserved as usize + huge).next_multiple_of(huge);
+        Ok(Self { reserved, reserved_len, region: start as *mut u8, len })
+    }
+
+    fn place(&self, flags: i32, fd: i32, offset: u64) -> io::Result<()> {
+        // MAP_NORESERVE: whether the host overcommits is the host's policy, set by cgroup limits,
+        // and not decided by how the mapping is made.
+        // SAFETY: `region .. region + len` lies inside the reservation made above, which this value
+        // owns, so MAP_FIXED replaces nothing but our own PROT_NONE pages.
+        let placed = unsafe {
+            libc::mmap(
+                self.region.cast(),
+                self.len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                fd,
+                offset as libc::off_t,
+            )
+        };
+        if placed == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // Guest RAM in a core dump would be both huge and a leak.
+        self.advise(libc::MADV_DONTDUMP);
+        Ok(())
+    }
+
+    fn advise(&self, advice: i32) {
+        // Advice may be refused (no THP in the kernel); the guest then runs with small pages.
+        // SAFETY: the range is our own mapping; neither advice used here changes its contents.
+        unsafe { libc::madvise(self.region.cast(), self.len, advice) };
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range `reserve` mapped. `GuestRam` drops its mappings last, and every
+        // holder of ranges (`IoBuffers`, memslots) keeps the `GuestRam` alive.
+        unsafe { libc::munmap(self.reserved, self.reserved_len) };
+    }
+}

@@ -1,0 +1,286 @@
+//! [`GuestRam`]: the one accessor of guest memory.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use vm_memory::mmap::{MmapRegion, MmapRegionBuilder};
+use vm_memory::{
+    ByteValued, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    GuestRegionMmap,
+};
+
+use crate::buffers::IoBuffers;
+use crate::mapping::Mapping;
+
+/// Where the pages of guest RAM come from.
+#[derive(Debug)]
+pub enum Backing<'a> {
+    /// Private anonymous memory: the default, fastest to fault in.
+    Anonymous,
+    /// A file that others map too (memfd for vhost-user and shared access); regions follow one
+    /// another in it.
+    Shared(&'a File),
+    /// Private copy-on-write pages of a saved image; regions follow one another in it.
+    CopyOnWrite(&'a File),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    #[error("cannot map {len} bytes of guest memory")]
+    Map { len: u64, source: io::Error },
+    #[error("guest memory region {gpa:#x}+{len:#x} is empty, misaligned or overlaps another")]
+    Layout { gpa: u64, len: u64 },
+    #[error("guest range {gpa:#x}+{len:#x} is not in guest memory")]
+    Outside { gpa: u64, len: u64 },
+}
+
+/// A region as KVM's memslots want it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegionInfo {
+    /// Guest-physical start, bytes.
+    pub gpa: u64,
+    /// Length, bytes.
+    pub len: u64,
+    /// Host address of the first byte; valid as long as the [`GuestRam`] it came from.
+    pub hva: u64,
+    /// Offset of the region in its backing file (or in a saved image).
+    pub file_offset: u64,
+}
+
+#[derive(Debug)]
+struct Ram {
+    // Declared before `mappings`: the view goes first, then the memory it looks at.
+    view: GuestMemoryMmap,
+    regions: Vec<RegionInfo>,
+    _mappings: Vec<Mapping>,
+}
+
+/// Guest RAM. Cheap to clone; the memory lives until the last clone is gone.
+#[derive(Debug, Clone)]
+pub struct GuestRam(Arc<Ram>);
+
+impl GuestRam {
+    /// Map the regions `(guest address, length)`, ascending and page aligned.
+    pub fn new(layout: &[(u64, u64)], backing: &Backing<'_>) -> Result<Self, MemoryError> {
+        let mut mappings = Vec::with_capacity(layout.len());
+        let mut parts = Vec::with_capacity(layout.len());
+        let mut regions = Vec::with_capacity(layout.len());
+        let mut file_offset = 0;
+        for &(gpa, len) in layout {
+            let bad_layout = || MemoryError::Layout { gpa, len };
+            let size = usize::try_from(len).map_err(|_| bad_layout())?;
+            if size == 0 || gpa % 4096 != 0 || len % 4096 != 0 {
+                return Err(bad_layout());
+            }
+            let mapping = match backing {
+                Backing::Anonymous => Mapping::anonymous(size),
+                Backing::Shared(file) => Mapping::shared(file, file_offset, size),
+                Backing::CopyOnWrite(file) => Mapping::copy_on_write(file, file_offset, size),
+            }
+            .map_err(|source| MemoryError::Map { len, source })?;
+            // SAFETY: the mapping is `size` bytes, readable and writable, and is kept in `mappings`
+            // beside the view for as long as the view lives.
+            let region: MmapRegion = unsafe {
+                MmapRegionBuilder::new(size)
+                    .with_raw_mmap_pointer(mapping.as_ptr())
+                    .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+                    .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+                    .build()
+            }
+            .map_err(|_| bad_layout())?;
+            regions.push(RegionInfo { gpa, len, hva: mapping.as_ptr() as u64, file_offset });
+            parts.push(GuestRegionMmap::new(region, GuestAddress(gpa)).ok_or_else(bad_layout)?);
+            mappings.push(mapping);
+            file_offset += len;
+        }
+        let view = GuestMemoryMmap::from_regions(parts).map_err(|_| {
+            let (gpa, len) = layout.first().copied().unwrap_or_default();
+            MemoryError::Layout { gpa, len }
+        })?;
+        Ok(Self(Arc::new(Ram { view, regions, _mappings: mappings })))
+    }
+
+    /// The regions, ascending by guest address.
+    #[must_use]
+    pub fn regions(&self) -> &[RegionInfo] {
+        &self.0.regions
+    }
+
+    /// Bytes of RAM in all regions.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.regions.iter().map(|region| region.len).sum()
+    }
+
+    /// The view that the rust-vmm crates (virtio-queue, linux-loader) work on.
+    #[must_use]
+    pub fn view(&self) -> &GuestMemoryMmap {
+        &self.0.view
+    }
+
+    /// Whether `gpa .. gpa + len` is RAM throughout (it may span adjacent regions).
+    #[must_use]
+    pub fn contains(&self, gpa: u64, len: u64) -> bool {
+        let Ok(size) = usize::try_from(len) else { return false };
+        gpa.checked_add(len).is_some()
+            && GuestMemoryBackend::check_range(self.view(), GuestAddress(gpa), size)
+    }
+
+    pub fn read_slice(&self, gpa: u64, data: &mut [u8]) -> Result<(), MemoryError> {
+        let len = data.len() as u64;
+        self.view()
+            .read_slice(data, GuestAddress(gpa))
+            .map_err(|_| MemoryError::Outside { gpa, len })
+    }
+
+    pub fn write_slice(&self, gpa: u64, data: &[u8]) -> Result<(), MemoryError> {
+        let len = data.len() as u64;
+        self.view()
+            .write_slice(data, GuestAddress(gpa))
+            .map_err(|_| MemoryError::Outside { gpa, len })
+    }
+
+    /// Copy a plain value out, once: later guest writes change nothing in the copy.
+    pub fn read_obj<T: ByteValued>(&self, gpa: u64) -> Result<T, MemoryError> {
+        let len = size_of::<T>() as u64;
+        self.view().read_obj(GuestAddress(gpa)).map_err(|_| MemoryError::Outside { gpa, len })
+    }
+
+    pub fn write_obj<T: ByteValued>(&self, gpa: u64, value: T) -> Result<(), MemoryError> {
+        let len = size_of::<T>() as u64;
+        self.view()
+            .write_obj(value, GuestAddress(gpa))
+            .map_err(|_| MemoryError::Outside { gpa, len })
+    }
+
+    /// Fill `gpa .. gpa + len` from `file` at `offset`, without a copy in between.
+    pub fn read_from_file(
+        &self,
+        gpa: u64,
+        len: u64,
+        file: &File,
+        offset: u64,
+    ) -> Result<(), ReadFileError> {
+        self.buffers([(gpa, len)])?.read_exact_at(file, offset)?;
+        Ok(())
+    }
+
+    /// Host ranges for scatter-gather I/O over guest ranges `(gpa, len)`, in order.
+    pub fn buffers(
+        &self,
+        ranges: impl IntoIterator<Item = (u64, u64)>,
+    ) -> Result<IoBuffers, MemoryError> {
+        let mut buffers = IoBuffers::new(self.clone());
+        for (gpa, len) in ranges {
+            buffers.push(gpa, len)?;
+        }
+        Ok(buffers)
+    }
+
+    /// Zero every page, giving the memory back to the host: what a cold start finds.
+    ///
+    /// # Errors
+    /// When the host refuses to drop the pages of a region.
+    pub fn clear(&self) -> Result<(), MemoryError> {
+        for region in self.regions() {
+            let len = region.len as usize;
+            // SAFETY: the range is one of our own mappings. DONTNEED makes private anonymous pages
+            // read as zeros afterwards; nobody holds a Rust reference into them.
+            let status =
+                unsafe { libc::madvise(region.hva as *mut libc::c_void, len, libc::MADV_DONTNEED) };
+            if status != 0 {
+                return Err(MemoryError::Map {
+                    len: region.len,
+                    source: io::Error::last_os_error(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The host range of `gpa .. gpa + len` if it lies in one region.
+    pub(crate) fn host_ranges(
+        &self,
+        gpa: u64,
+        len: u64,
+        mut each: impl FnMut(*mut u8, usize),
+    ) -> Result<(), MemoryError> {
+        let outside = || MemoryError::Outside { gpa, len };
+        if !self.contains(gpa, len) {
+            return Err(outside());
+        }
+        let (mut at, mut left) = (gpa, len);
+        while left > 0 {
+            let region = self.view().find_region(GuestAddress(at)).ok_or_else(outside)?;
+            let into = at - region.start_addr().0;
+            let part = left.min(region.len() - into);
+            // `into < region.len()`, so the address stays inside the mapping.
+            each(region.as_ptr().wrapping_add(into as usize), part as usize);
+            at += part;
+            left -= part;
+        }
+        Ok(())
+    }
+}
+
+/// Why a file could not be read into guest memory.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadFileError {
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error("cannot read the file into guest memory")]
+    Io(#[from] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn two_regions() -> GuestRam {
+        GuestRam::new(&[(0, 4 * MIB), (4 * MIB, 2 * MIB)], &Backing::Anonymous).unwrap()
+    }
+
+    #[test]
+    fn every_region_is_aligned_for_huge_pages() {
+        for region in two_regions().regions() {
+            assert_eq!(region.hva % crate::HUGE_PAGE, region.gpa % crate::HUGE_PAGE);
+        }
+    }
+
+    #[test]
+    fn a_slice_may_span_adjacent_regions() {
+        let ram = two_regions();
+        ram.write_slice(4 * MIB - 2, &[1, 2, 3, 4]).unwrap();
+        let mut back = [0; 4];
+        ram.read_slice(4 * MIB - 2, &mut back).unwrap();
+        assert_eq!(back, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn ranges_outside_ram_are_refused_also_when_they_overflow() {
+        let ram = two_regions();
+        for (gpa, len) in [(6 * MIB, 1), (6 * MIB - 1, 2), (u64::MAX, 2), (0, u64::MAX)] {
+            assert!(!ram.contains(gpa, len), "{gpa:#x}+{len:#x}");
+            assert!(ram.buffers([(gpa, len)]).is_err(), "{gpa:#x}+{len:#x}");
+        }
+    }
+
+    #[test]
+    fn cleared_ram_reads_as_zeros() {
+        let ram = two_regions();
+        ram.write_obj(0x1000, 0xdead_beef_u32).unwrap();
+        ram.clear().unwrap();
+        assert_eq!(ram.read_obj::<u32>(0x1000).unwrap(), 0);
+    }
+
+    #[test]
+    fn overlapping_or_unaligned_regions_are_refused() {
+        for layout in [[(0, 2 * MIB), (MIB, MIB)], [(0, 100), (MIB, MIB)]] {
+            let error = GuestRam::new(&layout, &Backing::Anonymous).unwrap_err();
+            assert!(matches!(error, MemoryError::Layout { .. }), "{error}");
+        }
+    }
+}
