@@ -1,0 +1,354 @@
+//! [`MachineConfig`]: what one VMM process shall build, as plain data.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::Version;
+
+/// An open file that came with the process. The number *is* the descriptor: the broker places the
+/// files of a spawn at 3, 4, 5 … in order ([`FIRST_FD`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fd(pub i32);
+
+/// Where the files of a spawn begin. The first is the configuration itself.
+pub const FIRST_FD: i32 = 3;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineConfig {
+    pub version: Version,
+    pub identity: Identity,
+    pub platform: Platform,
+    pub memory: Memory,
+    pub cpus: Cpus,
+    pub clock: Clock,
+    pub boot: Boot,
+    pub lifecycle: Lifecycle,
+    /// Threads that queues are mapped to, by index.
+    pub io_threads: Vec<IoThread>,
+    pub pci: Vec<PciDevice>,
+    pub serial: Vec<Serial>,
+    /// A pvpanic device at port 0x505.
+    pub pvpanic: bool,
+    pub process: ProcessFiles,
+    /// Take up a saved state instead of starting cold.
+    pub restore: Option<Restore>,
+    /// Build everything, then wait for [`Resume`](crate::control::Request::Resume).
+    pub start_paused: bool,
+}
+
+/// Who this guest is. Proved at the handshake, so that a daemon never takes one for another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    pub name: String,
+    pub uuid: Uuid,
+    /// Random for each start.
+    pub start_token: Uuid,
+    /// Of the host (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: Uuid,
+}
+
+/// The board, pinned at define: what a guest sees never changes under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Platform {
+    pub machine: Machine,
+    /// Raised when what a guest sees changes; 1 is the first.
+    pub version: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Machine {
+    Q35,
+    Pc,
+    Microvm,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Bytes; a multiple of 1 MiB.
+    pub size: u64,
+    pub backing: MemoryBacking,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryBacking {
+    /// Private anonymous memory.
+    Anonymous,
+    /// memfd, for what must be shared with another process.
+    Shared,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cpus {
+    /// vCPUs present at start, 1 to 64.
+    pub count: u16,
+    pub model: CpuModel,
+    pub topology: Topology,
+    /// Host CPUs each vCPU may run on, by vCPU index; an empty list or a missing entry means any.
+    #[serde(default)]
+    pub affinity: Vec<Vec<u16>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuModel {
+    HostPassthrough,
+    HostModel,
+}
+
+/// `sockets * dies * cores * threads` equals [`Cpus::count`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    pub sockets: u16,
+    pub dies: u16,
+    pub cores: u16,
+    pub threads: u16,
+}
+
+/// The RTC's idea of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clock {
+    /// Seconds added to UTC.
+    pub offset: i64,
+    /// Offer kvmclock.
+    pub kvmclock: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Boot {
+    /// Load a kernel directly: bzImage or ELF.
+    Kernel { kernel: Fd, initrd: Option<Fd>, cmdline: String },
+}
+
+/// What follows when the guest ends by itself; obeyed by the VMM, also without a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifecycle {
+    pub on_poweroff: Action,
+    pub on_reboot: Action,
+    pub on_crash: Action,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// End the VMM process.
+    Destroy,
+    /// Reset the machine and go on.
+    Restart,
+    /// Keep the stopped guest for inspection (libvirt's `preserve`).
+    Preserve,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IoThread {
+    /// Thread name, at most 15 bytes (`blk:vda`).
+    pub name: String,
+    #[serde(default)]
+    pub affinity: Vec<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PciAddress {
+    /// Index of the PCI controller the device is plugged into: 0 is the root bus.
+    pub bus: u8,
+    /// 0 to 31.
+    pub slot: u8,
+    /// 0 to 7.
+    pub function: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PciDevice {
+    /// The device's alias: unique, and its name in events and statistics.
+    pub id: String,
+    pub address: PciAddress,
+    pub multifunction: bool,
+    pub kind: PciKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum PciKind {
+    RootPort(RootPort),
+    Blk(Blk),
+    Net(Net),
+    Console(Console),
+    Rng(Rng),
+}
+
+/// A `pcie-root-port`; devices behind it name `controller` as their bus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootPort {
+    /// Index of the controller in the definition.
+    pub controller: u8,
+    pub chassis: u8,
+    pub port: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blk {
+    pub image: Image,
+    pub read_only: bool,
+    pub cache: Cache,
+    pub discard: Discard,
+    /// Up to 20 bytes, as the guest's `/dev/disk/by-id` shows it.
+    pub serial: String,
+    /// Bytes: 512 or 4096.
+    pub logical_block_size: u32,
+    pub io: DiskIo,
+    /// The io thread of each queue; its length is the number of queues.
+    pub queues: Vec<usize>,
+    /// Entries of each queue: a power of two, at most 1024.
+    pub queue_size: u16,
+}
+
+/// An open disk image. Its format is declared, never guessed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Image {
+    Raw { file: Fd },
+}
+
+/// libvirt's cache modes: what the host page cache does and when a write counts as durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cache {
+    None,
+    Writethrough,
+    Writeback,
+    Directsync,
+    Unsafe,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Discard {
+    Ignore,
+    Unmap,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskIo {
+    /// io_uring where the host has it, else plain system calls.
+    Uring,
+    Plain,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Net {
+    /// An open tap per queue pair, in multi-queue mode when there are several.
+    pub taps: Vec<Fd>,
+    pub mac: [u8; 6],
+    pub mtu: Option<u16>,
+    pub link_up: bool,
+    /// Segmentation and checksum offloads towards the host.
+    pub offloads: bool,
+    /// The io thread of each queue pair.
+    pub queues: Vec<usize>,
+    pub queue_size: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    pub ports: Vec<ConsolePort>,
+    pub io_thread: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsolePort {
+    pub id: String,
+    /// Port number in the guest; 0 is a console.
+    pub number: u32,
+    /// Channel name (`org.qemu.guest_agent.0`); none for a console.
+    pub name: Option<String>,
+    pub chardev: Chardev,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rng {
+    /// `/dev/urandom` or the like; none: the VMM asks the kernel directly.
+    pub source: Option<Fd>,
+    pub rate: Option<RngRate>,
+    pub io_thread: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RngRate {
+    /// Bytes per period.
+    pub bytes: u32,
+    /// Milliseconds.
+    pub period: u32,
+}
+
+/// An ISA serial port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serial {
+    pub id: String,
+    /// 0 to 3: COM1 to COM4.
+    pub port: u8,
+    pub chardev: Chardev,
+}
+
+/// Where a character device ends on the host. Whatever is here, a client can also attach through
+/// [`Request::Console`](crate::control::Request::Console), and sees the recent output first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chardev {
+    /// The master side of a pseudo-terminal.
+    pub pty: Option<Fd>,
+    /// A listening unix stream socket (`<channel type='unix'>`).
+    pub listener: Option<Fd>,
+    /// Everything the guest writes is appended here.
+    pub log: Option<Fd>,
+    /// The process's own stdin and stdout.
+    pub stdio: bool,
+}
+
+/// What the process itself needs, apart from the machine it builds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessFiles {
+    pub kvm: Fd,
+    /// Listening unix stream socket, where daemons connect.
+    pub control: Fd,
+    /// Takes one [`ExitRecord`](crate::exit::ExitRecord) at the end.
+    pub exit_record: Fd,
+    /// The process's log (JSON lines); none: stderr.
+    pub log: Option<Fd>,
+    /// Locks that are held by being open: the domain's own and those of its images.
+    pub locks: Vec<Fd>,
+    /// Opaque to the VMM; returned at each handshake, replaced by the daemon at each live change.
+    pub live_record: String,
+    /// Install the seccomp filters. Off only to debug the VMM itself.
+    pub seccomp: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// A file that [`Request::Save`](crate::control::Request::Save) wrote.
+    pub image: Fd,
+}

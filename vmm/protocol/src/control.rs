@@ -1,0 +1,236 @@
+//! Messages on a VMM's control socket.
+//!
+//! ```text
+//! client                                   VMM
+//!   | -- Request 1: Hello ----------------> |   always first; a wrong version ends here
+//!   | <- Reply 1: Hello (identity, state) - |
+//!   | -- Request 2: Events { after } -----> |   what was missed, then live
+//!   | <- Reply 2, Event, Event … ---------- |
+//!   | -- Request n … ---------------------> |
+//! ```
+//! `Console` is different: after its reply the connection carries the console's raw bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Version;
+use crate::config::Identity;
+use crate::exit::{CrashReport, ExitReason};
+
+/// What a client sends. Replies carry the same `id`; several requests may be under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    pub id: u64,
+    pub request: Request,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    Hello {
+        version: Version,
+    },
+    Status,
+    /// Stop the vCPUs and drain the devices.
+    Pause,
+    Resume,
+    /// The reset button.
+    Reset,
+    /// The power button: ask the guest to shut down.
+    PowerButton,
+    /// End the process now.
+    Destroy,
+    /// Send events from now on, beginning with those after this sequence number.
+    Events {
+        after: u64,
+    },
+    /// Turn this connection into a stream of a console (a serial or console-port id).
+    Console {
+        id: String,
+        replay: bool,
+        force: bool,
+    },
+    /// Replace what the next handshake returns as `live_record`.
+    SetLiveRecord {
+        record: String,
+    },
+    Statistics,
+    /// Pull or plug the cable of an interface.
+    SetLink {
+        id: String,
+        up: bool,
+    },
+    /// Replace a lifecycle action (`on_reboot` during a reboot that is really a shutdown …).
+    SetLifecycle {
+        lifecycle: crate::config::Lifecycle,
+    },
+    /// Write the paused machine's state to the file passed beside this message (SCM_RIGHTS).
+    Save,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Message {
+    Reply { id: u64, result: Result<Reply, ControlError> },
+    Event(Event),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    Done,
+    Hello(Hello),
+    Status(Status),
+    Statistics(Statistics),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    pub version: Version,
+    pub identity: Identity,
+    pub pid: u32,
+    pub status: Status,
+    pub live_record: String,
+    /// Sequence number of the latest event.
+    pub last_event: u64,
+    /// What protects the host from this process (`seccomp: "on"`), as it found itself.
+    pub sandbox: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub state: RunState,
+    pub reason: StateReason,
+    /// Since the process started, milliseconds.
+    pub uptime_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    Running,
+    Paused,
+    /// The guest ended and is kept (`preserve`); only destroy and reset are left.
+    Stopped,
+    Crashed,
+}
+
+/// libvirt's reasons, as far as a VMM knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateReason {
+    Booted,
+    Restored,
+    Unpaused,
+    User,
+    StartingUp,
+    Saving,
+    Shutdown,
+    Panicked,
+    IoError,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts from 1 without gaps over the life of the process.
+    pub seq: u64,
+    /// Microseconds since the Unix epoch.
+    pub time: u64,
+    pub kind: EventKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    Started,
+    Paused,
+    Resumed,
+    /// The guest reset, by itself or from outside, and runs on.
+    Reset,
+    PowerButton,
+    Crashed(CrashReport),
+    /// A device refused to go on until its driver resets it.
+    DeviceBroken {
+        id: String,
+        reason: String,
+    },
+    BlockError {
+        id: String,
+        write: bool,
+        error: String,
+    },
+    LinkChanged {
+        id: String,
+        up: bool,
+    },
+    /// The process is about to end; the last event.
+    Exiting(ExitReason),
+    /// Events were dropped because this client was away too long; `Status` tells what is.
+    Lost {
+        up_to: u64,
+    },
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// By vCPU index.
+    pub vcpus: Vec<VcpuStatistics>,
+    /// Resident set of the process, bytes.
+    pub resident: u64,
+    pub blocks: Vec<(String, BlockStatistics)>,
+    pub interfaces: Vec<(String, InterfaceStatistics)>,
+    /// Bus accesses no device answered.
+    pub unhandled_accesses: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VcpuStatistics {
+    /// Time on a host CPU, nanoseconds.
+    pub time_ns: u64,
+    /// Exits that reached this process.
+    pub exits: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BlockStatistics {
+    pub read_requests: u64,
+    pub read_bytes: u64,
+    pub write_requests: u64,
+    pub write_bytes: u64,
+    pub flush_requests: u64,
+    pub errors: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceStatistics {
+    pub receive_packets: u64,
+    pub receive_bytes: u64,
+    pub receive_drops: u64,
+    pub transmit_packets: u64,
+    pub transmit_bytes: u64,
+    pub transmit_drops: u64,
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ControlError {
+    pub code: ControlErrorCode,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlErrorCode {
+    /// The message was not understood.
+    Malformed,
+    /// Another protocol version; `Hello` says which.
+    Version,
+    /// Not in this state of the machine.
+    State,
+    /// No device of that id.
+    NotFound,
+    /// Another client has the console.
+    Busy,
+    /// The VMM failed to do it.
+    Failed,
+}
