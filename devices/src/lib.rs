@@ -8,3 +8,5 @@ pub mod bus;
 pub mod clock;
 pub mod component;
 pub mod irq;
+pub mod pci;
+mod sync;

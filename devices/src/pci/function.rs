@@ -1,0 +1,45 @@
+//! [`PciFunction`]: what the PCI hierarchy asks of a device.
+
+use crate::bus::Effect;
+use crate::pci::Config;
+
+/// One function: a configuration space and the registers behind its BARs.
+///
+/// The hierarchy decides *where* a BAR is decoded; the function only sees accesses relative to the
+/// start of the BAR, from any vCPU, 1 to 8 bytes wide, possibly unaligned.
+pub trait PciFunction: Send + Sync {
+    /// For diagnostics.
+    fn name(&self) -> &str;
+
+    fn config(&self) -> &Config;
+
+    /// 1, 2 or 4 bytes inside one dword. Override to compute registers on reading.
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        self.config().read(offset, data);
+    }
+
+    /// 1, 2 or 4 bytes inside one dword. Override to act on registers; call
+    /// [`Config::write`] first, which applies the write masks. Called with the hierarchy locked:
+    /// it must not call back into it.
+    fn config_write(&self, offset: u16, data: &[u8]) -> Effect {
+        self.config().write(offset, data);
+        Effect::None
+    }
+
+    fn bar_read(&self, _bar: u8, _offset: u64, data: &mut [u8]) {
+        data.fill(0xff);
+    }
+
+    fn bar_write(&self, _bar: u8, _offset: u64, _data: &[u8]) -> Effect {
+        Effect::None
+    }
+
+    /// The BAR is decoded at `base` now, or nowhere: bind or unbind doorbells. Called with the
+    /// hierarchy locked: it must not call back into it.
+    fn bar_moved(&self, _bar: u8, _base: Option<u64>) {}
+
+    /// Where configuration space is mapped, if this is the host bridge and it says so.
+    fn ecam(&self) -> Option<(u64, u64)> {
+        None
+    }
+}
