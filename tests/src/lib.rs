@@ -1,1 +1,15 @@
-//! Test harness shared by the suites under `tests/`.
+//! Test harness shared by the suites under `tests/`: the emulated host (see docs/testing.md),
+//! Debian's kernel as a guest, and the packages both are made from.
+
+pub mod apt;
+pub mod binaries;
+pub mod cpio;
+pub mod guest;
+pub mod kernel;
+pub mod modules;
+pub mod paths;
+pub mod qemu;
+pub mod testbed;
+
+pub use binaries::manor_binary;
+pub use testbed::{HostCrash, Output, Testbed};

@@ -1,0 +1,28 @@
+//! PID 1 of the emulated host, and the server that runs commands in it for the tests.
+//!
+//! Two processes: the first prepares the system and reaps orphans, the second serves. Kept apart
+//! because whoever reaps *any* child would steal the exit status of the commands it runs.
+
+mod exec;
+mod files;
+mod init;
+mod serve;
+
+fn main() {
+    let serving = std::env::args().nth(1).as_deref() == Some("serve");
+    let result = if serving { serve::run() } else { init::run() };
+    if let Err(error) = result {
+        console(&format!("testbed agent: {error:#}"));
+        if !serving {
+            // The host side sees the machine end and shows this console.
+            init::power_off();
+        }
+        std::process::exit(1);
+    }
+}
+
+/// The emulated host's serial console, which is the testbed's log.
+#[expect(clippy::print_stderr, reason = "stderr of PID 1 and its children is the console")]
+fn console(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,230 @@
+//! Debian packages, fetched with the system's apt into a directory of ours: own package lists,
+//! own cache, an empty dpkg status. The system's packages, lists and root are left alone; its
+//! mirror, proxy and keyring are used.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::paths;
+
+/// The testbed is made of one release whatever the machine runs, so that results compare.
+const RELEASE: &str = "bookworm";
+pub const BACKPORTS: &str = "bookworm-backports";
+
+const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
+const DEFAULT_SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// A private view of Debian's archive.
+pub struct Apt {
+    config: PathBuf,
+    archives: PathBuf,
+}
+
+impl Apt {
+    /// Call it from within [`paths::made_once`], whose lock keeps two users apart.
+    pub fn open() -> anyhow::Result<Apt> {
+        for (tool, package) in [("apt-get", "apt"), ("dpkg-deb", "dpkg")] {
+            if Command::new(tool).arg("--version").output().is_err() {
+                bail!(
+                    "`{tool}` is missing: the testbed is made from Debian packages, so it needs \
+                     Debian's {package}"
+                );
+            }
+        }
+        let root = paths::testbed().join("apt");
+        let archives = root.join("cache/archives");
+        for dir in ["state/lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(root.join(dir))?;
+        }
+        fs::write(root.join("state/status"), "")?;
+        fs::write(root.join("sources.list"), sources()?)?;
+        let config = root.join("apt.conf");
+        fs::write(&config, configuration(&root))?;
+        let apt = Apt { config, archives };
+        if !root.join("updated").exists() {
+            apt.update()?;
+        }
+        Ok(apt)
+    }
+
+    fn update(&self) -> anyhow::Result<()> {
+        say("fetching Debian's package lists");
+        self.get(&["update"])?;
+        fs::write(self.config.with_file_name("updated"), "")?;
+        Ok(())
+    }
+
+    /// Just these packages, unpacked into `tree`.
+    pub fn unpack(&self, packages: &[&str], tree: &Path) -> anyhow::Result<()> {
+        say(&format!("fetching {}", packages.join(" ")));
+        let mut names = vec!["download"];
+        names.extend(packages);
+        let into = paths::testbed().join("apt/download");
+        paths::remove(&into)?;
+        fs::create_dir_all(&into)?;
+        self.refreshing(|| self.get_in(&into, &names))?;
+        unpack_all(&into, tree)?;
+        paths::remove(&into)
+    }
+
+    /// These packages with all they depend on, unpacked into `tree`: what an installation into
+    /// an empty system would bring, without its maintainer scripts.
+    pub fn unpack_closure(
+        &self,
+        packages: &[&str],
+        from: Option<&str>,
+        tree: &Path,
+    ) -> anyhow::Result<()> {
+        say(&format!("fetching {} and what it needs", packages.join(" ")));
+        let mut arguments = vec!["install", "--yes", "--download-only"];
+        if let Some(release) = from {
+            arguments.extend(["--target-release", release]);
+        }
+        arguments.extend(packages);
+        paths::remove(&self.archives)?;
+        fs::create_dir_all(self.archives.join("partial"))?;
+        self.refreshing(|| self.get(&arguments))?;
+        unpack_all(&self.archives, tree)?;
+        paths::remove(&self.archives)
+    }
+
+    /// The newest version's dependencies of a metapackage, by name.
+    pub fn depends(&self, package: &str) -> anyhow::Result<Vec<String>> {
+        let output = Command::new("apt-cache")
+            .arg("--config-file")
+            .arg(&self.config)
+            .args(["depends", "--important", package])
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let names: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .map(str::to_owned)
+            .collect();
+        if names.is_empty() {
+            bail!(
+                "{package} is not in Debian's lists: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(names)
+    }
+
+    /// A mirror drops superseded versions, so lists of last week name files that are gone.
+    fn refreshing(&self, fetch: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        if fetch().is_ok() {
+            return Ok(());
+        }
+        self.update()?;
+        fetch()
+    }
+
+    fn get(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        self.get_in(Path::new("/"), arguments)
+    }
+
+    fn get_in(&self, dir: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new("apt-get");
+        command.arg("--config-file").arg(&self.config).arg("--quiet=2").args(arguments);
+        command.current_dir(dir).env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
+        run(&mut command)
+    }
+}
+
+/// Mirrors of the machine's own configuration where it has Debian's, else the public ones.
+fn sources() -> anyhow::Result<String> {
+    let output = Command::new("apt-get")
+        .args(["indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"])
+        .output()?;
+    let configured = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mirror = |security: bool, default: &str| {
+        configured
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .find(|(uri, release)| {
+                uri.trim_end_matches('/').ends_with(if security { "-security" } else { "/debian" })
+                    && release.ends_with("-security") == security
+            })
+            .map_or(default, |(uri, _)| uri)
+            .to_owned()
+    };
+    let main = mirror(false, DEFAULT_MIRROR);
+    let security = mirror(true, DEFAULT_SECURITY_MIRROR);
+    let keyring =
+        if Path::new(KEYRING).exists() { format!("signed-by={KEYRING}") } else { String::new() };
+    let mut text = String::new();
+    for (uri, suite) in [
+        (&main, RELEASE),
+        (&main, "bookworm-updates"),
+        (&main, BACKPORTS),
+        (&security, "bookworm-security"),
+    ] {
+        writeln!(text, "deb [arch=amd64 {keyring}] {uri} {suite} main")?;
+    }
+    Ok(text)
+}
+
+/// Read after the system's own configuration, whose proxies and credentials stay in force.
+fn configuration(root: &Path) -> String {
+    let root = root.display();
+    format!(
+        r#"// Hooks of the system's apt act on the system's cache.
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Post-Invoke;
+#clear DPkg::Pre-Install-Pkgs;
+Dir::State "{root}/state";
+Dir::State::status "{root}/state/status";
+Dir::Cache "{root}/cache";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Log "{root}/log";
+Dir::Etc::sourcelist "{root}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+APT::Architecture "amd64";
+#clear APT::Architectures;
+APT::Architectures {{ "amd64"; }};
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+APT::Keep-Downloaded-Packages "true";
+Acquire::Languages "none";
+Acquire::Retries "3";
+"#
+    )
+}
+
+fn unpack_all(debs: &Path, tree: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(debs)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(tree))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs to the end; the error carries the command and what it wrote.
+pub fn run(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?} ended with {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
+/// Progress for whoever waits for a download.
+#[expect(clippy::print_stderr, reason = "the harness speaks to a developer's terminal")]
+pub(crate) fn say(text: &str) {
+    eprintln!("testbed: {text}");
+}

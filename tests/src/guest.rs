@@ -1,0 +1,79 @@
+//! The stock guest: Debian's kernel and a small initrd whose init does what the kernel command
+//! line says (`resources/guest/init` lists the words).
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::cpio::Cpio;
+use crate::kernel::Kernel;
+use crate::paths;
+
+const INIT: &[u8] = include_bytes!("../../resources/guest/init");
+
+/// What the guest may be given: all devices Manor has a model for.
+const MODULES: [&str; 9] = [
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_console",
+    "virtio_rng",
+    "virtio_balloon",
+    "vmw_vsock_virtio_transport",
+    "button",
+    "evdev",
+];
+
+/// The bzImage.
+pub fn kernel() -> anyhow::Result<PathBuf> {
+    Ok(Kernel::find()?.vmlinuz())
+}
+
+/// The same kernel as an uncompressed ELF file with a PVH note.
+pub fn vmlinux() -> anyhow::Result<PathBuf> {
+    Ok(Kernel::find()?.vmlinux())
+}
+
+/// Built from the kernel package, busybox and the init script; rebuilt when that script changes.
+pub fn initrd() -> anyhow::Result<PathBuf> {
+    let kernel = Kernel::find()?;
+    let name = format!("guest-{}-{:016x}", kernel.release, paths::hash(INIT));
+    let dir = paths::made_once(&name, |dir| {
+        fs::write(dir.join("initrd"), build(&kernel)?)?;
+        Ok(())
+    })?;
+    Ok(dir.join("initrd"))
+}
+
+fn build(kernel: &Kernel) -> anyhow::Result<Vec<u8>> {
+    let mut cpio = Cpio::new();
+    for dir in ["/dev", "/proc", "/sys", "/run", "/tmp", "/mnt", "/root"] {
+        cpio.dir(dir);
+    }
+    // Without it the first process has no stdout to complain on.
+    cpio.character_device("/dev/console", 0o600, (5, 1));
+    cpio.file("/init", 0o755, INIT);
+    add_busybox(&mut cpio, kernel)?;
+    let mut load = String::new();
+    for module in kernel.modules()?.in_load_order(&MODULES)? {
+        let inside = format!("/lib/modules/{}.ko", module.name);
+        cpio.file_from(&inside, 0o644, &module.path)?;
+        load.push_str(&inside);
+        load.push('\n');
+    }
+    cpio.file("/lib/modules/order", 0o644, load.as_bytes());
+    Ok(cpio.finish())
+}
+
+/// busybox and a link for each of its applets.
+pub(crate) fn add_busybox(cpio: &mut Cpio, kernel: &Kernel) -> anyhow::Result<()> {
+    cpio.file_from("/bin/busybox", 0o755, &kernel.busybox())?;
+    let applets = Command::new(kernel.busybox()).arg("--list-full").output();
+    let applets = applets.context("cannot ask busybox for its applets")?.stdout;
+    for applet in String::from_utf8(applets)?.lines().filter(|name| *name != "bin/busybox") {
+        cpio.symlink(applet, "/bin/busybox");
+    }
+    Ok(())
+}
