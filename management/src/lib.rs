@@ -1,1 +1,17 @@
-//! (room to be filled)
+//! The management plane: definitions, running domains, events, for every front end alike.
+//!
+//! A front end turns a request into an [`Operation`] of [`ops`] and passes it to
+//! [`Manager::call`] with the [`Caller`] its connection proves.
+
+pub mod auth;
+pub mod config;
+pub mod domain;
+pub mod error;
+pub mod events;
+pub mod foreground;
+mod manager;
+pub mod ops;
+
+pub use auth::{Access, Caller};
+pub use error::{Code, Error, Problem};
+pub use manager::{Context, Manager, Operation};

@@ -1,0 +1,100 @@
+//! The daemon's configuration file (TOML).
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Definitions and the event journal.
+    pub state_dir: PathBuf,
+    /// What lasts until the host reboots: sockets, locks, records of running domains.
+    pub run_dir: PathBuf,
+    /// Logs of VMM processes.
+    pub log_dir: PathBuf,
+    pub api: Api,
+    pub log: Log,
+    pub domains: Domains,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    pub socket: PathBuf,
+    /// Group that may use `socket`; root alone if empty.
+    pub socket_group: String,
+    /// Octal text, `0660`.
+    pub socket_mode: String,
+    /// A second socket that grants read access only; none if empty.
+    pub read_only_socket: PathBuf,
+    pub read_only_socket_mode: String,
+    /// `127.0.0.1:8600`; no TCP if empty. Loopback only, until TLS is there.
+    pub listen: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter as `RUST_LOG` has it.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Domains {
+    pub autostart: bool,
+    /// Seconds a VMM has to build its machine and answer.
+    pub start_timeout: u64,
+    /// Seconds a VMM has to answer a command.
+    pub command_timeout: u64,
+    pub seccomp: bool,
+    /// cgroup v2 subtree for VMMs (`/sys/fs/cgroup/manor.slice`); found by itself if empty.
+    pub cgroup: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/manor".into(),
+            run_dir: "/run/manor".into(),
+            log_dir: "/var/log/manor".into(),
+            api: Api::default(),
+            log: Log::default(),
+            domains: Domains::default(),
+        }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            socket: "/run/manor/api.sock".into(),
+            socket_group: "manor".into(),
+            socket_mode: "0660".into(),
+            read_only_socket: "/run/manor/api-ro.sock".into(),
+            read_only_socket_mode: "0666".into(),
+            listen: String::new(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: "text".into() }
+    }
+}
+
+impl Default for Domains {
+    fn default() -> Self {
+        Self {
+            autostart: true,
+            start_timeout: 30,
+            command_timeout: 10,
+            seccomp: true,
+            cgroup: PathBuf::new(),
+        }
+    }
+}

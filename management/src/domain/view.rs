@@ -1,0 +1,134 @@
+//! What callers are told of a domain.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::State;
+
+/// The two names a domain keeps: UUID for programs, name for people.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DomainId {
+    pub uuid: Uuid,
+    pub name: String,
+}
+
+/// One row of `list`, complete enough that no second call is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainSummary {
+    /// Only of an active domain; new at each start.
+    pub id: Option<u32>,
+    pub uuid: Uuid,
+    pub name: String,
+    pub title: Option<String>,
+    pub state: State,
+    /// Has a stored definition; else it vanishes when it stops.
+    pub persistent: bool,
+    pub autostart: bool,
+    /// KiB.
+    pub max_memory: u64,
+    /// KiB; 0 while off.
+    pub memory: u64,
+    pub vcpus: u32,
+    pub max_vcpus: u32,
+    /// Nanoseconds on host CPUs since the start; the latest known figure.
+    pub cpu_time: u64,
+}
+
+/// What `dominfo` shows, and what else there is to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainDetails {
+    pub summary: DomainSummary,
+    /// `hvm`
+    pub os_type: String,
+    pub description: Option<String>,
+    /// The machine as the definition names it (`pc-q35-7.2`), and Manor's pinned platform version.
+    pub machine: String,
+    pub platform_version: u16,
+    /// The stored definition differs from what runs, until the next start.
+    pub pending_changes: bool,
+    /// Milliseconds since the start.
+    pub uptime: Option<u64>,
+    pub pid: Option<u32>,
+    /// Ids that [`OpenConsole`](crate::ops::OpenConsole) takes; the first is the default.
+    pub consoles: Vec<String>,
+    /// What protects the host from the VMM, in its own words (`seccomp: on`).
+    pub sandbox: Vec<(String, String)>,
+    /// Why the domain stopped the last time, with the guest's registers if it crashed.
+    pub last_exit: Option<String>,
+    /// Things accepted in the definition and left out.
+    pub warnings: Vec<String>,
+}
+
+/// Counters of a running domain. Never waits for a VMM beyond a deadline: `age` says how old
+/// the figures are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DomainStats {
+    pub summary: DomainSummary,
+    /// Milliseconds since the VMM gave these figures; none: it never did.
+    pub age: Option<u64>,
+    /// Bytes.
+    pub resident: u64,
+    pub vcpus: Vec<VcpuStats>,
+    pub blocks: Vec<BlockStats>,
+    pub interfaces: Vec<InterfaceStats>,
+    /// Bus accesses of the guest that no device answered.
+    pub unhandled_accesses: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VcpuStats {
+    /// Nanoseconds.
+    pub time: u64,
+    pub exits: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlockStats {
+    /// `vda`
+    pub target: String,
+    pub source: Option<String>,
+    pub read_requests: u64,
+    pub read_bytes: u64,
+    pub write_requests: u64,
+    pub write_bytes: u64,
+    pub flush_requests: u64,
+    pub errors: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InterfaceStats {
+    /// The tap on the host.
+    pub target: String,
+    /// The bridge, where there is one.
+    pub source: Option<String>,
+    pub mac: String,
+    pub receive_packets: u64,
+    pub receive_bytes: u64,
+    pub receive_drops: u64,
+    pub transmit_packets: u64,
+    pub transmit_bytes: u64,
+    pub transmit_drops: u64,
+}
+
+/// A row of `domblklist --details`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskRow {
+    /// `file`, `block` …
+    pub kind: String,
+    /// `disk`, `cdrom` …
+    pub device: String,
+    pub target: String,
+    pub source: Option<String>,
+}
+
+/// A row of `domiflist`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceRow {
+    /// The tap; none while the domain is off and the definition names none.
+    pub target: Option<String>,
+    /// `bridge`, `ethernet` …
+    pub kind: String,
+    pub source: Option<String>,
+    pub model: Option<String>,
+    pub mac: String,
+}

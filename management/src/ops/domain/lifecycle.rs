@@ -1,0 +1,148 @@
+//! Power: on, off, and what lies between.
+
+use crate::auth::Access;
+use crate::domain::{DomainId, DomainRef};
+use crate::error::{Error, Problem};
+use crate::manager::{Context, Operation};
+
+/// What [`CreateDomain`] started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    pub domain: DomainId,
+    pub warnings: Vec<Problem>,
+}
+
+/// Start a domain from XML without storing it (virDomainCreateXML): it vanishes when it stops,
+/// unless its UUID is that of a stored definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateDomain {
+    pub xml: String,
+    /// Do everything but run the vCPUs.
+    pub paused: bool,
+}
+
+impl Operation for CreateDomain {
+    type Output = Created;
+    const NAME: &'static str = "domain.create";
+    const ACCESS: Access = Access::Write;
+
+    async fn run(self, cx: &Context) -> Result<Created, Error> {
+        cx.pending()
+    }
+}
+
+/// Power on (virDomainCreate).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartDomain {
+    pub domain: DomainRef,
+    /// Do everything but run the vCPUs.
+    pub paused: bool,
+}
+
+impl Operation for StartDomain {
+    type Output = ();
+    const NAME: &'static str = "domain.start";
+    const ACCESS: Access = Access::Control;
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        cx.pending()
+    }
+}
+
+/// Press the power button (virDomainShutdown); the guest decides when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShutdownDomain {
+    pub domain: DomainRef,
+}
+
+impl Operation for ShutdownDomain {
+    type Output = ();
+    const NAME: &'static str = "domain.shutdown";
+    const ACCESS: Access = Access::Control;
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        cx.pending()
+    }
+}
+
+/// Cut the power (virDomainDestroy). Works also when the VMM does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestroyDomain {
+    pub domain: DomainRef,
+    /// Refuse to use force when the VMM does not end by itself (`--graceful`).
+    pub graceful: bool,
+}
+
+impl Operation for DestroyDomain {
+    type Output = ();
+    const NAME: &'static str = "domain.destroy";
+    const ACCESS: Access = Access::Control;
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        cx.pending()
+    }
+}
+
+/// Ask the guest to shut down and start it again (virDomainReboot).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RebootDomain {
+    pub domain: DomainRef,
+}
+
+impl Operation for RebootDomain {
+    type Output = ();
+    const NAME: &'static str = "domain.reboot";
+    const ACCESS: Access = Access::Control;
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        cx.pending()
+    }
+}
+
+/// Press the reset button (virDomainReset).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResetDomain {
+    pub domain: DomainRef,
+}
+
+impl Operation for ResetDomain {
+    type Output = ();
+    const NAME: &'static str = "domain.reset";
+    const ACCESS: Access = Access::Control;
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        cx.pending()
+    }
+}
+
+/// Stop the vCPUs (virDomainSuspend).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuspendDomain {
+    pub domain: DomainRef,
+}
+
+impl Operation for SuspendDomain {
+    type Output = ();
+    const NAME: &'static str = "domain.suspend";
+    const ACCESS: Access = Access::Control;
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        cx.pending()
+    }
+}
+
+/// Let the vCPUs run again (virDomainResume).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResumeDomain {
+    pub domain: DomainRef,
+}
+
+impl Operation for ResumeDomain {
+    type Output = ();
+    const NAME: &'static str = "domain.resume";
+    const ACCESS: Access = Access::Control;
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        cx.pending()
+    }
+}

@@ -1,0 +1,10 @@
+//! Everything a caller can ask for. Each operation is a plain struct that declares its name and
+//! access class; this list is the whole of it.
+
+mod domain;
+mod events;
+mod node;
+
+pub use domain::*;
+pub use events::*;
+pub use node::*;

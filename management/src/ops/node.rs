@@ -1,0 +1,60 @@
+//! The host, and what it can do.
+
+use crate::auth::Access;
+use crate::error::Error;
+use crate::manager::{Context, Operation};
+
+/// The host in figures (virNodeGetInfo).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeDetails {
+    pub hostname: String,
+    /// Manor's version.
+    pub version: String,
+    pub kernel: String,
+    pub architecture: String,
+    pub cpu_model: String,
+    /// Logical CPUs that are online.
+    pub cpus: u32,
+    pub mhz: u32,
+    pub nodes: u32,
+    pub sockets: u32,
+    pub cores: u32,
+    pub threads: u32,
+    /// KiB.
+    pub memory: u64,
+    pub free_memory: u64,
+    /// Since the host booted, seconds.
+    pub uptime: u64,
+    /// Definitions that could not be read and were put aside, with the reason.
+    pub quarantined: Vec<(String, String)>,
+    /// What the daemon lacks and works without (`cgroup v2: not mounted …`).
+    pub degraded: Vec<String>,
+}
+
+/// The host in figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetNode;
+
+impl Operation for GetNode {
+    type Output = NodeDetails;
+    const NAME: &'static str = "node.get";
+    const ACCESS: Access = Access::Read;
+
+    async fn run(self, cx: &Context) -> Result<NodeDetails, Error> {
+        cx.pending()
+    }
+}
+
+/// What guests can be given here, as libvirt's capabilities XML (virConnectGetCapabilities).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetCapabilities;
+
+impl Operation for GetCapabilities {
+    type Output = String;
+    const NAME: &'static str = "node.capabilities";
+    const ACCESS: Access = Access::Read;
+
+    async fn run(self, cx: &Context) -> Result<String, Error> {
+        cx.pending()
+    }
+}
