@@ -7,6 +7,9 @@
 pub mod bus;
 pub mod clock;
 pub mod component;
+pub mod io_thread;
 pub mod irq;
+pub mod limit;
 pub mod pci;
 mod sync;
+pub mod virtio;

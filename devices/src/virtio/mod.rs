@@ -1,0 +1,24 @@
+//! Virtio devices (virtio 1.2): queues, the PCI transport, and the device types.
+//!
+//! ```text
+//!   driver ── registers ──→ transport ── activate(queues) ──→ VirtioDevice
+//!     │ kick (ioeventfd)        ▲ stop: queue progress            │ starts
+//!     └──────────────→ QueueWorker on an IoThread ←───────────────┘
+//!                           │ complete → Notify → MSI-X (irqfd)
+//! ```
+//! A device type implements [`VirtioDevice`] (identity, features, configuration space) and one or
+//! more [`QueueWorker`]s (the requests). The transport owns the device; each worker is owned by its
+//! io thread and owns its queues, so a request takes no lock and no exit to user space.
+
+mod chain;
+pub mod device;
+pub mod queue;
+pub mod worker;
+
+#[cfg(test)]
+pub(crate) mod rig;
+
+pub use chain::{BadChain, Chain, Range, StatusByte};
+pub use device::{ActivateError, Activation, Notify, VirtioDevice, features};
+pub use queue::{QueueConfig, QueueError, QueueProgress};
+pub use worker::{ActiveQueue, Context, QueueWorker, Workers};

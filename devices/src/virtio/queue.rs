@@ -1,0 +1,294 @@
+//! [`Queue`]: the device's side of one split virtqueue (virtio 1.2 §2.7), hardened.
+//!
+//! The configuration is fixed when the queue is made. The guest can write anything into the rings;
+//! whatever breaks the rules makes the queue *broken*: it yields nothing more until the driver
+//! resets the device. Chains come out owned, checked once, and copied from the descriptor table,
+//! so a guest that rewrites descriptors afterwards changes nothing.
+
+use std::sync::atomic::{Ordering, fence};
+
+use memory::GuestRam;
+use serde::{Deserialize, Serialize};
+use virtio_queue::QueueOwnedT;
+use virtio_queue::QueueT;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::chain::{BadChain, Chain, Limits};
+
+#[cfg(test)]
+mod tests;
+
+/// What the driver set up before it enabled the queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueConfig {
+    pub size: u16,
+    pub enabled: bool,
+    pub descriptors: u64,
+    pub available: u64,
+    pub used: u64,
+}
+
+/// How far a queue has come: all there is to hand back when nothing is in flight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueProgress {
+    pub next_available: u16,
+    pub next_used: u16,
+}
+
+/// Features that change how rings and chains are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RingFeatures {
+    pub event_idx: bool,
+    pub indirect: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    #[error("queue size {size} is not a power of two up to {max}")]
+    Size { size: u16, max: u16 },
+    #[error("{ring} at {gpa:#x} is not in guest memory or not aligned")]
+    Ring { ring: &'static str, gpa: u64 },
+    #[error("available index ran more than a queue size ahead")]
+    AvailableIndex,
+    #[error("head {head} is beyond the queue")]
+    Head { head: u16 },
+    #[error("head {head} was made available again while in flight")]
+    Duplicate { head: u16 },
+    #[error("chain {head}: {reason}")]
+    Chain { head: u16, reason: BadChain },
+    #[error("rings are no longer accessible")]
+    Inaccessible,
+    #[error("request {head} makes no sense: {reason}")]
+    Request { head: u16, reason: &'static str },
+}
+
+/// The device's side of one virtqueue.
+pub struct Queue {
+    ring: virtio_queue::Queue,
+    ram: GuestRam,
+    limits: Limits,
+    event_idx: bool,
+    /// One flag per head that is with the device.
+    in_flight: Box<[bool]>,
+    in_flight_count: u16,
+    /// Used elements written since the driver was last considered for a notification.
+    unannounced: bool,
+    broken: Option<QueueError>,
+    /// Finished chains, kept for their vectors.
+    spare: Vec<Chain>,
+}
+
+impl Queue {
+    /// A queue over `ram` that goes on at `progress`.
+    ///
+    /// `max_size` is the size the device offered: the longest chain an indirect table may hold.
+    ///
+    /// # Errors
+    /// When the driver's configuration is not one a queue can work with.
+    pub fn new(
+        ram: GuestRam,
+        config: &QueueConfig,
+        max_size: u16,
+        features: RingFeatures,
+        progress: QueueProgress,
+    ) -> Result<Self, QueueError> {
+        let size = config.size;
+        let bad_size = || QueueError::Size { size, max: max_size };
+        let mut ring = virtio_queue::Queue::new(max_size).map_err(|_| bad_size())?;
+        ring.try_set_size(size).map_err(|_| bad_size())?;
+        check_ring(&ram, "descriptor table", config.descriptors, 16 * u64::from(size), 16)?;
+        check_ring(&ram, "available ring", config.available, 6 + 2 * u64::from(size), 2)?;
+        check_ring(&ram, "used ring", config.used, 6 + 8 * u64::from(size), 4)?;
+        let misplaced = |_| QueueError::Inaccessible;
+        ring.try_set_desc_table_address(GuestAddress(config.descriptors)).map_err(misplaced)?;
+        ring.try_set_avail_ring_address(GuestAddress(config.available)).map_err(misplaced)?;
+        ring.try_set_used_ring_address(GuestAddress(config.used)).map_err(misplaced)?;
+        ring.set_event_idx(features.event_idx);
+        ring.set_next_avail(progress.next_available);
+        ring.set_next_used(progress.next_used);
+        ring.set_ready(true);
+        let limits = Limits {
+            table: config.descriptors,
+            direct: size,
+            indirect: features.indirect.then_some(max_size),
+        };
+        Ok(Self {
+            ring,
+            ram,
+            limits,
+            event_idx: features.event_idx,
+            in_flight: vec![false; usize::from(size)].into_boxed_slice(),
+            in_flight_count: 0,
+            unannounced: false,
+            broken: None,
+            spare: Vec::new(),
+        })
+    }
+
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        self.ring.size()
+    }
+
+    #[must_use]
+    pub fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// Chains popped and not yet completed.
+    #[must_use]
+    pub fn in_flight(&self) -> u16 {
+        self.in_flight_count
+    }
+
+    /// Why the queue yields nothing more, if so.
+    #[must_use]
+    pub fn broken(&self) -> Option<&QueueError> {
+        self.broken.as_ref()
+    }
+
+    /// Mark the queue broken because a request in it cannot even be answered.
+    pub fn fail(&mut self, head: u16, reason: &'static str) {
+        self.break_with(QueueError::Request { head, reason });
+    }
+
+    #[must_use]
+    pub fn progress(&self) -> QueueProgress {
+        QueueProgress { next_available: self.ring.next_avail(), next_used: self.ring.next_used() }
+    }
+
+    /// The next available chain. `None` when there is none, or the queue is (now) broken.
+    pub fn pop(&mut self) -> Option<Chain> {
+        if self.broken.is_some() {
+            return None;
+        }
+        let view = self.ram.view();
+        let head = match self.ring.iter(view) {
+            Ok(mut available) => available.next()?.head_index(),
+            Err(virtio_queue::Error::InvalidAvailRingIndex) => {
+                self.break_with(QueueError::AvailableIndex);
+                return None;
+            }
+            Err(_) => {
+                self.break_with(QueueError::Inaccessible);
+                return None;
+            }
+        };
+        match self.in_flight.get_mut(usize::from(head)) {
+            None => {
+                self.break_with(QueueError::Head { head });
+                return None;
+            }
+            Some(true) => {
+                self.break_with(QueueError::Duplicate { head });
+                return None;
+            }
+            Some(flag) => *flag = true,
+        }
+        self.in_flight_count += 1;
+        let mut chain = self.spare.pop().unwrap_or_else(|| Chain::new(self.ram.clone()));
+        match chain.load(head, &self.limits) {
+            Ok(()) => Some(chain),
+            Err(reason) => {
+                self.release(chain);
+                self.break_with(QueueError::Chain { head, reason });
+                None
+            }
+        }
+    }
+
+    /// Undo the latest [`pop`](Self::pop): the chain will come again. For devices that find they
+    /// cannot use it yet, in the reverse order of popping.
+    pub fn put_back(&mut self, chain: Chain) {
+        self.ring.go_to_previous_position();
+        self.release(chain);
+    }
+
+    /// Give a chain back to the driver, `written` bytes of its writable part filled.
+    pub fn complete(&mut self, chain: Chain, written: u32) {
+        let head = chain.head();
+        self.release(chain);
+        if self.broken.is_some() {
+            return;
+        }
+        match self.ring.add_used(self.ram.view(), head, written) {
+            Ok(()) => self.unannounced = true,
+            Err(_) => self.break_with(QueueError::Inaccessible),
+        }
+    }
+
+    /// Take a chain out of flight without telling the driver: it has reset the device.
+    pub fn discard(&mut self, chain: Chain) {
+        self.release(chain);
+    }
+
+    /// Whether the driver wants to hear of what was completed since the last call.
+    pub fn should_notify(&mut self) -> bool {
+        if !std::mem::take(&mut self.unannounced) || self.broken.is_some() {
+            return false;
+        }
+        let view = self.ram.view();
+        let wanted = if self.event_idx {
+            self.ring.needs_notification(view).ok()
+        } else {
+            // The used index must be visible before the flag is read, else both sides may wait.
+            fence(Ordering::SeqCst);
+            view.load::<u16>(GuestAddress(self.ring.avail_ring()), Ordering::Relaxed)
+                .ok()
+                .map(|flags| u16::from_le(flags) & NO_INTERRUPT == 0)
+        };
+        wanted.unwrap_or(true)
+    }
+
+    /// Ask the driver not to kick (a hint).
+    pub fn disable_kicks(&mut self) {
+        if self.broken.is_none() && self.ring.disable_notification(self.ram.view()).is_err() {
+            self.break_with(QueueError::Inaccessible);
+        }
+    }
+
+    /// Ask the driver to kick again. True when chains arrived meanwhile, whose kick may never come.
+    #[must_use]
+    pub fn enable_kicks(&mut self) -> bool {
+        if self.broken.is_some() {
+            return false;
+        }
+        match self.ring.enable_notification(self.ram.view()) {
+            Ok(more) => more,
+            Err(_) => {
+                self.break_with(QueueError::Inaccessible);
+                false
+            }
+        }
+    }
+
+    fn release(&mut self, chain: Chain) {
+        if let Some(flag) = self.in_flight.get_mut(usize::from(chain.head()))
+            && std::mem::take(flag)
+        {
+            self.in_flight_count -= 1;
+        }
+        self.spare.push(chain);
+    }
+
+    fn break_with(&mut self, error: QueueError) {
+        // The first reason is the one that explains; later ones are its consequences.
+        self.broken.get_or_insert(error);
+    }
+}
+
+/// VIRTQ_AVAIL_F_NO_INTERRUPT
+const NO_INTERRUPT: u16 = 1;
+
+fn check_ring(
+    ram: &GuestRam,
+    ring: &'static str,
+    gpa: u64,
+    len: u64,
+    align: u64,
+) -> Result<(), QueueError> {
+    if !gpa.is_multiple_of(align) || !ram.contains(gpa, len) {
+        return Err(QueueError::Ring { ring, gpa });
+    }
+    Ok(())
+}

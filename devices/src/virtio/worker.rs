@@ -1,0 +1,335 @@
+//! [`QueueWorker`]: the requests of one or more queues, served on an io thread.
+//!
+//! The runner around it does what every device needs: kicks and their suppression, a work budget
+//! so that no queue starves its thread, notifications after each batch, a broken queue turned into
+//! DEVICE_NEEDS_RESET, and the hand-back of queues when it stops.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use event_manager::{EventOps, Events, MutEventSubscriber};
+use memory::GuestRam;
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::chain::Chain;
+use super::device::{ActivateError, Notify};
+use super::queue::{Queue, QueueProgress};
+use crate::io_thread::{IoThread, Job, Running, Stop};
+
+#[cfg(test)]
+mod tests;
+
+/// Chains taken from one queue before other queues and sources of the thread get their turn.
+const BUDGET: u32 = 256;
+
+/// Serves chains. All methods run on the worker's io thread.
+pub trait QueueWorker: Send + 'static {
+    /// Register event sources other than kicks (a tap, completions) with [`Context::watch`].
+    /// Each queue is kicked once right after, for chains that came earlier.
+    fn start(&mut self, _cx: &mut Context<'_, '_>) {}
+
+    /// `cx.queues[position]` may have chains: take them with [`ActiveQueue::next`] until it
+    /// returns `None`. Stopping earlier is allowed, but then calling `next` again is the
+    /// worker's own business: no kick will come.
+    fn kicked(&mut self, position: usize, cx: &mut Context<'_, '_>);
+
+    /// The source watched with `token` is ready. Sources watched without
+    /// [`EventSet::EDGE_TRIGGERED`] must be emptied or unwatched, else the thread spins.
+    fn ready(&mut self, _token: u32, _events: EventSet, _cx: &mut Context<'_, '_>) {}
+
+    /// Finish: every chain taken must be completed (or put back) when this returns.
+    fn drain(&mut self, _queues: &mut [ActiveQueue]) {}
+}
+
+/// What a worker has at hand while it runs.
+pub struct Context<'a, 'b> {
+    /// The worker's queues, in the order it was started with.
+    pub queues: &'a mut [ActiveQueue],
+    ops: &'a mut EventOps<'b>,
+    error: &'a mut Option<io::Error>,
+}
+
+impl Context<'_, '_> {
+    /// Call [`QueueWorker::ready`] with `token` when `source` is. An error fails the start of the
+    /// worker, or is logged when it runs already.
+    pub fn watch(&mut self, source: &impl AsRawFd, token: u32, events: EventSet) {
+        let added = self.ops.add(Events::with_data(source, token & !KICK, events));
+        self.note(added);
+    }
+
+    /// Change what a watched source is watched for.
+    pub fn rewatch(&mut self, source: &impl AsRawFd, token: u32, events: EventSet) {
+        let changed = self.ops.modify(Events::with_data(source, token & !KICK, events));
+        self.note(changed);
+    }
+
+    /// Must come before a watched source is closed.
+    pub fn unwatch(&mut self, source: &impl AsRawFd) {
+        let removed = self.ops.remove(Events::empty(source));
+        self.note(removed);
+    }
+
+    fn note(&mut self, result: event_manager::Result<()>) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "cannot change the event sources of a device worker");
+            self.error.get_or_insert(io::Error::other(error));
+        }
+    }
+}
+
+/// A queue at work: the rings, the kick that announces chains, the notification that ends them.
+pub struct ActiveQueue {
+    index: u16,
+    queue: Queue,
+    kick: Arc<EventFd>,
+    notify: Arc<dyn Notify>,
+    budget: u32,
+    kicks_enabled: bool,
+    /// The driver has reset the device: completions go nowhere.
+    discarding: bool,
+    reported: bool,
+}
+
+impl ActiveQueue {
+    #[must_use]
+    pub fn new(index: u16, queue: Queue, kick: Arc<EventFd>, notify: Arc<dyn Notify>) -> Self {
+        Self {
+            index,
+            queue,
+            kick,
+            notify,
+            budget: BUDGET,
+            kicks_enabled: true,
+            discarding: false,
+            reported: false,
+        }
+    }
+
+    /// Virtqueue index within the device.
+    #[must_use]
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        self.queue.size()
+    }
+
+    #[must_use]
+    pub fn ram(&self) -> &GuestRam {
+        self.queue.ram()
+    }
+
+    /// Chains taken and not yet completed.
+    #[must_use]
+    pub fn in_flight(&self) -> u16 {
+        self.queue.in_flight()
+    }
+
+    /// The next chain to serve. `None` when there is none, the queue is broken, or its turn is
+    /// over; in every case the worker will be kicked when it is worth asking again.
+    #[allow(clippy::should_implement_trait, reason = "an iterator would promise to be fused")]
+    pub fn next(&mut self) -> Option<Chain> {
+        loop {
+            let Some(budget) = self.budget.checked_sub(1) else {
+                // Our own kick brings us back after the other sources of this thread.
+                let _ = self.kick.write(1);
+                return None;
+            };
+            // Each round counts: a driver moving its index to and fro cannot hold us here.
+            self.budget = budget;
+            if self.kicks_enabled {
+                self.queue.disable_kicks();
+                self.kicks_enabled = false;
+            }
+            if let Some(chain) = self.queue.pop() {
+                return Some(chain);
+            }
+            self.kicks_enabled = true;
+            if !self.queue.enable_kicks() {
+                return None;
+            }
+        }
+    }
+
+    /// Give a chain back to the driver, `written` bytes of its writable part filled.
+    pub fn complete(&mut self, chain: Chain, written: u32) {
+        if self.discarding {
+            self.queue.discard(chain);
+        } else {
+            self.queue.complete(chain, written);
+        }
+    }
+
+    /// Undo the latest [`next`](Self::next): the chain will come again.
+    pub fn put_back(&mut self, chain: Chain) {
+        self.queue.put_back(chain);
+    }
+
+    /// The chain is so malformed that no status can be given: the device needs a reset.
+    pub fn fail(&mut self, chain: Chain, reason: &'static str) {
+        self.queue.fail(chain.head(), reason);
+        self.queue.discard(chain);
+    }
+
+    /// Notify the driver if it wants to know. The runner does this after each call of the worker;
+    /// a worker may do it earlier, when latency matters more than batching.
+    pub fn flush(&mut self) {
+        if self.queue.should_notify() {
+            self.notify.queue(self.index);
+        }
+    }
+
+    fn report(&mut self) {
+        if let Some(reason) = self.queue.broken()
+            && !self.reported
+        {
+            self.reported = true;
+            crate::limit::warn_limited!("queue {} is broken until reset: {reason}", self.index);
+            self.notify.needs_reset();
+        }
+    }
+}
+
+/// Kick tokens have this bit; the worker's own tokens do not.
+const KICK: u32 = 1 << 31;
+
+struct Runner<W> {
+    worker: W,
+    queues: Vec<ActiveQueue>,
+    error: Option<io::Error>,
+}
+
+impl<W: QueueWorker> Runner<W> {
+    fn call(&mut self, ops: &mut EventOps<'_>, each: impl FnOnce(&mut W, &mut Context<'_, '_>)) {
+        for queue in &mut self.queues {
+            queue.budget = BUDGET;
+        }
+        let mut cx = Context { queues: &mut self.queues, ops, error: &mut self.error };
+        each(&mut self.worker, &mut cx);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        for queue in &mut self.queues {
+            queue.flush();
+            queue.report();
+        }
+    }
+}
+
+impl<W: QueueWorker> MutEventSubscriber for Runner<W> {
+    fn init(&mut self, ops: &mut EventOps) {
+        for (position, queue) in (0..).zip(&self.queues) {
+            let kick = Events::with_data(queue.kick.as_ref(), KICK | position, EventSet::IN);
+            if let Err(error) = ops.add(kick) {
+                self.error = Some(io::Error::other(error));
+                return;
+            }
+            // A kick may have been consumed by an earlier worker of this queue.
+            let _ = queue.kick.write(1);
+        }
+        self.call(ops, W::start);
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        let token = events.data();
+        if token & KICK == 0 {
+            self.call(ops, |worker, cx| worker.ready(token, events.event_set(), cx));
+            return;
+        }
+        let position = (token & !KICK) as usize;
+        if let Some(queue) = self.queues.get(position) {
+            let _ = queue.kick.read();
+            self.call(ops, |worker, cx| worker.kicked(position, cx));
+        }
+    }
+}
+
+impl<W: QueueWorker> Job for Runner<W> {
+    type Output = Vec<(u16, QueueProgress)>;
+
+    fn init_error(&mut self) -> Option<io::Error> {
+        self.error.take()
+    }
+
+    fn finish(mut self, how: Stop) -> Self::Output {
+        for queue in &mut self.queues {
+            queue.discarding = how == Stop::Discard;
+        }
+        self.worker.drain(&mut self.queues);
+        self.settle();
+        for queue in self.queues.iter().filter(|queue| queue.in_flight() > 0) {
+            tracing::error!(
+                queue = queue.index,
+                lost = queue.in_flight(),
+                "a worker stopped without completing its chains"
+            );
+        }
+        self.queues.iter().map(|queue| (queue.index, queue.queue.progress())).collect()
+    }
+}
+
+trait Stoppable: Send {
+    fn stop(self: Box<Self>, how: Stop) -> io::Result<Vec<(u16, QueueProgress)>>;
+}
+
+impl<W: QueueWorker> Stoppable for Running<Runner<W>> {
+    fn stop(self: Box<Self>, how: Stop) -> io::Result<Vec<(u16, QueueProgress)>> {
+        Running::stop(*self, how)
+    }
+}
+
+/// The running workers of one device. Dropping them stops them as a reset does.
+#[derive(Default)]
+pub struct Workers(Vec<Box<dyn Stoppable>>);
+
+impl Workers {
+    /// Start `worker` with `queues` on `thread`.
+    ///
+    /// # Errors
+    /// When the thread is gone or an event source cannot be watched.
+    pub fn start<W: QueueWorker>(
+        &mut self,
+        thread: &Arc<IoThread>,
+        worker: W,
+        queues: Vec<ActiveQueue>,
+    ) -> Result<(), ActivateError> {
+        let queue = queues.first().map_or(0, |queue| queue.index);
+        let running = thread
+            .add(Runner { worker, queues, error: None })
+            .map_err(|source| ActivateError::Worker { queue, source })?;
+        self.0.push(Box::new(running));
+        Ok(())
+    }
+
+    /// Stop all workers and hand the queues back, `(index, progress)` each.
+    pub fn stop(mut self, how: Stop) -> Vec<(u16, QueueProgress)> {
+        self.stop_all(how)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn stop_all(&mut self, how: Stop) -> Vec<(u16, QueueProgress)> {
+        let mut progress = Vec::new();
+        for worker in self.0.drain(..) {
+            match worker.stop(how) {
+                Ok(queues) => progress.extend(queues),
+                Err(error) => tracing::error!(%error, "a device worker is lost"),
+            }
+        }
+        progress
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop_all(Stop::Discard);
+    }
+}
