@@ -1,1 +1,56 @@
-//! (room to be filled)
+//! libvirt's domain XML as types: text to definition and back, and nothing else.
+//!
+//! A definition is what the user wrote. Reading it keeps three outcomes apart: a name of libvirt that has a type here is
+//! held; one that has none is refused by name, or kept [`Verbatim`] with a warning where no guest can miss it; a name
+//! that libvirt does not know is an error with a suggestion. All errors come at once, each with its line and column.
+//!
+//! Whether a machine can be built from what is held is not decided here. Who decides it has [`Parsed::source`] to place
+//! its own refusals in the user's text.
+
+mod cpuset;
+mod cursor;
+mod defaults;
+pub mod device;
+mod diagnostic;
+mod document;
+pub mod domain;
+mod element;
+mod mac;
+mod rules;
+mod scan;
+mod suggest;
+mod value;
+mod verbatim;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use cpuset::CpuSet;
+pub use defaults::Identity;
+pub use device::{DeviceAddress, Devices, PciAddress};
+pub use diagnostic::{Diagnostic, Diagnostics, Kind, Position, Severity};
+pub use document::{Parsed, Source};
+pub use domain::{DomainDef, Name};
+pub use mac::{MacAddress, NotMacAddress};
+pub use value::{Hex, OnOff, YesNo};
+pub use verbatim::Verbatim;
+
+impl DomainDef {
+    /// Read a definition, or say everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Parsed<Self>, Diagnostics> {
+        document::parse(text, "domain")
+    }
+
+    /// [`Self::parse`] for text from outside: bounded, and UTF-8.
+    pub fn parse_bytes(bytes: &[u8]) -> Result<Parsed<Self>, Diagnostics> {
+        Self::parse(document::decode(bytes)?)
+    }
+
+    /// The definition as libvirt's dumpxml prints it.
+    pub fn to_xml(&self) -> String {
+        let mut out = write::Writer::default();
+        element::Element::write(self, "domain", &mut out);
+        out.finish()
+    }
+}

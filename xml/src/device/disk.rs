@@ -1,0 +1,442 @@
+//! `<disk>`: an image, a block device or a network volume as the guest's disk, CD-ROM or floppy.
+
+use std::path::{Path, PathBuf};
+
+use crate::cursor::Cursor;
+use crate::device::VirtioModel;
+use crate::device::address::DeviceAddress;
+use crate::diagnostic::Kind;
+use crate::element::{Element, element};
+use crate::value::{OnOff, YesNo, names};
+use crate::verbatim::Verbatim;
+use crate::write::Writer;
+
+names! {
+    pub enum DiskType {
+        File = "file", Block = "block", Dir = "dir", Network = "network", Volume = "volume", Nvme = "nvme",
+        VhostUser = "vhostuser", VhostVdpa = "vhostvdpa",
+    }
+    pub enum DiskDevice { Disk = "disk", Cdrom = "cdrom", Floppy = "floppy", Lun = "lun" }
+    pub enum DiskBus {
+        Virtio = "virtio", Scsi = "scsi", Sata = "sata", Ide = "ide", Usb = "usb", Fdc = "fdc", Sd = "sd",
+        Xen = "xen", Uml = "uml", Nvme = "nvme",
+    }
+    pub enum DiskFormat {
+        Raw = "raw", Qcow2 = "qcow2", Qcow = "qcow", Qed = "qed", Vmdk = "vmdk", Vdi = "vdi", Vpc = "vpc",
+        Vhd = "vhd", Vhdx = "vhdx", Luks = "luks", Dir = "dir", Bochs = "bochs", Cloop = "cloop", Cow = "cow",
+        Dmg = "dmg", Iso = "iso", Fat = "fat", Ploop = "ploop",
+    }
+    pub enum DiskCache {
+        Default = "default", None = "none", WriteThrough = "writethrough", WriteBack = "writeback",
+        DirectSync = "directsync", Unsafe = "unsafe",
+    }
+    pub enum DiskIo { Threads = "threads", Native = "native", IoUring = "io_uring" }
+    pub enum Discard { Unmap = "unmap", Ignore = "ignore" }
+    pub enum DetectZeroes { Off = "off", On = "on", Unmap = "unmap" }
+    pub enum ErrorPolicy { Stop = "stop", Report = "report", Ignore = "ignore", EnoSpace = "enospace" }
+    pub enum ReadErrorPolicy { Stop = "stop", Report = "report", Ignore = "ignore" }
+    pub enum SnapshotMode { No = "no", Internal = "internal", External = "external", Manual = "manual" }
+    pub enum StartupPolicy { Mandatory = "mandatory", Requisite = "requisite", Optional = "optional" }
+    pub enum NetworkProtocol {
+        Nbd = "nbd", Iscsi = "iscsi", Rbd = "rbd", Sheepdog = "sheepdog", Gluster = "gluster", Http = "http",
+        Https = "https", Ftp = "ftp", Ftps = "ftps", Tftp = "tftp", Vxhs = "vxhs", Nfs = "nfs", Ssh = "ssh",
+    }
+    pub enum HostTransport { Tcp = "tcp", Unix = "unix", Rdma = "rdma" }
+    pub enum VolumeMode { Host = "host", Direct = "direct" }
+    pub enum Tray { Open = "open", Closed = "closed" }
+    pub enum Translation { None = "none", Lba = "lba", Auto = "auto" }
+}
+
+element! {
+    pub struct Disk {
+        attr("type") kind: Option<DiskType>,
+        attr device: Option<DiskDevice>,
+        attr model: Option<VirtioModel>,
+        attr rawio: Option<YesNo>,
+        attr snapshot: Option<SnapshotMode>,
+        child driver: Option<DiskDriver>,
+        child source: Option<DiskSource>,
+        child("backingStore") backing_store: Option<BackingStore>,
+        child geometry: Option<Geometry>,
+        child("blockio") block_io: Option<BlockIo>,
+        child target: DiskTarget,
+        child("iotune") io_tune: Option<IoTune>,
+        child("readonly") read_only: bool,
+        child shareable: bool,
+        child transient: Option<Transient>,
+        child serial: Option<String>,
+        child wwn: Option<String>,
+        child vendor: Option<String>,
+        child product: Option<String>,
+        child boot: Option<DeviceBoot>,
+        leaf("alias" "name") alias: Option<String>,
+        leaf("acpi" "index") acpi_index: Option<u32>,
+        child address: Option<DeviceAddress>,
+    }
+    refuse ["@sgio", "auth", "encryption", "mirror", "backenddomain", "privateData", "throttlefilters"];
+    check Disk::check;
+}
+
+/// Where a disk's data is, by the disk's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Location<'a> {
+    /// An empty CD-ROM or floppy drive.
+    Empty,
+    File(&'a Path),
+    Block(&'a Path),
+    Dir(&'a Path),
+    Volume {
+        pool: &'a str,
+        volume: &'a str,
+    },
+    Network {
+        protocol: NetworkProtocol,
+        source: &'a DiskSource,
+    },
+    /// NVMe, vhost-user and vDPA disks.
+    Other(DiskType),
+}
+
+impl Disk {
+    pub fn kind(&self) -> DiskType {
+        self.kind.unwrap_or(DiskType::File)
+    }
+
+    pub fn device(&self) -> DiskDevice {
+        self.device.unwrap_or(DiskDevice::Disk)
+    }
+
+    /// The controller of the disk's drive address, the first if it has none yet.
+    pub fn drive_controller(&self) -> u32 {
+        match &self.address {
+            Some(DeviceAddress::Drive(drive)) => drive.controller.unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    pub fn location(&self) -> Location<'_> {
+        let Some(source) = &self.source else { return Location::Empty };
+        let found = match self.kind() {
+            DiskType::File => source.file.as_deref().map(Location::File),
+            DiskType::Block => source.dev.as_deref().map(Location::Block),
+            DiskType::Dir => source.dir.as_deref().map(Location::Dir),
+            DiskType::Volume => match (&source.pool, &source.volume) {
+                (Some(pool), Some(volume)) => Some(Location::Volume { pool, volume }),
+                _ => None,
+            },
+            DiskType::Network => {
+                source.protocol.map(|protocol| Location::Network { protocol, source })
+            }
+            other => Some(Location::Other(other)),
+        };
+        found.unwrap_or(Location::Empty)
+    }
+
+    fn check(&self, at: Cursor<'_>) {
+        let removable = matches!(self.device(), DiskDevice::Cdrom | DiskDevice::Floppy);
+        match at.child("source") {
+            Some(source) => check_source(source, self.kind(), removable),
+            None if removable => {}
+            None => at.missing_child("source"),
+        }
+        if let Some(target) = at.child("target") {
+            self.target.check_bus(target, self.device());
+        }
+        if let Some(serial) = at.child("serial")
+            && let Some(bad) = self.serial.as_deref().and_then(bad_serial_character)
+        {
+            let mut report = serial.here();
+            report.expected = Some("letters, digits, '-', '_', '.', '+' and spaces".to_owned());
+            report.report(Kind::Invalid, format!("a serial number cannot hold {bad:?}"));
+        }
+    }
+}
+
+/// The bus and the firmware see the serial number, so libvirt restricts its characters.
+fn bad_serial_character(serial: &str) -> Option<char> {
+    serial.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_. +".contains(*c))
+}
+
+/// The attributes that say where the data is, and the type of disk each belongs to.
+const PLACES: &[(DiskType, &[&str])] = &[
+    (DiskType::File, &["file", "fdgroup"]),
+    (DiskType::Block, &["dev"]),
+    (DiskType::Dir, &["dir"]),
+    (DiskType::Volume, &["pool", "volume", "mode"]),
+    (DiskType::Network, &["protocol", "name", "tls", "tlsHostname", "query"]),
+];
+
+fn check_source(source: Cursor<'_>, kind: DiskType, removable: bool) {
+    let own = PLACES.iter().find(|(of, _)| *of == kind).map_or(&[][..], |(_, names)| *names);
+    let required: &[&'static str] = match kind {
+        DiskType::Volume => &["pool", "volume"],
+        DiskType::Network => &["protocol"],
+        _ => own.get(..1).unwrap_or_default(),
+    };
+    for attribute in source.node().attributes().map(|a| a.name()) {
+        let foreign =
+            PLACES.iter().any(|(_, names)| names.contains(&attribute)) && !own.contains(&attribute);
+        // NVMe and vhost-user sources have attributes of these names too.
+        if foreign && !own.is_empty() {
+            let mut report = source.at_attribute(attribute);
+            report.expected = required.first().map(|name| format!("{name}='…'"));
+            report.report(
+                Kind::Invalid,
+                format!("a disk of type='{kind}' has no source {attribute}='…'"),
+            );
+        }
+    }
+    // An ejected medium is written as an empty source.
+    let empty =
+        source.node().attributes().all(|a| a.name() == "startupPolicy" || a.name() == "index");
+    if !(removable && empty) {
+        for name in required.iter().filter(|name| source.attribute(name).is_none()) {
+            source.missing_attribute(name);
+        }
+    }
+}
+
+element! {
+    /// How the disk is accessed; `format` is written `type='qcow2'`.
+    #[derive(Default)]
+    pub struct DiskDriver {
+        attr name: Option<String>,
+        attr("type") format: Option<DiskFormat>,
+        attr cache: Option<DiskCache>,
+        attr("error_policy") error_policy: Option<ErrorPolicy>,
+        attr("rerror_policy") read_error_policy: Option<ReadErrorPolicy>,
+        attr io: Option<DiskIo>,
+        attr ioeventfd: Option<OnOff>,
+        attr("event_idx") event_idx: Option<OnOff>,
+        attr("copy_on_read") copy_on_read: Option<OnOff>,
+        attr discard: Option<Discard>,
+        attr iothread: Option<u32>,
+        attr("detect_zeroes") detect_zeroes: Option<DetectZeroes>,
+        attr("discard_no_unref") discard_no_unref: Option<OnOff>,
+        attr queues: Option<u32>,
+        attr("queue_size") queue_size: Option<u32>,
+        attr iommu: Option<OnOff>,
+        attr ats: Option<OnOff>,
+        attr packed: Option<OnOff>,
+        attr("page_per_vq") page_per_vq: Option<OnOff>,
+    }
+    refuse ["metadata_cache", "iothreads"];
+}
+
+element! {
+    /// Only the attributes of the disk's own type may be set; [`Disk::location`] reads them.
+    #[derive(Default)]
+    pub struct DiskSource {
+        attr file: Option<PathBuf>,
+        attr fdgroup: Option<String>,
+        attr dev: Option<PathBuf>,
+        attr dir: Option<PathBuf>,
+        attr protocol: Option<NetworkProtocol>,
+        attr name: Option<String>,
+        attr query: Option<String>,
+        attr tls: Option<YesNo>,
+        attr("tlsHostname") tls_hostname: Option<String>,
+        attr pool: Option<String>,
+        attr volume: Option<String>,
+        attr mode: Option<VolumeMode>,
+        attr("startupPolicy") startup_policy: Option<StartupPolicy>,
+        attr index: Option<u32>,
+        child("host") hosts: Vec<SourceHost>,
+        leaf("snapshot" "name") snapshot: Option<String>,
+        child("seclabel") security_labels: Vec<Verbatim>,
+    }
+    refuse [
+        "@type", "@path", "@managed", "@namespace", "address", "auth", "config", "cookies", "encryption",
+        "identity", "initiator", "knownHosts", "readahead", "reconnect", "reservations", "slices", "ssl", "timeout",
+        "privateData", "dataStore",
+    ];
+}
+
+element! {
+    pub struct SourceHost {
+        attr name: Option<String>,
+        attr port: Option<u16>,
+        attr transport: Option<HostTransport>,
+        attr socket: Option<PathBuf>,
+    }
+}
+
+element! {
+    /// The image beneath. `<backingStore/>` says there is none; without it the image's own header is asked.
+    #[derive(Default)]
+    pub struct BackingStore {
+        attr("type") kind: Option<DiskType>,
+        attr index: Option<u32>,
+        leaf("format" "type") format: Option<DiskFormat>,
+        child source: Option<DiskSource>,
+        child("backingStore") backing_store: Option<Box<BackingStore>>,
+    }
+    check BackingStore::check;
+}
+
+impl Element for Box<BackingStore> {
+    fn read(at: Cursor<'_>) -> Option<Self> {
+        BackingStore::read(at).map(Self::new)
+    }
+    fn write(&self, name: &'static str, out: &mut Writer) {
+        BackingStore::write(self, name, out);
+    }
+}
+
+impl BackingStore {
+    fn check(&self, at: Cursor<'_>) {
+        let Some(kind) = self.kind else {
+            if self.source.is_some() || self.format.is_some() {
+                at.missing_attribute("type");
+            }
+            return;
+        };
+        match at.child("source") {
+            Some(source) => check_source(source, kind, false),
+            None => at.missing_child("source"),
+        }
+        if self.format.is_none() {
+            at.missing_child("format");
+        }
+    }
+}
+
+element! {
+    pub struct DiskTarget {
+        attr dev: String,
+        attr bus: Option<DiskBus>,
+        attr tray: Option<Tray>,
+        attr removable: Option<OnOff>,
+        attr("rotation_rate") rotation_rate: Option<u32>,
+    }
+}
+
+impl DiskTarget {
+    /// The bus, told by the device's name where it is not given, as libvirt does.
+    pub fn bus(&self) -> DiskBus {
+        self.bus.unwrap_or_else(|| match self.dev.get(..2) {
+            Some("hd") => DiskBus::Ide,
+            Some("sd") => DiskBus::Scsi,
+            Some("fd") => DiskBus::Fdc,
+            Some("xv") => DiskBus::Xen,
+            Some("ub") => DiskBus::Uml,
+            _ => DiskBus::Virtio,
+        })
+    }
+
+    fn check_bus(&self, at: Cursor<'_>, device: DiskDevice) {
+        let prefix = ["vd", "sd", "hd", "fd", "xvd", "ubd", "nvme"]
+            .into_iter()
+            .find(|p| self.dev.starts_with(p));
+        let suffix = prefix.map_or("", |prefix| &self.dev[prefix.len()..]);
+        if suffix.is_empty()
+            || suffix.len() > 10
+            || !suffix.bytes().all(|b| b.is_ascii_alphanumeric())
+        {
+            let mut report = at.at_attribute("dev");
+            report.expected = Some("a name such as vda, sda, hda or fda".to_owned());
+            let dev = crate::cursor::quote(&self.dev);
+            report.report(Kind::Invalid, format!("{dev} is not a disk name libvirt knows"));
+            return;
+        }
+        let floppy_bus = self.bus() == DiskBus::Fdc;
+        if floppy_bus != (device == DiskDevice::Floppy) {
+            let message = format!("a {device} cannot be on the bus {}", self.bus());
+            let at = if at.attribute("bus").is_some() {
+                at.at_attribute("bus")
+            } else {
+                at.at_attribute("dev")
+            };
+            at.report(Kind::Invalid, message);
+        }
+    }
+}
+
+element! {
+    pub struct Geometry {
+        attr("cyls") cylinders: u32,
+        attr heads: u32,
+        attr("secs") sectors: u32,
+        attr("trans") translation: Option<Translation>,
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct BlockIo {
+        attr("logical_block_size") logical_block_size: Option<u32>,
+        attr("physical_block_size") physical_block_size: Option<u32>,
+        attr("discard_granularity") discard_granularity: Option<u32>,
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct Transient {
+        attr("shareBacking") share_backing: Option<YesNo>,
+    }
+}
+
+element! {
+    /// Limits in bytes or requests per second.
+    #[derive(Default)]
+    pub struct IoTune {
+        child("total_bytes_sec") total_bytes: Option<u64>,
+        child("read_bytes_sec") read_bytes: Option<u64>,
+        child("write_bytes_sec") write_bytes: Option<u64>,
+        child("total_iops_sec") total_iops: Option<u64>,
+        child("read_iops_sec") read_iops: Option<u64>,
+        child("write_iops_sec") write_iops: Option<u64>,
+        child("total_bytes_sec_max") total_bytes_max: Option<u64>,
+        child("read_bytes_sec_max") read_bytes_max: Option<u64>,
+        child("write_bytes_sec_max") write_bytes_max: Option<u64>,
+        child("total_iops_sec_max") total_iops_max: Option<u64>,
+        child("read_iops_sec_max") read_iops_max: Option<u64>,
+        child("write_iops_sec_max") write_iops_max: Option<u64>,
+        child("size_iops_sec") size_iops: Option<u64>,
+        child("group_name") group_name: Option<String>,
+        child("total_bytes_sec_max_length") total_bytes_max_length: Option<u64>,
+        child("read_bytes_sec_max_length") read_bytes_max_length: Option<u64>,
+        child("write_bytes_sec_max_length") write_bytes_max_length: Option<u64>,
+        child("total_iops_sec_max_length") total_iops_max_length: Option<u64>,
+        child("read_iops_sec_max_length") read_iops_max_length: Option<u64>,
+        child("write_iops_sec_max_length") write_iops_max_length: Option<u64>,
+    }
+    check IoTune::check;
+}
+
+impl IoTune {
+    fn check(&self, at: Cursor<'_>) {
+        let clash = |total: Option<u64>, read: Option<u64>, write: Option<u64>| {
+            total.is_some_and(|n| n > 0)
+                && (read.is_some_and(|n| n > 0) || write.is_some_and(|n| n > 0))
+        };
+        for (what, clashes) in [
+            ("bytes_sec", clash(self.total_bytes, self.read_bytes, self.write_bytes)),
+            ("iops_sec", clash(self.total_iops, self.read_iops, self.write_iops)),
+        ] {
+            if clashes {
+                let message = format!("total_{what} excludes read_{what} and write_{what}");
+                at.error(Kind::Invalid, message);
+            }
+        }
+    }
+}
+
+element! {
+    /// `<boot order='1'/>` of a disk or interface.
+    #[derive(Copy)]
+    pub struct DeviceBoot {
+        attr order: u32,
+    }
+    refuse ["@loadparm"];
+    check DeviceBoot::check;
+}
+
+impl DeviceBoot {
+    fn check(&self, at: Cursor<'_>) {
+        if self.order == 0 {
+            at.attribute_error("order", Kind::Invalid, "boot orders count from 1".to_owned());
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! `<interface>`: a guest's network card and what it is connected to.
+
+use std::path::PathBuf;
+
+use crate::cursor::Cursor;
+use crate::device::address::DeviceAddress;
+use crate::device::disk::DeviceBoot;
+use crate::diagnostic::Kind;
+use crate::element::element;
+use crate::mac::MacAddress;
+use crate::value::{OnOff, YesNo, names};
+
+names! {
+    pub enum InterfaceType {
+        Network = "network", Bridge = "bridge", Ethernet = "ethernet", User = "user", Direct = "direct",
+        Internal = "internal", VhostUser = "vhostuser", Mcast = "mcast", Client = "client", Server = "server",
+        Udp = "udp", Hostdev = "hostdev", Vdpa = "vdpa", Null = "null", Vds = "vds",
+    }
+    pub enum DirectMode { Vepa = "vepa", Private = "private", Bridge = "bridge", Passthrough = "passthrough" }
+    pub enum InterfaceBackend { Qemu = "qemu", Vhost = "vhost", Kvm = "kvm", Vfio = "vfio", Xen = "xen" }
+    pub enum TxMode { IoThread = "iothread", Timer = "timer" }
+    pub enum LinkState { Up = "up", Down = "down" }
+    pub enum MacType { Generated = "generated", Static = "static" }
+    pub enum NativeMode { Tagged = "tagged", Untagged = "untagged" }
+    pub enum VirtualPortType {
+        Qbg = "802.1Qbg", Qbh = "802.1Qbh", OpenVSwitch = "openvswitch", Midonet = "midonet",
+    }
+    pub enum MacTable { Kernel = "kernel", Libvirt = "libvirt" }
+    pub enum IpFamily { Ipv4 = "ipv4", Ipv6 = "ipv6" }
+    pub enum UserBackend { Default = "default", Passt = "passt" }
+}
+
+element! {
+    pub struct Interface {
+        attr("type") kind: InterfaceType,
+        attr("trustGuestRxFilters") trust_guest_rx_filters: Option<YesNo>,
+        child mac: Option<Mac>,
+        child source: Option<InterfaceSource>,
+        child("ip") ips: Vec<IpAddress>,
+        child("virtualport") virtual_port: Option<VirtualPort>,
+        child vlan: Option<Vlan>,
+        child bandwidth: Option<Bandwidth>,
+        leaf("port" "isolated") isolated: Option<YesNo>,
+        leaf("script" "path") script: Option<PathBuf>,
+        leaf("downscript" "path") down_script: Option<PathBuf>,
+        child target: Option<InterfaceTarget>,
+        leaf("model" "type") model: Option<String>,
+        child driver: Option<InterfaceDriver>,
+        child backend: Option<Backend>,
+        child filterref: Option<FilterRef>,
+        child tune: Option<Tune>,
+        leaf("link" "state") link: Option<LinkState>,
+        leaf("mtu" "size") mtu: Option<u32>,
+        child coalesce: Option<Coalesce>,
+        child boot: Option<DeviceBoot>,
+        child rom: Option<Rom>,
+        leaf("alias" "name") alias: Option<String>,
+        leaf("acpi" "index") acpi_index: Option<u32>,
+        child address: Option<DeviceAddress>,
+    }
+    refuse ["@managed", "guest", "route", "portForward", "backenddomain", "teaming"];
+    check Interface::check;
+}
+
+/// What each type of interface needs in its `<source>`, and what else it may have there.
+const SOURCES: &[(InterfaceType, &[&str], &[&str])] = &[
+    (InterfaceType::Network, &["network"], &["portgroup", "portid", "bridge"]),
+    (InterfaceType::Bridge, &["bridge"], &["macTableManager"]),
+    (InterfaceType::Direct, &["dev"], &["mode"]),
+    (InterfaceType::Internal, &["name"], &[]),
+    (InterfaceType::VhostUser, &["path"], &["type", "mode"]),
+    (InterfaceType::Vdpa, &["dev"], &[]),
+    (InterfaceType::Ethernet, &[], &[]),
+    (InterfaceType::Null, &[], &[]),
+    (InterfaceType::User, &[], &["dev"]),
+    (InterfaceType::Mcast, &["address", "port"], &[]),
+    (InterfaceType::Client, &["address", "port"], &[]),
+    (InterfaceType::Server, &["port"], &["address"]),
+    (InterfaceType::Udp, &["address", "port"], &[]),
+];
+
+impl Interface {
+    pub fn mac_address(&self) -> Option<MacAddress> {
+        self.mac.map(|mac| mac.address)
+    }
+
+    fn check(&self, at: Cursor<'_>) {
+        let Some((_, required, optional)) = SOURCES.iter().find(|(kind, ..)| *kind == self.kind)
+        else {
+            return;
+        };
+        let Some(source) = at.child("source") else {
+            if !required.is_empty() {
+                at.missing_child("source");
+            }
+            return;
+        };
+        for name in required.iter().filter(|name| source.attribute(name).is_none()) {
+            source.missing_attribute(name);
+        }
+        for attribute in source.node().attributes().map(|a| a.name()) {
+            // A name valid for no type at all has been reported as unknown already.
+            let known =
+                SOURCES.iter().any(|(_, r, o)| r.contains(&attribute) || o.contains(&attribute));
+            if known && !required.contains(&attribute) && !optional.contains(&attribute) {
+                let mut report = source.at_attribute(attribute);
+                report.expected = required.first().map(|name| format!("{name}='…'"));
+                let message =
+                    format!("an interface of type='{}' has no source {attribute}='…'", self.kind);
+                report.report(Kind::Invalid, message);
+            }
+        }
+    }
+}
+
+element! {
+    #[derive(Copy)]
+    pub struct Mac {
+        attr address: MacAddress,
+        attr("type") kind: Option<MacType>,
+        attr check: Option<YesNo>,
+    }
+}
+
+element! {
+    /// Only the attributes of the interface's own type may be set.
+    #[derive(Default)]
+    pub struct InterfaceSource {
+        attr("type") kind: Option<String>,
+        attr network: Option<String>,
+        attr portgroup: Option<String>,
+        attr portid: Option<String>,
+        attr bridge: Option<String>,
+        attr("macTableManager") mac_table: Option<MacTable>,
+        attr dev: Option<String>,
+        attr path: Option<PathBuf>,
+        attr mode: Option<String>,
+        attr name: Option<String>,
+        attr address: Option<String>,
+        attr port: Option<u16>,
+        child local: Option<Endpoint>,
+    }
+    refuse ["@switchid", "@portgroupid", "@connectionid", "ip", "route", "vendor", "product", "reconnect"];
+    check InterfaceSource::check;
+}
+
+impl InterfaceSource {
+    fn check(&self, at: Cursor<'_>) {
+        // `mode` is of vhost-user (client, server) or of direct attachment.
+        let names = if self.path.is_some() { &["client", "server"][..] } else { DirectMode::NAMES };
+        if let Some(mode) = self.mode.as_deref().filter(|mode| !names.contains(mode)) {
+            let mut report = at.at_attribute("mode");
+            report.suggestion =
+                crate::suggest::nearest(mode, names.iter().copied()).map(str::to_owned);
+            report.expected = Some(names.join(", "));
+            let message =
+                format!("mode={} is not a value libvirt knows", crate::cursor::quote(mode));
+            report.report(Kind::Invalid, message);
+        }
+    }
+}
+
+element! {
+    pub struct Endpoint {
+        attr address: Option<String>,
+        attr port: Option<u16>,
+    }
+}
+
+element! {
+    pub struct IpAddress {
+        attr address: String,
+        attr family: Option<IpFamily>,
+        attr prefix: Option<u32>,
+        attr peer: Option<String>,
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct InterfaceTarget {
+        attr dev: Option<String>,
+        attr managed: Option<YesNo>,
+    }
+    check InterfaceTarget::check;
+}
+
+impl InterfaceTarget {
+    /// The kernel's rule for names of network devices.
+    fn check(&self, at: Cursor<'_>) {
+        let valid = |name: &str| {
+            (1..16).contains(&name.len())
+                && name != "."
+                && name != ".."
+                && !name
+                    .chars()
+                    .any(|c| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
+        };
+        if let Some(dev) = self.dev.as_deref().filter(|dev| !valid(dev)) {
+            let mut report = at.at_attribute("dev");
+            report.expected = Some("1 to 15 bytes without '/', ':' or white space".to_owned());
+            report.report(
+                Kind::Invalid,
+                format!("{} cannot name a network device", crate::cursor::quote(dev)),
+            );
+        }
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct InterfaceDriver {
+        attr name: Option<InterfaceBackend>,
+        attr("txmode") tx_mode: Option<TxMode>,
+        attr ioeventfd: Option<OnOff>,
+        attr("event_idx") event_idx: Option<OnOff>,
+        attr queues: Option<u32>,
+        attr("rx_queue_size") rx_queue_size: Option<u32>,
+        attr("tx_queue_size") tx_queue_size: Option<u32>,
+        attr iommu: Option<OnOff>,
+        attr ats: Option<OnOff>,
+        attr packed: Option<OnOff>,
+        attr("page_per_vq") page_per_vq: Option<OnOff>,
+        attr rss: Option<OnOff>,
+        attr("rss_hash_report") rss_hash_report: Option<OnOff>,
+        child host: Option<HostOffloads>,
+        child guest: Option<GuestOffloads>,
+    }
+}
+
+element! {
+    /// What the host does for the guest's outgoing packets.
+    #[derive(Default)]
+    pub struct HostOffloads {
+        attr csum: Option<OnOff>,
+        attr gso: Option<OnOff>,
+        attr tso4: Option<OnOff>,
+        attr tso6: Option<OnOff>,
+        attr ecn: Option<OnOff>,
+        attr ufo: Option<OnOff>,
+        attr("mrg_rxbuf") mrg_rxbuf: Option<OnOff>,
+    }
+}
+
+element! {
+    /// What the guest can take in incoming packets.
+    #[derive(Default)]
+    pub struct GuestOffloads {
+        attr csum: Option<OnOff>,
+        attr tso4: Option<OnOff>,
+        attr tso6: Option<OnOff>,
+        attr ecn: Option<OnOff>,
+        attr ufo: Option<OnOff>,
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct Backend {
+        attr("type") kind: Option<UserBackend>,
+        attr tap: Option<PathBuf>,
+        attr vhost: Option<PathBuf>,
+        attr("logFile") log_file: Option<PathBuf>,
+    }
+}
+
+element! {
+    pub struct FilterRef {
+        attr filter: String,
+        child("parameter") parameters: Vec<FilterParameter>,
+    }
+}
+
+element! {
+    pub struct FilterParameter {
+        attr name: String,
+        attr value: String,
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct Tune {
+        child("sndbuf") send_buffer: Option<u64>,
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct Coalesce {
+        child rx: Option<CoalesceRx>,
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct CoalesceRx {
+        leaf("frames" "max") frames: Option<u32>,
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct Rom {
+        attr enabled: Option<YesNo>,
+        attr bar: Option<OnOff>,
+        attr file: Option<PathBuf>,
+    }
+}
+
+element! {
+    /// Rates in KiB/s, bursts in KiB.
+    #[derive(Default)]
+    pub struct Bandwidth {
+        child inbound: Option<Rate>,
+        child outbound: Option<Rate>,
+    }
+    refuse ["@classID"];
+}
+
+element! {
+    #[derive(Default)]
+    pub struct Rate {
+        attr average: Option<u32>,
+        attr peak: Option<u32>,
+        attr floor: Option<u32>,
+        attr burst: Option<u32>,
+    }
+    check Rate::check;
+}
+
+impl Rate {
+    fn check(&self, at: Cursor<'_>) {
+        if self.average.is_none() && self.floor.is_none() {
+            at.missing_attribute("average");
+        }
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct Vlan {
+        attr trunk: Option<YesNo>,
+        child("tag") tags: Vec<VlanTag>,
+    }
+}
+
+element! {
+    pub struct VlanTag {
+        attr id: u32,
+        attr("nativeMode") native_mode: Option<NativeMode>,
+    }
+    check VlanTag::check;
+}
+
+impl VlanTag {
+    fn check(&self, at: Cursor<'_>) {
+        if self.id > 4095 {
+            at.attribute_error("id", Kind::Limit, format!("VLAN {} is above 4095", self.id));
+        }
+    }
+}
+
+element! {
+    pub struct VirtualPort {
+        attr("type") kind: Option<VirtualPortType>,
+        child parameters: Option<VirtualPortParameters>,
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct VirtualPortParameters {
+        attr managerid: Option<u32>,
+        attr typeid: Option<u32>,
+        attr typeidversion: Option<u32>,
+        attr instanceid: Option<String>,
+        attr profileid: Option<String>,
+        attr interfaceid: Option<String>,
+    }
+}
