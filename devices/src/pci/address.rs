@@ -10,6 +10,8 @@ pub struct PciAddress {
 }
 
 impl PciAddress {
+    pub const HOST_BRIDGE: Self = Self::new(0, 0, 0);
+
     /// Device 0..32 and function 0..8; higher bits are cut off, as the address lines would.
     #[must_use]
     pub const fn new(bus: u8, device: u8, function: u8) -> Self {

@@ -210,9 +210,19 @@ impl Config {
         live.page = page;
     }
 
+    /// Say that there are other functions in the slot.
+    pub fn set_multifunction(&self) {
+        let header_type = self.u8(spec::HEADER_TYPE) | spec::HEADER_MULTIFUNCTION;
+        self.update(spec::HEADER_TYPE, &[header_type]);
+    }
+
     /// Back to the values it was built with.
     pub fn reset(&self) {
-        self.update(0, &self.initial[..]);
+        let header_type = self.u8(spec::HEADER_TYPE);
+        let mut initial = self.initial.clone();
+        // The slot's other functions stay where they are.
+        initial[usize::from(spec::HEADER_TYPE)] = header_type;
+        self.update(0, &initial[..]);
     }
 
     #[must_use]

@@ -1,7 +1,7 @@
 //! [`PciFunction`]: what the PCI hierarchy asks of a device.
 
 use crate::bus::Effect;
-use crate::pci::Config;
+use crate::pci::{Config, Reserve};
 
 /// One function: a configuration space and the registers behind its BARs.
 ///
@@ -38,7 +38,12 @@ pub trait PciFunction: Send + Sync {
     /// hierarchy locked: it must not call back into it.
     fn bar_moved(&self, _bar: u8, _base: Option<u64>) {}
 
-    /// Where configuration space is mapped, if this is the host bridge and it says so.
+    /// What a bridge keeps free behind it when resources are assigned.
+    fn reserve(&self) -> Reserve {
+        Reserve::default()
+    }
+
+    /// Where configuration space is mapped (base and length), if this is the host bridge and it says so.
     fn ecam(&self) -> Option<(u64, u64)> {
         None
     }

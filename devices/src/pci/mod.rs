@@ -5,12 +5,25 @@
 //! machine's buses in step with the BARs and bridge windows that the guest programs.
 
 mod address;
+mod assign;
+mod bridge;
+mod chips;
 mod config;
+mod ecam;
 mod function;
-mod msix;
+mod hierarchy;
+pub(crate) mod msix;
+mod root_port;
 mod spec;
+mod window;
 
 pub use address::PciAddress;
+pub use assign::{Reserve, Windows};
+pub use bridge::PlainBridge;
+pub use chips::Chip;
 pub use config::{Bar, BarKind, Config, ConfigBuilder, ConfigPage, ConfigState, Ids, PortType};
+pub use ecam::{ConfigShadow, EcamWindow};
 pub use function::PciFunction;
+pub use hierarchy::{BusId, ConfigPorts, PciError, PciRoot};
 pub use msix::{Msix, MsixPlace, MsixState};
+pub use root_port::RootPort;

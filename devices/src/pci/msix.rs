@@ -17,7 +17,7 @@ use crate::pci::spec::CAP_MSIX;
 use crate::sync::Lock;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 const ENTRY_SIZE: u64 = 16;
 const MAX_ENTRIES: u16 = 2048;

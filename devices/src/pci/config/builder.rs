@@ -20,6 +20,8 @@ pub struct Ids {
 pub enum PortType {
     Endpoint,
     RootPort,
+    /// A bridge from PCI Express to conventional PCI.
+    PciBridge,
     /// On the root bus itself, behind no port.
     IntegratedEndpoint,
 }
@@ -78,11 +80,6 @@ impl ConfigBuilder {
         // Bridge control: parity, SERR#, ISA, VGA, VGA 16-bit, master abort, secondary reset.
         builder.writable(0x3e, &[0x7f, 0x00]);
         builder
-    }
-
-    pub fn multifunction(&mut self) -> &mut Self {
-        self.bytes[usize::from(spec::HEADER_TYPE)] |= spec::HEADER_MULTIFUNCTION;
-        self
     }
 
     pub fn subsystem(&mut self, vendor: u16, device: u16) -> &mut Self {
@@ -155,6 +152,7 @@ impl ConfigBuilder {
         let (kind, slot) = match port {
             PortType::Endpoint => (0u16, 0),
             PortType::RootPort => (4, 1 << 8),
+            PortType::PciBridge => (7, 0),
             PortType::IntegratedEndpoint => (9, 0),
         };
         let mut body = [0; 0x3a];

@@ -4,8 +4,8 @@ use super::*;
 use crate::pci::{BarKind, Ids};
 
 /// What the interrupt controller was told last, and how often it was told anything.
-struct Vector {
-    event: EventFd,
+pub(crate) struct Vector {
+    pub(crate) event: EventFd,
     route: Mutex<(Option<MsiMessage>, u32)>,
 }
 
@@ -37,7 +37,7 @@ impl MsiVector for Vector {
 }
 
 #[derive(Default)]
-struct Controller(Mutex<Vec<Arc<Vector>>>);
+pub(crate) struct Controller(pub(crate) Mutex<Vec<Arc<Vector>>>);
 
 impl MsiController for Controller {
     fn vector(&self) -> io::Result<Arc<dyn MsiVector>> {
