@@ -1,6 +1,8 @@
 //! `cargo xtask`: the single door for developer commands.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
+mod guest;
+mod test;
 mod testbed;
 
 use std::process::ExitCode;
@@ -13,11 +15,17 @@ enum Xtask {
     /// An emulated host with a real /dev/kvm, on any machine
     #[command(subcommand)]
     Testbed(testbed::Command),
+    /// Run all tests and checks; the last line counts them
+    Test(test::Test),
+    /// Prepare the stock guest (Debian's kernel, a small initrd) and print where its parts are
+    Guest,
 }
 
 fn main() -> ExitCode {
     let result = match Xtask::parse() {
         Xtask::Testbed(command) => testbed::run(command),
+        Xtask::Test(test) => test::run(&test),
+        Xtask::Guest => guest::run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -1,0 +1,92 @@
+//! `cargo xtask test`: everything that must hold before a change lands, with one number at the
+//! end. Test programs are built by cargo and run from here, so that a machine with nothing but
+//! the toolchain counts the same tests as any other, and so that a test that lacks KVM here can
+//! be run again in the testbed.
+
+mod deny;
+mod libtest;
+mod programs;
+mod report;
+mod testbed;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use manor_tests::paths;
+
+use report::Report;
+
+#[derive(Args)]
+pub(crate) struct Test {
+    /// Only these parts (may be repeated)
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// Only tests whose name contains this
+    #[arg(default_value = "")]
+    filter: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// rustfmt --check
+    Fmt,
+    /// clippy, warnings are errors
+    Clippy,
+    /// Licences, banned crates and sources of dependencies
+    Deny,
+    /// Unit and integration tests on this machine
+    Unit,
+    /// Documentation examples
+    Doc,
+    /// Tests in the emulated host, and those that lack KVM here
+    Testbed,
+}
+
+pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
+    let wanted = |part| test.only.is_empty() || test.only.contains(&part);
+    let mut report = Report::default();
+    if wanted(Part::Fmt) {
+        report.check("fmt", &mut cargo(&["fmt", "--all", "--check"]))?;
+    }
+    if wanted(Part::Clippy) {
+        let lint = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+        report.check("clippy", &mut cargo(&lint))?;
+    }
+    if wanted(Part::Deny) {
+        deny::run(&mut report)?;
+    }
+    if wanted(Part::Unit) || wanted(Part::Testbed) {
+        report.announce("building the tests");
+        match programs::build()? {
+            None => report.failed("build", "the tests do not compile"),
+            Some(programs) => {
+                let (testbed, local): (Vec<_>, Vec<_>) =
+                    programs.into_iter().partition(programs::Program::needs_testbed);
+                let mut without_kvm = Vec::new();
+                if wanted(Part::Unit) {
+                    without_kvm = programs::run_local(&local, &test.filter, &mut report)?;
+                }
+                if wanted(Part::Testbed) {
+                    testbed::run(&testbed, &without_kvm, &test.filter, &mut report)?;
+                } else {
+                    report.skip_all(&without_kvm);
+                }
+            }
+        }
+    }
+    if wanted(Part::Doc) {
+        programs::run_doc(&mut report)?;
+    }
+    Ok(report.finish())
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(paths::workspace()).args(arguments);
+    command
+}
+
+fn status(command: &mut Command) -> anyhow::Result<bool> {
+    Ok(command.status().with_context(|| format!("cannot run {command:?}"))?.success())
+}

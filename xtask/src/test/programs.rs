@@ -1,0 +1,203 @@
+//! Test programs: built by cargo, run from here.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use super::libtest::{Outcome, Run};
+use super::report::Report;
+
+/// libtest itself speaks up after a minute; a program silent for longer than this hangs.
+const SILENCE: Duration = Duration::from_secs(600);
+
+/// A skip for this reason is made good in the testbed.
+const LACKS_KVM: &str = "kvm: ";
+
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    /// Package and target, as a person would name it.
+    pub(super) name: String,
+    pub(super) executable: PathBuf,
+    package_dir: PathBuf,
+    testbed: bool,
+}
+
+/// Tests of a program that could not run here.
+pub(super) struct WithoutKvm {
+    pub(super) program: Program,
+    pub(super) tests: Vec<(String, String)>,
+}
+
+/// The part of cargo's JSON that matters.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    executable: Option<PathBuf>,
+    #[serde(default)]
+    manifest_path: Option<PathBuf>,
+    #[serde(default)]
+    target: Option<Target>,
+    #[serde(default)]
+    profile: Option<Profile>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// `None` when they do not compile; the compiler has said why.
+pub(super) fn build() -> anyhow::Result<Option<Vec<Program>>> {
+    let arguments =
+        ["test", "--workspace", "--no-run", "--quiet", "--message-format=json-render-diagnostics"];
+    let output = super::cargo(&arguments).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Ok(None);
+    }
+    let mut programs = Vec::new();
+    for line in String::from_utf8(output.stdout)?.lines().filter(|line| line.starts_with('{')) {
+        let message: Message = serde_json::from_str(line)?;
+        programs.extend(Program::of(message));
+    }
+    if programs.is_empty() {
+        bail!("cargo built no test program");
+    }
+    programs.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(Some(programs))
+}
+
+impl Program {
+    fn of(message: Message) -> Option<Program> {
+        if message.reason != "compiler-artifact" || !message.profile?.test {
+            return None;
+        }
+        let (executable, target) = (message.executable?, message.target?);
+        let package_dir = message.manifest_path?.parent()?.to_owned();
+        let package = package_dir.file_name()?.to_string_lossy().into_owned();
+        let integration = target.kind.iter().any(|kind| kind == "test");
+        let name =
+            if integration { format!("{package}/{}", target.name) } else { target.name.clone() };
+        let testbed = integration && target.name.starts_with("testbed");
+        Some(Program { name, executable, package_dir, testbed })
+    }
+
+    pub(super) fn needs_testbed(&self) -> bool {
+        self.testbed
+    }
+
+    /// Runs some or all of its tests on this machine.
+    pub(super) fn run(&self, arguments: &[&str]) -> anyhow::Result<Run> {
+        let mut command = Command::new(&self.executable);
+        command
+            .args(arguments)
+            .arg("--show-output")
+            .current_dir(&self.package_dir)
+            .env("CARGO_MANIFEST_DIR", &self.package_dir)
+            // A golden file that differs is a failure, not something to rewrite here.
+            .env("INSTA_UPDATE", "no")
+            .stdin(Stdio::null());
+        run_to_end(command)
+    }
+}
+
+pub(super) fn run_local(
+    programs: &[Program],
+    filter: &str,
+    report: &mut Report,
+) -> anyhow::Result<Vec<WithoutKvm>> {
+    report.announce("unit and integration tests");
+    let filter: Vec<_> = Some(filter).into_iter().filter(|text| !text.is_empty()).collect();
+    let mut without_kvm = Vec::new();
+    for program in programs {
+        let mut run = program.run(&filter)?;
+        let mut tests = Vec::new();
+        run.tests.retain(|test| match &test.outcome {
+            Outcome::Skipped(reason) if reason.starts_with(LACKS_KVM) => {
+                tests.push((test.name.clone(), reason.clone()));
+                false
+            }
+            _ => true,
+        });
+        if !run.tests.is_empty() || run.broken.is_some() {
+            report.add(&program.name, &run);
+        }
+        if !tests.is_empty() {
+            without_kvm.push(WithoutKvm { program: program.clone(), tests });
+        }
+    }
+    Ok(without_kvm)
+}
+
+pub(super) fn run_doc(report: &mut Report) -> anyhow::Result<()> {
+    report.announce("documentation examples");
+    let mut command = super::cargo(&["test", "--workspace", "--doc", "--quiet"]);
+    command.args(["--", "--show-output"]);
+    report.check("doc", &mut command)
+}
+
+/// Both streams in one text, as they came; killed when it falls silent.
+fn run_to_end(mut command: Command) -> anyhow::Result<Run> {
+    let (sender, lines) = mpsc::channel();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    let readers = [
+        child.stdout.take().map(|pipe| forward(pipe, sender.clone())),
+        child.stderr.take().map(|pipe| forward(pipe, sender.clone())),
+    ];
+    drop(sender);
+    let mut text = String::new();
+    let silent = loop {
+        match lines.recv_timeout(SILENCE) {
+            Ok(line) => {
+                text.push_str(&line);
+                text.push('\n');
+            }
+            Err(RecvTimeoutError::Disconnected) => break false,
+            Err(RecvTimeoutError::Timeout) => break true,
+        }
+        // A process it left behind may hold the pipes; the summary is the last word.
+        if text.lines().next_back().is_some_and(|line| line.starts_with("test result: ")) {
+            break false;
+        }
+    };
+    if silent {
+        return end_silent(child, &text);
+    }
+    let succeeded = child.wait()?.success();
+    drop(readers);
+    Ok(Run::parse(&text, succeeded))
+}
+
+fn end_silent(mut child: Child, text: &str) -> anyhow::Result<Run> {
+    child.kill()?;
+    child.wait()?;
+    let mut run = Run::parse(text, false);
+    run.broken = Some(format!("printed nothing for {SILENCE:?}:\n{text}"));
+    Ok(run)
+}
+
+fn forward(pipe: impl Read + Send + 'static, to: mpsc::Sender<String>) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+            if to.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+        }
+    })
+}

@@ -1,0 +1,88 @@
+//! The tests that need the emulated host: those written for it, and those of other packages
+//! that found no usable KVM on this machine and run inside instead.
+
+use std::time::Duration;
+
+use manor_tests::Testbed;
+use manor_tests::testbed::{HostCrash, Options, Outcome as Ended};
+
+use super::libtest::{Outcome, Run};
+use super::programs::{Program, WithoutKvm};
+use super::report::Report;
+
+/// The name of the instance that lives as long as this run.
+const NAME: &str = "test";
+const LIMIT: Duration = Duration::from_secs(900);
+
+pub(super) fn run(
+    programs: &[Program],
+    without_kvm: &[WithoutKvm],
+    filter: &str,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    report.announce("tests in the emulated host");
+    // Left over from a run that was killed; an old agent must not answer for a new one.
+    Testbed::down(NAME)?;
+    if let Err(error) = Testbed::up(&Options { name: NAME.into(), ..Options::shared() }) {
+        report.failed("testbed", &format!("{error:#}"));
+        return Ok(());
+    }
+    let result = run_all(programs, without_kvm, filter, report);
+    Testbed::down(NAME)?;
+    result
+}
+
+fn run_all(
+    programs: &[Program],
+    without_kvm: &[WithoutKvm],
+    filter: &str,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    for program in without_kvm {
+        let name = format!("{} (inside)", program.program.name);
+        match inside(program) {
+            Ok(run) => report.add(&name, &run),
+            Err(error) if error.is::<HostCrash>() => {
+                report.host_crashed(&name);
+                match inside(program) {
+                    Ok(run) => report.add(&name, &run),
+                    Err(error) => report.failed(&name, &format!("{error:#}")),
+                }
+            }
+            Err(error) => report.failed(&name, &format!("{error:#}")),
+        }
+    }
+    let filter: Vec<_> = Some(filter).into_iter().filter(|text| !text.is_empty()).collect();
+    for program in programs {
+        let mut run = program.run(&filter)?;
+        for test in &mut run.tests {
+            if test.outcome == Outcome::Failed && test.output.contains("host crash: ") {
+                report.host_crashed(&test.name);
+                let again = program.run(&["--exact", &test.name])?;
+                if let Some(second) = again.tests.into_iter().next() {
+                    *test = second;
+                }
+            }
+        }
+        report.add(&program.name, &run);
+    }
+    Ok(())
+}
+
+/// Test programs are static, so they run in the emulated host as they are.
+fn inside(program: &WithoutKvm) -> anyhow::Result<Run> {
+    let host = Testbed::up(&Options { name: NAME.into(), ..Options::shared() })?;
+    let remote = format!("/tests/{}", program.program.name.replace('/', "-"));
+    host.put(&program.program.executable, &remote)?;
+    let mut argv = vec![remote.as_str(), "--exact", "--show-output"];
+    argv.extend(program.tests.iter().map(|(test, _)| test.as_str()));
+    let output = host.command(&argv).timeout(LIMIT).output()?;
+    let text = format!("{}{}", output.stderr(), output.stdout());
+    let mut run = Run::parse(&text, output.outcome == Ended::Code(0));
+    if output.outcome == Ended::TimedOut {
+        run.broken = Some(format!("still running after {LIMIT:?}:\n{text}"));
+    } else if run.tests.len() != program.tests.len() {
+        run.broken = Some(format!("did not run all of its tests:\n{text}"));
+    }
+    Ok(run)
+}
