@@ -6,10 +6,12 @@ pub mod binaries;
 pub mod cpio;
 pub mod guest;
 pub mod kernel;
+pub mod kvm;
 pub mod modules;
 pub mod paths;
 pub mod qemu;
 pub mod testbed;
 
 pub use binaries::manor_binary;
+pub use kvm::KvmLevel;
 pub use testbed::{HostCrash, Output, Testbed};

@@ -109,5 +109,9 @@ fn a_host_that_panics_is_reported_as_a_host_crash() -> Result<()> {
     assert!(crash.reason.starts_with("Kernel panic"), "{}", crash.reason);
     let error = Testbed::running(name).unwrap_err();
     assert!(error.is::<HostCrash>(), "{error:#}");
+    // Someone else starts it again: who held the first must not take the second for it.
+    let second = Testbed::up(&Options { memory_mib: 512, ..Options::named(name) })?;
+    assert!(host.exec(&["true"]).unwrap_err().is::<HostCrash>());
+    second.sh("true")?;
     Testbed::down(name)
 }

@@ -116,8 +116,10 @@ impl Instance {
         // A dying QEMU closes its sockets a moment before it is gone.
         let until = Instant::now() + Duration::from_secs(5);
         while let Ok(dir) = dir(&self.name) {
-            let down = load(&dir).as_ref() != Some(self);
-            if down {
+            if self.crash_log(&dir).exists() {
+                return self.crash().into();
+            }
+            if load(&dir).as_ref() != Some(self) {
                 return anyhow::anyhow!("testbed {:?} was taken down meanwhile", self.name);
             }
             if alive(&dir).is_ok_and(|alive| !alive) {
@@ -132,9 +134,14 @@ impl Instance {
             .context(format!("testbed {:?} runs, but its agent does not answer", self.name))
     }
 
+    fn crash_log(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("crash-{}.log", self.token))
+    }
+
     fn crash(&self) -> HostCrash {
         let dir = dir(&self.name).unwrap_or_default();
-        let console = dir.join("console.log");
+        let kept = self.crash_log(&dir);
+        let console = if kept.exists() { kept } else { dir.join("console.log") };
         let text = fs::read(&console).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let reason = text
@@ -276,8 +283,14 @@ fn alive(dir: &Path) -> anyhow::Result<bool> {
     }
 }
 
-/// Ends what runs and forgets it; the console log stays for reading.
+/// Ends what runs and forgets it. The log of one that crashed stays under its token, so that
+/// whoever still holds that instance learns what became of it.
 fn clean(dir: &Path) -> anyhow::Result<()> {
+    if let Some(crashed) = load(dir)
+        && !alive(dir)?
+    {
+        let _ = fs::rename(dir.join("console.log"), crashed.crash_log(dir));
+    }
     match fs::remove_file(dir.join("state.json")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
