@@ -12,6 +12,7 @@
 
 mod chain;
 pub mod device;
+pub mod pci;
 pub mod queue;
 pub mod worker;
 

@@ -1,5 +1,7 @@
 //! A driver for tests: rings written by hand, so that a test can break every rule.
 
+pub(crate) mod driver;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
