@@ -13,7 +13,7 @@ mod mapping;
 mod ram;
 
 pub use buffers::IoBuffers;
-pub use ram::{Backing, GuestRam, MemoryError, RegionInfo};
+pub use ram::{Backing, GuestRam, MemoryError, ReadFileError, RegionInfo};
 
 /// Alignment of every region's host address, congruent with its guest address: lets KVM use
 /// 2 MiB pages in the nested page tables, which saves most page-fault exits of a boot.

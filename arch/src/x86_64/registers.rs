@@ -28,6 +28,24 @@ const PVH_CS: u16 = 0x08;
 const PVH_DS: u16 = 0x10;
 const PVH_TSS: u16 = 0x18;
 
+/// How the first vCPU enters what was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    Linux64 { rip: u64, boot_params: u64 },
+    Pvh { eip: u32, start_info: u32 },
+}
+
+impl Entry {
+    /// The vCPU's registers, given those KVM created it with.
+    #[must_use]
+    pub fn registers(&self, sregs: &kvm_sregs) -> (kvm_regs, kvm_sregs) {
+        match *self {
+            Self::Linux64 { rip, boot_params } => linux64(sregs, rip, boot_params),
+            Self::Pvh { eip, start_info } => pvh(sregs, eip, start_info),
+        }
+    }
+}
+
 /// Linux in long mode: `rip` is the 64-bit entry point, `boot_params` the zero page.
 ///
 /// An ELF `vmlinux` without a PVH note is entered in the same way, at its ELF entry point.

@@ -1,0 +1,216 @@
+//! DSDT: the devices that a guest cannot find by itself.
+
+use acpi_tables::sdt::Sdt;
+use acpi_tables::{Aml, aml};
+use arch::{gsi, ports};
+
+use super::{Board, sdt};
+
+/// The UUID by which a PCI host bridge is asked (PCI Firmware spec 4.5.1).
+const OSC_PCI_HOST: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
+/// What the OS may have: native hotplug (bit 0) and the PCIe capability structure (bit 4). Not
+/// SHPC, PME and AER: no device of ours raises them, and their drivers would only look for them.
+const OSC_GRANTED: u32 = 0b1_0001;
+
+pub(super) fn table(board: &Board) -> Sdt {
+    let mut devices = Vec::new();
+    processors(board, &mut devices);
+    pci_host(board, &mut devices);
+    motherboard(board, &mut devices);
+    rtc(&mut devices);
+    if board.ps2 {
+        ps2(&mut devices);
+    }
+    for (n, _) in board.serial.iter().enumerate().filter(|(_, present)| **present) {
+        serial(n, &mut devices);
+    }
+    let mut dsdt = sdt(*b"DSDT", 2); // revision 2: 64-bit integers
+    dsdt.append_slice(&aml::Scope::raw("\\_SB_".into(), devices));
+    let s5 = ports::SLEEP_TYPE_S5;
+    let mut sleep = Vec::new();
+    aml::Name::new("_S5_".into(), &aml::Package::new(vec![&s5, &s5, &0u8, &0u8]))
+        .to_aml_bytes(&mut sleep);
+    dsdt.append_slice(&sleep);
+    dsdt
+}
+
+/// One `ACPI0007` for each MADT entry: the specification asks for the pair.
+fn processors(board: &Board, out: &mut Vec<u8>) {
+    for uid in 0..board.apic_ids.len() as u32 {
+        let path = format!("C{uid:03X}");
+        device(&path, out, &[&name("_HID", &"ACPI0007"), &name("_UID", &uid)]);
+    }
+}
+
+fn pci_host(board: &Board, out: &mut Vec<u8>) {
+    let windows = host_windows(board);
+    let mut parts = Vec::new();
+    let express = board.ecam.is_some();
+    if express {
+        name("_HID", &aml::EISAName::new("PNP0A08")).to_aml_bytes(&mut parts);
+        name("_CID", &aml::EISAName::new("PNP0A03")).to_aml_bytes(&mut parts);
+        osc(&mut parts);
+    } else {
+        name("_HID", &aml::EISAName::new("PNP0A03")).to_aml_bytes(&mut parts);
+    }
+    name("_UID", &0u8).to_aml_bytes(&mut parts);
+    name("_BBN", &0u8).to_aml_bytes(&mut parts);
+    name("_CRS", &windows).to_aml_bytes(&mut parts);
+    routing(&mut parts);
+    device("PCI0", out, &[&Raw(parts)]);
+}
+
+/// `_CRS`: buses, I/O but for the configuration ports, both memory windows.
+fn host_windows(board: &Board) -> Raw {
+    const CONFIG_LEN: u8 = 8;
+    let config = ports::PCI_CONFIG_ADDRESS;
+    let last = |window: &std::ops::Range<u64>| window.end - 1;
+    let mmio32 = (board.mmio32.start as u32, last(&board.mmio32) as u32);
+    let not_cached = aml::AddressSpaceCacheable::NotCacheable;
+    resources(&[
+        &aml::AddressSpace::new_bus_number(0u16, u16::from(board.last_bus)),
+        &aml::IO::new(config, config, 1, CONFIG_LEN),
+        &aml::AddressSpace::new_io(0, config - 1, None),
+        &aml::AddressSpace::new_io(config + u16::from(CONFIG_LEN), ports::PCI_IO_END, None),
+        &aml::AddressSpace::new_memory(not_cached, true, mmio32.0, mmio32.1, None),
+        &aml::AddressSpace::new_memory(
+            not_cached,
+            true,
+            board.mmio64.start,
+            last(&board.mmio64),
+            None,
+        ),
+    ])
+}
+
+/// `_PRT`: where the INTx pins of bus 0 arrive. No link devices: the lines are wired.
+fn routing(out: &mut Vec<u8>) {
+    let mut routes = Vec::new();
+    for slot in 0..32u8 {
+        for pin in 0..4u8 {
+            routes.push((u32::from(slot) << 16 | 0xffff, pin, gsi::pci_intx(slot, pin)));
+        }
+    }
+    let entries: Vec<Raw> = routes
+        .iter()
+        .map(|(address, pin, gsi)| raw(&aml::Package::new(vec![address, pin, &0u8, gsi])))
+        .collect();
+    let mut table = aml::PackageBuilder::new();
+    for entry in &entries {
+        table.add_element(entry);
+    }
+    name("_PRT", &table).to_aml_bytes(out);
+}
+
+/// `_OSC`: grant what [`OSC_GRANTED`] says, and tell when that is less than was asked for.
+fn osc(out: &mut Vec<u8>) {
+    let (uuid, revision, buffer) = (aml::Arg(0), aml::Arg(1), aml::Arg(3));
+    let path = aml::Path::new;
+    let host = aml::Uuid::new(OSC_PCI_HOST);
+    let status = path("CDW1");
+    let control = path("CDW3");
+    let masked = aml::Local(0);
+    let unrecognised_uuid = aml::Or::new(&status, &status, &4u8);
+    let unknown_revision = aml::Or::new(&status, &status, &8u8);
+    let bits_masked = aml::Or::new(&status, &status, &16u8);
+    let ours = aml::Equal::new(&uuid, &host);
+    let other_revision = aml::NotEqual::new(&revision, &1u8);
+    let asked_more = aml::NotEqual::new(&masked, &control);
+    aml::Method::new(
+        path("_OSC"),
+        4,
+        true, // it creates named fields
+        vec![
+            &aml::CreateDWordField::new(&status, &buffer, &0u8),
+            &aml::If::new(
+                &ours,
+                vec![
+                    &aml::CreateDWordField::new(&control, &buffer, &8u8),
+                    &aml::If::new(&other_revision, vec![&unknown_revision]),
+                    &aml::And::new(&masked, &control, &OSC_GRANTED),
+                    &aml::If::new(&asked_more, vec![&bits_masked]),
+                    &aml::Store::new(&control, &masked),
+                ],
+            ),
+            &aml::Else::new(vec![&unrecognised_uuid]),
+            &aml::Return::new(&buffer),
+        ],
+    )
+    .to_aml_bytes(out);
+}
+
+/// Ranges that no one else may use. Linux believes MCFG once a motherboard device covers it.
+fn motherboard(board: &Board, out: &mut Vec<u8>) {
+    let pm = aml::IO::new(ports::PM_BASE, ports::PM_BASE, 1, ports::PM_LEN as u8);
+    let ecam = board.ecam.as_ref().map(|ecam| {
+        aml::Memory32Fixed::new(true, ecam.start as u32, (ecam.end - ecam.start) as u32)
+    });
+    let mut ranges: Vec<&dyn Aml> = vec![&pm];
+    ranges.extend(ecam.as_ref().map(|ecam| ecam as &dyn Aml));
+    let hid = aml::EISAName::new("PNP0C02");
+    device("MBRD", out, &[&name("_HID", &hid), &name("_CRS", &resources(&ranges))]);
+}
+
+fn rtc(out: &mut Vec<u8>) {
+    let used = resources(&[
+        &aml::IO::new(ports::RTC, ports::RTC, 1, ports::RTC_LEN as u8),
+        &isa_interrupt(gsi::RTC),
+    ]);
+    let hid = aml::EISAName::new("PNP0B00");
+    device("RTC_", out, &[&name("_HID", &hid), &name("_CRS", &used)]);
+}
+
+fn ps2(out: &mut Vec<u8>) {
+    let port = |port| aml::IO::new(port, port, 1, 1);
+    let keyboard = resources(&[
+        &port(ports::I8042_DATA),
+        &port(ports::I8042_COMMAND),
+        &isa_interrupt(gsi::KEYBOARD),
+    ]);
+    let hid = aml::EISAName::new("PNP0303");
+    device("KBD_", out, &[&name("_HID", &hid), &name("_CRS", &keyboard)]);
+    let hid = aml::EISAName::new("PNP0F13");
+    let mouse = resources(&[&isa_interrupt(gsi::MOUSE)]);
+    device("MOU_", out, &[&name("_HID", &hid), &name("_CRS", &mouse)]);
+}
+
+fn serial(n: usize, out: &mut Vec<u8>) {
+    let port = ports::COM[n];
+    let used = resources(&[
+        &aml::IO::new(port, port, 1, ports::COM_LEN as u8),
+        &isa_interrupt(ports::COM_IRQ[n]),
+    ]);
+    let hid = aml::EISAName::new("PNP0501");
+    let path = format!("COM{}", n + 1);
+    device(&path, out, &[&name("_HID", &hid), &name("_UID", &(n + 1)), &name("_CRS", &used)]);
+}
+
+/// Edge-triggered, active high, as on the ISA bus.
+fn isa_interrupt(irq: u32) -> aml::Interrupt {
+    aml::Interrupt::new(true, true, false, false, irq)
+}
+
+/// AML that has been written out, so that parts may be built in functions.
+struct Raw(Vec<u8>);
+
+impl Aml for Raw {
+    fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
+        sink.vec(&self.0);
+    }
+}
+
+fn raw(aml: &dyn Aml) -> Raw {
+    Raw(super::aml(aml))
+}
+
+fn name(path: &str, value: &dyn Aml) -> Raw {
+    raw(&aml::Name::new(path.into(), value))
+}
+
+fn resources(list: &[&dyn Aml]) -> Raw {
+    raw(&aml::ResourceTemplate::new(list.to_vec()))
+}
+
+fn device(path: &str, out: &mut Vec<u8>, parts: &[&dyn Aml]) {
+    aml::Device::new(path.into(), parts.to_vec()).to_aml_bytes(out);
+}

@@ -1,0 +1,54 @@
+//! MADT: the vCPUs' LAPICs, the IOAPIC, and how ISA interrupts reach it.
+
+use acpi_tables::sdt::Sdt;
+use arch::{gsi, layout};
+
+use super::{Board, sdt};
+
+/// A PC with two 8259s, which the guest masks.
+const PCAT_COMPAT: u32 = 1;
+const ENABLED: u32 = 1;
+/// A LAPIC structure has 8 bits; 255 is the broadcast id.
+const XAPIC_ID_MAX: u32 = 254;
+
+const ISA_BUS: u8 = 0;
+const CONFORMS: u16 = 0;
+const LEVEL_HIGH: u16 = 0b1101;
+const LINT1: u8 = 1;
+
+pub(super) fn table(board: &Board) -> Sdt {
+    let mut madt = sdt(*b"APIC", 5);
+    madt.append_slice(&(layout::LAPIC_START as u32).to_le_bytes());
+    madt.append_slice(&PCAT_COMPAT.to_le_bytes());
+
+    let mut x2apic = false;
+    for (uid, &id) in (0u32..).zip(&board.apic_ids) {
+        match (u8::try_from(uid), u8::try_from(id)) {
+            (Ok(uid8), Ok(id8)) if uid.max(id) <= XAPIC_ID_MAX => {
+                madt.append_slice(&[0, 8, uid8, id8]);
+                madt.append_slice(&ENABLED.to_le_bytes());
+            }
+            _ => {
+                x2apic = true;
+                madt.append_slice(&[9, 16, 0, 0]);
+                madt.append_slice(&[id, ENABLED, uid].map(u32::to_le_bytes).concat());
+            }
+        }
+    }
+    madt.append_slice(&[1, 12, gsi::IOAPIC_ID, 0]);
+    madt.append_slice(&[layout::IOAPIC_START as u32, 0].map(u32::to_le_bytes).concat());
+    source_override(&mut madt, gsi::PIT, gsi::PIT_IOAPIC_PIN, CONFORMS);
+    source_override(&mut madt, gsi::SCI, gsi::SCI, LEVEL_HIGH);
+    // NMI on LINT1 of every processor.
+    madt.append_slice(&[4, 6, 0xff, 0, 0, LINT1]);
+    if x2apic {
+        madt.append_slice(&[0xa, 12, 0, 0, 0xff, 0xff, 0xff, 0xff, LINT1, 0, 0, 0]);
+    }
+    madt
+}
+
+fn source_override(madt: &mut Sdt, irq: u32, pin: u32, flags: u16) {
+    madt.append_slice(&[2, 10, ISA_BUS, irq as u8]);
+    madt.append_slice(&pin.to_le_bytes());
+    madt.append_slice(&flags.to_le_bytes());
+}
