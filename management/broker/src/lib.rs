@@ -1,1 +1,150 @@
-//! (room to be filled)
+//! The few privileged acts of the management plane: opening what guests use, making taps, pseudo-
+//! terminals and cgroups, starting VMM processes. Everything else runs without privilege.
+//!
+//! A [`Request`] is plain data and goes through one method, [`Broker::perform`], so that the
+//! broker can become a process of its own: files travel beside the data in both directions.
+
+mod cgroup;
+mod error;
+mod local;
+mod lock;
+mod open;
+mod pty;
+mod request;
+mod rundir;
+mod spawn;
+mod sys;
+mod tap;
+
+pub use error::BrokerError;
+pub use local::Local;
+pub use request::{Granted, Request, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
+pub use rundir::{CONTROL_SOCKET, EXIT_RECORD, LOCK};
+pub use spawn::{Process, ProcessId};
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Performs privileged acts. Calls block: they belong on a thread that may.
+pub trait Broker: Send + Sync {
+    /// Do one thing. `files` go to a spawned process; no other request takes any.
+    fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError>;
+}
+
+/// The acts by name, each over [`Broker::perform`].
+impl dyn Broker + '_ {
+    fn file(&self, request: Request) -> Result<OwnedFd, BrokerError> {
+        match self.perform(request, &[])? {
+            Granted::File(file) => Ok(file),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    fn done(&self, request: Request) -> Result<(), BrokerError> {
+        match self.perform(request, &[])? {
+            Granted::Done => Ok(()),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    pub fn open_kvm(&self) -> Result<OwnedFd, BrokerError> {
+        self.file(Request::OpenKvm)
+    }
+
+    /// A file to read once: `what` names it in errors (`kernel`).
+    pub fn open_input(&self, what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {
+        self.file(Request::OpenInput { what: what.to_owned(), path: path.to_owned() })
+    }
+
+    /// A log or console output file.
+    pub fn open_output(&self, path: &Path, append: bool) -> Result<OwnedFd, BrokerError> {
+        self.file(Request::OpenOutput { path: path.to_owned(), append })
+    }
+
+    /// A source of bytes that never ends (`/dev/urandom`).
+    pub fn open_source(&self, path: &Path) -> Result<OwnedFd, BrokerError> {
+        self.file(Request::OpenSource { path: path.to_owned() })
+    }
+
+    /// A disk image, locked as QEMU would lock it.
+    pub fn open_image(
+        &self,
+        path: &Path,
+        read_only: bool,
+        direct: bool,
+        sharing: Sharing,
+    ) -> Result<OwnedFd, BrokerError> {
+        let path = path.to_owned();
+        self.file(Request::OpenImage { path, read_only, direct, sharing })
+    }
+
+    pub fn tap(&self, tap: Tap) -> Result<TapQueues, BrokerError> {
+        match self.perform(Request::OpenTap(tap), &[])? {
+            Granted::Tap(tap) => Ok(tap),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    /// A new pseudo-terminal: its master side, and the path of the other.
+    pub fn pty(&self) -> Result<(OwnedFd, std::path::PathBuf), BrokerError> {
+        match self.perform(Request::OpenPty, &[])? {
+            Granted::Pty { master, path } => Ok((master, path)),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    /// A listening unix stream socket; whatever lies at `path` is replaced if it is a socket.
+    pub fn listen(&self, path: &Path) -> Result<OwnedFd, BrokerError> {
+        self.file(Request::Listen { path: path.to_owned() })
+    }
+
+    pub fn make_run_dir(&self, path: &Path) -> Result<(), BrokerError> {
+        self.done(Request::MakeRunDir { path: path.to_owned() })
+    }
+
+    /// Remove a run directory that [`make_run_dir`](Self::make_run_dir) made, and what is in it.
+    pub fn remove_run_dir(&self, path: &Path) -> Result<(), BrokerError> {
+        self.done(Request::RemoveRunDir { path: path.to_owned() })
+    }
+
+    /// The lock of a run directory, held as long as any copy of the file is open.
+    pub fn lock_run_dir(&self, path: &Path) -> Result<OwnedFd, BrokerError> {
+        self.file(Request::LockRunDir { path: path.to_owned() })
+    }
+
+    /// The cgroup for a domain's processes; none where the host has no cgroup v2 for us.
+    pub fn make_cgroup(&self, name: &str) -> Result<std::path::PathBuf, BrokerError> {
+        match self.perform(Request::MakeCgroup { name: name.to_owned() }, &[])? {
+            Granted::Path(path) => Ok(path),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    pub fn remove_cgroup(&self, path: &Path) -> Result<(), BrokerError> {
+        self.done(Request::RemoveCgroup { path: path.to_owned() })
+    }
+
+    /// Start a VMM. `files` appear in it from descriptor 3 upward, in order.
+    pub fn spawn(
+        &self,
+        name: &str,
+        stdio: Stdio,
+        cgroup: Option<&Path>,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<SpawnedProcess, BrokerError> {
+        let request =
+            Request::Spawn { name: name.to_owned(), stdio, cgroup: cgroup.map(Path::to_owned) };
+        match self.perform(request, files)? {
+            Granted::Spawned(process) => Ok(process),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    /// SIGKILL to exactly this process, and to whatever else is in its cgroup.
+    pub fn kill(&self, process: ProcessId, cgroup: Option<&Path>) -> Result<(), BrokerError> {
+        self.done(Request::Kill { process, cgroup: cgroup.map(Path::to_owned) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

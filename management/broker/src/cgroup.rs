@@ -1,0 +1,95 @@
+//! A cgroup (version 2) for each domain, outside the daemon's own, so that nothing done to the
+//! daemon's reaches a guest.
+//!
+//! Under systemd the unit's subtree is ours (`Delegate=yes`): domains go to `UNIT/domains/UUID`. No
+//! controller is enabled there, because systemd could then not start the daemon again in the unit's
+//! own cgroup. Elsewhere domains go to `/manor/domains/UUID`.
+
+use std::path::{Path, PathBuf};
+
+use crate::BrokerError;
+
+pub(crate) fn make(parent: Option<&Path>, name: &str) -> Result<PathBuf, BrokerError> {
+    let parent = match parent {
+        Some(parent) => parent.to_owned(),
+        None => find_parent()?,
+    };
+    let path = parent.join("domains").join(name);
+    std::fs::create_dir_all(&path).map_err(|error| BrokerError::NoCgroup {
+        reason: format!("cannot make {}: {error}", path.display()),
+    })?;
+    Ok(path)
+}
+
+pub(crate) fn remove(path: &Path) -> Result<(), BrokerError> {
+    match std::fs::remove_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(BrokerError::host(format!("remove cgroup {}", path.display()))),
+    }
+}
+
+/// Everything in it, at once and without a race.
+pub(crate) fn kill(path: &Path) -> std::io::Result<()> {
+    std::fs::write(path.join("cgroup.kill"), "1")
+}
+
+fn find_parent() -> Result<PathBuf, BrokerError> {
+    let missing = |reason: &str| BrokerError::NoCgroup { reason: reason.to_owned() };
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(BrokerError::host("read /proc/self/mountinfo"))?;
+    let mount = mount_point(&mounts).ok_or_else(|| missing("cgroup v2 is not mounted"))?;
+    let own = std::fs::read_to_string("/proc/self/cgroup")
+        .map_err(BrokerError::host("read /proc/self/cgroup"))?;
+    let own = own
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .ok_or_else(|| missing("this process is in no cgroup v2"))?;
+    Ok(parent_of(mount, own))
+}
+
+fn mount_point(mountinfo: &str) -> Option<&str> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        filesystem.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4)).flatten()
+    })
+}
+
+fn parent_of(mount: &str, own: &str) -> PathBuf {
+    let unit = own.split('/').scan(String::new(), |path, part| {
+        if !part.is_empty() {
+            path.push('/');
+            path.push_str(part);
+        }
+        Some((path.clone(), part.ends_with(".service")))
+    });
+    let service = unit.filter(|(_, service)| *service).map(|(path, _)| path).last();
+    let below = service.as_deref().unwrap_or("/manor");
+    Path::new(mount).join(below.trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_keeps_its_domains_in_its_own_subtree() {
+        let parent = parent_of("/sys/fs/cgroup", "/system.slice/manor.service");
+        assert_eq!(parent, Path::new("/sys/fs/cgroup/system.slice/manor.service"));
+        let below = parent_of("/sys/fs/cgroup", "/system.slice/manor.service/daemon");
+        assert_eq!(below, parent, "the daemon may have moved into a leaf");
+    }
+
+    #[test]
+    fn a_daemon_started_by_hand_keeps_its_domains_out_of_the_login_session() {
+        let parent = parent_of("/sys/fs/cgroup", "/user.slice/user-0.slice/session-3.scope");
+        assert_eq!(parent, Path::new("/sys/fs/cgroup/manor"));
+    }
+
+    #[test]
+    fn the_version_2_hierarchy_is_found_among_others() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                      31 23 0:27 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+        assert_eq!(mount_point(mounts), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(mount_point("1 1 0:1 / / rw - ext4 /dev/vda rw\n"), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! Why the broker could not: which thing, which part of its path, whose permission.
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::Granted;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("{what} {} does not exist{}", path.display(), at(path, component))]
+    Missing { what: String, path: PathBuf, component: PathBuf },
+    #[error("no permission to {act} {what} {}{}: {owner}", path.display(), at(path, component))]
+    Denied { act: &'static str, what: String, path: PathBuf, component: PathBuf, owner: Ownership },
+    #[error("{what} {} is {found}; it must be {expected}", path.display())]
+    WrongKind { what: String, path: PathBuf, found: &'static str, expected: &'static str },
+    #[error("image {} is in use by {holder}", path.display())]
+    Locked { path: PathBuf, holder: Holder },
+    #[error("the domain's lock {} is held: its VMM process runs", path.display())]
+    RunDirLocked { path: PathBuf },
+    #[error(
+        "there is no bridge {name:?} on this host; create it (ip link add {name} type bridge) or correct <source bridge=…>"
+    )]
+    NoBridge { name: String },
+    #[error(
+        "there is no network interface {name:?} on this host; create it first (ip tuntap add {name} mode tap)"
+    )]
+    NoInterface { name: String },
+    #[error("network interface {name:?} is in use by another process")]
+    InterfaceBusy { name: String },
+    #[error("network interface {name:?} is no tap")]
+    NotTap { name: String },
+    #[error("tap {name:?} {problem}")]
+    TapMode { name: String, problem: &'static str },
+    #[error("this host cannot run guests: {reason}")]
+    NoKvm { reason: &'static str, source: io::Error },
+    #[error("no cgroup for the domain: {reason}")]
+    NoCgroup { reason: String },
+    #[error("no space left to {act} {}", path.display())]
+    NoSpace { act: &'static str, path: PathBuf },
+    #[error("socket path {} is {len} bytes long, and the kernel takes 107", path.display())]
+    SocketPath { path: PathBuf, len: usize },
+    #[error("process {pid} is not the one that was started: it ended, and its number was reused")]
+    OtherProcess { pid: u32 },
+    #[error("cannot {act}")]
+    Host { act: String, source: io::Error },
+    #[error("the broker answered {answer} to another question")]
+    Unexpected { answer: String },
+}
+
+/// Whom a file belongs to, and who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ownership {
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+    pub our_uid: u32,
+}
+
+impl fmt::Display for Ownership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { uid, gid, mode, our_uid } = self;
+        write!(f, "it belongs to {uid}:{gid} with mode {mode:04o}, and this is uid {our_uid}")
+    }
+}
+
+/// Who holds an image's lock, as far as it can be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    Process { pid: u32, name: String },
+    Unknown,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process { pid, name } => write!(f, "process {pid} ({name})"),
+            Self::Unknown => f.write_str("another process"),
+        }
+    }
+}
+
+fn at(path: &Path, component: &Path) -> String {
+    if path == component { String::new() } else { format!(" (at {})", component.display()) }
+}
+
+impl BrokerError {
+    pub(crate) fn unexpected(answer: &Granted) -> Self {
+        Self::Unexpected { answer: format!("{answer:?}") }
+    }
+
+    pub(crate) fn host(act: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let act = act.into();
+        move |source| Self::Host { act, source }
+    }
+
+    /// Say what stands in the way of opening `path`: the first component that does.
+    pub(crate) fn open(act: &'static str, what: &str, path: &Path, source: io::Error) -> Self {
+        let (what, path) = (what.to_owned(), path.to_owned());
+        match source.kind() {
+            io::ErrorKind::NotFound => {
+                let component = first_missing(&path);
+                Self::Missing { what, path, component }
+            }
+            io::ErrorKind::PermissionDenied => {
+                let component = first_closed(&path);
+                match std::fs::metadata(&component) {
+                    Ok(meta) => {
+                        let owner = Ownership {
+                            uid: meta.uid(),
+                            gid: meta.gid(),
+                            mode: meta.mode() & 0o7777,
+                            our_uid: rustix::process::geteuid().as_raw(),
+                        };
+                        Self::Denied { act, what, path, component, owner }
+                    }
+                    Err(_) => {
+                        Self::Host { act: format!("{act} {what} {}", path.display()), source }
+                    }
+                }
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { act, path }
+            }
+            _ => Self::Host { act: format!("{act} {what} {}", path.display()), source },
+        }
+    }
+}
+
+fn prefixes(path: &Path) -> impl Iterator<Item = &Path> {
+    let mut all: Vec<&Path> = path.ancestors().filter(|part| *part != Path::new("")).collect();
+    all.reverse();
+    all.into_iter()
+}
+
+fn first_missing(path: &Path) -> PathBuf {
+    prefixes(path).find(|part| part.symlink_metadata().is_err()).unwrap_or(path).to_owned()
+}
+
+/// The first directory that cannot be searched, else the file itself.
+fn first_closed(path: &Path) -> PathBuf {
+    let blind = prefixes(path).find(|part| {
+        part.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+    });
+    blind.and_then(Path::parent).unwrap_or(path).to_owned()
+}

@@ -1,0 +1,86 @@
+//! [`Local`]: the broker inside the daemon's own process.
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use crate::{Broker, BrokerError, Granted, Request, cgroup, lock, open, pty, rundir, spawn, tap};
+
+/// Acts with the privileges of this process.
+#[derive(Debug, Clone)]
+pub struct Local {
+    /// What is run for a domain: a program and its first arguments.
+    program: PathBuf,
+    arguments: Vec<String>,
+    /// Where domains' cgroups go; found by itself if none.
+    cgroup_parent: Option<PathBuf>,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Local {
+    /// Domains run in this same binary (`manor run-domain`), also after the file was replaced.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            program: "/proc/self/exe".into(),
+            arguments: vec!["run-domain".into()],
+            cgroup_parent: None,
+        }
+    }
+
+    #[must_use]
+    pub fn with_cgroup_parent(mut self, parent: Option<PathBuf>) -> Self {
+        self.cgroup_parent = parent;
+        self
+    }
+
+    /// Run another program for domains.
+    #[must_use]
+    pub fn with_program(mut self, program: PathBuf, arguments: Vec<String>) -> Self {
+        (self.program, self.arguments) = (program, arguments);
+        self
+    }
+}
+
+impl Broker for Local {
+    fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
+        match request {
+            Request::OpenKvm => open::kvm().map(Granted::File),
+            Request::OpenInput { what, path } => open::input(&what, &path).map(Granted::File),
+            Request::OpenOutput { path, append } => open::output(&path, append).map(Granted::File),
+            Request::OpenSource { path } => open::source(&path).map(Granted::File),
+            Request::OpenImage { path, read_only, direct, sharing } => {
+                let image = open::image(&path, read_only, direct)?;
+                lock::image(&image, &path, read_only, sharing)?;
+                Ok(Granted::File(image))
+            }
+            Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
+            Request::OpenPty => pty::open().map(|(master, path)| Granted::Pty { master, path }),
+            Request::Listen { path } => rundir::listen(&path).map(Granted::File),
+            Request::MakeRunDir { path } => rundir::make(&path).map(|()| Granted::Done),
+            Request::RemoveRunDir { path } => rundir::remove(&path).map(|()| Granted::Done),
+            Request::LockRunDir { path } => lock::run_dir(&path).map(Granted::File),
+            Request::MakeCgroup { name } => {
+                cgroup::make(self.cgroup_parent.as_deref(), &name).map(Granted::Path)
+            }
+            Request::RemoveCgroup { path } => cgroup::remove(&path).map(|()| Granted::Done),
+            Request::Spawn { name, stdio, cgroup } => {
+                let command = spawn::Command {
+                    program: &self.program,
+                    arguments: &self.arguments,
+                    name: &name,
+                    stdio: &stdio,
+                    cgroup: cgroup.as_deref(),
+                };
+                spawn::spawn(&command, files).map(Granted::Spawned)
+            }
+            Request::Kill { process, cgroup } => {
+                spawn::kill(process, cgroup.as_deref()).map(|()| Granted::Done)
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Opening what a guest uses. A path may lead to anything, a FIFO or a tape drive too: files are
+//! opened without blocking, looked at, and only then handed on.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open};
+use rustix::io::Errno;
+
+use crate::BrokerError;
+
+const CAREFUL: OFlags = OFlags::CLOEXEC.union(OFlags::NOCTTY).union(OFlags::NONBLOCK);
+
+pub(crate) fn kvm() -> Result<OwnedFd, BrokerError> {
+    let path = Path::new("/dev/kvm");
+    open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT => BrokerError::NoKvm {
+            reason: "/dev/kvm does not exist; enable virtualisation in the firmware and load kvm_intel or kvm_amd",
+            source: errno.into(),
+        },
+        Errno::NXIO | Errno::NODEV => BrokerError::NoKvm {
+            reason: "/dev/kvm has no driver behind it; load kvm_intel or kvm_amd",
+            source: errno.into(),
+        },
+        _ => BrokerError::open("open", "device", path, errno.into()),
+    })
+}
+
+pub(crate) fn input(what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {
+    let file = open(path, OFlags::RDONLY | CAREFUL, Mode::empty())
+        .map_err(|errno| BrokerError::open("read", what, path, errno.into()))?;
+    expect(&file, what, path, &[FileType::RegularFile], "a regular file")?;
+    blocking(file)
+}
+
+pub(crate) fn output(path: &Path, append: bool) -> Result<OwnedFd, BrokerError> {
+    let how = if append { OFlags::APPEND } else { OFlags::TRUNC };
+    // Not through a link in the last place: this writes as a privileged process.
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | CAREFUL | how;
+    let file = open(path, flags, Mode::from_raw_mode(0o600)).map_err(|errno| match errno {
+        Errno::LOOP => wrong("output file", path, "a symbolic link", "a regular file"),
+        // A FIFO that nobody reads, opened without blocking.
+        Errno::NXIO => wrong("output file", path, "a FIFO or a dead device", "a regular file"),
+        _ => BrokerError::open("write", "output file", path, errno.into()),
+    })?;
+    let kinds = [FileType::RegularFile, FileType::CharacterDevice];
+    expect(&file, "output file", path, &kinds, "a regular file")?;
+    blocking(file)
+}
+
+pub(crate) fn source(path: &Path) -> Result<OwnedFd, BrokerError> {
+    let what = "random source";
+    let file = open(path, OFlags::RDONLY | CAREFUL, Mode::empty())
+        .map_err(|errno| BrokerError::open("read", what, path, errno.into()))?;
+    expect(&file, what, path, &[FileType::CharacterDevice], "a character device")?;
+    blocking(file)
+}
+
+pub(crate) fn image(path: &Path, read_only: bool, direct: bool) -> Result<OwnedFd, BrokerError> {
+    let mut flags = CAREFUL | if read_only { OFlags::RDONLY } else { OFlags::RDWR };
+    if direct {
+        flags |= OFlags::DIRECT;
+    }
+    let act = if read_only { "read" } else { "write" };
+    let file = open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        // The errno of O_DIRECT on a file system without it.
+        Errno::INVAL if direct => BrokerError::Host {
+            act: format!(
+                "open image {} past the page cache; its file system cannot, use another cache mode \
+                 than 'none' or 'directsync'",
+                path.display()
+            ),
+            source: errno.into(),
+        },
+        Errno::ISDIR => wrong("image", path, "a directory", IMAGE),
+        Errno::ROFS => BrokerError::Host {
+            act: format!("write image {}; add <readonly/> to only read it", path.display()),
+            source: errno.into(),
+        },
+        _ => BrokerError::open(act, "image", path, errno.into()),
+    })?;
+    expect(&file, "image", path, &[FileType::RegularFile, FileType::BlockDevice], IMAGE)?;
+    blocking(file)
+}
+
+const IMAGE: &str = "a regular file or a block device";
+
+fn expect(
+    file: &OwnedFd,
+    what: &str,
+    path: &Path,
+    kinds: &[FileType],
+    expected: &'static str,
+) -> Result<(), BrokerError> {
+    let stat = fstat(file)
+        .map_err(|errno| BrokerError::host(format!("look at {}", path.display()))(errno.into()))?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kinds.contains(&kind) {
+        return Ok(());
+    }
+    let found = match kind {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        _ => "something else",
+    };
+    Err(wrong(what, path, found, expected))
+}
+
+fn wrong(what: &str, path: &Path, found: &'static str, expected: &'static str) -> BrokerError {
+    BrokerError::WrongKind { what: what.to_owned(), path: path.to_owned(), found, expected }
+}
+
+/// Reads and writes may block again, now that it is known what they go to.
+fn blocking(file: OwnedFd) -> Result<OwnedFd, BrokerError> {
+    let set = || fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK);
+    set().map_err(|errno| BrokerError::host("set file flags")(errno.into()))?;
+    Ok(file)
+}

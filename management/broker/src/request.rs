@@ -1,0 +1,126 @@
+//! What can be asked of a broker, as plain data, and what comes back.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spawn::{Process, ProcessId};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// `/dev/kvm`
+    OpenKvm,
+    OpenInput {
+        what: String,
+        path: PathBuf,
+    },
+    OpenOutput {
+        path: PathBuf,
+        append: bool,
+    },
+    OpenSource {
+        path: PathBuf,
+    },
+    OpenImage {
+        path: PathBuf,
+        read_only: bool,
+        /// Past the host's page cache (`O_DIRECT`).
+        direct: bool,
+        sharing: Sharing,
+    },
+    OpenTap(Tap),
+    OpenPty,
+    Listen {
+        path: PathBuf,
+    },
+    MakeRunDir {
+        path: PathBuf,
+    },
+    RemoveRunDir {
+        path: PathBuf,
+    },
+    LockRunDir {
+        path: PathBuf,
+    },
+    MakeCgroup {
+        name: String,
+    },
+    RemoveCgroup {
+        path: PathBuf,
+    },
+    Spawn {
+        /// The domain's, for the process list.
+        name: String,
+        stdio: Stdio,
+        cgroup: Option<PathBuf>,
+    },
+    Kill {
+        process: ProcessId,
+        cgroup: Option<PathBuf>,
+    },
+}
+
+/// Who else may use an image at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// Readers, and no other writer.
+    Exclusive,
+    /// Anyone: the guests see to it themselves (`<shareable/>`).
+    Shared,
+}
+
+/// A network interface of the host whose other end is a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Tap {
+    /// Made now, in a bridge, gone with its last file.
+    Bridged {
+        bridge: String,
+        /// None: the first free `vnetN`.
+        name: Option<String>,
+        /// The guest's; the host's end gets its own.
+        mac: [u8; 6],
+        mtu: Option<u16>,
+        queues: u16,
+    },
+    /// Made now, in no bridge.
+    Standalone { name: Option<String>, mac: [u8; 6], mtu: Option<u16>, queues: u16 },
+    /// Someone else's; it must be there.
+    Existing { name: String, queues: u16 },
+}
+
+#[derive(Debug)]
+pub struct TapQueues {
+    /// As the kernel named it.
+    pub name: String,
+    pub queues: Vec<OwnedFd>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Stdio {
+    /// stdin and stdout nowhere, stderr appended to this file.
+    Log(PathBuf),
+    /// stdin nowhere, the others as the broker has them; the process ends with the thread that
+    /// started it.
+    Foreground,
+}
+
+#[derive(Debug)]
+pub struct SpawnedProcess {
+    pub id: ProcessId,
+    pub process: Process,
+}
+
+#[derive(Debug)]
+pub enum Granted {
+    Done,
+    File(OwnedFd),
+    Path(PathBuf),
+    Pty { master: OwnedFd, path: PathBuf },
+    Tap(TapQueues),
+    Spawned(SpawnedProcess),
+}

@@ -1,0 +1,180 @@
+//! Starting a VMM, and knowing it again: by a pidfd and its start time, never by a bare number.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, open as open_file};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+use serde::{Deserialize, Serialize};
+use vmm_protocol::config::FIRST_FD;
+
+use crate::request::SpawnedProcess;
+use crate::{BrokerError, Stdio, cgroup, sys};
+
+/// A process as one can write it down: a number alone is reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessId {
+    pub pid: u32,
+    /// Clock ticks after the host's boot.
+    pub start_time: u64,
+}
+
+/// A process one holds on to. Its descriptor becomes readable when the process ends.
+#[derive(Debug)]
+pub struct Process {
+    pidfd: OwnedFd,
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsRawFd for Process {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.pidfd.as_raw_fd()
+    }
+}
+
+impl ProcessId {
+    /// What is known of a running process.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name, field 2, may hold anything, also spaces and parentheses.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let start_time = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        Some(Self { pid, start_time })
+    }
+
+    /// Hold on to it, if it still is that process.
+    #[must_use]
+    pub fn open(self) -> Option<Process> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Looked at after opening: now the number cannot be reused behind our back.
+        (Self::of(self.pid)? == self).then_some(Process { pidfd })
+    }
+}
+
+impl Process {
+    /// How it ended, in words; none if it runs, or is not our child.
+    #[must_use]
+    pub fn reap(&self) -> Option<String> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), options).ok()??;
+        if let Some(signal) = status.terminating_signal() {
+            return Some(format!("killed by signal {signal}"));
+        }
+        status.exit_status().map(|code| format!("exit status {code}"))
+    }
+}
+
+pub(crate) fn kill(process: ProcessId, cgroup: Option<&Path>) -> Result<(), BrokerError> {
+    let held = process.open();
+    if let Some(process) = &held {
+        pidfd_send_signal(&process.pidfd, Signal::KILL)
+            .map_err(|errno| BrokerError::host("kill the VMM")(errno.into()))?;
+    }
+    if let Some(path) = cgroup
+        && let Err(error) = cgroup::kill(path)
+    {
+        // An old kernel, or already gone: the main process is dealt with.
+        tracing::debug!(path = %path.display(), %error, "cgroup.kill");
+    }
+    match held {
+        Some(_) => Ok(()),
+        None => Err(BrokerError::OtherProcess { pid: process.pid }),
+    }
+}
+
+pub(crate) struct Command<'a> {
+    pub program: &'a Path,
+    pub arguments: &'a [String],
+    pub name: &'a str,
+    pub stdio: &'a Stdio,
+    pub cgroup: Option<&'a Path>,
+}
+
+pub(crate) fn spawn(
+    command: &Command<'_>,
+    files: &[BorrowedFd<'_>],
+) -> Result<SpawnedProcess, BrokerError> {
+    let act = format!("start the VMM of {:?}", command.name);
+    let prepared = prepare(command, files).map_err(BrokerError::host(act.clone()))?;
+    let child = sys::spawn(&prepared).map_err(BrokerError::host(act.clone()))?;
+    let id = ProcessId::of(child.pid)
+        .ok_or_else(|| BrokerError::Host { act, source: io::Error::other("it ended at once") })?;
+    Ok(SpawnedProcess { id, process: Process { pidfd: child.pidfd } })
+}
+
+/// Everything the new process needs, made before it exists: between clone and exec nothing may be
+/// allocated.
+fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::Exec> {
+    let null = null()?;
+    let (out, err) = match command.stdio {
+        Stdio::Log(path) => (null.try_clone()?, log(path)?),
+        Stdio::Foreground => {
+            (io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?)
+        }
+    };
+    let count = i32::try_from(files.len()).map_err(io::Error::other)?;
+    // Sources lie above every target, so that no copy overwrites a source yet to be copied.
+    let above = FIRST_FD + count;
+    let raise = |file: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(file, above);
+    let mut table = Vec::with_capacity(files.len() + 3);
+    for (target, file) in [null.as_fd(), out.as_fd(), err.as_fd()].into_iter().enumerate() {
+        table.push((raise(file)?, i32::try_from(target).map_err(io::Error::other)?));
+    }
+    for (file, target) in files.iter().zip(FIRST_FD..) {
+        table.push((raise(*file)?, target));
+    }
+    let mut arguments = vec![c_string(command.program.as_os_str().as_bytes())?];
+    for argument in command.arguments {
+        arguments.push(c_string(argument.as_bytes())?);
+    }
+    // Only for whoever reads the process list.
+    arguments.push(c_string(command.name.as_bytes())?);
+    Ok(sys::Exec {
+        program: c_string(command.program.as_os_str().as_bytes())?,
+        arguments,
+        environment: environment(),
+        table,
+        first_closed: above,
+        cgroup: command.cgroup.map(directory).transpose()?,
+        end_with_parent: *command.stdio == Stdio::Foreground,
+    })
+}
+
+/// Of the daemon's environment a VMM gets what its diagnostics use.
+fn environment() -> Vec<CString> {
+    ["RUST_LOG", "RUST_BACKTRACE"]
+        .iter()
+        .filter_map(|name| CString::new(format!("{name}={}", std::env::var(name).ok()?)).ok())
+        .collect()
+}
+
+fn c_string(bytes: &[u8]) -> io::Result<CString> {
+    CString::new(bytes).map_err(io::Error::other)
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(open_file("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn log(path: &PathBuf) -> io::Result<OwnedFd> {
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(open_file(path, flags, Mode::from_raw_mode(0o640))?)
+}
+
+fn directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open_file(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
