@@ -2,10 +2,11 @@ use arch::layout::{
     ACPI_START, CMDLINE_START, GIB, MIB, MemoryMap, PVH_INFO_START, Platform, SMBIOS_START,
     ZERO_PAGE_START,
 };
+use baremetal::image::{Part, bzimage, elf, load, note, patch, pvh_note};
 use memory::Backing;
 use proptest::prelude::*;
 
-use super::testing::*;
+use super::testing::file;
 use super::*;
 
 const PAYLOAD: [u8; 4096] = [0xf4; 4096];
