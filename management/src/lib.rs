@@ -11,6 +11,8 @@ pub mod events;
 pub mod foreground;
 mod manager;
 pub mod ops;
+#[allow(dead_code, unused_imports)]
+mod store;
 
 pub use auth::{Access, Caller};
 pub use error::{Code, Error, Problem};
