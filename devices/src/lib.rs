@@ -4,7 +4,9 @@
 //! (interrupts, doorbells, time) comes in through the small traits of [`irq`] and [`clock`], so a
 //! test needs neither a guest nor a sleep.
 
+pub mod backend;
 pub mod bus;
+pub mod chipset;
 pub mod clock;
 pub mod component;
 pub mod io_thread;
@@ -12,4 +14,6 @@ pub mod irq;
 pub mod limit;
 pub mod pci;
 mod sync;
+#[cfg(test)]
+mod testing;
 pub mod virtio;

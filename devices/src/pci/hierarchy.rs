@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use crate::bus::{Bus, BusDevice, Effect};
 use crate::component::{Component, DeviceState, StateError};
 use crate::pci::ecam::{ConfigShadow, Ecam, EcamWindow};
+use crate::pci::spec::CONFIG_SIZE;
 use crate::pci::{PciAddress, PciFunction};
 use crate::sync::Lock;
 
@@ -311,5 +312,6 @@ impl BusDevice for BarDevice {
 }
 
 fn accepts(offset: u16, len: usize) -> bool {
-    matches!(len, 1 | 2 | 4 | 8) && usize::from(offset).is_multiple_of(len)
+    let offset = usize::from(offset);
+    matches!(len, 1 | 2 | 4 | 8) && offset.is_multiple_of(len) && offset + len <= CONFIG_SIZE
 }

@@ -1,0 +1,287 @@
+//! [`ChardevWorker`]: moves bytes between a character device and its clients, on an io thread.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use event_manager::{EventOps, Events, MutEventSubscriber};
+use rustix::io::Errno;
+use vmm_sys_util::epoll::EventSet;
+
+use crate::backend::chardev::device::{Chardev, ClientId, Command};
+use crate::io_thread::{Job, Stop};
+use crate::sync::Lock;
+
+/// Most that moves at once.
+const CHUNK: usize = 4 << 10;
+/// Chunks per event, so that one flood leaves time for the thread's other jobs.
+const BUDGET: usize = 32;
+
+/// The worker's own event; clients are numbered from one.
+const WAKE: u32 = 0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Input,
+    Output,
+    Both,
+}
+
+pub(super) struct Client {
+    fd: OwnedFd,
+    /// The other side of a pseudoterminal, kept open.
+    _peer: Option<OwnedFd>,
+    direction: Direction,
+    /// How far it has read.
+    position: u64,
+    /// Its buffers are full: wait until it can take more.
+    blocked: bool,
+    /// What it is registered for; none if it cannot be waited for (a regular file).
+    registered: Option<EventSet>,
+}
+
+impl Client {
+    pub(super) fn new(
+        fd: OwnedFd,
+        peer: Option<OwnedFd>,
+        direction: Direction,
+        position: u64,
+    ) -> Self {
+        Self { fd, _peer: peer, direction, position, blocked: false, registered: None }
+    }
+
+    fn takes_output(&self) -> bool {
+        self.direction != Direction::Input
+    }
+
+    fn gives_input(&self) -> bool {
+        self.direction != Direction::Output
+    }
+
+    /// Two-way clients are somebody; a log file is not.
+    fn is_connection(&self) -> bool {
+        self.direction == Direction::Both
+    }
+}
+
+/// Serves the clients of one [`Chardev`].
+pub struct ChardevWorker {
+    device: Arc<Chardev>,
+    clients: BTreeMap<u32, Client>,
+    error: Option<io::Error>,
+}
+
+/// What became of a client.
+#[derive(PartialEq, Eq)]
+enum State {
+    Alive,
+    Gone,
+}
+
+impl ChardevWorker {
+    pub(super) fn new(device: Arc<Chardev>) -> Self {
+        Self { device, clients: BTreeMap::new(), error: None }
+    }
+
+    fn run_commands(&mut self, ops: &mut EventOps) {
+        let commands = std::mem::take(&mut self.device.shared.hold().commands);
+        for command in commands {
+            match command {
+                Command::Attach(ClientId(id), mut client) => {
+                    let interest = EventSet::empty();
+                    // A regular file cannot be waited for, and need not be.
+                    let added = ops.add(Events::with_data(&client.fd, id, interest));
+                    client.registered = added.is_ok().then_some(interest);
+                    if client.is_connection()
+                        && self.device.connections.fetch_add(1, Ordering::Relaxed) == 0
+                    {
+                        self.device.tell(|listener| listener.connection_changed(true));
+                    }
+                    self.clients.insert(id, client);
+                }
+                Command::Detach(ClientId(id)) => self.remove(id, ops),
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u32, ops: &mut EventOps) {
+        let Some(client) = self.clients.remove(&id) else { return };
+        if client.registered.is_some() {
+            // Its own registration: nothing to be done if it is gone.
+            let _ = ops.remove(Events::with_data(&client.fd, id, EventSet::empty()));
+        }
+        if client.is_connection() && self.device.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.device.tell(|listener| listener.connection_changed(false));
+        }
+    }
+
+    /// Read what a client has, as far as there is room.
+    fn read(&self, client: &Client) -> State {
+        let mut chunk = [0; CHUNK];
+        let room = {
+            let mut shared = self.device.shared.hold();
+            let room = shared.input_room();
+            shared.input_blocked = room == 0;
+            room
+        };
+        if room == 0 {
+            return State::Alive;
+        }
+        match rustix::io::read(&client.fd, &mut chunk[..room.min(CHUNK)]) {
+            Ok(0) => State::Gone,
+            Ok(count) => {
+                // Only this thread adds, apart from `inject`, which may overshoot by its own bytes.
+                self.device.shared.hold().input.extend(&chunk[..count]);
+                self.device.tell(|listener| listener.input_available());
+                State::Alive
+            }
+            Err(Errno::AGAIN | Errno::INTR) => State::Alive,
+            Err(_) => State::Gone,
+        }
+    }
+
+    /// Write one chunk to every client that can take it. Whether there is more to do comes back.
+    fn write_round(&mut self, gone: &mut Vec<u32>) -> bool {
+        let mut chunk = [0; CHUNK];
+        let mut more = false;
+        let readers = self.clients.iter_mut();
+        for (&id, client) in readers.filter(|(_, client)| client.takes_output() && !client.blocked)
+        {
+            let count = {
+                let shared = self.device.shared.hold();
+                let tail = shared.ring.tail();
+                if client.position < tail {
+                    self.device.lost.fetch_add(tail - client.position, Ordering::Relaxed);
+                    client.position = tail;
+                }
+                shared.ring.read(client.position, &mut chunk)
+            };
+            if count == 0 {
+                continue;
+            }
+            match rustix::io::write(&client.fd, &chunk[..count]) {
+                Ok(written) => {
+                    client.position += written as u64;
+                    more = true;
+                }
+                Err(Errno::INTR) => more = true,
+                Err(Errno::AGAIN) if client.registered.is_some() => client.blocked = true,
+                Err(_) => gone.push(id),
+            }
+        }
+        more
+    }
+
+    /// Serve all clients until there is nothing to do, or the budget is used up.
+    fn serve(&mut self, ops: &mut EventOps) {
+        self.run_commands(ops);
+        let mut rounds = 0;
+        loop {
+            let mut gone = Vec::new();
+            let more = self.write_round(&mut gone);
+            for id in gone {
+                self.remove(id, ops);
+            }
+            rounds += 1;
+            if rounds == BUDGET {
+                // Come back after the other jobs.
+                let _ = self.device.wake.write(1);
+                break;
+            }
+            if !more && self.fall_asleep() {
+                break;
+            }
+            self.run_commands(ops);
+        }
+        self.register_interest(ops);
+    }
+
+    /// Sleep, unless something came up since the last look.
+    fn fall_asleep(&self) -> bool {
+        let mut shared = self.device.shared.hold();
+        let head = shared.ring.head();
+        let waiting = self
+            .clients
+            .values()
+            .any(|client| client.takes_output() && !client.blocked && client.position < head);
+        shared.asleep = shared.commands.is_empty() && !waiting;
+        shared.asleep
+    }
+
+    fn register_interest(&mut self, ops: &mut EventOps) {
+        let has_room = {
+            let mut shared = self.device.shared.hold();
+            let has_room = shared.input_room() > 0;
+            shared.input_blocked = !has_room;
+            has_room
+        };
+        for (&id, client) in &mut self.clients {
+            let mut interest = EventSet::empty();
+            interest.set(EventSet::IN, client.gives_input() && has_room);
+            interest.set(EventSet::OUT, client.blocked);
+            if client.registered.is_some_and(|registered| registered != interest)
+                && ops.modify(Events::with_data(&client.fd, id, interest)).is_ok()
+            {
+                client.registered = Some(interest);
+            }
+        }
+    }
+}
+
+impl MutEventSubscriber for ChardevWorker {
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        let id = events.data();
+        if id == WAKE {
+            let _ = self.device.wake.read();
+        } else if let Some(client) = self.clients.get_mut(&id) {
+            let set = events.event_set();
+            if set.contains(EventSet::OUT) {
+                client.blocked = false;
+            }
+            let client = &self.clients[&id];
+            let hung_up = set.intersects(EventSet::HANG_UP | EventSet::ERROR);
+            let state = if client.gives_input() && set.contains(EventSet::IN) {
+                self.read(client)
+            } else if hung_up {
+                // Nothing to read any more, or no room: waiting would spin on the hang-up.
+                State::Gone
+            } else {
+                State::Alive
+            };
+            if state == State::Gone {
+                self.remove(id, ops);
+            }
+        }
+        self.serve(ops);
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::with_data(&self.device.wake, WAKE, EventSet::IN)) {
+            self.error = Some(io::Error::other(error));
+        }
+        self.serve(ops);
+    }
+}
+
+impl Job for ChardevWorker {
+    type Output = ();
+
+    fn init_error(&mut self) -> Option<io::Error> {
+        self.error.take()
+    }
+
+    /// What clients can take at once still reaches them: the last words of a guest.
+    fn finish(mut self, _how: Stop) {
+        for command in std::mem::take(&mut self.device.shared.hold().commands) {
+            if let Command::Attach(ClientId(id), client) = command {
+                self.clients.insert(id, client);
+            }
+        }
+        let mut gone = Vec::new();
+        while self.write_round(&mut gone) && gone.is_empty() {}
+        self.device.connections.store(0, Ordering::Relaxed);
+        self.device.shared.hold().asleep = true;
+    }
+}

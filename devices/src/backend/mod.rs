@@ -1,0 +1,3 @@
+//! The host side of devices: where their bytes come from and go to.
+
+pub mod chardev;
