@@ -4,6 +4,7 @@
 pub mod apt;
 pub mod binaries;
 pub mod cpio;
+pub mod disk;
 pub mod guest;
 pub mod kernel;
 pub mod kvm;
@@ -11,6 +12,7 @@ pub mod modules;
 pub mod paths;
 pub mod qemu;
 pub mod testbed;
+pub mod tree;
 
 pub use binaries::manor_binary;
 pub use kvm::KvmLevel;

@@ -1,70 +1,52 @@
-//! QEMU: the installed one where it is new enough, else Debian's backport unpacked beside it.
+//! QEMU as the emulation below the testbed, and as the peer inside it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, bail};
 
 use crate::apt::{Apt, BACKPORTS};
-use crate::paths;
+use crate::tree::Program;
+use crate::{disk, paths};
 
 /// TCG of 7.2 crashes the emulated host's kernel now and then under life-cycle work.
 const OLDEST: u32 = 10;
 
-const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
+const PROGRAM: &str = "usr/bin/qemu-system-x86_64";
 const DATA: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
-/// Something that runs like a program: the installed binary, or one in an unpacked tree.
-#[derive(Debug, Clone)]
-pub struct Qemu {
-    program: PathBuf,
-    arguments: Vec<String>,
+/// For the testbed: the installed one where it is new enough, else Debian's backport.
+pub fn emulator() -> anyhow::Result<Program> {
+    let installed = Program::installed("qemu-system-x86_64");
+    if version(&installed).is_ok_and(|version| version >= OLDEST) {
+        return Ok(installed);
+    }
+    let tree = paths::made_once("qemu", |tree| {
+        Apt::open()?.unpack_closure(&["qemu-system-x86"], Some(BACKPORTS), tree)
+    })?;
+    let unpacked = in_tree(&tree);
+    let version = version(&unpacked).context("the unpacked QEMU does not run")?;
+    if version < OLDEST {
+        bail!("Debian offered QEMU {version}, and the testbed needs {OLDEST}");
+    }
+    Ok(unpacked)
 }
 
-impl Qemu {
-    pub fn find() -> anyhow::Result<Qemu> {
-        let installed = Qemu { program: "qemu-system-x86_64".into(), arguments: Vec::new() };
-        if installed.version().is_ok_and(|version| version >= OLDEST) {
-            return Ok(installed);
-        }
-        let tree = paths::made_once("qemu", |tree| {
-            Apt::open()?.unpack_closure(&["qemu-system-x86"], Some(BACKPORTS), tree)
-        })?;
-        let unpacked = Qemu::in_tree(&tree);
-        let version = unpacked.version().context("the unpacked QEMU does not run")?;
-        if version < OLDEST {
-            bail!("Debian offered QEMU {version}, and the testbed needs {OLDEST}");
-        }
-        Ok(unpacked)
-    }
+/// Debian's stable QEMU as a disk for the testbed; [`in_tree`] of its mount point runs it.
+pub fn peer() -> anyhow::Result<PathBuf> {
+    disk::of_packages("peer-qemu", &["qemu-system-x86"])
+}
 
-    /// The tree's own loader and libraries run it: the machine's may be older or missing.
-    pub fn in_tree(tree: &Path) -> Qemu {
-        let below = |part: &&str| tree.join(part).display().to_string();
-        let mut arguments = vec![
-            "--library-path".to_owned(),
-            LIBRARIES.iter().map(below).collect::<Vec<_>>().join(":"),
-            below(&"usr/bin/qemu-system-x86_64"),
-        ];
-        for dir in &DATA {
-            arguments.extend(["-L".to_owned(), below(dir)]);
-        }
-        Qemu { program: tree.join(LIBRARIES[0]).join("ld-linux-x86-64.so.2"), arguments }
-    }
+pub fn in_tree(tree: &Path) -> Program {
+    let data = DATA.iter().flat_map(|dir| ["-L".into(), tree.join(dir).display().to_string()]);
+    Program::in_tree(tree, PROGRAM).with(data)
+}
 
-    pub fn command_line(&self) -> Vec<String> {
-        let mut line = vec![self.program.display().to_string()];
-        line.extend(self.arguments.iter().cloned());
-        line
-    }
-
-    fn version(&self) -> anyhow::Result<u32> {
-        let output = Command::new(&self.program).args(&self.arguments).arg("--version").output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        text.split_once("version ")
-            .and_then(|(_, rest)| rest.split('.').next()?.parse().ok())
-            .with_context(|| {
-                format!("no version in {text:?} {}", String::from_utf8_lossy(&output.stderr))
-            })
-    }
+fn version(qemu: &Program) -> anyhow::Result<u32> {
+    let output = qemu.command().arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.split_once("version ")
+        .and_then(|(_, rest)| rest.split('.').next()?.parse().ok())
+        .with_context(|| {
+            format!("no version in {text:?} {}", String::from_utf8_lossy(&output.stderr))
+        })
 }

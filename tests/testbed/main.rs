@@ -85,6 +85,15 @@ fn the_host_has_what_a_virtual_machine_server_needs() -> Result<()> {
     Ok(())
 }
 
+/// Disks with cache='none' need it.
+#[test]
+fn the_scratch_disk_takes_direct_io() -> Result<()> {
+    host()?.sh("cd /mnt/scratch
+         dd if=/dev/zero of=direct bs=4096 count=4 oflag=direct
+         rm direct")?;
+    Ok(())
+}
+
 /// Jails stand on it, and it does not work on an ordinary initramfs.
 #[test]
 fn a_process_can_leave_the_root_for_an_empty_one() -> Result<()> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use manor_tests::testbed::{self, HostCrash, Options, Outcome, Status, Testbed};
+use manor_tests::testbed::{self, Disk, HostCrash, Options, Outcome, Status, Testbed};
 use testbed_agent::wire::Kind;
 
 /// As env(1) and timeout(1) do, so that a command's own status can be told from ours.
@@ -27,9 +27,9 @@ pub(crate) enum Command {
         /// Power off after this many seconds without a command (0: never)
         #[arg(long, default_value_t = 0)]
         idle: u64,
-        /// A raw image to attach read-only (may be repeated)
-        #[arg(long)]
-        disk: Vec<PathBuf>,
+        /// An ext4 image, mounted read-only at /mnt/NAME (may be repeated)
+        #[arg(long, value_name = "NAME=IMAGE", value_parser = parse_disk)]
+        disk: Vec<Disk>,
     },
     /// Run a command inside; its output and status become those of this command
     ///
@@ -105,6 +105,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn parse_disk(text: &str) -> Result<Disk, String> {
+    let (name, image) = text.split_once('=').ok_or("expected NAME=IMAGE")?;
+    Ok(Disk { name: name.to_owned(), image: image.into() })
 }
 
 pub(crate) fn status_of(error: &anyhow::Error) -> u8 {

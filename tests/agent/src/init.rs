@@ -11,7 +11,7 @@ use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, finit_module, reboot, sethostname};
 use testbed_agent::MODULE_LIST;
 
-use crate::console;
+use crate::{console, disks};
 
 pub(crate) fn run() -> anyhow::Result<()> {
     if std::process::id() != 1 {
@@ -21,6 +21,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     mount_all()?;
     sethostname(b"testbed")?;
     load_modules()?;
+    disks::mount_all()?;
     bring_up_network()?;
     let server = Command::new("/proc/self/exe")
         .arg("serve")

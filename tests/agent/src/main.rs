@@ -3,6 +3,7 @@
 //! Two processes: the first prepares the system and reaps orphans, the second serves. Kept apart
 //! because whoever reaps *any* child would steal the exit status of the commands it runs.
 
+mod disks;
 mod exec;
 mod files;
 mod init;

@@ -22,11 +22,14 @@ use testbed_agent::{AGENT_PORT, HTTP_PORT, IDLE_OPTION, TOKEN_OPTION};
 
 use super::{HostCrash, Options, client, image};
 use crate::kernel::Kernel;
-use crate::paths;
-use crate::qemu::Qemu;
+use crate::tree::Program;
+use crate::{disk, paths, qemu};
 
 /// Generous: the machine may be busy compiling. A quiet one needs about four seconds.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
+/// A file system with O_DIRECT, which the root in memory lacks. Sparse, and gone after `down`.
+const SCRATCH: &str = "scratch";
+const SCRATCH_SIZE: &str = "16G";
 const TURN: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +57,10 @@ pub(super) fn up(options: &Options) -> anyhow::Result<Instance> {
         return Ok(instance);
     }
     clean(&dir)?;
-    let qemu = Qemu::find()?;
+    let qemu = qemu::emulator()?;
     let kernel = Kernel::find()?;
     fs::write(dir.join("initrd"), image::build(&kernel)?)?;
+    disk::empty(&dir.join(SCRATCH), SCRATCH_SIZE)?;
     for _ in 0..5 {
         let instance = Instance {
             name: options.name.clone(),
@@ -161,7 +165,7 @@ impl Instance {
 fn start(
     instance: &Instance,
     options: &Options,
-    qemu: &Qemu,
+    qemu: &Program,
     kernel: &Kernel,
 ) -> anyhow::Result<()> {
     let dir = dir(&options.name)?;
@@ -173,7 +177,7 @@ fn start(
     // moment is there a process that `down` could not find.
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "echo $$ >pid && exec \"$@\"", "testbed"]);
-    command.args(qemu.command_line());
+    command.args(qemu.words());
     command.args(arguments(instance, options, kernel, &dir));
     command
         .current_dir(&dir)
@@ -238,16 +242,21 @@ fn arguments(instance: &Instance, options: &Options, kernel: &Kernel, dir: &Path
     ]
     .map(str::to_owned)
     .into();
-    for (index, disk) in options.disks.iter().enumerate() {
-        let file = disk.display();
-        line.extend([
-            "-drive".to_owned(),
-            format!("if=none,id=disk{index},format=raw,readonly=on,file={file}"),
-            "-device".to_owned(),
-            format!("virtio-blk-pci,drive=disk{index}"),
-        ]);
+    line.extend(attach("scratch", &dir.join(SCRATCH), "cache=unsafe,discard=unmap"));
+    for disk in &options.disks {
+        line.extend(attach(&disk.name, &disk.image, "readonly=on"));
     }
     line
+}
+
+/// The serial number tells the agent where to mount it.
+fn attach(name: &str, image: &Path, how: &str) -> [String; 4] {
+    [
+        "-drive".to_owned(),
+        format!("if=none,id={name},format=raw,{how},file={}", image.display()),
+        "-device".to_owned(),
+        format!("virtio-blk-pci,drive={name},serial={name}"),
+    ]
 }
 
 fn await_agent(instance: &Instance, dir: &Path) -> anyhow::Result<()> {
@@ -295,7 +304,11 @@ fn clean(dir: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    kill(dir)
+    kill(dir)?;
+    match fs::remove_file(dir.join(SCRATCH)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn kill(dir: &Path) -> anyhow::Result<()> {

@@ -45,8 +45,16 @@ pub struct Options {
     pub memory_mib: u32,
     /// Power off after this long without a connection; zero is never.
     pub idle: Duration,
-    /// Raw images, attached read-only in this order as /dev/vda…
-    pub disks: Vec<PathBuf>,
+    /// Besides the scratch disk at /mnt/scratch, which every instance has.
+    pub disks: Vec<Disk>,
+}
+
+/// An ext4 image, mounted read-only at `/mnt/NAME`.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// At most twenty bytes: it travels as the disk's serial number.
+    pub name: String,
+    pub image: PathBuf,
 }
 
 impl Options {
