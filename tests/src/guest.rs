@@ -13,9 +13,10 @@ use crate::paths;
 
 const INIT: &[u8] = include_bytes!("../../resources/guest/init");
 
-/// What the guest may be given: all devices Manor has a model for.
-const MODULES: [&str; 9] = [
+/// What the guest may be given: all devices Manor has a model for, and the bus of QEMU's microvm.
+const MODULES: [&str; 10] = [
     "virtio_pci",
+    "virtio_mmio",
     "virtio_blk",
     "virtio_net",
     "virtio_console",

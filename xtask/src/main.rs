@@ -1,6 +1,7 @@
 //! `cargo xtask`: the single door for developer commands.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
+mod bench;
 mod guest;
 mod test;
 mod testbed;
@@ -17,6 +18,8 @@ enum Xtask {
     Testbed(testbed::Command),
     /// Run all tests and checks; the last line counts them
     Test(test::Test),
+    /// Measure Manor beside QEMU in the testbed
+    Bench(bench::Bench),
     /// Prepare the stock guest (Debian's kernel, a small initrd) and print where its parts are
     Guest,
 }
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let result = match Xtask::parse() {
         Xtask::Testbed(command) => testbed::run(command),
         Xtask::Test(test) => test::run(&test),
+        Xtask::Bench(bench) => bench::run(&bench),
         Xtask::Guest => guest::run(),
     };
     result.unwrap_or_else(|error| {

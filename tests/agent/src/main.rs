@@ -1,20 +1,26 @@
 //! PID 1 of the emulated host, and the server that runs commands in it for the tests.
 //!
 //! Two processes: the first prepares the system and reaps orphans, the second serves. Kept apart
-//! because whoever reaps *any* child would steal the exit status of the commands it runs.
+//! because whoever reaps *any* child would steal the exit status of the commands it runs. As
+//! `/init measure` it watches one virtual machine monitor for the benches.
 
 mod disks;
 mod exec;
 mod files;
 mod init;
+mod measure;
 mod serve;
 
 fn main() {
-    let serving = std::env::args().nth(1).as_deref() == Some("serve");
-    let result = if serving { serve::run() } else { init::run() };
+    let role = std::env::args().nth(1);
+    let result = match role.as_deref() {
+        Some("serve") => serve::run(),
+        Some("measure") => measure::run(),
+        _ => init::run(),
+    };
     if let Err(error) = result {
         console(&format!("testbed agent: {error:#}"));
-        if !serving {
+        if role.is_none() && std::process::id() == 1 {
             // The host side sees the machine end and shows this console.
             init::power_off();
         }

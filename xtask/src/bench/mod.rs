@@ -1,0 +1,174 @@
+//! `cargo xtask bench`: the same kernel and initrd under Manor and under Debian's QEMU,
+//! alternately in one testbed run. Exit counts repeat within a few per cent whatever the load;
+//! times are for ratios within one run only (docs/testing.md).
+
+mod table;
+mod vmm;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use manor_tests::testbed::{Disk, Options};
+use manor_tests::{Testbed, guest, manor_binary, qemu};
+
+use table::Table;
+use vmm::{Guest, Vmm};
+
+/// Its own instance: nothing else may run in it.
+const NAME: &str = "bench";
+const GUEST_MIB: u64 = 128;
+const READS: u64 = 2000;
+/// A boot takes seconds; whatever takes minutes hangs.
+const LIMIT: Duration = Duration::from_secs(180);
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    #[arg(value_enum)]
+    what: What,
+    /// How often each is measured
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only these (may be repeated)
+    #[arg(long, value_enum)]
+    vmm: Vec<Vmm>,
+    /// Keep the testbed for the next run
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// From exec to the first line of the guest's init
+    Boot,
+    /// Memory of the VMM beside the guest's, alone and as one of four
+    Memory,
+    /// Exits per read of 4 KiB
+    Disk,
+}
+
+/// One measurement: the names of the testbed agent's `measure`.
+type Sample = BTreeMap<String, u64>;
+
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
+    let mut options = Options::named(NAME);
+    options.disks = vec![Disk { name: "qemu".into(), image: qemu::peer()? }];
+    let host = Testbed::up(&options)?;
+    let result = prepare(&host).and_then(|()| measure_all(bench, &host));
+    if !bench.keep {
+        Testbed::down(NAME)?;
+    }
+    result
+}
+
+fn prepare(host: &Testbed) -> anyhow::Result<()> {
+    host.put(&guest::vmlinux()?, "/bench/vmlinux")?;
+    host.put(&guest::initrd()?, "/bench/initrd")?;
+    host.put(&manor_binary()?, "/usr/bin/manor")?;
+    // Read by every VMM: keep it in the page cache, as a tmpfs file is.
+    host.sh("test -f /bench/disk || dd if=/dev/urandom of=/bench/disk bs=1M count=64")?;
+    Ok(())
+}
+
+fn measure_all(bench: &Bench, host: &Testbed) -> anyhow::Result<ExitCode> {
+    let all = if bench.vmm.is_empty() { Vmm::value_variants() } else { &bench.vmm };
+    let mut samples: BTreeMap<Vmm, Vec<Sample>> = BTreeMap::new();
+    let mut failed = false;
+    for round in 0..bench.rounds {
+        // Alternately, so that a change of the machine's load meets all of them.
+        for vmm in all {
+            match measure(bench.what, *vmm, host) {
+                Ok(sample) => samples.entry(*vmm).or_default().push(sample),
+                Err(error) => {
+                    eprintln!("{} in round {}: {error:#}", vmm.name(), round + 1);
+                    failed = true;
+                }
+            }
+        }
+    }
+    if samples.is_empty() {
+        bail!("nothing was measured");
+    }
+    let mut table = Table::new(all.iter().copied().filter(|vmm| samples.contains_key(vmm)));
+    for (title, value) in rows(bench.what) {
+        table.row(title, &samples, value);
+    }
+    print!("{table}");
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+type Value = fn(&Sample) -> Option<f64>;
+
+fn rows(what: What) -> Vec<(&'static str, Value)> {
+    fn field(sample: &Sample, name: &str) -> Option<f64> {
+        sample.get(name).map(|value| *value as f64)
+    }
+    match what {
+        What::Boot => vec![
+            ("exec to init, s", |s| Some(field(s, "elapsed_us")? / 1e6)),
+            ("VM exits", |s| field(s, "exits")),
+            ("to user space: ports", |s| field(s, "io_exits")),
+            ("to user space: MMIO", |s| field(s, "mmio_exits")),
+            ("user CPU of the VMM, s", |s| Some(field(s, "user_ms")? / 1e3)),
+        ],
+        What::Memory => vec![
+            ("PSS beside guest RAM, alone, KiB", |s| field(s, "pss_kib")),
+            ("… each of four, KiB", |s| field(s, "of_four_pss_kib")),
+            ("guest RAM, KiB", |s| field(s, "guest_pss_kib")),
+        ],
+        What::Disk => vec![
+            ("VM exits per read", |s| Some(field(s, "exits")? / READS as f64)),
+            ("… to user space", |s| {
+                Some((field(s, "io_exits")? + field(s, "mmio_exits")?) / READS as f64)
+            }),
+            ("reads per second", |s| Some(READS as f64 * 1e6 / field(s, "elapsed_us")?)),
+        ],
+    }
+}
+
+fn measure(what: What, vmm: Vmm, host: &Testbed) -> anyhow::Result<Sample> {
+    let hold = Guest { words: "manor.hold".into(), disk: false };
+    match what {
+        What::Boot => run_one(vmm, host, &hold, &["--until", "MANOR-GUEST-UP"]),
+        What::Memory => {
+            let settled = ["--until", "MANOR-GUEST-UP", "--settle-ms", "2000"];
+            let mut sample = run_one(vmm, host, &hold, &settled)?;
+            let mut others = Vec::new();
+            for index in 1..4 {
+                let command = vmm.command(host, &hold, index)?;
+                let words: Vec<_> = command.iter().map(String::as_str).collect();
+                let mut other = host.spawn(&words)?;
+                other.expect("MANOR-GUEST-UP", LIMIT)?;
+                others.push(other);
+            }
+            let fourth = run_one(vmm, host, &hold, &settled)?;
+            let pss = fourth.get("pss_kib").context("no pss_kib")?;
+            sample.insert("of_four_pss_kib".into(), *pss);
+            Ok(sample)
+        }
+        What::Disk => {
+            let reader = Guest { words: format!("manor.reads={READS}"), disk: true };
+            let marks = ["--from", "MANOR-READS-BEGIN", "--until", "MANOR-READS-END"];
+            run_one(vmm, host, &reader, &marks)
+        }
+    }
+}
+
+fn run_one(vmm: Vmm, host: &Testbed, guest: &Guest, marks: &[&str]) -> anyhow::Result<Sample> {
+    let command = vmm.command(host, guest, 0)?;
+    let mut argv = vec!["/init", "measure", "--guest-mib"];
+    let guest_mib = GUEST_MIB.to_string();
+    argv.push(&guest_mib);
+    argv.extend(marks);
+    argv.push("--");
+    argv.extend(command.iter().map(String::as_str));
+    let text = host.command(&argv).timeout(LIMIT).output()?.success()?;
+    let mut sample = Sample::new();
+    for line in text.lines() {
+        let Some((name, value)) = line.split_once(' ') else { bail!("not a measurement: {line}") };
+        sample.insert(name.to_owned(), value.parse()?);
+    }
+    Ok(sample)
+}

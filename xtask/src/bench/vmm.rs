@@ -1,0 +1,128 @@
+//! The candidates' command lines: as alike as they can be.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+use manor_tests::{Testbed, qemu};
+
+use super::GUEST_MIB;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(super) enum Vmm {
+    Manor,
+    Microvm,
+    Q35,
+}
+
+/// What the guest is told to do and given.
+pub(super) struct Guest {
+    pub(super) words: String,
+    pub(super) disk: bool,
+}
+
+impl Guest {
+    fn command_line(&self) -> String {
+        format!("console=ttyS0 quiet panic=-1 {}", self.words)
+    }
+}
+
+impl Vmm {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Vmm::Manor => "manor",
+            Vmm::Microvm => "microvm",
+            Vmm::Q35 => "q35",
+        }
+    }
+
+    /// `index` tells apart those that run at the same time.
+    pub(super) fn command(
+        self,
+        host: &Testbed,
+        guest: &Guest,
+        index: usize,
+    ) -> anyhow::Result<Vec<String>> {
+        match self {
+            Vmm::Manor => {
+                let file = format!("/bench/manor-{index}.xml");
+                host.write(&file, domain(guest, index).as_bytes())?;
+                Ok(vec!["manor".into(), "run".into(), file])
+            }
+            // Without a clock the kernel polls it for seconds.
+            Vmm::Microvm => Ok(qemu("microvm,rtc=on", "virtio-blk-device", guest)),
+            Vmm::Q35 => Ok(qemu("q35", "virtio-blk-pci", guest)),
+        }
+    }
+}
+
+fn qemu(machine: &str, disk: &str, guest: &Guest) -> Vec<String> {
+    let mut command = qemu::in_tree(Path::new("/mnt/qemu")).words().to_vec();
+    let memory = format!("{GUEST_MIB}M");
+    let command_line = guest.command_line();
+    command.extend(
+        [
+            "-M",
+            machine,
+            "-accel",
+            "kvm",
+            "-cpu",
+            "host",
+            "-smp",
+            "1",
+            "-m",
+            &memory,
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+            "-kernel",
+            "/bench/vmlinux",
+            "-initrd",
+            "/bench/initrd",
+            "-append",
+            &command_line,
+        ]
+        .map(str::to_owned),
+    );
+    if guest.disk {
+        let device = format!("{disk},drive=disk");
+        let drive = "if=none,id=disk,format=raw,file=/bench/disk";
+        command.extend(["-drive", drive, "-device", &device].map(str::to_owned));
+    }
+    command
+}
+
+fn domain(guest: &Guest, index: usize) -> String {
+    let disk = if guest.disk {
+        "<disk type='file' device='disk'><driver name='qemu' type='raw'/>\
+         <source file='/bench/disk'/><target dev='vda' bus='virtio'/></disk>"
+    } else {
+        ""
+    };
+    format!(
+        "<domain type='kvm'>
+  <name>bench{index}</name>
+  <memory unit='MiB'>{GUEST_MIB}</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>/bench/vmlinux</kernel>
+    <initrd>/bench/initrd</initrd>
+    <cmdline>{}</cmdline>
+  </os>
+  <features><acpi/></features>
+  <cpu mode='host-passthrough'/>
+  <devices>
+    {disk}
+    <memballoon model='none'/>
+    <serial type='pty'><target port='0'/></serial>
+    <console type='pty'><target type='serial' port='0'/></console>
+  </devices>
+</domain>
+",
+        guest.command_line()
+    )
+}
