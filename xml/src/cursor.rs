@@ -3,30 +3,11 @@
 //! A reader states once which names its element may hold ([`Cursor::expect`]); whatever else stands there is reported,
 //! so that nothing a user wrote can be dropped in silence.
 
-use std::cell::RefCell;
-
 use roxmltree::Node;
 
-use crate::diagnostic::{Diagnostic, Kind, Position, Severity};
-use crate::suggest;
+use crate::diagnostic::Kind;
+use crate::report::{Log, Report, cut, quote};
 use crate::value::{Expected, Value};
-
-/// More than a person reads; a hostile document could otherwise make a report larger than itself.
-const MOST_DIAGNOSTICS: usize = 100;
-/// Names and values in messages are cut here.
-const LONGEST_QUOTE: usize = 80;
-
-/// Collects what is wrong, so that all of it is told at once.
-#[derive(Debug, Default)]
-pub(crate) struct Log(RefCell<Vec<Diagnostic>>);
-
-impl Log {
-    pub(crate) fn into_inner(self) -> Vec<Diagnostic> {
-        let mut all = self.0.into_inner();
-        all.sort_by_key(|diagnostic| diagnostic.position);
-        all
-    }
-}
 
 /// What an element may hold; written by the `element!` macro from the fields of its type.
 #[derive(Debug, Clone, Copy)]
@@ -62,10 +43,6 @@ impl<'a> Cursor<'a> {
         Self::new(node, self.log)
     }
 
-    pub(crate) fn line(&self) -> u32 {
-        self.position_at(self.node.range().start).line
-    }
-
     pub(crate) fn attribute(&self, name: &str) -> Option<&'a str> {
         self.node
             .attributes()
@@ -83,11 +60,15 @@ impl<'a> Cursor<'a> {
         self.children(name).next()
     }
 
-    /// The element's own text, also where comments cut it in pieces; surrounding white space does not count.
+    /// The element's own text, also where comments cut it in pieces.
     pub(crate) fn text(&self) -> String {
-        let whole: String =
-            self.node.children().filter(Node::is_text).filter_map(|n| n.text()).collect();
-        whole.trim_matches([' ', '\t', '\r', '\n']).to_owned()
+        self.node.children().filter(Node::is_text).filter_map(|n| n.text()).collect()
+    }
+
+    /// The element's text as a value.
+    pub(crate) fn text_value<V: Value>(&self) -> Option<V> {
+        let text = self.text();
+        self.value(if V::TRIMMED { trim(&text) } else { &text }, None)
     }
 
     /// Report everything that stands here without a slot, and what stands here twice.
@@ -95,12 +76,20 @@ impl<'a> Cursor<'a> {
     pub(crate) fn expect(&self, slots: &[Slot], refused: &[&'static str]) {
         self.expect_attributes(slots, refused);
         self.expect_children(slots, refused);
-        if !slots.iter().any(|slot| matches!(slot, Slot::Text)) && !self.text().is_empty() {
-            let text = self.text();
-            self.error(
-                Kind::Invalid,
-                format!("<{}> holds no text, but has {}", self.name(), quote(&text)),
-            );
+        if !slots.iter().any(|slot| matches!(slot, Slot::Text)) {
+            self.expect_no_text();
+        }
+    }
+
+    pub(crate) fn expect_no_text(&self) {
+        let texts = self.node.children().filter(Node::is_text);
+        let told = |node: &Node<'a, 'a>| !trim(node.text().unwrap_or_default()).is_empty();
+        if let Some(node) = texts.filter(told).next() {
+            let text = node.text().unwrap_or_default();
+            let layout = text.len() - text.trim_start_matches(WHITE).len();
+            let report = self.here().at(node.range().start + layout);
+            let message = format!("<{}> holds no text, but has {}", self.name(), quote(trim(text)));
+            report.report(Kind::Invalid, message);
         }
     }
 
@@ -113,34 +102,34 @@ impl<'a> Cursor<'a> {
         };
         for attribute in self.node.attributes() {
             let name = attribute.name();
-            if attribute.namespace().is_none()
-                && (self.choice == Some(name) || known().any(|k| k == name))
-            {
-                continue;
-            }
-            if attribute.namespace().is_none()
-                && refused.iter().any(|r| r.strip_prefix('@') == Some(name))
-            {
+            let report = self.here().attribute(name, Some(attribute.range().start));
+            if let Some(namespace) = attribute.namespace() {
+                let message =
+                    format!("an attribute of namespace {} has no meaning here", quote(namespace));
+                report.report(Kind::Unknown, message);
+            } else if refused.iter().any(|refused| refused.strip_prefix('@') == Some(name)) {
+                let name = quote(name);
                 let message = format!(
-                    "libvirt's {} of <{}> is not provided by Manor yet; remove it",
-                    quote(name),
+                    "libvirt's {name} of <{}> is not provided by Manor yet; remove it",
                     self.name()
                 );
-                self.at_attribute(name).report(Kind::Unsupported, message);
-                continue;
+                report.report(Kind::Unsupported, message);
+            } else if self.choice != Some(name) && !known().any(|known| known == name) {
+                self.unknown_attribute(name, report, slots);
             }
-            let mut report = self.at_attribute(name);
-            report.position = self.position_at(attribute.range().start);
-            report.suggestion = suggest::nearest(name, known()).map(str::to_owned);
-            let elsewhere = slots
-                .iter()
-                .any(|slot| matches!(slot, Slot::Child { name: child, .. } if *child == name));
-            report.expected = elsewhere.then(|| format!("an element <{name}>"));
-            report.report(
-                Kind::Unknown,
-                format!("<{}> has no attribute {}", self.name(), quote(name)),
-            );
         }
+    }
+
+    fn unknown_attribute(&self, name: &str, mut report: Report<'_>, slots: &[Slot]) {
+        let known = slots.iter().filter_map(|slot| match slot {
+            Slot::Attribute(name) => Some(*name),
+            _ => None,
+        });
+        report.suggest(name, known);
+        let is_child =
+            |slot: &Slot| matches!(slot, Slot::Child { name: child, .. } if *child == name);
+        report.expected = slots.iter().any(is_child).then(|| format!("an element <{name}>"));
+        report.report(Kind::Unknown, format!("<{}> has no attribute {}", self.name(), quote(name)));
     }
 
     fn expect_children(&self, slots: &[Slot], refused: &[&'static str]) {
@@ -166,8 +155,8 @@ impl<'a> Cursor<'a> {
                 None if !plain => child.foreign(),
                 None => {
                     let mut report = child.here();
-                    report.suggestion =
-                        suggest::nearest(name, known().map(|(k, _)| k)).map(|k| format!("<{k}>"));
+                    report.suggest(name, known().map(|(k, _)| k));
+                    report.suggestion = report.suggestion.map(|name| format!("<{name}>"));
                     let attribute =
                         slots.iter().any(|s| matches!(s, Slot::Attribute(a) if *a == name));
                     report.expected = attribute.then(|| format!("an attribute {name}='…'"));
@@ -213,6 +202,10 @@ impl<'a> Cursor<'a> {
             Ok(value) => return Some(value),
             Err(expected) => expected,
         };
+        if attribute.is_none() && trim(text).is_empty() {
+            self.missing_text();
+            return None;
+        }
         let mut report = match attribute {
             Some(name) => self.at_attribute(name),
             None => self.here(),
@@ -223,9 +216,7 @@ impl<'a> Cursor<'a> {
         };
         let (kind, message) = match expected {
             Expected::Names(names) => {
-                report.suggestion =
-                    suggest::nearest(text, names.iter().copied()).map(str::to_owned);
-                report.expected = Some(names.join(", "));
+                report.one_of(text, names);
                 (Kind::Invalid, format!("{what} is not a value libvirt knows"))
             }
             Expected::Form(form) => {
@@ -262,39 +253,16 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn warn(&self, kind: Kind, message: String) {
-        let mut report = self.here();
-        report.severity = Severity::Warning;
-        report.report(kind, message);
+        self.here().warn(kind, message);
     }
 
     pub(crate) fn here(&self) -> Report<'a> {
-        Report {
-            log: self.log,
-            severity: Severity::Error,
-            position: self.position_at(self.node.range().start),
-            node: self.node,
-            attribute: None,
-            expected: None,
-            suggestion: None,
-        }
+        Report::new(self.log, self.node)
     }
 
     pub(crate) fn at_attribute(&self, name: &str) -> Report<'a> {
-        let mut report = self.here();
-        if let Some(attribute) = self.node.attributes().find(|a| a.name() == name) {
-            report.position = self.position_at(attribute.range().start);
-        }
-        report.attribute = Some(cut(name));
-        report
-    }
-
-    fn position_at(&self, offset: usize) -> Position {
-        // Finding a line is linear in the document; a full log takes no more reports anyway.
-        if self.log.0.borrow().len() >= MOST_DIAGNOSTICS {
-            return Position { line: 0, column: 0 };
-        }
-        let at = self.node.document().text_pos_at(offset);
-        Position { line: at.row, column: at.col }
+        let attribute = self.node.attributes().find(|a| a.name() == name);
+        self.here().attribute(name, attribute.map(|a| a.range().start))
     }
 
     pub(crate) fn name(&self) -> &'a str {
@@ -302,75 +270,19 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A diagnostic that is being put together.
-pub(crate) struct Report<'a> {
-    log: &'a Log,
-    severity: Severity,
-    position: Position,
-    node: Node<'a, 'a>,
-    attribute: Option<String>,
-    pub(crate) expected: Option<String>,
-    pub(crate) suggestion: Option<String>,
-}
-
-impl Report<'_> {
-    pub(crate) fn report(self, kind: Kind, message: String) {
-        let mut log = self.log.0.borrow_mut();
-        if log.len() >= MOST_DIAGNOSTICS {
-            return;
-        }
-        let mut path = path_of(self.node);
-        if let Some(attribute) = &self.attribute {
-            path.push_str("/@");
-            path.push_str(attribute);
-        }
-        log.push(Diagnostic {
-            severity: self.severity,
-            kind,
-            position: self.position,
-            path,
-            message,
-            expected: self.expected,
-            suggestion: self.suggestion,
-        });
-    }
-}
-
 pub(crate) fn elements<'a>(node: Node<'a, 'a>) -> impl Iterator<Item = Node<'a, 'a>> {
     node.children().filter(Node::is_element)
+}
+
+const WHITE: [char; 4] = [' ', '\t', '\r', '\n'];
+
+/// Without XML's white space around it.
+pub(crate) fn trim(text: &str) -> &str {
+    text.trim_matches(WHITE)
 }
 
 /// The element's name if it is in no namespace, as all of libvirt's own are.
 pub(crate) fn plain_name<'a>(node: Node<'a, 'a>) -> Option<&'a str> {
     let tag = node.tag_name();
     tag.namespace().is_none().then(|| tag.name())
-}
-
-/// `/domain/devices/disk[2]`; the index counts siblings of that name and is left out for an only one.
-fn path_of(node: Node<'_, '_>) -> String {
-    let mut steps: Vec<String> = node
-        .ancestors()
-        .filter(Node::is_element)
-        .map(|node| {
-            let same =
-                |other: &Node<'_, '_>| other.is_element() && other.tag_name() == node.tag_name();
-            let before = node.prev_siblings().skip(1).filter(same).count();
-            let alone = before == 0 && !node.next_siblings().skip(1).any(|other| same(&other));
-            let name = cut(node.tag_name().name());
-            if alone { format!("/{name}") } else { format!("/{name}[{}]", before + 1) }
-        })
-        .collect();
-    steps.reverse();
-    steps.concat()
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_QUOTE) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
-
-pub(crate) fn quote(text: &str) -> String {
-    format!("'{}'", cut(text))
 }

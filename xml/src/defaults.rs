@@ -1,17 +1,21 @@
 //! What libvirt fills into a definition when it is stored.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use uuid::Uuid;
 
 use crate::device::chardev::{
     Channel, Console, ConsoleTarget, ConsoleTargetType, Serial, SerialTarget,
 };
 use crate::device::chardev::{SerialModel, SerialTargetType};
+use crate::device::controller::ControllerModel::{PciRoot, PcieRoot};
 use crate::device::controller::{Controller, ControllerModel, ControllerType};
-use crate::device::disk::{Disk, DiskBus, DiskDevice, DiskType};
+use crate::device::disk::{Disk, DiskBus, DiskDevice, DiskFormat, DiskType};
 use crate::device::interface::{Interface, Mac};
 use crate::device::memballoon::{BalloonModel, MemBalloon};
 use crate::domain::cpu::Vcpu;
 use crate::domain::memory::Placement;
+use crate::domain::os::BootDevice;
 use crate::domain::{Clock, CrashAction, DomainDef, LifecycleAction};
 use crate::mac::MacAddress;
 
@@ -23,13 +27,14 @@ pub trait Identity {
 }
 
 impl DomainDef {
-    /// Complete the definition as libvirt's define does, except addresses on buses: those depend on the machine.
+    /// Complete the definition as libvirt's define does: what only a running domain has goes, what was left open
+    /// gets libvirt's default. Addresses on buses stay open, because they depend on the machine.
     pub fn fill_defaults(&mut self, source: &mut dyn Identity) {
+        self.forget_live_parts();
         self.uuid.get_or_insert_with(|| source.uuid());
         if let Some(genid) = &mut self.genid {
             genid.id.get_or_insert_with(|| source.uuid());
         }
-        self.id = None;
         self.current_memory.get_or_insert(self.memory.size);
         let vcpu =
             self.vcpu.get_or_insert(Vcpu { placement: None, cpuset: None, current: None, max: 1 });
@@ -52,6 +57,7 @@ impl DomainDef {
                 interface.mac = Some(Mac { address, kind: None, check: None });
             }
         }
+        self.complete_boot();
         self.complete_consoles();
         self.complete_controllers();
         self.devices.mem_balloon.get_or_insert(MemBalloon::new(BalloonModel::Virtio));
@@ -59,6 +65,16 @@ impl DomainDef {
 }
 
 impl DomainDef {
+    /// A machine that was told nothing about booting boots from its first hard disk.
+    fn complete_boot(&mut self) {
+        let devices = &self.devices;
+        let ordered = devices.disks.iter().any(|disk| disk.boot.is_some())
+            || devices.interfaces.iter().any(|interface| interface.boot.is_some());
+        if self.os.boot.is_empty() && !ordered {
+            self.os.boot.push(BootDevice::Hd);
+        }
+    }
+
     /// The first console is the first serial port, whichever of the two was written.
     fn complete_consoles(&mut self) {
         let devices = &mut self.devices;
@@ -72,10 +88,13 @@ impl DomainDef {
         {
             devices.serials.push(serial_behind(console));
         }
-        for (port, serial) in (0..).zip(&mut devices.serials) {
+        let port = |serial: &Serial| serial.target.as_ref().and_then(|target| target.port);
+        let taken: Vec<u32> = devices.serials.iter().filter_map(port).collect();
+        let mut free = (0..).filter(|port| !taken.contains(port));
+        for serial in &mut devices.serials {
             let target = serial.target.get_or_insert_default();
+            target.port = target.port.or_else(|| free.next());
             let kind = *target.kind.get_or_insert(SerialTargetType::Isa);
-            target.port.get_or_insert(port);
             if kind == SerialTargetType::Isa {
                 target.model.get_or_insert(SerialModel::Isa);
             }
@@ -96,7 +115,8 @@ impl DomainDef {
     fn complete_controllers(&mut self) {
         use ControllerType::{Ide, Pci, Sata, Scsi, VirtioSerial};
         let pcie = self.os.kind.machine.as_deref().is_none_or(|machine| !is_i440fx(machine));
-        let root = if pcie { ControllerModel::PcieRoot } else { ControllerModel::PciRoot };
+        let root = if pcie { PcieRoot } else { PciRoot };
+        self.number_controllers();
         self.add_controllers(Pci, 0, Some(root));
         for (bus, kind) in [(DiskBus::Sata, Sata), (DiskBus::Ide, Ide), (DiskBus::Scsi, Scsi)] {
             let on_bus = self.devices.disks.iter().filter(|disk| disk.target.bus() == bus);
@@ -112,15 +132,34 @@ impl DomainDef {
         if channel || self.devices.consoles.iter().any(virtio_console) {
             self.add_controllers(VirtioSerial, 0, None);
         }
-        for controller in &mut self.devices.controllers {
-            controller.index.get_or_insert(0);
+    }
+
+    /// Controllers without an index get the first free ones of their kind, the PCI root 0.
+    fn number_controllers(&mut self) {
+        let controllers = &mut self.devices.controllers;
+        let is_root = |c: &Controller| matches!(c.model, Some(PciRoot | PcieRoot));
+        for root in controllers.iter_mut().filter(|c| is_root(c)) {
+            root.index.get_or_insert(0);
+        }
+        let mut taken: BTreeSet<(&str, u32)> =
+            controllers.iter().filter_map(|c| Some((c.kind.name(), c.index?))).collect();
+        let mut next: BTreeMap<&str, u32> = BTreeMap::new();
+        // The root has 0 also when it is yet to be added.
+        next.insert(ControllerType::Pci.name(), 1);
+        for controller in controllers.iter_mut().filter(|c| c.index.is_none()) {
+            let kind = controller.kind.name();
+            let free = next.entry(kind).or_insert(0);
+            while !taken.insert((kind, *free)) {
+                *free += 1;
+            }
+            controller.index = Some(*free);
         }
     }
 
     fn add_controllers(&mut self, kind: ControllerType, last: u32, model: Option<ControllerModel>) {
         // A drive address of a hostile definition may name controller four billion; no machine has so many.
         for index in 0..=last.min(MOST_CONTROLLERS) {
-            let present = |c: &Controller| c.kind == kind && c.index.unwrap_or(0) == index;
+            let present = |c: &Controller| c.kind == kind && c.index == Some(index);
             if !self.devices.controllers.iter().any(present) {
                 self.devices.controllers.push(Controller::new(kind, index, model));
             }
@@ -140,6 +179,9 @@ fn is_i440fx(machine: &str) -> bool {
 
 fn complete_disk(disk: &mut Disk) {
     disk.kind.get_or_insert(DiskType::File);
+    let driver = disk.driver.get_or_insert_default();
+    driver.name.get_or_insert_with(|| "qemu".to_owned());
+    driver.format.get_or_insert(DiskFormat::Raw);
     let device = *disk.device.get_or_insert(DiskDevice::Disk);
     let bus = disk.target.bus();
     disk.target.bus.get_or_insert(bus);

@@ -2,11 +2,11 @@
 
 use roxmltree::{Document, Error, Node, ParsingOptions};
 
-use crate::cursor::{Cursor, Log, elements, quote};
+use crate::cursor::{Cursor, elements};
 use crate::diagnostic::{Diagnostic, Diagnostics, Kind, Position, Severity};
 use crate::element::Element;
+use crate::report::{Log, cut, quote};
 use crate::scan;
-use crate::suggest;
 
 const MOST_NODES: u32 = 50_000;
 
@@ -112,13 +112,10 @@ pub(crate) fn parse<T: Element>(text: &str, root: &'static str) -> Result<Parsed
     let value = if crate::cursor::plain_name(cursor.node()) == Some(root) {
         T::read(cursor)
     } else {
-        let mut report = cursor.here();
-        report.expected = Some(format!("<{root}>"));
-        report.suggestion = suggest::nearest(cursor.name(), [root]).map(|name| format!("<{name}>"));
-        report.report(Kind::Unknown, format!("the document is a {}", quote(cursor.name())));
+        wrong_root(cursor, root);
         None
     };
-    let diagnostics = log.into_inner();
+    let diagnostics = log.into_diagnostics();
     match value {
         Some(value) if diagnostics.iter().all(|d| d.severity == Severity::Warning) => {
             Ok(Parsed { value, warnings: diagnostics, source: Source(text.to_owned()) })
@@ -127,7 +124,19 @@ pub(crate) fn parse<T: Element>(text: &str, root: &'static str) -> Result<Parsed
     }
 }
 
-fn tree(text: &str) -> Result<Document<'_>, Error> {
+fn wrong_root(cursor: Cursor<'_>, root: &str) {
+    let mut report = cursor.here();
+    if cursor.name() == root {
+        let namespace = cursor.node().tag_name().namespace().unwrap_or_default();
+        report.expected = Some("no namespace".to_owned());
+        report.report(Kind::Unknown, format!("<{root}> is in the namespace {}", quote(namespace)));
+    } else {
+        report.expected = Some(format!("<{root}>"));
+        report.report(Kind::Unknown, format!("the document is a <{}>", cut(cursor.name())));
+    }
+}
+
+pub(crate) fn tree(text: &str) -> Result<Document<'_>, Error> {
     let options =
         ParsingOptions { allow_dtd: false, nodes_limit: MOST_NODES, ..ParsingOptions::default() };
     Document::parse_with_options(text, options)

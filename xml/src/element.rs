@@ -8,6 +8,7 @@
 //!         attr("tickpolicy") tick_policy: Option<TickPolicy>,
 //!         child("catchup") catch_up: Option<CatchUp>,        // Vec<_> for many, bool for mere presence
 //!         leaf("mtu" "size") mtu: Option<u32>,               // <mtu size='…'/>: a child that is one attribute
+//!         section devices: Devices,                          // a child whose absence means the same as its emptiness
 //!         text value: u64,                                   // the element's own text
 //!     }
 //!     refuse ["snapshot", "@format"];                        // libvirt's names that the type does not hold
@@ -16,7 +17,7 @@
 //! ```
 //! Fields are written in the order declared, which is libvirt's.
 
-use crate::cursor::{Cursor, Slot};
+use crate::cursor::{Cursor, Slot, trim};
 use crate::value::Value;
 use crate::write::{Tag, Writer};
 
@@ -83,7 +84,7 @@ impl<V: Value> Attribute for Option<V> {
 impl<V: Value> Element for V {
     fn read(at: Cursor<'_>) -> Option<Self> {
         at.expect(&[Slot::Text], &[]);
-        at.value(&at.text(), None)
+        at.text_value()
     }
     fn write(&self, name: &'static str, out: &mut Writer) {
         out.tag(name).text(&self.print());
@@ -187,12 +188,11 @@ impl<V: Value> Leaf for Vec<V> {
 
 impl<V: Value> Text for V {
     fn read(at: Cursor<'_>) -> Option<Self> {
-        let text = at.text();
-        if text.is_empty() {
+        if trim(&at.text()).is_empty() {
             at.missing_text();
             return None;
         }
-        at.value(&text, None)
+        at.text_value()
     }
     fn print(&self) -> Option<String> {
         Some(Value::print(self).into_owned())
@@ -201,8 +201,7 @@ impl<V: Value> Text for V {
 
 impl<V: Value> Text for Option<V> {
     fn read(at: Cursor<'_>) -> Option<Self> {
-        let text = at.text();
-        if text.is_empty() { Some(None) } else { at.value(&text, None).map(Some) }
+        if trim(&at.text()).is_empty() { Some(None) } else { at.text_value().map(Some) }
     }
     fn print(&self) -> Option<String> {
         self.as_ref().map(|value| value.print().into_owned())
@@ -259,6 +258,9 @@ macro_rules! slot {
     (child $type:ty, $field:ident, $name:tt) => {
         $crate::cursor::Slot::Child { name: $name, many: <$type as $crate::element::Child>::MANY }
     };
+    (section $type:ty, $field:ident) => {
+        $crate::cursor::Slot::Child { name: stringify!($field), many: false }
+    };
     (leaf $type:ty, $field:ident, $name:literal $attribute:literal) => {
         $crate::cursor::Slot::Child { name: $name, many: <$type as $crate::element::Leaf>::MANY }
     };
@@ -277,6 +279,10 @@ macro_rules! read {
     };
     ($at:ident child $type:ty, $field:ident, $name:literal) => {
         <$type as $crate::element::Child>::read($at, $name)
+    };
+    ($at:ident section $type:ty, $field:ident) => {
+        <Option<$type> as $crate::element::Child>::read($at, stringify!($field))
+            .map(Option::unwrap_or_default)
     };
     ($at:ident leaf $type:ty, $field:ident, $name:literal $attribute:literal) => {
         <$type as $crate::element::Leaf>::read($at, $name, $attribute)
@@ -305,6 +311,9 @@ macro_rules! write_child {
     };
     ($self:ident $out:ident child $field:ident, $name:literal) => {
         $crate::element::Child::write(&$self.$field, $name, $out)
+    };
+    ($self:ident $out:ident section $field:ident) => {
+        $crate::element::Child::write(&$self.$field, stringify!($field), $out)
     };
     ($self:ident $out:ident leaf $field:ident, $name:literal $attribute:literal) => {
         $crate::element::Leaf::write(&$self.$field, $name, $attribute, $out)
@@ -342,10 +351,9 @@ macro_rules! choice {
                     _ => {
                         let mut report = at.at_attribute($attribute);
                         let names = [$($name),+];
-                        report.suggestion = $crate::suggest::nearest(choice, names).map(str::to_owned);
-                        report.expected = Some(names.join(", "));
+                        report.one_of(choice, &names);
                         let message = format!(
-                            "{}={} is not a value libvirt knows", $attribute, $crate::cursor::quote(choice),
+                            "{}={} is not a value libvirt knows", $attribute, $crate::report::quote(choice),
                         );
                         report.report($crate::diagnostic::Kind::Invalid, message);
                         None

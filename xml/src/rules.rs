@@ -1,12 +1,33 @@
-//! What no single element can see: the domain's type, and names and addresses that must be unique.
+//! What no single element can see: the kind of guest, amounts that must agree, and names and addresses that are one
+//! device's only.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use crate::cursor::{Cursor, elements, plain_name, quote};
+use crate::cursor::{Cursor, elements, plain_name};
 use crate::diagnostic::Kind;
+use crate::domain::os::OsKind;
 use crate::domain::{DomainDef, DomainType};
+use crate::report::quote;
 
 pub(crate) fn check_domain(def: &DomainDef, at: Cursor<'_>) {
+    check_kind(def, at);
+    check_amounts(def, at);
+    check_pins(at);
+    if let Some(devices) = at.child("devices") {
+        if let Some(boot) = at.child("os").and_then(|os| os.child("boot"))
+            && elements(devices.node()).any(|device| devices.of(device).child("boot").is_some())
+        {
+            let message =
+                "the boot order is given here and by <boot order='…'/> of devices; choose one"
+                    .to_owned();
+            boot.error(Kind::Invalid, message);
+        }
+        check_devices(devices);
+    }
+}
+
+fn check_kind(def: &DomainDef, at: Cursor<'_>) {
     if def.kind != DomainType::Kvm {
         let mut report = at.at_attribute("type");
         report.expected = Some("type='kvm'".to_owned());
@@ -15,8 +36,21 @@ pub(crate) fn check_domain(def: &DomainDef, at: Cursor<'_>) {
             format!("Manor runs its guests on KVM only, not on {}", def.kind),
         );
     }
-    if let (Some(max), size) = (&def.max_memory, def.memory.size)
-        && max.size < size
+    if def.os.kind.kind != OsKind::Hvm
+        && let Some(kind) = at.child("os").and_then(|os| os.child("type"))
+    {
+        let mut report = kind.here();
+        report.expected = Some("<type>hvm</type>".to_owned());
+        report.report(
+            Kind::Unsupported,
+            format!("a KVM guest is a whole machine, not {}", def.os.kind.kind),
+        );
+    }
+}
+
+fn check_amounts(def: &DomainDef, at: Cursor<'_>) {
+    if let Some(max) = &def.max_memory
+        && max.size < def.memory.size
         && let Some(at) = at.child("maxMemory")
     {
         at.error(Kind::Invalid, "<maxMemory> is less than <memory>".to_owned());
@@ -26,26 +60,57 @@ pub(crate) fn check_domain(def: &DomainDef, at: Cursor<'_>) {
     {
         at.error(Kind::Invalid, "<currentMemory> is more than <memory>".to_owned());
     }
-    if let Some(devices) = at.child("devices") {
-        check_unique(devices);
+    let vcpus = def.vcpu.as_ref().map_or(1, |vcpu| u32::from(vcpu.max));
+    let topology = def.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
+    if let Some(threads) = topology.and_then(|topology| topology.vcpus())
+        && threads != vcpus
+        && threads != 0
+        && let Some(at) = at.child("cpu").and_then(|cpu| cpu.child("topology"))
+    {
+        let message = format!("the topology has {threads} threads, but <vcpu> says {vcpus}");
+        at.error(Kind::Invalid, message);
     }
 }
 
-/// Aliases, MACs, boot orders, disk names, controllers and addresses name one device each.
-fn check_unique(devices: Cursor<'_>) {
+/// One pin for each vCPU and I/O thread, and one I/O thread for each id.
+fn check_pins(at: Cursor<'_>) {
     let mut seen = Seen::default();
-    for device in
-        elements(devices.node()).filter_map(|node| Some((plain_name(node)?, devices.of(node))))
-    {
-        let (kind, at) = device;
+    if let Some(tune) = at.child("cputune") {
+        tune.children("vcpupin").for_each(|pin| seen.own_attribute(pin, "vcpu", "pin of vCPU"));
+        tune.children("iothreadpin")
+            .for_each(|pin| seen.own_attribute(pin, "iothread", "pin of I/O thread"));
+    }
+    if let Some(threads) = at.child("iothreadids") {
+        threads
+            .children("iothread")
+            .for_each(|thread| seen.own_attribute(thread, "id", "I/O thread"));
+    }
+    if let Some(numa) = at.child("cpu").and_then(|cpu| cpu.child("numa")) {
+        numa.children("cell").for_each(|cell| seen.own_attribute(cell, "id", "NUMA cell"));
+    }
+}
+
+fn check_devices(devices: Cursor<'_>) {
+    let mut seen = Seen::default();
+    for node in elements(devices.node()) {
+        let (Some(kind), at) = (plain_name(node), devices.of(node)) else { continue };
+        // A console repeats the serial port it shows, alias and address included.
+        if kind == "console" {
+            continue;
+        }
         seen.attribute(at, "alias", "name", "alias");
         seen.attribute(at, "boot", "order", "boot order");
         match kind {
             "disk" => seen.attribute(at, "target", "dev", "disk name"),
-            "interface" => seen.attribute(at, "mac", "address", "MAC address"),
+            "interface" => seen.attribute(at, "mac", "address", MAC),
             "controller" => {
-                if let (Some(of), Some(index)) = (at.attribute("type"), at.attribute("index")) {
-                    seen.note(at, "index", "controller", format!("{of} {index}"), index);
+                // A USB 2 controller and its companions are one, and share an index.
+                let companion =
+                    at.attribute("model").is_some_and(|model| model.starts_with("ich9-"));
+                if let (Some(of), Some(index), false) =
+                    (at.attribute("type"), at.attribute("index"), companion)
+                {
+                    seen.note(at, Some("index"), "controller", format!("{of} {index}"));
                 }
             }
             _ => {}
@@ -54,9 +119,11 @@ fn check_unique(devices: Cursor<'_>) {
     }
 }
 
-/// Where each thing was seen first.
+const MAC: &str = "MAC address";
+
+/// Where (as offset) each thing was seen first.
 #[derive(Default)]
-struct Seen(BTreeMap<(&'static str, String), u32>);
+struct Seen(BTreeMap<(&'static str, String), usize>);
 
 impl Seen {
     fn attribute(
@@ -66,62 +133,65 @@ impl Seen {
         name: &str,
         what: &'static str,
     ) {
-        let Some(at) = device.child(child) else { return };
-        let Some(value) = at.attribute(name) else { return };
-        self.note(at, name, what, value.to_ascii_lowercase(), value);
+        if let Some(at) = device.child(child) {
+            self.own_attribute(at, name, what);
+        }
+    }
+
+    fn own_attribute(&mut self, at: Cursor<'_>, name: &str, what: &'static str) {
+        if let Some(value) = at.attribute(name) {
+            self.note(at, Some(name), what, value.to_ascii_lowercase());
+        }
     }
 
     fn address(&mut self, device: Cursor<'_>, kind: &str) {
         let Some(at) = device.child("address") else { return };
-        let Some(of) = at.attribute("type") else { return };
-        let part = |name| at.attribute(name).map_or(Some(0), number);
-        let key = match of {
-            "pci"
-                if ["bus", "slot", "function"].iter().any(|name| at.attribute(name).is_some()) =>
-            {
-                let parts = (part("domain"), part("bus"), part("slot"), part("function"));
-                let (Some(domain), Some(bus), Some(slot), Some(function)) = parts else { return };
-                format!("pci {domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
-            }
-            "drive" => {
-                let bus = device
-                    .child("target")
-                    .and_then(|target| target.attribute("bus"))
-                    .unwrap_or(kind);
-                let parts = (part("controller"), part("bus"), part("target"), part("unit"));
-                let (Some(controller), Some(drive_bus), Some(target), Some(unit)) = parts else {
-                    return;
-                };
-                format!("{bus} {controller}:{drive_bus}:{target}:{unit}")
-            }
-            "virtio-serial" => {
-                let (Some(controller), Some(port)) = (part("controller"), part("port")) else {
-                    return;
-                };
-                format!("virtio-serial {controller}:{port}")
-            }
-            _ => return,
-        };
-        self.note(at, "", "address", key.clone(), &key);
+        if let Some(key) = address_key(device, at, kind) {
+            self.note(at, None, "address", key);
+        }
     }
 
-    fn note(
-        &mut self,
-        at: Cursor<'_>,
-        attribute: &str,
-        what: &'static str,
-        key: String,
-        shown: &str,
-    ) {
-        let line = at.line();
-        if let Some(first) = self.0.insert((what, key.clone()), line) {
-            self.0.insert((what, key), first);
-            let message = format!("the {what} {} is taken already, on line {first}", quote(shown));
-            match attribute {
-                "" => at.error(Kind::Invalid, message),
-                name => at.attribute_error(name, Kind::Invalid, message),
+    fn note(&mut self, at: Cursor<'_>, attribute: Option<&str>, what: &'static str, key: String) {
+        let shown = quote(&key);
+        match self.0.entry((what, key)) {
+            Entry::Vacant(free) => {
+                free.insert(at.node().range().start);
+            }
+            Entry::Occupied(first) => {
+                let report = attribute.map_or_else(|| at.here(), |name| at.at_attribute(name));
+                let line = report.line_at(*first.get());
+                let message = format!("the {what} {shown} is taken already, on line {line}");
+                // A guest that bonds its interfaces may want this; libvirt lets it pass.
+                if what == MAC {
+                    report.warn(Kind::Invalid, message);
+                } else {
+                    report.report(Kind::Invalid, message);
+                }
             }
         }
+    }
+}
+
+/// What no two devices may share; `None` for addresses without a place, or of buses where sharing is meant.
+fn address_key(device: Cursor<'_>, at: Cursor<'_>, kind: &str) -> Option<String> {
+    let part = |name| at.attribute(name).map_or(Some(0), number);
+    match at.attribute("type")? {
+        "pci" => {
+            ["bus", "slot", "function"].iter().find(|name| at.attribute(name).is_some())?;
+            let (domain, bus) = (part("domain")?, part("bus")?);
+            Some(format!("{domain:04x}:{bus:02x}:{:02x}.{:x}", part("slot")?, part("function")?))
+        }
+        "drive" if kind == "disk" => {
+            let bus = device.child("target").and_then(|target| target.attribute("bus"))?;
+            let (controller, drive_bus) = (part("controller")?, part("bus")?);
+            Some(format!("{bus} {controller}:{drive_bus}:{}:{}", part("target")?, part("unit")?))
+        }
+        // Port 0 asks for any free one.
+        "virtio-serial" => {
+            let port = part("port").filter(|port| *port != 0)?;
+            Some(format!("virtio-serial {}:{port}", part("controller")?))
+        }
+        _ => None,
     }
 }
 

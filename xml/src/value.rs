@@ -17,6 +17,8 @@ pub(crate) enum Expected {
 }
 
 pub(crate) trait Value: Sized {
+    /// White space around an element's text is layout, except in free text.
+    const TRIMMED: bool = true;
     fn parse(text: &str) -> Result<Self, Expected>;
     fn print(&self) -> Cow<'_, str>;
 }
@@ -81,7 +83,8 @@ macro_rules! integers {
             fn parse(text: &str) -> Result<Self, Expected> {
                 let digits = text.strip_prefix('-').filter(|_| <$type>::MIN != 0).unwrap_or(text);
                 if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-                    return Err(Expected::Form("a whole number"));
+                    let signed = <$type>::MIN != 0;
+                    return Err(Expected::Form(if signed { "a whole number" } else { "a whole number from 0 up" }));
                 }
                 text.parse().map_err(|_| Expected::Range(format!("{} to {}", <$type>::MIN, <$type>::MAX)))
             }
@@ -94,6 +97,7 @@ macro_rules! integers {
 integers!(u16, u32, u64, i32, i64);
 
 impl Value for String {
+    const TRIMMED: bool = false;
     fn parse(text: &str) -> Result<Self, Expected> {
         Ok(text.to_owned())
     }

@@ -1,11 +1,12 @@
 //! Elements kept as they were written.
 
-use roxmltree::Node;
+use roxmltree::{Error, Node};
 
 use crate::cursor::Cursor;
 use crate::diagnostic::Kind;
+use crate::document;
 use crate::element::Element;
-use crate::write::Writer;
+use crate::write::{self, Writer};
 
 /// The source text of one element. Prefixes declared around it are declared on it, so it can stand alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,44 +19,21 @@ impl Verbatim {
 
     pub(crate) fn of(node: Node<'_, '_>) -> Self {
         let mut text = node.document().input_text()[node.range()].to_owned();
-        let Some(parent) = node.parent() else { return Self(text) };
-        for outer in parent.namespaces().filter(|outer| outer.uri() != roxmltree::NS_XML_URI) {
-            let declared_here = node.lookup_namespace_uri(outer.name()) != Some(outer.uri());
-            let used = node.descendants().any(|inner| {
-                inner.tag_name().namespace() == Some(outer.uri())
-                    || inner.attributes().any(|a| a.namespace() == Some(outer.uri()))
-            });
-            let repeated = node.document().input_text()[node.range()]
-                .split('>')
-                .next()
-                .is_some_and(|tag| tag.contains(&declaration_name(outer.name())));
-            if declared_here || !used || repeated {
-                continue;
-            }
-            let end = text[1..]
-                .find(|c: char| c.is_ascii_whitespace() || c == '/' || c == '>')
-                .map_or(1, |at| at + 1);
-            let mut declaration = format!(" {}\"", declaration_name(outer.name()));
-            for c in outer.uri().chars() {
-                match c {
-                    '&' => declaration.push_str("&amp;"),
-                    '<' => declaration.push_str("&lt;"),
-                    '"' => declaration.push_str("&quot;"),
-                    _ => declaration.push(c),
-                }
-            }
-            declaration.push('"');
-            text.insert_str(end, &declaration);
+        while let Err(Error::UnknownNamespace(prefix, _)) = document::tree(&text) {
+            let Some(uri) = node.lookup_namespace_uri(Some(&prefix)) else { break };
+            let name_end =
+                text[1..].find(|c: char| c.is_ascii_whitespace() || matches!(c, '/' | '>'));
+            text.insert_str(name_end.map_or(text.len(), |end| end + 1), &declaration(&prefix, uri));
         }
         Self(text)
     }
 }
 
-fn declaration_name(prefix: Option<&str>) -> String {
-    match prefix {
-        Some(prefix) => format!("xmlns:{prefix}="),
-        None => "xmlns=".to_owned(),
-    }
+fn declaration(prefix: &str, uri: &str) -> String {
+    let mut text = format!(" xmlns:{prefix}='");
+    write::escape(uri, true, &mut text);
+    text.push('\'');
+    text
 }
 
 /// A device or setting that Manor does not provide and no guest needs: kept for dumpxml, and the caller is told.

@@ -102,7 +102,7 @@ impl Tag<'_> {
 
 /// In attributes line breaks and tabs become references, because reading would turn them into spaces.
 /// What XML cannot hold at all is left out, as libvirt does.
-fn escape(value: &str, attribute: bool, out: &mut String) {
+pub(crate) fn escape(value: &str, attribute: bool, out: &mut String) {
     for c in value.chars() {
         match c {
             '<' => out.push_str("&lt;"),

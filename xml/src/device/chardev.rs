@@ -162,8 +162,8 @@ element! {
     /// One end on the host; UDP has two, one to bind and one to send to.
     #[derive(Default)]
     pub struct CharSource {
-        attr path: Option<PathBuf>,
         attr mode: Option<SocketMode>,
+        attr path: Option<PathBuf>,
         attr host: Option<String>,
         attr service: Option<String>,
         attr tls: Option<YesNo>,

@@ -1,11 +1,11 @@
 //! `<controller>`: the buses and bridges that other devices sit on.
 
-use crate::cursor::{Cursor, quote};
+use crate::cursor::Cursor;
 use crate::device::address::DeviceAddress;
 use crate::diagnostic::Kind;
 use crate::domain::memory::Kib;
 use crate::element::element;
-use crate::suggest;
+use crate::report::quote;
 use crate::value::{Hex, OnOff, names};
 
 names! {
@@ -91,10 +91,11 @@ impl Controller {
         if !models.contains(&model) {
             let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
             let mut report = at.at_attribute("model");
-            report.suggestion =
-                suggest::nearest(model.name(), names.iter().copied()).map(str::to_owned);
-            report.expected =
-                Some(if names.is_empty() { "no model".to_owned() } else { names.join(", ") });
+            if names.is_empty() {
+                report.expected = Some("no model".to_owned());
+            } else {
+                report.one_of(model.name(), &names);
+            }
             let message = format!(
                 "a controller of type='{}' has no model {}",
                 self.kind,

@@ -173,23 +173,23 @@ fn check_source(source: Cursor<'_>, kind: DiskType, removable: bool) {
         DiskType::Network => &["protocol"],
         _ => own.get(..1).unwrap_or_default(),
     };
-    for attribute in source.node().attributes().map(|a| a.name()) {
-        let foreign =
-            PLACES.iter().any(|(_, names)| names.contains(&attribute)) && !own.contains(&attribute);
-        // NVMe and vhost-user sources have attributes of these names too.
-        if foreign && !own.is_empty() {
-            let mut report = source.at_attribute(attribute);
-            report.expected = required.first().map(|name| format!("{name}='…'"));
-            report.report(
-                Kind::Invalid,
-                format!("a disk of type='{kind}' has no source {attribute}='…'"),
-            );
-        }
+    // NVMe and vhost-user sources have attributes of these names too.
+    let foreign = |name: &str| {
+        !own.is_empty()
+            && !own.contains(&name)
+            && PLACES.iter().any(|(_, names)| names.contains(&name))
+    };
+    let mut told = false;
+    for attribute in source.node().attributes().map(|a| a.name()).filter(|name| foreign(name)) {
+        let mut report = source.at_attribute(attribute);
+        report.expected = required.first().map(|name| format!("{name}='…'"));
+        let message = format!("a disk of type='{kind}' has no source {attribute}='…'");
+        report.report(Kind::Invalid, message);
+        told = true;
     }
     // An ejected medium is written as an empty source.
-    let empty =
-        source.node().attributes().all(|a| a.name() == "startupPolicy" || a.name() == "index");
-    if !(removable && empty) {
+    let empty = source.node().attributes().all(|a| matches!(a.name(), "startupPolicy" | "index"));
+    if !told && !(removable && empty) {
         for name in required.iter().filter(|name| source.attribute(name).is_none()) {
             source.missing_attribute(name);
         }
@@ -267,11 +267,19 @@ element! {
     pub struct BackingStore {
         attr("type") kind: Option<DiskType>,
         attr index: Option<u32>,
-        leaf("format" "type") format: Option<DiskFormat>,
+        child format: Option<StoreFormat>,
         child source: Option<DiskSource>,
         child("backingStore") backing_store: Option<Box<BackingStore>>,
     }
     check BackingStore::check;
+}
+
+element! {
+    #[derive(Copy)]
+    pub struct StoreFormat {
+        attr("type") kind: DiskFormat,
+    }
+    refuse ["metadata_cache"];
 }
 
 impl Element for Box<BackingStore> {
@@ -335,7 +343,7 @@ impl DiskTarget {
         {
             let mut report = at.at_attribute("dev");
             report.expected = Some("a name such as vda, sda, hda or fda".to_owned());
-            let dev = crate::cursor::quote(&self.dev);
+            let dev = crate::report::quote(&self.dev);
             report.report(Kind::Invalid, format!("{dev} is not a disk name libvirt knows"));
             return;
         }

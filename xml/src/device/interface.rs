@@ -37,8 +37,8 @@ element! {
         child mac: Option<Mac>,
         child source: Option<InterfaceSource>,
         child("ip") ips: Vec<IpAddress>,
-        child("virtualport") virtual_port: Option<VirtualPort>,
         child vlan: Option<Vlan>,
+        child("virtualport") virtual_port: Option<VirtualPort>,
         child bandwidth: Option<Bandwidth>,
         leaf("port" "isolated") isolated: Option<YesNo>,
         leaf("script" "path") script: Option<PathBuf>,
@@ -95,20 +95,22 @@ impl Interface {
             }
             return;
         };
-        for name in required.iter().filter(|name| source.attribute(name).is_none()) {
-            source.missing_attribute(name);
+        // A name valid for no type at all has been reported as unknown already.
+        let foreign = |name: &str| {
+            let of_another = SOURCES.iter().any(|(_, r, o)| r.contains(&name) || o.contains(&name));
+            of_another && !required.contains(&name) && !optional.contains(&name)
+        };
+        let mut told = false;
+        for attribute in source.node().attributes().map(|a| a.name()).filter(|name| foreign(name)) {
+            let mut report = source.at_attribute(attribute);
+            report.expected = required.first().map(|name| format!("{name}='…'"));
+            let message =
+                format!("an interface of type='{}' has no source {attribute}='…'", self.kind);
+            report.report(Kind::Invalid, message);
+            told = true;
         }
-        for attribute in source.node().attributes().map(|a| a.name()) {
-            // A name valid for no type at all has been reported as unknown already.
-            let known =
-                SOURCES.iter().any(|(_, r, o)| r.contains(&attribute) || o.contains(&attribute));
-            if known && !required.contains(&attribute) && !optional.contains(&attribute) {
-                let mut report = source.at_attribute(attribute);
-                report.expected = required.first().map(|name| format!("{name}='…'"));
-                let message =
-                    format!("an interface of type='{}' has no source {attribute}='…'", self.kind);
-                report.report(Kind::Invalid, message);
-            }
+        for name in required.iter().filter(|name| !told && source.attribute(name).is_none()) {
+            source.missing_attribute(name);
         }
     }
 }
@@ -140,7 +142,7 @@ element! {
         attr port: Option<u16>,
         child local: Option<Endpoint>,
     }
-    refuse ["@switchid", "@portgroupid", "@connectionid", "ip", "route", "vendor", "product", "reconnect"];
+    refuse ["address", "@switchid", "@portgroupid", "@connectionid", "ip", "route", "vendor", "product", "reconnect"];
     check InterfaceSource::check;
 }
 
@@ -150,11 +152,9 @@ impl InterfaceSource {
         let names = if self.path.is_some() { &["client", "server"][..] } else { DirectMode::NAMES };
         if let Some(mode) = self.mode.as_deref().filter(|mode| !names.contains(mode)) {
             let mut report = at.at_attribute("mode");
-            report.suggestion =
-                crate::suggest::nearest(mode, names.iter().copied()).map(str::to_owned);
-            report.expected = Some(names.join(", "));
+            report.one_of(mode, names);
             let message =
-                format!("mode={} is not a value libvirt knows", crate::cursor::quote(mode));
+                format!("mode={} is not a value libvirt knows", crate::report::quote(mode));
             report.report(Kind::Invalid, message);
         }
     }
@@ -201,7 +201,7 @@ impl InterfaceTarget {
             report.expected = Some("1 to 15 bytes without '/', ':' or white space".to_owned());
             report.report(
                 Kind::Invalid,
-                format!("{} cannot name a network device", crate::cursor::quote(dev)),
+                format!("{} cannot name a network device", crate::report::quote(dev)),
             );
         }
     }
@@ -375,7 +375,7 @@ element! {
         attr typeid: Option<u32>,
         attr typeidversion: Option<u32>,
         attr instanceid: Option<String>,
-        attr profileid: Option<String>,
         attr interfaceid: Option<String>,
+        attr profileid: Option<String>,
     }
 }

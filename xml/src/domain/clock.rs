@@ -55,7 +55,7 @@ impl Clock {
             report.expected = Some("seconds, or reset".to_owned());
             report.report(
                 Kind::Invalid,
-                format!("{} is no adjustment", crate::cursor::quote(adjustment)),
+                format!("{} is no adjustment", crate::report::quote(adjustment)),
             );
         }
     }

@@ -117,11 +117,13 @@ impl Topology {
     }
 
     fn check(&self, at: Cursor<'_>) {
-        if matches!(self.vcpus(), None | Some(0)) {
-            at.error(
-                Kind::Invalid,
-                "each level of the topology needs a count from 1 up".to_owned(),
-            );
+        match self.vcpus() {
+            None => at
+                .error(Kind::Limit, "the topology has more threads than can be counted".to_owned()),
+            Some(0) => {
+                at.error(Kind::Invalid, "each level of the topology needs at least one".to_owned())
+            }
+            Some(_) => {}
         }
     }
 }

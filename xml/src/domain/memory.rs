@@ -1,10 +1,13 @@
 //! Memory: amounts with units, backing, NUMA tuning and limits.
 
+use std::borrow::Cow;
+
 use crate::cpuset::CpuSet;
-use crate::cursor::{Cursor, Slot};
+use crate::cursor::{Cursor, Slot, trim};
 use crate::diagnostic::Kind;
 use crate::element::{Attribute, Element, Text, element};
-use crate::value::{OnOff, names};
+use crate::report::cut;
+use crate::value::{Expected, OnOff, Value, names};
 use crate::write::Writer;
 
 /// An amount of memory in KiB, which is how libvirt keeps and prints it; other units are rounded up.
@@ -17,52 +20,69 @@ impl Kib {
     }
 
     /// `value` in `unit`, refused where the bytes do not fit 64 bits.
-    fn scaled(value: u64, unit: Unit) -> Option<Self> {
-        value.checked_mul(unit.bytes()).map(|bytes| Self(bytes.div_ceil(1024)))
+    fn scaled(value: u64, unit: u64) -> Option<Self> {
+        value.checked_mul(unit).map(|bytes| Self(bytes.div_ceil(1024)))
     }
 }
 
-names! {
-    /// libvirt's units; decimal ones end in `B`, binary ones in `iB`, and a bare letter means binary.
-    pub enum Unit {
-        B = "b", Bytes = "bytes",
-        Kb = "KB", K = "k", KUpper = "K", KiB = "KiB",
-        Mb = "MB", M = "M", MiB = "MiB",
-        Gb = "GB", G = "G", GiB = "GiB",
-        Tb = "TB", T = "T", TiB = "TiB",
-        Pb = "PB", P = "P", PiB = "PiB",
-        Eb = "EB", E = "E", EiB = "EiB",
-    }
+/// Bytes in a unit, in any case: `b` or `bytes`; decimal ones end in `B`, binary ones in `iB` or have no ending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unit {
+    bytes: u64,
+    text: String,
 }
 
-impl Unit {
-    fn bytes(self) -> u64 {
-        match self {
-            Self::B | Self::Bytes => 1,
-            Self::Kb => 1000,
-            Self::K | Self::KUpper | Self::KiB => 1 << 10,
-            Self::Mb => 1000_u64.pow(2),
-            Self::M | Self::MiB => 1 << 20,
-            Self::Gb => 1000_u64.pow(3),
-            Self::G | Self::GiB => 1 << 30,
-            Self::Tb => 1000_u64.pow(4),
-            Self::T | Self::TiB => 1 << 40,
-            Self::Pb => 1000_u64.pow(5),
-            Self::P | Self::PiB => 1 << 50,
-            Self::Eb => 1000_u64.pow(6),
-            Self::E | Self::EiB => 1 << 60,
+const UNITS: &[&str] =
+    &["b", "bytes", "KB", "KiB", "MB", "MiB", "GB", "GiB", "TB", "TiB", "PB", "PiB", "EB", "EiB"];
+
+impl Value for Unit {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        let unknown = || Expected::Names(UNITS);
+        let lower = text.to_ascii_lowercase();
+        let unit = |bytes| Self { bytes, text: text.to_owned() };
+        if matches!(lower.as_str(), "b" | "byte" | "bytes") {
+            return Ok(unit(1));
         }
+        let letter = lower.chars().next().ok_or_else(unknown)?;
+        let power =
+            "kmgtpe".find(letter).and_then(|at| u32::try_from(at + 1).ok()).ok_or_else(unknown)?;
+        let base: u64 = match &lower[1..] {
+            "" | "ib" => 1024,
+            "b" => 1000,
+            _ => return Err(unknown()),
+        };
+        Ok(unit(base.pow(power)))
     }
+    fn print(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.text)
+    }
+}
+
+/// The element's number; `2GiB` gets a word of its own, because everyone writes it once.
+fn read_amount(at: Cursor<'_>) -> Option<u64> {
+    let text = at.text();
+    let text = trim(&text);
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let (number, unit) = text.split_at(text.len() - digits.len());
+    if !number.is_empty() && !unit.is_empty() && Unit::parse(unit.trim()).is_ok() {
+        let (name, unit) = (at.name(), unit.trim());
+        let mut report = at.here();
+        report.suggestion = Some(format!("<{name} unit='{unit}'>{}</{name}>", cut(number)));
+        report.report(Kind::Invalid, format!("the unit of <{name}> is an attribute"));
+        return None;
+    }
+    <u64 as Text>::read(at)
 }
 
 /// The number in `text` (or an attribute of that name) scaled by the element's `unit` attribute, KiB if absent.
 fn read_scaled(at: Cursor<'_>, number: Option<u64>, attribute: Option<&str>) -> Option<Kib> {
     let unit = <Option<Unit> as Attribute>::read(at, "unit");
-    let (number, unit) = (number?, unit?.unwrap_or(Unit::KiB));
-    let scaled = Kib::scaled(number, unit);
+    let (number, unit) = (number?, unit?);
+    let scaled = Kib::scaled(number, unit.as_ref().map_or(1024, |unit| unit.bytes));
     if scaled.is_none() {
         let mut report = attribute.map_or_else(|| at.here(), |name| at.at_attribute(name));
         report.expected = Some("less than 16 EiB".to_owned());
+        let unit = unit.as_ref().map_or("KiB", |unit| unit.text.as_str());
         report.report(Kind::Limit, format!("{number} {unit} does not fit 64 bits of bytes"));
     }
     scaled
@@ -72,7 +92,7 @@ fn read_scaled(at: Cursor<'_>, number: Option<u64>, attribute: Option<&str>) -> 
 impl Element for Kib {
     fn read(at: Cursor<'_>) -> Option<Self> {
         at.expect(&[Slot::Attribute("unit"), Slot::Text], &[]);
-        read_scaled(at, <u64 as Text>::read(at), None)
+        read_scaled(at, read_amount(at), None)
     }
     fn write(&self, name: &'static str, out: &mut Writer) {
         let mut tag = out.tag(name);
@@ -91,7 +111,7 @@ pub struct Memory {
 impl Element for Memory {
     fn read(at: Cursor<'_>) -> Option<Self> {
         at.expect(&[Slot::Attribute("unit"), Slot::Attribute("dumpCore"), Slot::Text], &[]);
-        let size = read_scaled(at, <u64 as Text>::read(at), None);
+        let size = read_scaled(at, read_amount(at), None);
         let dump_core = Attribute::read(at, "dumpCore");
         let size = size?;
         if size.0 == 0 {
@@ -101,8 +121,8 @@ impl Element for Memory {
     }
     fn write(&self, name: &'static str, out: &mut Writer) {
         let mut tag = out.tag(name);
-        tag.attribute("unit", "KiB");
         Attribute::write(&self.dump_core, "dumpCore", &mut tag);
+        tag.attribute("unit", "KiB");
         tag.text(&self.size.0.to_string());
     }
 }
@@ -117,7 +137,7 @@ pub struct MaxMemory {
 impl Element for MaxMemory {
     fn read(at: Cursor<'_>) -> Option<Self> {
         at.expect(&[Slot::Attribute("unit"), Slot::Attribute("slots"), Slot::Text], &[]);
-        let size = read_scaled(at, <u64 as Text>::read(at), None);
+        let size = read_scaled(at, read_amount(at), None);
         let slots = <u32 as Attribute>::read(at, "slots");
         Some(Self { size: size?, slots: slots? })
     }

@@ -13,12 +13,10 @@ impl Element for Metadata {
     fn read(at: Cursor<'_>) -> Option<Self> {
         for attribute in at.node().attributes() {
             let message =
-                format!("<metadata> has no attribute {}", crate::cursor::quote(attribute.name()));
+                format!("<metadata> has no attribute {}", crate::report::quote(attribute.name()));
             at.attribute_error(attribute.name(), Kind::Unknown, message);
         }
-        if !at.text().is_empty() {
-            at.error(Kind::Invalid, "<metadata> holds elements only, but has text".to_owned());
-        }
+        at.expect_no_text();
         Some(Self(elements(at.node()).map(Verbatim::of).collect()))
     }
 

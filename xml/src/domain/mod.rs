@@ -72,7 +72,7 @@ element! {
         child("on_lockfailure") on_lock_failure: Option<LockFailureAction>,
         child pm: Option<PowerManagement>,
         child perf: Option<Verbatim>,
-        child devices: Devices,
+        section devices: Devices,
         child("seclabel") security_labels: Vec<Verbatim>,
     }
     refuse [
