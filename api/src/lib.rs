@@ -1,1 +1,10 @@
-//! (room to be filled)
+//! The HTTP/JSON API of the management plane, and the typed client that speaks it.
+//!
+//! - [`types`]: the JSON itself.
+//! - [`http`]: the server. Handlers decode a request, pass an operation to `Manager::call`, and
+//!   encode what it returns.
+//! - [`client`]: what the command line uses, over a unix socket or TCP.
+
+pub mod client;
+pub mod http;
+pub mod types;

@@ -1,0 +1,330 @@
+//! A typed client of the API, over a unix socket or TCP.
+//!
+//! Each call opens a connection of its own: on a unix socket that costs less than finding out
+//! whether an idle one is still good.
+
+mod console;
+mod endpoint;
+mod events;
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+pub use console::{Console, ConsoleReader, ConsoleWriter};
+pub use endpoint::{BadUri, DEFAULT_SOCKET, Endpoint, READ_ONLY_SOCKET};
+pub use events::EventStream;
+
+use crate::types::{self, PROBLEM_JSON, Problem, XML};
+
+/// Longer than any operation's own deadline: it bounds what a dead daemon can cost.
+const TIMEOUT: Duration = Duration::from_secs(150);
+/// Definitions and lists are far smaller.
+const MAX_REPLY: usize = 64 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("failed to connect to {endpoint}")]
+    Unreachable { endpoint: Endpoint, source: std::io::Error },
+    /// What the daemon answered.
+    #[error(transparent)]
+    Refused(#[from] Box<Problem>),
+    #[error("the connection to {endpoint} broke off")]
+    Broken { endpoint: Endpoint, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("no answer from {endpoint} within {} s", TIMEOUT.as_secs())]
+    Timeout { endpoint: Endpoint },
+    #[error("{endpoint} does not speak Manor's API: {what}")]
+    Foreign { endpoint: Endpoint, what: String },
+}
+
+type Result<T> = std::result::Result<T, ClientError>;
+
+/// A daemon to talk to. Nothing is connected until a call is made.
+#[derive(Debug, Clone)]
+pub struct Client {
+    endpoint: Endpoint,
+}
+
+/// A body to send.
+enum Payload {
+    Nothing,
+    Xml(String),
+    Json(Vec<u8>),
+}
+
+impl Client {
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub async fn list(&self, query: &types::ListQuery) -> Result<Vec<types::DomainSummary>> {
+        let list: types::DomainList = self.get(&path("/v1/domains", query)).await?;
+        Ok(list.domains)
+    }
+
+    pub async fn domain(&self, domain: &str) -> Result<types::Domain> {
+        self.get(&domain_path(domain, "")).await
+    }
+
+    pub async fn state(&self, domain: &str) -> Result<types::DomainState> {
+        self.get(&domain_path(domain, "/state")).await
+    }
+
+    pub async fn stats(&self, domain: &str) -> Result<types::DomainStats> {
+        self.get(&domain_path(domain, "/stats")).await
+    }
+
+    pub async fn all_stats(&self) -> Result<types::StatsList> {
+        self.get("/v1/stats").await
+    }
+
+    pub async fn disks(&self, domain: &str, inactive: bool) -> Result<Vec<types::Disk>> {
+        self.get(&domain_path(domain, &format!("/disks?inactive={inactive}"))).await
+    }
+
+    pub async fn interfaces(&self, domain: &str, inactive: bool) -> Result<Vec<types::Interface>> {
+        self.get(&domain_path(domain, &format!("/interfaces?inactive={inactive}"))).await
+    }
+
+    pub async fn xml(&self, domain: &str, inactive: bool, secure: bool) -> Result<String> {
+        let path = domain_path(domain, &format!("/xml?inactive={inactive}&secure={secure}"));
+        let reply = self.call(Method::GET, &path, Payload::Nothing).await?;
+        String::from_utf8(reply.into()).map_err(|_| self.foreign("the XML is not UTF-8"))
+    }
+
+    pub async fn define(&self, xml: String) -> Result<types::Defined> {
+        self.answer(self.call(Method::POST, "/v1/domains", Payload::Xml(xml)).await?)
+    }
+
+    /// Start a domain without storing it.
+    pub async fn create(&self, xml: String, paused: bool) -> Result<types::Defined> {
+        let path = format!("/v1/domains?transient=true&paused={paused}");
+        self.answer(self.call(Method::POST, &path, Payload::Xml(xml)).await?)
+    }
+
+    pub async fn undefine(&self, domain: &str) -> Result<()> {
+        self.call(Method::DELETE, &domain_path(domain, ""), Payload::Nothing).await.map(drop)
+    }
+
+    pub async fn rename(&self, domain: &str, name: &str) -> Result<()> {
+        let body = json(&types::Rename { name: name.to_owned() });
+        self.call(Method::POST, &domain_path(domain, "/rename"), body).await.map(drop)
+    }
+
+    pub async fn set_autostart(&self, domain: &str, enabled: bool) -> Result<()> {
+        let body = json(&types::Autostart { enabled });
+        self.call(Method::PUT, &domain_path(domain, "/autostart"), body).await.map(drop)
+    }
+
+    pub async fn start(&self, domain: &str, paused: bool) -> Result<()> {
+        self.verb(domain, &format!("start?paused={paused}")).await
+    }
+
+    pub async fn shutdown(&self, domain: &str) -> Result<()> {
+        self.verb(domain, "shutdown").await
+    }
+
+    pub async fn destroy(&self, domain: &str, graceful: bool) -> Result<()> {
+        self.verb(domain, &format!("destroy?graceful={graceful}")).await
+    }
+
+    pub async fn reboot(&self, domain: &str) -> Result<()> {
+        self.verb(domain, "reboot").await
+    }
+
+    pub async fn reset(&self, domain: &str) -> Result<()> {
+        self.verb(domain, "reset").await
+    }
+
+    pub async fn suspend(&self, domain: &str) -> Result<()> {
+        self.verb(domain, "suspend").await
+    }
+
+    pub async fn resume(&self, domain: &str) -> Result<()> {
+        self.verb(domain, "resume").await
+    }
+
+    pub async fn node(&self) -> Result<types::Node> {
+        self.get("/v1/node").await
+    }
+
+    pub async fn capabilities(&self) -> Result<String> {
+        let reply = self.call(Method::GET, "/v1/node/capabilities", Payload::Nothing).await?;
+        String::from_utf8(reply.into()).map_err(|_| self.foreign("the XML is not UTF-8"))
+    }
+
+    async fn verb(&self, domain: &str, verb: &str) -> Result<()> {
+        let path = domain_path(domain, &format!("/{verb}"));
+        self.call(Method::POST, &path, Payload::Nothing).await.map(drop)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.answer(self.call(Method::GET, path, Payload::Nothing).await?)
+    }
+
+    fn answer<T: DeserializeOwned>(&self, body: Bytes) -> Result<T> {
+        serde_json::from_slice(&body).map_err(|error| self.foreign(&error.to_string()))
+    }
+
+    /// One request and its whole reply.
+    async fn call(&self, method: Method, path: &str, body: Payload) -> Result<Bytes> {
+        self.in_time(async {
+            let response = self.send(method, path, body, |request| request).await?;
+            if response.status().is_success() {
+                return self.body(response).await;
+            }
+            Err(self.refusal(response).await)
+        })
+        .await
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(TIMEOUT, work)
+            .await
+            .unwrap_or_else(|_| Err(ClientError::Timeout { endpoint: self.endpoint.clone() }))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Payload,
+        extra: impl FnOnce(hyper::http::request::Builder) -> hyper::http::request::Builder,
+    ) -> Result<Response<Incoming>> {
+        let mut request = Request::builder().method(method).uri(path).header(HOST, self.host());
+        request = match &body {
+            Payload::Nothing => request,
+            Payload::Xml(_) => request.header(CONTENT_TYPE, XML),
+            Payload::Json(_) => request.header(CONTENT_TYPE, "application/json"),
+        };
+        let body = match body {
+            Payload::Nothing => Bytes::new(),
+            Payload::Xml(text) => text.into(),
+            Payload::Json(text) => text.into(),
+        };
+        let request = extra(request).body(Full::new(body)).map_err(|error| {
+            ClientError::Broken { endpoint: self.endpoint.clone(), source: error.into() }
+        })?;
+        match self.connect().await? {
+            Connected::Unix(stream) => self.exchange(stream, request).await,
+            Connected::Tcp(stream) => self.exchange(stream, request).await,
+        }
+    }
+
+    async fn exchange<S>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
+        // It ends with the response's body, or when that is dropped.
+        tokio::spawn(connection.with_upgrades());
+        sender.ready().await.map_err(|error| self.broken(error))?;
+        sender.send_request(request).await.map_err(|error| self.broken(error))
+    }
+
+    async fn connect(&self) -> Result<Connected> {
+        let connected = match &self.endpoint {
+            Endpoint::Unix(path) => UnixStream::connect(path).await.map(Connected::Unix),
+            Endpoint::Tcp(address) => TcpStream::connect(address).await.map(Connected::Tcp),
+        };
+        connected
+            .map_err(|source| ClientError::Unreachable { endpoint: self.endpoint.clone(), source })
+    }
+
+    fn host(&self) -> &str {
+        match &self.endpoint {
+            Endpoint::Unix(_) => "localhost",
+            Endpoint::Tcp(address) => address,
+        }
+    }
+
+    async fn body(&self, response: Response<Incoming>) -> Result<Bytes> {
+        let body = http_body_util::Limited::new(response.into_body(), MAX_REPLY);
+        body.collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+            .map_err(|source| ClientError::Broken { endpoint: self.endpoint.clone(), source })
+    }
+
+    /// What a response that is no success says.
+    async fn refusal(&self, response: Response<Incoming>) -> ClientError {
+        let status = response.status();
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if !kind.is_some_and(|kind| kind.starts_with(PROBLEM_JSON)) {
+            return self.foreign(&format!("it answered {status}"));
+        }
+        match self.body(response).await.and_then(|body| self.answer::<Problem>(body)) {
+            Ok(problem) => ClientError::Refused(Box::new(problem)),
+            Err(error) => error,
+        }
+    }
+
+    fn broken(&self, error: hyper::Error) -> ClientError {
+        ClientError::Broken { endpoint: self.endpoint.clone(), source: error.into() }
+    }
+
+    fn foreign(&self, what: &str) -> ClientError {
+        ClientError::Foreign { endpoint: self.endpoint.clone(), what: what.to_owned() }
+    }
+}
+
+enum Connected {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+fn json<T: Serialize>(body: &T) -> Payload {
+    Payload::Json(serde_json::to_vec(body).unwrap_or_default())
+}
+
+fn domain_path(domain: &str, rest: &str) -> String {
+    format!("/v1/domains/{}{rest}", percent(domain))
+}
+
+/// A path with a query, of a type whose members are strings, numbers and switches.
+fn path<Q: Serialize>(path: &str, query: &Q) -> String {
+    let members = serde_json::to_value(query).unwrap_or_default();
+    let mut path = path.to_owned();
+    let members = members.as_object().into_iter().flatten();
+    for (index, (name, value)) in members.enumerate() {
+        path.push(if index == 0 { '?' } else { '&' });
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        path.push_str(&format!("{name}={}", percent(&value)));
+    }
+    path
+}
+
+/// RFC 3986: everything but the unreserved characters is encoded, slashes too.
+fn percent(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

@@ -1,0 +1,209 @@
+//! Management's views, as wire types.
+
+use management::domain::{
+    self as view, BlockStats, DiskRow, DomainDetails, DomainStats, DomainSummary, InterfaceRow,
+    InterfaceStats, State, VcpuStats,
+};
+use management::events::{Event, EventKind};
+use management::ops::NodeDetails;
+
+use crate::types::{self, StateName};
+
+impl From<State> for StateName {
+    fn from(state: State) -> Self {
+        match state {
+            State::Unknown => Self::NoState,
+            State::Running(_) => Self::Running,
+            State::Paused(_) => Self::Paused,
+            State::ShuttingDown => Self::InShutdown,
+            State::ShutOff(_) => Self::ShutOff,
+            State::Crashed => Self::Crashed,
+        }
+    }
+}
+
+impl From<State> for types::DomainState {
+    fn from(state: State) -> Self {
+        let (state_code, reason_code) = state.codes();
+        Self { state: state.into(), reason: state.reason().to_owned(), state_code, reason_code }
+    }
+}
+
+/// libvirt counts memory in KiB, the wire in bytes.
+fn bytes(kib: u64) -> u64 {
+    kib.saturating_mul(1024)
+}
+
+impl From<DomainSummary> for types::DomainSummary {
+    fn from(domain: DomainSummary) -> Self {
+        Self {
+            id: domain.id,
+            name: domain.name,
+            uuid: domain.uuid,
+            title: domain.title,
+            state: domain.state.into(),
+            persistent: domain.persistent,
+            autostart: domain.autostart,
+            max_memory_bytes: bytes(domain.max_memory),
+            memory_bytes: bytes(domain.memory),
+            vcpus: domain.vcpus,
+            max_vcpus: domain.max_vcpus,
+            cpu_time_ns: domain.cpu_time,
+        }
+    }
+}
+
+impl From<DomainDetails> for types::Domain {
+    fn from(domain: DomainDetails) -> Self {
+        Self {
+            summary: domain.summary.into(),
+            description: domain.description,
+            os_type: domain.os_type,
+            machine: domain.machine,
+            platform_version: domain.platform_version,
+            pending_changes: domain.pending_changes,
+            uptime_ms: domain.uptime,
+            pid: domain.pid,
+            consoles: domain.consoles,
+            sandbox: domain.sandbox.into_iter().collect(),
+            last_exit: domain.last_exit,
+            warnings: domain.warnings,
+        }
+    }
+}
+
+impl From<DiskRow> for types::Disk {
+    fn from(row: DiskRow) -> Self {
+        Self { kind: row.kind, device: row.device, target: row.target, source: row.source }
+    }
+}
+
+impl From<InterfaceRow> for types::Interface {
+    fn from(row: InterfaceRow) -> Self {
+        Self {
+            target: row.target,
+            kind: row.kind,
+            source: row.source,
+            model: row.model,
+            mac: row.mac,
+        }
+    }
+}
+
+impl From<DomainStats> for types::DomainStats {
+    fn from(stats: DomainStats) -> Self {
+        Self {
+            summary: stats.summary.into(),
+            age_ms: stats.age,
+            resident_bytes: stats.resident,
+            vcpu_stats: stats.vcpus.into_iter().map(Into::into).collect(),
+            block_stats: stats.blocks.into_iter().map(Into::into).collect(),
+            interface_stats: stats.interfaces.into_iter().map(Into::into).collect(),
+            unhandled_accesses: stats.unhandled_accesses,
+        }
+    }
+}
+
+impl From<VcpuStats> for types::VcpuStats {
+    fn from(stats: VcpuStats) -> Self {
+        Self { cpu_time_ns: stats.time, exits: stats.exits }
+    }
+}
+
+impl From<BlockStats> for types::BlockStats {
+    fn from(stats: BlockStats) -> Self {
+        Self {
+            target: stats.target,
+            source: stats.source,
+            read_requests: stats.read_requests,
+            read_bytes: stats.read_bytes,
+            write_requests: stats.write_requests,
+            write_bytes: stats.write_bytes,
+            flush_requests: stats.flush_requests,
+            errors: stats.errors,
+        }
+    }
+}
+
+impl From<InterfaceStats> for types::InterfaceStats {
+    fn from(stats: InterfaceStats) -> Self {
+        Self {
+            target: stats.target,
+            source: stats.source,
+            mac: stats.mac,
+            receive_packets: stats.receive_packets,
+            receive_bytes: stats.receive_bytes,
+            receive_drops: stats.receive_drops,
+            transmit_packets: stats.transmit_packets,
+            transmit_bytes: stats.transmit_bytes,
+            transmit_drops: stats.transmit_drops,
+        }
+    }
+}
+
+impl From<NodeDetails> for types::Node {
+    fn from(node: NodeDetails) -> Self {
+        Self {
+            hostname: node.hostname,
+            version: node.version,
+            kernel: node.kernel,
+            architecture: node.architecture,
+            cpu_model: node.cpu_model,
+            cpus: node.cpus,
+            cpu_mhz: node.mhz,
+            numa_nodes: node.nodes,
+            sockets: node.sockets,
+            cores: node.cores,
+            threads: node.threads,
+            memory_bytes: bytes(node.memory),
+            free_memory_bytes: bytes(node.free_memory),
+            uptime_s: node.uptime,
+            quarantined: node
+                .quarantined
+                .into_iter()
+                .map(|(file, reason)| types::Quarantined { file, reason })
+                .collect(),
+            degraded: node.degraded,
+        }
+    }
+}
+
+impl From<Event> for types::Event {
+    fn from(event: Event) -> Self {
+        let (name, uuid) = event.domain.map(|id: view::DomainId| (id.name, id.uuid)).unzip();
+        let mut wire = Self {
+            id: event.id,
+            event: event.kind.name().to_owned(),
+            time: event.time.to_string(),
+            name,
+            uuid,
+            ..Self::default()
+        };
+        match event.kind {
+            EventKind::Lifecycle { lifecycle, reason } => {
+                let (what, how) = lifecycle.words();
+                wire.lifecycle = Some(what.to_owned());
+                wire.detail = Some(how.to_owned());
+                wire.reason = reason;
+            }
+            EventKind::Reboot => {}
+            EventKind::IoError { device, write, error } => {
+                wire.device = Some(device);
+                wire.write = Some(write);
+                wire.reason = Some(error);
+            }
+            EventKind::DeviceBroken { device, reason } => {
+                wire.device = Some(device);
+                wire.reason = Some(reason);
+            }
+            EventKind::LinkChanged { device, up } => {
+                wire.device = Some(device);
+                wire.up = Some(up);
+            }
+            EventKind::Reachable { reachable } => wire.reachable = Some(reachable),
+            EventKind::AutostartChanged { autostart } => wire.autostart = Some(autostart),
+            EventKind::Lost { up_to } => wire.up_to = Some(up_to),
+        }
+        wire
+    }
+}

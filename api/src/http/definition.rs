@@ -1,0 +1,164 @@
+//! Definitions: store, replace, forget, rename.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use management::domain::DomainRef;
+use management::{Caller, ops};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::App;
+use super::error::{Failure, HttpCode};
+use super::extract::{Domain, JsonBody, Params, Who, Xml};
+use super::query::switch;
+use crate::types::{self, Mistake};
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DefineQuery {
+    /// Start it as well.
+    #[serde(deserialize_with = "switch")]
+    start: bool,
+    /// Start it without storing the definition: it vanishes when it stops.
+    #[serde(deserialize_with = "switch")]
+    transient: bool,
+    /// With `start` or `transient`: do everything but run the vCPUs.
+    #[serde(deserialize_with = "switch")]
+    paused: bool,
+    /// Check everything and change nothing.
+    #[serde(deserialize_with = "switch")]
+    check: bool,
+}
+
+type Reply<T> = (StatusCode, [(HeaderName, HeaderValue); 1], Json<T>);
+
+/// Define a domain from libvirt XML. The XML of a domain that exists (same name and UUID) replaces
+/// its definition; what runs goes on as it is until its next start.
+#[utoipa::path(post, path = "/v1/domains", tag = "Definitions", params(DefineQuery),
+    request_body(content = String, content_type = "application/xml",
+        description = "libvirt domain XML, at most 1 MiB"),
+    responses(
+        (status = 201, body = types::Defined, description = "Defined",
+            headers(("location" = String, description = "Of the domain"))),
+        (status = 200, body = types::Defined, description = "An existing definition was replaced"),
+        (status = 204, description = "With `check`: nothing is wrong"),
+        (status = 422, body = types::Problem, content_type = "application/problem+json",
+            description = "Every mistake of the document at once, in `errors`"),
+    ))]
+pub(super) async fn define(
+    State(app): State<App>,
+    Who(caller): Who,
+    Params(query): Params<DefineQuery>,
+    Xml(xml): Xml,
+) -> Result<axum::response::Response, Failure> {
+    if query.paused && !query.start && !query.transient {
+        return Err(Failure::new(HttpCode::BadRequest, "paused goes with start or transient"));
+    }
+    if query.check {
+        app.manager.call(&caller, ops::DefineDomain { xml, check_only: true }).await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    if query.transient {
+        let created =
+            app.manager.call(&caller, ops::CreateDomain { xml, paused: query.paused }).await?;
+        let domain = DomainRef::Uuid(created.domain.uuid);
+        let reply = reply(&app, &caller, domain, StatusCode::CREATED, created.warnings).await?;
+        return Ok(reply.into_response());
+    }
+    let defined = app.manager.call(&caller, ops::DefineDomain { xml, check_only: false }).await?;
+    let domain = DomainRef::Uuid(defined.domain.uuid);
+    if query.start {
+        let start = ops::StartDomain { domain: domain.clone(), paused: query.paused };
+        app.manager.call(&caller, start).await?;
+    }
+    let status = if defined.updated { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(reply(&app, &caller, domain, status, defined.warnings).await?.into_response())
+}
+
+async fn reply(
+    app: &App,
+    caller: &Caller,
+    domain: DomainRef,
+    status: StatusCode,
+    warnings: Vec<management::Problem>,
+) -> Result<Reply<types::Defined>, Failure> {
+    let domain = app.manager.call(caller, ops::DescribeDomain { domain }).await?;
+    let location = format!("/v1/domains/{}", domain.summary.uuid);
+    let location = HeaderValue::from_str(&location)
+        .map_err(|_| Failure::new(HttpCode::BadRequest, "a UUID makes no header"))?;
+    let left_out = warnings.into_iter().map(Mistake::from).collect();
+    let body = types::Defined { domain: domain.into(), left_out };
+    Ok((status, [(header::LOCATION, location)], Json(body)))
+}
+
+/// Replace the definition of a domain that exists. The name and UUID in the document must be its own.
+#[utoipa::path(put, path = "/v1/domains/{domain}", tag = "Definitions",
+    params(Domain),
+    request_body(content = String, content_type = "application/xml",
+        description = "libvirt domain XML, at most 1 MiB"),
+    responses((status = 200, body = types::Defined)))]
+pub(super) async fn redefine(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    Xml(xml): Xml,
+) -> Result<Reply<types::Defined>, Failure> {
+    let current = app.manager.call(&caller, ops::FindDomain { domain }).await?;
+    let checked =
+        app.manager.call(&caller, ops::DefineDomain { xml: xml.clone(), check_only: true }).await?;
+    if checked.domain.name != current.name || checked.domain.uuid != current.uuid {
+        return Err(Failure::new(
+            HttpCode::BadRequest,
+            format!(
+                "the document is of domain '{}' ({}), the path of '{}' ({})",
+                checked.domain.name, checked.domain.uuid, current.name, current.uuid
+            ),
+        ));
+    }
+    let defined = app.manager.call(&caller, ops::DefineDomain { xml, check_only: false }).await?;
+    reply(&app, &caller, DomainRef::Uuid(current.uuid), StatusCode::OK, defined.warnings).await
+}
+
+/// Forget a definition. A running domain goes on and vanishes when it stops.
+#[utoipa::path(delete, path = "/v1/domains/{domain}", tag = "Definitions",
+    params(Domain),
+    responses((status = 204, description = "Forgotten")))]
+pub(super) async fn undefine(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::UndefineDomain { domain }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Give an inactive domain another name.
+#[utoipa::path(post, path = "/v1/domains/{domain}/rename", tag = "Definitions",
+    params(Domain),
+    request_body = types::Rename, responses((status = 204, description = "Renamed")))]
+pub(super) async fn rename(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    JsonBody(types::Rename { name }): JsonBody<types::Rename>,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::RenameDomain { domain, name }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Start the domain when the host boots, or no longer do.
+#[utoipa::path(put, path = "/v1/domains/{domain}/autostart", tag = "Definitions",
+    params(Domain),
+    request_body = types::Autostart, responses((status = 204, description = "Set")))]
+pub(super) async fn autostart(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    JsonBody(types::Autostart { enabled }): JsonBody<types::Autostart>,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::SetAutostart { domain, autostart: enabled }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

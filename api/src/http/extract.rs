@@ -1,0 +1,157 @@
+//! What handlers take from a request: bounded, timed, checked, and refused as problem+json.
+
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use management::Caller;
+use management::domain::DomainRef;
+use serde::de::DeserializeOwned;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::{IntoParams, PartialSchema as _};
+
+use super::error::{Failure, HttpCode};
+
+/// A definition larger than this is not one.
+pub const MAX_XML: usize = 1 << 20;
+/// The JSON bodies of this API hold a name or a switch.
+pub const MAX_JSON: usize = 64 << 10;
+/// For a whole body: a client that sends a byte a second does not hold a connection for long.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Who calls, as the connection proved it.
+#[derive(Debug, Clone)]
+pub(super) struct Who(pub Caller);
+
+impl<S: Sync> FromRequestParts<S> for Who {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        parts.extensions.get::<Caller>().cloned().map(Who).ok_or_else(|| {
+            management::Error::new(management::Code::Denied, "the connection proves no caller")
+                .into()
+        })
+    }
+}
+
+/// The domain in the path: a name, a UUID, or the id of a running domain.
+#[derive(Debug, Clone)]
+pub(super) struct Domain(pub DomainRef);
+
+impl IntoParams for Domain {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let domain = ParameterBuilder::new()
+            .name("domain")
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .description(Some("Name, UUID, or id of a running domain"))
+            .schema(Some(String::schema()));
+        vec![domain.build()]
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Domain {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path(name) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Failure::new(HttpCode::BadRequest, error.body_text()))?;
+        Ok(Self(DomainRef::Any(name)))
+    }
+}
+
+/// The query string.
+#[derive(Debug, Clone)]
+pub(super) struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Query(params) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Failure::new(HttpCode::BadRequest, error.body_text()))?;
+        Ok(Self(params))
+    }
+}
+
+/// An XML document.
+#[derive(Debug, Clone)]
+pub(super) struct Xml(pub String);
+
+impl<S: Send + Sync> FromRequest<S> for Xml {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        expect_type(request.headers(), &["application/xml", "text/xml"])?;
+        let bytes = read_body(request.into_body(), MAX_XML).await?;
+        String::from_utf8(bytes)
+            .map(Self)
+            .map_err(|_| Failure::new(HttpCode::BadRequest, "the document is not UTF-8"))
+    }
+}
+
+/// A JSON document. serde_json refuses nesting beyond 128, duplicate members and numbers that
+/// do not fit.
+#[derive(Debug, Clone)]
+pub(super) struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        expect_type(request.headers(), &["application/json"])?;
+        let bytes = read_body(request.into_body(), MAX_JSON).await?;
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|error| Failure::new(HttpCode::BadRequest, format!("the JSON body: {error}")))
+    }
+}
+
+fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Failure> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = given.and_then(|value| value.split(';').next()).map(str::trim);
+    if essence.is_some_and(|essence| wanted.iter().any(|w| w.eq_ignore_ascii_case(essence))) {
+        return Ok(());
+    }
+    let detail = match given {
+        Some(given) => format!("the body is {given:?}, and {} is wanted", wanted[0]),
+        None => format!("send a Content-Type: {}", wanted[0]),
+    };
+    Err(Failure::new(HttpCode::UnsupportedMediaType, detail))
+}
+
+async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Failure> {
+    let too_large =
+        || Failure::new(HttpCode::TooLarge, format!("the body is larger than {limit} bytes"));
+    // What announces itself as too long is not waited for.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
+        Ok(Err(error)) => {
+            Err(Failure::new(HttpCode::BadRequest, format!("the body broke off: {error}")))
+        }
+        Err(_) => Err(Failure::new(
+            HttpCode::SlowRequest,
+            format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
+        )),
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if cause.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}

@@ -1,0 +1,123 @@
+//! Power: on, off, and what lies between.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use management::ops;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::App;
+use super::error::Failure;
+use super::extract::{Domain, Params, Who};
+use super::query::switch;
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StartQuery {
+    /// Do everything but run the vCPUs.
+    #[serde(deserialize_with = "switch")]
+    paused: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DestroyQuery {
+    /// Use no force when the VMM does not end by itself.
+    #[serde(deserialize_with = "switch")]
+    graceful: bool,
+}
+
+/// Power on. Answers when the guest runs.
+#[utoipa::path(post, path = "/v1/domains/{domain}/start", tag = "Power",
+    params(Domain, StartQuery),
+    responses((status = 204, description = "Started")))]
+pub(super) async fn start(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    Params(StartQuery { paused }): Params<StartQuery>,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::StartDomain { domain, paused }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Press the power button; the guest decides when it goes.
+#[utoipa::path(post, path = "/v1/domains/{domain}/shutdown", tag = "Power",
+    params(Domain),
+    responses((status = 202, description = "The guest was asked")))]
+pub(super) async fn shutdown(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::ShutdownDomain { domain }).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Cut the power.
+#[utoipa::path(post, path = "/v1/domains/{domain}/destroy", tag = "Power",
+    params(Domain, DestroyQuery),
+    responses((status = 204, description = "Off")))]
+pub(super) async fn destroy(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    Params(DestroyQuery { graceful }): Params<DestroyQuery>,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::DestroyDomain { domain, graceful }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ask the guest to shut down and start it again.
+#[utoipa::path(post, path = "/v1/domains/{domain}/reboot", tag = "Power",
+    params(Domain),
+    responses((status = 202, description = "The guest was asked")))]
+pub(super) async fn reboot(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::RebootDomain { domain }).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Press the reset button.
+#[utoipa::path(post, path = "/v1/domains/{domain}/reset", tag = "Power",
+    params(Domain),
+    responses((status = 204, description = "Reset")))]
+pub(super) async fn reset(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::ResetDomain { domain }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Stop the vCPUs.
+#[utoipa::path(post, path = "/v1/domains/{domain}/suspend", tag = "Power",
+    params(Domain),
+    responses((status = 204, description = "Paused")))]
+pub(super) async fn suspend(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::SuspendDomain { domain }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let the vCPUs run again.
+#[utoipa::path(post, path = "/v1/domains/{domain}/resume", tag = "Power",
+    params(Domain),
+    responses((status = 204, description = "Running")))]
+pub(super) async fn resume(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::ResumeDomain { domain }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,241 @@
+//! Sockets and connections: who may be on the other side, and how much of us they may take.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use management::{Access, Caller};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+
+use super::stalled::Stalled;
+
+/// Connections at a time, over all sockets. Others wait in the listen queue.
+const MAX_CONNECTIONS: usize = 512;
+/// From one request's end to the end of the next one's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// No progress in sending for so long: the client does not read.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a request's head; hyper answers 431 beyond it.
+const MAX_HEAD: usize = 64 << 10;
+const MAX_HEADERS: usize = 100;
+/// How long connections may take to finish what they are at when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(2);
+/// After an `accept` that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// An open listening socket and what being connected to it proves.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    access: Access,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("cannot listen on {path:?}")]
+    Unix { path: PathBuf, source: std::io::Error },
+    #[error("another daemon listens on {path:?}")]
+    InUse { path: PathBuf },
+    #[error("cannot listen on {address}")]
+    Tcp { address: String, source: std::io::Error },
+    #[error("{address} is not a loopback address; without TLS the API listens on no other")]
+    NotLoopback { address: SocketAddr },
+    #[error("{address:?} is not an address with a port (127.0.0.1:8600)")]
+    NotAnAddress { address: String },
+    #[error("inherited socket {index} cannot be used")]
+    Inherited { index: usize, source: std::io::Error },
+}
+
+impl Listener {
+    /// A unix socket. Its mode and owner are the caller's to set, in a directory that nobody else
+    /// can write. A socket left behind by a daemon that is gone is replaced.
+    pub fn unix(path: &Path, access: Access) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::Unix { path: path.to_owned(), source };
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(ListenError::InUse { path: path.to_owned() });
+        }
+        match std::fs::symlink_metadata(path) {
+            Ok(old) if std::os::unix::fs::FileTypeExt::is_socket(&old.file_type()) => {
+                std::fs::remove_file(path).map_err(failed)?;
+            }
+            _ => {}
+        }
+        let socket = UnixListener::bind(path).map_err(failed)?;
+        Ok(Self { socket: Socket::Unix(socket), access })
+    }
+
+    /// TCP, on loopback only: the connection is not encrypted and proves nobody.
+    pub async fn tcp(address: &str, access: Access) -> Result<Self, ListenError> {
+        let parsed: SocketAddr = address
+            .parse()
+            .map_err(|_| ListenError::NotAnAddress { address: address.to_owned() })?;
+        if !parsed.ip().is_loopback() {
+            return Err(ListenError::NotLoopback { address: parsed });
+        }
+        let socket = TcpListener::bind(parsed)
+            .await
+            .map_err(|source| ListenError::Tcp { address: address.to_owned(), source })?;
+        Ok(Self { socket: Socket::Tcp(socket), access })
+    }
+
+    /// A listening unix socket that systemd opened for us.
+    pub fn inherited(
+        index: usize,
+        socket: std::os::unix::net::UnixListener,
+        access: Access,
+    ) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::Inherited { index, source };
+        socket.set_nonblocking(true).map_err(failed)?;
+        let socket = UnixListener::from_std(socket).map_err(failed)?;
+        Ok(Self { socket: Socket::Unix(socket), access })
+    }
+
+    /// Where it listens, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.socket {
+            Socket::Unix(socket) => socket
+                .local_addr()
+                .ok()
+                .and_then(|address| address.as_pathname().map(|path| path.display().to_string()))
+                .unwrap_or_else(|| "an unnamed socket".to_owned()),
+            Socket::Tcp(socket) => socket
+                .local_addr()
+                .map_or_else(|_| "TCP".to_owned(), |address| format!("http://{address}")),
+        }
+    }
+
+    /// The port of a TCP listener.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().ok().map(|address| address.port()),
+            Socket::Unix(_) => None,
+        }
+    }
+}
+
+/// Serve until `stop` changes, then let connections finish what they are at, for a moment.
+pub async fn serve(listeners: Vec<Listener>, router: Router, stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(accept(listener, router.clone(), Arc::clone(&places), stop.clone()));
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn accept(
+    listener: Listener,
+    router: Router,
+    places: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            () = stopped(&mut stop) => break,
+            accepted = next(&listener, &places) => accepted,
+        };
+        let (stream, caller, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(socket = %listener.name(), %error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (router, stop) = (router.clone(), stop.clone());
+        connections.spawn(async move {
+            match stream {
+                Stream::Unix(stream) => connection(stream, caller, router, stop).await,
+                Stream::Tcp(stream) => connection(stream, caller, router, stop).await,
+            }
+            drop(place);
+        });
+    }
+    let drained = async { while connections.join_next().await.is_some() {} };
+    // What is still there after that (streams, consoles) is cut; clients come again.
+    let _ = tokio::time::timeout(DRAIN, drained).await;
+}
+
+/// Ends when the daemon is told to stop, or is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+type Accepted = (Stream, Caller, tokio::sync::OwnedSemaphorePermit);
+
+async fn next(listener: &Listener, places: &Arc<Semaphore>) -> std::io::Result<Accepted> {
+    let place = Arc::clone(places)
+        .acquire_owned()
+        .await
+        .map_err(|_| std::io::Error::other("the server is closed"))?;
+    match &listener.socket {
+        Socket::Unix(socket) => {
+            let (stream, _) = socket.accept().await?;
+            let peer = stream.peer_cred()?;
+            let pid = peer.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            let caller = Caller::new(format!("uid {}{pid}", peer.uid()), listener.access);
+            Ok((Stream::Unix(stream), caller, place))
+        }
+        Socket::Tcp(socket) => {
+            let (stream, peer) = socket.accept().await?;
+            // Replies are small; waiting to fill a packet only delays them.
+            stream.set_nodelay(true)?;
+            Ok((Stream::Tcp(stream), Caller::new(peer.to_string(), listener.access), place))
+        }
+    }
+}
+
+async fn connection<S>(stream: S, caller: Caller, router: Router, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let name = caller.name.clone();
+    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(caller.clone());
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(Stalled::new(stream, STALL_TIMEOUT)), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(caller = %name, %error, "connection ended badly");
+    }
+}

@@ -1,0 +1,6 @@
+//! The router in process, and real sockets where bytes matter.
+
+mod hostile;
+mod openapi;
+mod refusals;
+mod rig;

@@ -1,0 +1,138 @@
+//! The description and the service are one.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::rig::Rig;
+
+/// What clients rely on. A route that is added is added here too; one that goes breaks them.
+const ROUTES: &[&str] = &[
+    "DELETE /v1/domains/{domain}",
+    "GET /metrics",
+    "GET /openapi.json",
+    "GET /v1/domains",
+    "GET /v1/domains/{domain}",
+    "GET /v1/domains/{domain}/console",
+    "GET /v1/domains/{domain}/disks",
+    "GET /v1/domains/{domain}/interfaces",
+    "GET /v1/domains/{domain}/state",
+    "GET /v1/domains/{domain}/stats",
+    "GET /v1/domains/{domain}/xml",
+    "GET /v1/events",
+    "GET /v1/node",
+    "GET /v1/node/capabilities",
+    "GET /v1/stats",
+    "POST /v1/domains",
+    "POST /v1/domains/{domain}/destroy",
+    "POST /v1/domains/{domain}/reboot",
+    "POST /v1/domains/{domain}/rename",
+    "POST /v1/domains/{domain}/reset",
+    "POST /v1/domains/{domain}/resume",
+    "POST /v1/domains/{domain}/shutdown",
+    "POST /v1/domains/{domain}/start",
+    "POST /v1/domains/{domain}/suspend",
+    "PUT /v1/domains/{domain}",
+    "PUT /v1/domains/{domain}/autostart",
+];
+
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths
+        .iter()
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().iter();
+            methods.map(move |(method, op)| (format!("{} {path}", method.to_uppercase()), op))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_description_lists_every_route_and_no_other() {
+    let document = Rig::new().await.get("/openapi.json").await.json();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let described: BTreeSet<_> = operations(&document).into_iter().map(|(line, _)| line).collect();
+    assert_eq!(described, ROUTES.iter().map(|route| (*route).to_owned()).collect());
+}
+
+#[tokio::test]
+async fn every_described_route_is_served() {
+    let rig = Rig::new().await;
+    for route in ROUTES {
+        let line = route.replace("{domain}", "no-such-domain");
+        let reply = rig.call(&line, "", "").await;
+        assert_ne!(reply.status, 405, "{route}");
+        if reply.status == 404 {
+            assert_ne!(reply.code(), "no-such-route", "{route}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_operation_says_what_it_does_how_it_succeeds_and_how_it_fails() {
+    let document = Rig::new().await.get("/openapi.json").await.json();
+    let mut names = BTreeSet::new();
+    for (line, operation) in operations(&document) {
+        assert!(!operation["summary"].as_str().unwrap_or("").is_empty(), "{line}: no summary");
+        assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{line}");
+        assert!(names.insert(operation["operationId"].as_str().unwrap()), "{line}: id not unique");
+        let responses = operation["responses"].as_object().unwrap();
+        assert!(responses.keys().any(|status| status < &"400".to_owned()), "{line}");
+        let failure = &responses["default"]["content"]["application/problem+json"]["schema"];
+        assert_eq!(failure["$ref"], "#/components/schemas/Problem", "{line}");
+        let described = line.matches('{').count();
+        let path_parameters = operation["parameters"].as_array().map_or(0, |parameters| {
+            parameters.iter().filter(|parameter| parameter["in"] == "path").count()
+        });
+        assert_eq!(path_parameters, described, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn every_reference_leads_somewhere() {
+    let document = Rig::new().await.get("/openapi.json").await.json();
+    let mut found = 0;
+    visit(&document, &mut |reference| {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+        found += 1;
+    });
+    assert!(found > 20, "only {found} references");
+}
+
+fn visit(value: &Value, on_reference: &mut impl FnMut(&str)) {
+    match value {
+        Value::Object(members) => {
+            if let Some(reference) = members.get("$ref").and_then(Value::as_str) {
+                on_reference(reference);
+            }
+            members.values().for_each(|member| visit(member, on_reference));
+        }
+        Value::Array(items) => items.iter().for_each(|item| visit(item, on_reference)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_served_whole_and_asks_nothing_of_other_servers() {
+    let rig = Rig::new().await;
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/docs", "text/html"),
+        ("/docs/docs.js", "text/javascript"),
+        ("/docs/docs.css", "text/css"),
+    ] {
+        let reply = rig.get(path).await;
+        assert_eq!(reply.status, 200, "{path}");
+        assert!(reply.headers["content-type"].to_str().unwrap().starts_with(kind), "{path}");
+        assert!(reply.headers["content-security-policy"].to_str().unwrap().contains("'none'"));
+        let outside: Vec<_> = reply
+            .text
+            .match_indices("://")
+            .map(|(at, _)| &reply.text[at.saturating_sub(5)..(at + 20).min(reply.text.len())])
+            // An XML namespace, and the example command line for curl.
+            .filter(|text| !text.contains("www.w3.org/") && !text.contains("http://localhost"))
+            .collect();
+        assert_eq!(outside, Vec::<&str>::new(), "{path}");
+    }
+}

@@ -1,0 +1,33 @@
+//! Disks and interfaces as the definition has them.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Disk {
+    /// `file`, `block` …
+    #[serde(rename = "type")]
+    #[schema(example = "file")]
+    pub kind: String,
+    /// `disk`, `cdrom` …
+    #[schema(example = "disk")]
+    pub device: String,
+    #[schema(example = "vda")]
+    pub target: String,
+    pub source: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Interface {
+    /// The tap on the host; none while the domain is off and the definition names none.
+    pub target: Option<String>,
+    /// `bridge`, `ethernet` …
+    #[serde(rename = "type")]
+    #[schema(example = "bridge")]
+    pub kind: String,
+    #[schema(example = "br0")]
+    pub source: Option<String>,
+    pub model: Option<String>,
+    #[schema(example = "52:54:00:12:34:56")]
+    pub mac: String,
+}

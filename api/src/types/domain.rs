@@ -1,0 +1,176 @@
+//! Domains.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::Mistake;
+
+/// What a domain does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateName {
+    /// Its VMM lives and does not answer.
+    NoState,
+    Running,
+    Paused,
+    /// Asked to shut down, and still there.
+    InShutdown,
+    ShutOff,
+    Crashed,
+}
+
+impl StateName {
+    pub const ALL: &'static [Self] = &[
+        Self::NoState,
+        Self::Running,
+        Self::Paused,
+        Self::InShutdown,
+        Self::ShutOff,
+        Self::Crashed,
+    ];
+
+    /// libvirt's word for it, as `virsh` prints it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NoState => "no state",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::InShutdown => "in shutdown",
+            Self::ShutOff => "shut off",
+            Self::Crashed => "crashed",
+        }
+    }
+}
+
+/// What a domain does now, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DomainState {
+    pub state: StateName,
+    /// libvirt's word for the reason.
+    #[schema(example = "booted")]
+    pub reason: String,
+    /// `virDomainState`.
+    #[schema(example = 1)]
+    pub state_code: i32,
+    /// The reason, in the enumeration that belongs to the state.
+    #[schema(example = 1)]
+    pub reason_code: i32,
+}
+
+/// One row of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DomainSummary {
+    /// Only of an active domain; new at each start.
+    pub id: Option<u32>,
+    #[schema(example = "web1")]
+    pub name: String,
+    pub uuid: Uuid,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    #[serde(flatten)]
+    pub state: DomainState,
+    /// Has a stored definition; else it vanishes when it stops.
+    pub persistent: bool,
+    /// Starts with the host.
+    pub autostart: bool,
+    pub max_memory_bytes: u64,
+    /// What the guest has now; 0 while off.
+    pub memory_bytes: u64,
+    pub vcpus: u32,
+    pub max_vcpus: u32,
+    /// On host CPUs since the start; the latest known figure.
+    pub cpu_time_ns: u64,
+}
+
+/// All there is to know of a domain, apart from its XML.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Domain {
+    #[serde(flatten)]
+    pub summary: DomainSummary,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[schema(example = "hvm")]
+    pub os_type: String,
+    /// As the definition names it.
+    #[schema(example = "pc-q35-7.2")]
+    pub machine: String,
+    /// Manor's own platform version, pinned when the domain was defined.
+    pub platform_version: u16,
+    /// The stored definition differs from what runs, until the next start.
+    pub pending_changes: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ms: Option<u64>,
+    /// Of the VMM process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// What `device` of the console takes; the first is the default.
+    pub consoles: Vec<String>,
+    /// What protects the host from the VMM, in the VMM's own words.
+    pub sandbox: std::collections::BTreeMap<String, String>,
+    /// Why the domain stopped the last time, with the guest's registers if it crashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<String>,
+    /// What was accepted in the definition and left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// The answer to a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Defined {
+    #[serde(flatten)]
+    pub domain: Domain,
+    /// What was accepted in the document and left out, with its place.
+    pub left_out: Vec<Mistake>,
+}
+
+/// A page of domains, ordered by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DomainList {
+    pub domains: Vec<DomainSummary>,
+    /// Pass it as `cursor` to get the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// Which domains to list. Filters are joined by "and".
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// State names, separated by commas (`running,paused`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(example = "running,paused")]
+    pub state: Option<String>,
+    /// With or without a VMM process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autostart: Option<bool>,
+    /// Domains on one page, at most 1000; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// Whether a domain starts with the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Autostart {
+    pub enabled: bool,
+}
+
+/// A new name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rename {
+    #[schema(example = "web2")]
+    pub name: String,
+}

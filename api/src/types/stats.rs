@@ -1,0 +1,65 @@
+//! Counters of running domains.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::DomainSummary;
+
+/// Counters count from the domain's start. Asking never waits for a guest: `age_ms` says how old
+/// the figures are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DomainStats {
+    #[serde(flatten)]
+    pub summary: DomainSummary,
+    /// Since the VMM gave these figures; absent: it never did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// Resident memory of the VMM process, guest RAM included.
+    pub resident_bytes: u64,
+    pub vcpu_stats: Vec<VcpuStats>,
+    pub block_stats: Vec<BlockStats>,
+    pub interface_stats: Vec<InterfaceStats>,
+    /// Bus accesses of the guest that no device answered.
+    pub unhandled_accesses: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VcpuStats {
+    pub cpu_time_ns: u64,
+    /// Exits that reached the VMM process.
+    pub exits: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlockStats {
+    #[schema(example = "vda")]
+    pub target: String,
+    pub source: Option<String>,
+    pub read_requests: u64,
+    pub read_bytes: u64,
+    pub write_requests: u64,
+    pub write_bytes: u64,
+    pub flush_requests: u64,
+    pub errors: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InterfaceStats {
+    /// The tap on the host.
+    #[schema(example = "vnet0")]
+    pub target: String,
+    pub source: Option<String>,
+    pub mac: String,
+    pub receive_packets: u64,
+    pub receive_bytes: u64,
+    pub receive_drops: u64,
+    pub transmit_packets: u64,
+    pub transmit_bytes: u64,
+    pub transmit_drops: u64,
+}
+
+/// Counters of every domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatsList {
+    pub domains: Vec<DomainStats>,
+}
