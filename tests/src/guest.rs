@@ -37,13 +37,11 @@ pub fn vmlinux() -> anyhow::Result<PathBuf> {
     Ok(Kernel::find()?.vmlinux())
 }
 
-/// Built from the kernel package, busybox and the init script; rebuilt when that script changes.
+/// Named by its contents, so that one of another checkout or of yesterday is never taken for it.
 pub fn initrd() -> anyhow::Result<PathBuf> {
-    let kernel = Kernel::find()?;
-    let name = format!("guest-{}-{:016x}", kernel.release, paths::hash(INIT));
-    let dir = paths::made_once(&name, |dir| {
-        fs::write(dir.join("initrd"), build(&kernel)?)?;
-        Ok(())
+    let contents = build(&Kernel::find()?)?;
+    let dir = paths::made_once(&format!("guest-{:016x}", paths::hash(&contents)), |dir| {
+        Ok(fs::write(dir.join("initrd"), &contents)?)
     })?;
     Ok(dir.join("initrd"))
 }
