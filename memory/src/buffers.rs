@@ -41,6 +41,12 @@ impl IoBuffers {
         Ok(())
     }
 
+    /// Empty the list, to fill it again without allocating.
+    pub fn clear(&mut self) {
+        self.vectors.clear();
+        (self.first, self.len) = (0, 0);
+    }
+
     /// Bytes left in the list.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -194,6 +200,15 @@ mod tests {
         let mut back = [0; 8];
         assert_eq!(middle.copy_to(&mut back), 4);
         assert_eq!(back[..4], [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_cleared_list_starts_afresh() {
+        let mut list = ram().buffers([(0, 8)]).unwrap();
+        list.advance(8);
+        list.clear();
+        list.push(16, 4).unwrap();
+        assert_eq!((list.len(), list.as_iovecs().len()), (4, 1));
     }
 
     #[test]

@@ -234,12 +234,22 @@ impl Chain {
         Some(StatusByte(gpa))
     }
 
-    /// The rest of the readable part, for the kernel to read from.
+    /// Append the rest of the readable part, for the kernel to read from.
+    pub fn append_readable(&self, buffers: &mut IoBuffers) -> Result<(), MemoryError> {
+        self.readable.iter().try_for_each(|(gpa, len)| buffers.push(*gpa, *len))
+    }
+
+    /// Append the rest of the writable part, for the kernel to write into.
+    pub fn append_writable(&self, buffers: &mut IoBuffers) -> Result<(), MemoryError> {
+        self.writable.iter().try_for_each(|(gpa, len)| buffers.push(*gpa, *len))
+    }
+
+    /// The rest of the readable part as a list of its own.
     pub fn readable_buffers(&self) -> Result<IoBuffers, MemoryError> {
         self.ram.buffers(self.readable.iter().copied())
     }
 
-    /// The rest of the writable part, for the kernel to write into.
+    /// The rest of the writable part as a list of its own.
     pub fn writable_buffers(&self) -> Result<IoBuffers, MemoryError> {
         self.ram.buffers(self.writable.iter().copied())
     }

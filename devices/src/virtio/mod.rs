@@ -10,10 +10,12 @@
 //! more [`QueueWorker`]s (the requests). The transport owns the device; each worker is owned by its
 //! io thread and owns its queues, so a request takes no lock and no exit to user space.
 
+pub mod blk;
 mod chain;
 pub mod device;
 pub mod pci;
 pub mod queue;
+pub mod rng;
 pub mod worker;
 
 #[cfg(test)]

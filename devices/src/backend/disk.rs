@@ -1,0 +1,121 @@
+//! [`Disk`]: an open disk, whatever its format, and the [`Channel`] through which one queue uses it.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use memory::IoBuffers;
+
+/// How writes reach the disk (libvirt's `cache=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cache {
+    /// Host page cache; durable after a flush.
+    #[default]
+    Writeback,
+    /// Host page cache; every write is durable when it completes.
+    Writethrough,
+    /// No host page cache; durable after a flush.
+    None,
+    /// No host page cache; every write is durable when it completes.
+    DirectSync,
+    /// Host page cache; flushes are ignored.
+    Unsafe,
+}
+
+impl Cache {
+    /// Past the host's page cache (O_DIRECT).
+    #[must_use]
+    pub fn is_direct(self) -> bool {
+        matches!(self, Self::None | Self::DirectSync)
+    }
+
+    /// Writes may complete before they are durable.
+    #[must_use]
+    pub fn is_writeback(self) -> bool {
+        !matches!(self, Self::Writethrough | Self::DirectSync)
+    }
+}
+
+/// What a device model tells its driver about the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskInfo {
+    /// Bytes. A last sector that is not whole reads as zeros beyond it.
+    pub size: u64,
+    pub read_only: bool,
+    /// The guest's logical block, bytes: 512 or a larger power of two.
+    pub block_size: u32,
+    /// Bytes that the host writes as a whole.
+    pub physical_block_size: u32,
+    pub writeback: bool,
+    /// Discarded ranges are given back to the host.
+    pub discard: bool,
+}
+
+/// An open disk, shared by the queues of a device.
+pub trait Disk: Send + Sync {
+    fn info(&self) -> DiskInfo;
+
+    /// A channel for one queue, for up to `depth` requests at a time.
+    ///
+    /// # Errors
+    /// What the host refused.
+    fn channel(&self, depth: u16) -> io::Result<Box<dyn Channel>>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Read,
+    /// `durable`: not complete before the data would survive a power cut.
+    Write {
+        durable: bool,
+    },
+    /// All writes completed so far become durable.
+    Flush,
+    /// The range need not be kept: advice, and reads of it may return anything written before.
+    Discard {
+        len: u64,
+    },
+    /// The range reads as zeros; `unmap`: its space may be given back.
+    Zero {
+        len: u64,
+        unmap: bool,
+        durable: bool,
+    },
+}
+
+/// One request, inside the disk's size.
+pub struct Request {
+    pub action: Action,
+    /// Bytes.
+    pub offset: u64,
+    /// Data to read into or write from; empty for the others.
+    pub buffers: IoBuffers,
+}
+
+/// A request that has ended.
+pub struct Finished {
+    /// What it was started with.
+    pub token: u16,
+    pub result: io::Result<()>,
+    /// Handed back to be filled again.
+    pub buffers: IoBuffers,
+}
+
+/// One queue's way to the disk. Requests may overlap and end in any order; each is carried out
+/// completely or fails.
+pub trait Channel: Send {
+    /// Begin a request. `token` is below the channel's depth and not in use.
+    fn start(&mut self, token: u16, request: Request);
+
+    /// Hand what was started to the host: once per batch.
+    fn submit(&mut self);
+
+    /// The next request that has ended.
+    fn finished(&mut self) -> Option<Finished>;
+
+    /// Readable when [`finished`](Self::finished) has something; `None` when requests end within
+    /// `start`.
+    fn source(&self) -> Option<RawFd>;
+
+    /// Block until something is finished, if anything is in flight.
+    fn wait(&mut self);
+}
