@@ -82,9 +82,10 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn expect_no_text(&self) {
-        let texts = self.node.children().filter(Node::is_text);
-        let told = |node: &Node<'a, 'a>| !trim(node.text().unwrap_or_default()).is_empty();
-        if let Some(node) = texts.filter(told).next() {
+        let told = |node: &Node<'a, 'a>| {
+            node.is_text() && !trim(node.text().unwrap_or_default()).is_empty()
+        };
+        if let Some(node) = self.node.children().find(told) {
             let text = node.text().unwrap_or_default();
             let layout = text.len() - text.trim_start_matches(WHITE).len();
             let report = self.here().at(node.range().start + layout);

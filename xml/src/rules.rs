@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 
 use crate::cursor::{Cursor, elements, plain_name};
 use crate::diagnostic::Kind;
+use crate::domain::cpu::Topology;
 use crate::domain::os::OsKind;
 use crate::domain::{DomainDef, DomainType};
 use crate::report::quote;
@@ -62,7 +63,7 @@ fn check_amounts(def: &DomainDef, at: Cursor<'_>) {
     }
     let vcpus = def.vcpu.as_ref().map_or(1, |vcpu| u32::from(vcpu.max));
     let topology = def.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
-    if let Some(threads) = topology.and_then(|topology| topology.vcpus())
+    if let Some(threads) = topology.and_then(Topology::vcpus)
         && threads != vcpus
         && threads != 0
         && let Some(at) = at.child("cpu").and_then(|cpu| cpu.child("topology"))

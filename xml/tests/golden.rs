@@ -1,6 +1,12 @@
 //! Golden pairs in `tests/xml`: what a definition becomes when it is stored, and what is said about mistakes.
 //! `UPDATE_GOLDEN=1` writes what the code says now; the difference is then read in review.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

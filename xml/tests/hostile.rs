@@ -1,5 +1,7 @@
 //! Documents made to hurt: each is answered quickly, with words, and without taking memory in proportion to its claims.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;

@@ -58,7 +58,7 @@ element! {
         leaf("acpi" "index") acpi_index: Option<u32>,
         child address: Option<DeviceAddress>,
     }
-    refuse ["@maxGrantFrames", "@maxEventChannels"];
+    refuse ["@maxGrantFrames", "@maxEventChannels", "serial"];
     check Controller::check;
 }
 

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use crate::cursor::Cursor;
-use crate::device::VirtioModel;
 use crate::device::address::DeviceAddress;
 use crate::diagnostic::Kind;
 use crate::element::{Element, element};
@@ -17,13 +16,18 @@ names! {
         VhostUser = "vhostuser", VhostVdpa = "vhostvdpa",
     }
     pub enum DiskDevice { Disk = "disk", Cdrom = "cdrom", Floppy = "floppy", Lun = "lun" }
+    /// Of virtio disks and USB disks.
+    pub enum DiskModel {
+        Virtio = "virtio", Transitional = "virtio-transitional", NonTransitional = "virtio-non-transitional",
+        UsbStorage = "usb-storage", UsbBot = "usb-bot",
+    }
     pub enum DiskBus {
         Virtio = "virtio", Scsi = "scsi", Sata = "sata", Ide = "ide", Usb = "usb", Fdc = "fdc", Sd = "sd",
         Xen = "xen", Uml = "uml", Nvme = "nvme",
     }
     pub enum DiskFormat {
         Raw = "raw", Qcow2 = "qcow2", Qcow = "qcow", Qed = "qed", Vmdk = "vmdk", Vdi = "vdi", Vpc = "vpc",
-        Vhd = "vhd", Vhdx = "vhdx", Luks = "luks", Dir = "dir", Bochs = "bochs", Cloop = "cloop", Cow = "cow",
+        Vhd = "vhd", Luks = "luks", Dir = "dir", Bochs = "bochs", Cloop = "cloop", Cow = "cow",
         Dmg = "dmg", Iso = "iso", Fat = "fat", Ploop = "ploop",
     }
     pub enum DiskCache {
@@ -51,7 +55,7 @@ element! {
     pub struct Disk {
         attr("type") kind: Option<DiskType>,
         attr device: Option<DiskDevice>,
-        attr model: Option<VirtioModel>,
+        attr model: Option<DiskModel>,
         attr rawio: Option<YesNo>,
         attr snapshot: Option<SnapshotMode>,
         child driver: Option<DiskDriver>,
@@ -189,7 +193,8 @@ fn check_source(source: Cursor<'_>, kind: DiskType, removable: bool) {
     }
     // An ejected medium is written as an empty source.
     let empty = source.node().attributes().all(|a| matches!(a.name(), "startupPolicy" | "index"));
-    if !told && !(removable && empty) {
+    let complete = told || (removable && empty);
+    if !complete {
         for name in required.iter().filter(|name| source.attribute(name).is_none()) {
             source.missing_attribute(name);
         }
@@ -220,7 +225,7 @@ element! {
         attr packed: Option<OnOff>,
         attr("page_per_vq") page_per_vq: Option<OnOff>,
     }
-    refuse ["metadata_cache", "iothreads"];
+    refuse ["metadata_cache", "iothreads", "statistics"];
 }
 
 element! {

@@ -49,7 +49,6 @@ element! {
         attr heads: Option<u32>,
         attr primary: Option<YesNo>,
         attr blob: Option<OnOff>,
-        attr edid: Option<OnOff>,
         child acceleration: Option<Acceleration>,
         child resolution: Option<Resolution>,
     }

@@ -85,6 +85,7 @@ element! {
         child("feature") features: Vec<CpuFeature>,
         child numa: Option<Numa>,
     }
+    refuse ["@deprecated_features"];
 }
 
 element! {
@@ -117,14 +118,12 @@ impl Topology {
     }
 
     fn check(&self, at: Cursor<'_>) {
-        match self.vcpus() {
-            None => at
-                .error(Kind::Limit, "the topology has more threads than can be counted".to_owned()),
-            Some(0) => {
-                at.error(Kind::Invalid, "each level of the topology needs at least one".to_owned())
-            }
-            Some(_) => {}
-        }
+        let (kind, message) = match self.vcpus() {
+            None => (Kind::Limit, "the topology has more threads than can be counted"),
+            Some(0) => (Kind::Invalid, "each level of the topology needs at least one"),
+            Some(_) => return,
+        };
+        at.error(kind, message.to_owned());
     }
 }
 

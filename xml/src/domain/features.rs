@@ -71,7 +71,7 @@ element! {
         child("vendor_id") vendor_id: Option<VendorId>,
         child frequencies: Option<State>,
         child reenlightenment: Option<State>,
-        child("tlbflush") tlb_flush: Option<State>,
+        child("tlbflush") tlb_flush: Option<TlbFlush>,
         child ipi: Option<State>,
         child evmcs: Option<State>,
         child avic: Option<State>,
@@ -93,6 +93,15 @@ element! {
     pub struct Stimer {
         attr state: Option<OnOff>,
         child direct: Option<State>,
+    }
+}
+
+element! {
+    #[derive(Default)]
+    pub struct TlbFlush {
+        attr state: Option<OnOff>,
+        child direct: Option<State>,
+        child extended: Option<State>,
     }
 }
 

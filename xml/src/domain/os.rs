@@ -31,7 +31,7 @@ element! {
         leaf("smbios" "mode") smbios: Option<SmbiosMode>,
         child bios: Option<Bios>,
     }
-    refuse ["root", "dtb", "shim", "acpi", "init", "initarg", "initenv", "initdir", "inituser", "initgroup", "idmap"];
+    refuse ["root", "dtb", "shim", "varstore", "acpi", "init", "initarg", "initenv", "initdir", "inituser", "initgroup", "idmap"];
 }
 
 element! {
