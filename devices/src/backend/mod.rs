@@ -3,8 +3,10 @@
 pub mod chardev;
 pub mod disk;
 mod io_uring;
+pub mod packet;
 mod raw;
 mod sys;
+pub mod tap;
 
 pub use disk::{Action, Cache, Channel, Disk, DiskInfo, Finished, Request};
 pub use raw::{DiskIo, DiskSpec, RawDisk};

@@ -73,6 +73,8 @@ pub struct Queue {
     in_flight_count: u16,
     /// Used elements written since the driver was last considered for a notification.
     unannounced: bool,
+    /// Used index when it was.
+    announced: u16,
     broken: Option<QueueError>,
     /// Finished chains, kept for their vectors.
     spare: Vec<Chain>,
@@ -120,6 +122,7 @@ impl Queue {
             in_flight: vec![false; usize::from(size)].into_boxed_slice(),
             in_flight_count: 0,
             unannounced: false,
+            announced: progress.next_used,
             broken: None,
             spare: Vec::new(),
         })
@@ -206,14 +209,34 @@ impl Queue {
 
     /// Give a chain back to the driver, `written` bytes of its writable part filled.
     pub fn complete(&mut self, chain: Chain, written: u32) {
-        let head = chain.head();
-        self.release(chain);
-        if self.broken.is_some() {
+        self.complete_together([(chain, written)]);
+    }
+
+    /// Give several chains back so that the driver sees all of them or none: the buffers of one
+    /// packet (virtio 1.2 §5.1.6.4).
+    pub fn complete_together(&mut self, chains: impl IntoIterator<Item = (Chain, u32)>) {
+        let mut next = self.ring.next_used();
+        for (chain, written) in chains {
+            let head = chain.head();
+            self.release(chain);
+            let slot = u64::from(next % self.ring.size());
+            let mut element = [0; 8];
+            element[..4].copy_from_slice(&u32::from(head).to_le_bytes());
+            element[4..].copy_from_slice(&written.to_le_bytes());
+            if self.ram.write_slice(self.ring.used_ring() + 4 + 8 * slot, &element).is_err() {
+                self.break_with(QueueError::Inaccessible);
+            }
+            next = next.wrapping_add(1);
+        }
+        if self.broken.is_some() || next == self.ring.next_used() {
             return;
         }
-        match self.ring.add_used(self.ram.view(), head, written) {
-            Ok(()) => self.unannounced = true,
-            Err(_) => self.break_with(QueueError::Inaccessible),
+        self.ring.set_next_used(next);
+        self.unannounced = true;
+        // Release: the elements, and the data they tell of, are visible before the index is.
+        let index = GuestAddress(self.ring.used_ring() + 2);
+        if self.ram.view().store(next.to_le(), index, Ordering::Release).is_err() {
+            self.break_with(QueueError::Inaccessible);
         }
     }
 
@@ -228,14 +251,18 @@ impl Queue {
             return false;
         }
         let view = self.ram.view();
+        let available = self.ring.avail_ring();
+        // The used index must be visible before the driver's wish is read, else both sides may wait.
+        fence(Ordering::SeqCst);
+        let wish = |gpa| view.load::<u16>(GuestAddress(gpa), Ordering::Relaxed).map(u16::from_le);
         let wanted = if self.event_idx {
-            self.ring.needs_notification(view).ok()
+            // §2.7.7.2: the driver waits for the element `used_event`; was it among the new ones?
+            let (old, new) = (self.announced, self.ring.next_used());
+            self.announced = new;
+            let used_event = wish(available + 4 + 2 * u64::from(self.ring.size()));
+            used_event.map(|event| new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old))
         } else {
-            // The used index must be visible before the flag is read, else both sides may wait.
-            fence(Ordering::SeqCst);
-            view.load::<u16>(GuestAddress(self.ring.avail_ring()), Ordering::Relaxed)
-                .ok()
-                .map(|flags| u16::from_le(flags) & NO_INTERRUPT == 0)
+            wish(available).map(|flags| flags & NO_INTERRUPT == 0)
         };
         wanted.unwrap_or(true)
     }

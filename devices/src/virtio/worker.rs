@@ -164,6 +164,15 @@ impl ActiveQueue {
         }
     }
 
+    /// Give several chains back so that the driver sees all of them or none.
+    pub fn complete_together(&mut self, chains: impl IntoIterator<Item = (Chain, u32)>) {
+        if self.discarding {
+            chains.into_iter().for_each(|(chain, _)| self.queue.discard(chain));
+        } else {
+            self.queue.complete_together(chains);
+        }
+    }
+
     /// Undo the latest [`next`](Self::next): the chain will come again.
     pub fn put_back(&mut self, chain: Chain) {
         self.queue.put_back(chain);

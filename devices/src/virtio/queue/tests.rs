@@ -368,3 +368,38 @@ fn a_chain_raced_by_the_guest_is_either_good_or_refused() {
     });
     assert!(good > 0 && bad > 0, "{good} good, {bad} bad");
 }
+
+#[test]
+fn chains_given_back_together_show_in_order() {
+    let (mut guest, mut queue) = rig();
+    for _ in 0..3 {
+        guest.submit(&[], &[(DATA, 16)]);
+    }
+    let chains: Vec<_> = (0..3).map(|_| queue.pop().unwrap()).collect();
+    assert!(guest.used().is_empty());
+    queue.complete_together(chains.into_iter().zip([16, 16, 4]));
+    assert_eq!(guest.used(), [(0, 16), (1, 16), (2, 4)]);
+    assert_eq!(queue.in_flight(), 0);
+    assert!(queue.should_notify());
+    queue.complete_together([]);
+    assert!(!queue.should_notify());
+}
+
+#[test]
+fn a_batch_over_the_awaited_element_notifies() {
+    let mut guest = GuestQueue::new(&ram(), RINGS, 8);
+    let mut queue = guest.queue_with(RingFeatures { event_idx: true, indirect: false });
+    let used_event = guest.config.available + 4 + 2 * 8;
+    guest.ram.write_obj(used_event, 1u16).unwrap();
+    let mut complete = |count: usize| {
+        for _ in 0..count {
+            guest.submit(&[], &[(DATA, 16)]);
+        }
+        let chains: Vec<_> = (0..count).map(|_| (queue.pop().unwrap(), 1)).collect();
+        queue.complete_together(chains);
+        queue.should_notify()
+    };
+    assert!(!complete(1), "it waits for the second");
+    assert!(complete(3), "the second is among them");
+    assert!(!complete(4));
+}
