@@ -331,15 +331,15 @@ fn without_msix_the_isr_tells_and_reading_it_lowers_the_line() {
     let _ = driver.function.config_write(at + 2, &[0, 0]);
     queue.submit(&[(DATA, 1)], &[]);
     driver.kick(0);
-    wait_for("the line", || *driver.line.0.hold());
+    wait_for("the line", || driver.line.is_high());
     assert_eq!(driver.read(ISR, 1), 1);
-    assert!(!*driver.line.0.hold());
+    assert!(!driver.line.is_high());
     assert_eq!(driver.read(ISR, 1), 0);
     driver.write(DEVICE, 1, 9);
-    assert!(*driver.line.0.hold());
+    assert!(driver.line.is_high());
     // INTx disable in the command register silences the line and keeps the bit.
     let _ = driver.function.config_write(4, &[0, 4]);
-    assert!(!*driver.line.0.hold());
+    assert!(!driver.line.is_high());
     assert_eq!(driver.read(ISR, 4), 2);
 }
 

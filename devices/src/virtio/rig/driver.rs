@@ -7,9 +7,10 @@ use memory::GuestRam;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::GuestQueue;
-use crate::irq::{Doorbells, IrqLine, MsiController, MsiMessage, MsiVector};
+use crate::irq::{Doorbells, MsiController, MsiMessage, MsiVector};
 use crate::pci::{PciFunction, PortType};
 use crate::sync::Lock;
+use crate::testing::FakeLine;
 use crate::virtio::VirtioDevice;
 use crate::virtio::device::features;
 use crate::virtio::pci::{PciParts, VirtioPci};
@@ -93,15 +94,6 @@ impl Doorbells for FakeDoorbells {
         bells.retain(|(at, _)| *at != gpa);
         assert_eq!(bells.len() + 1, before, "{gpa:#x} was not bound");
         Ok(())
-    }
-}
-
-#[derive(Default)]
-pub(crate) struct FakeLine(pub(crate) Mutex<bool>);
-
-impl IrqLine for FakeLine {
-    fn set(&self, high: bool) {
-        *self.0.hold() = high;
     }
 }
 
