@@ -29,8 +29,12 @@ const OEM_REVISION: u32 = 1;
 pub struct Board {
     /// APIC ids of the vCPUs, by index.
     pub apic_ids: Vec<u32>,
-    /// Configuration space of buses `0..=last_bus`, where the chipset has it at the moment.
+    /// PCI Express configuration space, where the chipset has it at the moment.
     pub ecam: Option<Range<u64>>,
+    /// The highest bus number that bridges have or may get: 0 when there are none.
+    ///
+    /// Linux looks for devices on every bus up to here that it has not found behind a bridge, 32
+    /// reads each: 8,192 exits when this says 255.
     pub last_bus: u8,
     pub mmio32: Range<u64>,
     pub mmio64: Range<u64>,
@@ -43,13 +47,13 @@ pub struct Board {
 }
 
 impl Board {
-    /// A board with the windows of `map`, COM1, and nothing else.
+    /// A board with the windows of `map`, COM1, one PCI bus, and nothing else.
     #[must_use]
     pub fn new(map: &MemoryMap, apic_ids: Vec<u32>) -> Self {
         Self {
             apic_ids,
             ecam: map.ecam.clone(),
-            last_bus: 255,
+            last_bus: 0,
             mmio32: map.mmio32.clone(),
             mmio64: map.mmio64.clone(),
             serial: [true, false, false, false],

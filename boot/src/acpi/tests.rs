@@ -155,9 +155,10 @@ fn ids_beyond_eight_bits_are_x2apic_entries() {
 fn mcfg_follows_the_chipset_and_is_absent_without_ecam() {
     let mut board = board(Platform::Q35, vec![0]);
     board.ecam = Some(0xe000_0000..0xf000_0000);
+    board.last_bus = 7;
     let tables = Tables::new(&board, AT);
     assert_eq!(u64_at(find(&tables, b"MCFG"), 44), 0xe000_0000);
-    assert_eq!(find(&tables, b"MCFG")[54..56], [0, 255]);
+    assert_eq!(find(&tables, b"MCFG")[54..56], [0, 7], "first and last bus");
     let pc = Tables::new(&self::board(Platform::Pc, vec![0]), AT);
     assert!(pc.tables.iter().all(|table| &table.signature != b"MCFG"));
 }
