@@ -8,7 +8,7 @@
 mod sys;
 
 use std::io::Write;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +17,11 @@ use arch::layout::{GIB, MIB, MemoryMap, Platform};
 use arch::topology::Topology;
 use baremetal::Width::{Byte, Dword};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs};
-use kvm_ioctls::{Kvm, VcpuExit};
+use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 use memory::{Backing, GuestRam};
+
+const EINTR: i32 = 4;
+const EAGAIN: i32 = 11;
 
 #[derive(Debug, PartialEq, Eq)]
 enum End {
@@ -32,7 +35,10 @@ enum End {
 struct Machine {
     ram: u64,
     topology: Topology,
+    /// The vCPU that starts the kernel.
     vcpu: u32,
+    /// Started by the first; more than none need the in-kernel interrupt controllers.
+    others: u32,
     model: CpuModel,
 }
 
@@ -42,6 +48,7 @@ impl Default for Machine {
             ram: 64 * MIB,
             topology: Topology::one_socket(1),
             vcpu: 0,
+            others: 0,
             model: CpuModel::HostPassthrough,
         }
     }
@@ -87,38 +94,61 @@ fn drive(kvm: &Kvm, machine: &Machine, kernel: &[u8], cmdline: &str) -> (String,
     )
     .unwrap();
 
-    let apic_id = machine.topology.apic_id(machine.vcpu);
-    let mut vcpu = vm.create_vcpu(apic_id.into()).unwrap();
-    let spec = CpuSpec {
-        model: machine.model,
-        topology: machine.topology,
-        phys_bits,
-        kvmclock: true,
-        pmu: false,
-        tsc_deadline: true,
-        tsc_khz: None,
+    if machine.others > 0 {
+        vm.create_irq_chip().unwrap();
+    }
+    let vcpu = |index| {
+        let vcpu = vm.create_vcpu(machine.topology.apic_id(index).into()).unwrap();
+        let spec = CpuSpec {
+            model: machine.model,
+            topology: machine.topology,
+            phys_bits,
+            kvmclock: true,
+            pmu: false,
+            tsc_deadline: true,
+            tsc_khz: None,
+        };
+        let leaves = arch::cpuid::cpuid(supported.as_slice(), &spec, index);
+        vcpu.set_cpuid2(&CpuId::from_entries(&leaves).unwrap()).unwrap();
+        let msrs = arch::msr::direct_boot();
+        assert_eq!(vcpu.set_msrs(&Msrs::from_entries(&msrs).unwrap()).unwrap(), msrs.len());
+        vcpu
     };
-    let leaves = arch::cpuid::cpuid(supported.as_slice(), &spec, machine.vcpu);
-    vcpu.set_cpuid2(&CpuId::from_entries(&leaves).unwrap()).unwrap();
-    let msrs = arch::msr::direct_boot();
-    assert_eq!(vcpu.set_msrs(&Msrs::from_entries(&msrs).unwrap()).unwrap(), msrs.len());
-    let (regs, sregs) = entry.registers(&vcpu.get_sregs().unwrap());
-    vcpu.set_sregs(&sregs).unwrap();
-    vcpu.set_regs(&regs).unwrap();
+    let mut first = vcpu(machine.vcpu);
+    let (regs, sregs) = entry.registers(&first.get_sregs().unwrap());
+    first.set_sregs(&sregs).unwrap();
+    first.set_regs(&regs).unwrap();
 
-    let mut console = Vec::new();
-    let end = loop {
-        match vcpu.run().unwrap() {
-            VcpuExit::IoOut(0x3f8, data) => console.extend_from_slice(data),
-            VcpuExit::IoOut(0x604, &[0, 0x34]) => break End::PowerOff,
-            VcpuExit::IoOut(0xcf9, &[6]) => break End::Reset,
-            VcpuExit::IoIn(_, data) | VcpuExit::MmioRead(_, data) => data.fill(0xff),
-            VcpuExit::Shutdown => break End::TripleFault,
-            VcpuExit::Hlt => break End::Halt,
-            other => break End::Other(format!("{other:?}")),
-        }
-    };
+    let console = Arc::new(Mutex::new(Vec::new()));
+    for index in 1..=machine.others {
+        let (mut other, console, ram) = (vcpu(index), console.clone(), ram.clone());
+        // Left behind when the first one ends; it keeps the memory that it runs in.
+        thread::spawn(move || {
+            run_vcpu(&mut other, &console);
+            drop(ram);
+        });
+    }
+    let end = run_vcpu(&mut first, &console);
+    let console = console.lock().unwrap();
     (String::from_utf8_lossy(&console).into_owned(), end)
+}
+
+fn run_vcpu(vcpu: &mut VcpuFd, console: &Mutex<Vec<u8>>) -> End {
+    loop {
+        match vcpu.run() {
+            Ok(VcpuExit::IoOut(0x3f8, data)) => console.lock().unwrap().extend_from_slice(data),
+            Ok(VcpuExit::IoOut(0x604, &[0, 0x34])) => break End::PowerOff,
+            Ok(VcpuExit::IoOut(0xcf9, &[6])) => break End::Reset,
+            Ok(VcpuExit::IoIn(_, data) | VcpuExit::MmioRead(_, data)) => data.fill(0xff),
+            Ok(VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..)) => {}
+            Ok(VcpuExit::Shutdown) => break End::TripleFault,
+            Ok(VcpuExit::Hlt) => break End::Halt,
+            Ok(other) => break End::Other(format!("{other:?}")),
+            // A waiting vCPU was started, or a signal came.
+            Err(error) if matches!(error.errno(), EAGAIN | EINTR) => {}
+            Err(error) => break End::Other(error.to_string()),
+        }
+    }
 }
 
 fn check(machine: Machine, kernel: Vec<u8>, cmdline: &'static str, expected: (&str, End)) {
@@ -196,6 +226,23 @@ fn memory_is_write_back_from_the_start() {
         asm.rdmsr(0x2ff).print_eax().power_off();
     });
     check(Machine::default(), kernel, "", ("00000806", End::PowerOff));
+}
+
+#[test]
+fn other_cpus_start_where_they_are_told() {
+    let kernel = baremetal::pvh(|asm| {
+        asm.start_other_cpus(2, "+").print(" all").power_off();
+    });
+    let machine = Machine { topology: Topology::one_socket(3), others: 2, ..Machine::default() };
+    check(machine, kernel, "", ("++ all", End::PowerOff));
+}
+
+#[test]
+fn configuration_space_without_a_bridge_reads_as_ones() {
+    let kernel = baremetal::pvh(|asm| {
+        asm.pci_write(0, 0, 4, 0).pci_read(31, 7, 0xfc).print_eax().power_off();
+    });
+    check(Machine::default(), kernel, "", ("ffffffff", End::PowerOff));
 }
 
 #[test]

@@ -9,6 +9,18 @@ const PM1_CONTROL: u32 = 0x604;
 /// SLP_EN with SLP_TYP 5, as the DSDT's `\_S5` says.
 const POWER_OFF: u32 = 1 << 13 | 5 << 10;
 const RESET_CONTROL: u32 = 0xcf9;
+const PCI_ADDRESS: u16 = 0xcf8;
+const PCI_DATA: u16 = 0xcfc;
+
+/// Where other CPUs start, and the vector that says so; below what boot structures use.
+const TRAMPOLINE: u32 = 0x1000;
+const TRAMPOLINE_VECTOR: u32 = TRAMPOLINE >> 12;
+/// Each of them counts itself here.
+const CPUS_STARTED: u32 = 0x2000;
+const LAPIC_ICR: u32 = 0xfee0_0300;
+/// To all but the sender: INIT, and start-up.
+const ICR_INIT: u32 = 0xc_4500;
+const ICR_STARTUP: u32 = 0xc_4600;
 
 /// Size of an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +147,41 @@ impl Asm {
         self.raw(operands)
     }
 
+    /// EAX = a register of a function on PCI bus 0, through the configuration ports.
+    pub fn pci_read(&mut self, slot: u8, function: u8, register: u8) -> &mut Self {
+        self.out(Width::Dword, PCI_ADDRESS, pci_address(slot, function, register));
+        self.read_port(Width::Dword, PCI_DATA)
+    }
+
+    pub fn pci_write(&mut self, slot: u8, function: u8, register: u8, value: u32) -> &mut Self {
+        self.out(Width::Dword, PCI_ADDRESS, pci_address(slot, function, register));
+        self.out(Width::Dword, PCI_DATA, value)
+    }
+
+    // Other CPUs.
+
+    /// Start the `count` other CPUs, have each print `text` to COM1 (letters of several may
+    /// mix), and wait until all have.
+    pub fn start_other_cpus(&mut self, count: u8, text: &str) -> &mut Self {
+        let mut code = vec![0xba, 0xf8, 0x03]; // mov dx, COM1, in real mode
+        for byte in text.bytes() {
+            code.extend([0xb0, byte, 0xee]); // mov al, byte; out dx, al
+        }
+        code.extend([0xf0, 0xfe, 0x06, 0x00, 0x20]); // lock inc byte [CPUS_STARTED]
+        code.extend([0xfa, 0xf4, 0xeb, 0xfc]); // cli; hlt; jmp back to it
+        for (address, bytes) in (TRAMPOLINE..).step_by(4).zip(code.chunks(4)) {
+            let mut word = [0; 4];
+            word[..bytes.len()].copy_from_slice(bytes);
+            self.poke(Width::Dword, address, u32::from_le_bytes(word));
+        }
+        self.poke(Width::Byte, CPUS_STARTED, 0);
+        self.poke(Width::Dword, LAPIC_ICR, ICR_INIT);
+        self.poke(Width::Dword, LAPIC_ICR, ICR_STARTUP | TRAMPOLINE_VECTOR);
+        let again = self.here();
+        self.raw(&[0xf3, 0x90]); // pause
+        self.load(Width::Byte, CPUS_STARTED).jump_unless_eax_is(count.into(), again)
+    }
+
     // System instructions.
 
     /// EAX = one register of a CPUID leaf: 0 EAX, 1 EBX, 2 ECX, 3 EDX. EBX is kept.
@@ -246,6 +293,10 @@ impl Asm {
     pub fn stop(&mut self) -> &mut Self {
         self.raw(&[0xfa, 0xf4, 0xeb, 0xfc]) // cli; hlt; jmp back to it
     }
+}
+
+fn pci_address(slot: u8, function: u8, register: u8) -> u32 {
+    1 << 31 | u32::from(slot) << 11 | u32::from(function) << 8 | u32::from(register & 0xfc)
 }
 
 #[cfg(test)]
