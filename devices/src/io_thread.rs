@@ -78,7 +78,7 @@ pub struct IoThread {
 impl IoThread {
     /// Start a thread called `name` (at most 15 bytes are visible to the host's tools).
     ///
-    /// `on_start` runs on the new thread before anything else: the place for a seccomp filter.
+    /// `on_start` runs on the new thread before any job: the place for a seccomp filter.
     ///
     /// # Errors
     /// When the thread or its event loop cannot be made, or `on_start` fails.
@@ -195,7 +195,9 @@ fn run(
     started: &mpsc::Sender<io::Result<Endpoint>>,
     exit: &AtomicBool,
 ) {
-    let events = on_start().and_then(|()| EventManager::new().map_err(io::Error::other));
+    // The loop first: a thread that `on_start` confines may not be able to make one.
+    let events = EventManager::new().map_err(io::Error::other);
+    let events = events.and_then(|events| on_start().map(|()| events));
     let mut events: EventManager<Box<dyn Resident>> = match events {
         Ok(events) => {
             let _ = started.send(Ok(events.remote_endpoint()));

@@ -13,6 +13,8 @@ mod manager;
 pub mod ops;
 #[allow(dead_code, unused_imports)]
 mod store;
+#[allow(dead_code, unused_imports)]
+mod translate;
 
 pub use auth::{Access, Caller};
 pub use error::{Code, Error, Problem};

@@ -1,1 +1,10 @@
-//! (room to be filled)
+//! The virtual machine monitor: a [`MachineConfig`](vmm_protocol::config::MachineConfig), plain
+//! data, becomes a live [`machine::Machine`] on KVM, in a [`process`] of its own.
+
+pub mod build;
+mod console;
+pub mod kvm;
+pub mod machine;
+pub mod process;
+pub mod sandbox;
+pub mod vcpu;

@@ -136,12 +136,11 @@ fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::E
     for (file, target) in files.iter().zip(FIRST_FD..) {
         table.push((raise(*file)?, target));
     }
-    let mut arguments = vec![c_string(command.program.as_os_str().as_bytes())?];
+    // The name is for whoever reads the process list.
+    let mut arguments = vec![c_string(format!("manor guest={}", command.name).as_bytes())?];
     for argument in command.arguments {
         arguments.push(c_string(argument.as_bytes())?);
     }
-    // Only for whoever reads the process list.
-    arguments.push(c_string(command.name.as_bytes())?);
     Ok(sys::Exec {
         program: c_string(command.program.as_os_str().as_bytes())?,
         arguments,

@@ -1,6 +1,6 @@
 //! [`Chardev`]: the shared middle between a device and its host-side clients.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ const HISTORY: usize = 64 << 10;
 const INPUT_LIMIT: usize = 4 << 10;
 
 /// Names an attached client, for [`Chardev::detach`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub(super) u32);
 
 /// A character device. Its clients are served by a [`ChardevWorker`] on an io thread.
@@ -46,6 +46,8 @@ pub(super) struct Shared {
     /// The worker has stopped reading, for want of room.
     pub(super) input_blocked: bool,
     pub(super) commands: Vec<Command>,
+    /// Clients that are there or about to be.
+    pub(super) attached: BTreeSet<ClientId>,
     listener: Option<Weak<dyn InputListener>>,
 }
 
@@ -63,6 +65,7 @@ impl Chardev {
             asleep: true,
             input_blocked: false,
             commands: Vec::new(),
+            attached: BTreeSet::new(),
             listener: None,
         };
         Ok(Arc::new(Self {
@@ -127,6 +130,7 @@ impl Chardev {
         let position = if replay { shared.ring.tail() } else { shared.ring.head() };
         let client = Client::new(fd, peer, way, position);
         shared.commands.push(Command::Attach(ClientId(id), client));
+        shared.attached.insert(ClientId(id));
         self.wake(&mut shared);
         ClientId(id)
     }
@@ -136,6 +140,12 @@ impl Chardev {
         let mut shared = self.shared.hold();
         shared.commands.push(Command::Detach(client));
         self.wake(&mut shared);
+    }
+
+    /// Whether a client is still there: neither detached nor gone by itself.
+    #[must_use]
+    pub fn is_attached(&self, client: ClientId) -> bool {
+        self.shared.hold().attached.contains(&client)
     }
 
     /// The last output of the guest, at most 64 KiB.

@@ -107,6 +107,7 @@ impl ChardevWorker {
     }
 
     fn remove(&mut self, id: u32, ops: &mut EventOps) {
+        self.device.shared.hold().attached.remove(&ClientId(id));
         let Some(client) = self.clients.remove(&id) else { return };
         if client.registered.is_some() {
             // Its own registration: nothing to be done if it is gone.

@@ -1,0 +1,91 @@
+//! Aliases: the names of devices in a running domain, in events and in statistics, as libvirt
+//! forms them.
+
+use xml::DomainDef;
+use xml::device::controller::{Controller, ControllerModel, ControllerType};
+use xml::device::disk::{Disk, DiskBus};
+
+/// Give every device that has no alias of its own the one libvirt would.
+pub(super) fn assign(def: &mut DomainDef) {
+    let devices = &mut def.devices;
+    for disk in &mut devices.disks {
+        let alias = disk_alias(disk);
+        disk.alias.get_or_insert(alias);
+    }
+    for controller in &mut devices.controllers {
+        let alias = controller_alias(controller);
+        controller.alias.get_or_insert(alias);
+    }
+    for (index, interface) in devices.interfaces.iter_mut().enumerate() {
+        interface.alias.get_or_insert_with(|| format!("net{index}"));
+    }
+    for (index, serial) in devices.serials.iter_mut().enumerate() {
+        serial.alias.get_or_insert_with(|| format!("serial{index}"));
+    }
+    let first_serial = devices.serials.first().and_then(|serial| serial.alias.clone());
+    for (index, console) in devices.consoles.iter_mut().enumerate() {
+        let own = || format!("console{index}");
+        let alias = match &first_serial {
+            Some(alias) if index == 0 && console.is_serial() => alias.clone(),
+            _ => own(),
+        };
+        console.alias.get_or_insert(alias);
+    }
+    for (index, channel) in devices.channels.iter_mut().enumerate() {
+        channel.alias.get_or_insert_with(|| format!("channel{index}"));
+    }
+    for (index, rng) in devices.rngs.iter_mut().enumerate() {
+        rng.alias.get_or_insert_with(|| format!("rng{index}"));
+    }
+    for (index, panic) in devices.panics.iter_mut().enumerate() {
+        panic.alias.get_or_insert_with(|| format!("panic{index}"));
+    }
+    if let Some(balloon) = &mut devices.mem_balloon {
+        balloon.alias.get_or_insert_with(|| "balloon0".to_owned());
+    }
+}
+
+/// `virtio-disk0` is `vda`.
+fn disk_alias(disk: &Disk) -> String {
+    let bus = disk.target.bus();
+    let letters = disk.target.dev.trim_start_matches(['v', 's', 'h', 'f', 'x']).get(1..);
+    let number = letters
+        .unwrap_or_default()
+        .bytes()
+        .filter(u8::is_ascii_lowercase)
+        .fold(0_u64, |number, letter| {
+            number.saturating_mul(26).saturating_add(u64::from(letter - b'a') + 1)
+        });
+    match bus {
+        DiskBus::Virtio => format!("virtio-disk{}", number.saturating_sub(1)),
+        other => format!("{other}-disk{}", number.saturating_sub(1)),
+    }
+}
+
+fn controller_alias(controller: &Controller) -> String {
+    let index = controller.index.unwrap_or(0);
+    match (controller.kind, controller.model) {
+        (ControllerType::Pci, Some(ControllerModel::PcieRoot)) => "pcie.0".to_owned(),
+        (ControllerType::Pci, _) => format!("pci.{index}"),
+        (kind, _) if index == 0 && kind != ControllerType::VirtioSerial => kind.to_string(),
+        (kind, _) => format!("{kind}{index}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn disks_are_numbered_by_their_letters() {
+        for (dev, alias) in
+            [("vda", "virtio-disk0"), ("vdz", "virtio-disk25"), ("vdaa", "virtio-disk26")]
+        {
+            let xml = format!(
+                "<domain type='kvm'><name>a</name><memory>1</memory><os><type>hvm</type></os><devices>\
+                 <disk><source file='/a'/><target dev='{dev}'/></disk></devices></domain>"
+            );
+            let mut def = xml::DomainDef::parse(&xml).unwrap().value;
+            super::assign(&mut def);
+            assert_eq!(def.devices.disks[0].alias.as_deref(), Some(alias));
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What of a definition can be had: everything outside `<devices>`.
+//!
+//! Three outcomes: honoured (nothing is said), refused by name, and accepted with a warning where
+//! the guest does not need it. Defaults are not filled in yet: only what was written is spoken of.
+
+use xml::domain::cpu::{CpuMode, FeaturePolicy};
+use xml::domain::features::State;
+use xml::domain::lifecycle::{CrashAction, LifecycleAction};
+use xml::domain::memory::{AllocationMode, MemorySource, Placement};
+use xml::domain::os::{OsKind, SmbiosMode};
+use xml::{DomainDef, OnOff, YesNo};
+
+use super::check_devices;
+use super::io_threads::IoThreads;
+use super::report::Report;
+
+const MOST_VCPUS: u16 = 64;
+const LEAST_MEMORY_KIB: u64 = 32 << 10;
+const MOST_IO_THREADS: u32 = 64;
+
+pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
+    check_os(def, report);
+    check_memory(def, report);
+    check_cpus(def, report);
+    check_features(def, report);
+    check_clock(def, report);
+    check_lifecycle(def, report);
+    check_tuning(def, report);
+    check_devices::check(def, report);
+}
+
+fn check_os(def: &DomainDef, report: &mut Report<'_>) {
+    let os = &def.os;
+    if let Some(arch) = os.kind.arch.as_deref().filter(|arch| *arch != "x86_64") {
+        report.refuse("/domain/os/type/@arch", format!("guests are x86_64 here, not {arch}"));
+    }
+    if os.kind.kind != OsKind::Hvm {
+        let message = format!("an operating system of type {}; use hvm", os.kind.kind);
+        report.refuse("/domain/os/type", message);
+    }
+    if let Some(machine) = os.kind.machine.as_deref()
+        && super::board(machine).is_none()
+    {
+        let message = format!("the machine type {machine}; use q35, pc or microvm");
+        report.refuse("/domain/os/type/@machine", message);
+    }
+    let firmware = "firmware: this version boots a kernel directly (<kernel>, <initrd>, <cmdline>)";
+    report.refuse_if(os.firmware.is_some(), "/domain/os/@firmware", firmware);
+    report.refuse_if(os.loader.is_some(), "/domain/os/loader", firmware);
+    report.refuse_if(os.nvram.is_some(), "/domain/os/nvram", firmware);
+    if os.kernel.is_none() && os.firmware.is_none() && os.loader.is_none() {
+        report.missing(
+            "/domain/os",
+            "this version boots a kernel directly, and no <kernel> is named; firmware and boot from \
+             disk are not provided yet",
+        );
+    }
+    let other = matches!(os.smbios, Some(SmbiosMode::Host | SmbiosMode::Sysinfo));
+    report.refuse_if(other, "/domain/os/smbios/@mode", "SMBIOS tables of the host or from sysinfo");
+    report.refuse_if(!def.sysinfos.is_empty(), "/domain/sysinfo", "SMBIOS and fw_cfg contents");
+    report.warn_if(os.bios.is_some(), "/domain/os/bios", "there is no BIOS to be set up");
+    report.refuse_if(def.genid.is_some(), "/domain/genid", "the VM generation ID device");
+}
+
+fn check_memory(def: &DomainDef, report: &mut Report<'_>) {
+    if def.memory.size.0 < LEAST_MEMORY_KIB {
+        report.invalid("/domain/memory", "a guest has at least 32 MiB of memory");
+    }
+    let less = def.current_memory.is_some_and(|current| current < def.memory.size);
+    report.warn_if(
+        less,
+        "/domain/currentMemory",
+        "there is no balloon yet: the guest has all of <memory>",
+    );
+    report.refuse_if(def.max_memory.is_some(), "/domain/maxMemory", "memory hotplug");
+    if let Some(backing) = &def.memory_backing {
+        let at = |name: &str| format!("/domain/memoryBacking/{name}");
+        report.refuse_if(backing.huge_pages.is_some(), &at("hugepages"), "hugetlbfs pages");
+        report.refuse_if(backing.locked, &at("locked"), "memory locked into RAM");
+        let file = backing.source == Some(MemorySource::File);
+        report.refuse_if(file, &at("source/@type"), "memory backed by a file");
+        let immediate =
+            backing.allocation.as_ref().and_then(|a| a.mode) == Some(AllocationMode::Immediate);
+        report.warn_if(immediate, &at("allocation"), "memory is allocated when it is first used");
+        report.warn_if(backing.discard, &at("discard"), "memory is always discarded at the end");
+    }
+}
+
+fn check_cpus(def: &DomainDef, report: &mut Report<'_>) {
+    let mut max = 1;
+    if let Some(vcpu) = &def.vcpu {
+        max = vcpu.max;
+        if max > MOST_VCPUS {
+            report.refuse("/domain/vcpu", format!("{max} vCPUs: there can be {MOST_VCPUS}"));
+        }
+        let fewer = vcpu.current.is_some_and(|current| current < max);
+        report.warn_if(
+            fewer,
+            "/domain/vcpu/@current",
+            "vCPUs cannot be added while the guest runs",
+        );
+        let auto = vcpu.placement == Some(Placement::Auto);
+        report.warn_if(auto, "/domain/vcpu/@placement", "the host's scheduler places the vCPUs");
+    }
+    report.refuse_if(def.vcpus.is_some(), "/domain/vcpus", "the state of single vCPUs");
+    report.refuse_if(def.numa_tune.is_some(), "/domain/numatune", "NUMA tuning");
+    let Some(cpu) = &def.cpu else { return };
+    let at = |name: &str| format!("/domain/cpu/{name}");
+    let mode = cpu.mode.unwrap_or(CpuMode::Custom);
+    // A custom model without a model is no model at all: libvirt's default.
+    if mode == CpuMode::Custom && cpu.model.is_some() {
+        let message = "named CPU models; use mode='host-model' or mode='host-passthrough'";
+        report.refuse(&at("model"), message);
+    }
+    for (number, feature) in (1..).zip(&cpu.features) {
+        let weak = matches!(feature.policy, Some(FeaturePolicy::Optional));
+        let path = format!("/domain/cpu/feature[{number}]");
+        let message = format!("the CPU feature {:?} chosen by itself", feature.name);
+        if weak { report.warn(&path, message) } else { report.refuse(&path, message) }
+    }
+    report.refuse_if(cpu.numa.is_some(), &at("numa"), "NUMA nodes");
+    report.refuse_if(cpu.max_phys_addr.is_some(), &at("maxphysaddr"), "a chosen address width");
+    report.warn_if(cpu.cache.is_some(), &at("cache"), "the guest sees the host's cache sizes");
+    if let Some(topology) = &cpu.topology {
+        let vcpus = topology.vcpus();
+        if topology.clusters.is_some_and(|clusters| clusters > 1) {
+            report.refuse(&at("topology/@clusters"), "CPU clusters");
+        }
+        if vcpus != Some(u32::from(max)) {
+            let message = match vcpus {
+                Some(vcpus) => format!("the topology has {vcpus} vCPUs, and <vcpu> has {max}"),
+                None => "the topology has more vCPUs than can be counted".to_owned(),
+            };
+            report.invalid(&at("topology"), message);
+        }
+    }
+}
+
+fn check_features(def: &DomainDef, report: &mut Report<'_>) {
+    let Some(features) = &def.features else { return };
+    let at = |name: &str| format!("/domain/features/{name}");
+    let smm = features.smm.as_ref().is_some_and(|smm| smm.state != Some(OnOff::Off));
+    report.refuse_if(smm, &at("smm"), "system management mode");
+    report.refuse_if(features.viridian, &at("viridian"), "Xen's Viridian features");
+    report.warn_if(features.hyperv.is_some(), &at("hyperv"), "Hyper-V enlightenments");
+    if let Some(kvm) = &features.kvm {
+        let hidden = kvm.hidden.as_ref().is_some_and(State::is_on);
+        report.refuse_if(hidden, &at("kvm/hidden"), "hiding KVM from the guest");
+        report.warn_if(kvm.dirty_ring.is_some(), &at("kvm/dirty-ring"), "the dirty ring");
+    }
+    let vmport = features.vm_port.as_ref().is_some_and(State::is_on);
+    report.warn_if(vmport, &at("vmport"), "VMware's I/O port");
+    let core = features.vm_core_info.as_ref().is_some_and(State::is_on);
+    report.warn_if(core, &at("vmcoreinfo"), "the vmcoreinfo device");
+}
+
+fn check_clock(def: &DomainDef, report: &mut Report<'_>) {
+    use xml::domain::clock::TimerName::{Hpet, HypervClock, Tsc};
+    let Some(clock) = &def.clock else { return };
+    for (number, timer) in (1..).zip(&clock.timers) {
+        let at = format!("/domain/clock/timer[{number}]");
+        let present = timer.present != Some(YesNo::No);
+        match timer.name {
+            Hpet if present => report.refuse(&at, "the HPET; write present='no'"),
+            HypervClock if present => report.warn(&at, "Hyper-V's clock"),
+            Tsc if timer.frequency.is_some() => report.refuse(&at, "a chosen TSC frequency"),
+            _ => {}
+        }
+    }
+}
+
+fn check_lifecycle(def: &DomainDef, report: &mut Report<'_>) {
+    let rename = "restarting under another name";
+    for (name, action) in [("on_poweroff", def.on_poweroff), ("on_reboot", def.on_reboot)] {
+        let renamed = action == Some(LifecycleAction::RenameRestart);
+        report.refuse_if(renamed, &format!("/domain/{name}"), rename);
+    }
+    let at = "/domain/on_crash";
+    match def.on_crash {
+        Some(CrashAction::RenameRestart) => report.refuse(at, rename),
+        Some(CrashAction::CoredumpDestroy | CrashAction::CoredumpRestart) => {
+            report.refuse(at, "core dumps of crashed guests; use destroy, restart or preserve");
+        }
+        _ => {}
+    }
+    let sleep = def
+        .pm
+        .as_ref()
+        .is_some_and(|pm| [pm.suspend_to_mem, pm.suspend_to_disk].contains(&Some(YesNo::Yes)));
+    report.warn_if(sleep, "/domain/pm", "the guest has no sleep states");
+    report.warn_if(def.on_lock_failure.is_some(), "/domain/on_lockfailure", "locks are never lost");
+}
+
+fn check_tuning(def: &DomainDef, report: &mut Report<'_>) {
+    let limit = "a limit that would not be enforced";
+    report.refuse_if(def.block_io_tune.is_some(), "/domain/blkiotune", limit);
+    report.refuse_if(def.memory_tune.is_some(), "/domain/memtune", limit);
+    if def.iothreads.is_some_and(|count| count > MOST_IO_THREADS) {
+        let message = format!("more than {MOST_IO_THREADS} io threads");
+        report.refuse("/domain/iothreads", message);
+    }
+    let threads = IoThreads::new(def);
+    for (number, disk) in (1..).zip(&def.devices.disks) {
+        let named = disk.driver.as_ref().and_then(|driver| driver.iothread);
+        if let Some(id) = named.filter(|id| threads.defined(*id).is_none()) {
+            let path = format!("/domain/devices/disk[{number}]/driver/@iothread");
+            report.invalid(&path, format!("there is no io thread {id}; <iothreads> defines them"));
+        }
+    }
+    if let Some(tune) = &def.cpu_tune {
+        let at = |name: &str| format!("/domain/cputune/{name}");
+        let quotas = [
+            ("quota", tune.quota.is_some()),
+            ("global_quota", tune.global_quota.is_some()),
+            ("emulator_quota", tune.emulator_quota.is_some()),
+            ("iothread_quota", tune.iothread_quota.is_some()),
+        ];
+        for (name, present) in quotas {
+            report.refuse_if(present, &at(name), limit);
+        }
+        let schedulers = [
+            ("vcpusched", !tune.vcpu_schedulers.is_empty()),
+            ("iothreadsched", !tune.iothread_schedulers.is_empty()),
+            ("emulatorsched", tune.emulator_scheduler.is_some()),
+        ];
+        for (name, present) in schedulers {
+            report.refuse_if(present, &at(name), "real-time scheduling");
+        }
+        report.warn_if(tune.shares.is_some(), &at("shares"), "all domains have the same share");
+        let emulator = tune.emulator_pin.is_some();
+        report.warn_if(emulator, &at("emulatorpin"), "the VMM's main thread runs on any CPU");
+    }
+    report.warn_if(def.resource.is_some(), "/domain/resource", "the place in the cgroup tree");
+    report.warn_if(def.perf.is_some(), "/domain/perf", "performance counters");
+    let labels = !def.security_labels.is_empty();
+    report.warn_if(labels, "/domain/seclabel", "security labels: a VMM opens no files by itself");
+}

@@ -1,0 +1,325 @@
+//! What of a definition's devices can be had.
+
+use xml::device::chardev::{
+    ChannelTargetType, CharProtocol, CharSource, CharType, ConsoleTargetType, SerialTargetType,
+    SocketMode,
+};
+use xml::device::controller::{ControllerModel, ControllerType};
+use xml::device::disk::{
+    Disk, DiskBus, DiskDevice, DiskFormat, DiskType, ErrorPolicy, ReadErrorPolicy, StartupPolicy,
+};
+use xml::device::input::InputBus;
+use xml::device::interface::{Interface, InterfaceBackend, InterfaceType};
+use xml::device::memballoon::BalloonModel;
+use xml::device::panic::PanicModel;
+use xml::device::rng::RngBackend;
+use xml::device::watchdog::WatchdogModel;
+use xml::device::{Devices, VirtioModel};
+use xml::{DomainDef, OnOff, YesNo};
+
+use super::report::Report;
+
+pub(super) const MOST_QUEUES: u32 = 64;
+
+pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
+    let devices = &def.devices;
+    for (number, disk) in (1..).zip(&devices.disks) {
+        check_disk(disk, &format!("/domain/devices/disk[{number}]"), report);
+    }
+    for (number, interface) in (1..).zip(&devices.interfaces) {
+        check_interface(interface, &format!("/domain/devices/interface[{number}]"), report);
+    }
+    check_controllers(devices, report);
+    check_chardevs(devices, report);
+    check_rest(devices, report);
+}
+
+fn check_disk(disk: &Disk, path: &str, report: &mut Report<'_>) {
+    let at = |name: &str| format!("{path}/{name}");
+    if !matches!(disk.kind(), DiskType::File | DiskType::Block) {
+        let message = format!("a disk of type='{}'; use file or block", disk.kind());
+        report.refuse(&at("@type"), message);
+    }
+    if disk.device() != DiskDevice::Disk {
+        report.refuse(&at("@device"), format!("a {} drive", disk.device()));
+    } else if disk.target.bus() != DiskBus::Virtio {
+        let message = format!("the disk bus {}; use bus='virtio'", disk.target.bus());
+        report.refuse(&at("target/@bus"), message);
+    }
+    check_model(disk.model, path, report);
+    report.refuse_if(disk.rawio == Some(YesNo::Yes), &at("@rawio"), "raw SCSI commands");
+    if let Some(driver) = &disk.driver {
+        if let Some(format) = driver.format.filter(|format| *format != DiskFormat::Raw) {
+            let message = format!("the image format {format}; convert the image to raw");
+            report.refuse(&at("driver/@type"), message);
+        }
+        let stop = matches!(driver.error_policy, Some(policy) if policy != ErrorPolicy::Report);
+        let policy = "another policy than error_policy='report'";
+        report.refuse_if(stop, &at("driver/@error_policy"), policy);
+        let stop =
+            matches!(driver.read_error_policy, Some(policy) if policy != ReadErrorPolicy::Report);
+        report.refuse_if(stop, &at("driver/@rerror_policy"), policy);
+        let on = |value| value == Some(OnOff::On);
+        report.refuse_if(on(driver.copy_on_read), &at("driver/@copy_on_read"), "copy on read");
+        report.refuse_if(on(driver.iommu), &at("driver/@iommu"), "a virtual IOMMU");
+        report.warn_if(on(driver.packed), &at("driver/@packed"), "packed rings");
+        report.warn_if(
+            driver.detect_zeroes.is_some(),
+            &at("driver/@detect_zeroes"),
+            "zero detection",
+        );
+        check_queues(driver.queues, &at("driver/@queues"), report);
+        check_queue_size(driver.queue_size, &at("driver/@queue_size"), report);
+    }
+    if let Some(source) = &disk.source {
+        let policy = source.startup_policy.is_some_and(|policy| policy != StartupPolicy::Mandatory);
+        report.refuse_if(policy, &at("source/@startupPolicy"), "a disk that may be absent");
+        let labels = !source.security_labels.is_empty();
+        report.warn_if(labels, &at("source/seclabel"), "security labels");
+    }
+    let backing = disk.backing_store.as_ref().is_some_and(|store| store.source.is_some());
+    report.refuse_if(backing, &at("backingStore"), "an image beneath a raw image");
+    report.refuse_if(disk.io_tune.is_some(), &at("iotune"), "limits of disk throughput");
+    report.refuse_if(disk.transient.is_some(), &at("transient"), "disks that forget");
+    report.refuse_if(disk.wwn.is_some(), &at("wwn"), "a world wide name on virtio");
+    report.warn_if(disk.geometry.is_some(), &at("geometry"), "a disk geometry");
+    if let Some(serial) = disk.serial.as_deref().filter(|serial| serial.len() > 20) {
+        let message = format!("a serial number has at most 20 bytes, this one {}", serial.len());
+        report.invalid(&at("serial"), message);
+    }
+    if let Some(block) = &disk.block_io {
+        let size = block.logical_block_size.unwrap_or(512);
+        if !matches!(size, 512 | 4096) {
+            let message = format!("sectors of {size} bytes; there are 512 and 4096");
+            report.refuse(&at("blockio/@logical_block_size"), message);
+        }
+    }
+}
+
+fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
+    let at = |name: &str| format!("{path}/{name}");
+    match interface.kind {
+        InterfaceType::Bridge | InterfaceType::Ethernet => {}
+        InterfaceType::Network => {
+            let message = "virtual networks; use type='bridge' with a bridge of the host";
+            report.refuse(&at("@type"), message);
+        }
+        other => {
+            let message = format!("an interface of type='{other}'; use bridge or ethernet");
+            report.refuse(&at("@type"), message);
+        }
+    }
+    match interface.model.as_deref() {
+        None | Some("virtio" | "virtio-net" | "virtio-non-transitional") => {}
+        Some(model) => {
+            report.refuse(&at("model/@type"), format!("the network card {model}; use virtio"));
+        }
+    }
+    if let Some(driver) = &interface.driver {
+        let vhost = driver.name == Some(InterfaceBackend::Vhost);
+        report.warn_if(vhost, &at("driver/@name"), "the kernel's vhost: the VMM moves the packets");
+        check_queues(driver.queues, &at("driver/@queues"), report);
+        check_queue_size(driver.rx_queue_size, &at("driver/@rx_queue_size"), report);
+        check_queue_size(driver.tx_queue_size, &at("driver/@tx_queue_size"), report);
+        let on = |value| value == Some(OnOff::On);
+        report.refuse_if(on(driver.iommu), &at("driver/@iommu"), "a virtual IOMMU");
+        report.warn_if(on(driver.packed), &at("driver/@packed"), "packed rings");
+        report.warn_if(on(driver.rss), &at("driver/@rss"), "receive-side scaling");
+    }
+    let script = interface.script.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    report.refuse_if(script, &at("script"), "scripts that set up an interface");
+    report.refuse_if(interface.down_script.is_some(), &at("downscript"), "scripts of an interface");
+    report.refuse_if(!interface.ips.is_empty(), &at("ip"), "addresses of the host's end");
+    report.refuse_if(interface.virtual_port.is_some(), &at("virtualport"), "virtual ports (OVS)");
+    report.refuse_if(interface.vlan.is_some(), &at("vlan"), "VLAN tags");
+    report.refuse_if(interface.bandwidth.is_some(), &at("bandwidth"), "bandwidth limits");
+    report.refuse_if(interface.filterref.is_some(), &at("filterref"), "network filters");
+    let isolated = interface.isolated == Some(YesNo::Yes);
+    report.refuse_if(isolated, &at("port/@isolated"), "isolated ports");
+    report.warn_if(interface.tune.is_some(), &at("tune"), "tuning of the tap");
+    report.warn_if(interface.coalesce.is_some(), &at("coalesce"), "interrupt coalescing");
+    let trust = interface.trust_guest_rx_filters == Some(YesNo::Yes);
+    report.warn_if(trust, &at("@trustGuestRxFilters"), "filters follow the guest");
+    if let Some(backend) = &interface.backend {
+        let other = backend.tap.is_some() || backend.vhost.is_some();
+        report.refuse_if(other, &at("backend"), "other devices than /dev/net/tun");
+    }
+    if let Some(mtu) = interface.mtu.filter(|mtu| !(68..=65_535).contains(mtu)) {
+        report.invalid(&at("mtu/@size"), format!("an MTU is from 68 to 65535, not {mtu}"));
+    }
+}
+
+fn check_model(model: Option<VirtioModel>, path: &str, report: &mut Report<'_>) {
+    let old = model == Some(VirtioModel::Transitional);
+    let message = "virtio from before version 1.0; use model='virtio'";
+    report.refuse_if(old, &format!("{path}/@model"), message);
+}
+
+fn check_queues(queues: Option<u32>, path: &str, report: &mut Report<'_>) {
+    if let Some(queues) = queues.filter(|queues| !(1..=MOST_QUEUES).contains(queues)) {
+        report.invalid(path, format!("there can be 1 to {MOST_QUEUES} queues, not {queues}"));
+    }
+}
+
+fn check_queue_size(size: Option<u32>, path: &str, report: &mut Report<'_>) {
+    if let Some(size) = size.filter(|size| !size.is_power_of_two() || !(2..=1024).contains(size)) {
+        let message = format!("a queue's size is a power of two from 2 to 1024, not {size}");
+        report.invalid(path, message);
+    }
+}
+
+fn check_controllers(devices: &Devices, report: &mut Report<'_>) {
+    for (number, controller) in (1..).zip(&devices.controllers) {
+        let path = format!("/domain/devices/controller[{number}]");
+        let refused = |model: &dyn std::fmt::Display| format!("the controller {model}");
+        match (controller.kind, controller.model) {
+            (
+                ControllerType::Pci,
+                Some(
+                    ControllerModel::PciRoot
+                    | ControllerModel::PcieRoot
+                    | ControllerModel::PcieRootPort,
+                ),
+            ) => {}
+            (ControllerType::Pci, Some(model)) => {
+                report.refuse(&format!("{path}/@model"), refused(&model));
+            }
+            (ControllerType::VirtioSerial, model) => {
+                let old = model == Some(ControllerModel::Transitional);
+                report.refuse_if(old, &format!("{path}/@model"), "virtio from before version 1.0");
+            }
+            (ControllerType::Usb, Some(ControllerModel::None)) => {}
+            // Whatever sat on these is refused by itself.
+            (
+                ControllerType::Usb
+                | ControllerType::Sata
+                | ControllerType::Ide
+                | ControllerType::Scsi
+                | ControllerType::Fdc
+                | ControllerType::Isa
+                | ControllerType::Ccid,
+                _,
+            ) => report.warn(&path, format!("the {} controller is left out", controller.kind)),
+            (kind, _) => report.refuse(&format!("{path}/@type"), refused(&kind)),
+        }
+    }
+}
+
+fn check_chardevs(devices: &Devices, report: &mut Report<'_>) {
+    for (number, serial) in (1..).zip(&devices.serials) {
+        let path = format!("/domain/devices/serial[{number}]");
+        let target = serial.target.as_ref();
+        if let Some(kind) = target.and_then(|t| t.kind).filter(|k| *k != SerialTargetType::Isa) {
+            report.refuse(&format!("{path}/target/@type"), format!("a serial port of type {kind}"));
+        }
+        let port = target.and_then(|target| target.port).unwrap_or(number - 1);
+        if port > 3 {
+            let message = format!("serial port {port}: there are four, 0 to 3");
+            report.invalid(&format!("{path}/target/@port"), message);
+        }
+        check_backend(serial.kind, &serial.sources, serial.protocol, &path, report);
+    }
+    for (number, console) in (1..).zip(&devices.consoles) {
+        let path = format!("/domain/devices/console[{number}]");
+        match console.target.as_ref().and_then(|target| target.kind) {
+            None | Some(ConsoleTargetType::Serial | ConsoleTargetType::Virtio) => {}
+            Some(kind) => {
+                let message = format!("a console of type {kind}; use serial or virtio");
+                report.refuse(&format!("{path}/target/@type"), message);
+            }
+        }
+        if number > 1 && console.is_serial() {
+            let message = "only the first console can be the first serial port; use type='virtio'";
+            report.refuse(&format!("{path}/target/@type"), message);
+        }
+        check_backend(console.kind(), &console.sources, console.protocol, &path, report);
+    }
+    for (number, channel) in (1..).zip(&devices.channels) {
+        let path = format!("/domain/devices/channel[{number}]");
+        if matches!(channel.kind, CharType::SpiceVmc | CharType::SpicePort | CharType::VdAgent) {
+            report.warn(&format!("{path}/@type"), "a SPICE channel is left out");
+            continue;
+        }
+        if channel.target.kind != ChannelTargetType::Virtio {
+            let message = format!("a channel of type {}; use virtio", channel.target.kind);
+            report.refuse(&format!("{path}/target/@type"), message);
+        }
+        check_backend(channel.kind, &channel.sources, channel.protocol, &path, report);
+    }
+    if !devices.parallels.is_empty() {
+        report.refuse("/domain/devices/parallel", "parallel ports");
+    }
+}
+
+fn check_backend(
+    kind: CharType,
+    sources: &[CharSource],
+    protocol: Option<CharProtocol>,
+    path: &str,
+    report: &mut Report<'_>,
+) {
+    match kind {
+        CharType::Pty | CharType::File | CharType::Null | CharType::Stdio => {}
+        CharType::Unix => {
+            let mode = sources.first().and_then(|source| source.mode);
+            let connects = matches!(mode, Some(SocketMode::Connect | SocketMode::Client));
+            let message = "connecting to a socket; use mode='bind'";
+            report.refuse_if(connects, &format!("{path}/source/@mode"), message);
+        }
+        other => {
+            let message =
+                format!("a device that ends in type='{other}'; use pty, unix, file or null");
+            report.refuse(&format!("{path}/@type"), message);
+        }
+    }
+    let spoken = protocol.is_some_and(|protocol| protocol != CharProtocol::Raw);
+    report.refuse_if(spoken, &format!("{path}/protocol/@type"), "another protocol than raw");
+}
+
+fn check_rest(devices: &Devices, report: &mut Report<'_>) {
+    let left_out: [(&str, usize, &str); 8] = [
+        ("graphics", devices.graphics.len(), "there is no display"),
+        ("video", devices.videos.len(), "there is no display"),
+        ("sound", devices.sounds.len(), "there is no sound"),
+        ("audio", devices.audios.len(), "there is no sound"),
+        ("smartcard", devices.smartcards.len(), "there are no smartcards"),
+        ("redirdev", devices.redirected.len(), "there is no USB redirection"),
+        ("hub", devices.hubs.len(), "there is no USB"),
+        ("redirfilter", usize::from(devices.redirection_filter.is_some()), "there is no USB"),
+    ];
+    for (name, count, message) in left_out {
+        report.warn_if(count > 0, &format!("/domain/devices/{name}"), message);
+    }
+    for (number, input) in (1..).zip(&devices.inputs) {
+        let path = format!("/domain/devices/input[{number}]");
+        let ps2 = input.bus == Some(InputBus::Ps2);
+        report.warn_if(!ps2, &path, "there is no display, and the input device is left out");
+    }
+    for (number, watchdog) in (1..).zip(&devices.watchdogs) {
+        let path = format!("/domain/devices/watchdog[{number}]");
+        match watchdog.model {
+            // What libvirt adds to every q35 guest by itself.
+            WatchdogModel::Itco => report.warn(&path, "the watchdog is left out"),
+            model => report.refuse(&path, format!("the watchdog {model}")),
+        }
+    }
+    for (number, rng) in (1..).zip(&devices.rngs) {
+        let path = format!("/domain/devices/rng[{number}]");
+        check_model(Some(rng.model), &path, report);
+        let egd = matches!(rng.backend, RngBackend::Egd(_));
+        report.refuse_if(egd, &format!("{path}/backend/@model"), "an entropy daemon; use random");
+    }
+    for (number, panic) in (1..).zip(&devices.panics) {
+        let path = format!("/domain/devices/panic[{number}]");
+        match panic.model {
+            None | Some(PanicModel::Isa) => {}
+            Some(model) => report.refuse(&path, format!("the panic device {model}; use isa")),
+        }
+    }
+    if let Some(balloon) = &devices.mem_balloon
+        && balloon.model != BalloonModel::None
+    {
+        report.warn("/domain/devices/memballoon", "the balloon is left out; its place is kept");
+    }
+    report.refuse_if(devices.vsock.is_some(), "/domain/devices/vsock", "vsock");
+}

@@ -1,0 +1,51 @@
+//! The definition of a running domain: aliases, and where its consoles and interfaces are now.
+
+use std::path::PathBuf;
+
+use xml::DomainDef;
+use xml::device::chardev::{CharSource, CharType};
+
+use super::{Resources, alias};
+
+/// `def` with an alias for every device, as the machine's configuration needs it.
+pub(crate) fn with_aliases(def: &DomainDef) -> DomainDef {
+    let mut live = def.clone();
+    alias::assign(&mut live);
+    live
+}
+
+/// What dumpxml shows: the domain's number, the paths of ptys and sockets, the names of taps.
+pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef {
+    let mut live = with_aliases(def);
+    live.id = i32::try_from(id).ok();
+    let devices = &mut live.devices;
+    for (serial, open) in devices.serials.iter_mut().zip(&resources.serials) {
+        serial.tty = show(serial.kind, &mut serial.sources, open.path.as_ref());
+    }
+    let first = resources.serials.first();
+    for (number, console) in devices.consoles.iter_mut().enumerate() {
+        let own = resources.consoles.get(number);
+        let open = if number == 0 && console.is_serial() { first } else { own };
+        let kind = console.kind();
+        console.tty = show(kind, &mut console.sources, open.and_then(|open| open.path.as_ref()));
+    }
+    for (channel, open) in devices.channels.iter_mut().zip(&resources.channels) {
+        show(channel.kind, &mut channel.sources, open.path.as_ref());
+    }
+    for (interface, tap) in devices.interfaces.iter_mut().zip(&resources.interfaces) {
+        interface.target.get_or_insert_default().dev = Some(tap.name.clone());
+    }
+    live
+}
+
+/// Put the path into the source; returns what stands in `tty=` too.
+fn show(kind: CharType, sources: &mut Vec<CharSource>, path: Option<&PathBuf>) -> Option<PathBuf> {
+    let path = path?;
+    if sources.is_empty() {
+        sources.push(CharSource::default());
+    }
+    for source in sources {
+        source.path = Some(path.clone());
+    }
+    (kind == CharType::Pty).then(|| path.clone())
+}

@@ -1,0 +1,169 @@
+//! A definition and its open resources as the VMM's configuration.
+
+use vmm_protocol::Version;
+use vmm_protocol::config::{
+    Action, Boot, Clock, CpuModel, Cpus, Identity, Lifecycle, MachineConfig, Memory, MemoryBacking,
+    Platform, ProcessFiles, Topology,
+};
+use xml::DomainDef;
+use xml::domain::clock::{ClockBasis, ClockOffset, TimerName};
+use xml::domain::cpu::CpuMode;
+use xml::domain::lifecycle::{CrashAction, LifecycleAction};
+use xml::domain::memory::{MemoryAccess, MemorySource};
+use xml::{OnOff, YesNo};
+
+use super::io_threads::{IoThreads, cpus};
+use super::{Resources, machine_devices};
+use crate::error::{Code, Error};
+
+/// What a start adds to the definition.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Start {
+    pub identity: Identity,
+    /// The platform version pinned at define.
+    pub platform: u16,
+    pub process: ProcessFiles,
+    pub paused: bool,
+    pub now: jiff::Timestamp,
+}
+
+const MIB: u64 = 1 << 20;
+
+pub(crate) fn machine(
+    def: &DomainDef,
+    resources: &Resources,
+    start: Start,
+) -> Result<MachineConfig, Error> {
+    let mut io_threads = IoThreads::new(def);
+    let vcpus = cpus_of(def);
+    let pci = machine_devices::pci(def, resources, vcpus.count, &mut io_threads)?;
+    Ok(MachineConfig {
+        version: Version::CURRENT,
+        identity: start.identity,
+        platform: Platform { machine: super::board_of(def), version: start.platform },
+        memory: memory(def),
+        cpus: vcpus,
+        clock: clock(def, start.now)?,
+        boot: boot(def, resources)?,
+        lifecycle: lifecycle(def),
+        io_threads: io_threads.into_threads(),
+        pci,
+        serial: machine_devices::serials(def, resources),
+        pvpanic: !def.devices.panics.is_empty(),
+        process: start.process,
+        restore: None,
+        start_paused: start.paused,
+    })
+}
+
+fn memory(def: &DomainDef) -> Memory {
+    let backing = def.memory_backing.as_ref();
+    let shared = backing.is_some_and(|backing| {
+        backing.access == Some(MemoryAccess::Shared) || backing.source == Some(MemorySource::Memfd)
+    });
+    // As libvirt, up to the next MiB.
+    let size = def.memory.size.bytes().div_ceil(MIB).saturating_mul(MIB);
+    let backing = if shared { MemoryBacking::Shared } else { MemoryBacking::Anonymous };
+    Memory { size, backing }
+}
+
+fn cpus_of(def: &DomainDef) -> Cpus {
+    let vcpu = def.vcpu.as_ref();
+    let max = vcpu.map_or(1, |vcpu| vcpu.max);
+    let count = vcpu.and_then(|vcpu| vcpu.current).unwrap_or(max);
+    let mode = def.cpu.as_ref().and_then(|cpu| cpu.mode);
+    let model = match mode {
+        Some(CpuMode::HostPassthrough | CpuMode::Maximum) => CpuModel::HostPassthrough,
+        _ => CpuModel::HostModel,
+    };
+    let written = def.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref()).filter(|_| count == max);
+    let part = |number: u32| u16::try_from(number).unwrap_or(1);
+    let topology = match written {
+        Some(topology) => Topology {
+            sockets: part(topology.sockets),
+            dies: part(topology.dies.unwrap_or(1)),
+            cores: part(topology.cores),
+            threads: part(topology.threads),
+        },
+        None => Topology { sockets: count, dies: 1, cores: 1, threads: 1 },
+    };
+    Cpus { count, model, topology, affinity: affinity(def, count) }
+}
+
+/// `<vcpupin>`, or `<vcpu cpuset=…>` for those without one.
+fn affinity(def: &DomainDef, count: u16) -> Vec<Vec<u16>> {
+    let all = def.vcpu.as_ref().and_then(|vcpu| vcpu.cpuset.as_ref()).map(cpus);
+    let pins: Vec<_> = def.cpu_tune.iter().flat_map(|tune| &tune.vcpu_pins).collect();
+    if all.is_none() && pins.is_empty() {
+        return Vec::new();
+    }
+    let of = |vcpu| {
+        let pin = pins.iter().find(|pin| pin.vcpu == vcpu);
+        pin.map(|pin| cpus(&pin.cpuset)).or_else(|| all.clone()).unwrap_or_default()
+    };
+    (0..count).map(of).collect()
+}
+
+fn clock(def: &DomainDef, now: jiff::Timestamp) -> Result<Clock, Error> {
+    let kvmclock = def
+        .clock
+        .iter()
+        .flat_map(|clock| &clock.timers)
+        .all(|timer| timer.name != TimerName::KvmClock || timer.present != Some(YesNo::No));
+    let Some(clock) = &def.clock else { return Ok(Clock { offset: 0, kvmclock }) };
+    let zone = |zone: &jiff::tz::TimeZone| i64::from(zone.to_offset(now).seconds());
+    let local = || zone(&jiff::tz::TimeZone::system());
+    let adjustment = clock.adjustment.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let offset = match clock.offset {
+        ClockOffset::Utc => 0,
+        ClockOffset::LocalTime => local(),
+        ClockOffset::Timezone => {
+            let name = clock.timezone.as_deref().unwrap_or_default();
+            let found = jiff::tz::TimeZone::get(name).map_err(|error| {
+                let text = format!("the time zone {name:?} of <clock> is not known on this host");
+                Error::new(Code::ResourceMissing, text).with_source(error)
+            })?;
+            zone(&found)
+        }
+        ClockOffset::Variable if clock.basis == Some(ClockBasis::LocalTime) => {
+            local().saturating_add(adjustment)
+        }
+        ClockOffset::Variable => adjustment,
+        ClockOffset::Absolute => {
+            let start = clock.start.and_then(|start| i64::try_from(start).ok()).unwrap_or(0);
+            start.saturating_sub(now.as_second())
+        }
+    };
+    Ok(Clock { offset, kvmclock })
+}
+
+fn boot(def: &DomainDef, resources: &Resources) -> Result<Boot, Error> {
+    let kernel = resources.kernel.ok_or_else(|| {
+        let text = "this version boots a kernel directly, and the definition names none";
+        Error::new(Code::Unsupported, text)
+    })?;
+    let cmdline = def.os.cmdline.clone().unwrap_or_default();
+    Ok(Boot::Kernel { kernel, initrd: resources.initrd, cmdline: cmdline.trim().to_owned() })
+}
+
+fn lifecycle(def: &DomainDef) -> Lifecycle {
+    let action = |action: Option<LifecycleAction>, default| match action {
+        Some(LifecycleAction::Destroy) => Action::Destroy,
+        Some(LifecycleAction::Restart) => Action::Restart,
+        Some(LifecycleAction::Preserve) => Action::Preserve,
+        Some(LifecycleAction::RenameRestart) | None => default,
+    };
+    Lifecycle {
+        on_poweroff: action(def.on_poweroff, Action::Destroy),
+        on_reboot: action(def.on_reboot, Action::Restart),
+        on_crash: match def.on_crash {
+            Some(CrashAction::Restart | CrashAction::CoredumpRestart) => Action::Restart,
+            Some(CrashAction::Preserve) => Action::Preserve,
+            _ => Action::Destroy,
+        },
+    }
+}
+
+pub(super) fn is_on(value: Option<OnOff>) -> bool {
+    value != Some(OnOff::Off)
+}

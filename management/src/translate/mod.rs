@@ -1,0 +1,130 @@
+//! Definition to machine: the only place that knows both libvirt's XML and the VMM's
+//! configuration.
+//!
+//! ```text
+//! text ─parse→ DomainDef ─check→ honoured, or refused by name ─assign→ stored definition
+//!      stored definition + open resources ─machine→ MachineConfig
+//!      stored definition + open resources ─live→ what dumpxml shows of a running domain
+//! ```
+
+mod address;
+mod alias;
+mod check;
+mod check_devices;
+mod io_threads;
+mod live;
+mod machine;
+pub(crate) mod machine_devices;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use vmm_protocol::config::{Chardev, Fd, Machine};
+use xml::device::Console;
+use xml::device::chardev::ConsoleTargetType;
+use xml::domain::Name;
+use xml::{Diagnostics, DomainDef};
+
+pub(crate) use live::{live, with_aliases};
+pub(crate) use machine::{Start, machine};
+pub(crate) use report::{invalid, problems};
+
+use crate::error::{Error, Problem};
+use report::Report;
+
+/// Version of the platform that new definitions are pinned to.
+pub(crate) const PLATFORM: u16 = 1;
+
+/// A definition complete and checked: what is stored, and what starts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Checked {
+    pub def: DomainDef,
+    pub warnings: Vec<Problem>,
+}
+
+/// Read a definition, check that a machine can be built from it, and fill in what it leaves open.
+pub(crate) fn define(text: &str, ids: &mut dyn xml::Identity) -> Result<Checked, Error> {
+    let parsed = DomainDef::parse_bytes(text.as_bytes()).map_err(invalid)?;
+    let mut def = parsed.value;
+    let mut report = Report::new(&parsed.source);
+    check::check(&def, &mut report);
+    // The check looked at what was written; addresses are given to what libvirt adds too.
+    let written = parsed.warnings;
+    if report.is_refused() {
+        return Err(report.into_error(written));
+    }
+    def.fill_defaults(ids);
+    address::assign(&mut def, &mut report);
+    if report.is_refused() {
+        return Err(report.into_error(written));
+    }
+    Ok(Checked { def, warnings: report.into_warnings(written) })
+}
+
+/// Read a definition that was stored: complete already, and to come back as it was.
+pub(crate) fn stored(text: &str) -> Result<DomainDef, Error> {
+    let parsed = DomainDef::parse(text).map_err(invalid)?;
+    Ok(parsed.value)
+}
+
+/// Which board a machine type means. Versions of QEMU's types are pinned to a version of ours.
+pub(crate) fn board(machine: &str) -> Option<Machine> {
+    match machine {
+        "q35" => Some(Machine::Q35),
+        "pc" => Some(Machine::Pc),
+        "microvm" => Some(Machine::Microvm),
+        _ if machine.starts_with("pc-q35-") => Some(Machine::Q35),
+        _ if machine.starts_with("pc-i440fx-") => Some(Machine::Pc),
+        _ => None,
+    }
+}
+
+fn board_of(def: &DomainDef) -> Machine {
+    def.os.kind.machine.as_deref().and_then(board).unwrap_or(Machine::Q35)
+}
+
+/// What was opened for a start, in the order of the definition's devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Resources {
+    pub kernel: Option<Fd>,
+    pub initrd: Option<Fd>,
+    pub disks: Vec<Fd>,
+    pub interfaces: Vec<OpenTap>,
+    pub serials: Vec<OpenChardev>,
+    /// The first stands for the first serial port, if it is one, and has nothing of its own.
+    pub consoles: Vec<OpenChardev>,
+    pub channels: Vec<OpenChardev>,
+    pub rngs: Vec<Option<Fd>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct OpenTap {
+    pub name: String,
+    pub queues: Vec<Fd>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct OpenChardev {
+    pub config: Chardev,
+    /// Shown in the live definition: the pty, or the socket.
+    pub path: Option<PathBuf>,
+}
+
+/// The definition's name as the XML has it.
+pub(crate) fn rename(def: &mut DomainDef, name: &str) -> Result<(), Error> {
+    def.name = name.parse::<Name>().map_err(|error| {
+        Error::new(
+            crate::error::Code::InvalidArgument,
+            format!("{:?} cannot name a domain: {error}", name.escape_debug().to_string()),
+        )
+    })?;
+    Ok(())
+}
+
+/// A console on a port of a virtio-serial controller.
+fn is_virtio(console: &Console) -> bool {
+    let target = console.target.as_ref().and_then(|target| target.kind);
+    target == Some(ConsoleTargetType::Virtio)
+}

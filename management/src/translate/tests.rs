@@ -1,0 +1,342 @@
+use uuid::Uuid;
+use vmm_protocol::config::{Boot, Fd, Identity, MachineConfig, PciKind, ProcessFiles};
+
+use super::{OpenChardev, OpenTap, Resources, Start, define, live, machine, stored, with_aliases};
+use crate::error::{Code, Error};
+
+struct Ids(u8);
+
+impl xml::Identity for Ids {
+    fn uuid(&mut self) -> Uuid {
+        self.0 += 1;
+        Uuid::from_u128(u128::from(self.0))
+    }
+    fn mac(&mut self) -> [u8; 3] {
+        self.0 += 1;
+        [0, 0, self.0]
+    }
+}
+
+/// A domain with these devices, and a kernel.
+fn domain(devices: &str) -> String {
+    with("", devices)
+}
+
+fn with(rest: &str, devices: &str) -> String {
+    format!(
+        "<domain type='kvm'>\n<name>t</name>\n<memory unit='MiB'>64</memory>\n\
+         <os><type machine='q35'>hvm</type><kernel>/k</kernel><cmdline> quiet </cmdline></os>\n{rest}\n\
+         <devices>\n{devices}\n</devices>\n</domain>"
+    )
+}
+
+fn defined(text: &str) -> xml::DomainDef {
+    define(text, &mut Ids(0)).unwrap().def
+}
+
+fn refused(text: &str) -> Error {
+    define(text, &mut Ids(0)).unwrap_err()
+}
+
+fn addresses(def: &xml::DomainDef) -> Vec<String> {
+    let devices = &def.devices;
+    let disks = devices.disks.iter().map(|d| (d.target.dev.clone(), &d.address));
+    let nics = devices.interfaces.iter().map(|_| "nic".to_owned());
+    let nics = nics.zip(devices.interfaces.iter().map(|i| &i.address));
+    let ports =
+        devices.controllers.iter().map(|c| (format!("{}{}", c.kind, c.index.unwrap()), &c.address));
+    let all = ports.chain(nics).chain(disks);
+    all.filter_map(|(name, address)| Some(format!("{name} {}", address.as_ref()?.pci()?))).collect()
+}
+
+fn configured(def: &xml::DomainDef) -> MachineConfig {
+    let def = with_aliases(def);
+    let count = |n: usize| (0..n).map(|n| Fd(100 + i32::try_from(n).unwrap()));
+    let resources = Resources {
+        kernel: Some(Fd(10)),
+        initrd: None,
+        disks: count(def.devices.disks.len()).collect(),
+        interfaces: def
+            .devices
+            .interfaces
+            .iter()
+            .map(|_| OpenTap { name: "vnet0".into(), queues: vec![Fd(20), Fd(21)] })
+            .collect(),
+        serials: vec![OpenChardev::default(); def.devices.serials.len()],
+        consoles: vec![OpenChardev::default(); def.devices.consoles.len()],
+        channels: vec![OpenChardev::default(); def.devices.channels.len()],
+        rngs: vec![None; def.devices.rngs.len()],
+    };
+    let nil = Uuid::nil();
+    let identity = Identity { name: "t".into(), uuid: nil, start_token: nil, boot_id: nil };
+    let process = ProcessFiles {
+        kvm: Fd(4),
+        control: Fd(5),
+        exit_record: Fd(6),
+        log: None,
+        locks: vec![],
+        live_record: String::new(),
+        seccomp: true,
+    };
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    machine(&def, &resources, Start { identity, platform: 1, process, paused: false, now }).unwrap()
+}
+
+const DISK: &str = "<disk type='file'><source file='/a'/><target dev='vda' bus='virtio'/></disk>";
+const NIC: &str = "<interface type='bridge'><source bridge='br0'/></interface>";
+
+#[test]
+fn the_example_becomes_a_machine() {
+    let text = include_str!("../../../resources/examples/demo.xml");
+    let def = defined(text);
+    let config = configured(&def);
+    assert_eq!(config.memory.size, 256 << 20);
+    assert_eq!(config.cpus.count, 2);
+    let Boot::Kernel { kernel, cmdline, .. } = &config.boot;
+    assert_eq!(*kernel, Fd(10));
+    assert!(cmdline.starts_with("console=ttyS0"));
+    let kinds: Vec<_> = config.pci.iter().map(|device| device.id.as_str()).collect();
+    assert_eq!(kinds, ["net0", "virtio-disk0", "rng0"]);
+    assert_eq!(config.serial[0].id, "serial0");
+    let threads: Vec<_> = config.io_threads.iter().map(|thread| thread.name.as_str()).collect();
+    assert_eq!(threads, ["net:vnet0", "blk:vda", "io:rest"]);
+    let PciKind::Blk(disk) = &config.pci[1].kind else { panic!() };
+    assert_eq!(disk.queues, [1, 1], "a queue for each vCPU, on the disk's thread");
+    let PciKind::Net(net) = &config.pci[0].kind else { panic!() };
+    assert_eq!(net.queues, [0, 0], "a queue for each tap file, on the interface's thread");
+}
+
+#[test]
+fn what_was_defined_comes_back_and_starts_the_same_again() {
+    let def = defined(&domain(&format!(
+        "{DISK}{NIC}<rng model='virtio'><backend model='random'/></rng>"
+    )));
+    let text = def.to_xml();
+    let again = stored(&text).unwrap();
+    assert_eq!(again, def);
+    assert_eq!(configured(&again), configured(&def));
+    assert_eq!(defined(&text), def, "a definition that was dumped can be defined");
+}
+
+#[test]
+fn devices_fill_bus_0_where_the_definition_has_no_ports() {
+    let def = defined(&domain(&format!("{NIC}{DISK}")));
+    assert_eq!(addresses(&def), ["nic 0000:00:02.0", "vda 0000:00:03.0"]);
+    let pc = domain(&format!("{NIC}{DISK}")).replace("q35", "pc-i440fx-7.2");
+    assert_eq!(addresses(&defined(&pc)), ["nic 0000:00:03.0", "vda 0000:00:04.0"]);
+}
+
+#[test]
+fn devices_fill_root_ports_first_and_ports_share_a_slot() {
+    let ports: String = (1..=3)
+        .map(|index| format!("<controller type='pci' index='{index}' model='pcie-root-port'/>"))
+        .collect();
+    let second = DISK.replace("vda", "vdb").replace("/a", "/b");
+    let third = DISK.replace("vda", "vdc").replace("/a", "/c");
+    let def =
+        defined(&domain(&format!("{ports}{NIC}{DISK}{second}{third}<memballoon model='none'/>")));
+    let expected = [
+        "pci1 0000:00:02.0",
+        "pci2 0000:00:02.1",
+        "pci3 0000:00:02.2",
+        "nic 0000:01:00.0",
+        "vda 0000:02:00.0",
+        "vdb 0000:03:00.0",
+        "vdc 0000:00:03.0",
+    ];
+    assert_eq!(addresses(&def), expected);
+    let config = configured(&def);
+    let shared: Vec<_> = config.pci.iter().map(|device| device.multifunction).collect();
+    assert_eq!(&shared[..4], [true, false, false, false]);
+    let PciKind::RootPort(port) = &config.pci[1].kind else { panic!() };
+    assert_eq!((port.controller, port.chassis, port.port), (2, 2, 0x11));
+}
+
+#[test]
+fn written_addresses_stay_and_others_go_around_them() {
+    let at = |slot: u32| format!("<address type='pci' bus='0' slot='{slot}' function='0'/></disk>");
+    let fixed = DISK.replace("</disk>", &at(2));
+    let def = defined(&domain(&format!("{NIC}{fixed}")));
+    assert_eq!(addresses(&def), ["nic 0000:00:03.0", "vda 0000:00:02.0"]);
+    for (slot, why) in [(0, "belongs to the board"), (31, "belongs to the board")] {
+        let error = refused(&domain(&DISK.replace("</disk>", &at(slot))));
+        assert!(error.message.contains(why), "{error}");
+        assert_eq!(error.problems[0].path, "/domain/devices/disk[1]/address");
+    }
+    let nowhere = "<address type='pci' bus='7' slot='1' function='0'/></disk>";
+    let error = refused(&domain(&DISK.replace("</disk>", nowhere)));
+    assert!(error.message.contains("no controller has that index"), "{error}");
+}
+
+#[test]
+fn more_devices_than_slots_are_refused() {
+    let disks: String = (b'a'..=b'z')
+        .flat_map(|a| [format!("vd{}", a as char), format!("vda{}", a as char)])
+        .map(|dev| DISK.replace("vda", &dev))
+        .collect();
+    let error = refused(&domain(&disks));
+    assert!(error.message.contains("more devices than PCI slots"), "{error}");
+}
+
+#[test]
+fn what_is_not_provided_is_refused_by_name_with_its_place() {
+    let cases = [
+        (
+            "<interface type='network'><source network='default'/></interface>",
+            "virtual networks",
+            "@type",
+        ),
+        ("<interface type='user'/>", "type='user'", "@type"),
+        (
+            "<interface type='bridge'><source bridge='b'/><model type='e1000'/></interface>",
+            "e1000",
+            "model/@type",
+        ),
+        (
+            "<disk><source file='/a'/><target dev='sda' bus='sata'/></disk>",
+            "bus sata",
+            "target/@bus",
+        ),
+        ("<disk device='cdrom'><target dev='sda' bus='sata'/></disk>", "a cdrom drive", "@device"),
+        (
+            "<disk type='volume'><source pool='p' volume='v'/><target dev='vda'/></disk>",
+            "type='volume'",
+            "@type",
+        ),
+        (
+            "<disk><driver type='qcow2'/><source file='/a'/><target dev='vda'/></disk>",
+            "qcow2",
+            "driver/@type",
+        ),
+        (
+            "<serial type='tcp'><source mode='bind' host='::' service='1'/></serial>",
+            "type='tcp'",
+            "@type",
+        ),
+        ("<vsock><cid auto='yes'/></vsock>", "vsock", ""),
+    ];
+    for (devices, words, place) in cases {
+        let error = refused(&domain(devices));
+        assert_eq!(error.code, Code::Unsupported, "{devices}");
+        assert!(error.message.contains(words), "{devices}: {error}");
+        let problem = error.problems.iter().find(|problem| !problem.warning).unwrap();
+        assert!(problem.path.ends_with(place), "{devices}: {}", problem.path);
+        assert_eq!(problem.line, 7, "{devices}");
+    }
+}
+
+#[test]
+fn firmware_is_refused_by_saying_what_there_is() {
+    let loader = domain("")
+        .replace("<kernel>/k</kernel>", "<loader readonly='yes' type='pflash'>/OVMF.fd</loader>");
+    let error = refused(&loader);
+    assert!(error.message.contains("boots a kernel directly"), "{error}");
+    let none = domain("").replace("<kernel>/k</kernel>", "<boot dev='hd'/>");
+    let error = refused(&none);
+    assert_eq!(error.code, Code::InvalidXml);
+    assert!(error.message.contains("no <kernel> is named"), "{error}");
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    let text = with(
+        "<vcpu>65</vcpu><cpu mode='custom'><model>Skylake-Server</model></cpu>",
+        "<vsock/><disk><source file='/a'/><target dev='hda'/></disk>",
+    );
+    let error = refused(&text);
+    let problems = error.problems.iter().filter(|problem| !problem.warning).count();
+    assert_eq!(problems, 4, "{:#?}", error.problems);
+    assert!(error.message.contains("(and 3 more problems)"), "{error}");
+}
+
+#[test]
+fn what_a_guest_does_not_need_is_accepted_with_a_warning() {
+    let text = domain(
+        "<input type='tablet' bus='usb'/><graphics type='spice' autoport='yes'/>\
+         <sound model='ich9'/><video><model type='qxl'/></video>",
+    );
+    let checked = define(&text, &mut Ids(0)).unwrap();
+    let paths: Vec<_> = checked.warnings.iter().map(|warning| warning.path.as_str()).collect();
+    for device in ["input", "graphics", "sound", "video"] {
+        assert!(paths.iter().any(|path| path.contains(device)), "{device}: {paths:?}");
+    }
+    assert!(checked.warnings.iter().all(|warning| warning.warning && warning.line == 7));
+    assert!(checked.def.to_xml().contains("spice"), "it comes back all the same");
+}
+
+#[test]
+fn a_plain_definition_has_no_warnings() {
+    let checked = define(&domain(&format!("{DISK}{NIC}")), &mut Ids(0)).unwrap();
+    assert_eq!(checked.warnings, []);
+}
+
+#[test]
+fn io_threads_are_those_that_the_definition_names() {
+    let disk = DISK.replace("<source", "<driver type='raw' iothread='2' queues='3'/><source");
+    let tune = "<iothreads>2</iothreads>\
+                <cputune><iothreadpin iothread='2' cpuset='1,3'/></cputune>";
+    let config = configured(&defined(&with(tune, &disk)));
+    let PciKind::Blk(blk) = &config.pci[0].kind else { panic!() };
+    assert_eq!(blk.queues, [1, 1, 1]);
+    assert_eq!(config.io_threads[1].name, "iothread2");
+    assert_eq!(config.io_threads[1].affinity, [1, 3]);
+    let error = refused(&domain(&disk));
+    assert!(error.message.contains("no io thread 2"), "{error}");
+}
+
+#[test]
+fn vcpus_are_pinned_and_shaped_as_written() {
+    let rest = "<vcpu cpuset='0-1'>4</vcpu><cputune><vcpupin vcpu='2' cpuset='7'/></cputune>\
+                <cpu mode='host-model'><topology sockets='1' cores='2' threads='2'/></cpu>";
+    let cpus = configured(&defined(&with(rest, ""))).cpus;
+    assert_eq!(cpus.affinity, [vec![0, 1], vec![0, 1], vec![7], vec![0, 1]]);
+    assert_eq!((cpus.topology.cores, cpus.topology.threads), (2, 2));
+    let error = refused(&with(
+        "<vcpu>3</vcpu><cpu><topology sockets='1' cores='2' threads='2'/></cpu>",
+        "",
+    ));
+    assert!(error.message.contains("the topology has 4 vCPUs, and <vcpu> has 3"), "{error}");
+}
+
+#[test]
+fn consoles_and_channels_get_ports() {
+    let def = defined(&domain(
+        "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\
+         <console type='pty'><target type='virtio'/></console>",
+    ));
+    let config = configured(&def);
+    let PciKind::Console(console) = &config.pci[0].kind else { panic!("{:?}", config.pci) };
+    let ports: Vec<_> =
+        console.ports.iter().map(|port| (port.number, port.name.as_deref())).collect();
+    assert_eq!(ports, [(0, None), (1, Some("org.qemu.guest_agent.0"))]);
+}
+
+#[test]
+fn the_live_definition_shows_where_consoles_and_interfaces_are() {
+    let def = defined(&domain(&format!("{NIC}<serial type='pty'/>")));
+    let resources = Resources {
+        interfaces: vec![OpenTap { name: "vnet5".into(), queues: vec![] }],
+        serials: vec![OpenChardev { path: Some("/dev/pts/9".into()), ..OpenChardev::default() }],
+        consoles: vec![OpenChardev::default()],
+        ..Resources::default()
+    };
+    let xml = live(&def, 3, &resources).to_xml();
+    assert!(xml.starts_with("<domain type='kvm' id='3'>"), "{xml}");
+    assert_eq!(xml.matches("<source path='/dev/pts/9'/>").count(), 2, "{xml}");
+    assert!(xml.contains("<console type='pty' tty='/dev/pts/9'>"), "{xml}");
+    assert!(xml.contains("<target dev='vnet5'/>"), "{xml}");
+    assert!(
+        xml.contains("<alias name='serial0'/>") && xml.contains("<alias name='net0'/>"),
+        "{xml}"
+    );
+}
+
+#[test]
+fn the_clock_follows_the_definition() {
+    let offset = |clock: &str| configured(&defined(&with(clock, ""))).clock.offset;
+    assert_eq!(offset(""), 0);
+    assert_eq!(offset("<clock offset='variable' adjustment='-3600'/>"), -3600);
+    assert_eq!(offset("<clock offset='absolute' start='0'/>"), -1_767_225_600);
+    let no = "<clock offset='utc'><timer name='kvmclock' present='no'/></clock>";
+    assert!(!configured(&defined(&with(no, ""))).clock.kvmclock);
+}

@@ -1,0 +1,136 @@
+//! Start a kernel in a VMM process, for people who work on the VMM: no daemon, no XML.
+//!
+//! `launch KERNEL [initrd=FILE] [cmdline=TEXT] [memory=MIB] [cpus=N] [control=PATH] [seccomp=off]
+//! [config=FILE]`
+//!
+//! The console is the terminal. `config=FILE` shows the configuration that was made. Invoked as
+//! `launch run-domain`, it *is* the VMM process.
+#![allow(clippy::print_stderr, reason = "a command-line tool")]
+
+#[path = "../../tests/process/sys.rs"]
+mod sys;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    if env::args_os().nth(1).is_some_and(|role| role == "run-domain") {
+        arguments.next();
+        return vmm::process::run_domain(arguments);
+    }
+    match launch() {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("launch: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn launch() -> anyhow::Result<ExitCode> {
+    let mut words = env::args().skip(1);
+    let kernel = words.next().context("which kernel?")?;
+    let options: BTreeMap<String, String> = words
+        .filter_map(|word| word.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
+        .collect();
+    let number = |name: &str, default: u64| -> anyhow::Result<u64> {
+        options.get(name).map_or(Ok(default), |text| Ok(text.parse()?))
+    };
+    let mut files = Files::default();
+    let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm").context("/dev/kvm")?;
+    let kvm = files.add(kvm);
+    let control = options.get("control").cloned().unwrap_or_else(|| {
+        format!("{}/launch-{}.sock", env::temp_dir().display(), std::process::id())
+    });
+    let _ = fs::remove_file(&control);
+    let control = files.add(UnixListener::bind(&control).context(control)?);
+    let record = tempfile::tempfile()?;
+    let mut record_reader = record.try_clone()?;
+    let record = files.add(record);
+    let kernel = files.add(File::open(&kernel).context(kernel)?);
+    let initrd = match options.get("initrd") {
+        Some(path) => Some(files.add(File::open(path).context(path.clone())?)),
+        None => None,
+    };
+    let cpus = number("cpus", 1)?;
+    let config = json!({
+        "version": { "major": 1, "minor": 0 },
+        "identity": {
+            "name": "launch",
+            "uuid": "8a3b1c5e-0000-4000-8000-000000000001",
+            "start_token": "8a3b1c5e-0000-4000-8000-000000000002",
+            "boot_id": "8a3b1c5e-0000-4000-8000-000000000003",
+        },
+        "platform": { "machine": options.get("machine").map_or("q35", |it| it), "version": 1 },
+        "memory": { "size": number("memory", 128)? << 20, "backing": "anonymous" },
+        "cpus": {
+            "count": cpus,
+            "model": "host-passthrough",
+            "topology": { "sockets": 1, "dies": 1, "cores": cpus, "threads": 1 },
+        },
+        "clock": { "offset": 0, "kvmclock": true },
+        "boot": { "kernel": {
+            "kernel": kernel,
+            "initrd": initrd,
+            "cmdline": options.get("cmdline").map_or("console=ttyS0 panic=-1", |it| it),
+        } },
+        "lifecycle": {
+            "on_poweroff": "destroy",
+            "on_reboot": options.get("reboot").map_or("destroy", |it| it),
+            "on_crash": "destroy",
+        },
+        "io_threads": [{ "name": "io" }],
+        "pci": options.get("pci").map_or(Ok(json!([])), |text| serde_json::from_str(text))?,
+        "serial": [{ "id": "serial0", "port": 0, "chardev": { "stdio": true } }],
+        "pvpanic": true,
+        "process": {
+            "kvm": kvm,
+            "control": control,
+            "exit_record": record,
+            "log": null,
+            "locks": [],
+            "live_record": "",
+            "seccomp": options.get("seccomp").is_none_or(|it| it != "off"),
+        },
+        "restore": null,
+        "start_paused": false,
+    });
+    if let Some(path) = options.get("config") {
+        fs::write(path, serde_json::to_string_pretty(&config)?)?;
+    }
+    let files = files.with_config(&config)?;
+    let program = options.get("vmm").map_or(env::current_exe()?, Into::into);
+    let mut command = Command::new(program);
+    command.arg("run-domain");
+    let status = sys::spawn(command, &files)?.wait()?;
+    record_reader.rewind()?;
+    eprintln!("launch: {status}: {}", std::io::read_to_string(record_reader)?.trim_end());
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(128)))
+}
+
+#[derive(Default)]
+struct Files(Vec<OwnedFd>);
+
+impl Files {
+    /// The descriptor that `file` will have: 3 is the configuration's.
+    fn add(&mut self, file: impl Into<OwnedFd>) -> usize {
+        self.0.push(file.into());
+        3 + self.0.len()
+    }
+
+    fn with_config(self, config: &Value) -> anyhow::Result<Vec<OwnedFd>> {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(config.to_string().as_bytes())?;
+        file.rewind()?;
+        Ok(std::iter::once(file.into()).chain(self.0).collect())
+    }
+}

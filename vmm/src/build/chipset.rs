@@ -1,0 +1,130 @@
+//! Step 3: the board around PCI, at its fixed ports.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use arch::gsi;
+use devices::backend::chardev::{Chardev, ConsoleBackend};
+use devices::bus::BusDevice;
+use devices::chipset::{
+    AcpiPm, I8042, MemorySizes, Port92, PostPort, PvPanic, Rtc, RtcTimer, Serial,
+};
+use devices::clock::{Clock, HostClock};
+use devices::component::Component;
+use devices::io_thread::IoThread;
+use devices::irq::IrqLine;
+use vmm_protocol::config;
+
+use super::{BuildError, Site};
+use crate::console::Console;
+use crate::kvm::Lines;
+use crate::process::Files;
+
+/// Power management comes first: the machine holds on to its button.
+pub(super) fn power(lines: &Lines) -> Result<Arc<AcpiPm>, BuildError> {
+    Ok(Arc::new(AcpiPm::new(line(lines, gsi::SCI)?, Arc::new(HostClock::new()))))
+}
+
+pub(super) fn build(site: &mut Site<'_>) -> Result<(), BuildError> {
+    let power = site.parts.power.clone();
+    add(site, AcpiPm::BASE, AcpiPm::LEN, power.clone(), Some(power))?;
+    let port92 = Arc::new(Port92::new());
+    add(site, Port92::BASE, Port92::LEN, port92.clone(), Some(port92))?;
+    add(site, PostPort::BASE, PostPort::LEN, Arc::new(PostPort), None)?;
+    i8042(site)?;
+    rtc(site)?;
+    if site.config.pvpanic {
+        let pvpanic = Arc::new(PvPanic::new());
+        add(site, PvPanic::BASE, PvPanic::LEN, pvpanic.clone(), Some(pvpanic))?;
+    }
+    for serial in &site.config.serial {
+        self::serial(site, serial)?;
+    }
+    Ok(())
+}
+
+fn i8042(site: &mut Site<'_>) -> Result<(), BuildError> {
+    let controller = Arc::new(I8042::new(line(&site.lines, gsi::KEYBOARD)?));
+    for (base, port) in controller.ports() {
+        site.parts.buses.ports.insert(base, 1, port)?;
+    }
+    site.parts.components.push(controller);
+    Ok(())
+}
+
+fn rtc(site: &mut Site<'_>) -> Result<(), BuildError> {
+    let high = site.map.high_ram_end - arch::layout::HIGH_RAM_START;
+    let sizes = MemorySizes { low: site.map.low_ram_end, high };
+    let cpus = u8::try_from(site.config.cpus.count).unwrap_or(u8::MAX);
+    let clock: Arc<dyn Clock> = Arc::new(HostClock::new());
+    let irq = line(&site.lines, gsi::RTC)?;
+    let rtc = Rtc::new(site.config.clock.offset, sizes, cpus, irq, clock);
+    let rtc = Arc::new(rtc.map_err(BuildError::device("rtc"))?);
+    let timer = RtcTimer::new(rtc.clone()).map_err(BuildError::device("rtc"))?;
+    let running = site.parts.board_thread.add(timer).map_err(BuildError::device("rtc"))?;
+    // It works for as long as its thread does.
+    drop(running);
+    add(site, Rtc::BASE, Rtc::LEN, rtc.clone(), Some(rtc))
+}
+
+fn serial(site: &mut Site<'_>, serial: &config::Serial) -> Result<(), BuildError> {
+    let id = &serial.id;
+    let Some(&(base, irq)) = Serial::PORTS.get(usize::from(serial.port)) else {
+        return Err(BuildError::config("serial port", serial.port, "must be 0 to 3"));
+    };
+    let irq = line(&site.lines, irq.into())?;
+    let chardev = chardev(id, &serial.chardev, site.files, &site.parts.board_thread)?;
+    let backend: Arc<dyn ConsoleBackend> = chardev.clone();
+    let uart = Serial::new(id, irq, backend)?;
+    site.parts.consoles.insert(id.clone(), Console::new(chardev));
+    add(site, base, Serial::LEN, uart.clone(), Some(uart))
+}
+
+/// A character device with all ends that the definition gives it, served by `thread`.
+pub(super) fn chardev(
+    id: &str,
+    ends: &config::Chardev,
+    files: &mut Files,
+    thread: &Arc<IoThread>,
+) -> Result<Arc<Chardev>, BuildError> {
+    let failed = || BuildError::device(id);
+    let chardev = Chardev::new(id).map_err(failed())?;
+    if let Some(pty) = ends.pty {
+        chardev.attach_pty(files.take(pty)?).map_err(failed())?;
+    }
+    if let Some(log) = ends.log {
+        chardev.attach_output(files.take(log)?).map_err(failed())?;
+    }
+    if ends.stdio {
+        let [input, output] = standard_streams().map_err(failed())?;
+        chardev.attach_input(input).map_err(failed())?;
+        chardev.attach_output(output).map_err(failed())?;
+    }
+    drop(thread.add(chardev.worker()).map_err(failed())?);
+    Ok(chardev)
+}
+
+fn standard_streams() -> std::io::Result<[OwnedFd; 2]> {
+    Ok([
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?,
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?,
+    ])
+}
+
+pub(super) fn line(lines: &Lines, gsi: u32) -> Result<Arc<dyn IrqLine>, BuildError> {
+    lines.driver(gsi).ok_or_else(|| {
+        BuildError::config("interrupt", gsi, "the interrupt controller has no such input")
+    })
+}
+
+fn add(
+    site: &mut Site<'_>,
+    base: u64,
+    len: u64,
+    device: Arc<dyn BusDevice>,
+    component: Option<Arc<dyn Component>>,
+) -> Result<(), BuildError> {
+    site.parts.buses.ports.insert(base, len, device)?;
+    site.parts.components.extend(component);
+    Ok(())
+}

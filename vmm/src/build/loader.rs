@@ -1,0 +1,74 @@
+//! [`Loader`]: puts the guest into RAM, at start and again at each reset.
+
+use std::fs::File;
+
+use arch::layout::MemoryMap;
+use arch::registers::Entry;
+use boot::acpi::Board;
+use boot::smbios::Identity;
+use boot::{BootError, BootSpec};
+use memory::GuestRam;
+use vmm_protocol::config::{Boot, Machine, MachineConfig};
+
+use super::{BuildError, cpus};
+use crate::process::Files;
+
+pub struct Loader {
+    map: MemoryMap,
+    kernel: File,
+    initrd: Option<File>,
+    cmdline: String,
+    board: Board,
+    identity: Identity,
+}
+
+impl Loader {
+    pub(super) fn new(
+        config: &MachineConfig,
+        files: &mut Files,
+        map: &MemoryMap,
+    ) -> Result<Self, BuildError> {
+        let Boot::Kernel { kernel, initrd, cmdline } = &config.boot;
+        let machine = match config.platform.machine {
+            Machine::Q35 => "q35",
+            Machine::Pc => "pc",
+            Machine::Microvm => "microvm",
+        };
+        let version = format!("{machine}-{}", config.platform.version);
+        Ok(Self {
+            map: map.clone(),
+            kernel: files.take_file(*kernel)?,
+            initrd: initrd.map(|fd| files.take_file(fd)).transpose()?,
+            cmdline: cmdline.clone(),
+            board: board(config, map)?,
+            identity: Identity::new(*config.identity.uuid.as_bytes(), &version),
+        })
+    }
+
+    /// RAM reads as zeros but for what an earlier guest's start did not touch: none.
+    pub fn place(&self, ram: &GuestRam) -> Result<Entry, BootError> {
+        let spec = BootSpec {
+            map: &self.map,
+            kernel: &self.kernel,
+            initrd: self.initrd.as_ref(),
+            cmdline: &self.cmdline,
+            board: &self.board,
+            smbios: Some(&self.identity),
+        };
+        boot::place(ram, &spec)
+    }
+}
+
+/// What the ACPI tables tell of the board.
+fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, BuildError> {
+    let topology = cpus::topology(config)?;
+    let ids = (0..config.cpus.count).map(|index| topology.apic_id(index.into())).collect();
+    let mut board = Board::new(map, ids);
+    board.serial = [false; 4];
+    for serial in &config.serial {
+        if let Some(present) = board.serial.get_mut(usize::from(serial.port)) {
+            *present = true;
+        }
+    }
+    Ok(board)
+}

@@ -1,0 +1,50 @@
+//! Step 1: guest RAM, and the map it is a part of.
+
+use std::fs::File;
+use std::ops::Range;
+
+use arch::layout::{MemoryMap, Platform, ram_regions};
+use arch::ports;
+use devices::pci::Windows;
+use memory::{Backing, GuestRam};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use vmm_protocol::config::{Machine, MachineConfig, MemoryBacking};
+
+use super::BuildError;
+use crate::process::Files;
+
+pub(super) fn build(config: &MachineConfig, _files: &mut Files) -> Result<GuestRam, BuildError> {
+    let bytes = config.memory.size;
+    let layout = ram_regions(bytes, platform(config))?;
+    let ram = match config.memory.backing {
+        MemoryBacking::Anonymous => GuestRam::new(&layout, &Backing::Anonymous),
+        MemoryBacking::Shared => GuestRam::new(&layout, &Backing::Shared(&shared_file(bytes)?)),
+    };
+    ram.map_err(|source| BuildError::Memory { bytes, source })
+}
+
+pub(super) fn map(config: &MachineConfig, phys_bits: u8) -> Result<MemoryMap, BuildError> {
+    Ok(MemoryMap::new(platform(config), config.memory.size, phys_bits)?)
+}
+
+pub(super) fn platform(config: &MachineConfig) -> Platform {
+    match config.platform.machine {
+        Machine::Q35 => Platform::Q35,
+        Machine::Pc => Platform::Pc,
+        Machine::Microvm => Platform::Microvm,
+    }
+}
+
+pub(super) fn windows(map: &MemoryMap) -> Windows {
+    let io: Range<u64> = ports::PCI_IO_START.into()..u64::from(ports::PCI_IO_END) + 1;
+    Windows { io, memory32: map.mmio32.clone(), memory64: map.mmio64.clone() }
+}
+
+fn shared_file(bytes: u64) -> Result<File, BuildError> {
+    let make = || {
+        let file = memfd_create("guest-ram", MemfdFlags::CLOEXEC)?;
+        ftruncate(&file, bytes)?;
+        Ok(file.into())
+    };
+    make().map_err(|error: rustix::io::Errno| BuildError::MemoryFile(error.into()))
+}

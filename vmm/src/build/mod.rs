@@ -1,0 +1,179 @@
+//! Building a machine, one step per file and in the order of dependence:
+//! memory → KVM → chipset → PCI → virtio → boot → vCPUs, parked.
+
+mod chipset;
+mod cpus;
+mod loader;
+mod memory;
+mod pci;
+mod virtio;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use arch::layout::{LayoutError, MemoryMap};
+use devices::bus::{Bus, Overlap};
+use devices::chipset::AcpiPm;
+use devices::component::{Component, StateError};
+use devices::io_thread::IoThread;
+use devices::pci::{PciError, PciRoot, Windows};
+use vmm_protocol::config::{IoThread as IoThreadConfig, MachineConfig};
+use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
+
+use crate::console::Console;
+use crate::kvm::{KvmError, Lines, Vm};
+use crate::machine::{Machine, MachineError};
+use crate::process::{FileError, Files};
+use crate::sandbox::Sandbox;
+use crate::vcpu::{Buses, Inbox, VcpuError};
+
+pub use loader::Loader;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("{what} {value}: {reason}")]
+    Config { what: &'static str, value: String, reason: &'static str },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error("guest memory of {bytes} bytes cannot be had")]
+    Memory { bytes: u64, source: ::memory::MemoryError },
+    #[error("a shared memory file cannot be made")]
+    MemoryFile(#[source] io::Error),
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    #[error(transparent)]
+    Overlap(#[from] Overlap),
+    #[error(transparent)]
+    Pci(#[from] PciError),
+    #[error("device {id} cannot be built")]
+    Device { id: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("thread {name} cannot be started")]
+    Thread { name: String, source: io::Error },
+    #[error(transparent)]
+    Topology(#[from] arch::topology::TopologyError),
+    #[error(transparent)]
+    Vcpu(#[from] VcpuError),
+    #[error("vCPUs cannot be stopped later")]
+    Inbox(#[source] io::Error),
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    #[error("a chip of the board starts in no valid state")]
+    Chip(#[from] StateError),
+}
+
+impl BuildError {
+    fn config(what: &'static str, value: impl ToString, reason: &'static str) -> Self {
+        Self::Config { what, value: value.to_string(), reason }
+    }
+
+    fn device<E>(id: &str) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Device { id: id.to_owned(), source: source.into() }
+    }
+}
+
+/// Where a device's figures are read.
+pub type Figures<T> = Vec<(String, Box<dyn Fn() -> T + Send + Sync>)>;
+
+/// The live devices of a machine, and the handles by which it reaches single ones.
+pub struct Parts {
+    pub buses: Buses,
+    /// Everything with a state, in the order in which it is paused, reset, saved and restored:
+    /// what decides on addresses (PCI) comes after the functions that it routes.
+    pub components: Vec<Arc<dyn Component>>,
+    pub power: Arc<AcpiPm>,
+    pub consoles: BTreeMap<String, Arc<Console>>,
+    pub links: BTreeMap<String, Box<dyn Fn(bool) + Send + Sync>>,
+    pub blocks: Figures<BlockStatistics>,
+    pub interfaces: Figures<InterfaceStatistics>,
+    pub pci: Arc<PciRoot>,
+    /// Where BARs are placed, by us or by firmware.
+    pub windows: Windows,
+    /// Serves what has no queues: consoles, the clock's alarm.
+    pub board_thread: Arc<IoThread>,
+    /// By index, as queues are mapped to them. They end after the devices above.
+    pub io_threads: Vec<Arc<IoThread>>,
+}
+
+impl Parts {
+    /// Place BARs as firmware would: a kernel that is booted directly finds a configured tree.
+    pub fn assign_resources(&self) -> Result<(), PciError> {
+        self.pci.assign_resources(&self.windows)
+    }
+}
+
+/// What the steps share.
+struct Site<'a> {
+    config: &'a MachineConfig,
+    files: &'a mut Files,
+    vm: &'a Vm,
+    map: &'a MemoryMap,
+    lines: Lines,
+    parts: Parts,
+}
+
+/// Build the machine of `config` from its open files: complete, loaded, its vCPUs parked.
+pub fn build(
+    config: &MachineConfig,
+    files: &mut Files,
+    sandbox: &Sandbox,
+) -> Result<Machine, BuildError> {
+    let ram = memory::build(config, files)?;
+    let vm = Vm::new(files.take(config.process.kvm)?, &ram, config.cpus.count.into())?;
+    let supported = vm.supported_cpuid()?;
+    let map = memory::map(config, arch::cpuid::host_phys_bits(supported.as_slice()))?;
+
+    let mut site = Site::open(config, files, sandbox, &vm, &map)?;
+    chipset::build(&mut site)?;
+    let buses = pci::build(&mut site)?;
+    virtio::build(&mut site, &buses)?;
+    pci::finish(&mut site)?;
+    let parts = site.parts;
+
+    let loader = Loader::new(config, files, &map)?;
+    let inbox = Arc::new(Inbox::new().map_err(BuildError::Inbox)?);
+    let cpus = cpus::build(config, &vm, &supported, &parts.buses, &inbox, sandbox)?;
+    let machine = Machine::new(vm, cpus, parts, loader, inbox)?;
+    machine.load()?;
+    Ok(machine)
+}
+
+impl<'a> Site<'a> {
+    fn open(
+        config: &'a MachineConfig,
+        files: &'a mut Files,
+        sandbox: &Sandbox,
+        vm: &'a Vm,
+        map: &'a MemoryMap,
+    ) -> Result<Self, BuildError> {
+        let lines = vm.lines();
+        let buses = Buses { ports: Arc::new(Bus::new("port")), mmio: Arc::new(Bus::new("memory")) };
+        let io_threads = config
+            .io_threads
+            .iter()
+            .map(|thread| virtio::io_thread(thread, sandbox))
+            .collect::<Result<_, _>>()?;
+        let board_thread = IoThreadConfig { name: "board".to_owned(), affinity: Vec::new() };
+        let ram = vm.ram().regions().iter().map(|region| (region.gpa, region.len)).collect();
+        let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), ram, None);
+        let parts = Parts {
+            power: chipset::power(&lines)?,
+            buses,
+            components: Vec::new(),
+            consoles: BTreeMap::new(),
+            links: BTreeMap::new(),
+            blocks: Vec::new(),
+            interfaces: Vec::new(),
+            pci,
+            windows: memory::windows(map),
+            board_thread: virtio::io_thread(&board_thread, sandbox)?,
+            io_threads,
+        };
+        Ok(Self { config, files, vm, map, lines, parts })
+    }
+}

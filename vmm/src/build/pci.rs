@@ -1,0 +1,132 @@
+//! Step 4: the PCI hierarchy: host bridge, the board's own functions, root ports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arch::gsi;
+use arch::layout::Platform;
+use devices::component::Component;
+use devices::irq::IrqLine;
+use devices::pci::{BusId, Chip, ConfigPorts, PciFunction, PortType, RootPort};
+use vmm_protocol::config::{self, PciAddress, PciKind};
+
+use super::{BuildError, Site, chipset};
+
+/// Where the buses of a definition are in the tree, by the index of their controller.
+pub(super) struct Buses(BTreeMap<u8, Behind>);
+
+struct Behind {
+    bus: BusId,
+    port: Option<(PciAddress, Arc<RootPort>)>,
+}
+
+pub(super) fn build(site: &mut Site<'_>) -> Result<Buses, BuildError> {
+    let ports = Arc::new(ConfigPorts::new(Arc::downgrade(&site.parts.pci)));
+    site.parts.buses.ports.insert(ConfigPorts::BASE, ConfigPorts::LEN, ports)?;
+    match site.map.platform {
+        Platform::Q35 | Platform::Microvm => {
+            let ecam = site.map.ecam.as_ref().map(|range| range.start);
+            chip(site, 0, 0, Chip::q35_host_bridge(ecam))?;
+            chip(site, 0x1f, 0, Chip::ich9_lpc())?;
+        }
+        Platform::Pc => {
+            chip(site, 0, 0, Chip::i440fx_host_bridge())?;
+            chip(site, 1, 0, Chip::piix3_isa())?;
+            chip(site, 1, 3, Chip::piix4_pm())?;
+        }
+    }
+    let mut buses = Buses(BTreeMap::from([(0, Behind { bus: BusId::ROOT, port: None })]));
+    for device in &site.config.pci {
+        if let PciKind::RootPort(port) = &device.kind {
+            root_port(site, &mut buses, device, port)?;
+        }
+    }
+    Ok(buses)
+}
+
+fn chip(site: &mut Site<'_>, device: u8, function: u8, chip: Chip) -> Result<(), BuildError> {
+    let chip = Arc::new(chip);
+    site.parts.pci.add(BusId::ROOT, device, function, chip.clone())?;
+    site.parts.components.push(chip);
+    Ok(())
+}
+
+fn root_port(
+    site: &mut Site<'_>,
+    buses: &mut Buses,
+    device: &config::PciDevice,
+    port: &config::RootPort,
+) -> Result<(), BuildError> {
+    let slot = u16::from(port.chassis);
+    let messages = site.vm.messages();
+    let built = RootPort::new(&device.id, slot, Some(&*messages));
+    let built = Arc::new(built.map_err(BuildError::device(&device.id))?);
+    if buses.0.contains_key(&port.controller) {
+        return Err(BuildError::config("PCI controller", port.controller, "is given twice"));
+    }
+    let behind = buses.find(device.address)?.bus;
+    let PciAddress { slot, function, .. } = device.address;
+    let bus = site.parts.pci.add(behind, slot, function, built.clone())?;
+    site.parts.components.push(built.clone());
+    buses.0.insert(port.controller, Behind { bus, port: Some((device.address, built)) });
+    Ok(())
+}
+
+impl Buses {
+    fn find(&self, address: PciAddress) -> Result<&Behind, BuildError> {
+        let reason = "no such PCI controller: ports come before what is behind them";
+        self.0.get(&address.bus).ok_or_else(|| BuildError::config("PCI bus", address.bus, reason))
+    }
+
+    /// What the PCI Express capability of a device at `address` says.
+    pub(super) fn port_type(
+        &self,
+        address: PciAddress,
+        platform: Platform,
+    ) -> Result<Option<PortType>, BuildError> {
+        let behind = self.find(address)?;
+        Ok(match (&behind.port, platform) {
+            (Some(_), _) => Some(PortType::Endpoint),
+            (None, Platform::Pc) => None,
+            (None, _) => Some(PortType::IntegratedEndpoint),
+        })
+    }
+
+    /// INTA of the device at `address`, and the line it ends on.
+    pub(super) fn interrupt(
+        &self,
+        site: &Site<'_>,
+        address: PciAddress,
+    ) -> Result<(u8, Arc<dyn IrqLine>), BuildError> {
+        let (mut device, mut pin) = (address.slot, 0);
+        if let Some((port, _)) = &self.find(address)?.port {
+            pin = gsi::swizzle(device, pin);
+            device = port.slot;
+        }
+        Ok((1, chipset::line(&site.lines, gsi::pci_intx(device, pin))?))
+    }
+
+    /// Put a function at its place in the definition.
+    pub(super) fn plug<F: PciFunction + Component + 'static>(
+        &self,
+        site: &mut Site<'_>,
+        address: PciAddress,
+        function: Arc<F>,
+    ) -> Result<(), BuildError> {
+        let behind = self.find(address)?;
+        site.parts.pci.add(behind.bus, address.slot, address.function, function.clone())?;
+        if let Some((_, port)) = &behind.port {
+            port.populate();
+        }
+        site.parts.components.push(function);
+        Ok(())
+    }
+}
+
+/// All functions are in place: number the buses, place the BARs. The hierarchy itself is the last
+/// component, since its state is about where the others are.
+pub(super) fn finish(site: &mut Site<'_>) -> Result<(), BuildError> {
+    site.parts.components.push(site.parts.pci.clone());
+    site.parts.assign_resources()?;
+    Ok(())
+}

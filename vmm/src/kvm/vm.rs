@@ -1,0 +1,121 @@
+//! [`Vm`]: one KVM virtual machine with its irqchip, timer and memory.
+
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
+
+use arch::layout;
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config,
+    kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use memory::GuestRam;
+
+use super::doorbell::IoEvents;
+use super::line::Lines;
+use super::msi::Messages;
+use super::routes::Routes;
+use super::{KvmError, Vcpu, capabilities, failed};
+
+pub struct Vm {
+    kvm: Kvm,
+    fd: Arc<VmFd>,
+    routes: Arc<Routes>,
+    /// Kept here because KVM reads and writes it for as long as the machine exists.
+    ram: GuestRam,
+}
+
+impl Vm {
+    /// A machine with irqchip, PIT and `ram`, on the open `/dev/kvm`.
+    pub fn new(kvm: OwnedFd, ram: &GuestRam, vcpus: usize) -> Result<Self, KvmError> {
+        // SAFETY: the descriptor is owned and passes to `Kvm`, which closes it. If it is not KVM,
+        // its ioctls fail, and the check below says so.
+        let kvm = unsafe { Kvm::from_raw_fd(kvm.into_raw_fd()) };
+        capabilities::check(&kvm, vcpus)?;
+        let fd = kvm.create_vm().map_err(failed("create a virtual machine"))?;
+        fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
+            .map_err(failed("place the identity map"))?;
+        fd.set_tss_address(layout::KVM_TSS as usize).map_err(failed("place the TSS"))?;
+        fd.create_irq_chip().map_err(failed("create the interrupt controllers"))?;
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        fd.create_pit2(pit).map_err(failed("create the timer chip"))?;
+        map_ram(&fd, ram)?;
+        let fd = Arc::new(fd);
+        let routes = Arc::new(Routes::new(fd.clone()));
+        routes.publish().map_err(failed("route interrupts"))?;
+        Ok(Self { kvm, fd, routes, ram: ram.clone() })
+    }
+
+    pub fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// What this host's KVM can give a guest.
+    pub fn supported_cpuid(&self) -> Result<CpuId, KvmError> {
+        self.kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(failed("list the supported CPUID"))
+    }
+
+    /// Whether the local APIC's timer has the TSC deadline mode.
+    pub fn has_tsc_deadline_timer(&self) -> bool {
+        self.kvm.check_extension(Cap::TscDeadlineTimer)
+    }
+
+    /// MSRs that make up a vCPU's state on this host.
+    pub fn saved_msrs(&self) -> Result<Vec<u32>, KvmError> {
+        let list = self.kvm.get_msr_index_list().map_err(failed("list the MSRs"))?;
+        Ok(list.as_slice().to_vec())
+    }
+
+    /// Bytes of a vCPU's extended register area.
+    pub fn xsave_size(&self) -> usize {
+        usize::try_from(self.fd.check_extension_int(Cap::Xsave2)).unwrap_or(0)
+    }
+
+    /// A vCPU whose local APIC answers to `apic_id`.
+    pub fn vcpu(&self, apic_id: u32) -> Result<Vcpu, KvmError> {
+        Vcpu::new(&self.fd, apic_id, self.xsave_size())
+    }
+
+    pub fn messages(&self) -> Arc<Messages> {
+        Arc::new(Messages::new(self.fd.clone(), self.routes.clone()))
+    }
+
+    pub fn lines(&self) -> Lines {
+        Lines::new(self.fd.clone())
+    }
+
+    pub fn doorbells(&self) -> Arc<dyn devices::irq::Doorbells> {
+        Arc::new(IoEvents::new(self.fd.clone()))
+    }
+
+    pub(super) fn fd(&self) -> &VmFd {
+        &self.fd
+    }
+
+    /// Log writes to guest memory from now on, or stop.
+    pub fn log_dirty_pages(&self, on: bool) -> Result<(), KvmError> {
+        set_slots(&self.fd, &self.ram, if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 })
+    }
+}
+
+fn map_ram(fd: &VmFd, ram: &GuestRam) -> Result<(), KvmError> {
+    set_slots(fd, ram, 0)
+}
+
+fn set_slots(fd: &VmFd, ram: &GuestRam, flags: u32) -> Result<(), KvmError> {
+    for (slot, region) in (0..).zip(ram.regions()) {
+        let slot = kvm_userspace_memory_region {
+            slot,
+            flags,
+            guest_phys_addr: region.gpa,
+            memory_size: region.len,
+            userspace_addr: region.hva,
+        };
+        // SAFETY: the region is a live mapping of exactly this length; `Vm` holds a clone of `ram`
+        // beside the VM descriptor, so it stays mapped while KVM may use it. Regions don't overlap.
+        unsafe { fd.set_user_memory_region(slot) }.map_err(failed("map guest memory"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! [`Machine`]: a built machine, and what one can do with it as a whole.
+//!
+//! ```text
+//! built ─▶ parked ⇄ running        vCPUs in or out of the guest
+//!            │ ▲
+//!      pause ▼ │ resume            devices drained, queues handed back
+//!          paused ── save
+//! ```
+//! Everything here is called by one thread (the process's main loop) and returns when it is done.
+
+mod cpus;
+mod statistics;
+
+use std::sync::Arc;
+
+use devices::component::StateError;
+use memory::MemoryError;
+
+use crate::build::{Loader, Parts};
+use crate::console::Console;
+use crate::kvm::{ChipsState, KvmError, Nanoseconds, Vm};
+use crate::vcpu::{Inbox, Stop, VcpuError};
+
+pub use cpus::Cpus;
+
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    #[error(transparent)]
+    Vcpu(#[from] VcpuError),
+    #[error("vCPU {index} did not leave the guest within {seconds} s")]
+    Stuck { index: usize, seconds: u64 },
+    #[error("guest memory could not be cleared")]
+    Clear(#[source] MemoryError),
+    #[error("the guest could not be loaded again")]
+    Boot(#[from] boot::BootError),
+    #[error("the guest's PCI devices could not be placed again")]
+    Pci(#[from] devices::pci::PciError),
+    #[error("state of {id} could not be saved or restored")]
+    State { id: String, source: StateError },
+}
+
+pub struct Machine {
+    // vCPU threads end first: nothing runs while the rest is taken apart.
+    cpus: Cpus,
+    vm: Vm,
+    parts: Parts,
+    loader: Loader,
+    inbox: Arc<Inbox>,
+    /// The interrupt and timer chips as they were created, for resets.
+    fresh_chips: ChipsState,
+    /// The guest's clock stands still while the machine is paused.
+    stopped_clock: Option<Nanoseconds>,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        vm: Vm,
+        cpus: Cpus,
+        parts: Parts,
+        loader: Loader,
+        inbox: Arc<Inbox>,
+    ) -> Result<Self, MachineError> {
+        let fresh_chips = vm.save_chips()?;
+        Ok(Self { cpus, vm, parts, loader, inbox, fresh_chips, stopped_clock: None })
+    }
+
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Load the guest and put the first vCPU at its entry: what a cold start does.
+    pub(crate) fn load(&self) -> Result<(), MachineError> {
+        let entry = self.loader.place(self.vm.ram())?;
+        self.cpus.enter_at(entry)
+    }
+
+    /// Let the vCPUs out of the guest; devices work on.
+    pub fn park(&self) -> Result<(), MachineError> {
+        self.cpus.park()
+    }
+
+    /// Back into the guest after [`park`](Self::park).
+    pub fn unpark(&self) {
+        self.cpus.run();
+    }
+
+    /// Why vCPUs stopped by themselves, if one did.
+    pub fn take_stop(&self) -> Option<Stop> {
+        self.inbox.take()
+    }
+
+    /// Stop the inbox's bell; what is in it stays.
+    pub fn quiet_bell(&self) {
+        self.inbox.quiet();
+    }
+
+    /// Whether a vCPU stopped by itself and nobody dealt with it.
+    pub fn has_stop(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Stop everything: vCPUs out of the guest, requests in flight finished.
+    pub fn pause(&mut self) -> Result<(), MachineError> {
+        self.cpus.park()?;
+        for component in &self.parts.components {
+            component.pause();
+        }
+        if self.stopped_clock.is_none() {
+            self.stopped_clock = Some(self.vm.clock()?);
+        }
+        Ok(())
+    }
+
+    /// Let everything go on.
+    pub fn resume(&mut self) -> Result<(), MachineError> {
+        for component in &self.parts.components {
+            component.resume();
+        }
+        if let Some(clock) = self.stopped_clock.take() {
+            self.vm.set_clock(clock)?;
+            self.cpus.excuse_pause();
+        }
+        self.cpus.run();
+        Ok(())
+    }
+
+    /// Back to power-on, with the guest loaded anew. The vCPUs are parked afterwards, the devices
+    /// ready.
+    pub fn reset(&mut self) -> Result<(), MachineError> {
+        self.cpus.park()?;
+        // Stops that were asked for before are about a guest that is gone.
+        let _ = self.inbox.take();
+        for component in &self.parts.components {
+            component.pause();
+        }
+        for component in &self.parts.components {
+            component.reset();
+        }
+        self.parts.assign_resources()?;
+        self.vm.ram().clear().map_err(MachineError::Clear)?;
+        self.vm.reset_chips(&self.fresh_chips)?;
+        self.cpus.reset()?;
+        self.load()?;
+        for component in &self.parts.components {
+            component.resume();
+        }
+        self.stopped_clock = None;
+        Ok(())
+    }
+
+    /// Press the power button, for as long as it takes the guest to see it.
+    pub fn power_button(&self) {
+        self.parts.power.press_power_button();
+    }
+
+    pub fn console(&self, id: &str) -> Option<Arc<Console>> {
+        self.parts.consoles.get(id).cloned()
+    }
+
+    /// Pull or plug an interface's cable; false when there is no such interface.
+    pub fn set_link(&self, id: &str, up: bool) -> bool {
+        self.parts.links.get(id).map(|set| set(up)).is_some()
+    }
+}

@@ -1,0 +1,28 @@
+//! What the machine has done so far, without disturbing it.
+
+use vmm_protocol::control::{Statistics, VcpuStatistics};
+
+use super::Machine;
+use crate::build::Figures;
+use crate::process::thread_time;
+
+impl Machine {
+    pub fn statistics(&self) -> Statistics {
+        let vcpu = |handle: &crate::vcpu::Handle| VcpuStatistics {
+            time_ns: u64::try_from(thread_time(handle.thread_id()).as_nanos()).unwrap_or(u64::MAX),
+            exits: handle.exits().all(),
+        };
+        Statistics {
+            vcpus: self.cpus.handles().iter().map(vcpu).collect(),
+            resident: crate::process::resident(),
+            blocks: read(&self.parts.blocks),
+            interfaces: read(&self.parts.interfaces),
+            unhandled_accesses: self.parts.buses.ports.unhandled()
+                + self.parts.buses.mmio.unhandled(),
+        }
+    }
+}
+
+fn read<T>(figures: &Figures<T>) -> Vec<(String, T)> {
+    figures.iter().map(|(id, read)| (id.clone(), read())).collect()
+}

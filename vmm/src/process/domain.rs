@@ -1,0 +1,337 @@
+//! [`Domain`]: the machine with its policy: states, lifecycle actions, and answers to requests.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use vmm_protocol::Version;
+use vmm_protocol::config::{Action, Identity, Lifecycle};
+use vmm_protocol::control::{
+    ControlError, ControlErrorCode as Code, EventKind, Hello, Reply, Request, RunState,
+    StateReason, Status,
+};
+use vmm_protocol::exit::{CrashReport, ExitReason};
+
+use super::pacing::Pacing;
+use super::ring::EventRing;
+use super::server::refuse;
+use crate::machine::{Machine, MachineError};
+use crate::vcpu::Stop;
+
+/// Largest live record: with JSON's escapes it still fits a message.
+const MAX_LIVE_RECORD: usize = 3 << 19;
+
+/// Why the loop ends.
+pub(super) type Ended = ExitReason;
+
+pub(super) struct Domain {
+    machine: Machine,
+    identity: Identity,
+    lifecycle: Lifecycle,
+    live_record: String,
+    sandbox: Vec<(String, String)>,
+    started: Instant,
+    state: RunState,
+    reason: StateReason,
+    events: EventRing,
+    resets: Pacing,
+    ended: Option<ExitReason>,
+}
+
+/// Hands a connection to a console.
+pub(super) type Attach = Box<dyn FnOnce(UnixStream, bool)>;
+
+impl Domain {
+    pub(super) fn new(
+        machine: Machine,
+        identity: Identity,
+        lifecycle: Lifecycle,
+        live_record: String,
+        sandbox: Vec<(String, String)>,
+    ) -> Self {
+        Self {
+            machine,
+            identity,
+            lifecycle,
+            live_record,
+            sandbox,
+            started: Instant::now(),
+            state: RunState::Paused,
+            reason: StateReason::StartingUp,
+            events: EventRing::default(),
+            resets: Pacing::default(),
+            ended: None,
+        }
+    }
+
+    /// Let the guest run for the first time, unless it is to wait.
+    pub(super) fn start(&mut self, paused: bool, restored: bool) -> Result<(), MachineError> {
+        if !paused {
+            self.machine.resume()?;
+            let reason = if restored { StateReason::Restored } else { StateReason::Booted };
+            self.enter(RunState::Running, reason);
+        }
+        self.events.push(EventKind::Started);
+        Ok(())
+    }
+
+    pub(super) fn events(&self) -> &EventRing {
+        &self.events
+    }
+
+    pub(super) fn ended(&self) -> Option<Ended> {
+        self.ended.clone()
+    }
+
+    /// When [`on_time`](Self::on_time) has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.resets.due().filter(|_| self.state == RunState::Running)
+    }
+
+    pub(super) fn destroy(&mut self) {
+        self.end(ExitReason::Destroyed);
+    }
+
+    fn end(&mut self, reason: ExitReason) {
+        if self.ended.is_none() {
+            self.events.push(EventKind::Exiting(reason.clone()));
+            self.ended = Some(reason);
+        }
+    }
+
+    fn enter(&mut self, state: RunState, reason: StateReason) {
+        (self.state, self.reason) = (state, reason);
+    }
+
+    /// A vCPU stopped by itself.
+    pub(super) fn on_bell(&mut self) {
+        self.machine.quiet_bell();
+        // Somebody paused the machine in the same moment: it stops when it is resumed.
+        if self.state != RunState::Running {
+            return;
+        }
+        // All must be out of the guest before the inbox is read: what it says then is everything.
+        if let Err(error) = self.machine.park() {
+            return self.fail(&error);
+        }
+        match self.machine.take_stop() {
+            Some(stop) => self.on_stop(stop),
+            // Whoever stopped was dealt with along with an earlier one.
+            None => self.machine.unpark(),
+        }
+    }
+
+    fn on_stop(&mut self, stop: Stop) {
+        let (action, reason, ended) = match stop {
+            Stop::PowerOff => {
+                tracing::info!("the guest powered off");
+                (self.lifecycle.on_poweroff, StateReason::Shutdown, ExitReason::Shutdown)
+            }
+            Stop::Reset => {
+                tracing::info!("the guest reset");
+                (self.lifecycle.on_reboot, StateReason::Shutdown, ExitReason::Shutdown)
+            }
+            Stop::Crashed(report) => {
+                log_crash(&report);
+                self.events.push(EventKind::Crashed(report.clone()));
+                (self.lifecycle.on_crash, StateReason::Panicked, ExitReason::Crashed(report))
+            }
+        };
+        match action {
+            Action::Destroy => self.end(ended),
+            Action::Restart => match self.resets.admit(Instant::now()) {
+                true => self.reset(),
+                false => tracing::warn!("the guest resets all the time: the next one has to wait"),
+            },
+            Action::Preserve => {
+                let crashed = matches!(ended, ExitReason::Crashed(_));
+                self.enter(if crashed { RunState::Crashed } else { RunState::Stopped }, reason);
+                if let Err(error) = self.machine.pause() {
+                    self.fail(&error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_time(&mut self, now: Instant) {
+        if self.state == RunState::Running && self.resets.take_due(now) {
+            self.reset();
+        }
+    }
+
+    fn reset(&mut self) {
+        match self.machine.reset() {
+            Ok(()) => {
+                self.events.push(EventKind::Reset);
+                self.machine.unpark();
+                self.enter(RunState::Running, StateReason::Booted);
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// The machine cannot go on, through no fault of the guest.
+    fn fail(&mut self, error: &MachineError) {
+        let message = super::chain(error);
+        tracing::error!(message, "the machine failed");
+        self.end(ExitReason::Failed { message });
+    }
+
+    pub(super) fn hello(&self, version: Version) -> Result<Hello, ControlError> {
+        if !Version::CURRENT.understands(version) {
+            let ours = Version::CURRENT;
+            let text = format!("this VMM speaks version {ours}, the client speaks {version}");
+            return Err(refuse(Code::Version, text));
+        }
+        Ok(Hello {
+            version: Version::CURRENT,
+            identity: self.identity.clone(),
+            pid: std::process::id(),
+            status: self.status(),
+            live_record: self.live_record.clone(),
+            last_event: self.events.last(),
+            sandbox: self.sandbox.clone(),
+        })
+    }
+
+    fn status(&self) -> Status {
+        let uptime = self.started.elapsed().as_millis();
+        let uptime_ms = u64::try_from(uptime).unwrap_or(u64::MAX);
+        Status { state: self.state, reason: self.reason, uptime_ms }
+    }
+
+    pub(super) fn console(&self, id: &str, force: bool) -> Result<Attach, ControlError> {
+        let console = self.machine.console(id);
+        let console =
+            console.ok_or_else(|| refuse(Code::NotFound, format!("there is no console {id:?}")))?;
+        if !force && console.is_taken() {
+            let text = format!("console {id:?} is in use by another client");
+            return Err(refuse(Code::Busy, text));
+        }
+        Ok(Box::new(move |stream, replay| {
+            if let Err(error) = console.attach(stream, replay) {
+                tracing::warn!(%error, "a client could not be given the console");
+            }
+        }))
+    }
+
+    /// Carry out a request that concerns the machine.
+    pub(super) fn request(
+        &mut self,
+        request: Request,
+        file: Option<OwnedFd>,
+    ) -> Result<Reply, ControlError> {
+        match request {
+            Request::Status => return Ok(Reply::Status(self.status())),
+            Request::Statistics => return Ok(Reply::Statistics(self.machine.statistics())),
+            Request::Pause => self.pause()?,
+            Request::Resume => self.resume()?,
+            Request::Reset => self.reset_button()?,
+            Request::PowerButton => self.power_button()?,
+            Request::Destroy => self.destroy(),
+            Request::SetLiveRecord { record } => {
+                if record.len() > MAX_LIVE_RECORD {
+                    let text = format!("a live record is at most {MAX_LIVE_RECORD} bytes");
+                    return Err(refuse(Code::Malformed, text));
+                }
+                self.live_record = record;
+            }
+            Request::SetLifecycle { lifecycle } => self.lifecycle = lifecycle,
+            Request::SetLink { id, up } => {
+                if !self.machine.set_link(&id, up) {
+                    return Err(refuse(Code::NotFound, format!("there is no interface {id:?}")));
+                }
+                self.events.push(EventKind::LinkChanged { id, up });
+            }
+            Request::Save => self.save(file)?,
+            Request::Hello { .. } | Request::Events { .. } | Request::Console { .. } => {
+                return Err(refuse(Code::Failed, "a request of the connection, not the machine"));
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    fn pause(&mut self) -> Result<(), ControlError> {
+        match self.state {
+            RunState::Paused => return Ok(()),
+            RunState::Running => {}
+            RunState::Stopped | RunState::Crashed => return Err(self.not_now("pause")),
+        }
+        self.machine.pause().map_err(failed)?;
+        self.enter(RunState::Paused, StateReason::User);
+        self.events.push(EventKind::Paused);
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), ControlError> {
+        match self.state {
+            RunState::Running => return Ok(()),
+            RunState::Paused => {}
+            RunState::Stopped | RunState::Crashed => return Err(self.not_now("resume")),
+        }
+        if let Some(stop) = self.machine.take_stop() {
+            self.enter(RunState::Running, StateReason::Unpaused);
+            self.events.push(EventKind::Resumed);
+            self.on_stop(stop);
+            return Ok(());
+        }
+        self.machine.resume().map_err(failed)?;
+        let first = self.reason == StateReason::StartingUp;
+        let reason = if first { StateReason::Booted } else { StateReason::Unpaused };
+        self.enter(RunState::Running, reason);
+        self.events.push(EventKind::Resumed);
+        Ok(())
+    }
+
+    /// Also the way back for a guest that was preserved; one that is paused stays so.
+    fn reset_button(&mut self) -> Result<(), ControlError> {
+        let paused = self.state == RunState::Paused;
+        self.machine.reset().map_err(failed)?;
+        self.resets.forget();
+        self.events.push(EventKind::Reset);
+        if paused {
+            return self.machine.pause().map_err(failed);
+        }
+        self.machine.unpark();
+        self.enter(RunState::Running, StateReason::Booted);
+        Ok(())
+    }
+
+    fn power_button(&mut self) -> Result<(), ControlError> {
+        if self.state != RunState::Running {
+            return Err(self.not_now("press the power button of"));
+        }
+        self.machine.power_button();
+        self.events.push(EventKind::PowerButton);
+        Ok(())
+    }
+
+    fn save(&mut self, file: Option<OwnedFd>) -> Result<(), ControlError> {
+        let file =
+            file.ok_or_else(|| refuse(Code::Malformed, "Save comes with a file to write to"))?;
+        if self.state != RunState::Paused {
+            return Err(self.not_now("save"));
+        }
+        drop(file);
+        Err(refuse(Code::Failed, "not there yet"))
+    }
+
+    fn not_now(&self, what: &str) -> ControlError {
+        let state = match self.state {
+            RunState::Running => "running",
+            RunState::Paused => "paused",
+            RunState::Stopped => "stopped",
+            RunState::Crashed => "crashed",
+        };
+        refuse(Code::State, format!("cannot {what} a guest that is {state}"))
+    }
+}
+
+fn failed(error: MachineError) -> ControlError {
+    refuse(Code::Failed, super::chain(&error))
+}
+
+fn log_crash(report: &CrashReport) {
+    let registers = report.registers.as_deref().unwrap_or_default();
+    tracing::error!(cause = report.cause, vcpu = report.vcpu, registers, "the guest crashed");
+}

@@ -1,0 +1,113 @@
+//! [`Files`]: the descriptors that came with the process, each taken once by the part that needs it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use vmm_protocol::config::{Boot, Chardev, Fd, Image, MachineConfig, PciKind};
+
+use super::sys;
+
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("descriptor {number} ({purpose}) is not open")]
+    NotOpen { number: i32, purpose: String, source: io::Error },
+    #[error("descriptor {number} is given as {first} and as {second}")]
+    Twice { number: i32, first: String, second: String },
+    #[error("descriptor {number} was not named in the configuration, or is in use already")]
+    Unknown { number: i32 },
+    #[error("descriptor {number} ({purpose}) must lie above the standard streams")]
+    Reserved { number: i32, purpose: String },
+}
+
+#[derive(Default)]
+pub struct Files(BTreeMap<Fd, OwnedFd>);
+
+impl Files {
+    /// Take ownership of every descriptor that `config` names.
+    pub fn adopt(config: &MachineConfig) -> Result<Self, FileError> {
+        let mut purposes: BTreeMap<Fd, String> = BTreeMap::new();
+        for (fd, purpose) in named(config) {
+            let number = fd.0;
+            if number < vmm_protocol::config::FIRST_FD {
+                return Err(FileError::Reserved { number, purpose });
+            }
+            if let Some(first) = purposes.get(&fd) {
+                return Err(FileError::Twice { number, first: first.clone(), second: purpose });
+            }
+            purposes.insert(fd, purpose);
+        }
+        let mut files = Self::default();
+        for (fd, purpose) in purposes {
+            let owned = sys::adopt(fd.0).map_err(|source| FileError::NotOpen {
+                number: fd.0,
+                purpose,
+                source,
+            })?;
+            files.0.insert(fd, owned);
+        }
+        Ok(files)
+    }
+
+    pub fn take(&mut self, fd: Fd) -> Result<OwnedFd, FileError> {
+        self.0.remove(&fd).ok_or(FileError::Unknown { number: fd.0 })
+    }
+
+    pub fn take_file(&mut self, fd: Fd) -> Result<File, FileError> {
+        self.take(fd).map(File::from)
+    }
+
+    #[cfg(test)]
+    pub fn insert(&mut self, fd: Fd, file: OwnedFd) {
+        self.0.insert(fd, file);
+    }
+}
+
+/// Every descriptor of a configuration with what it is for.
+fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
+    let process = &config.process;
+    let mut all = vec![
+        (process.kvm, "/dev/kvm".to_owned()),
+        (process.control, "control socket".to_owned()),
+        (process.exit_record, "exit record".to_owned()),
+    ];
+    all.extend(process.log.map(|fd| (fd, "log".to_owned())));
+    all.extend(process.locks.iter().map(|fd| (*fd, "lock".to_owned())));
+    match &config.boot {
+        Boot::Kernel { kernel, initrd, .. } => {
+            all.push((*kernel, "kernel".to_owned()));
+            all.extend(initrd.map(|fd| (fd, "initrd".to_owned())));
+        }
+    }
+    for serial in &config.serial {
+        all.extend(of_chardev(&serial.chardev, &serial.id));
+    }
+    for device in &config.pci {
+        let id = &device.id;
+        match &device.kind {
+            PciKind::RootPort(_) => {}
+            PciKind::Blk(blk) => {
+                let Image::Raw { file } = &blk.image;
+                all.push((*file, format!("image of {id}")));
+            }
+            PciKind::Net(net) => {
+                all.extend(net.taps.iter().map(|fd| (*fd, format!("tap of {id}"))));
+            }
+            PciKind::Console(console) => {
+                for port in &console.ports {
+                    all.extend(of_chardev(&port.chardev, &port.id));
+                }
+            }
+            PciKind::Rng(rng) => all.extend(rng.source.map(|fd| (fd, format!("source of {id}")))),
+        }
+    }
+    all.extend(config.restore.iter().map(|restore| (restore.image, "saved state".to_owned())));
+    all
+}
+
+fn of_chardev<'a>(chardev: &Chardev, id: &'a str) -> impl Iterator<Item = (Fd, String)> + use<'a> {
+    [(chardev.pty, "pty"), (chardev.listener, "listener"), (chardev.log, "log")]
+        .into_iter()
+        .filter_map(move |(fd, part)| fd.map(|fd| (fd, format!("{part} of {id}"))))
+}

@@ -1,0 +1,193 @@
+//! The process behind `manor run-domain`: one guest, from the configuration on its first
+//! descriptor to the record of how it ended.
+//!
+//! ```text
+//! descriptors ─▶ config ─▶ machine built ─▶ filters on ─▶ guest runs ─▶ exit record
+//!                                                          │ control socket, signals, vCPU stops
+//!                                                          └ one loop on the main thread
+//! ```
+//! Nothing here depends on a daemon: it can come, go and crash, and the guest does not notice.
+
+mod client;
+mod domain;
+mod exit;
+mod files;
+mod log;
+mod pacing;
+mod ring;
+mod server;
+mod sys;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+
+use vmm_protocol::Version;
+use vmm_protocol::config::{FIRST_FD, MachineConfig, ProcessFiles};
+use vmm_protocol::exit::ExitReason;
+
+pub use files::{FileError, Files};
+pub(crate) use sys::{resident, thread_time};
+
+use crate::build::BuildError;
+use crate::machine::MachineError;
+use crate::sandbox::{Kind, Sandbox, SandboxError};
+use domain::Domain;
+use exit::ExitFile;
+use server::Server;
+
+/// Largest configuration, bytes: the largest message on the control socket, too.
+const MAX_CONFIG: u64 = vmm_protocol::wire::MAX_MESSAGE as u64;
+
+#[derive(Debug, thiserror::Error)]
+enum ProcessError {
+    #[error("run-domain takes no arguments: its configuration comes on descriptor {FIRST_FD}")]
+    Arguments,
+    #[error("cannot read the configuration from descriptor {FIRST_FD}")]
+    ReadConfig(#[source] io::Error),
+    #[error("the configuration is longer than {MAX_CONFIG} bytes")]
+    ConfigTooLong,
+    #[error("the configuration is not valid")]
+    BadConfig(#[source] serde_json::Error),
+    #[error("the configuration is of version {found}; this VMM reads {}", Version::CURRENT)]
+    Version { found: Version },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("cannot prepare the process")]
+    Prepare(#[source] io::Error),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    #[error("cannot confine the main thread")]
+    Confine(#[source] io::Error),
+    #[error("the control socket failed")]
+    Control(#[source] io::Error),
+}
+
+/// Run one domain to its end. Called first thing in a process of its own.
+pub fn run_domain(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    sys::ignore_signals();
+    let config = check_arguments(arguments).and_then(|()| read_config());
+    let (config, mut files) = match config {
+        Ok(found) => found,
+        // Without a configuration there is no log and no record either.
+        Err(error) => return complain(&error),
+    };
+    let log = config.process.log.map(|fd| files.take_file(fd)).transpose();
+    let record = files.take_file(config.process.exit_record).map(ExitFile::new);
+    let (log, mut record) = match (log, record) {
+        (Ok(log), Ok(record)) => (log, record),
+        (Err(error), _) | (_, Err(error)) => return complain(&error),
+    };
+    log::install(log);
+    let mut last_event = 0;
+    let reason = match serve(&config, files, &mut last_event) {
+        Ok(reason) => reason,
+        Err(error) => {
+            let message = chain(&error);
+            tracing::error!(message, "the domain could not be run");
+            ExitReason::Failed { message }
+        }
+    };
+    record.write(&reason, last_event);
+    ExitCode::from(vmm_protocol::exit::status(&reason))
+}
+
+fn check_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<(), ProcessError> {
+    match arguments.into_iter().next() {
+        None => Ok(()),
+        Some(_) => Err(ProcessError::Arguments),
+    }
+}
+
+fn read_config() -> Result<(MachineConfig, Files), ProcessError> {
+    let mut text = Vec::new();
+    let file = sys::adopt(FIRST_FD).map_err(ProcessError::ReadConfig)?;
+    File::from(file)
+        .take(MAX_CONFIG + 1)
+        .read_to_end(&mut text)
+        .map_err(ProcessError::ReadConfig)?;
+    let config = parse_config(&text)?;
+    let files = Files::adopt(&config)?;
+    Ok((config, files))
+}
+
+fn parse_config(text: &[u8]) -> Result<MachineConfig, ProcessError> {
+    #[derive(serde::Deserialize)]
+    struct OnlyVersion {
+        version: Version,
+    }
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(ProcessError::ConfigTooLong);
+    }
+    // The version first: what else a newer configuration holds must not matter for the message.
+    let OnlyVersion { version } = serde_json::from_slice(text).map_err(ProcessError::BadConfig)?;
+    if !Version::CURRENT.understands(version) {
+        return Err(ProcessError::Version { found: version });
+    }
+    serde_json::from_slice(text).map_err(ProcessError::BadConfig)
+}
+
+fn serve(
+    config: &MachineConfig,
+    mut files: Files,
+    last_event: &mut u64,
+) -> Result<ExitReason, ProcessError> {
+    sys::harden().map_err(ProcessError::Prepare)?;
+    let signals = sys::termination_signals().map_err(ProcessError::Prepare)?;
+    sys::open_statistics();
+    let process: &ProcessFiles = &config.process;
+    let listener = UnixListener::from(files.take(process.control)?);
+    // Locks are held by being open, until the process is gone.
+    let locks: Result<Vec<_>, _> = process.locks.iter().map(|fd| files.take(*fd)).collect();
+    let _locks = locks?;
+    let sandbox = if process.seccomp { Sandbox::on()? } else { Sandbox::off() };
+    let server = Server::new(listener).map_err(ProcessError::Control)?;
+
+    let machine = crate::build::build(config, &mut files, &sandbox)?;
+    drop(files);
+    let inbox = machine.inbox().clone();
+    let mut domain = Domain::new(
+        machine,
+        config.identity.clone(),
+        config.lifecycle,
+        process.live_record.clone(),
+        vec![("seccomp".to_owned(), if sandbox.is_on() { "on" } else { "off" }.to_owned())],
+    );
+    sandbox.enter(Kind::Main).map_err(ProcessError::Confine)?;
+    domain.start(config.start_paused, config.restore.is_some())?;
+    tracing::info!(domain = config.identity.name, "the guest is started");
+
+    let result = server.run(&mut domain, inbox.bell(), signals.as_fd());
+    *last_event = domain.events().last();
+    result.map_err(ProcessError::Control)
+}
+
+fn complain(error: &(dyn Error + 'static)) -> ExitCode {
+    let _ =
+        io::Write::write_all(&mut io::stderr(), format!("manor: {}\n", chain(error)).as_bytes());
+    ExitCode::from(1)
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // Transparent errors repeat the text of what is below them.
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

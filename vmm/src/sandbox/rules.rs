@@ -1,0 +1,156 @@
+//! The allow-lists.
+
+use seccompiler::{
+    BackendError, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompRule,
+};
+
+use super::ioctls;
+
+/// Kinds of threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The control socket and everything that concerns the machine as a whole.
+    Main,
+    Vcpu,
+    /// Disks, networks, consoles.
+    Io,
+}
+
+impl Kind {
+    pub const ALL: [Self; 3] = [Self::Main, Self::Vcpu, Self::Io];
+}
+
+/// A system call with the argument patterns that pass; none: any arguments.
+pub(super) type Rules = Vec<(i64, Vec<SeccompRule>)>;
+
+/// What every thread does: wait for one another, allocate, tell the time, end.
+const COMMON: &[i64] = &[
+    libc::SYS_futex,
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_close,
+    libc::SYS_munmap,
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_getrandom,
+    libc::SYS_sched_yield,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_restart_syscall,
+];
+
+/// Consoles write where their output goes, from the vCPU that wrote a byte.
+const VCPU: &[i64] = &[libc::SYS_writev, libc::SYS_ppoll, libc::SYS_poll];
+
+const IO: &[i64] = &[
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_ctl,
+    libc::SYS_io_uring_enter,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_fdatasync,
+    libc::SYS_fallocate,
+];
+
+const MAIN: &[i64] = &[
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_ctl,
+    libc::SYS_recvmsg,
+    libc::SYS_writev,
+    libc::SYS_accept4,
+    libc::SYS_ppoll,
+    libc::SYS_preadv,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_lseek,
+    libc::SYS_statx,
+    libc::SYS_ftruncate,
+    libc::SYS_mremap,
+    libc::SYS_getpid,
+    libc::SYS_sendto,
+    libc::SYS_fsync,
+];
+
+pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
+    let plain: &[i64] = match kind {
+        Kind::Main => MAIN,
+        Kind::Vcpu => VCPU,
+        Kind::Io => IO,
+    };
+    let mut rules: Rules = COMMON.iter().chain(plain).map(|call| (*call, Vec::new())).collect();
+    rules.extend(memory()?);
+    let (requests, mut others): (Vec<&[u32]>, Vec<u32>) = match kind {
+        Kind::Main => (vec![ioctls::DEVICES, ioctls::CHIPS], vec![libc::FIONBIO as u32]),
+        Kind::Vcpu => (vec![ioctls::DEVICES, ioctls::VCPU], Vec::new()),
+        Kind::Io => (vec![ioctls::DEVICES], vec![TUNSETOFFLOAD]),
+    };
+    others.extend(requests.into_iter().flatten());
+    let request = |number: u32| rule(&[(1, Op::Eq, number.into())]);
+    let requests: Result<_, _> = others.into_iter().map(request).collect();
+    rules.push((libc::SYS_ioctl, requests?));
+    if kind == Kind::Main {
+        // Kicking our own vCPU threads, and nobody else.
+        let own = rule(&[(0, Op::Eq, std::process::id().into())])?;
+        rules.push((libc::SYS_tgkill, vec![own]));
+    }
+    Ok(rules)
+}
+
+const TUNSETOFFLOAD: u32 = 0x4004_54d0;
+
+/// Memory for data: never executable, never a file's.
+fn memory() -> Result<Rules, BackendError> {
+    let executable = libc::PROT_EXEC as u64;
+    let data_only = |argument| rule(&[(argument, Op::MaskedEq(executable), 0)]);
+    let anonymous = libc::MAP_ANONYMOUS as u64;
+    let map = rule(&[(2, Op::MaskedEq(executable), 0), (3, Op::MaskedEq(anonymous), anonymous)])?;
+    let advice = |advice: i32| rule(&[(2, Op::Eq, advice as u64)]);
+    Ok(vec![
+        (libc::SYS_mmap, vec![map]),
+        (libc::SYS_mprotect, vec![data_only(2)?]),
+        (libc::SYS_madvise, vec![advice(libc::MADV_DONTNEED)?, advice(libc::MADV_REMOVE)?]),
+    ])
+}
+
+fn rule(conditions: &[(u8, Op, u64)]) -> Result<SeccompRule, BackendError> {
+    let condition = |(argument, op, value): &(u8, Op, u64)| {
+        SeccompCondition::new(*argument, Len::Dword, op.clone(), *value)
+    };
+    SeccompRule::new(conditions.iter().map(condition).collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_short_and_hold_nothing_that_opens_or_starts_anything() {
+        for (kind, most) in [(Kind::Main, 40), (Kind::Vcpu, 24), (Kind::Io, 28)] {
+            let calls: Vec<i64> = of(kind).unwrap().into_iter().map(|(call, _)| call).collect();
+            assert!(calls.len() <= most, "{kind:?}: {}", calls.len());
+            for forbidden in [
+                libc::SYS_open,
+                libc::SYS_openat,
+                libc::SYS_execve,
+                libc::SYS_execveat,
+                libc::SYS_socket,
+                libc::SYS_connect,
+                libc::SYS_ptrace,
+                libc::SYS_clone,
+                libc::SYS_clone3,
+                libc::SYS_fork,
+                libc::SYS_kill,
+                libc::SYS_rt_sigaction,
+            ] {
+                assert!(!calls.contains(&forbidden), "{kind:?}: {forbidden}");
+            }
+        }
+    }
+}

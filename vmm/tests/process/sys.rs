@@ -1,0 +1,32 @@
+//! Starting a process with files at given descriptors, as the broker does.
+#![allow(unsafe_code, reason = "the child arranges its descriptors between fork and exec")]
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+/// Above everything a child is given.
+const ABOVE: RawFd = 200;
+
+/// Start `command` with `files` as its descriptors 3, 4, 5 ….
+pub(crate) fn spawn(mut command: Command, files: &[OwnedFd]) -> io::Result<Child> {
+    // Out of the way first, so that none is overwritten before it is in its place.
+    let moved: Vec<OwnedFd> = files
+        .iter()
+        .map(|file| rustix::io::fcntl_dupfd_cloexec(file, ABOVE))
+        .collect::<Result<_, _>>()?;
+    let numbers: Vec<RawFd> = moved.iter().map(AsRawFd::as_raw_fd).collect();
+    // SAFETY: only dup2 runs between fork and exec, which is async-signal-safe; nothing allocates.
+    unsafe {
+        command.pre_exec(move || {
+            for (target, number) in (3..).zip(&numbers) {
+                if libc::dup2(*number, target) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+    command.spawn()
+}
