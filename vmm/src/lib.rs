@@ -3,6 +3,7 @@
 
 pub mod build;
 mod console;
+pub mod host_check;
 pub mod kvm;
 pub mod machine;
 pub mod process;
