@@ -125,6 +125,20 @@ impl IoThread {
         Ok(Running { thread: self.clone(), id, finished })
     }
 
+    /// Run `act` on the thread and wait for what it returns: for resources that belong to it, whose
+    /// making only its seccomp filter allows. Not to be called on an io thread.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub fn call<R: Send + 'static>(
+        &self,
+        act: impl FnOnce() -> R + Send + 'static,
+    ) -> io::Result<R> {
+        self.endpoint
+            .call_blocking(move |_| Ok::<_, LoopError>(act()))
+            .map_err(|error| self.error(error))
+    }
+
     fn error(&self, error: LoopError) -> io::Error {
         match error {
             LoopError::Init(error) => error,
@@ -281,6 +295,13 @@ mod tests {
         assert_eq!((events, how, name.as_str()), (1, Stop::Discard, "io:test"));
         // Nobody listens any more: a late kick is harmless.
         event.write(1).unwrap();
+    }
+
+    #[test]
+    fn a_call_runs_on_the_thread_and_returns() {
+        let thread = IoThread::spawn("io:test", || Ok(())).unwrap();
+        let name = thread.call(|| thread::current().name().map(str::to_owned)).unwrap();
+        assert_eq!(name.as_deref(), Some("io:test"));
     }
 
     #[test]

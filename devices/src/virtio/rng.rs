@@ -1,8 +1,16 @@
 //! Entropy device (virtio 1.2 §5.4), fed by the host kernel's random number generator.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use vmm_sys_util::epoll::EventSet;
 
 use super::Workers;
 use super::{ActivateError, Activation, ActiveQueue, Chain, Context, QueueWorker, VirtioDevice};
@@ -20,15 +28,23 @@ const MAX_REQUEST: usize = 64 << 10;
 /// Copied into the guest at a time.
 const PIECE: usize = 4096;
 
+/// How much a guest may draw (libvirt's `<rate bytes= period=>`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    pub bytes: u32,
+    pub period: Duration,
+}
+
 /// virtio-rng.
 pub struct Rng {
     thread: Arc<IoThread>,
+    limit: Option<RateLimit>,
 }
 
 impl Rng {
     #[must_use]
-    pub fn new(thread: Arc<IoThread>) -> Self {
-        Self { thread }
+    pub fn new(thread: Arc<IoThread>, limit: Option<RateLimit>) -> Self {
+        Self { thread, limit }
     }
 }
 
@@ -56,25 +72,64 @@ impl VirtioDevice for Rng {
     fn activate(&mut self, mut activation: Activation) -> Result<Workers, ActivateError> {
         let mut workers = Workers::default();
         if let Some(queue) = activation.take(0) {
-            workers.start(&self.thread, RngWorker, vec![queue])?;
+            let limit = self.limit;
+            // On its own thread: the timer is made where it is used.
+            let limiter = self
+                .thread
+                .call(move || limit.map(Limiter::new).transpose())
+                .flatten()
+                .map_err(ActivateError::Backend)?;
+            workers.start(&self.thread, RngWorker { limiter }, vec![queue])?;
         }
         Ok(workers)
     }
 }
 
-struct RngWorker;
+struct RngWorker {
+    limiter: Option<Limiter>,
+}
 
 impl QueueWorker for RngWorker {
+    fn start(&mut self, cx: &mut Context<'_, '_>) {
+        if let Some(limiter) = &self.limiter {
+            cx.watch(&limiter.timer, 0, EventSet::IN);
+        }
+    }
+
     fn kicked(&mut self, position: usize, cx: &mut Context<'_, '_>) {
-        let queue = &mut cx.queues[position];
-        while let Some(chain) = queue.next() {
-            answer(queue, chain);
+        self.serve(&mut cx.queues[position]);
+    }
+
+    fn ready(&mut self, _token: u32, _events: EventSet, cx: &mut Context<'_, '_>) {
+        if let Some(limiter) = &mut self.limiter {
+            limiter.refill();
+        }
+        if let Some(queue) = cx.queues.first_mut() {
+            self.serve(queue);
         }
     }
 }
 
-fn answer(queue: &mut ActiveQueue, mut chain: Chain) {
-    let wanted = (chain.writable_len() as usize).min(MAX_REQUEST);
+impl RngWorker {
+    fn serve(&mut self, queue: &mut ActiveQueue) {
+        loop {
+            // With nothing left, chains wait in the queue; the timer brings us back to them.
+            let left = self.limiter.as_ref().map_or(MAX_REQUEST, Limiter::left);
+            if left == 0 {
+                return;
+            }
+            let Some(chain) = queue.next() else { return };
+            let drawn = answer(queue, chain, left.min(MAX_REQUEST));
+            if let Some(limiter) = &mut self.limiter {
+                limiter.draw(drawn);
+            }
+        }
+    }
+}
+
+/// Fill a chain, at most `most` bytes of it; bytes filled.
+fn answer(queue: &mut ActiveQueue, mut chain: Chain, most: usize) -> usize {
+    let wanted = (chain.writable_len() as usize).min(most);
     let mut done = 0;
     let mut piece = [0; PIECE];
     while done < wanted {
@@ -93,4 +148,52 @@ fn answer(queue: &mut ActiveQueue, mut chain: Chain) {
         done += random;
     }
     queue.complete(chain, done as u32);
+    done
+}
+
+/// So many bytes a period; the period starts with the first byte drawn from a full measure.
+struct Limiter {
+    limit: RateLimit,
+    left: usize,
+    running: bool,
+    timer: OwnedFd,
+}
+
+impl Limiter {
+    fn new(limit: RateLimit) -> io::Result<Self> {
+        // A limit of nothing would never start a period, nor end one.
+        let limit = RateLimit { bytes: limit.bytes.max(1), ..limit };
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        Ok(Self { limit, left: limit.bytes as usize, running: false, timer })
+    }
+
+    fn left(&self) -> usize {
+        self.left
+    }
+
+    fn draw(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+        if !self.running && bytes > 0 {
+            self.start_period();
+        }
+    }
+
+    fn start_period(&mut self) {
+        // A timer of zero would be switched off.
+        let period = self.limit.period.max(Duration::from_millis(1));
+        let value = Timespec::try_from(period).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let once = Itimerspec { it_interval: Timespec::default(), it_value: value };
+        match timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once) {
+            Ok(_) => self.running = true,
+            // The timer is our own and the value is in range; better no limit than no entropy.
+            Err(_) => self.left = self.limit.bytes as usize,
+        }
+    }
+
+    fn refill(&mut self) {
+        let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+        self.left = self.limit.bytes as usize;
+        self.running = false;
+    }
 }

@@ -187,7 +187,10 @@ impl Notify for Interrupts {
 
     fn config_changed(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.raise(self.config_vector(), ISR_CONFIG);
+        // Without a driver nobody would take the interrupt back, and a shared line would storm.
+        if self.status() & status::DRIVER_OK != 0 {
+            self.raise(self.config_vector(), ISR_CONFIG);
+        }
     }
 
     fn needs_reset(&self) {

@@ -354,6 +354,13 @@ fn a_config_change_raises_its_vector_and_the_generation() {
 }
 
 #[test]
+fn without_a_driver_a_config_change_leaves_the_line_alone() {
+    let (driver, ..) = rig();
+    driver.write(DEVICE, 1, 9);
+    assert_eq!((driver.line.is_high(), driver.read(ISR, 1)), (false, 0));
+}
+
+#[test]
 fn a_vector_beyond_the_table_reads_back_as_none() {
     let (driver, ..) = rig();
     for (at, value, expected) in
@@ -504,4 +511,55 @@ fn a_machine_reset_brings_the_power_on_state_back() {
     assert_eq!(driver.function.save().unwrap(), fresh);
     driver.function.bar_moved(0, Some(BAR_BASE));
     expect_recovery(&driver);
+}
+
+/// Pseudo-random numbers, the same each time (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+/// Whatever the guest writes wherever, including rings full of garbage: the device answers, and
+/// works after a reset.
+#[test]
+fn random_register_accesses_and_rings_are_contained() {
+    let (driver, ..) = rig();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for round in 0..60 {
+        let mut queue = GuestQueue::new(&driver.function.ram, RINGS, 256);
+        driver.bring_up(0, &[&queue]);
+        for _ in 0..200 {
+            let at = [0, 0x10, 0x20, 0x1000, 0x2000, 0x3000, 0x4000][random.below(7) as usize];
+            let at = at + random.below(0x20);
+            let len = [1, 2, 4, 8][random.below(4) as usize];
+            let small = random.next() & 0xff;
+            let value = if random.below(2) == 0 { small } else { random.next() };
+            driver.read(at, len);
+            driver.write(at, len, value);
+            let gpa = RINGS + random.below(0x6000);
+            queue.ram.write_obj(gpa, random.next() as u16).unwrap();
+            if random.below(8) == 0 {
+                queue.submit(&[(DATA, 1)], &[]);
+                driver.kick(0);
+            }
+            if random.below(32) == 0 {
+                let bar = [None, Some(BAR_BASE), Some(0x9000_0000)][random.below(3) as usize];
+                driver.function.bar_moved(0, bar);
+            }
+        }
+        driver.function.bar_moved(0, Some(BAR_BASE));
+        if round % 10 == 0 {
+            expect_recovery(&driver);
+        }
+    }
 }

@@ -403,3 +403,51 @@ fn a_batch_over_the_awaited_element_notifies() {
     assert!(complete(3), "the second is among them");
     assert!(!complete(4));
 }
+
+/// Descriptor tables of plausible garbage: every walk ends, and what comes out lies in RAM, in
+/// order, and within the limits.
+#[test]
+fn random_descriptor_tables_never_give_a_chain_outside_ram() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let memory = ram();
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..20_000 {
+        let mut guest = GuestQueue::new(&memory, RINGS, 8);
+        let mut queue = guest.queue();
+        let addresses = [DATA, TABLE, RINGS, HOLE - 16, FAR - 8, END - 32, u64::MAX - 8, 0];
+        for table in [RINGS, TABLE] {
+            for index in 0..8 {
+                let gpa = addresses[(random() % 8) as usize];
+                let len = match random() % 32 {
+                    0 => 0,
+                    1 => u32::MAX,
+                    2 => 17,
+                    other => 16 * (1 + other as u32 % 8),
+                };
+                let flags = (random() & (random() % 8)) as u16;
+                write_descriptor(&memory, table, index, gpa, len, flags, (random() % 9) as u16);
+            }
+        }
+        guest.offer((random() % 9) as u16);
+        match queue.pop() {
+            Some(chain) => {
+                good += 1;
+                let ranges = || chain.readable().iter().chain(chain.writable());
+                assert!(ranges().all(|(gpa, len)| *len > 0 && memory.contains(*gpa, *len)));
+                assert!(ranges().count() <= 1024 + 8);
+                let total = u64::from(chain.readable_len()) + u64::from(chain.writable_len());
+                assert_eq!(ranges().map(|(_, len)| len).sum::<u64>(), total);
+                queue.complete(chain, 0);
+            }
+            None => bad += u32::from(queue.broken().is_some()),
+        }
+        assert_eq!(queue.in_flight(), 0);
+    }
+    assert!(good > 1000 && bad > 1000, "{good} good, {bad} bad");
+}

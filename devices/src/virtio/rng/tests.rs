@@ -8,9 +8,17 @@ const RINGS: u64 = 0x10000;
 const DATA: u64 = 0x10_0000;
 const TABLE: u64 = 0x8_0000;
 
+fn rng(limit: Option<RateLimit>) -> Rng {
+    Rng::new(IoThread::spawn("io:rng", || Ok(())).unwrap(), limit)
+}
+
 fn rig() -> (Driver, GuestQueue) {
+    rig_with(None)
+}
+
+fn rig_with(limit: Option<RateLimit>) -> (Driver, GuestQueue) {
     let memory = ram();
-    let driver = Driver::new(&memory, Rng::new(IoThread::spawn("io:rng", || Ok(())).unwrap()));
+    let driver = Driver::new(&memory, rng(limit));
     let queue = GuestQueue::new(&memory, RINGS, 64);
     driver.bring_up(features::INDIRECT_DESC, &[&queue]);
     (driver, queue)
@@ -60,11 +68,29 @@ fn it_goes_on_after_save_and_restore() {
     let (driver, mut queue) = rig();
     driver.function.pause();
     let state = driver.function.save().unwrap();
-    let thread = IoThread::spawn("io:rng", || Ok(())).unwrap();
-    let other = Driver::new(&queue.ram, Rng::new(thread));
+    let other = Driver::new(&queue.ram, rng(None));
     other.function.restore(&state).unwrap();
     assert_eq!(other.function.save().unwrap(), state);
     other.function.resume();
     queue.submit(&[], &[(DATA, 8)]);
     assert_eq!(answered(&other, &mut queue), 8);
+}
+
+#[test]
+fn a_rate_limit_holds_requests_back_until_the_period_is_over() {
+    let period = Duration::from_millis(60);
+    let (driver, mut queue) = rig_with(Some(RateLimit { bytes: 1000, period }));
+    let start = std::time::Instant::now();
+    for _ in 0..4 {
+        queue.submit(&[], &[(DATA, 600)]);
+    }
+    driver.kick(0);
+    let mut answers = Vec::new();
+    wait_for("all answers", || {
+        answers.extend(queue.used().into_iter().map(|(_, len)| len));
+        answers.len() == 4
+    });
+    // Two full measures: the second and the fourth get what is left of one.
+    assert_eq!(answers, [600, 400, 600, 400]);
+    assert!(start.elapsed() >= period);
 }
