@@ -39,7 +39,7 @@ struct Report {
 }
 
 /// Check, print, and exit with 0 when ordinary guests run here, with 1 when they don't.
-pub fn run(json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(json: bool) -> anyhow::Result<ExitCode> {
     let (level, mut checks) = kvm();
     checks.extend([tun(), vhost_net(), cgroups(), io_uring(), huge_pages(), seccomp()]);
     let name = match level {
