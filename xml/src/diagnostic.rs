@@ -31,6 +31,29 @@ pub enum Kind {
     Limit,
 }
 
+impl Severity {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+impl Kind {
+    /// A word for programs to match on.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Unsupported => "unsupported",
+            Self::Invalid => "invalid",
+            Self::Missing => "missing",
+            Self::Limit => "limit",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     pub severity: Severity,

@@ -12,6 +12,11 @@ use crate::domain::{DomainDef, DomainType};
 use crate::report::quote;
 
 pub(crate) fn check_domain(def: &DomainDef, at: Cursor<'_>) {
+    if def.title.as_ref().is_some_and(|title| title.contains('\n'))
+        && let Some(title) = at.child("title")
+    {
+        title.error(Kind::Invalid, "a title is one line".to_owned());
+    }
     check_kind(def, at);
     check_amounts(def, at);
     check_pins(at);

@@ -191,6 +191,18 @@ fn a_drive_on_controller_four_billion_makes_no_four_billion_controllers() {
     assert!(def.devices.controllers.len() < 100);
 }
 
+#[test]
+fn sets_of_all_cpus_cost_no_more_than_their_text() {
+    let pins = "<vcpupin vcpu='1' cpuset='0-16383'/>".repeat(20_000);
+    assert!(
+        refused(wrap(&format!("<cputune>{pins}</cputune>")).as_bytes()).contains("taken already")
+    );
+    let parts = "0-16383,".repeat(100_000);
+    assert!(
+        refused(wrap(&format!("<vcpu cpuset='{parts}x'>1</vcpu>")).as_bytes()).contains("cpuset")
+    );
+}
+
 const SEED: &str = include_str!("../../tests/xml/define/dumpxml-q35.xml");
 
 proptest! {

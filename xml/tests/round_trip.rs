@@ -101,7 +101,7 @@ proptest! {
     ) {
         let mut def = DomainDef::parse(TUNED).unwrap().value;
         def.name = format!("n{name}").parse().unwrap();
-        def.title = Some(title);
+        def.title = Some(title.replace('\n', " "));
         def.description = Some(description);
         def.os.cmdline = Some(cmdline);
         def.memory.size = Kib(kib);

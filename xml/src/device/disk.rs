@@ -6,6 +6,7 @@ use crate::cursor::Cursor;
 use crate::device::address::DeviceAddress;
 use crate::diagnostic::Kind;
 use crate::element::{Element, element};
+use crate::report::quote;
 use crate::value::{OnOff, YesNo, names};
 use crate::verbatim::Verbatim;
 use crate::write::Writer;
@@ -136,7 +137,25 @@ impl Disk {
         found.unwrap_or(Location::Empty)
     }
 
+    /// An image without a format is read as raw, also if its name promises something else.
+    fn warn_of_format(&self, at: Cursor<'_>) {
+        let told = self.driver.as_ref().is_some_and(|driver| driver.format.is_some());
+        let Location::File(path) = self.location() else { return };
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let format = [DiskFormat::Qcow2, DiskFormat::Vmdk, DiskFormat::Vdi, DiskFormat::Vhd];
+        if let (false, Some(format)) = (told, format.into_iter().find(|f| f.name() == ending)) {
+            let mut report = at.here();
+            report.suggestion = Some(format!("<driver name='qemu' type='{format}'/>"));
+            let name = quote(&path.to_string_lossy());
+            report.warn(
+                Kind::Missing,
+                format!("no <driver> gives the format of {name}, so it is read as raw"),
+            );
+        }
+    }
+
     fn check(&self, at: Cursor<'_>) {
+        self.warn_of_format(at);
         let removable = matches!(self.device(), DiskDevice::Cdrom | DiskDevice::Floppy);
         match at.child("source") {
             Some(source) => check_source(source, self.kind(), removable),
@@ -348,7 +367,7 @@ impl DiskTarget {
         {
             let mut report = at.at_attribute("dev");
             report.expected = Some("a name such as vda, sda, hda or fda".to_owned());
-            let dev = crate::report::quote(&self.dev);
+            let dev = quote(&self.dev);
             report.report(Kind::Invalid, format!("{dev} is not a disk name libvirt knows"));
             return;
         }
