@@ -6,7 +6,8 @@ use xml::device::chardev::{
 };
 use xml::device::controller::{ControllerModel, ControllerType};
 use xml::device::disk::{
-    Disk, DiskBus, DiskDevice, DiskFormat, DiskType, ErrorPolicy, ReadErrorPolicy, StartupPolicy,
+    Disk, DiskBus, DiskDevice, DiskFormat, DiskModel, DiskType, ErrorPolicy, ReadErrorPolicy,
+    StartupPolicy,
 };
 use xml::device::input::InputBus;
 use xml::device::interface::{Interface, InterfaceBackend, InterfaceType};
@@ -46,7 +47,7 @@ fn check_disk(disk: &Disk, path: &str, report: &mut Report<'_>) {
         let message = format!("the disk bus {}; use bus='virtio'", disk.target.bus());
         report.refuse(&at("target/@bus"), message);
     }
-    check_model(disk.model, path, report);
+    check_model(disk.model.and_then(DiskModel::virtio), path, report);
     report.refuse_if(disk.rawio == Some(YesNo::Yes), &at("@rawio"), "raw SCSI commands");
     if let Some(driver) = &disk.driver {
         if let Some(format) = driver.format.filter(|format| *format != DiskFormat::Raw) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cursor::Cursor;
+use crate::device::VirtioModel;
 use crate::device::address::DeviceAddress;
 use crate::diagnostic::Kind;
 use crate::element::{Element, element};
@@ -50,6 +51,18 @@ names! {
     pub enum VolumeMode { Host = "host", Direct = "direct" }
     pub enum Tray { Open = "open", Closed = "closed" }
     pub enum Translation { None = "none", Lba = "lba", Auto = "auto" }
+}
+
+impl DiskModel {
+    /// `None` for the models of USB disks.
+    pub fn virtio(self) -> Option<VirtioModel> {
+        match self {
+            Self::Virtio => Some(VirtioModel::Virtio),
+            Self::Transitional => Some(VirtioModel::Transitional),
+            Self::NonTransitional => Some(VirtioModel::NonTransitional),
+            Self::UsbStorage | Self::UsbBot => None,
+        }
+    }
 }
 
 element! {
@@ -164,6 +177,11 @@ impl Disk {
         }
         if let Some(target) = at.child("target") {
             self.target.check_bus(target, self.device());
+        }
+        let usb = self.target.bus() == DiskBus::Usb;
+        if let Some(model) = self.model.filter(|model| model.virtio().is_none() != usb) {
+            let message = format!("a disk on the bus {} has no model {model}", self.target.bus());
+            at.attribute_error("model", Kind::Invalid, message);
         }
         if let Some(serial) = at.child("serial")
             && let Some(bad) = self.serial.as_deref().and_then(bad_serial_character)
