@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use manor_tests::paths;
+use manor_tests::{KvmLevel, paths};
 
 use report::Report;
 
@@ -50,8 +50,9 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
         report.check("fmt", &mut cargo(&["fmt", "--all", "--check"]))?;
     }
     if wanted(Part::Clippy) {
-        let lint = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
-        report.check("clippy", &mut cargo(&lint))?;
+        let mut lint =
+            cargo(&["clippy", "--workspace", "--all-targets", "--keep-going", "--quiet"]);
+        report.check("clippy", lint.args(["--", "-D", "warnings"]))?;
     }
     if wanted(Part::Deny) {
         deny::run(&mut report)?;
@@ -65,6 +66,7 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
                     programs.into_iter().partition(programs::Program::needs_testbed);
                 let mut without_kvm = Vec::new();
                 if wanted(Part::Unit) {
+                    report.announce(&format!("tests on this machine ({})", local_kvm()));
                     without_kvm = programs::run_local(&local, &test.filter, &mut report)?;
                 }
                 if wanted(Part::Testbed) {
@@ -76,9 +78,21 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
         }
     }
     if wanted(Part::Doc) {
+        report.announce("documentation examples");
         programs::run_doc(&mut report)?;
     }
     Ok(report.finish())
+}
+
+/// Says where tests that need KVM are going to run.
+fn local_kvm() -> String {
+    match KvmLevel::probe() {
+        (KvmLevel::Linux, _) => "its KVM runs ordinary kernels".to_owned(),
+        (KvmLevel::BareMetal, why) => {
+            format!("its KVM runs only bare code: {why}; what needs more runs in the testbed")
+        }
+        (KvmLevel::None, why) => format!("no usable KVM: {why}; what needs it runs in the testbed"),
+    }
 }
 
 fn cargo(arguments: &[&str]) -> Command {
