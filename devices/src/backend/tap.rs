@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 
 use crate::backend::packet::{Offloads, PacketBackend};
 
-mod sys;
+pub(crate) mod sys;
 #[cfg(test)]
 mod tests;
 

@@ -13,6 +13,7 @@
 pub mod blk;
 mod chain;
 pub mod device;
+pub mod net;
 pub mod pci;
 pub mod queue;
 pub mod rng;

@@ -70,7 +70,7 @@ pub(super) fn attach_queue(fd: BorrowedFd<'_>, attach: bool) -> io::Result<()> {
     check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETQUEUE, &raw const request) })
 }
 
-pub(super) fn readv(fd: BorrowedFd<'_>, buffers: &IoBuffers) -> io::Result<usize> {
+pub(crate) fn readv(fd: BorrowedFd<'_>, buffers: &IoBuffers) -> io::Result<usize> {
     let vectors = vectors(buffers);
     // SAFETY: the vectors are mapped guest memory for as long as `buffers` lives; the kernel is
     // done with them when the call returns.
@@ -79,7 +79,7 @@ pub(super) fn readv(fd: BorrowedFd<'_>, buffers: &IoBuffers) -> io::Result<usize
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-pub(super) fn writev(fd: BorrowedFd<'_>, buffers: &IoBuffers) -> io::Result<usize> {
+pub(crate) fn writev(fd: BorrowedFd<'_>, buffers: &IoBuffers) -> io::Result<usize> {
     let vectors = vectors(buffers);
     if vectors.len() < buffers.as_iovecs().len() {
         // A packet cut in two would be two wrong packets.
