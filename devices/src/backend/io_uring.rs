@@ -93,7 +93,7 @@ impl UringChannel {
             (_, Ok(_)) => Ok(()),
             (Action::Discard { .. } | Action::Zero { .. }, Err(_)) if !pending.syncing => {
                 // Not every file system can; the synchronous path knows the other ways.
-                self.file.run(pending.action, pending.offset, &mut buffers)
+                self.file.carry_out(pending.action, pending.offset, &mut buffers)
             }
             (_, Err(error)) => Err(error),
         };
@@ -137,7 +137,7 @@ impl Channel for UringChannel {
             // Rewriting part of a host block must not undo a write to the rest of it.
             self.settle();
         }
-        let result = self.file.run(action, offset, &mut buffers);
+        let result = self.file.carry_out(action, offset, &mut buffers);
         self.finished.push_back(Finished { token, result, buffers });
     }
 

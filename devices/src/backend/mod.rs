@@ -1,5 +1,6 @@
 //! The host side of devices: where their bytes come from and go to.
 
+mod blocking;
 pub mod chardev;
 pub mod disk;
 mod io_uring;
@@ -8,5 +9,6 @@ mod raw;
 mod sys;
 pub mod tap;
 
+pub use blocking::{Blocking, BlockingChannel};
 pub use disk::{Action, Cache, Channel, Disk, DiskInfo, Finished, Request};
 pub use raw::{DiskIo, DiskSpec, RawDisk};

@@ -1,16 +1,15 @@
 //! [`RawDisk`]: a file or block device whose bytes are the disk's, and its synchronous I/O.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::sync::{Arc, Mutex};
 
 use memory::IoBuffers;
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, SeekFrom, StatxFlags};
 
-use super::disk::{Action, Cache, Channel, Disk, DiskInfo, Finished, Request};
+use super::blocking::{Blocking, BlockingChannel};
+use super::disk::{Action, Cache, Channel, Disk, DiskInfo};
 use super::io_uring::UringChannel;
 use super::sys;
 use crate::sync::Lock;
@@ -122,7 +121,7 @@ impl Disk for RawDisk {
                 }
             }
         }
-        Ok(Box::new(BlockingChannel { file: self.file.clone(), finished: VecDeque::new() }))
+        Ok(Box::new(BlockingChannel::new(self.file.clone())))
     }
 }
 
@@ -131,8 +130,8 @@ impl RawFile {
         &self.file
     }
 
-    /// Carry out a request, blocking.
-    pub(super) fn run(
+    /// Carry out what is left of an action by [`effective`](Self::effective), blocking.
+    pub(super) fn carry_out(
         &self,
         action: Action,
         offset: u64,
@@ -338,6 +337,15 @@ impl RawFile {
     }
 }
 
+impl Blocking for RawFile {
+    fn run(&self, action: Action, offset: u64, buffers: &mut IoBuffers) -> io::Result<()> {
+        match self.effective(action) {
+            Some(action) => self.carry_out(action, offset, buffers),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The host blocks around one piece of a transfer.
 struct Span {
     start: u64,
@@ -374,34 +382,6 @@ impl Bounce {
     fn bytes(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + self.len]
     }
-}
-
-/// Carries out each request when it is started.
-struct BlockingChannel {
-    file: Arc<RawFile>,
-    finished: VecDeque<Finished>,
-}
-
-impl Channel for BlockingChannel {
-    fn start(&mut self, token: u16, mut request: Request) {
-        let result = match self.file.effective(request.action) {
-            Some(action) => self.file.run(action, request.offset, &mut request.buffers),
-            None => Ok(()),
-        };
-        self.finished.push_back(Finished { token, result, buffers: request.buffers });
-    }
-
-    fn submit(&mut self) {}
-
-    fn finished(&mut self) -> Option<Finished> {
-        self.finished.pop_front()
-    }
-
-    fn source(&self) -> Option<RawFd> {
-        None
-    }
-
-    fn wait(&mut self) {}
 }
 
 /// Switch the file to direct I/O and find what that demands.

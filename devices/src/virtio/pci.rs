@@ -287,6 +287,15 @@ impl VirtioPci {
     }
 }
 
+/// Unplugged: nothing may ring for it any more.
+impl Drop for VirtioPci {
+    fn drop(&mut self) {
+        let mut live = self.live.hold();
+        self.stop(&mut live, Stop::Discard);
+        self.unbind(&mut live);
+    }
+}
+
 impl PciFunction for VirtioPci {
     fn name(&self) -> &str {
         &self.id

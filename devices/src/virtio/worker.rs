@@ -233,12 +233,14 @@ impl<W: QueueWorker> Runner<W> {
 impl<W: QueueWorker> MutEventSubscriber for Runner<W> {
     fn init(&mut self, ops: &mut EventOps) {
         for (position, queue) in (0..).zip(&self.queues) {
-            let kick = Events::with_data(queue.kick.as_ref(), KICK | position, EventSet::IN);
+            // Edge-triggered: each kick is an event, and its count need not be read back.
+            let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
+            let kick = Events::with_data(queue.kick.as_ref(), KICK | position, events);
             if let Err(error) = ops.add(kick) {
                 self.error = Some(io::Error::other(error));
                 return;
             }
-            // A kick may have been consumed by an earlier worker of this queue.
+            // Chains may have come whose kick an earlier worker of this queue took.
             let _ = queue.kick.write(1);
         }
         self.call(ops, W::start);
@@ -251,8 +253,7 @@ impl<W: QueueWorker> MutEventSubscriber for Runner<W> {
             return;
         }
         let position = (token & !KICK) as usize;
-        if let Some(queue) = self.queues.get(position) {
-            let _ = queue.kick.read();
+        if position < self.queues.len() {
             self.call(ops, |worker, cx| worker.kicked(position, cx));
         }
     }

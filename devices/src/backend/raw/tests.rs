@@ -3,6 +3,7 @@ use std::os::unix::fs::FileExt;
 use memory::{Backing, GuestRam};
 
 use super::*;
+use crate::backend::Request;
 
 const MODES: [DiskIo; 2] = [DiskIo::Uring, DiskIo::Threads];
 const DATA: u64 = 0x1000;

@@ -324,6 +324,15 @@ fn doorbells_follow_the_bar_and_go_when_it_is_not_decoded() {
 }
 
 #[test]
+fn a_function_taken_away_takes_its_doorbells_along() {
+    let (driver, queue, _) = rig();
+    driver.bring_up(0, &[&queue]);
+    let Driver { function, doorbells, .. } = driver;
+    drop(function);
+    assert!(doorbells.addresses().is_empty());
+}
+
+#[test]
 fn without_msix_the_isr_tells_and_reading_it_lowers_the_line() {
     let (driver, mut queue, _) = rig();
     driver.bring_up(0, &[&queue]);

@@ -417,7 +417,7 @@ fn random_descriptor_tables_never_give_a_chain_outside_ram() {
     };
     let memory = ram();
     let (mut good, mut bad) = (0, 0);
-    for _ in 0..20_000 {
+    for _ in 0..4_000 {
         let mut guest = GuestQueue::new(&memory, RINGS, 8);
         let mut queue = guest.queue();
         let addresses = [DATA, TABLE, RINGS, HOLE - 16, FAR - 8, END - 32, u64::MAX - 8, 0];
@@ -449,5 +449,5 @@ fn random_descriptor_tables_never_give_a_chain_outside_ram() {
         }
         assert_eq!(queue.in_flight(), 0);
     }
-    assert!(good > 1000 && bad > 1000, "{good} good, {bad} bad");
+    assert!(good > 200 && bad > 200, "{good} good, {bad} bad");
 }

