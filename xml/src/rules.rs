@@ -73,7 +73,7 @@ fn check_amounts(def: &DomainDef, at: Cursor<'_>) {
         && threads != 0
         && let Some(at) = at.child("cpu").and_then(|cpu| cpu.child("topology"))
     {
-        let message = format!("the topology has {threads} threads, but <vcpu> says {vcpus}");
+        let message = format!("the topology has {threads} vCPUs, and <vcpu> has {vcpus}");
         at.error(Kind::Invalid, message);
     }
 }
