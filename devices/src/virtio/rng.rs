@@ -38,13 +38,19 @@ pub struct RateLimit {
 /// virtio-rng.
 pub struct Rng {
     thread: Arc<IoThread>,
-    limit: Option<RateLimit>,
+    /// With the timer that ends a period: made in advance, before threads are confined.
+    limit: Option<(RateLimit, Arc<OwnedFd>)>,
 }
 
 impl Rng {
-    #[must_use]
-    pub fn new(thread: Arc<IoThread>, limit: Option<RateLimit>) -> Self {
-        Self { thread, limit }
+    /// # Errors
+    /// When the host has no timer for the limit.
+    pub fn new(thread: Arc<IoThread>, limit: Option<RateLimit>) -> io::Result<Self> {
+        let timer = |limit| -> io::Result<_> {
+            let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+            Ok((limit, Arc::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)))
+        };
+        Ok(Self { thread, limit: limit.map(timer).transpose()? })
     }
 }
 
@@ -72,13 +78,7 @@ impl VirtioDevice for Rng {
     fn activate(&mut self, mut activation: Activation) -> Result<Workers, ActivateError> {
         let mut workers = Workers::default();
         if let Some(queue) = activation.take(0) {
-            let limit = self.limit;
-            // On its own thread: the timer is made where it is used.
-            let limiter = self
-                .thread
-                .call(move || limit.map(Limiter::new).transpose())
-                .flatten()
-                .map_err(ActivateError::Backend)?;
+            let limiter = self.limit.clone().map(|(limit, timer)| Limiter::new(limit, timer));
             workers.start(&self.thread, RngWorker { limiter }, vec![queue])?;
         }
         Ok(workers)
@@ -156,16 +156,14 @@ struct Limiter {
     limit: RateLimit,
     left: usize,
     running: bool,
-    timer: OwnedFd,
+    timer: Arc<OwnedFd>,
 }
 
 impl Limiter {
-    fn new(limit: RateLimit) -> io::Result<Self> {
+    fn new(limit: RateLimit, timer: Arc<OwnedFd>) -> Self {
         // A limit of nothing would never start a period, nor end one.
         let limit = RateLimit { bytes: limit.bytes.max(1), ..limit };
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self { limit, left: limit.bytes as usize, running: false, timer })
+        Self { limit, left: limit.bytes as usize, running: false, timer }
     }
 
     fn left(&self) -> usize {

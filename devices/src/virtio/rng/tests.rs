@@ -9,7 +9,7 @@ const DATA: u64 = 0x10_0000;
 const TABLE: u64 = 0x8_0000;
 
 fn rng(limit: Option<RateLimit>) -> Rng {
-    Rng::new(IoThread::spawn("io:rng", || Ok(())).unwrap(), limit)
+    Rng::new(IoThread::spawn("io:rng", || Ok(())).unwrap(), limit).unwrap()
 }
 
 fn rig() -> (Driver, GuestQueue) {
