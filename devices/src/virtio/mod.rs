@@ -12,6 +12,7 @@
 
 pub mod blk;
 mod chain;
+pub mod console;
 pub mod device;
 pub mod net;
 pub mod pci;
