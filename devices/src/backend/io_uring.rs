@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use memory::IoBuffers;
 
 use super::disk::{Action, Channel, Finished, Request};
 use super::raw::RawFile;
 use super::sys::{Operation, Ring};
+use crate::sync::Lock;
 
 /// How far a request has come.
 #[derive(Debug, Clone, Copy)]
@@ -21,18 +23,65 @@ struct Pending {
     syncing: bool,
 }
 
+/// Rings that were made in advance: a thread that is confined once the guest runs cannot make any.
+#[derive(Default)]
+pub(super) struct Rings(Mutex<Vec<Ring>>);
+
+impl Rings {
+    /// `count` rings on `file`, each for `depth` requests at a time.
+    pub(super) fn new(file: &RawFile, count: usize, depth: u16) -> io::Result<Arc<Self>> {
+        let rings = (0..count).map(|_| Ring::new(file.file().clone(), depth));
+        Ok(Arc::new(Self(Mutex::new(rings.collect::<io::Result<_>>()?))))
+    }
+
+    fn take(self: &Arc<Self>, depth: u16) -> Option<Loan> {
+        let mut rings = self.0.hold();
+        let at = rings.iter().position(|ring| ring.slots() >= usize::from(depth))?;
+        Some(Loan { ring: Some(rings.swap_remove(at)), owner: self.clone() })
+    }
+}
+
+/// A ring that goes back when its channel ends.
+struct Loan {
+    /// There until the drop.
+    ring: Option<Ring>,
+    owner: Arc<Rings>,
+}
+
+impl Deref for Loan {
+    type Target = Ring;
+
+    fn deref(&self) -> &Ring {
+        self.ring.as_ref().expect("a loan has its ring until it is dropped")
+    }
+}
+
+impl DerefMut for Loan {
+    fn deref_mut(&mut self) -> &mut Ring {
+        self.ring.as_mut().expect("a loan has its ring until it is dropped")
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        // One with work in flight is not used again: its drop waits for the end of that.
+        self.owner.0.hold().extend(self.ring.take().filter(Ring::is_idle));
+    }
+}
+
 pub(super) struct UringChannel {
     file: Arc<RawFile>,
-    ring: Ring,
+    ring: Loan,
     pending: Vec<Option<Pending>>,
     finished: VecDeque<Finished>,
 }
 
 impl UringChannel {
-    pub(super) fn new(file: Arc<RawFile>, depth: u16) -> io::Result<Self> {
-        let ring = Ring::new(file.file().clone(), depth)?;
+    /// A channel on one of `rings`, if there is one left that is deep enough.
+    pub(super) fn new(file: Arc<RawFile>, rings: &Arc<Rings>, depth: u16) -> Option<Self> {
+        let ring = rings.take(depth)?;
         let pending = vec![None; usize::from(depth)];
-        Ok(Self { file, ring, pending, finished: VecDeque::new() })
+        Some(Self { file, ring, pending, finished: VecDeque::new() })
     }
 
     fn push(&mut self, token: u16, pending: Pending, buffers: IoBuffers) {

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FallocateFlags, OFlags, SeekFrom, StatxFlags};
 
 use super::blocking::{Blocking, BlockingChannel};
 use super::disk::{Action, Cache, Channel, Disk, DiskInfo};
-use super::io_uring::UringChannel;
+use super::io_uring::{Rings, UringChannel};
 use super::sys;
 use crate::sync::Lock;
 
@@ -42,13 +42,18 @@ pub struct DiskSpec {
     /// The guest's logical block size.
     pub block_size: u32,
     pub io: DiskIo,
+    /// Channels that are in use at once, and requests in flight on each of them at most: what is
+    /// needed for them is had from the host at once.
+    pub queues: usize,
+    pub depth: u16,
 }
 
 /// A raw disk.
 pub struct RawDisk {
     file: Arc<RawFile>,
     info: DiskInfo,
-    io: DiskIo,
+    /// None: blocking calls.
+    rings: Option<Arc<Rings>>,
 }
 
 /// The file and what its I/O must respect; shared by all channels.
@@ -78,7 +83,7 @@ impl RawDisk {
     /// When the file's size cannot be found, its block size is impossible, or the cache mode asks
     /// for direct I/O that its file system does not provide.
     pub fn new(spec: DiskSpec) -> io::Result<Self> {
-        let DiskSpec { file, read_only, cache, discard, block_size, io } = spec;
+        let DiskSpec { file, read_only, cache, discard, block_size, io, queues, depth } = spec;
         if !block_size.is_power_of_two() || !(512..=1 << 16).contains(&block_size) {
             return Err(invalid(format!("disk block size {block_size} is not possible")));
         }
@@ -103,7 +108,15 @@ impl RawDisk {
             direct,
             rewriting: Mutex::new(()),
         };
-        Ok(Self { file: Arc::new(file), info, io })
+        let rings = match io {
+            DiskIo::Uring => Rings::new(&file, queues, depth)
+                .inspect_err(|error| {
+                    tracing::info!(%error, "io_uring is not available, disk I/O will block");
+                })
+                .ok(),
+            DiskIo::Threads => None,
+        };
+        Ok(Self { file: Arc::new(file), info, rings })
     }
 }
 
@@ -113,13 +126,10 @@ impl Disk for RawDisk {
     }
 
     fn channel(&self, depth: u16) -> io::Result<Box<dyn Channel>> {
-        if self.io == DiskIo::Uring {
-            match UringChannel::new(self.file.clone(), depth) {
-                Ok(channel) => return Ok(Box::new(channel)),
-                Err(error) => {
-                    tracing::info!(%error, "io_uring is not available, disk I/O will block");
-                }
-            }
+        let rings = self.rings.as_ref();
+        if let Some(channel) = rings.and_then(|it| UringChannel::new(self.file.clone(), it, depth))
+        {
+            return Ok(Box::new(channel));
         }
         Ok(Box::new(BlockingChannel::new(self.file.clone())))
     }

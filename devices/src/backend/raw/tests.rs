@@ -27,6 +27,8 @@ impl Rig {
             discard: true,
             block_size: 512,
             io,
+            queues: 4,
+            depth: 256,
         };
         let disk = RawDisk::new(spec).unwrap();
         let channel = disk.channel(8).unwrap();
@@ -210,6 +212,8 @@ fn host_errors_come_back_as_they_are() {
             discard: false,
             block_size: 512,
             io,
+            queues: 4,
+            depth: 256,
         };
         rig.channel = RawDisk::new(spec).unwrap().channel(8).unwrap();
         let error = rig.run(Action::Write { durable: false }, 0, &[(DATA, 512)]).unwrap_err();
@@ -270,6 +274,8 @@ fn an_impossible_block_size_is_refused_by_name() {
             discard: false,
             block_size,
             io: DiskIo::Threads,
+            queues: 4,
+            depth: 256,
         };
         let error = RawDisk::new(spec).err().unwrap().to_string();
         assert!(error.contains(&block_size.to_string()), "{error}");

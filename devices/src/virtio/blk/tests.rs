@@ -56,6 +56,8 @@ impl Setup {
             discard: true,
             block_size: self.block_size,
             io: self.io,
+            queues: 4,
+            depth: 256,
         });
         block(Arc::new(disk.unwrap()), self.queues, Arc::new(ReportErrors))
     }
