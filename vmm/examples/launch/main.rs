@@ -1,7 +1,8 @@
 //! Start a kernel in a VMM process, for people who work on the VMM: no daemon, no XML.
 //!
-//! `launch KERNEL [initrd=FILE] [cmdline=TEXT] [memory=MIB] [cpus=N] [control=PATH] [seccomp=off]
-//! [config=FILE]`
+//! `launch KERNEL [initrd=FILE] [cmdline=TEXT] [memory=MIB] [cpus=N] [machine=q35|pc|microvm]
+//! [disk=FILE] [io=uring|plain] [rng=] [pci=JSON] [reboot=restart] [control=PATH] [seccomp=off]
+//! [config=FILE] [vmm=PROGRAM]`
 //!
 //! The console is the terminal. `config=FILE` shows the configuration that was made. Invoked as
 //! `launch run-domain`, it *is* the VMM process.
@@ -61,6 +62,35 @@ fn launch() -> anyhow::Result<ExitCode> {
         Some(path) => Some(files.add(File::open(path).context(path.clone())?)),
         None => None,
     };
+    let mut pci: Vec<Value> =
+        options.get("pci").map_or(Ok(Vec::new()), |text| serde_json::from_str(text))?;
+    if let Some(path) = options.get("disk") {
+        let disk = OpenOptions::new().read(true).write(true).open(path).context(path.clone())?;
+        pci.push(json!({
+            "id": "virtio-disk0",
+            "address": { "bus": 0, "slot": 4, "function": 0 },
+            "multifunction": false,
+            "kind": { "blk": {
+                "image": { "raw": { "file": files.add(disk) } },
+                "read_only": false,
+                "cache": "writeback",
+                "discard": "unmap",
+                "serial": "launch",
+                "logical_block_size": 512,
+                "io": options.get("io").map_or("uring", |it| it),
+                "queues": [0],
+                "queue_size": 256,
+            } },
+        }));
+    }
+    if options.contains_key("rng") {
+        pci.push(json!({
+            "id": "rng0",
+            "address": { "bus": 0, "slot": 5, "function": 0 },
+            "multifunction": false,
+            "kind": { "rng": { "source": null, "rate": null, "io_thread": 0 } },
+        }));
+    }
     let cpus = number("cpus", 1)?;
     let config = json!({
         "version": { "major": 1, "minor": 0 },
@@ -89,7 +119,7 @@ fn launch() -> anyhow::Result<ExitCode> {
             "on_crash": "destroy",
         },
         "io_threads": [{ "name": "io" }],
-        "pci": options.get("pci").map_or(Ok(json!([])), |text| serde_json::from_str(text))?,
+        "pci": pci,
         "serial": [{ "id": "serial0", "port": 0, "chardev": { "stdio": true } }],
         "pvpanic": true,
         "process": {

@@ -2,15 +2,23 @@
 //! them to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use devices::backend::{Cache, DiskIo, DiskSpec, RawDisk};
 use devices::io_thread::IoThread;
 use devices::virtio::VirtioDevice;
+use devices::virtio::blk::{Block, BlockSpec, BlockStats, ReportErrors};
 use devices::virtio::pci::{PciParts, VirtioPci};
+use devices::virtio::rng::Rng;
 use vmm_protocol::config::{self, PciDevice, PciKind};
+use vmm_protocol::control::BlockStatistics;
 
 use super::pci::Buses;
 use super::{BuildError, Site, cpus};
 use crate::sandbox::{Kind, Sandbox};
+
+const MAX_QUEUE_SIZE: u16 = 1024;
+const MAX_QUEUES: usize = 64;
 
 pub(super) fn io_thread(
     thread: &config::IoThread,
@@ -34,15 +42,88 @@ pub(super) fn build(site: &mut Site<'_>, buses: &Buses) -> Result<(), BuildError
 
 /// The device model; none for what is no virtio device.
 fn virtio_device(
-    _site: &mut Site<'_>,
+    site: &mut Site<'_>,
     device: &PciDevice,
 ) -> Result<Option<Box<dyn VirtioDevice>>, BuildError> {
-    match &device.kind {
-        PciKind::RootPort(_) => Ok(None),
-        PciKind::Blk(_) | PciKind::Net(_) | PciKind::Console(_) | PciKind::Rng(_) => {
-            Err(BuildError::config("device", &device.id, "is of a kind this build lacks"))
+    let id = &device.id;
+    Ok(Some(match &device.kind {
+        PciKind::RootPort(_) => return Ok(None),
+        PciKind::Blk(disk) => Box::new(block(site, id, disk)?),
+        PciKind::Rng(rng) => Box::new(entropy(site, rng)?),
+        PciKind::Net(_) | PciKind::Console(_) => {
+            return Err(BuildError::config("device", id, "is of a kind this build lacks"));
         }
+    }))
+}
+
+fn block(site: &mut Site<'_>, id: &str, disk: &config::Blk) -> Result<Block, BuildError> {
+    let config::Image::Raw { file } = &disk.image;
+    let spec = DiskSpec {
+        file: site.files.take_file(*file)?,
+        read_only: disk.read_only,
+        cache: match disk.cache {
+            config::Cache::None => Cache::None,
+            config::Cache::Writethrough => Cache::Writethrough,
+            config::Cache::Writeback => Cache::Writeback,
+            config::Cache::Directsync => Cache::DirectSync,
+            config::Cache::Unsafe => Cache::Unsafe,
+        },
+        discard: disk.discard == config::Discard::Unmap,
+        block_size: disk.logical_block_size,
+        io: match disk.io {
+            config::DiskIo::Uring => DiskIo::Uring,
+            config::DiskIo::Plain => DiskIo::Threads,
+        },
+        queues: disk.queues.len(),
+        depth: queue_size(disk.queue_size)?,
+    };
+    let raw = RawDisk::new(spec).map_err(BuildError::device(id))?;
+    let block = Block::new(BlockSpec {
+        disk: Arc::new(raw),
+        threads: threads(site, &disk.queues)?,
+        queue_size: queue_size(disk.queue_size)?,
+        serial: disk.serial.clone(),
+        errors: Arc::new(ReportErrors),
+    });
+    let handle = block.handle();
+    site.parts.blocks.push((id.to_owned(), Box::new(move || figures(handle.stats()))));
+    Ok(block)
+}
+
+fn figures(stats: &BlockStats) -> BlockStatistics {
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    BlockStatistics {
+        read_requests: read(&stats.read_requests),
+        read_bytes: read(&stats.read_bytes),
+        write_requests: read(&stats.write_requests),
+        write_bytes: read(&stats.write_bytes),
+        flush_requests: read(&stats.flush_requests),
+        errors: read(&stats.errors),
     }
+}
+
+fn entropy(site: &Site<'_>, rng: &config::Rng) -> Result<Rng, BuildError> {
+    if rng.source.is_some() || rng.rate.is_some() {
+        let reason = "only the kernel's own random numbers, at any rate, are on offer";
+        return Err(BuildError::config("rng", "source or rate", reason));
+    }
+    Ok(Rng::new(thread(site, rng.io_thread)?))
+}
+
+fn queue_size(size: u16) -> Result<u16, BuildError> {
+    if size.is_power_of_two() && size <= MAX_QUEUE_SIZE {
+        return Ok(size);
+    }
+    Err(BuildError::config("queue size", size, "must be a power of two, at most 1024"))
+}
+
+/// An io thread for each queue.
+fn threads(site: &Site<'_>, queues: &[usize]) -> Result<Vec<Arc<IoThread>>, BuildError> {
+    if queues.is_empty() || queues.len() > MAX_QUEUES {
+        let reason = "must be 1 to 64";
+        return Err(BuildError::config("number of queues", queues.len(), reason));
+    }
+    queues.iter().map(|index| thread(site, *index)).collect()
 }
 
 fn plug(
@@ -65,9 +146,8 @@ fn plug(
 }
 
 /// The io thread that a definition names by its index.
-#[expect(dead_code, reason = "for the device types that come next")]
-fn thread<'a>(site: &'a Site<'_>, index: usize) -> Result<&'a Arc<IoThread>, BuildError> {
+fn thread(site: &Site<'_>, index: usize) -> Result<Arc<IoThread>, BuildError> {
     let reason = "there is no io thread of that index";
-    let found = site.parts.io_threads.get(index);
+    let found = site.parts.io_threads.get(index).cloned();
     found.ok_or_else(|| BuildError::config("io thread", index, reason))
 }

@@ -38,7 +38,6 @@ const COMMON: &[i64] = &[
     libc::SYS_rt_sigprocmask,
     libc::SYS_sigaltstack,
     libc::SYS_exit,
-    libc::SYS_exit_group,
     libc::SYS_restart_syscall,
 ];
 
@@ -47,7 +46,6 @@ const VCPU: &[i64] = &[libc::SYS_writev, libc::SYS_ppoll, libc::SYS_poll];
 
 const IO: &[i64] = &[
     libc::SYS_epoll_wait,
-    libc::SYS_epoll_pwait,
     libc::SYS_epoll_ctl,
     libc::SYS_io_uring_enter,
     libc::SYS_preadv,
@@ -56,6 +54,7 @@ const IO: &[i64] = &[
     libc::SYS_writev,
     libc::SYS_fdatasync,
     libc::SYS_fallocate,
+    libc::SYS_timerfd_settime,
 ];
 
 const MAIN: &[i64] = &[
@@ -76,6 +75,7 @@ const MAIN: &[i64] = &[
     libc::SYS_getpid,
     libc::SYS_sendto,
     libc::SYS_fsync,
+    libc::SYS_exit_group,
 ];
 
 pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
