@@ -1,7 +1,7 @@
 //! Start a kernel in a VMM process, for people who work on the VMM: no daemon, no XML.
 //!
 //! `launch KERNEL [initrd=FILE] [cmdline=TEXT] [memory=MIB] [cpus=N] [machine=q35|pc|microvm]
-//! [disk=FILE] [io=uring|plain] [rng=] [pci=JSON] [reboot=restart] [control=PATH] [seccomp=off]
+//! [disk=FILE] [io=uring|plain] [tap=NAME] [rng=] [pci=JSON] [reboot=restart] [control=PATH] [seccomp=off]
 //! [config=FILE] [vmm=PROGRAM]`
 //!
 //! The console is the terminal. `config=FILE` shows the configuration that was made. Invoked as
@@ -78,6 +78,22 @@ fn launch() -> anyhow::Result<ExitCode> {
                 "serial": "launch",
                 "logical_block_size": 512,
                 "io": options.get("io").map_or("uring", |it| it),
+                "queues": [0],
+                "queue_size": 256,
+            } },
+        }));
+    }
+    if let Some(name) = options.get("tap") {
+        pci.push(json!({
+            "id": "net0",
+            "address": { "bus": 0, "slot": 6, "function": 0 },
+            "multifunction": false,
+            "kind": { "net": {
+                "taps": [files.add(sys::open_tap(name).context(name.clone())?)],
+                "mac": [0x52, 0x54, 0, 1, 2, 3],
+                "mtu": null,
+                "link_up": true,
+                "offloads": true,
                 "queues": [0],
                 "queue_size": 256,
             } },

@@ -3,15 +3,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use devices::backend::packet::PacketBackend;
+use devices::backend::tap::Tap;
 use devices::backend::{Cache, DiskIo, DiskSpec, RawDisk};
 use devices::io_thread::IoThread;
 use devices::virtio::VirtioDevice;
 use devices::virtio::blk::{Block, BlockSpec, BlockStats, ReportErrors};
+use devices::virtio::net::{Net, NetConfig, NetStats, feature};
 use devices::virtio::pci::{PciParts, VirtioPci};
-use devices::virtio::rng::Rng;
+use devices::virtio::rng::{RateLimit, Rng};
 use vmm_protocol::config::{self, PciDevice, PciKind};
-use vmm_protocol::control::BlockStatistics;
+use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
 use super::pci::Buses;
 use super::{BuildError, Site, cpus};
@@ -19,6 +23,8 @@ use crate::sandbox::{Kind, Sandbox};
 
 const MAX_QUEUE_SIZE: u16 = 1024;
 const MAX_QUEUES: usize = 64;
+/// What an interface without offloads does not offer: checksums, and with them segmentation.
+const OFFLOADS: u64 = feature::CSUM | feature::GUEST_CSUM;
 
 pub(super) fn io_thread(
     thread: &config::IoThread,
@@ -49,8 +55,9 @@ fn virtio_device(
     Ok(Some(match &device.kind {
         PciKind::RootPort(_) => return Ok(None),
         PciKind::Blk(disk) => Box::new(block(site, id, disk)?),
-        PciKind::Rng(rng) => Box::new(entropy(site, rng)?),
-        PciKind::Net(_) | PciKind::Console(_) => {
+        PciKind::Net(net) => Box::new(network(site, id, net)?),
+        PciKind::Rng(rng) => Box::new(entropy(site, id, rng)?),
+        PciKind::Console(_) => {
             return Err(BuildError::config("device", id, "is of a kind this build lacks"));
         }
     }))
@@ -102,12 +109,54 @@ fn figures(stats: &BlockStats) -> BlockStatistics {
     }
 }
 
-fn entropy(site: &Site<'_>, rng: &config::Rng) -> Result<Rng, BuildError> {
-    if rng.source.is_some() || rng.rate.is_some() {
-        let reason = "only the kernel's own random numbers, at any rate, are on offer";
-        return Err(BuildError::config("rng", "source or rate", reason));
+fn network(site: &mut Site<'_>, id: &str, net: &config::Net) -> Result<Net, BuildError> {
+    let threads = threads(site, &net.queues)?;
+    if net.taps.len() != threads.len() {
+        let reason = "each queue pair needs a tap of its own";
+        return Err(BuildError::config("number of taps", net.taps.len(), reason));
     }
-    Ok(Rng::new(thread(site, rng.io_thread)?))
+    let mut pairs = Vec::with_capacity(threads.len());
+    for (tap, thread) in net.taps.iter().zip(threads) {
+        let tap = Tap::new(site.files.take(*tap)?).map_err(BuildError::device(id))?;
+        pairs.push((Arc::new(tap) as Arc<dyn PacketBackend>, thread));
+    }
+    let size = queue_size(net.queue_size)?;
+    let device = Net::new(NetConfig {
+        mac: net.mac,
+        mtu: net.mtu,
+        link_up: net.link_up,
+        rx_queue_size: size,
+        tx_queue_size: size,
+        without: if net.offloads { 0 } else { OFFLOADS },
+        pairs,
+    });
+    let (handle, link) = (device.handle(), device.handle());
+    site.parts.links.insert(id.to_owned(), Box::new(move |up| link.set_link(up)));
+    site.parts.interfaces.push((id.to_owned(), Box::new(move || traffic(&handle.stats()))));
+    Ok(device)
+}
+
+fn traffic(stats: &NetStats) -> InterfaceStatistics {
+    InterfaceStatistics {
+        receive_packets: stats.rx_packets,
+        receive_bytes: stats.rx_bytes,
+        receive_drops: stats.rx_dropped,
+        transmit_packets: stats.tx_packets,
+        transmit_bytes: stats.tx_bytes,
+        transmit_drops: stats.tx_dropped,
+    }
+}
+
+fn entropy(site: &Site<'_>, id: &str, rng: &config::Rng) -> Result<Rng, BuildError> {
+    if rng.source.is_some() {
+        let reason = "only the host kernel's own random numbers are on offer";
+        return Err(BuildError::config("rng", "source", reason));
+    }
+    let limit = rng.rate.map(|rate| RateLimit {
+        bytes: rate.bytes,
+        period: Duration::from_millis(rate.period.into()),
+    });
+    Rng::new(thread(site, rng.io_thread)?, limit).map_err(BuildError::device(id))
 }
 
 fn queue_size(size: u16) -> Result<u16, BuildError> {

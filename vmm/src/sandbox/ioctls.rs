@@ -35,6 +35,12 @@ pub(super) const DEVICES: &[u32] = &[
     write::<kvm::kvm_userspace_memory_region>(0x46), // SET_USER_MEMORY_REGION
 ];
 
+/// What a driver's choice of features and queues means for a tap (`linux/if_tun.h`).
+pub(super) const TAP: &[u32] = &[
+    0x4004_54d0, // TUNSETOFFLOAD
+    0x4004_54d9, // TUNSETQUEUE
+];
+
 /// A vCPU's own descriptor.
 pub(super) const VCPU: &[u32] = &[
     plain(0x80),                         // RUN

@@ -86,14 +86,17 @@ pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
     };
     let mut rules: Rules = COMMON.iter().chain(plain).map(|call| (*call, Vec::new())).collect();
     rules.extend(memory()?);
-    let (requests, mut others): (Vec<&[u32]>, Vec<u32>) = match kind {
-        Kind::Main => (vec![ioctls::DEVICES, ioctls::CHIPS], vec![libc::FIONBIO as u32]),
-        Kind::Vcpu => (vec![ioctls::DEVICES, ioctls::VCPU], Vec::new()),
-        Kind::Io => (vec![ioctls::DEVICES], vec![TUNSETOFFLOAD]),
+    let own: &[u32] = match kind {
+        Kind::Main => ioctls::CHIPS,
+        Kind::Vcpu => ioctls::VCPU,
+        Kind::Io => &[],
     };
-    others.extend(requests.into_iter().flatten());
+    let mut requests = [ioctls::DEVICES, ioctls::TAP, own].concat();
+    if kind == Kind::Main {
+        requests.push(libc::FIONBIO as u32);
+    }
     let request = |number: u32| rule(&[(1, Op::Eq, number.into())]);
-    let requests: Result<_, _> = others.into_iter().map(request).collect();
+    let requests: Result<_, _> = requests.into_iter().map(request).collect();
     rules.push((libc::SYS_ioctl, requests?));
     if kind == Kind::Main {
         // Kicking our own vCPU threads, and nobody else.
@@ -102,8 +105,6 @@ pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
     }
     Ok(rules)
 }
-
-const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 
 /// Memory for data: never executable, never a file's.
 fn memory() -> Result<Rules, BackendError> {

@@ -1,6 +1,7 @@
 //! Starting a process with files at given descriptors, as the broker does.
 #![allow(unsafe_code, reason = "the child arranges its descriptors between fork and exec")]
 
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -29,4 +30,21 @@ pub(crate) fn spawn(mut command: Command, files: &[OwnedFd]) -> io::Result<Child
         });
     }
     command.spawn()
+}
+
+/// One queue of tap device `name`, made if it is not there.
+#[allow(dead_code, reason = "not every user of this file has a network")]
+pub(crate) fn open_tap(name: &str) -> io::Result<OwnedFd> {
+    let tun = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    let mut request = [0u8; 40];
+    let name = name.as_bytes();
+    request[..name.len().min(15)].copy_from_slice(&name[..name.len().min(15)]);
+    // IFF_TAP, IFF_NO_PI, IFF_VNET_HDR.
+    request[16..18].copy_from_slice(&0x5002u16.to_ne_bytes());
+    // SAFETY: TUNSETIFF reads and writes an ifreq of 40 bytes, which `request` is.
+    let status = unsafe { libc::ioctl(tun.as_raw_fd(), 0x4004_54ca, request.as_mut_ptr()) };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(tun.into())
 }
