@@ -22,7 +22,7 @@ use crate::mac::MacAddress;
 /// Where new identities come from, so that tests get the same ones each time.
 pub trait Identity {
     fn uuid(&mut self) -> Uuid;
-    /// The last three bytes of a MAC address; the first three are 52:54:00.
+    /// The last three bytes of a MAC address, others each time; the first three are 52:54:00.
     fn mac(&mut self) -> [u8; 3];
 }
 
@@ -48,12 +48,12 @@ impl DomainDef {
         for disk in &mut self.devices.disks {
             complete_disk(disk);
         }
-        let mut taken: Vec<MacAddress> =
+        let mut taken: BTreeSet<MacAddress> =
             self.devices.interfaces.iter().filter_map(Interface::mac_address).collect();
         for interface in &mut self.devices.interfaces {
             if interface.mac.is_none() {
                 let address = new_mac(source, &taken);
-                taken.push(address);
+                taken.insert(address);
                 interface.mac = Some(Mac { address, kind: None, check: None });
             }
         }
@@ -89,7 +89,7 @@ impl DomainDef {
             devices.serials.push(serial_behind(console));
         }
         let port = |serial: &Serial| serial.target.as_ref().and_then(|target| target.port);
-        let taken: Vec<u32> = devices.serials.iter().filter_map(port).collect();
+        let taken: BTreeSet<u32> = devices.serials.iter().filter_map(port).collect();
         let mut free = (0..).filter(|port| !taken.contains(port));
         for serial in &mut devices.serials {
             let target = serial.target.get_or_insert_default();
@@ -191,7 +191,7 @@ fn complete_disk(disk: &mut Disk) {
 }
 
 /// A MAC address that none of the guest's interfaces has yet.
-fn new_mac(source: &mut dyn Identity, taken: &[MacAddress]) -> MacAddress {
+fn new_mac(source: &mut dyn Identity, taken: &BTreeSet<MacAddress>) -> MacAddress {
     loop {
         let [a, b, c] = source.mac();
         let address = MacAddress([0x52, 0x54, 0x00, a, b, c]);

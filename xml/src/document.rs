@@ -8,8 +8,6 @@ use crate::element::Element;
 use crate::report::{Log, cut, quote};
 use crate::scan;
 
-const MOST_NODES: u32 = 50_000;
-
 /// A value, what the user should know about it, and the text it came from.
 #[derive(Debug, Clone)]
 pub struct Parsed<T> {
@@ -27,7 +25,7 @@ impl Source {
     /// what is refused may be a default.
     pub fn position(&self, path: &str) -> Position {
         let start = Position { line: 1, column: 1 };
-        let Ok(document) = tree(&self.0) else { return start };
+        let Ok(document) = tree(&self.0, Bounds::OWN) else { return start };
         let mut steps = path.split('/').filter(|step| !step.is_empty());
         let mut node = document.root_element();
         if steps.next() != Some(node.tag_name().name()) {
@@ -73,23 +71,33 @@ fn at(document: &Document<'_>, offset: usize) -> Position {
     Position { line: place.row, column: place.col }
 }
 
+/// How much a document may hold. Depth, attributes and namespaces have bounds of their own, in `scan`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    bytes: usize,
+    nodes: u32,
+}
+
+impl Bounds {
+    /// For what people and programs send.
+    pub(crate) const OUTSIDE: Self = Self { bytes: 1 << 20, nodes: 50_000 };
+    /// For what was accepted and written here: layout, escapes and defaults multiply both.
+    pub(crate) const OWN: Self = Self { bytes: 16 << 20, nodes: 16 * 50_000 };
+}
+
 /// Bounded before anything is built of it, and UTF-8.
-pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Diagnostics> {
+pub(crate) fn decode(bytes: &[u8], bounds: Bounds) -> Result<&str, Diagnostics> {
     let start = Position { line: 1, column: 1 };
     let refuse = |kind, position, message: String| {
         Err(Diagnostic::error(kind, position, String::new(), message).into())
     };
-    if bytes.len() > scan::MOST_BYTES {
-        let message =
-            format!("the document has {} bytes, more than {}", bytes.len(), scan::MOST_BYTES);
+    if bytes.len() > bounds.bytes {
+        let message = format!("the document has {} bytes, more than {}", bytes.len(), bounds.bytes);
         return refuse(Kind::Limit, start, message);
     }
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'<', 0, ..] | [0, b'<', ..] = bytes {
-        return refuse(
-            Kind::Malformed,
-            start,
-            "the document is UTF-16; save it as UTF-8".to_owned(),
-        );
+        let message = "the document is UTF-16; save it as UTF-8".to_owned();
+        return refuse(Kind::Malformed, start, message);
     }
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
@@ -103,10 +111,14 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Diagnostics> {
 }
 
 /// Read the document as a `T`, whose element is called `root`.
-pub(crate) fn parse<T: Element>(text: &str, root: &'static str) -> Result<Parsed<T>, Diagnostics> {
-    let text = decode(text.as_bytes())?;
+pub(crate) fn parse<T: Element>(
+    text: &str,
+    root: &'static str,
+    bounds: Bounds,
+) -> Result<Parsed<T>, Diagnostics> {
+    let text = decode(text.as_bytes(), bounds)?;
     scan::check(text)?;
-    let document = tree(text).map_err(|error| explain(text, &error))?;
+    let document = tree(text, bounds).map_err(|error| explain(text, bounds, &error))?;
     let log = Log::default();
     let cursor = Cursor::new(document.root_element(), &log);
     let value = if crate::cursor::plain_name(cursor.node()) == Some(root) {
@@ -136,20 +148,20 @@ fn wrong_root(cursor: Cursor<'_>, root: &str) {
     }
 }
 
-pub(crate) fn tree(text: &str) -> Result<Document<'_>, Error> {
+pub(crate) fn tree(text: &str, bounds: Bounds) -> Result<Document<'_>, Error> {
     let options =
-        ParsingOptions { allow_dtd: false, nodes_limit: MOST_NODES, ..ParsingOptions::default() };
+        ParsingOptions { allow_dtd: false, nodes_limit: bounds.nodes, ..ParsingOptions::default() };
     Document::parse_with_options(text, options)
 }
 
 /// The parser's complaint in words for people who do not read the XML specification.
-fn explain(text: &str, error: &Error) -> Diagnostic {
+fn explain(text: &str, bounds: Bounds, error: &Error) -> Diagnostic {
     let (kind, message) = match error {
         Error::DtdDetected => {
             (Kind::Malformed, "document types and entities are not accepted".to_owned())
         }
         Error::NodesLimitReached => {
-            (Kind::Limit, format!("the document has more than {MOST_NODES} nodes"))
+            (Kind::Limit, format!("the document has more than {} nodes", bounds.nodes))
         }
         Error::NoRootNode => (Kind::Malformed, "the document is empty".to_owned()),
         Error::UnknownNamespace(prefix, _) => {

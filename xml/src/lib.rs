@@ -28,6 +28,8 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use document::Bounds;
+
 pub use cpuset::CpuSet;
 pub use defaults::Identity;
 pub use device::{DeviceAddress, Devices, PciAddress};
@@ -41,12 +43,18 @@ pub use verbatim::Verbatim;
 impl DomainDef {
     /// Read a definition, or say everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Parsed<Self>, Diagnostics> {
-        document::parse(text, "domain")
+        document::parse(text, "domain", Bounds::OUTSIDE)
     }
 
     /// [`Self::parse`] for text from outside: bounded, and UTF-8.
     pub fn parse_bytes(bytes: &[u8]) -> Result<Parsed<Self>, Diagnostics> {
-        Self::parse(document::decode(bytes)?)
+        Self::parse(document::decode(bytes, Bounds::OUTSIDE)?)
+    }
+
+    /// [`Self::parse`] for what [`Self::to_xml`] wrote: a definition that was accepted can grow with its layout and
+    /// defaults beyond what is accepted from outside, and must still be read when it comes back from the store.
+    pub fn parse_stored(text: &str) -> Result<Parsed<Self>, Diagnostics> {
+        document::parse(text, "domain", Bounds::OWN)
     }
 
     /// The definition as libvirt's dumpxml prints it.

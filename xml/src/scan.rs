@@ -3,7 +3,6 @@
 
 use crate::diagnostic::{Diagnostic, Kind, Position};
 
-pub(crate) const MOST_BYTES: usize = 1 << 20;
 const DEEPEST: usize = 64;
 const MOST_ATTRIBUTES: usize = 256;
 /// Every element copies the namespaces in scope, so their number multiplies.

@@ -1,6 +1,10 @@
 //! Documents made to hurt: each is answered quickly, with words, and without taking memory in proportion to its claims.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +13,17 @@ use xml::{DomainDef, Kind};
 
 /// Generous for an unoptimised build on a busy machine; a quadratic pass over a mebibyte takes minutes.
 const SOON: Duration = Duration::from_secs(5);
+
+struct Same;
+
+impl xml::Identity for Same {
+    fn uuid(&mut self) -> uuid::Uuid {
+        uuid::Uuid::nil()
+    }
+    fn mac(&mut self) -> [u8; 3] {
+        [0; 3]
+    }
+}
 
 fn wrap(inner: &str) -> String {
     format!(
@@ -86,6 +101,41 @@ fn too_many_namespaces_are_refused() {
     let used: String = (0..40_000).map(|n| format!("<n{}:a/>", n % 60)).collect();
     let said = refused(wrap(&format!("<metadata{declared}>{used}</metadata><bogus/>")).as_bytes());
     assert!(said.contains("bogus"), "{said}");
+}
+
+#[test]
+fn notes_that_use_many_outer_prefixes_are_kept_soon() {
+    let declared: String = (0..60).map(|n| format!(" xmlns:n{n}='u{n}'")).collect();
+    let used: String = (0..40_000).map(|n| format!("<n{}:a/>", n % 60)).collect();
+    let text = wrap(&format!("<metadata{declared}><note>{used}</note></metadata>"));
+    let start = Instant::now();
+    let def = DomainDef::parse(&text).unwrap().value;
+    assert!(start.elapsed() < SOON, "took {:?}", start.elapsed());
+    assert_eq!(DomainDef::parse_stored(&def.to_xml()).unwrap().value, def);
+}
+
+/// What was accepted is also read back from the store, however much layout and escaping made of it.
+#[test]
+fn the_largest_definitions_can_be_stored() {
+    let quotes = format!("<title>{}</title>", "'".repeat(1_000_000));
+    let timers = format!("<clock offset='utc'>{}</clock>", "<timer name='pit'/>".repeat(49_000));
+    let disks: String = (0..9_000)
+        .map(|n| format!("<disk><source file='/{n}'/><target dev='vd{n}'/></disk>"))
+        .collect();
+    for inner in [quotes, timers, format!("<devices>{disks}</devices>")] {
+        let mut def = DomainDef::parse(&wrap(&inner)).unwrap_or_else(|e| panic!("{e}")).value;
+        def.fill_defaults(&mut Same);
+        assert_eq!(
+            DomainDef::parse_stored(&def.to_xml()).unwrap_or_else(|e| panic!("{e}")).value,
+            def
+        );
+    }
+}
+
+#[test]
+fn kept_elements_carry_no_namespaces_along() {
+    let said = refused(wrap("<seclabel xmlns:n='u'><n:a/></seclabel>").as_bytes());
+    assert!(said.contains("nothing inside <seclabel> has a namespace"), "{said}");
 }
 
 #[test]
@@ -175,15 +225,6 @@ fn amounts_that_overflow_are_refused_rather_than_wrapped() {
 
 #[test]
 fn a_drive_on_controller_four_billion_makes_no_four_billion_controllers() {
-    struct Same;
-    impl xml::Identity for Same {
-        fn uuid(&mut self) -> uuid::Uuid {
-            uuid::Uuid::nil()
-        }
-        fn mac(&mut self) -> [u8; 3] {
-            [0; 3]
-        }
-    }
     let disk = "<disk><source file='/a'/><target dev='sda' bus='scsi'/>\
                 <address type='drive' controller='4294967295'/></disk>";
     let mut def = DomainDef::parse(&wrap(&format!("<devices>{disk}</devices>"))).unwrap().value;

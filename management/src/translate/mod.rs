@@ -65,7 +65,7 @@ pub(crate) fn define(text: &str, ids: &mut dyn xml::Identity) -> Result<Checked,
 
 /// Read a definition that was stored: complete already, and to come back as it was.
 pub(crate) fn stored(text: &str) -> Result<DomainDef, Error> {
-    let parsed = DomainDef::parse(text).map_err(invalid)?;
+    let parsed = DomainDef::parse_stored(text).map_err(invalid)?;
     Ok(parsed.value)
 }
 
