@@ -5,6 +5,7 @@ mod i8042;
 mod pm;
 mod port92;
 mod pvpanic;
+pub(crate) mod reset_port;
 mod rtc;
 mod serial;
 
@@ -13,5 +14,6 @@ pub use i8042::I8042;
 pub use pm::AcpiPm;
 pub use port92::Port92;
 pub use pvpanic::PvPanic;
+pub use reset_port::ResetPort;
 pub use rtc::{MemorySizes, Rtc, RtcTimer};
 pub use serial::Serial;

@@ -38,6 +38,12 @@ pub trait PciFunction: Send + Sync {
     /// hierarchy locked: it must not call back into it.
     fn bar_moved(&self, _bar: u8, _base: Option<u64>) {}
 
+    /// The bus above was reset: back to the state after power-on, drop what is in flight. Called
+    /// with the hierarchy locked: it must not call back into it.
+    fn bus_reset(&self) {
+        self.config().reset();
+    }
+
     /// What a bridge keeps free behind it when resources are assigned.
     fn reserve(&self) -> Reserve {
         Reserve::default()

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use crate::bus::{Bus, BusDevice, Effect};
 use crate::component::{Component, DeviceState, StateError};
 use crate::pci::ecam::{ConfigShadow, Ecam, EcamWindow};
-use crate::pci::spec::CONFIG_SIZE;
+use crate::pci::spec::{self, CONFIG_SIZE};
 use crate::pci::{PciAddress, PciFunction};
 use crate::sync::Lock;
 
@@ -173,10 +173,14 @@ impl PciRoot {
         let Some(node) = tree.find(address).filter(|_| accepts(offset, data.len())) else {
             return Effect::None;
         };
+        let was_resetting = node.resets_its_bus();
         let mut effect = Effect::None;
         for (at, part) in (offset..).step_by(4).zip(data.chunks(4)) {
             let part = node.function.config_write(at, part);
             effect = if effect == Effect::None { part } else { effect };
+        }
+        if node.resets_its_bus() && !was_resetting {
+            tree.reset_behind(node.id);
         }
         // The header decides what is decoded; PCIEXBAR of the host bridge lies behind it.
         if offset < 0x40 || address == PciAddress::HOST_BRIDGE {
@@ -237,12 +241,26 @@ impl Tree {
         }
     }
 
+    /// Reset all functions behind a bridge.
+    fn reset_behind(&self, bus: BusId) {
+        for node in self.nodes.iter().filter(|node| node.parent == bus) {
+            node.function.bus_reset();
+            self.reset_behind(node.id);
+        }
+    }
+
     fn bridge_to(&self, bus: BusId) -> Option<&Node> {
         self.nodes.iter().find(|node| node.is_bridge_to(bus))
     }
 }
 
 impl Node {
+    /// Whether it is a bridge that holds its secondary bus in reset.
+    fn resets_its_bus(&self) -> bool {
+        let config = self.function.config();
+        config.is_bridge() && config.u16(spec::BRIDGE_CONTROL) & spec::BRIDGE_CONTROL_RESET != 0
+    }
+
     pub(super) fn is_bridge_to(&self, bus: BusId) -> bool {
         self.id == bus && self.function.config().is_bridge()
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::StateError;
 use crate::irq::{MsiController, MsiMessage, MsiVector};
+use crate::limit::warn_limited;
 use crate::pci::ConfigBuilder;
 use crate::pci::spec::CAP_MSIX;
 use crate::sync::Lock;
@@ -236,7 +237,7 @@ impl Msix {
             Err(error) => {
                 // The interrupt controller has no room: the guest loses this interrupt, no other.
                 entry.routed = None;
-                tracing::warn!(index, %error, "cannot route an MSI-X vector");
+                warn_limited!(index, %error, "cannot route an MSI-X vector");
             }
         }
     }

@@ -14,12 +14,16 @@ pub(crate) const SUBSYSTEM_VENDOR: u16 = 0x2c;
 pub(crate) const CAPABILITIES: u16 = 0x34;
 pub(crate) const INTERRUPT_LINE: u16 = 0x3c;
 pub(crate) const INTERRUPT_PIN: u16 = 0x3d;
+pub(crate) const BRIDGE_CONTROL: u16 = 0x3e;
 
 pub(crate) const COMMAND_IO: u16 = 1 << 0;
 pub(crate) const COMMAND_MEMORY: u16 = 1 << 1;
 pub(crate) const COMMAND_MASTER: u16 = 1 << 2;
 /// I/O, memory, master, parity, SERR#, INTx disable.
 pub(crate) const COMMAND_WRITABLE: u16 = 0x0547;
+
+/// Secondary bus reset.
+pub(crate) const BRIDGE_CONTROL_RESET: u16 = 1 << 6;
 
 pub(crate) const STATUS_INTERRUPT: u16 = 1 << 3;
 pub(crate) const STATUS_CAPABILITIES: u16 = 1 << 4;

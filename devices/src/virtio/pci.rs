@@ -19,6 +19,7 @@ use super::device::{ActivateError, Activation, Notify, VirtioDevice, features};
 use super::queue::{Queue, QueueError, RingFeatures};
 use super::worker::{ActiveQueue, Workers};
 use crate::bus::Effect;
+use crate::component::Component;
 use crate::io_thread::Stop;
 use crate::irq::{Doorbells, IrqLine, MsiController};
 use crate::limit::warn_limited;
@@ -320,6 +321,10 @@ impl PciFunction for VirtioPci {
             Some((at, width)) => self.bar_write(BAR, at, &data[..width]),
             None => Effect::None,
         }
+    }
+
+    fn bus_reset(&self) {
+        Component::reset(self);
     }
 
     fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) {

@@ -78,7 +78,7 @@ impl ConfigBuilder {
         builder.writable(0x24, &[0xf0, 0xff, 0xf0, 0xff]);
         builder.writable(0x28, &[0xff; 12]);
         // Bridge control: parity, SERR#, ISA, VGA, VGA 16-bit, master abort, secondary reset.
-        builder.writable(0x3e, &[0x7f, 0x00]);
+        builder.writable(spec::BRIDGE_CONTROL, &[0x7f, 0x00]);
         builder
     }
 
@@ -168,7 +168,8 @@ impl ConfigBuilder {
         // Device control, all but the function-level reset bit; link control; device control 2.
         put(&mut mask, 0x06, &[0xff, 0x7f]);
         if port != PortType::IntegratedEndpoint {
-            put(&mut mask, 0x0e, &[0xeb, 0x0f]);
+            // Not the triggers: link disable and retrain.
+            put(&mut mask, 0x0e, &[0xcb, 0x0f]);
         }
         put(&mut mask, 0x26, &[0x1f, 0x00]);
         let at = self.capability(spec::CAP_EXPRESS, &body, &mask);

@@ -4,6 +4,7 @@
 use std::sync::Weak;
 
 use crate::bus::{BusDevice, Effect};
+use crate::chipset::reset_port::{RESET_CPU, RESET_TYPE};
 use crate::pci::{PciAddress, PciRoot};
 use crate::sync::Lock;
 
@@ -15,10 +16,6 @@ pub struct ConfigPorts {
 const ENABLE: u32 = 1 << 31;
 const RESET_CONTROL: u64 = 1;
 const DATA: u64 = 4;
-
-/// Reset control: the system reset type bits read back, the trigger does not.
-const RESET_TYPE: u8 = 0b1010;
-const RESET_CPU: u8 = 0b100;
 
 impl ConfigPorts {
     pub const BASE: u64 = 0xcf8;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::bus::{Bus, BusDevice};
+use crate::limit::warn_limited;
 use crate::pci::ecam::{EcamWindow, ShadowPage};
 use crate::pci::hierarchy::{BusId, Node, PciRoot, Tree};
 use crate::pci::spec::CONFIG_SIZE;
@@ -127,7 +128,7 @@ impl PciRoot {
         tree.ecam = wanted.filter(|window| {
             let ecam: Arc<dyn BusDevice> = self.ecam.clone();
             let placed = self.mmio.insert(window.base, window.len, ecam);
-            placed.inspect_err(|overlap| tracing::warn!(%overlap, "ECAM is not decoded")).is_ok()
+            placed.inspect_err(|overlap| warn_limited!(%overlap, "ECAM is not decoded")).is_ok()
         });
         if let Some(shadow) = &self.shadow {
             shadow.moved(tree.ecam);

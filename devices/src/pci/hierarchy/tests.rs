@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::pci::{BarKind, Chip, Config, ConfigBuilder, Ids, PlainBridge, Windows};
 
@@ -332,6 +334,25 @@ fn a_removed_bridge_takes_all_behind_it_along() {
 }
 
 #[test]
+fn a_bus_reset_reaches_all_behind_the_bridge_once() {
+    let rig = Rig::new();
+    let (near, bus) = (rig.card(BusId::ROOT, 2, 0x22), rig.bridge(BusId::ROOT, 3));
+    let inner = rig.bridge(bus, 0);
+    let far = rig.card(inner, 5, 0x33);
+    rig.root.assign_resources(&WINDOWS).unwrap();
+    let _ = rig.root.config_write(slot(3), 0x3e, &[0x40, 0]);
+    assert_eq!((far.last_move(1), far.config.u32(0x14)), (None, 0));
+    assert!(near.last_move(1).is_some());
+    assert_eq!(rig.root.address(inner, 5, 0), None, "the inner bridge lost its bus numbers");
+    let inner_bridge = rig.root.address(bus, 0, 0).unwrap();
+    rig.write(inner_bridge, 4, 7);
+    let _ = rig.root.config_write(slot(3), 0x3e, &[0x41, 0]);
+    let mut command = [0; 2];
+    rig.root.config_read(inner_bridge, 4, &mut command);
+    assert_eq!(command[0] & 7, 7, "only the rising edge resets");
+}
+
+#[test]
 fn a_taken_slot_is_refused_and_a_second_function_is_announced() {
     let rig = Rig::new();
     let card = rig.card(BusId::ROOT, 2, 0x22);
@@ -419,4 +440,65 @@ fn a_saved_chip_comes_back() {
     other.restore(&chip.save().unwrap()).unwrap();
     assert_eq!(other.ecam(), Some((0xe000_0000, 256 << 20)));
     assert!(Chip::ich9_lpc().restore(&chip.save().unwrap()).is_err());
+}
+
+/// Registers that decide on routing, of both header types.
+const ROUTING: [u16; 16] = [
+    0x04, 0x10, 0x14, 0x18, 0x19, 0x1a, 0x1c, 0x20, 0x24, 0x28, 0x2c, 0x30, 0x3e, 0x60, 0x64, 0xf00,
+];
+
+fn writes() -> impl Strategy<Value = (usize, usize, u32, usize)> {
+    let value = prop_oneof![
+        Just(0),
+        Just(u32::MAX),
+        0..8u32,
+        (0..4u32).prop_map(|bus| 0x00ff_0000 | bus << 8),
+        (0xc00u32..0xc08).prop_map(|mib| mib << 20 | mib << 4),
+        any::<u32>(),
+    ];
+    (0..6usize, 0..ROUTING.len(), value, prop_oneof![Just(1usize), Just(2), Just(4), Just(8)])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn whatever_the_guest_writes_routes_follow_registers(
+        writes in proptest::collection::vec(writes(), 1..60),
+    ) {
+        let rig = Rig::new();
+        let near = rig.card(BusId::ROOT, 2, 0x22);
+        let outer = rig.bridge(BusId::ROOT, 3);
+        let inner = rig.bridge(outer, 0);
+        let middle = rig.card(outer, 1, 0x44);
+        let far = rig.card(inner, 0, 0x33);
+        rig.root.assign_resources(&WINDOWS).unwrap();
+        let places = [
+            (BusId::ROOT, 0), (BusId::ROOT, 2), (BusId::ROOT, 3), (outer, 0), (outer, 1), (inner, 0),
+        ];
+        for (place, register, value, len) in writes {
+            let (bus, device) = places[place];
+            if let Some(address) = rig.root.address(bus, device, 0) {
+                let data = u64::from(value).to_le_bytes();
+                let _ = rig.root.config_write(address, ROUTING[register], &data[..len]);
+            }
+            for card in [&near, &middle, &far] {
+                for bar in &card.config.bars()[1..] {
+                    if let Some(base) = card.last_move(bar.index) {
+                        prop_assert_eq!(card.config.bar_address(bar), Some(base));
+                        prop_assert_eq!(rig.byte_at(base), card.tag);
+                    }
+                }
+            }
+            for (bus, device) in places {
+                let Some(address) = rig.root.address(bus, device, 0) else { continue };
+                let mut read = [0; 4];
+                rig.root.config_read(address, 4, &mut read);
+                let at = address.ecam_offset() as usize + 4;
+                if let Some(shown) = rig.shadow.bytes.hold().get(at..at + 4) {
+                    prop_assert_eq!(shown, &read[..]);
+                }
+            }
+        }
+    }
 }

@@ -185,11 +185,14 @@ impl PairWorker {
 
     fn wanted(&self, queue: &ActiveQueue, len: usize) -> bool {
         let receive = self.shared.receive.load();
+        if !receive.link_up || receive.filter.promiscuous {
+            return receive.link_up;
+        }
         let mut destination: Mac = [0; 6];
         if len >= HEADER + destination.len() {
             self.rx.get(queue, HEADER as u64, &mut destination);
         }
-        receive.link_up && receive.filter.passes(destination)
+        receive.filter.passes(destination)
     }
 
     fn transmit(&mut self, queue: &mut ActiveQueue) {
