@@ -1,27 +1,45 @@
 //! Writes XML as libvirt prints it: two spaces, single quotes, one element per line.
+//!
+//! quick-xml makes the document; the start tags' contents are put together here, because it would
+//! quote attributes with double quotes.
+
+use std::io;
+
+use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
 /// The document under construction.
-#[derive(Debug, Default)]
 pub(crate) struct Writer {
-    text: String,
-    open: Vec<&'static str>,
+    document: quick_xml::Writer<Vec<u8>>,
+    /// An element whose first child is still to come: without one it is written as empty.
+    pending: Option<StartTag>,
     /// The attribute that chose a variant; it goes first into the next start tag.
     choice: Option<(&'static str, String)>,
+}
+
+/// The inside of a start tag: its name, and the attributes behind it.
+struct StartTag {
+    name: &'static str,
+    content: String,
 }
 
 /// A start tag that still takes attributes.
 pub(crate) struct Tag<'w> {
     writer: &'w mut Writer,
-    name: &'static str,
+    tag: StartTag,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        let document = quick_xml::Writer::new_with_indent(Vec::new(), b' ', 2);
+        Self { document, pending: None, choice: None }
+    }
 }
 
 impl Writer {
     pub(crate) fn tag(&mut self, name: &'static str) -> Tag<'_> {
-        self.indent();
-        self.text.push('<');
-        self.text.push_str(name);
+        self.open();
         let choice = self.choice.take();
-        let mut tag = Tag { writer: self, name };
+        let mut tag = Tag { writer: self, tag: StartTag { name, content: name.to_owned() } };
         if let Some((name, value)) = choice {
             tag.attribute(name, &value);
         }
@@ -32,70 +50,70 @@ impl Writer {
         self.choice = Some((name, value.to_owned()));
     }
 
-    pub(crate) fn close(&mut self) {
-        if let Some(name) = self.open.pop() {
-            self.indent();
-            self.text.push_str("</");
-            self.text.push_str(name);
-            self.text.push_str(">\n");
-        }
-    }
-
     /// Elements taken over as they were written.
     pub(crate) fn verbatim(&mut self, xml: &str) {
-        self.indent();
-        self.text.push_str(xml);
-        self.text.push('\n');
+        self.open();
+        in_memory(self.document.write_indent());
+        self.document.get_mut().extend_from_slice(xml.as_bytes());
     }
 
-    pub(crate) fn finish(mut self) -> String {
-        while !self.open.is_empty() {
-            self.close();
+    pub(crate) fn finish(self) -> String {
+        let mut text = self.document.into_inner();
+        text.push(b'\n');
+        String::from_utf8(text).expect("only strings were written")
+    }
+
+    /// Something comes inside the pending element, so it is not empty.
+    fn open(&mut self) {
+        if let Some(StartTag { name, content }) = self.pending.take() {
+            self.put(Event::Start(BytesStart::from_content(content, name.len())));
         }
-        self.text
     }
 
-    fn indent(&mut self) {
-        self.text.extend(std::iter::repeat_n("  ", self.open.len()));
+    fn put(&mut self, event: Event<'_>) {
+        in_memory(self.document.write_event(event));
     }
+}
+
+fn in_memory(result: io::Result<()>) {
+    result.expect("writing into a vector cannot fail");
 }
 
 impl Tag<'_> {
     pub(crate) fn attribute(&mut self, name: &str, value: &str) {
-        self.writer.text.push(' ');
-        self.writer.text.push_str(name);
-        self.writer.text.push_str("='");
-        escape(value, true, &mut self.writer.text);
-        self.writer.text.push('\'');
+        let content = &mut self.tag.content;
+        content.push(' ');
+        content.push_str(name);
+        content.push_str("='");
+        escape(value, true, content);
+        content.push('\'');
     }
 
     /// `<name …/>`
     pub(crate) fn empty(self) {
-        self.writer.text.push_str("/>\n");
+        let Self { writer, tag: StartTag { name, content } } = self;
+        writer.put(Event::Empty(BytesStart::from_content(content, name.len())));
     }
 
     /// `<name …>text</name>`
     pub(crate) fn text(self, text: &str) {
-        self.writer.text.push('>');
-        escape(text, false, &mut self.writer.text);
-        self.writer.text.push_str("</");
-        self.writer.text.push_str(self.name);
-        self.writer.text.push_str(">\n");
+        let Self { writer, tag: StartTag { name, content } } = self;
+        let mut escaped = String::with_capacity(text.len());
+        escape(text, false, &mut escaped);
+        writer.put(Event::Start(BytesStart::from_content(content, name.len())));
+        writer.put(Event::Text(BytesText::from_escaped(escaped)));
+        writer.put(Event::End(BytesEnd::new(name)));
     }
 
     /// `<name …>` and what `children` writes below it; `<name …/>` when that is nothing.
     pub(crate) fn children(self, children: impl FnOnce(&mut Writer)) {
-        let Tag { writer, name } = self;
-        writer.text.push_str(">\n");
-        let start = writer.text.len();
-        writer.open.push(name);
+        let Self { writer, tag } = self;
+        let name = tag.name;
+        writer.pending = Some(tag);
         children(writer);
-        if writer.text.len() == start {
-            writer.open.pop();
-            writer.text.truncate(start - 2);
-            writer.text.push_str("/>\n");
-        } else {
-            writer.close();
+        match writer.pending.take() {
+            Some(tag) => Tag { writer, tag }.empty(),
+            None => writer.put(Event::End(BytesEnd::new(name))),
         }
     }
 }
