@@ -1,12 +1,13 @@
 //! [`RawDisk`]: a file or block device whose bytes are the disk's, and its synchronous I/O.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::{Arc, Mutex};
 
 use memory::IoBuffers;
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, SeekFrom, StatxFlags};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::blocking::{Blocking, BlockingChannel};
 use super::disk::{Action, Cache, Channel, Disk, DiskInfo};
@@ -61,7 +62,6 @@ pub(super) struct RawFile {
     file: Arc<File>,
     /// Bytes when it was opened: nothing below may be missing later.
     len: u64,
-    is_device: bool,
     discard: bool,
     ignore_flush: bool,
     direct: Option<Alignment>,
@@ -90,6 +90,17 @@ impl RawDisk {
         let is_device = file.metadata()?.file_type().is_block_device();
         let len = rustix::fs::seek(&file, SeekFrom::End(0))?;
         let direct = cache.is_direct().then(|| make_direct(&file)).transpose()?;
+        if let Some(align) = direct
+            && !read_only
+            && !len.is_multiple_of(align.offset)
+        {
+            // A direct write of its last block would make the file longer.
+            return Err(invalid(format!(
+                "the disk's size of {len} bytes is not a multiple of {}, which cache none and \
+                 directsync need here",
+                align.offset
+            )));
+        }
         let physical = host_block_size(&file, is_device).max(block_size);
         let info = DiskInfo {
             size: len.next_multiple_of(SECTOR),
@@ -102,7 +113,6 @@ impl RawDisk {
         let file = RawFile {
             file: Arc::new(file),
             len,
-            is_device,
             discard,
             ignore_flush: cache == Cache::Unsafe,
             direct,
@@ -309,19 +319,25 @@ impl RawFile {
                 self.fill(bounce.bytes(), span.start)?;
             }
             source(&mut bounce.bytes()[span.skip..span.skip + span.part]);
-            self.write_block(bounce.bytes(), span.start, offset + span.part as u64)?;
+            self.write_blocks(bounce.bytes(), span.start)?;
             offset += span.part as u64;
         }
         Ok(())
     }
 
-    /// Write whole host blocks, and cut the file off again where they reach beyond its end.
-    fn write_block(&self, data: &[u8], start: u64, wanted_end: u64) -> io::Result<()> {
-        let keep = if self.is_device { u64::MAX } else { self.file.metadata()?.len() };
-        self.file.write_all_at(data, start)?;
-        let end = wanted_end.max(keep);
-        if start + data.len() as u64 > end {
-            self.file.set_len(end)?;
+    /// Write all of `data`, whole host blocks.
+    fn write_blocks(&self, mut data: &[u8], mut start: u64) -> io::Result<()> {
+        while !data.is_empty() {
+            let flags = ReadWriteFlags::empty();
+            match rustix::io::pwritev2(&self.file, &[IoSlice::new(data)], start, flags) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    data = &data[count..];
+                    start += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }
@@ -330,7 +346,8 @@ impl RawFile {
     fn fill(&self, data: &mut [u8], start: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < data.len() {
-            match self.file.read_at(&mut data[done..], start + done as u64) {
+            let rest = &mut [IoSliceMut::new(&mut data[done..])];
+            match rustix::io::preadv(&self.file, rest, start + done as u64) {
                 Ok(0) => break,
                 Ok(count) => {
                     done += count;
@@ -339,8 +356,8 @@ impl RawFile {
                         break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(done)

@@ -49,7 +49,7 @@ const IO: &[i64] = &[
     libc::SYS_epoll_ctl,
     libc::SYS_io_uring_enter,
     libc::SYS_preadv,
-    libc::SYS_pwritev,
+    libc::SYS_pwritev2,
     libc::SYS_readv,
     libc::SYS_writev,
     libc::SYS_fdatasync,

@@ -157,7 +157,7 @@ fn zeros_are_written_where_the_host_cannot_allocate() {
 #[test]
 fn a_last_partial_sector_reads_as_zeros_beyond_the_end_and_takes_writes() {
     for io in MODES {
-        for cache in [Cache::Writeback, Cache::None] {
+        for cache in [Cache::Writeback, Cache::Writethrough] {
             let mut rig = Rig::new(io, cache, 700);
             assert_eq!(rig.disk.info().size, 1024);
             rig.ram.write_slice(DATA, &[0xaa; 1024]).unwrap();
@@ -174,6 +174,31 @@ fn a_last_partial_sector_reads_as_zeros_beyond_the_end_and_takes_writes() {
             );
         }
     }
+}
+
+#[test]
+fn direct_writes_need_whole_blocks_and_direct_reads_do_not() {
+    let spec = |read_only| {
+        let file = tempfile::tempfile_in(std::env::temp_dir()).unwrap();
+        file.write_all_at(&[7; 700], 0).unwrap();
+        DiskSpec {
+            file,
+            read_only,
+            cache: Cache::None,
+            discard: false,
+            block_size: 512,
+            io: DiskIo::Threads,
+            queues: 1,
+            depth: 8,
+        }
+    };
+    let error = RawDisk::new(spec(false)).err().unwrap().to_string();
+    assert!(error.contains("700 bytes"), "{error}");
+    let disk = RawDisk::new(spec(true)).unwrap();
+    let ram = GuestRam::new(&[(0, 8 << 20)], &Backing::Anonymous).unwrap();
+    let mut buffers = ram.buffers([(0, 1024)]).unwrap();
+    disk.file.carry_out(Action::Read, 0, &mut buffers).unwrap();
+    assert_eq!(ram.read_obj::<[u8; 4]>(698).unwrap(), [7, 7, 0, 0]);
 }
 
 #[test]
