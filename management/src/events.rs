@@ -1,8 +1,13 @@
 //! What happened, in order and for everyone: numbered events that survive a daemon's restart.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::domain::DomainId;
+use crate::journal::Journal;
 
 /// Something that happened. Ids grow by one over the life of the host's boot, also over restarts
 /// of the daemon, so that a client that was away can ask for what it missed.
@@ -148,14 +153,35 @@ impl Lifecycle {
 
 /// A place in the stream of events. Dropping it ends the subscription; a slow reader loses
 /// nothing but what falls out of the journal, and is told so by [`EventKind::Lost`].
-#[derive(Debug)]
 pub struct Subscription {
-    _next: u64,
+    journal: Arc<Journal>,
+    after: u64,
+    domain: Option<Uuid>,
+    latest: watch::Receiver<u64>,
 }
 
 impl Subscription {
-    /// The next event; none when the daemon stops.
+    pub(crate) fn new(
+        journal: Arc<Journal>,
+        after: u64,
+        domain: Option<Uuid>,
+        latest: watch::Receiver<u64>,
+    ) -> Self {
+        Self { journal, after, domain, latest }
+    }
+
+    /// The next event; none when the daemon stops. May be dropped and asked again.
     pub async fn next(&mut self) -> Option<Event> {
-        std::future::ready(None).await
+        loop {
+            self.latest.borrow_and_update();
+            while let Some(event) = self.journal.after(self.after) {
+                self.after = event.id;
+                let other = |domain: &DomainId| self.domain.is_some_and(|own| own != domain.uuid);
+                if !event.domain.as_ref().is_some_and(other) {
+                    return Some(event);
+                }
+            }
+            self.latest.changed().await.ok()?;
+        }
     }
 }

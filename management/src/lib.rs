@@ -5,15 +5,17 @@
 
 pub mod auth;
 pub mod config;
+mod control;
 pub mod domain;
 pub mod error;
 pub mod events;
 pub mod foreground;
+mod host;
+mod journal;
 mod manager;
 pub mod ops;
-#[allow(dead_code, unused_imports)]
+mod registry;
 mod store;
-#[allow(dead_code, unused_imports)]
 mod translate;
 
 pub use auth::{Access, Caller};

@@ -1,14 +1,29 @@
 //! [`Manager`]: the one door. Every front end builds an [`Operation`] and passes it to
 //! [`Manager::call`], which authorises, traces and runs it.
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use broker::{Broker, Local};
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use crate::auth::{Access, Caller};
 use crate::config::Config;
+use crate::domain::DomainRef;
+use crate::domain::actor::{Begin, blocking};
+use crate::domain::handle::{Act, Definition, Handle};
+use crate::domain::record::Record;
 use crate::error::{Code, Error};
+use crate::journal::Journal;
+use crate::registry::Node;
+use crate::store::{Contents, Disk, Store};
+use crate::translate;
 
 /// One thing a caller can ask for. Its fields are the arguments.
 pub trait Operation: Send {
@@ -27,20 +42,94 @@ pub struct Manager {
 
 /// What operations work with.
 pub struct Context {
-    pub(crate) config: Config,
+    pub(crate) node: Arc<Node>,
+    /// Definitions that could not be read, and what does not work now.
+    pub(crate) quarantined: Vec<(String, String)>,
+    pub(crate) degraded: Vec<String>,
+    host_was_booted: bool,
 }
+
+/// In the run directory: this boot's autostart is done.
+const AUTOSTARTED: &str = "autostarted";
+/// How long the daemon waits for VMMs that it takes over before it serves.
+const ADOPTION: Duration = Duration::from_millis(1500);
 
 impl Manager {
     /// Open the store and adopt the domains that run. Nothing is started; see
     /// [`autostart`](Self::autostart).
     pub async fn open(config: Config) -> Result<Self, Error> {
-        std::future::ready(()).await;
-        Ok(Self { cx: Arc::new(Context { config }) })
+        let cgroup =
+            Some(config.domains.cgroup.clone()).filter(|path| !path.as_os_str().is_empty());
+        Self::open_with(config, Arc::new(Local::new().with_cgroup_parent(cgroup))).await
+    }
+
+    /// With another broker than the one inside this process.
+    pub async fn open_with(config: Config, broker: Arc<dyn Broker>) -> Result<Self, Error> {
+        let (dir, state, marker) =
+            (config.run_dir.clone(), config.state_dir.clone(), config.run_dir.join(AUTOSTARTED));
+        let (logs, made) = (config.log_dir.clone(), broker.clone());
+        let (store, contents, host_was_booted, boot_id, found, journal) = blocking(move || {
+            made.make_run_dir(&dir.join("domains"))?;
+            let mut degraded = Vec::new();
+            if let Err(error) = made.make_run_dir(&logs) {
+                degraded.push(error.to_string());
+            }
+            let boot_id = boot_id()?;
+            let marked = std::fs::read_to_string(&marker).unwrap_or_default();
+            let host_was_booted = marked.trim() != boot_id.to_string();
+            let (store, mut contents) = Store::open(Arc::new(Disk), &state);
+            contents.degraded.append(&mut degraded);
+            let journal = Journal::open(&state, host_was_booted);
+            let found = run_dirs(&dir.join("domains"));
+            Ok((store, contents, host_was_booted, boot_id, found, journal))
+        })
+        .await?;
+        let node = Arc::new(Node::new(config, broker, Arc::new(store), journal, boot_id));
+        let Contents { domains, mut quarantined, degraded } = contents;
+        let mut definitions = HashMap::new();
+        for stored in domains {
+            match translate::stored(&stored.xml) {
+                Ok(def) => {
+                    definitions.insert(stored.uuid, Box::new(Definition { stored, def }));
+                }
+                // It stays where it is: another version of this program may read it.
+                Err(error) => quarantined.push((format!("{}.xml", stored.uuid), error.chain())),
+            }
+        }
+        populate(&node, definitions, found).await;
+        for text in &degraded {
+            tracing::error!(text, "the daemon works with less");
+        }
+        Ok(Self { cx: Arc::new(Context { node, quarantined, degraded, host_was_booted }) })
     }
 
     /// Start what is marked autostart, once for each boot of the host.
     pub async fn autostart(&self) {
-        std::future::ready(()).await;
+        let node = &self.cx.node;
+        if !self.cx.host_was_booted {
+            return;
+        }
+        // Before the first start: a daemon that dies in between does not start them a second time.
+        let marker = node.config.run_dir.join(AUTOSTARTED);
+        if let Err(error) = std::fs::write(&marker, node.boot_id.to_string()) {
+            tracing::error!(%error, marker = %marker.display(), "domains are not started");
+            return;
+        }
+        if !node.config.domains.autostart {
+            return;
+        }
+        let marked = |handle: &Handle| {
+            let view = handle.view();
+            view.live.is_none() && view.definition.is_some_and(|d| d.stored.autostart)
+        };
+        for handle in node.all().into_iter().filter(marked) {
+            let act = Act::Start { def: None, paused: false };
+            let name = handle.view().name;
+            match handle.act(act, self.cx.start_deadline()).await {
+                Ok(()) => tracing::info!(domain = name, "started with the host"),
+                Err(error) => tracing::error!(domain = name, error = %error.chain(), "not started"),
+            }
+        }
     }
 
     pub async fn call<O: Operation>(&self, caller: &Caller, op: O) -> Result<O::Output, Error> {
@@ -63,7 +152,7 @@ impl Manager {
 
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.cx.config
+        &self.cx.node.config
     }
 }
 
@@ -82,8 +171,61 @@ fn authorise(caller: &Caller, operation: &str, needed: Access) -> Result<(), Err
     ))
 }
 
+fn boot_id() -> Result<Uuid, Error> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let read = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
+    read.ok_or_else(|| Error::new(Code::HostFailure, format!("cannot read {}", path.display())))
+}
+
+/// Domains with a run directory, each with its record if that can be read.
+fn run_dirs(dir: &Path) -> Vec<(Uuid, Option<Record>)> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let uuid = |entry: &std::fs::DirEntry| entry.file_name().to_str()?.parse::<Uuid>().ok();
+    entries
+        .filter_map(|entry| Some((uuid(&entry)?, entry.path())))
+        .map(|(uuid, path)| (uuid, Record::read(&path).ok().filter(|record| record.uuid == uuid)))
+        .collect()
+}
+
+async fn populate(
+    node: &Arc<Node>,
+    mut definitions: HashMap<Uuid, Box<Definition>>,
+    found: Vec<(Uuid, Option<Record>)>,
+) {
+    let mut adoptions = Vec::new();
+    for (uuid, record) in found {
+        let definition = definitions.remove(&uuid);
+        let stored = definition.as_ref().map(|definition| definition.stored.name.clone());
+        let name = stored.or_else(|| record.as_ref().map(|record| record.name.clone()));
+        let (done, adopted) = oneshot::channel();
+        let record = record.map(Box::new);
+        let name = name.unwrap_or_else(|| uuid.to_string());
+        node.insert(uuid, name, Begin::Found { definition, record, done });
+        adoptions.push(adopted);
+    }
+    for (uuid, definition) in definitions {
+        node.insert(uuid, definition.stored.name.clone(), Begin::Stored(definition));
+    }
+    // One that is stuck is waited for no longer; its actor goes on trying.
+    let _ = tokio::time::timeout(ADOPTION, join_all(adoptions)).await;
+}
+
 impl Context {
-    pub(crate) fn pending<T>(&self) -> Result<T, Error> {
-        Err(Error::new(Code::Unsupported, "this operation is being built"))
+    pub(crate) fn find(&self, domain: &DomainRef) -> Result<Handle, Error> {
+        self.node.find(domain)
+    }
+
+    /// Longer than the VMM's own deadline, so that the reason comes from there.
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_secs(self.node.config.domains.command_timeout.saturating_mul(2))
+    }
+
+    pub(crate) fn start_deadline(&self) -> Duration {
+        let start = self.node.config.domains.start_timeout;
+        self.deadline() + Duration::from_secs(start.saturating_mul(2))
+    }
+
+    pub(crate) async fn act(&self, domain: &DomainRef, act: Act) -> Result<(), Error> {
+        self.find(domain)?.act(act, self.deadline()).await
     }
 }

@@ -21,6 +21,10 @@ impl Operation for Subscribe {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<Subscription, Error> {
-        cx.pending()
+        let domain = match &self.domain {
+            Some(domain) => Some(cx.find(domain)?.uuid),
+            None => None,
+        };
+        Ok(cx.node.journal.subscribe(self.after, domain))
     }
 }

@@ -1,6 +1,7 @@
 //! The host, and what it can do.
 
 use crate::auth::Access;
+use crate::domain::actor::blocking;
 use crate::error::Error;
 use crate::manager::{Context, Operation};
 
@@ -41,7 +42,10 @@ impl Operation for GetNode {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<NodeDetails, Error> {
-        cx.pending()
+        let mut node = blocking(|| Ok(crate::host::details())).await?;
+        node.quarantined.clone_from(&cx.quarantined);
+        node.degraded.clone_from(&cx.degraded);
+        Ok(node)
     }
 }
 
@@ -54,7 +58,7 @@ impl Operation for GetCapabilities {
     const NAME: &'static str = "node.capabilities";
     const ACCESS: Access = Access::Read;
 
-    async fn run(self, cx: &Context) -> Result<String, Error> {
-        cx.pending()
+    async fn run(self, _cx: &Context) -> Result<String, Error> {
+        blocking(|| Ok(crate::host::capabilities())).await
     }
 }

@@ -146,7 +146,7 @@ fn boot(def: &DomainDef, resources: &Resources) -> Result<Boot, Error> {
     Ok(Boot::Kernel { kernel, initrd: resources.initrd, cmdline: cmdline.trim().to_owned() })
 }
 
-fn lifecycle(def: &DomainDef) -> Lifecycle {
+pub(crate) fn lifecycle(def: &DomainDef) -> Lifecycle {
     let action = |action: Option<LifecycleAction>, default| match action {
         Some(LifecycleAction::Destroy) => Action::Destroy,
         Some(LifecycleAction::Restart) => Action::Restart,

@@ -22,16 +22,16 @@ mod tests;
 use std::path::PathBuf;
 
 use vmm_protocol::config::{Chardev, Fd, Machine};
+use xml::DomainDef;
 use xml::device::Console;
 use xml::device::chardev::ConsoleTargetType;
 use xml::domain::Name;
-use xml::{Diagnostics, DomainDef};
 
 pub(crate) use live::{live, with_aliases};
-pub(crate) use machine::{Start, machine};
-pub(crate) use report::{invalid, problems};
+pub(crate) use machine::{Start, lifecycle, machine};
+use report::invalid;
 
-use crate::error::{Error, Problem};
+use crate::error::{Code, Error, Problem};
 use report::Report;
 
 /// Version of the platform that new definitions are pinned to.
@@ -112,19 +112,20 @@ pub(crate) struct OpenChardev {
     pub path: Option<PathBuf>,
 }
 
-/// The definition's name as the XML has it.
+/// A name a domain can have.
+pub(crate) fn check_name(name: &str) -> Result<Name, Error> {
+    name.parse().map_err(|error| {
+        Error::new(Code::InvalidArgument, format!("{name:?} cannot name a domain: {error}"))
+    })
+}
+
 pub(crate) fn rename(def: &mut DomainDef, name: &str) -> Result<(), Error> {
-    def.name = name.parse::<Name>().map_err(|error| {
-        Error::new(
-            crate::error::Code::InvalidArgument,
-            format!("{:?} cannot name a domain: {error}", name.escape_debug().to_string()),
-        )
-    })?;
+    def.name = check_name(name)?;
     Ok(())
 }
 
 /// A console on a port of a virtio-serial controller.
-fn is_virtio(console: &Console) -> bool {
+pub(crate) fn is_virtio(console: &Console) -> bool {
     let target = console.target.as_ref().and_then(|target| target.kind);
     target == Some(ConsoleTargetType::Virtio)
 }

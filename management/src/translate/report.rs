@@ -83,10 +83,6 @@ fn problem(found: Diagnostic) -> Problem {
     }
 }
 
-pub(crate) fn problems(found: Diagnostics) -> Vec<Problem> {
-    found.0.into_iter().map(problem).collect()
-}
-
 /// The error of a document: `Unsupported` if nothing else is wrong with it than what we lack.
 pub(crate) fn invalid(found: Diagnostics) -> Error {
     let only_lacking = found.errors().all(|error| error.kind == Kind::Unsupported);
@@ -98,5 +94,5 @@ pub(crate) fn invalid(found: Diagnostics) -> Error {
         2 => format!("{first} (and one more problem)"),
         _ => format!("{first} (and {} more problems)", count - 1),
     };
-    Error::new(code, message).with_problems(problems(found))
+    Error::new(code, message).with_problems(found.0.into_iter().map(problem).collect())
 }

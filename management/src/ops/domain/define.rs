@@ -1,9 +1,17 @@
 //! Store, forget, rename definitions; mark them for autostart.
 
+use uuid::Uuid;
+
 use crate::auth::Access;
+use crate::domain::handle::{Act, Definition};
 use crate::domain::{DomainId, DomainRef};
-use crate::error::{Error, Problem};
+use crate::error::{Code, Error, Problem};
 use crate::manager::{Context, Operation};
+use crate::store::StoredDomain;
+use crate::translate::{self, Checked};
+
+/// A domain may vanish at the moment its name is claimed: then the claim is made again.
+const ATTEMPTS: usize = 5;
 
 /// What [`DefineDomain`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +39,64 @@ impl Operation for DefineDomain {
     const ACCESS: Access = Access::Write;
 
     async fn run(self, cx: &Context) -> Result<Defined, Error> {
-        cx.pending()
+        let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds)?;
+        let domain = identity(&def)?;
+        let known = cx.node.get(domain.uuid).map(|handle| handle.view());
+        let updated = known.is_some_and(|view| view.definition.is_some());
+        if self.check_only {
+            return Ok(Defined { domain, updated, warnings });
+        }
+        let stored = StoredDomain {
+            uuid: domain.uuid,
+            name: domain.name.clone(),
+            generation: 1,
+            autostart: false,
+            platform: translate::PLATFORM,
+            xml: def.to_xml(),
+        };
+        let definition = Definition { stored, def };
+        act_on_claimed(cx, &domain, || Act::Define(Box::new(definition.clone()))).await?;
+        Ok(Defined { domain, updated, warnings })
     }
+}
+
+/// Names and UUIDs for what a definition leaves open.
+pub(crate) struct NewIds;
+
+impl xml::Identity for NewIds {
+    fn uuid(&mut self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn mac(&mut self) -> [u8; 3] {
+        let [a, b, c, ..] = *Uuid::new_v4().as_bytes();
+        [a, b, c]
+    }
+}
+
+pub(super) fn identity(def: &xml::DomainDef) -> Result<DomainId, Error> {
+    let uuid = def.uuid.ok_or_else(|| Error::new(Code::Internal, "a definition has no UUID"))?;
+    Ok(DomainId { uuid, name: def.name.to_string() })
+}
+
+/// Give a command to a domain that may be new.
+pub(super) async fn act_on_claimed(
+    cx: &Context,
+    domain: &DomainId,
+    act: impl Fn() -> Act,
+) -> Result<(), Error> {
+    for attempt in 1.. {
+        let handle = cx.node.claim(domain.uuid, &domain.name)?;
+        match handle.act(act(), cx.start_deadline()).await {
+            Err(error)
+                if error.code == Code::NotFound && handle.is_gone() && attempt < ATTEMPTS =>
+            {
+                tokio::task::yield_now().await;
+            }
+            result => return result,
+        }
+    }
+    Ok(())
 }
 
 /// Forget a definition (virDomainUndefine). A running domain becomes transient.
@@ -47,7 +111,7 @@ impl Operation for UndefineDomain {
     const ACCESS: Access = Access::Write;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.pending()
+        cx.act(&self.domain, Act::Undefine).await
     }
 }
 
@@ -64,7 +128,21 @@ impl Operation for RenameDomain {
     const ACCESS: Access = Access::Write;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.pending()
+        let handle = cx.find(&self.domain)?;
+        let old = handle.view().name;
+        if old == self.name {
+            return Ok(());
+        }
+        translate::check_name(&self.name)?;
+        cx.node.reserve_name(&self.name, handle.uuid)?;
+        let result = handle.act(Act::Rename(self.name.clone()), cx.deadline()).await;
+        match &result {
+            Ok(()) => cx.node.release_name(&old, handle.uuid),
+            // It may still be carried out: better a name too many than one twice.
+            Err(error) if error.code == Code::Timeout => {}
+            Err(_) => cx.node.release_name(&self.name, handle.uuid),
+        }
+        result
     }
 }
 
@@ -81,6 +159,6 @@ impl Operation for SetAutostart {
     const ACCESS: Access = Access::Write;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.pending()
+        cx.act(&self.domain, Act::SetAutostart(self.autostart)).await
     }
 }

@@ -1,9 +1,12 @@
 //! Power: on, off, and what lies between.
 
+use super::define::{NewIds, act_on_claimed, identity};
 use crate::auth::Access;
+use crate::domain::handle::Act;
 use crate::domain::{DomainId, DomainRef};
 use crate::error::{Error, Problem};
 use crate::manager::{Context, Operation};
+use crate::translate::{self, Checked};
 
 /// What [`CreateDomain`] started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +30,12 @@ impl Operation for CreateDomain {
     const ACCESS: Access = Access::Write;
 
     async fn run(self, cx: &Context) -> Result<Created, Error> {
-        cx.pending()
+        let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds)?;
+        let domain = identity(&def)?;
+        let paused = self.paused;
+        act_on_claimed(cx, &domain, || Act::Start { def: Some(Box::new(def.clone())), paused })
+            .await?;
+        Ok(Created { domain, warnings })
     }
 }
 
@@ -45,7 +53,8 @@ impl Operation for StartDomain {
     const ACCESS: Access = Access::Control;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.pending()
+        let act = Act::Start { def: None, paused: self.paused };
+        cx.find(&self.domain)?.act(act, cx.start_deadline()).await
     }
 }
 
@@ -61,7 +70,7 @@ impl Operation for ShutdownDomain {
     const ACCESS: Access = Access::Control;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.pending()
+        cx.act(&self.domain, Act::Shutdown).await
     }
 }
 
@@ -79,7 +88,7 @@ impl Operation for DestroyDomain {
     const ACCESS: Access = Access::Control;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.pending()
+        cx.find(&self.domain)?.destroy(self.graceful, cx.deadline()).await
     }
 }
 
@@ -95,7 +104,7 @@ impl Operation for RebootDomain {
     const ACCESS: Access = Access::Control;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.pending()
+        cx.act(&self.domain, Act::Reboot).await
     }
 }
 
@@ -111,7 +120,7 @@ impl Operation for ResetDomain {
     const ACCESS: Access = Access::Control;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.pending()
+        cx.act(&self.domain, Act::Reset).await
     }
 }
 
@@ -127,7 +136,7 @@ impl Operation for SuspendDomain {
     const ACCESS: Access = Access::Control;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.pending()
+        cx.act(&self.domain, Act::Suspend).await
     }
 }
 
@@ -143,6 +152,6 @@ impl Operation for ResumeDomain {
     const ACCESS: Access = Access::Control;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.pending()
+        cx.act(&self.domain, Act::Resume).await
     }
 }

@@ -1,9 +1,20 @@
 //! Questions about domains. None waits for a VMM.
 
 use crate::auth::Access;
+use crate::domain::handle::View;
 use crate::domain::{DiskRow, DomainDetails, DomainRef, DomainSummary, InterfaceRow, State};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
+use xml::DomainDef;
+use xml::device::disk::{Disk, Location};
+use xml::device::graphics::Graphics;
+use xml::device::interface::Interface;
+
+/// How long a question waits for fresh counters.
+const SAMPLE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Words a list can be filtered by.
+const STATES: [&str; 6] = ["running", "paused", "in shutdown", "shut off", "crashed", "no state"];
 
 /// Which domains a list shall hold. Of each pair, none set and both set mean the same: all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,7 +42,20 @@ impl Operation for ListDomains {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<Vec<DomainSummary>, Error> {
-        cx.pending()
+        let filter = &self.filter;
+        for word in &filter.states {
+            if !STATES.contains(&word.as_str()) {
+                let text = format!("there is no state {word:?}; there are {}", STATES.join(", "));
+                return Err(Error::new(Code::InvalidArgument, text));
+            }
+        }
+        let all = cx.node.all().into_iter().map(|handle| {
+            let cpu_time = handle.latest().map_or(0, |sample| sample.cpu_time());
+            handle.view().summary(cpu_time)
+        });
+        let mut found: Vec<_> = all.filter(|domain| filter.admits(domain)).collect();
+        found.sort_by_cached_key(|domain| (domain.id.unwrap_or(u32::MAX), domain.name.clone()));
+        Ok(found)
     }
 }
 
@@ -47,7 +71,9 @@ impl Operation for FindDomain {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<DomainSummary, Error> {
-        cx.pending()
+        let handle = cx.find(&self.domain)?;
+        let cpu_time = handle.latest().map_or(0, |sample| sample.cpu_time());
+        Ok(handle.view().summary(cpu_time))
     }
 }
 
@@ -63,7 +89,11 @@ impl Operation for DescribeDomain {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<DomainDetails, Error> {
-        cx.pending()
+        let handle = cx.find(&self.domain)?;
+        let sample = handle.sample(SAMPLE).await;
+        let view = handle.view();
+        let summary = view.summary(sample.map_or(0, |sample| sample.cpu_time()));
+        Ok(details(cx, &view, summary))
     }
 }
 
@@ -79,7 +109,7 @@ impl Operation for GetDomainState {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<State, Error> {
-        cx.pending()
+        Ok(cx.find(&self.domain)?.view().state)
     }
 }
 
@@ -97,7 +127,7 @@ impl Operation for DumpXml {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<String, Error> {
-        cx.pending()
+        Ok(without_secrets(definition(cx, &self.domain, self.inactive)?).to_xml())
     }
 }
 
@@ -114,7 +144,7 @@ impl Operation for DumpSecureXml {
     const ACCESS: Access = Access::Write;
 
     async fn run(self, cx: &Context) -> Result<String, Error> {
-        cx.pending()
+        Ok(definition(cx, &self.domain, self.inactive)?.to_xml())
     }
 }
 
@@ -131,7 +161,8 @@ impl Operation for ListDisks {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<Vec<DiskRow>, Error> {
-        cx.pending()
+        let def = definition(cx, &self.domain, self.inactive)?;
+        Ok(def.devices.disks.iter().map(disk_row).collect())
     }
 }
 
@@ -148,6 +179,102 @@ impl Operation for ListInterfaces {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<Vec<InterfaceRow>, Error> {
-        cx.pending()
+        let def = definition(cx, &self.domain, self.inactive)?;
+        Ok(def.devices.interfaces.iter().map(interface_row).collect())
+    }
+}
+
+impl DomainFilter {
+    fn admits(&self, domain: &DomainSummary) -> bool {
+        let either = |wanted: bool, other: bool, is: bool| wanted == other || wanted == is;
+        either(self.active, self.inactive, domain.state.is_active())
+            && either(self.persistent, self.transient, domain.persistent)
+            && either(self.autostart, self.no_autostart, domain.autostart)
+            && (self.states.is_empty()
+                || self.states.iter().any(|word| word == domain.state.name()))
+    }
+}
+
+fn details(cx: &Context, view: &View, summary: DomainSummary) -> DomainDetails {
+    let def = view.current();
+    let live = view.live.as_ref();
+    let stored = view.definition.as_ref().map(|definition| &definition.stored);
+    let platform = live.map(|live| live.record.platform).or(stored.map(|stored| stored.platform));
+    let pending = live
+        .zip(stored)
+        .is_some_and(|(live, stored)| live.record.definition.trim_end() != stored.xml.trim_end());
+    let uptime = live.map(|live| {
+        let age = jiff::Timestamp::now().duration_since(live.record.started);
+        u64::try_from(age.as_millis()).unwrap_or(0)
+    });
+    let mut warnings = live.map(|live| live.record.degraded.clone()).unwrap_or_default();
+    warnings.extend(cx.degraded.iter().cloned());
+    DomainDetails {
+        summary,
+        os_type: "hvm".to_owned(),
+        description: def.and_then(|def| def.description.clone()),
+        machine: def.and_then(|def| def.os.kind.machine.clone()).unwrap_or_default(),
+        platform_version: platform.unwrap_or_default(),
+        pending_changes: pending,
+        uptime,
+        pid: live.and_then(|live| live.record.process).map(|process| process.pid),
+        consoles: def.map(super::console::consoles).unwrap_or_default(),
+        sandbox: live.map(|live| live.sandbox.clone()).unwrap_or_default(),
+        last_exit: view.last_exit.clone(),
+        warnings,
+    }
+}
+
+fn definition(cx: &Context, domain: &DomainRef, inactive: bool) -> Result<DomainDef, Error> {
+    let view = cx.find(domain)?.view();
+    let stored = view.definition.as_ref().map(|definition| definition.def.clone());
+    let found = if inactive {
+        // A transient domain's inactive definition is what it was started from.
+        let started = view.live.as_ref().map(|live| live.record.definition.as_str());
+        stored.or_else(|| started.and_then(|text| crate::translate::stored(text).ok()))
+    } else {
+        view.current().cloned()
+    };
+    let missing =
+        || Error::new(Code::NotFound, format!("domain {:?} has no definition", view.name));
+    found.ok_or_else(missing)
+}
+
+/// Passwords are for those who may change the definition.
+fn without_secrets(mut def: DomainDef) -> DomainDef {
+    for graphics in &mut def.devices.graphics {
+        match graphics {
+            Graphics::Vnc(vnc) => vnc.password = None,
+            Graphics::Spice(spice) => spice.password = None,
+            _ => {}
+        }
+    }
+    def
+}
+
+pub(super) fn disk_row(disk: &Disk) -> DiskRow {
+    let source = match disk.location() {
+        Location::File(path) | Location::Block(path) | Location::Dir(path) => {
+            Some(path.display().to_string())
+        }
+        Location::Volume { pool, volume } => Some(format!("{pool}/{volume}")),
+        Location::Network { .. } | Location::Other(_) | Location::Empty => None,
+    };
+    DiskRow {
+        kind: disk.kind().to_string(),
+        device: disk.device().to_string(),
+        target: disk.target.dev.clone(),
+        source,
+    }
+}
+
+pub(super) fn interface_row(interface: &Interface) -> InterfaceRow {
+    let source = interface.source.as_ref();
+    InterfaceRow {
+        target: interface.target.as_ref().and_then(|target| target.dev.clone()),
+        kind: interface.kind.to_string(),
+        source: source.and_then(|s| s.bridge.clone().or(s.network.clone()).or(s.dev.clone())),
+        model: interface.model.clone(),
+        mac: interface.mac_address().map(|mac| mac.to_string()).unwrap_or_default(),
     }
 }

@@ -1,0 +1,539 @@
+//! One task for each domain, which owns its state.
+//!
+//! ```text
+//!              define                start                    Hello
+//!   (nothing) ───────▶ off ───────────────────▶ starting ───────────────▶ running ⇄ paused
+//!       ▲               ▲▲                         │                       │    │ power button
+//!       │ undefine, or  ││ cannot be built         │                       │    ▼
+//!       │ transient     │└─────────────────────────┘                       │  in shutdown
+//!       └───────────────┤                                                  ▼    │
+//!                       └────────── process gone, exit record read ◀───── any ◀─┘
+//!                                                                          │ connection lost
+//!                                                        process gone ◀────┤ process there
+//!                                                                          ▼
+//!                                                  unreachable: retried, never killed by itself
+//! ```
+//! A domain exists while it has a stored definition, or a VMM. The VMM is the truth about itself:
+//! after each of its events its state is asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+use vmm_protocol::config::Lifecycle as VmmLifecycle;
+use vmm_protocol::control::{Event, Request};
+use vmm_protocol::exit::ExitReason;
+use xml::DomainDef;
+
+use super::exit::Exit;
+use super::handle::{Act, Answer, Command, Definition, Destroy, Handle, Live, Sampler, View};
+use super::record::Record;
+use super::{DomainId, Paused, Running, ShutOff, State};
+use crate::control::{Events, Vmm, VmmError};
+use crate::error::{Code, Error};
+use crate::events::{EventKind, Lifecycle};
+use crate::journal::Origin;
+use crate::registry::Node;
+use crate::store::StoredDomain;
+
+const COMMANDS: usize = 32;
+
+/// How an actor comes to be.
+pub(crate) enum Begin {
+    /// For a command that follows.
+    Empty,
+    Stored(Box<Definition>),
+    /// A run directory was found; perhaps with a VMM behind it.
+    Found {
+        definition: Option<Box<Definition>>,
+        record: Option<Box<Record>>,
+        done: oneshot::Sender<()>,
+    },
+}
+
+pub(super) struct Actor {
+    pub(super) node: Arc<Node>,
+    pub(super) uuid: Uuid,
+    pub(super) name: String,
+    pub(super) definition: Option<Arc<Definition>>,
+    pub(super) run: Option<Run>,
+    pub(super) stopped: ShutOff,
+    pub(super) last_exit: Option<String>,
+    commands: mpsc::Receiver<Command>,
+    pub(super) destroys: mpsc::Receiver<Destroy>,
+    /// Came while something else was waited for.
+    pub(super) destroy: Option<Destroy>,
+    view: watch::Sender<View>,
+}
+
+/// A VMM that is there, or was a moment ago.
+pub(super) struct Run {
+    pub record: Record,
+    pub live: Arc<Live>,
+    pub state: State,
+    /// None if the process is not known: then its lock tells whether it lives.
+    pub exit: Option<Exit>,
+    pub link: Link,
+    /// Its own last word.
+    pub exiting: Option<ExitReason>,
+    /// Told to end, or killed, by us.
+    pub destroyed: bool,
+    /// Its start was announced.
+    pub announced: bool,
+    pub pace: Pace,
+}
+
+pub(super) enum Link {
+    Up { vmm: Vmm, events: Events },
+    Down { retry: Instant, pause: Duration },
+}
+
+/// Events of one VMM that are passed on in a second; beyond, they are dropped.
+pub(super) struct Pace {
+    second: Instant,
+    count: u32,
+}
+
+impl Pace {
+    const MOST: u32 = 100;
+
+    pub(super) fn new() -> Self {
+        Self { second: Instant::now(), count: 0 }
+    }
+
+    fn admit(&mut self) -> bool {
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            *self = Self::new();
+        }
+        self.count += 1;
+        if self.count == Self::MOST + 1 {
+            tracing::warn!("a VMM sends more events than are passed on");
+        }
+        self.count <= Self::MOST
+    }
+}
+
+enum Wake {
+    Command(Command),
+    Destroy(Destroy),
+    Event(Box<Event>),
+    Disconnected,
+    Ended,
+    Retry,
+    /// Nobody can send any more: the daemon stops.
+    Closed,
+}
+
+pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> Handle {
+    let (commands, queue) = mpsc::channel(COMMANDS);
+    let (destroys, urgent) = mpsc::channel(COMMANDS);
+    let definition = match &begin {
+        Begin::Empty => None,
+        Begin::Stored(definition) => Some(definition),
+        Begin::Found { definition, .. } => definition.as_ref(),
+    };
+    let definition = definition.map(|definition| Arc::new((**definition).clone()));
+    let (view, published) = watch::channel(View {
+        uuid,
+        name: name.clone(),
+        state: State::ShutOff(ShutOff::Unknown),
+        definition: definition.clone(),
+        live: None,
+        vmm: None,
+        last_exit: None,
+    });
+    let actor = Actor {
+        node,
+        uuid,
+        name,
+        definition,
+        run: None,
+        stopped: ShutOff::Unknown,
+        last_exit: None,
+        commands: queue,
+        destroys: urgent,
+        destroy: None,
+        view,
+    };
+    tokio::spawn(actor.live(begin));
+    let sampler = Arc::new(Sampler::default());
+    Handle { uuid, commands, destroys, view: published, sampler }
+}
+
+impl Actor {
+    async fn live(mut self, begin: Begin) {
+        if let Begin::Found { record, done, .. } = begin {
+            self.adopt(record.map(|record| *record)).await;
+            self.publish();
+            let _ = done.send(());
+            if self.is_nothing() {
+                return self.vanish();
+            }
+        }
+        loop {
+            match self.next().await {
+                Wake::Command(Command { act, answer }) => self.command(act, answer).await,
+                Wake::Destroy(destroy) => self.on_destroy(destroy).await,
+                Wake::Event(event) => self.on_event(*event).await,
+                Wake::Disconnected => self.on_disconnect().await,
+                Wake::Ended => self.on_end().await,
+                Wake::Retry => self.on_retry().await,
+                Wake::Closed => return,
+            }
+            self.publish();
+            if self.is_nothing() {
+                return self.vanish();
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Wake {
+        if let Some(destroy) = self.destroy.take() {
+            return Wake::Destroy(destroy);
+        }
+        let (exit, link) = match &mut self.run {
+            Some(run) => (run.exit.as_ref(), Some(&mut run.link)),
+            None => (None, None),
+        };
+        let ended = async {
+            match exit {
+                Some(exit) => exit.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        let connection = async {
+            match link {
+                Some(Link::Up { events, .. }) => {
+                    events.recv().await.map_or(Wake::Disconnected, |e| Wake::Event(Box::new(e)))
+                }
+                Some(Link::Down { retry, .. }) => {
+                    sleep_until(*retry).await;
+                    Wake::Retry
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            destroy = self.destroys.recv() => destroy.map_or(Wake::Closed, Wake::Destroy),
+            // Before the end: its last events say why.
+            wake = connection => wake,
+            () = ended => Wake::Ended,
+            command = self.commands.recv() => command.map_or(Wake::Closed, Wake::Command),
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.definition.is_none() && self.run.is_none()
+    }
+
+    fn vanish(mut self) {
+        self.node.forget(self.uuid);
+        // Whoever sent something in the meantime learns it from the closed answer.
+        self.commands.close();
+        self.destroys.close();
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.run.as_ref().map_or(State::ShutOff(self.stopped), |run| run.state)
+    }
+
+    pub(super) fn publish(&self) {
+        let vmm = self.run.as_ref().and_then(|run| match &run.link {
+            Link::Up { vmm, .. } => Some(vmm.clone()),
+            Link::Down { .. } => None,
+        });
+        self.view.send_replace(View {
+            uuid: self.uuid,
+            name: self.name.clone(),
+            state: self.state(),
+            definition: self.definition.clone(),
+            live: self.run.as_ref().map(|run| run.live.clone()),
+            vmm,
+            last_exit: self.last_exit.clone(),
+        });
+    }
+
+    pub(super) fn announce(&self, kind: EventKind, origin: Option<Origin>) {
+        let id = DomainId { uuid: self.uuid, name: self.name.clone() };
+        self.node.journal.publish(Some(id), kind, origin);
+    }
+
+    pub(super) fn announce_lifecycle(
+        &self,
+        lifecycle: Lifecycle,
+        reason: Option<String>,
+        origin: Option<Origin>,
+    ) {
+        self.announce(EventKind::Lifecycle { lifecycle, reason }, origin);
+    }
+
+    async fn command(&mut self, act: Act, answer: Answer) {
+        let result = match act {
+            Act::Define(definition) => self.define(*definition).await,
+            Act::Undefine => self.undefine().await,
+            Act::Rename(name) => self.rename(name).await,
+            Act::SetAutostart(autostart) => self.set_autostart(autostart).await,
+            Act::Start { def, paused } => self.start(def.map(|def| *def), paused).await,
+            Act::Shutdown => self.shutdown().await,
+            Act::Reboot => self.reboot().await,
+            Act::Reset => self.reset().await,
+            Act::Suspend => self.suspend().await,
+            Act::Resume => self.resume().await,
+        };
+        // Whoever is answered sees the new state, and a domain that is nothing is gone.
+        self.publish();
+        if self.is_nothing() {
+            self.node.forget(self.uuid);
+        }
+        let _ = answer.send(result);
+    }
+
+    // ---- definitions -----------------------------------------------------------------------
+
+    async fn put(&mut self, stored: StoredDomain, def: DomainDef) -> Result<(), Error> {
+        let (store, object) = (self.node.store.clone(), stored.clone());
+        blocking(move || store.put(&object).map_err(Error::from)).await?;
+        self.definition = Some(Arc::new(Definition { stored, def }));
+        Ok(())
+    }
+
+    async fn define(&mut self, new: Definition) -> Result<(), Error> {
+        let mut stored = new.stored;
+        let old = self.definition.clone();
+        if let Some(old) = &old {
+            stored.generation = old.stored.generation.saturating_add(1);
+            stored.autostart = old.stored.autostart;
+            // What the guest sees stays what it was.
+            stored.platform = old.stored.platform;
+        }
+        self.put(stored, new.def).await?;
+        let lifecycle =
+            if old.is_some() { Lifecycle::DefinedUpdated } else { Lifecycle::DefinedAdded };
+        self.announce_lifecycle(lifecycle, None, None);
+        Ok(())
+    }
+
+    /// The stored definition, for a command that only a persistent domain takes.
+    fn stored(&self, what: &str) -> Result<Arc<Definition>, Error> {
+        self.definition.clone().ok_or_else(|| {
+            let text = format!("domain {:?} is transient: {what}", self.name);
+            Error::new(Code::InvalidState, text)
+        })
+    }
+
+    async fn undefine(&mut self) -> Result<(), Error> {
+        self.stored("there is no definition to forget")?;
+        let (store, uuid) = (self.node.store.clone(), self.uuid);
+        blocking(move || store.remove(uuid).map_err(Error::from)).await?;
+        self.definition = None;
+        self.announce_lifecycle(Lifecycle::UndefinedRemoved, None, None);
+        Ok(())
+    }
+
+    /// The new name is reserved by whoever sent the command.
+    async fn rename(&mut self, name: String) -> Result<(), Error> {
+        let old = self.stored("it cannot be renamed")?;
+        if self.run.is_some() {
+            let text = format!("domain {:?} runs; it can be renamed when it is off", self.name);
+            return Err(Error::new(Code::InvalidState, text));
+        }
+        let mut def = old.def.clone();
+        crate::translate::rename(&mut def, &name)?;
+        let mut stored = old.stored.clone();
+        stored.generation = stored.generation.saturating_add(1);
+        stored.name = name.clone();
+        stored.xml = def.to_xml();
+        self.put(stored, def).await?;
+        self.announce_lifecycle(Lifecycle::UndefinedRenamed, None, None);
+        self.name = name;
+        self.announce_lifecycle(Lifecycle::DefinedRenamed, None, None);
+        Ok(())
+    }
+
+    async fn set_autostart(&mut self, autostart: bool) -> Result<(), Error> {
+        let old = self.stored("it cannot be started with the host")?;
+        if old.stored.autostart == autostart {
+            return Ok(());
+        }
+        let mut stored = old.stored.clone();
+        stored.generation = stored.generation.saturating_add(1);
+        stored.autostart = autostart;
+        self.put(stored, old.def.clone()).await?;
+        self.announce(EventKind::AutostartChanged { autostart }, None);
+        Ok(())
+    }
+
+    // ---- power -----------------------------------------------------------------------------
+
+    pub(super) fn running(&self) -> Result<&Run, Error> {
+        self.run.as_ref().ok_or_else(|| {
+            Error::new(Code::InvalidState, format!("domain {:?} is not running", self.name))
+        })
+    }
+
+    fn wrong_state(&self, what: &str) -> Error {
+        let text = format!("domain {:?} is {}: {what}", self.name, self.state().name());
+        Error::new(Code::InvalidState, text)
+    }
+
+    /// Ask the VMM for something; a destroy that comes meanwhile goes first.
+    async fn tell(&mut self, request: Request) -> Result<(), Error> {
+        let within = Duration::from_secs(self.node.config.domains.command_timeout);
+        let run = self.running()?;
+        let Link::Up { vmm, .. } = &run.link else { return Err(self.unreachable()) };
+        let vmm = vmm.clone();
+        let told = tokio::select! {
+            biased;
+            destroy = self.destroys.recv() => {
+                self.destroy = destroy;
+                let text = format!("domain {:?} was destroyed meanwhile", self.name);
+                return Err(Error::new(Code::InvalidState, text));
+            }
+            told = vmm.tell(request, within) => told,
+        };
+        told.map_err(|error| vmm_error(&self.name, error))
+    }
+
+    pub(super) fn unreachable(&self) -> Error {
+        let pid = self.run.as_ref().and_then(|run| run.record.process).map(|process| process.pid);
+        let process = pid.map_or(String::new(), |pid| format!(" (process {pid})"));
+        let text = format!(
+            "the VMM of domain {:?}{process} lives and does not answer; the guest may run on, and \
+             destroy works",
+            self.name
+        );
+        Error::new(Code::VmmUnreachable, text)
+    }
+
+    pub(super) fn enter(&mut self, state: State) {
+        if let Some(run) = &mut self.run {
+            run.state = state;
+        }
+    }
+
+    async fn shutdown(&mut self) -> Result<(), Error> {
+        self.running()?;
+        match self.state() {
+            State::Running(_) | State::ShuttingDown => {}
+            State::Unknown => return Err(self.unreachable()),
+            State::Paused(_) => return Err(self.wrong_state("resume it, so that it can shut down")),
+            _ => return Err(self.wrong_state("it cannot shut down; destroy it")),
+        }
+        if self.run.as_ref().is_some_and(|run| run.record.rebooting) {
+            self.end_reboot().await?;
+        }
+        self.tell(Request::PowerButton).await?;
+        self.enter(State::ShuttingDown);
+        Ok(())
+    }
+
+    /// As libvirt: ask for a shutdown, and turn the power-off that follows into a reset. The VMM does
+    /// both, so it also works without a daemon.
+    async fn reboot(&mut self) -> Result<(), Error> {
+        self.running()?;
+        match self.state() {
+            State::Running(_) | State::ShuttingDown => {}
+            State::Unknown => return Err(self.unreachable()),
+            State::Paused(_) => return Err(self.wrong_state("resume it, so that it can reboot")),
+            _ => return Err(self.wrong_state("it cannot reboot; reset or destroy it")),
+        }
+        let mut lifecycle = self.lifecycle()?;
+        lifecycle.on_poweroff = vmm_protocol::config::Action::Restart;
+        self.set_rebooting(true);
+        self.tell(Request::SetLifecycle { lifecycle }).await?;
+        self.tell(Request::PowerButton).await
+    }
+
+    fn lifecycle(&self) -> Result<VmmLifecycle, Error> {
+        Ok(crate::translate::lifecycle(&self.running()?.live.def))
+    }
+
+    /// Before the VMM is told, so that a daemon that comes later ends it.
+    fn set_rebooting(&mut self, rebooting: bool) {
+        let dir = self.node.run_dir(self.uuid);
+        if let Some(run) = &mut self.run {
+            run.record.rebooting = rebooting;
+            if let Err(error) = run.record.write(&dir) {
+                tracing::warn!(%error, dir = %dir.display(), "cannot update the domain's record");
+            }
+        }
+    }
+
+    pub(super) async fn end_reboot(&mut self) -> Result<(), Error> {
+        let lifecycle = self.lifecycle()?;
+        self.tell(Request::SetLifecycle { lifecycle }).await?;
+        self.set_rebooting(false);
+        Ok(())
+    }
+
+    async fn reset(&mut self) -> Result<(), Error> {
+        self.tell(Request::Reset).await?;
+        self.refresh().await;
+        Ok(())
+    }
+
+    async fn suspend(&mut self) -> Result<(), Error> {
+        self.running()?;
+        match self.state() {
+            State::Paused(_) => return Ok(()),
+            State::Running(_) | State::ShuttingDown => {}
+            State::Unknown => return Err(self.unreachable()),
+            _ => return Err(self.wrong_state("it cannot be suspended")),
+        }
+        self.tell(Request::Pause).await?;
+        self.enter(State::Paused(Paused::User));
+        Ok(())
+    }
+
+    async fn resume(&mut self) -> Result<(), Error> {
+        self.running()?;
+        match self.state() {
+            State::Paused(Paused::ShuttingDown) => {
+                return Err(self.wrong_state("it ended and is kept; reset or destroy it"));
+            }
+            State::Paused(_) => {}
+            State::Unknown => return Err(self.unreachable()),
+            _ => return Err(self.wrong_state("there is nothing to resume")),
+        }
+        self.tell(Request::Resume).await?;
+        self.enter(State::Running(Running::Unpaused));
+        Ok(())
+    }
+
+    pub(super) fn admit_event(&mut self) -> bool {
+        self.run.as_mut().is_some_and(|run| run.pace.admit())
+    }
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let result = spawn_blocking(work).await;
+    result.unwrap_or_else(|error| {
+        Err(Error::new(Code::Internal, "a task of the daemon failed").with_source(error))
+    })
+}
+
+pub(crate) fn vmm_error(name: &str, error: VmmError) -> Error {
+    use vmm_protocol::control::ControlErrorCode as Refusal;
+    let code = match &error {
+        VmmError::Timeout(_) => Code::Timeout,
+        VmmError::Refused(refused) => match refused.code {
+            Refusal::State => Code::InvalidState,
+            Refusal::NotFound => Code::NotFound,
+            Refusal::Busy => Code::Busy,
+            _ => Code::VmmFailed,
+        },
+        _ => Code::VmmUnreachable,
+    };
+    let cause = super::clean(&error.to_string());
+    let base = Error::new(code, format!("domain {name:?}: {cause}"));
+    match error {
+        VmmError::Connect(source) => base.with_source(source),
+        _ => base,
+    }
+}

@@ -1,0 +1,230 @@
+//! How the rest of the daemon sees a domain: a published view to read, and a queue of commands.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+use vmm_protocol::control::{Reply, Request, Statistics};
+use xml::DomainDef;
+
+use super::record::Record;
+use super::{DomainSummary, State};
+use crate::control::Vmm;
+use crate::error::{Code, Error};
+use crate::store::StoredDomain;
+
+/// A stored definition, read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Definition {
+    pub stored: StoredDomain,
+    pub def: DomainDef,
+}
+
+/// A running domain, as it was started.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub record: Record,
+    pub def: DomainDef,
+    pub run_dir: PathBuf,
+    pub sandbox: Vec<(String, String)>,
+}
+
+/// What is known of a domain at a moment. Published by its actor, read by everyone.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub uuid: Uuid,
+    pub name: String,
+    pub state: State,
+    pub definition: Option<Arc<Definition>>,
+    pub live: Option<Arc<Live>>,
+    /// The connection to the VMM, while there is one.
+    pub vmm: Option<Vmm>,
+    pub last_exit: Option<String>,
+}
+
+impl View {
+    /// The definition that holds now: the live one, else the stored one.
+    pub(crate) fn current(&self) -> Option<&DomainDef> {
+        let live = self.live.as_ref().map(|live| &live.def);
+        live.or_else(|| self.definition.as_ref().map(|definition| &definition.def))
+    }
+
+    pub(crate) fn summary(&self, cpu_time: u64) -> DomainSummary {
+        let def = self.current();
+        let vcpu = def.and_then(|def| def.vcpu.as_ref());
+        let max_vcpus = vcpu.map_or(1, |vcpu| u32::from(vcpu.max));
+        let max_memory = def.map_or(0, |def| def.memory.size.0);
+        DomainSummary {
+            id: self.live.as_ref().map(|live| live.record.id),
+            uuid: self.uuid,
+            name: self.name.clone(),
+            title: def.and_then(|def| def.title.clone()),
+            state: self.state,
+            persistent: self.definition.is_some(),
+            autostart: self.definition.as_ref().is_some_and(|d| d.stored.autostart),
+            max_memory,
+            memory: if self.live.is_some() { max_memory } else { 0 },
+            vcpus: vcpu.and_then(|vcpu| vcpu.current).map_or(max_vcpus, u32::from),
+            max_vcpus,
+            cpu_time,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Act {
+    Define(Box<Definition>),
+    Undefine,
+    Rename(String),
+    SetAutostart(bool),
+    /// With another definition than the stored one, if there is one here.
+    Start {
+        def: Option<Box<DomainDef>>,
+        paused: bool,
+    },
+    Shutdown,
+    Reboot,
+    Reset,
+    Suspend,
+    Resume,
+}
+
+pub(crate) type Answer = oneshot::Sender<Result<(), Error>>;
+
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub act: Act,
+    pub answer: Answer,
+}
+
+/// Overtakes every command: a domain that hangs in one can be destroyed.
+#[derive(Debug)]
+pub(crate) struct Destroy {
+    pub graceful: bool,
+    pub answer: Answer,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Sample {
+    pub statistics: Statistics,
+    pub time: Instant,
+    /// Of the start it belongs to.
+    pub start_token: Uuid,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    pub uuid: Uuid,
+    pub commands: mpsc::Sender<Command>,
+    pub destroys: mpsc::Sender<Destroy>,
+    pub view: watch::Receiver<View>,
+    pub sampler: Arc<Sampler>,
+}
+
+impl Handle {
+    pub(crate) fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// The actor is gone, and its domain with it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.commands.is_closed()
+    }
+
+    pub(crate) async fn act(&self, act: Act, within: Duration) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        let queued = self.commands.try_send(Command { act, answer });
+        self.wait(queued.is_ok(), answered, within).await
+    }
+
+    pub(crate) async fn destroy(&self, graceful: bool, within: Duration) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        let queued = self.destroys.try_send(Destroy { graceful, answer });
+        self.wait(queued.is_ok(), answered, within).await
+    }
+
+    async fn wait(
+        &self,
+        queued: bool,
+        answered: oneshot::Receiver<Result<(), Error>>,
+        within: Duration,
+    ) -> Result<(), Error> {
+        let name = self.view.borrow().name.clone();
+        if !queued && !self.is_gone() {
+            let text = format!("domain {name:?} has too many commands waiting; try again later");
+            return Err(Error::new(Code::Busy, text));
+        }
+        match tokio::time::timeout(within, answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => {
+                let text = format!("domain {name:?} has just vanished");
+                Err(Error::new(Code::NotFound, text))
+            }
+            Err(_) => {
+                let text = format!(
+                    "domain {name:?} did not answer within {within:?}; the command may still be \
+                     carried out"
+                );
+                Err(Error::new(Code::Timeout, text))
+            }
+        }
+    }
+
+    /// The latest counters, asked for anew with a wait of at most `within`.
+    pub(crate) async fn sample(&self, within: Duration) -> Option<Sample> {
+        let view = self.view();
+        let token = view.live.as_ref()?.record.start_token;
+        if let Some(vmm) = view.vmm {
+            self.sampler.clone().refresh(vmm, token, within).await;
+        }
+        self.sampler.latest(token)
+    }
+
+    /// The latest counters, without asking.
+    pub(crate) fn latest(&self) -> Option<Sample> {
+        let token = self.view.borrow().live.as_ref()?.record.start_token;
+        self.sampler.latest(token)
+    }
+}
+
+/// Keeps the latest counters of a VMM, and asks for new ones once at a time: one that does not
+/// answer costs the first asker a short wait and the others none.
+#[derive(Debug, Default)]
+pub(crate) struct Sampler {
+    latest: Mutex<Option<Sample>>,
+    asking: AtomicBool,
+}
+
+/// How long a VMM may take before it is asked again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Sampler {
+    fn latest(&self, start_token: Uuid) -> Option<Sample> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        latest.filter(|sample| sample.start_token == start_token)
+    }
+
+    async fn refresh(self: Arc<Self>, vmm: Vmm, start_token: Uuid, within: Duration) {
+        if self.asking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let asked = tokio::spawn(async move {
+            let answer = vmm.ask(Request::Statistics, PATIENCE).await;
+            if let Ok(Reply::Statistics(statistics)) = answer {
+                let sample = Sample { statistics, time: Instant::now(), start_token };
+                *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
+            }
+            self.asking.store(false, Ordering::Release);
+        });
+        let _ = tokio::time::timeout(within, asked).await;
+    }
+}
+
+impl Sample {
+    pub(crate) fn cpu_time(&self) -> u64 {
+        self.statistics.vcpus.iter().fold(0, |sum, vcpu| sum.saturating_add(vcpu.time_ns))
+    }
+}

@@ -1,0 +1,353 @@
+//! From a definition to a process: open everything, write down what is about to be, spawn. Blocks.
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use broker::{Broker, BrokerError, CONTROL_SOCKET, EXIT_RECORD, Process, Sharing, Stdio, Tap};
+use uuid::Uuid;
+use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, ProcessFiles};
+use xml::device::chardev::{CharLog, CharSource, CharType};
+use xml::device::disk::{Disk, Location};
+use xml::device::interface::{Interface, InterfaceType};
+use xml::device::rng::RngBackend;
+use xml::{DomainDef, OnOff, YesNo};
+
+use super::record::Record;
+use crate::error::{Code, Error};
+use crate::translate::machine_devices::{cache, provided};
+use crate::translate::{self, OpenChardev, OpenTap, Resources, Start};
+
+/// What to start, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    /// Complete: as it is stored.
+    pub def: DomainDef,
+    pub uuid: Uuid,
+    pub id: u32,
+    pub platform: u16,
+    pub paused: bool,
+    pub seccomp: bool,
+    pub run_dir: PathBuf,
+    /// Of the VMM; its stderr too.
+    pub log: Option<PathBuf>,
+    pub boot_id: Uuid,
+}
+
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub record: Record,
+    pub process: Process,
+    pub live: DomainDef,
+}
+
+pub(crate) fn launch(broker: &dyn Broker, launch: &Launch) -> Result<Launched, Error> {
+    broker.make_run_dir(&launch.run_dir)?;
+    let lock = broker.lock_run_dir(&launch.run_dir)?;
+    let mut undo = Undo { broker, run_dir: &launch.run_dir, cgroup: None, armed: true };
+    let result = launch_locked(broker, launch, lock, &mut undo);
+    undo.armed = result.is_err();
+    result
+}
+
+/// Takes back what a failed start has made.
+struct Undo<'a> {
+    broker: &'a dyn Broker,
+    run_dir: &'a Path,
+    cgroup: Option<PathBuf>,
+    armed: bool,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        if let Some(cgroup) = &self.cgroup {
+            let _ = self.broker.remove_cgroup(cgroup);
+        }
+        let _ = self.broker.remove_run_dir(self.run_dir);
+    }
+}
+
+fn launch_locked(
+    broker: &dyn Broker,
+    launch: &Launch,
+    lock: OwnedFd,
+    undo: &mut Undo<'_>,
+) -> Result<Launched, Error> {
+    let mut table = Table::default();
+    let locks = vec![table.add(lock)];
+    let def = translate::with_aliases(&launch.def);
+    let resources = Opener { broker, table: &mut table, run_dir: &launch.run_dir }.open(&def)?;
+    let live = translate::live(&launch.def, launch.id, &resources);
+
+    let mut degraded = Vec::new();
+    match broker.make_cgroup(&launch.uuid.to_string()) {
+        Ok(path) => undo.cgroup = Some(path),
+        Err(error) => degraded.push(error.to_string()),
+    }
+    let now = jiff::Timestamp::now();
+    let mut record = Record {
+        version: 1,
+        uuid: launch.uuid,
+        name: launch.def.name.to_string(),
+        id: launch.id,
+        start_token: Uuid::new_v4(),
+        boot_id: launch.boot_id,
+        platform: launch.platform,
+        started: now,
+        definition: launch.def.to_xml(),
+        live: live.to_xml(),
+        cgroup: undo.cgroup.clone(),
+        process: None,
+        rebooting: false,
+        degraded,
+    };
+    // Before anything runs: whoever finds this directory knows whose it is.
+    write_record(&record, &launch.run_dir)?;
+
+    let process = ProcessFiles {
+        kvm: table.add(broker.open_kvm()?),
+        control: table.add(broker.listen(&launch.run_dir.join(CONTROL_SOCKET))?),
+        exit_record: table.add(broker.open_output(&launch.run_dir.join(EXIT_RECORD), false)?),
+        log: match &launch.log {
+            Some(path) => Some(table.add(broker.open_output(path, true)?)),
+            None => None,
+        },
+        locks,
+        live_record: record.to_text(),
+        seccomp: launch.seccomp,
+    };
+    let identity = Identity {
+        name: record.name.clone(),
+        uuid: record.uuid,
+        start_token: record.start_token,
+        boot_id: record.boot_id,
+    };
+    let start = Start { identity, platform: launch.platform, process, paused: launch.paused, now };
+    let config = translate::machine(&def, &resources, start)?;
+    let config = config_file(&config).map_err(|source| {
+        Error::new(Code::HostFailure, "cannot write the VMM's configuration").with_source(source)
+    })?;
+    let files: Vec<_> = std::iter::once(&config).chain(&table.files).map(|f| f.as_fd()).collect();
+    let stdio = match &launch.log {
+        Some(path) => Stdio::Log(path.clone()),
+        None => Stdio::Foreground,
+    };
+    let spawned = broker.spawn(&record.name, stdio, record.cgroup.as_deref(), &files)?;
+    record.process = Some(spawned.id);
+    if let Err(error) = write_record(&record, &launch.run_dir) {
+        // Without its number the process could not be found again.
+        let _ = broker.kill(spawned.id, record.cgroup.as_deref());
+        return Err(error);
+    }
+    Ok(Launched { record, process: spawned.process, live })
+}
+
+fn write_record(record: &Record, dir: &Path) -> Result<(), Error> {
+    record.write(dir).map_err(|source| {
+        let full = source.kind() == std::io::ErrorKind::StorageFull;
+        let code = if full { Code::NoSpace } else { Code::HostFailure };
+        let text = format!("cannot write the domain's record in {}", dir.display());
+        Error::new(code, text).with_source(source)
+    })
+}
+
+fn config_file(config: &vmm_protocol::config::MachineConfig) -> std::io::Result<OwnedFd> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::memfd_create("machine-config", flags)?);
+    file.write_all(&serde_json::to_vec(config)?)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// The files of the new process. The configuration, added last, comes first.
+#[derive(Default)]
+struct Table {
+    files: Vec<OwnedFd>,
+}
+
+impl Table {
+    fn add(&mut self, file: OwnedFd) -> Fd {
+        self.files.push(file);
+        // Far below any limit of open files.
+        Fd(FIRST_FD.saturating_add(i32::try_from(self.files.len()).unwrap_or(i32::MAX)))
+    }
+}
+
+struct Opener<'a> {
+    broker: &'a dyn Broker,
+    table: &'a mut Table,
+    run_dir: &'a Path,
+}
+
+impl Opener<'_> {
+    fn open(mut self, def: &DomainDef) -> Result<Resources, Error> {
+        let mut resources = Resources::default();
+        if let Some(path) = &def.os.kernel {
+            resources.kernel = Some(self.input("kernel", path)?);
+        }
+        if let Some(path) = &def.os.initrd {
+            resources.initrd = Some(self.input("initrd", path)?);
+        }
+        for disk in &def.devices.disks {
+            resources.disks.push(self.disk(disk)?);
+        }
+        for interface in &def.devices.interfaces {
+            resources.interfaces.push(self.tap(interface)?);
+        }
+        for serial in &def.devices.serials {
+            let open = self.chardev(serial.kind, &serial.sources, serial.log.as_ref(), None)?;
+            resources.serials.push(open);
+        }
+        for console in &def.devices.consoles {
+            let open = if translate::is_virtio(console) {
+                self.chardev(console.kind(), &console.sources, console.log.as_ref(), None)?
+            } else {
+                OpenChardev::default()
+            };
+            resources.consoles.push(open);
+        }
+        for channel in &def.devices.channels {
+            let open = if provided(channel) {
+                let name = channel.target.name.as_deref().or(channel.alias.as_deref());
+                self.chardev(channel.kind, &channel.sources, channel.log.as_ref(), name)?
+            } else {
+                OpenChardev::default()
+            };
+            resources.channels.push(open);
+        }
+        for rng in &def.devices.rngs {
+            let path = match &rng.backend {
+                RngBackend::Random(file) => file.path.as_deref(),
+                _ => None,
+            };
+            let source = path.map(|path| self.broker.open_source(path)).transpose()?;
+            resources.rngs.push(source.map(|file| self.table.add(file)));
+        }
+        Ok(resources)
+    }
+
+    fn input(&mut self, what: &str, path: &Path) -> Result<Fd, Error> {
+        Ok(self.table.add(self.broker.open_input(what, path)?))
+    }
+
+    fn disk(&mut self, disk: &Disk) -> Result<Fd, Error> {
+        let (Location::File(path) | Location::Block(path)) = disk.location() else {
+            let text = format!("disk {} has no file or block device", disk.target.dev);
+            return Err(Error::new(Code::Unsupported, text));
+        };
+        let mode = cache(disk.driver.as_ref().and_then(|driver| driver.cache));
+        let direct = matches!(mode, Cache::None | Cache::Directsync);
+        let sharing = if disk.shareable { Sharing::Shared } else { Sharing::Exclusive };
+        let image = self.broker.open_image(path, disk.read_only, direct, sharing)?;
+        Ok(self.table.add(image))
+    }
+
+    fn tap(&mut self, interface: &Interface) -> Result<OpenTap, Error> {
+        let source = interface.source.as_ref();
+        let target = interface.target.as_ref();
+        let name = target.and_then(|target| target.dev.clone());
+        let mac = interface.mac_address().map_or([0; 6], |mac| mac.0);
+        let mtu = interface.mtu.and_then(|mtu| u16::try_from(mtu).ok());
+        let queues = interface.driver.as_ref().and_then(|driver| driver.queues).unwrap_or(1);
+        let queues = u16::try_from(queues).unwrap_or(1);
+        let managed = target.and_then(|target| target.managed);
+        let bridge = source.and_then(|source| source.bridge.clone());
+        let request = match (interface.kind, bridge, name) {
+            (InterfaceType::Bridge, Some(bridge), name) => {
+                Tap::Bridged { bridge, name: name.filter(|name| kept(name)), mac, mtu, queues }
+            }
+            // A tap with a name is the user's own, unless it is said that it is ours to make.
+            (_, _, Some(name)) if managed != Some(YesNo::Yes) => Tap::Existing { name, queues },
+            (_, _, name) => Tap::Standalone { name, mac, mtu, queues },
+        };
+        let tap = self.broker.tap(request)?;
+        let queues = tap.queues.into_iter().map(|queue| self.table.add(queue)).collect();
+        Ok(OpenTap { name: tap.name, queues })
+    }
+
+    fn chardev(
+        &mut self,
+        kind: CharType,
+        sources: &[CharSource],
+        log: Option<&CharLog>,
+        channel: Option<&str>,
+    ) -> Result<OpenChardev, Error> {
+        let mut open = OpenChardev::default();
+        let source = sources.first();
+        let path = source.and_then(|source| source.path.clone());
+        match kind {
+            CharType::Pty => {
+                let (master, path) = self.broker.pty()?;
+                open.config.pty = Some(self.table.add(master));
+                open.path = Some(path);
+            }
+            CharType::Unix => {
+                let path = path.unwrap_or_else(|| self.socket(channel.unwrap_or("socket")));
+                open.config.listener = Some(self.table.add(self.broker.listen(&path)?));
+                open.path = Some(path);
+            }
+            CharType::File => {
+                let append = source.and_then(|source| source.append) == Some(OnOff::On);
+                let path = path.ok_or_else(|| {
+                    Error::new(Code::InvalidXml, "a device of type='file' names no file")
+                })?;
+                open.config.log = Some(self.table.add(self.broker.open_output(&path, append)?));
+            }
+            CharType::Stdio => open.config.stdio = true,
+            _ => open.config = Chardev::default(),
+        }
+        // `file` has its place already.
+        if let Some(log) = log.filter(|_| open.config.log.is_none()) {
+            // libvirt's default is to begin anew.
+            let append = log.append == Some(OnOff::On);
+            open.config.log = Some(self.table.add(self.broker.open_output(&log.file, append)?));
+        }
+        Ok(open)
+    }
+
+    /// A short name of our own: a channel's may be long, or hold a slash.
+    fn socket(&self, channel: &str) -> PathBuf {
+        let safe = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' };
+        let name: String = channel.chars().map(safe).take(30).collect();
+        self.run_dir.join(format!("{name}.sock"))
+    }
+}
+
+/// libvirt's rule: a name it would give itself (`vnet3`) is of an earlier run.
+fn kept(name: &str) -> bool {
+    let generated =
+        name.strip_prefix("vnet").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+    !generated
+}
+
+impl From<BrokerError> for Error {
+    fn from(error: BrokerError) -> Self {
+        let code = match &error {
+            BrokerError::Missing { .. }
+            | BrokerError::WrongKind { .. }
+            | BrokerError::NoBridge { .. }
+            | BrokerError::NoInterface { .. }
+            | BrokerError::NotTap { .. }
+            | BrokerError::TapMode { .. } => Code::ResourceMissing,
+            BrokerError::Denied { .. } => Code::HostFailure,
+            BrokerError::Locked { .. } => Code::Locked,
+            BrokerError::InterfaceBusy { .. } => Code::Busy,
+            BrokerError::RunDirLocked { .. } => Code::InvalidState,
+            BrokerError::NoSpace { .. } => Code::NoSpace,
+            BrokerError::NoKvm { .. }
+            | BrokerError::NoCgroup { .. }
+            | BrokerError::SocketPath { .. }
+            | BrokerError::Host { .. } => Code::HostFailure,
+            BrokerError::OtherProcess { .. } | BrokerError::Unexpected { .. } => Code::Internal,
+        };
+        let message = error.to_string();
+        match std::error::Error::source(&error).map(ToString::to_string) {
+            Some(cause) => Self::new(code, message).with_source(cause),
+            None => Self::new(code, message),
+        }
+    }
+}

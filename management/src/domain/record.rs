@@ -1,0 +1,59 @@
+//! What is written down of a running domain, in its run directory and in the VMM itself: enough
+//! for a daemon that knows nothing to take it over, or to clean up after it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use broker::ProcessId;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub(crate) const FILE: &str = "record.json";
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub version: u16,
+    pub uuid: Uuid,
+    pub name: String,
+    /// libvirt's number of a running domain.
+    pub id: u32,
+    pub start_token: Uuid,
+    pub boot_id: Uuid,
+    pub platform: u16,
+    pub started: jiff::Timestamp,
+    /// The definition it was started from, and as it runs.
+    pub definition: String,
+    pub live: String,
+    pub cgroup: Option<PathBuf>,
+    /// None until the process is there: written before it is.
+    #[serde(default)]
+    pub process: Option<ProcessId>,
+    /// The guest was asked to shut down so that it starts again.
+    #[serde(default)]
+    pub rebooting: bool,
+    /// What the host did not offer.
+    #[serde(default)]
+    pub degraded: Vec<String>,
+}
+
+impl Record {
+    pub(crate) fn read(dir: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(dir.join(FILE))?)?)
+    }
+
+    /// Replaces the old one whole. Lasts as long as the host is up, as what it speaks of does.
+    pub(crate) fn write(&self, dir: &Path) -> io::Result<()> {
+        let unfinished = dir.join("record.tmp");
+        std::fs::write(&unfinished, serde_json::to_vec_pretty(self)?)?;
+        std::fs::rename(unfinished, dir.join(FILE))
+    }
+
+    /// As the VMM keeps it.
+    pub(crate) fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}

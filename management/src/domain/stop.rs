@@ -1,0 +1,265 @@
+//! How a domain ends: by its own word, by ours, or by nobody's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::EXIT_RECORD;
+use uuid::Uuid;
+use vmm_protocol::control::{Event, EventKind as VmmEvent, Request};
+use vmm_protocol::exit::{ExitReason, ExitRecord};
+
+use super::actor::{Actor, Link, blocking};
+use super::exit::Exit;
+use super::handle::Destroy;
+use super::{Running, ShutOff, State, clean};
+use crate::error::{Code, Error};
+use crate::events::{EventKind, Lifecycle};
+use crate::journal::Origin;
+use crate::registry::Node;
+
+/// For a VMM to end when it is told to, and when it is killed.
+const TOLD: Duration = Duration::from_secs(3);
+const KILLED: Duration = Duration::from_secs(10);
+/// An exit record is a few lines, and registers.
+const LONGEST_RECORD: u64 = 1 << 20;
+
+impl Actor {
+    pub(super) async fn on_event(&mut self, event: Event) {
+        let Some(run) = &mut self.run else { return };
+        let origin = Some(Origin { start_token: run.record.start_token, seq: event.seq });
+        // Seen before the connection was lost.
+        if self.node.journal.seen(run.record.start_token).is_some_and(|seen| event.seq <= seen) {
+            return;
+        }
+        if let VmmEvent::Exiting(reason) = event.kind {
+            run.exiting = Some(reason);
+            return;
+        }
+        let rebooting = run.record.rebooting;
+        run.announced |= event.kind == VmmEvent::Started;
+        if !self.admit_event() {
+            return;
+        }
+        match event.kind {
+            VmmEvent::Started => self.announce_lifecycle(Lifecycle::StartedBooted, None, origin),
+            VmmEvent::Paused => {
+                self.refresh().await;
+                self.announce_lifecycle(Lifecycle::SuspendedPaused, None, origin);
+            }
+            VmmEvent::Resumed => {
+                self.refresh().await;
+                self.announce_lifecycle(Lifecycle::ResumedUnpaused, None, origin);
+            }
+            VmmEvent::Reset => {
+                self.enter(State::Running(Running::Booted));
+                self.refresh().await;
+                self.announce(EventKind::Reboot, origin);
+                if rebooting && let Err(error) = self.end_reboot().await {
+                    tracing::warn!(domain = self.name, error = %error.chain(), "after a reboot");
+                }
+            }
+            VmmEvent::Crashed(report) => {
+                self.refresh().await;
+                let reason = Some(clean(&report.cause));
+                self.announce_lifecycle(Lifecycle::CrashedPanicked, reason, origin);
+            }
+            VmmEvent::DeviceBroken { id, reason } => {
+                let kind = EventKind::DeviceBroken { device: clean(&id), reason: clean(&reason) };
+                self.announce(kind, origin);
+            }
+            VmmEvent::BlockError { id, write, error } => {
+                let kind = EventKind::IoError { device: clean(&id), write, error: clean(&error) };
+                self.announce(kind, origin);
+            }
+            VmmEvent::LinkChanged { id, up } => {
+                self.announce(EventKind::LinkChanged { device: clean(&id), up }, origin);
+            }
+            VmmEvent::Lost { up_to } => {
+                tracing::warn!(domain = self.name, up_to, "events of the VMM were lost");
+                self.refresh().await;
+            }
+            VmmEvent::PowerButton | VmmEvent::Exiting(_) => {}
+        }
+    }
+
+    pub(super) async fn on_destroy(&mut self, Destroy { graceful, answer }: Destroy) {
+        let result = self.cut_power(graceful).await;
+        self.publish();
+        if self.definition.is_none() && self.run.is_none() {
+            self.node.forget(self.uuid);
+        }
+        let _ = answer.send(result);
+    }
+
+    async fn cut_power(&mut self, graceful: bool) -> Result<(), Error> {
+        self.running()?;
+        let Some(run) = &mut self.run else { return Ok(()) };
+        if let Link::Up { vmm, .. } = &run.link {
+            let vmm = vmm.clone();
+            run.destroyed = vmm.tell(Request::Destroy, TOLD).await.is_ok();
+            if run.destroyed && self.wait_end(TOLD).await {
+                self.on_end().await;
+                return Ok(());
+            }
+        }
+        if graceful {
+            let text = format!(
+                "the VMM of domain {:?} does not end by itself; destroy it without 'graceful' to kill \
+                 it",
+                self.name
+            );
+            return Err(Error::new(Code::Timeout, text));
+        }
+        self.kill().await?;
+        self.on_end().await;
+        Ok(())
+    }
+
+    async fn kill(&mut self) -> Result<(), Error> {
+        let Some(run) = &mut self.run else { return Ok(()) };
+        let Some(process) = run.record.process else { return Err(self.unreachable()) };
+        let cgroup = run.record.cgroup.clone();
+        run.destroyed = true;
+        let node = self.node.clone();
+        let killed = blocking(move || Ok(node.broker.kill(process, cgroup.as_deref())?)).await;
+        if self.wait_end(KILLED).await {
+            return Ok(());
+        }
+        killed?;
+        let text = format!(
+            "the VMM of domain {:?} (process {}) was killed and does not end: it hangs in the kernel, \
+             most often waiting for storage",
+            self.name, process.pid
+        );
+        Err(Error::new(Code::Timeout, text))
+    }
+
+    async fn wait_end(&self, within: Duration) -> bool {
+        let Some(run) = &self.run else { return true };
+        match &run.exit {
+            Some(exit) => tokio::time::timeout(within, exit.ended()).await.is_ok(),
+            None => self.lock_is_free().await,
+        }
+    }
+
+    /// A start that failed: end what there is of the VMM, and say why.
+    pub(super) async fn give_up(&mut self, failure: Error) -> Error {
+        let failure = if failure.code == Code::VmmFailed { None } else { Some(failure) };
+        if failure.is_some()
+            && let Err(error) = self.kill().await
+        {
+            return error;
+        }
+        if let Some(run) = &mut self.run {
+            run.announced = false;
+        }
+        self.on_end().await;
+        let log = self.node.config.log_dir.join(format!("{}.log", self.uuid));
+        failure.unwrap_or_else(|| {
+            let why = self.last_exit.clone().unwrap_or_default();
+            let text = format!(
+                "domain {:?} could not be started: {why} (its log is {})",
+                self.name,
+                log.display()
+            );
+            Error::new(Code::VmmFailed, text)
+        })
+    }
+
+    /// The process is gone: say why, and take away what was only for it.
+    pub(super) async fn on_end(&mut self) {
+        // What it said last may still be on its way through the connection.
+        self.drain().await;
+        let Some(run) = self.run.take() else { return };
+        let status = run.exit.as_ref().and_then(Exit::reap);
+        let path = run.live.run_dir.join(EXIT_RECORD);
+        let written = blocking(move || Ok(read_record(&path))).await.ok().flatten();
+        let reason = run.exiting.clone().or_else(|| written.map(|record| record.reason));
+        let (stopped, lifecycle, text) = match reason {
+            Some(ExitReason::Shutdown) => (ShutOff::Shutdown, Lifecycle::StoppedShutdown, None),
+            Some(ExitReason::Destroyed) => (ShutOff::Destroyed, Lifecycle::StoppedDestroyed, None),
+            Some(ExitReason::Saved) => (ShutOff::Saved, Lifecycle::StoppedSaved, None),
+            Some(ExitReason::Crashed(report)) => {
+                let registers = report.registers.map(|r| format!("\n{}", clean_lines(&r)));
+                let vcpu = report.vcpu.map(|n| format!(" on vCPU {n}")).unwrap_or_default();
+                let text = format!(
+                    "the guest crashed: {}{vcpu}{}",
+                    clean(&report.cause),
+                    registers.unwrap_or_default()
+                );
+                (ShutOff::Crashed, Lifecycle::StoppedCrashed, Some(text))
+            }
+            Some(ExitReason::Failed { message }) => {
+                (ShutOff::Failed, Lifecycle::StoppedFailed, Some(clean(&message)))
+            }
+            None if run.destroyed => (ShutOff::Destroyed, Lifecycle::StoppedDestroyed, None),
+            // Nobody wrote down why: killed from outside, or a defect of ours.
+            None => {
+                let how = status.as_deref().unwrap_or("nobody saw how");
+                let text = format!("the VMM ended without a word ({how})");
+                (ShutOff::Crashed, Lifecycle::StoppedFailed, Some(text))
+            }
+        };
+        if let Some(text) = &text {
+            tracing::warn!(domain = self.name, text, "the domain stopped");
+        }
+        let cgroup = run.record.cgroup.clone();
+        clean_up(&self.node, self.uuid, cgroup).await;
+        self.node.journal.forget(run.record.start_token);
+        self.set_stopped(stopped, text.clone());
+        if run.announced {
+            let reason = text.and_then(|text| text.lines().next().map(str::to_owned));
+            self.announce_lifecycle(lifecycle, reason, None);
+        }
+    }
+
+    async fn drain(&mut self) {
+        let mut left = Vec::new();
+        if let Some(run) = &mut self.run
+            && let Link::Up { events, .. } = &mut run.link
+        {
+            // The reader ends with the process; it is waited for, but not long.
+            let all = async {
+                while let Some(event) = events.recv().await {
+                    left.push(event);
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(1), all).await;
+        }
+        for event in left {
+            Box::pin(self.on_event(event)).await;
+        }
+    }
+}
+
+fn read_record(path: &std::path::Path) -> Option<ExitRecord> {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    std::fs::File::open(path).ok()?.take(LONGEST_RECORD).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Registers and the like: several lines, without what a terminal obeys.
+fn clean_lines(text: &str) -> String {
+    text.lines().take(64).map(clean).collect::<Vec<_>>().join("\n")
+}
+
+/// Remove what a VMM leaves. Its taps, locks and ptys went with it.
+pub(super) async fn clean_up(node: &Arc<Node>, uuid: Uuid, cgroup: Option<std::path::PathBuf>) {
+    let (node, dir) = (node.clone(), node.run_dir(uuid));
+    let work = blocking(move || {
+        if let Some(cgroup) = cgroup {
+            // Empty once its last process is reaped, which may be up to init.
+            for _ in 0..20 {
+                if node.broker.remove_cgroup(&cgroup).is_ok() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(node.broker.remove_run_dir(&dir)?)
+    });
+    if let Err(error) = work.await {
+        tracing::error!(%uuid, error = %error.chain(), "cannot clean up after a domain");
+    }
+}

@@ -1,0 +1,142 @@
+//! The host in figures, from /proc and /sys.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::ops::NodeDetails;
+
+pub(crate) fn details() -> NodeDetails {
+    let system = rustix::system::uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    let cpuinfo = read("/proc/cpuinfo");
+    let memory = read("/proc/meminfo");
+    let shape = Shape::read();
+    NodeDetails {
+        hostname: text(system.nodename()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: text(system.release()),
+        architecture: text(system.machine()),
+        cpu_model: field(&cpuinfo, "model name").unwrap_or_default().to_owned(),
+        cpus: shape.cpus,
+        mhz: field(&cpuinfo, "cpu MHz")
+            .and_then(|mhz| mhz.split('.').next()?.parse().ok())
+            .unwrap_or(0),
+        nodes: count_dirs("/sys/devices/system/node", "node").max(1),
+        sockets: shape.sockets,
+        cores: shape.cores,
+        threads: shape.threads,
+        memory: kib(&memory, "MemTotal"),
+        free_memory: kib(&memory, "MemAvailable"),
+        uptime: read("/proc/uptime").split('.').next().and_then(|s| s.parse().ok()).unwrap_or(0),
+        quarantined: Vec::new(),
+        degraded: Vec::new(),
+    }
+}
+
+/// What guests can be given here, in libvirt's words.
+pub(crate) fn capabilities() -> String {
+    let host = details();
+    let (cpus, memory, arch) = (host.cpus, host.memory, escape(&host.architecture));
+    let (sockets, cores, threads) = (host.sockets, host.cores, host.threads);
+    let model = escape(&host.cpu_model);
+    let machines: String = ["q35", "pc", "microvm"]
+        .iter()
+        .map(|machine| format!("      <machine maxCpus='64'>{machine}</machine>\n"))
+        .collect();
+    format!(
+        "<capabilities>\n  <host>\n    <cpu>\n      <arch>{arch}</arch>\n      <model>{model}</model>\n\
+         \x20     <topology sockets='{sockets}' dies='1' cores='{cores}' threads='{threads}'/>\n    </cpu>\n\
+         \x20   <topology>\n      <cells num='1'>\n        <cell id='0'>\n          \
+         <memory unit='KiB'>{memory}</memory>\n          <cpus num='{cpus}'/>\n        </cell>\n      \
+         </cells>\n    </topology>\n  </host>\n  <guest>\n    <os_type>hvm</os_type>\n    \
+         <arch name='x86_64'>\n      <wordsize>64</wordsize>\n{machines}      <domain type='kvm'/>\n    \
+         </arch>\n    <features>\n      <acpi default='on' toggle='no'/>\n      <apic default='on' toggle='no'/>\n\
+         \x20   </features>\n  </guest>\n</capabilities>\n"
+    )
+}
+
+struct Shape {
+    cpus: u32,
+    sockets: u32,
+    cores: u32,
+    threads: u32,
+}
+
+impl Shape {
+    fn read() -> Self {
+        let online = xml_cpus(&read("/sys/devices/system/cpu/online"));
+        let (mut sockets, mut cores) = (BTreeSet::new(), BTreeSet::new());
+        for cpu in &online {
+            let place = |name: &str| {
+                read(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{name}")).trim().to_owned()
+            };
+            let socket = place("physical_package_id");
+            cores.insert((socket.clone(), place("core_id")));
+            sockets.insert(socket);
+        }
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).max(1);
+        let (cpus, sockets, cores) =
+            (count(online.len()), count(sockets.len()), count(cores.len()));
+        Self { cpus, sockets, cores: (cores / sockets).max(1), threads: (cpus / cores).max(1) }
+    }
+}
+
+/// `0-3,8`
+fn xml_cpus(list: &str) -> Vec<u32> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?)
+    };
+    list.trim().split(',').filter_map(range).flatten().collect()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == name).then(|| value.trim())
+    })
+}
+
+fn kib(meminfo: &str, name: &str) -> u64 {
+    let value = field(meminfo, name).and_then(|value| value.split(' ').next()?.parse().ok());
+    value.unwrap_or(0)
+}
+
+fn count_dirs(dir: &str, prefix: &str) -> u32 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let numbered = entries.filter(|entry| {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(prefix));
+        rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    });
+    u32::try_from(numbered.count()).unwrap_or(u32::MAX)
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_host_has_figures() {
+        let host = details();
+        assert!(host.cpus > 0 && host.memory > 0 && host.uptime > 0, "{host:?}");
+        assert_eq!(host.architecture, "x86_64");
+        assert!(host.sockets * host.cores * host.threads <= host.cpus, "{host:?}");
+        assert!(capabilities().contains("<domain type='kvm'/>"));
+    }
+
+    #[test]
+    fn lists_of_cpus_are_read() {
+        assert_eq!(xml_cpus("0-2,5\n"), [0, 1, 2, 5]);
+        assert_eq!(xml_cpus(""), Vec::<u32>::new());
+    }
+}

@@ -1,0 +1,186 @@
+//! All domains by UUID, name and number, and what their actors share.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use broker::Broker;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::domain::DomainRef;
+use crate::domain::actor;
+use crate::domain::handle::{Handle, View};
+use crate::error::{Code, Error};
+use crate::journal::Journal;
+use crate::store::Store;
+
+/// What the actors of all domains work with.
+pub(crate) struct Node {
+    pub config: Config,
+    pub broker: Arc<dyn Broker>,
+    pub store: Arc<Store>,
+    pub journal: Arc<Journal>,
+    /// Of this boot of the host.
+    pub boot_id: Uuid,
+    tables: Mutex<Tables>,
+    next_id: AtomicU32,
+}
+
+#[derive(Default)]
+struct Tables {
+    domains: HashMap<Uuid, Handle>,
+    names: HashMap<String, Uuid>,
+}
+
+impl Node {
+    pub(crate) fn new(
+        config: Config,
+        broker: Arc<dyn Broker>,
+        store: Arc<Store>,
+        journal: Arc<Journal>,
+        boot_id: Uuid,
+    ) -> Self {
+        let tables = Mutex::default();
+        Self { config, broker, store, journal, boot_id, tables, next_id: AtomicU32::new(1) }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn run_dir(&self, uuid: Uuid) -> PathBuf {
+        self.config.run_dir.join("domains").join(uuid.to_string())
+    }
+
+    /// A number no domain of this daemon has had.
+    pub(crate) fn next_id(&self) -> u32 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number that is in use.
+    pub(crate) fn reserve_id(&self, id: u32) {
+        self.next_id.fetch_max(id.saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Handle> {
+        self.tables().domains.values().cloned().collect()
+    }
+
+    pub(crate) fn get(&self, uuid: Uuid) -> Option<Handle> {
+        self.tables().domains.get(&uuid).cloned()
+    }
+
+    pub(crate) fn find(&self, domain: &DomainRef) -> Result<Handle, Error> {
+        let tables = self.tables();
+        let by_name = |name: &str| tables.names.get(name).and_then(|uuid| tables.domains.get(uuid));
+        let by_uuid = |uuid: &Uuid| tables.domains.get(uuid);
+        let by_id = |id: u32| {
+            let has = |view: &View| view.live.as_ref().is_some_and(|live| live.record.id == id);
+            tables.domains.values().find(|handle| has(&handle.view.borrow()))
+        };
+        let found = match domain {
+            DomainRef::Id(id) => by_id(*id),
+            DomainRef::Uuid(uuid) => by_uuid(uuid),
+            DomainRef::Name(name) => by_name(name),
+            DomainRef::Any(text) => {
+                let id = text.parse().ok().and_then(by_id);
+                let uuid = || Uuid::try_parse(text).ok().and_then(|uuid| by_uuid(&uuid));
+                id.or_else(uuid).or_else(|| by_name(text))
+            }
+        };
+        found.cloned().ok_or_else(|| unknown(domain, tables.names.keys()))
+    }
+
+    /// The domain of this UUID and name, or a new one that has nothing yet: whoever makes it sends it
+    /// a command at once, and it vanishes if that fails.
+    pub(crate) fn claim(self: &Arc<Self>, uuid: Uuid, name: &str) -> Result<Handle, Error> {
+        let mut tables = self.tables();
+        if let Some(holder) = tables.names.get(name).filter(|holder| **holder != uuid) {
+            let text = format!(
+                "there is a domain {name:?} already, with UUID {holder}; give that <uuid> to change \
+                 it, or choose another <name>"
+            );
+            return Err(Error::new(Code::Exists, text));
+        }
+        if let Some(handle) = tables.domains.get(&uuid) {
+            let known = handle.view.borrow().name.clone();
+            if known != name {
+                let text = format!(
+                    "UUID {uuid} is that of domain {known:?}; rename it (domrename), or leave <uuid> \
+                     out to define another domain"
+                );
+                return Err(Error::new(Code::Exists, text));
+            }
+            return Ok(handle.clone());
+        }
+        let handle = actor::spawn(self.clone(), uuid, name.to_owned(), actor::Begin::Empty);
+        tables.names.insert(name.to_owned(), uuid);
+        tables.domains.insert(uuid, handle.clone());
+        Ok(handle)
+    }
+
+    /// A domain that was found at the start of the daemon.
+    pub(crate) fn insert(self: &Arc<Self>, uuid: Uuid, name: String, begin: actor::Begin) {
+        let mut tables = self.tables();
+        // A transient domain may bear the name of one that was stored under another UUID since.
+        tables.names.entry(name.clone()).or_insert(uuid);
+        let handle = actor::spawn(self.clone(), uuid, name, begin);
+        tables.domains.insert(uuid, handle);
+    }
+
+    /// Take a second name for a domain, to which it is about to change.
+    pub(crate) fn reserve_name(&self, name: &str, uuid: Uuid) -> Result<(), Error> {
+        let mut tables = self.tables();
+        if let Some(holder) = tables.names.get(name) {
+            let text = format!("there is a domain {name:?} already, with UUID {holder}");
+            return Err(Error::new(Code::Exists, text));
+        }
+        tables.names.insert(name.to_owned(), uuid);
+        Ok(())
+    }
+
+    pub(crate) fn release_name(&self, name: &str, uuid: Uuid) {
+        let mut tables = self.tables();
+        if tables.names.get(name) == Some(&uuid) {
+            tables.names.remove(name);
+        }
+    }
+
+    /// Called by an actor that ends, before anyone can miss it.
+    pub(crate) fn forget(&self, uuid: Uuid) {
+        let mut tables = self.tables();
+        tables.domains.remove(&uuid);
+        tables.names.retain(|_, holder| *holder != uuid);
+    }
+}
+
+fn unknown<'a>(domain: &DomainRef, names: impl Iterator<Item = &'a String>) -> Error {
+    let text = domain.to_string();
+    let nearest = names
+        .map(|name| (distance(&text, name), name))
+        .filter(|(distance, name)| *distance <= name.chars().count().max(3) / 3)
+        .min();
+    let message = match nearest {
+        Some((_, name)) => format!("there is no domain {text:?}; did you mean {name:?}?"),
+        None => format!("there is no domain {text:?}"),
+    };
+    Error::new(Code::NotFound, message)
+}
+
+/// Letters to change, add or take away to come from one word to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().take(256).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let above = row[j + 1];
+            row[j + 1] = (diagonal + usize::from(a != *b)).min(above + 1).min(row[j] + 1);
+            diagonal = above;
+        }
+    }
+    row[to.len()]
+}
