@@ -56,6 +56,9 @@ pub trait Disk: Send + Sync {
 
     /// A channel for one queue, for up to `depth` requests at a time.
     ///
+    /// Called when a driver comes up, from a thread that is confined by then: what takes system
+    /// calls beyond I/O is made in advance.
+    ///
     /// # Errors
     /// What the host refused.
     fn channel(&self, depth: u16) -> io::Result<Box<dyn Channel>>;

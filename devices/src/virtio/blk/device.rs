@@ -162,12 +162,7 @@ impl VirtioDevice for Block {
         for (index, thread) in self.threads.iter().enumerate() {
             let Some(queue) = activation.take(index) else { continue };
             let depth = queue.size();
-            let disk = self.disk.clone();
-            // On its own thread: only there may an io_uring be set up once filters are in place.
-            let channel = thread
-                .call(move || disk.channel(depth))
-                .flatten()
-                .map_err(ActivateError::Backend)?;
+            let channel = self.disk.channel(depth).map_err(ActivateError::Backend)?;
             let worker = BlockWorker::new(
                 self.shared.clone(),
                 self.info,
