@@ -165,3 +165,52 @@ pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
         std::thread::sleep(std::time::Duration::from_micros(200));
     }
 }
+
+/// Numbers that look random and are the same in every run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+/// Submit chains that a driver gone mad would: any mix of buffers, most of them in RAM.
+pub(crate) fn submit_garbage(queue: &mut GuestQueue, random: &mut Random) {
+    for _ in 0..random.below(12) {
+        let mut buffers = |most| -> Vec<(u64, u32)> {
+            let count = random.below(most);
+            let one = |_| {
+                let gpa =
+                    random.pick(&[0x20_0000, 0x20_1000, SEAM - 3, HOLE - 0x1000, FAR, END - 1]);
+                (gpa, random.pick(&[1, 11, 12, 13, 64, 1500, 1500, 4096, 4096, 70_000]))
+            };
+            (0..count).map(one).filter(|(gpa, len)| queue_fits(*gpa, *len)).collect()
+        };
+        let (readable, writable) = (buffers(4), buffers(4));
+        if readable.len() + writable.len() > 0 {
+            queue.submit(&readable, &writable);
+        }
+    }
+    if random.below(24) == 0 {
+        let slot = random.below(u64::from(queue.config.size)) as u16;
+        queue.offer(slot);
+    }
+}
+
+/// Nearly always inside RAM: a queue that broke has nothing more to show.
+fn queue_fits(gpa: u64, len: u32) -> bool {
+    let end = gpa + u64::from(len);
+    end <= HOLE || (gpa >= FAR && end <= END) || len == 13
+}

@@ -9,7 +9,7 @@ use crate::backend::chardev::Chardev;
 use crate::io_thread::Stop;
 use crate::testing::FakeConsole;
 use crate::virtio::features::VERSION_1;
-use crate::virtio::rig::{GuestQueue, Signals, ram, wait_for};
+use crate::virtio::rig::{GuestQueue, Random, Signals, ram, submit_garbage, wait_for};
 use spec::{event, message};
 
 const AGENT: &str = "org.qemu.guest_agent.0";
@@ -263,4 +263,32 @@ fn interrupts_tell_of_input() {
     rig.console.type_in(b"x");
     assert_eq!(rig.read(0, 1), b"x");
     wait_for("the interrupt", || rig.signals.queue_count() > before);
+}
+
+#[test]
+fn a_driver_gone_mad_harms_nobody_but_itself() {
+    let mut random = Random(0x5eed_0002);
+    for round in 0..40 {
+        let features = random.pick(&[VERSION_1, MULTIPORT]);
+        let mut rig = Rig::new(features);
+        for _ in 0..20 {
+            let garbage = message(
+                random.below(5) as usize,
+                random.below(9) as u16,
+                random.below(3) as u16,
+                &random.next().to_le_bytes(),
+            );
+            rig.ram.write_slice(0x20_0000, &garbage).unwrap();
+            rig.console.type_in(b"some input");
+            rig.agent.inject(b"more input");
+            for queue in 0..8 {
+                submit_garbage(&mut rig.queues[queue], &mut random);
+                rig.kick(queue);
+            }
+        }
+        let how = random.pick(&[Stop::Deliver, Stop::Discard]);
+        let progress = std::mem::take(&mut rig.workers).stop(how);
+        let queues = if features == MULTIPORT { 8 } else { 2 };
+        assert_eq!(progress.len(), queues, "round {round}: the worker still lived");
+    }
 }

@@ -13,7 +13,7 @@ use crate::backend::tap::sys;
 use crate::io_thread::Stop;
 use crate::sync::Lock;
 use crate::virtio::features::VERSION_1;
-use crate::virtio::rig::{FAR, GuestQueue, SEAM, Signals, ram, wait_for};
+use crate::virtio::rig::{FAR, GuestQueue, Random, SEAM, Signals, ram, submit_garbage, wait_for};
 
 /// A datagram socket is a network: one packet per message, full after a few.
 struct FakeNet {
@@ -509,4 +509,31 @@ fn a_saved_device_comes_back() {
     assert!(narrow.restore(&state).is_err());
     restored.reset();
     assert_eq!(*restored.shared.state.hold(), State::new(OURS, true));
+}
+
+#[test]
+fn a_driver_gone_mad_harms_nobody_but_itself() {
+    let mut random = Random(0x5eed_0001);
+    let (mut moved, mut refused) = ([0; 2], 0);
+    for round in 0..40 {
+        let features = random.pick(&[VERSION_1, MERGEABLE, CONTROL]);
+        let mut rig = Rig::new(features);
+        for _ in 0..20 {
+            rig.ram.write_slice(0x20_0000, &random.next().to_le_bytes()).unwrap();
+            submit_garbage(&mut rig.rx, &mut random);
+            submit_garbage(&mut rig.tx, &mut random);
+            submit_garbage(&mut rig.control, &mut random);
+            (0..3).for_each(|queue| rig.kick(queue));
+            rig.network.set_nonblocking(true).unwrap();
+            let _ = rig.network.send(&packet(OURS, 6 + random.below(5000) as usize));
+            while rig.network.recv(&mut [0; 128]).is_ok() {}
+        }
+        let how = random.pick(&[Stop::Deliver, Stop::Discard]);
+        let progress = std::mem::take(&mut rig.workers).stop(how);
+        assert_eq!(progress.len(), 3, "round {round}: both workers still lived");
+        let stats = rig.stats();
+        moved = [moved[0] + stats.rx_packets, moved[1] + stats.tx_packets];
+        refused += stats.tx_errors;
+    }
+    assert!(moved[0] > 0 && moved[1] > 0 && refused > 0, "{moved:?} {refused}");
 }

@@ -8,7 +8,7 @@ use crate::virtio::rig::driver::{
     ACKNOWLEDGE, BAR_BASE, DEVICE, DRIVER, DRIVER_OK, Driver, FEATURES_OK, ISR, NEEDS_RESET,
     NOTIFY, QUEUE_SELECT,
 };
-use crate::virtio::rig::{GuestQueue, HOLE, ram, wait_for};
+use crate::virtio::rig::{GuestQueue, HOLE, Random, ram, wait_for};
 use crate::virtio::worker::{Context, QueueWorker};
 
 const RINGS: u64 = 0x10000;
@@ -520,22 +520,6 @@ fn a_machine_reset_brings_the_power_on_state_back() {
     assert_eq!(driver.function.save().unwrap(), fresh);
     driver.function.bar_moved(0, Some(BAR_BASE));
     expect_recovery(&driver);
-}
-
-/// Pseudo-random numbers, the same each time (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
 }
 
 /// Whatever the guest writes wherever, including rings full of garbage: the device answers, and
