@@ -15,8 +15,11 @@ use super::io_uring::{Rings, UringChannel};
 use super::sys;
 use crate::sync::Lock;
 
+mod bounce;
 #[cfg(test)]
 mod tests;
+
+use bounce::{Alignment, Bounce, Span};
 
 const SECTOR: u64 = 512;
 /// Bytes that go through a bounce buffer, or are zeroed by writing, at a time.
@@ -67,15 +70,6 @@ pub(super) struct RawFile {
     direct: Option<Alignment>,
     /// Held while part of a host block is rewritten, so that two such writes lose nothing.
     rewriting: Mutex<()>,
-}
-
-/// What O_DIRECT asks of a request.
-#[derive(Debug, Clone, Copy)]
-struct Alignment {
-    /// Of addresses, bytes.
-    memory: u64,
-    /// Of offsets and lengths, bytes.
-    offset: u64,
 }
 
 impl RawDisk {
@@ -370,44 +364,6 @@ impl Blocking for RawFile {
             Some(action) => self.carry_out(action, offset, buffers),
             None => Ok(()),
         }
-    }
-}
-
-/// The host blocks around one piece of a transfer.
-struct Span {
-    start: u64,
-    len: usize,
-    /// Bytes before the piece, and bytes of the piece.
-    skip: usize,
-    part: usize,
-}
-
-impl Span {
-    fn new(offset: u64, part: u64, align: u64) -> Self {
-        let start = offset - offset % align;
-        let len = (offset + part).next_multiple_of(align) - start;
-        // A piece is bounded, so all of these are small.
-        Self { start, len: len as usize, skip: (offset - start) as usize, part: part as usize }
-    }
-}
-
-/// Zeroed memory with the alignment that O_DIRECT wants.
-struct Bounce {
-    memory: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Bounce {
-    fn new(len: usize, align: u64) -> Self {
-        let align = align as usize;
-        let memory = vec![0; len + align];
-        let start = memory.as_ptr().align_offset(align).min(align);
-        Self { memory, start, len }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.len]
     }
 }
 

@@ -1,5 +1,8 @@
 //! The syscalls of disk I/O that take raw guest ranges: `preadv`, `pwritev2`, and an io_uring whose
 //! requests own what the kernel writes to.
+//!
+//! A disk's worker calls `io_uring_enter`, `preadv`, `pwritev2`, `fdatasync` and `fallocate`, and
+//! nothing else on its file: the filter of the io threads lists the same.
 #![allow(unsafe_code, reason = "iovecs over guest RAM and io_uring submission need raw pointers")]
 
 use std::fs::File;

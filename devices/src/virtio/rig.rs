@@ -157,9 +157,9 @@ impl Notify for Signals {
     }
 }
 
-/// Wait until `done`, or fail after five seconds: other threads do the work.
+/// Wait until `done`, or fail after half a minute: other threads do the work.
 pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !done() {
         assert!(std::time::Instant::now() < end, "waited in vain for {what}");
         std::thread::sleep(std::time::Duration::from_micros(200));
