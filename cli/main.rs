@@ -1,18 +1,173 @@
 //! The one binary: command line, daemon, and the hidden roles of one domain's processes.
 
+mod args;
+mod config;
+mod daemon;
+mod failure;
+mod help;
 mod host_check;
+mod raw;
+mod run;
 mod run_domain;
+mod setup;
+mod sys;
+mod table;
+mod terminal;
+mod verbs;
+mod words;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
+use api::client::{Client, Endpoint, READ_ONLY_SOCKET};
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::args::{Cli, Command, Global};
+use crate::failure::{Exit, Failure};
+use crate::terminal::Terminal;
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    match arguments.next() {
-        Some(role) if role == "run-domain" => run_domain::main(arguments),
-        Some(role) if role == "host-check" => {
-            let json = arguments.any(|argument| argument == "--json");
-            host_check::run(json).unwrap_or(ExitCode::FAILURE)
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    let words: Vec<OsString> = words.collect();
+    // A monitor is started often and has nothing to do with the command line.
+    if words.first().is_some_and(|role| role == "run-domain") {
+        return run_domain::main(words.into_iter().skip(1));
+    }
+    let as_virsh = Path::new(&program).file_name().is_some_and(|name| name == "virsh");
+    match start(words, as_virsh) {
+        Ok(code) => code,
+        Err((failure, terminal)) => {
+            failure.report(&terminal);
+            if as_virsh { ExitCode::from(1) } else { ExitCode::from(failure.exit as u8) }
         }
-        _ => ExitCode::from(2),
+    }
+}
+
+fn start(words: Vec<OsString>, as_virsh: bool) -> Result<ExitCode, (Failure, Terminal)> {
+    let json = words.iter().any(|word| word == "--json");
+    let early = Terminal::new(false, json, false, as_virsh);
+    let cli = match parse(words, as_virsh) {
+        Ok(Some(cli)) => cli,
+        Ok(None) => return Ok(ExitCode::SUCCESS),
+        Err(failure) => return Err((failure, early)),
+    };
+    let Cli { global, command } = cli;
+    let terminal = Terminal::new(global.quiet, global.json, global.no_color, as_virsh);
+    execute(&global, command, &terminal).map_err(|failure| (failure, terminal))
+}
+
+/// The command line as typed; `None` if it asked for help, which is then printed.
+fn parse(words: Vec<OsString>, as_virsh: bool) -> Result<Option<Cli>, Failure> {
+    let mut root = Cli::command();
+    if as_virsh {
+        root = root.name("virsh").bin_name("virsh");
+    }
+    root.build();
+    let words = words
+        .into_iter()
+        .map(OsString::into_string)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|word| Failure::usage(format!("{} is not UTF-8", word.display())))?;
+    let arranged = words::arrange(&root, &words)?;
+    let matched =
+        root.try_get_matches_from_mut([root.get_name().to_owned()].into_iter().chain(arranged));
+    match matched.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => Ok(Some(cli)),
+        Err(error) if !error.use_stderr() => {
+            // Help or version. Nobody is left to tell if printing fails.
+            let _ = error.print();
+            Ok(None)
+        }
+        Err(error) => Err(usage(&error)),
+    }
+}
+
+/// clap's complaint without its `error:`, usage and pointers: one line, and hints.
+fn usage(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("wrong usage");
+    let mut failure = Failure::usage(first.strip_prefix("error: ").unwrap_or(first));
+    for line in lines.take_while(|line| !line.starts_with("Usage")) {
+        failure = failure.hint(line.strip_prefix("tip: ").unwrap_or(line));
+    }
+    failure
+}
+
+fn execute(global: &Global, command: Command, terminal: &Terminal) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Daemon(args) => daemon::daemon(&args)?,
+        Command::Config(args) => config::command(&args, terminal)?,
+        Command::Setup(args) => setup::setup(&args, terminal)?,
+        Command::Run(args) => return run::run(&args, terminal),
+        Command::HostCheck => {
+            return host_check::run(terminal.json)
+                .map_err(|error| Failure::other(format!("{error:#}")));
+        }
+        Command::Help(args) => help::help(args.command.as_deref(), terminal)?,
+        Command::Completion(args) => help::completion(&args, terminal),
+        Command::Man(args) => help::man(&args)?,
+        verb => run_verb(global, verb, terminal)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_verb(global: &Global, verb: Command, terminal: &Terminal) -> Result<(), Failure> {
+    let uri = connection_uri(global, terminal);
+    let endpoint: Endpoint = uri.parse().map_err(|error: api::client::BadUri| {
+        Failure::new(Exit::Unreachable, error.to_string()).while_doing(failure::NOT_CONNECTED)
+    })?;
+    let endpoint = match endpoint {
+        Endpoint::Unix(path)
+            if global.readonly && path == Path::new(api::client::DEFAULT_SOCKET) =>
+        {
+            Endpoint::Unix(READ_ONLY_SOCKET.into())
+        }
+        endpoint => endpoint,
+    };
+    let session = verbs::Session {
+        client: Client::new(endpoint),
+        terminal: terminal.clone(),
+        uri,
+        escape: escape_key(&global.escape)?,
+    };
+    let runtime = runtime()?;
+    let result = runtime.block_on(verbs::run(&session, verb));
+    // A thread may still wait for the keyboard; the process does not wait for it.
+    runtime.shutdown_background();
+    terminal.say("\n");
+    result.unwrap_or_else(|| Err(Failure::usage("this command is no verb")))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::other(format!("cannot start: {error}")))
+}
+
+/// The option, else what the environment says, else the system's daemon.
+fn connection_uri(global: &Global, terminal: &Terminal) -> String {
+    let from_environment = |name: &str| std::env::var(name).ok().filter(|uri| !uri.is_empty());
+    global
+        .connect
+        .clone()
+        .or_else(|| from_environment("MANOR_URI"))
+        .or_else(|| from_environment("VIRSH_DEFAULT_CONNECT_URI").filter(|_| terminal.as_virsh))
+        .or_else(|| from_environment("LIBVIRT_DEFAULT_URI"))
+        .unwrap_or_else(|| {
+            if terminal.as_virsh { "qemu:///system" } else { "manor:///system" }.to_owned()
+        })
+}
+
+/// `^]` as virsh writes it: a control character.
+fn escape_key(text: &str) -> Result<u8, Failure> {
+    match text.as_bytes() {
+        [b'^', key @ (b'@'..=b'_' | b'a'..=b'z')] => Ok(key.to_ascii_uppercase() ^ 0x40),
+        _ => Err(Failure::usage(format!(
+            "Invalid string '{text}' for escape sequence: write ^ and a letter, or one of @[]^_\\"
+        ))),
     }
 }

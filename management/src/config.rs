@@ -31,6 +31,8 @@ pub struct Api {
     pub read_only_socket_mode: String,
     /// `127.0.0.1:8600`; no TCP if empty. Loopback only, until TLS is there.
     pub listen: String,
+    /// What a TCP connection may do, by the name of its access class: nobody is known there.
+    pub listen_access: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -77,6 +79,7 @@ impl Default for Api {
             read_only_socket: "/run/manor/api-ro.sock".into(),
             read_only_socket_mode: "0666".into(),
             listen: String::new(),
+            listen_access: "read".into(),
         }
     }
 }

@@ -1,0 +1,148 @@
+//! The daemon's configuration file: read, check, show.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use management::Access;
+use management::config::Config;
+
+use crate::args;
+use crate::failure::{Failure, reason};
+use crate::terminal::Terminal;
+
+pub(crate) const DEFAULT_PATH: &str = "/etc/manor/manor.toml";
+/// Every setting with its explanation, commented out.
+pub(crate) const TEMPLATE: &str = include_str!("../resources/manor.toml");
+
+/// The file's settings. At the default place there need be none.
+pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound && path == Path::new(DEFAULT_PATH) =>
+        {
+            return Ok(Config::default());
+        }
+        Err(error) => {
+            let line = format!("cannot read {}: {}", path.display(), reason(&error));
+            return Err(Failure::other(line));
+        }
+    };
+    parse(&text, &path.display().to_string())
+}
+
+fn parse(text: &str, file: &str) -> Result<Config, Failure> {
+    let config: Config = toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start).min(text.len());
+        let before = &text[..at];
+        let line = before.matches('\n').count() + 1;
+        let column = before.len() - before.rfind('\n').map_or(0, |newline| newline + 1) + 1;
+        Failure::other(format!("{file}:{line}:{column}: {}", error.message()))
+    })?;
+    let mut wrong = mistakes(&config).into_iter();
+    let Some(first) = wrong.next() else { return Ok(config) };
+    let failure = Failure::other(format!("{file}: {first}"));
+    Err(wrong.fold(failure, |failure, more| failure.also(format!("{file}: {more}"))))
+}
+
+/// What parses and cannot be.
+fn mistakes(config: &Config) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, path) in [
+        ("state_dir", &config.state_dir),
+        ("run_dir", &config.run_dir),
+        ("log_dir", &config.log_dir),
+        ("api.socket", &config.api.socket),
+    ] {
+        if !path.is_absolute() {
+            wrong.push(format!("{name} is {path:?}, and not an absolute path"));
+        }
+    }
+    for (name, mode) in [
+        ("api.socket_mode", &config.api.socket_mode),
+        ("api.read_only_socket_mode", &config.api.read_only_socket_mode),
+    ] {
+        if octal(mode).is_none() {
+            wrong.push(format!("{name} is {mode:?}, and not an octal mode such as \"0660\""));
+        }
+    }
+    let listen = &config.api.listen;
+    if !listen.is_empty() {
+        match listen.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => {}
+            Ok(_) => wrong.push(format!("api.listen is {listen:?}, and not a loopback address")),
+            Err(_) => wrong.push(format!(
+                "api.listen is {listen:?}, and not an address with a port such as \"127.0.0.1:8600\""
+            )),
+        }
+    }
+    let access_name = &config.api.listen_access;
+    if access(access_name).is_none() {
+        wrong.push(format!(
+            "api.listen_access is {access_name:?}, and not read, control, write or admin"
+        ));
+    }
+    if !matches!(config.log.format.as_str(), "text" | "json") {
+        wrong.push(format!("log.format is {:?}, and neither text nor json", config.log.format));
+    }
+    if let Err(error) = config.log.level.parse::<tracing_subscriber::EnvFilter>() {
+        wrong.push(format!("log.level is {:?}: {error}", config.log.level));
+    }
+    wrong
+}
+
+pub(crate) fn octal(mode: &str) -> Option<u32> {
+    u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o777)
+}
+
+pub(crate) fn access(name: &str) -> Option<Access> {
+    [Access::Read, Access::Control, Access::Write, Access::Admin]
+        .into_iter()
+        .find(|access| access.name() == name)
+}
+
+pub(crate) fn command(command: &args::Config, terminal: &Terminal) -> Result<(), Failure> {
+    match command {
+        args::Config::Default => terminal.print(TEMPLATE),
+        args::Config::Check { file } => {
+            load(file)?;
+            terminal.say(&format!("{} is in order\n", file.display()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The template is a promise about the defaults.
+    #[test]
+    fn the_template_says_the_defaults_and_leaves_none_out() {
+        assert_eq!(parse(TEMPLATE, "x").unwrap(), Config::default());
+        let uncommented: String = TEMPLATE
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line)
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(parse(&uncommented, "x").unwrap(), Config::default());
+        let tables: toml::Table = uncommented.parse().unwrap();
+        let set = |name: &str| tables[name].as_table().unwrap().len();
+        assert_eq!((tables.len(), set("api"), set("log"), set("domains")), (6, 7, 2, 5));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let wrong = |text: &str| parse(text, "f").unwrap_err().lines().join("\n");
+        assert!(wrong("[api]\nsokcet = \"/x\"\n").starts_with("f:2:1: unknown field `sokcet`"));
+        assert!(wrong("state_dir = 5\n").starts_with("f:1:13: "));
+        assert!(wrong("[api\n").starts_with("f:1:5: "));
+        let two = wrong("state_dir = \"x\"\n[api]\nlisten = \"0.0.0.0:1\"\n");
+        assert!(two.contains("state_dir") && two.contains("loopback"), "{two}");
+        assert!(wrong("[api]\nsocket_mode = \"rw\"\n").contains("octal"));
+        assert!(wrong("[api]\nlisten_access = \"all\"\n").contains("control"));
+        assert!(wrong("[log]\nformat = \"xml\"\n").contains("neither"));
+    }
+}

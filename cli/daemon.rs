@@ -1,0 +1,218 @@
+//! `manor daemon`: configuration, log, sockets, then the management plane until a signal.
+//!
+//! Guests are processes of their own. Stopping the daemon, in whatever way, leaves them running.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Instant;
+
+use api::http::server::{Listener, serve};
+use management::config::Config;
+use management::{Access, Manager};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::args;
+use crate::config;
+use crate::failure::{Failure, reason};
+use crate::sys::inherited_sockets;
+
+type LogLevel = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
+
+pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
+    let config = config::load(&args.config)?;
+    // Sockets and files are nobody else's until their mode says so.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let level = start_log(&config);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("daemon")
+        .build()
+        .map_err(|error| Failure::other(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(run(config, &args.config, &level));
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failure> {
+    let begun = Instant::now();
+    // Before anything slow: callers wait in the sockets' queues rather than be turned away.
+    let listeners = listen(&config).await?;
+    let manager = Manager::open(config)
+        .await
+        .map_err(|error| Failure::other(error.chain()).while_doing("the daemon cannot start"))?;
+    let (stop, stopped) = watch::channel(false);
+    let names: Vec<_> = listeners.iter().map(Listener::name).collect();
+    let server = tokio::spawn(serve(listeners, api::http::router(manager.clone()), stopped));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        sockets = %names.join(", "),
+        took_ms = begun.elapsed().as_millis(),
+        "ready"
+    );
+    notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+    let starter = manager.clone();
+    tokio::spawn(async move { starter.autostart().await });
+    until_told_to_stop(path, level).await?;
+    notify(&[NotifyState::Stopping]);
+    tracing::info!("stopping; guests run on");
+    let _ = stop.send(true);
+    // The server ends by itself within its own deadline.
+    let _ = server.await;
+    Ok(())
+}
+
+/// Serve until SIGTERM or SIGINT; SIGHUP reads the log level anew.
+async fn until_told_to_stop(path: &Path, level: &LogLevel) -> Result<(), Failure> {
+    let watch = |kind: SignalKind| -> Result<Signal, Failure> {
+        signal(kind).map_err(|error| Failure::other(format!("cannot watch for signals: {error}")))
+    };
+    let mut terminate = watch(SignalKind::terminate())?;
+    let mut interrupt = watch(SignalKind::interrupt())?;
+    let mut hang_up = watch(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => reload(path, level),
+        }
+    }
+}
+
+fn reload(path: &Path, level: &LogLevel) {
+    let now = NotifyState::monotonic_usec_now().ok();
+    notify(&now.into_iter().chain([NotifyState::Reloading]).collect::<Vec<_>>());
+    match config::load(path) {
+        Ok(config) => match level.reload(filter(&config)) {
+            Ok(()) => tracing::info!(level = config.log.level, "reloaded the log level"),
+            Err(error) => tracing::error!(%error, "cannot change the log level"),
+        },
+        Err(failure) => tracing::error!(
+            error = %failure.lines().join("; "),
+            "the configuration is wrong; nothing was changed"
+        ),
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "cannot notify the service manager");
+    }
+}
+
+/// `RUST_LOG` goes before the configuration: it is closer at hand when one looks for a fault.
+fn filter(config: &Config) -> EnvFilter {
+    EnvFilter::try_from_default_env()
+        .or_else(|_| EnvFilter::try_new(&config.log.level))
+        .unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+fn start_log(config: &Config) -> LogLevel {
+    let (filter, handle) = reload::Layer::new(filter(config));
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // The journal stamps lines itself.
+    let in_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let registry = tracing_subscriber::registry().with(filter);
+    match (config.log.format.as_str(), in_journal) {
+        ("json", _) => registry.with(layer.json()).init(),
+        (_, true) => registry.with(layer.with_ansi(false).without_time()).init(),
+        (_, false) => {
+            use std::io::IsTerminal as _;
+            registry.with(layer.with_ansi(std::io::stderr().is_terminal())).init();
+        }
+    }
+    handle
+}
+
+/// The configured sockets; those that systemd opened are taken instead of opened.
+async fn listen(config: &Config) -> Result<Vec<Listener>, Failure> {
+    let api = &config.api;
+    let mut listeners = Vec::new();
+    let inherited = inherited_sockets()
+        .map_err(|error| Failure::other(format!("cannot take systemd's sockets: {error}")))?;
+    let mut have = (false, false);
+    for (index, (name, socket)) in inherited.into_iter().enumerate() {
+        let access = if name == "api-ro" { Access::Read } else { Access::Admin };
+        *(if access == Access::Read { &mut have.1 } else { &mut have.0 }) = true;
+        listeners.push(Listener::inherited(index, socket, access).map_err(|error| chain(&error))?);
+    }
+    if !have.0 {
+        let group = (!api.socket_group.is_empty()).then_some(api.socket_group.as_str());
+        listeners.push(unix(&api.socket, group, &api.socket_mode, Access::Admin)?);
+    }
+    if !have.1 && !api.read_only_socket.as_os_str().is_empty() {
+        let (path, mode) = (&api.read_only_socket, &api.read_only_socket_mode);
+        listeners.push(unix(path, None, mode, Access::Read)?);
+    }
+    if !api.listen.is_empty() {
+        let access = config::access(&api.listen_access).unwrap_or(Access::Read);
+        listeners.push(Listener::tcp(&api.listen, access).await.map_err(|error| chain(&error))?);
+    }
+    Ok(listeners)
+}
+
+fn unix(path: &Path, group: Option<&str>, mode: &str, access: Access) -> Result<Listener, Failure> {
+    let failed = |what: &str, error: std::io::Error| {
+        Failure::other(format!("cannot {what} {}: {}", path.display(), reason(&error)))
+    };
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+        std::fs::create_dir_all(directory).map_err(|error| failed("make room for", error))?;
+        // Others pass through to the sockets in it, each of which has its own mode.
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(directory, open).map_err(|error| failed("open", error))?;
+    }
+    let listener = Listener::unix(path, access).map_err(|error| chain(&error))?;
+    if let Some(name) = group {
+        match group_id(name, Path::new("/etc/group")) {
+            Some(gid) => std::os::unix::fs::chown(path, None, Some(gid))
+                .map_err(|error| failed("change the group of", error))?,
+            None => tracing::warn!(
+                "there is no group '{name}', so only root may use {}; 'manor setup' makes it",
+                path.display()
+            ),
+        }
+    }
+    let mode = config::octal(mode).unwrap_or(0o600);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|error| failed("change the mode of", error))?;
+    Ok(listener)
+}
+
+/// Read from the file itself: a static binary has no name services.
+pub(crate) fn group_id(name: &str, file: &Path) -> Option<u32> {
+    let groups = std::fs::read_to_string(file).ok()?;
+    let line = groups.lines().find(|line| line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
+fn chain(error: &dyn std::error::Error) -> Failure {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    Failure::other(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_found_by_their_whole_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("group");
+        std::fs::write(&file, "root:x:0:\nmanors:x:7:\nmanor:x:990:alice,bob\nbroken\n").unwrap();
+        assert_eq!(group_id("manor", &file), Some(990));
+        assert_eq!(group_id("man", &file), None);
+        assert_eq!(group_id("broken", &file), None);
+    }
+}

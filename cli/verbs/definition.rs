@@ -1,0 +1,108 @@
+//! define, undefine, create, dumpxml, autostart, domrename.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use api::types::{Defined, Mistake};
+
+use super::{Session, console};
+use crate::args::{Autostart, Create, Define, Domrename, Dumpxml, Undefine};
+use crate::failure::{Failure, mistakes, reason};
+use crate::terminal::printable;
+
+/// Larger than the daemon takes, so that its refusal is the one that is shown.
+const MAX_FILE: u64 = 4 << 20;
+
+/// A document from a file, or from stdin by the name `-` or `/dev/stdin`.
+pub(crate) fn read_document(file: &Path) -> Result<String, Failure> {
+    let path = if file == Path::new("-") { Path::new("/dev/stdin") } else { file };
+    let failed = |error: std::io::Error| {
+        Failure::other(format!("Failed to open file '{}': {}", file.display(), reason(&error)))
+    };
+    let opened = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    opened.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::other(format!("'{}' is not UTF-8 text", file.display())))
+}
+
+pub(super) async fn define(session: &Session, args: Define) -> Result<(), Failure> {
+    let file = args.file.display().to_string();
+    let xml = read_document(&args.file)?;
+    let defined = session.client.define(xml).await.map_err(|error| {
+        Failure::of_document(error, format!("Failed to define domain from {file}"), &file)
+    })?;
+    session.accepted(&defined, "defined", &file);
+    Ok(())
+}
+
+pub(super) async fn create(session: &Session, args: Create) -> Result<(), Failure> {
+    let file = args.file.display().to_string();
+    let xml = read_document(&args.file)?;
+    let created = session.client.create(xml, args.paused).await.map_err(|error| {
+        Failure::of_document(error, format!("Failed to create domain from {file}"), &file)
+    })?;
+    session.accepted(&created, "created", &file);
+    if args.console {
+        let uuid = created.domain.summary.uuid.to_string();
+        console::attach(session, &uuid, None, false).await?;
+    }
+    Ok(())
+}
+
+impl Session {
+    fn accepted(&self, defined: &Defined, what: &str, file: &str) {
+        let left_out: Vec<Mistake> = defined.left_out.clone();
+        if !self.terminal.quiet {
+            for warning in mistakes(file, &left_out) {
+                self.terminal.warn(&warning);
+            }
+        }
+        if self.terminal.json {
+            self.terminal.print_json(defined);
+            return;
+        }
+        let name = printable(&defined.domain.summary.name);
+        self.terminal.say(&format!("Domain '{name}' {what} from {}\n", printable(file)));
+    }
+}
+
+pub(super) async fn undefine(session: &Session, args: Undefine) -> Result<(), Failure> {
+    let domain = &args.domain;
+    session
+        .of(domain, session.client.undefine(domain))
+        .await
+        .map_err(|failure| failure.unless_lost(format!("Failed to undefine domain '{domain}'")))?;
+    session.terminal.say(&format!("Domain '{}' has been undefined\n", printable(domain)));
+    Ok(())
+}
+
+pub(super) async fn dumpxml(session: &Session, args: Dumpxml) -> Result<(), Failure> {
+    let call = session.client.xml(&args.domain, args.inactive, args.security_info);
+    let xml = session.of(&args.domain, call).await?;
+    if session.terminal.json {
+        session.terminal.print_json(&serde_json::json!({ "xml": xml }));
+    } else {
+        session.terminal.print(xml.trim_end_matches('\n'));
+        session.terminal.print("\n");
+    }
+    Ok(())
+}
+
+pub(super) async fn autostart(session: &Session, args: Autostart) -> Result<(), Failure> {
+    let domain = &args.domain;
+    let call = session.client.set_autostart(domain, !args.disable);
+    let mark = if args.disable { "unmark" } else { "mark" };
+    session.of(domain, call).await.map_err(|failure| {
+        failure.unless_lost(format!("Failed to {mark} domain '{domain}' as autostarted"))
+    })?;
+    session.terminal.say(&format!("Domain '{}' {mark}ed as autostarted\n", printable(domain)));
+    Ok(())
+}
+
+pub(super) async fn domrename(session: &Session, args: Domrename) -> Result<(), Failure> {
+    let call = session.client.rename(&args.domain, &args.new_name);
+    session.of(&args.domain, call).await?;
+    session.terminal.say("Domain successfully renamed\n");
+    Ok(())
+}

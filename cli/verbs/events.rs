@@ -1,0 +1,130 @@
+//! event: print what happens.
+
+use std::time::Duration;
+
+use api::types;
+
+use super::Session;
+use crate::args::Event;
+use crate::failure::Failure;
+use crate::terminal::printable;
+
+/// virsh's kinds that Manor has, then Manor's own.
+const KINDS: &[&str] = &[
+    "lifecycle",
+    "reboot",
+    "io-error",
+    "device-broken",
+    "link-changed",
+    "reachable",
+    "autostart-changed",
+    "lost",
+];
+
+pub(super) async fn event(session: &Session, args: Event) -> Result<(), Failure> {
+    if args.list {
+        for kind in KINDS {
+            session.terminal.print(&format!("{kind}\n"));
+        }
+        return Ok(());
+    }
+    if args.event.is_none() && !args.all {
+        return Err(Failure::usage("one of --list, --all, or --event <type> is required"));
+    }
+    if let Some(kind) = &args.event
+        && !KINDS.contains(&kind.as_str())
+    {
+        return Err(Failure::usage(format!("unknown event type {kind}"))
+            .hint_near(kind, KINDS.iter().map(|kind| (*kind).to_owned())));
+    }
+    if let Some(domain) = &args.domain {
+        session.of(domain, session.client.state(domain)).await?;
+    }
+    let mut received = 0;
+    let deadline = async {
+        match args.timeout {
+            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ending = tokio::select! {
+        result = follow(session, &args, &mut received) => {
+            result?;
+            ""
+        }
+        () = deadline => "event loop timed out\n",
+        _ = tokio::signal::ctrl_c() => "event loop interrupted\n",
+    };
+    session.terminal.say(&format!("{ending}events received: {received}\n"));
+    Ok(())
+}
+
+/// Until one has come, or for ever; a daemon that restarts in between is waited for, and what
+/// happened meanwhile is caught up with.
+async fn follow(session: &Session, args: &Event, received: &mut u64) -> Result<(), Failure> {
+    let domain = args.domain.as_deref();
+    let mut stream = session.client.events(None, domain).await?;
+    let mut last = None;
+    loop {
+        let event = match stream.next().await {
+            Ok(Some(event)) => event,
+            Ok(None) | Err(api::client::ClientError::Broken { .. }) => {
+                stream = reconnect(session, last, domain).await?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        last = Some(event.id);
+        if args.event.as_ref().is_some_and(|kind| *kind != event.event) {
+            continue;
+        }
+        *received += 1;
+        print(session, args, &event);
+        if !args.r#loop {
+            return Ok(());
+        }
+    }
+}
+
+async fn reconnect(
+    session: &Session,
+    after: Option<u64>,
+    domain: Option<&str>,
+) -> Result<api::client::EventStream, Failure> {
+    const TRIES: u32 = 50;
+    for _ in 1..TRIES {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if let Ok(stream) = session.client.events(after, domain).await {
+            return Ok(stream);
+        }
+    }
+    Ok(session.client.events(after, domain).await?)
+}
+
+fn print(session: &Session, args: &Event, event: &types::Event) {
+    if session.terminal.json {
+        let line = serde_json::to_string(event).unwrap_or_default();
+        session.terminal.print(&format!("{line}\n"));
+        return;
+    }
+    let stamp = if args.timestamp { format!("{}: ", event.time) } else { String::new() };
+    let of = event.name.as_ref().map(|name| format!(" for domain '{}'", printable(name)));
+    let of = of.unwrap_or_default();
+    let line = format!("{stamp}event '{}'{of}{}\n", event.event, printable(&details(event)));
+    session.terminal.print(&line);
+}
+
+/// What follows the domain's name.
+fn details(event: &types::Event) -> String {
+    let mut words: Vec<String> = Vec::new();
+    words.extend([&event.lifecycle, &event.detail, &event.device].into_iter().flatten().cloned());
+    let flag =
+        |is: Option<bool>, yes: &str, no: &str| is.map(|is| (if is { yes } else { no }).to_owned());
+    words.extend(flag(event.write, "write", "read"));
+    words.extend(flag(event.up, "up", "down"));
+    words.extend(flag(event.reachable, "answers again", "does not answer"));
+    words.extend(flag(event.autostart, "enabled", "disabled"));
+    words.extend(event.up_to.map(|id| format!("up to {id}")));
+    words.extend(event.reason.as_ref().map(|reason| format!("({reason})")));
+    if words.is_empty() { String::new() } else { format!(": {}", words.join(" ")) }
+}

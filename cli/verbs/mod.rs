@@ -1,0 +1,98 @@
+//! virsh's verbs, over the API.
+
+mod console;
+mod definition;
+mod devices;
+mod events;
+mod info;
+mod list;
+mod node;
+mod power;
+mod stats;
+
+use api::client::{Client, ClientError};
+pub(crate) use definition::read_document;
+
+use crate::args::Command;
+use crate::failure::{Exit, Failure};
+use crate::terminal::Terminal;
+
+/// What every verb works with.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) terminal: Terminal,
+    /// As the user named it.
+    pub(crate) uri: String,
+    /// The byte that leaves a console.
+    pub(crate) escape: u8,
+}
+
+/// Run a verb; `None` if the command is not one.
+pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<(), Failure>> {
+    let result = match command {
+        Command::Autostart(args) => definition::autostart(session, args).await,
+        Command::Console(args) => console::console(session, args).await,
+        Command::Create(args) => definition::create(session, args).await,
+        Command::Define(args) => definition::define(session, args).await,
+        Command::Destroy(args) => power::destroy(session, args).await,
+        Command::Domdisplay(args) => devices::domdisplay(session, args).await,
+        Command::Domid(args) => info::domid(session, args).await,
+        Command::Domname(args) => info::domname(session, args).await,
+        Command::Domrename(args) => definition::domrename(session, args).await,
+        Command::Domuuid(args) => info::domuuid(session, args).await,
+        Command::Dumpxml(args) => definition::dumpxml(session, args).await,
+        Command::Event(args) => events::event(session, args).await,
+        Command::Reboot(args) => power::reboot(session, args).await,
+        Command::Reset(args) => power::reset(session, args).await,
+        Command::Resume(args) => power::resume(session, args).await,
+        Command::Shutdown(args) => power::shutdown(session, args).await,
+        Command::Start(args) => power::start(session, args).await,
+        Command::Suspend(args) => power::suspend(session, args).await,
+        Command::Ttyconsole(args) => devices::ttyconsole(session, args).await,
+        Command::Undefine(args) => definition::undefine(session, args).await,
+        Command::Domblklist(args) => devices::domblklist(session, args).await,
+        Command::Domiflist(args) => devices::domiflist(session, args).await,
+        Command::Dominfo(args) => info::dominfo(session, args).await,
+        Command::Domstate(args) => info::domstate(session, args).await,
+        Command::Domstats(args) => stats::domstats(session, args).await,
+        Command::List(args) => list::list(session, args).await,
+        Command::Capabilities => node::capabilities(session).await,
+        Command::Hostname => node::hostname(session).await,
+        Command::Nodeinfo => node::nodeinfo(session).await,
+        Command::Uri => node::uri(session).await,
+        Command::Version(args) => node::version(session, args).await,
+        _ => return None,
+    };
+    Some(result)
+}
+
+impl Session {
+    /// Name the domain that was not found as virsh does; anything else stays as it is.
+    async fn of<T>(
+        &self,
+        domain: &str,
+        call: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, Failure> {
+        match call.await {
+            Ok(reply) => Ok(reply),
+            Err(error) if is(&error, "not-found") => Err(self.no_such(domain).await),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn no_such(&self, domain: &str) -> Failure {
+        let failure = Failure::new(Exit::NotFound, format!("failed to get domain '{domain}'"));
+        match self.client.list(&api::types::ListQuery::default()).await {
+            Ok(all) if !self.terminal.as_virsh => {
+                failure.hint_near(domain, all.into_iter().map(|domain| domain.name))
+            }
+            _ => failure,
+        }
+    }
+}
+
+/// Whether the daemon refused with this code.
+fn is(error: &ClientError, code: &str) -> bool {
+    matches!(error, ClientError::Refused(problem) if problem.code() == code)
+}

@@ -1,0 +1,110 @@
+//! start, shutdown, destroy, reboot, reset, suspend, resume.
+
+use api::client::ClientError;
+use api::types::StateName;
+
+use super::{Session, console, is};
+use crate::args::{Ask, Destroy, Domain, Start};
+use crate::failure::{Exit, Failure};
+
+pub(super) async fn start(session: &Session, args: Start) -> Result<(), Failure> {
+    let domain = &args.domain;
+    if session.of(domain, session.client.domain(domain)).await?.summary.id.is_some() {
+        return Err(Failure::new(Exit::Conflict, "Domain is already active"));
+    }
+    let started = session.client.start(domain, args.paused).await;
+    session.done(domain, started, "start", "started").await?;
+    if args.console {
+        console::attach(session, domain, None, false).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn shutdown(session: &Session, args: Ask) -> Result<(), Failure> {
+    check_mode(args.mode.as_deref(), "shutdown", &args.domain)?;
+    let asked = session.client.shutdown(&args.domain).await;
+    session.done(&args.domain, asked, "shutdown", "is being shutdown").await
+}
+
+pub(super) async fn reboot(session: &Session, args: Ask) -> Result<(), Failure> {
+    check_mode(args.mode.as_deref(), "reboot", &args.domain)?;
+    let asked = session.client.reboot(&args.domain).await;
+    session.done(&args.domain, asked, "reboot", "is being rebooted").await
+}
+
+pub(super) async fn destroy(session: &Session, args: Destroy) -> Result<(), Failure> {
+    let destroyed = session.client.destroy(&args.domain, args.graceful).await;
+    session.done(&args.domain, destroyed, "destroy", "destroyed").await
+}
+
+pub(super) async fn reset(session: &Session, args: Domain) -> Result<(), Failure> {
+    let reset = session.client.reset(&args.domain).await;
+    session.done(&args.domain, reset, "reset", "was reset").await
+}
+
+pub(super) async fn suspend(session: &Session, args: Domain) -> Result<(), Failure> {
+    let suspended = session.client.suspend(&args.domain).await;
+    session.done(&args.domain, suspended, "suspend", "suspended").await
+}
+
+pub(super) async fn resume(session: &Session, args: Domain) -> Result<(), Failure> {
+    let resumed = session.client.resume(&args.domain).await;
+    session.done(&args.domain, resumed, "resume", "resumed").await
+}
+
+/// virsh takes a list of ways to ask; the power button is the one there is.
+fn check_mode(mode: Option<&str>, verb: &str, domain: &str) -> Result<(), Failure> {
+    let mut other = None;
+    for mode in mode.into_iter().flat_map(|modes| modes.split(',')) {
+        match mode {
+            "acpi" => return Ok(()),
+            "agent" | "initctl" | "signal" | "paravirt" => other = Some(mode),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "Unknown mode {mode} value, expecting 'acpi', 'agent', 'initctl', 'signal' or 'paravirt'"
+                )));
+            }
+        }
+    }
+    other.map_or(Ok(()), |mode| {
+        Err(Failure::other(format!("mode '{mode}' is not supported; 'acpi' is"))
+            .while_doing(format!("Failed to {verb} domain '{domain}'")))
+    })
+}
+
+impl Session {
+    /// Tell how a verb on a domain went, in virsh's words.
+    async fn done(
+        &self,
+        domain: &str,
+        result: Result<(), ClientError>,
+        verb: &str,
+        done: &str,
+    ) -> Result<(), Failure> {
+        let error = match result {
+            Ok(()) if self.terminal.json => {
+                // A transient domain that was destroyed is no more.
+                let state = self.client.state(domain).await.ok();
+                self.terminal.print_json(&state);
+                return Ok(());
+            }
+            Ok(()) => {
+                let domain = crate::terminal::printable(domain);
+                self.terminal.say(&format!("Domain '{domain}' {done}\n"));
+                return Ok(());
+            }
+            Err(error) if is(&error, "not-found") => return Err(self.no_such(domain).await),
+            Err(error) => error,
+        };
+        let off = is(&error, "invalid-state")
+            && self.client.state(domain).await.is_ok_and(|now| now.state == StateName::ShutOff);
+        let failure = if off {
+            // Scripts (the Pacemaker agent among them) look for these words.
+            let cause = "Requested operation is not valid: domain is not running";
+            Failure::new(Exit::Conflict, cause)
+        } else {
+            error.into()
+        };
+        Err(failure.while_doing(format!("Failed to {verb} domain '{domain}'")))
+    }
+}
