@@ -510,6 +510,33 @@ fn a_state_of_another_shape_is_refused() {
 }
 
 #[test]
+fn a_damaged_state_is_refused_or_leads_to_a_device_that_recovers() {
+    let (driver, queue, _) = rig();
+    driver.bring_up(FEATURE_A, &[&queue]);
+    driver.function.pause();
+    let good = driver.function.save().unwrap();
+    let other = Driver::new(&queue.ram, Toy::new());
+    let (mut refused, mut taken) = (0, 0);
+    for at in 0..good.data.len() {
+        for damage in [0x01, 0x40, 0xff] {
+            let mut state = good.clone();
+            state.data[at] ^= damage;
+            match other.function.restore(&state) {
+                Ok(()) => {
+                    taken += 1;
+                    other.function.resume();
+                }
+                Err(_) => refused += 1,
+            }
+            other.function.reset();
+        }
+    }
+    assert!(refused > 0 && taken > 0, "{refused} refused, {taken} taken");
+    other.function.bar_moved(0, Some(BAR_BASE));
+    expect_recovery(&other);
+}
+
+#[test]
 fn a_machine_reset_brings_the_power_on_state_back() {
     let (driver, queue, _) = rig();
     let fresh = driver.function.save().unwrap();
