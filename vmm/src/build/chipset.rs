@@ -92,6 +92,9 @@ pub(super) fn chardev(
     if let Some(pty) = ends.pty {
         chardev.attach_pty(files.take(pty)?).map_err(failed())?;
     }
+    if let Some(listener) = ends.listener {
+        chardev.attach_listener(files.take(listener)?).map_err(failed())?;
+    }
     if let Some(log) = ends.log {
         chardev.attach_output(files.take(log)?).map_err(failed())?;
     }

@@ -55,6 +55,8 @@ const IO: &[i64] = &[
     libc::SYS_fdatasync,
     libc::SYS_fallocate,
     libc::SYS_timerfd_settime,
+    // Clients of a channel that listens.
+    libc::SYS_accept4,
 ];
 
 const MAIN: &[i64] = &[

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use rustix::fs::OFlags;
 use rustix::pty::OpenptFlags;
 use rustix::termios::OptionalActions;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -54,6 +53,7 @@ pub(super) struct Shared {
 pub(super) enum Command {
     Attach(ClientId, Client),
     Detach(ClientId),
+    Listen(ClientId, OwnedFd),
 }
 
 impl Chardev {
@@ -112,6 +112,17 @@ impl Chardev {
         Ok(self.add(master, Some(slave), Direction::Both, true))
     }
 
+    /// Attach a listening stream socket. Who connects becomes a client without history; one at a
+    /// time, the next one waits until it has gone. Cannot be detached.
+    pub fn attach_listener(&self, listener: OwnedFd) -> io::Result<()> {
+        set_nonblocking(&listener)?;
+        let id = self.next_id();
+        let mut shared = self.shared.hold();
+        shared.commands.push(Command::Listen(id, listener));
+        self.wake(&mut shared);
+        Ok(())
+    }
+
     /// Attach where output goes to (a log file, standard output).
     pub fn attach_output(&self, sink: OwnedFd) -> io::Result<ClientId> {
         set_nonblocking(&sink)?;
@@ -125,14 +136,18 @@ impl Chardev {
     }
 
     fn add(&self, fd: OwnedFd, peer: Option<OwnedFd>, way: Direction, replay: bool) -> ClientId {
-        let id = self.next_client.fetch_add(1, Ordering::Relaxed) as u32;
+        let id = self.next_id();
         let mut shared = self.shared.hold();
         let position = if replay { shared.ring.tail() } else { shared.ring.head() };
         let client = Client::new(fd, peer, way, position);
-        shared.commands.push(Command::Attach(ClientId(id), client));
-        shared.attached.insert(ClientId(id));
+        shared.commands.push(Command::Attach(id, client));
+        shared.attached.insert(id);
         self.wake(&mut shared);
-        ClientId(id)
+        id
+    }
+
+    pub(super) fn next_id(&self) -> ClientId {
+        ClientId(self.next_client.fetch_add(1, Ordering::Relaxed) as u32)
     }
 
     /// Let a client go, if it is still there.
@@ -245,6 +260,5 @@ impl ConsoleBackend for Chardev {
 }
 
 fn set_nonblocking(fd: &impl AsFd) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(fd)?;
-    Ok(rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?)
+    Ok(rustix::io::ioctl_fionbio(fd, true)?)
 }

@@ -166,6 +166,35 @@ fn a_detached_client_sees_the_end() {
 }
 
 #[test]
+fn a_listener_lets_clients_in_one_after_the_other() {
+    let rig = rig();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("channel");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    rig.device.attach_listener(listener.into()).unwrap();
+    let mut first = UnixStream::connect(&path).unwrap();
+    wait_for("the first client", || rig.device.is_connected());
+    rig.device.output(b"one");
+    expect(&mut first, b"one");
+    let mut second = UnixStream::connect(&path).unwrap();
+    second.write_all(b"early").unwrap();
+    rig.device.output(b"two");
+    expect(&mut first, b"two");
+    assert_eq!(rig.device.input(&mut [0; 8]), 0, "it waits");
+    drop(first);
+    let mut got = Vec::new();
+    wait_for("the second client", || {
+        let mut data = [0; 8];
+        let count = rig.device.input(&mut data);
+        got.extend_from_slice(&data[..count]);
+        got == b"early"
+    });
+    rig.device.output(b"three");
+    expect(&mut second, b"three");
+    rig.stop();
+}
+
+#[test]
 fn a_log_file_gets_everything_up_to_the_last_word() {
     let rig = rig();
     let file = tempfile::tempfile().unwrap();

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use rustix::io::Errno;
+use rustix::net::SocketFlags;
 use vmm_sys_util::epoll::EventSet;
 
 use crate::backend::chardev::device::{Chardev, ClientId, Command};
@@ -66,9 +67,16 @@ impl Client {
     }
 }
 
+/// A listening socket, and the client that came through it.
+struct Listener {
+    fd: OwnedFd,
+    client: Option<u32>,
+}
+
 /// Serves the clients of one [`Chardev`].
 pub struct ChardevWorker {
     device: Arc<Chardev>,
+    listeners: BTreeMap<u32, Listener>,
     clients: BTreeMap<u32, Client>,
     error: Option<io::Error>,
 }
@@ -82,33 +90,61 @@ enum State {
 
 impl ChardevWorker {
     pub(super) fn new(device: Arc<Chardev>) -> Self {
-        Self { device, clients: BTreeMap::new(), error: None }
+        Self { device, listeners: BTreeMap::new(), clients: BTreeMap::new(), error: None }
     }
 
     fn run_commands(&mut self, ops: &mut EventOps) {
         let commands = std::mem::take(&mut self.device.shared.hold().commands);
         for command in commands {
             match command {
-                Command::Attach(ClientId(id), mut client) => {
-                    let interest = EventSet::empty();
-                    // A regular file cannot be waited for, and need not be.
-                    let added = ops.add(Events::with_data(&client.fd, id, interest));
-                    client.registered = added.is_ok().then_some(interest);
-                    if client.is_connection()
-                        && self.device.connections.fetch_add(1, Ordering::Relaxed) == 0
-                    {
-                        self.device.tell(|listener| listener.connection_changed(true));
-                    }
-                    self.clients.insert(id, client);
-                }
+                Command::Attach(ClientId(id), client) => self.insert(id, client, ops),
                 Command::Detach(ClientId(id)) => self.remove(id, ops),
+                Command::Listen(ClientId(id), fd) => {
+                    if let Err(error) = ops.add(Events::with_data(&fd, id, EventSet::IN)) {
+                        tracing::error!(
+                            %error,
+                            device = self.device.name(),
+                            "cannot listen for clients of a character device"
+                        );
+                    }
+                    self.listeners.insert(id, Listener { fd, client: None });
+                }
             }
         }
+    }
+
+    fn insert(&mut self, id: u32, mut client: Client, ops: &mut EventOps) {
+        let interest = EventSet::empty();
+        // A regular file cannot be waited for, and need not be.
+        let added = ops.add(Events::with_data(&client.fd, id, interest));
+        client.registered = added.is_ok().then_some(interest);
+        if client.is_connection() && self.device.connections.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.device.tell(|listener| listener.connection_changed(true));
+        }
+        self.clients.insert(id, client);
+    }
+
+    /// Let in who waits at the listener `id`, and nobody else before it has gone.
+    fn accept(&mut self, id: u32, ops: &mut EventOps) {
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        // Who gave up waiting is no failure, and the listener itself stays.
+        let Ok(stream) = rustix::net::accept_with(&listener.fd, flags) else { return };
+        let ClientId(client) = self.device.next_id();
+        listener.client = Some(client);
+        let _ = ops.modify(Events::with_data(&listener.fd, id, EventSet::empty()));
+        let position = self.device.shared.hold().ring.head();
+        self.insert(client, Client::new(stream, None, Direction::Both, position), ops);
     }
 
     fn remove(&mut self, id: u32, ops: &mut EventOps) {
         self.device.shared.hold().attached.remove(&ClientId(id));
         let Some(client) = self.clients.remove(&id) else { return };
+        for (&at, listener) in &mut self.listeners {
+            if listener.client.take_if(|client| *client == id).is_some() {
+                let _ = ops.modify(Events::with_data(&listener.fd, at, EventSet::IN));
+            }
+        }
         if client.registered.is_some() {
             // Its own registration: nothing to be done if it is gone.
             let _ = ops.remove(Events::with_data(&client.fd, id, EventSet::empty()));
@@ -236,6 +272,8 @@ impl MutEventSubscriber for ChardevWorker {
         let id = events.data();
         if id == WAKE {
             let _ = self.device.wake.read();
+        } else if self.listeners.contains_key(&id) {
+            self.accept(id, ops);
         } else if let Some(client) = self.clients.get_mut(&id) {
             let set = events.event_set();
             if set.contains(EventSet::OUT) {
