@@ -50,8 +50,9 @@ impl Vcpu {
         })
     }
 
-    /// Take on a saved state, on a vCPU that has not run.
-    pub fn restore(&self, state: &VcpuState) -> Result<(), KvmError> {
+    /// Take on what a guest cannot change: only before the vCPU first runs, and before
+    /// [`restore`](Self::restore).
+    pub fn adopt(&self, state: &VcpuState) -> Result<(), KvmError> {
         let fd = &self.fd;
         let cpuid =
             CpuId::from_entries(&state.cpuid).map_err(|_| KvmError::State { what: "CPUID" })?;
@@ -59,6 +60,12 @@ impl Vcpu {
         if state.tsc_khz != 0 && fd.get_tsc_khz().is_ok_and(|khz| khz != state.tsc_khz) {
             fd.set_tsc_khz(state.tsc_khz).map_err(failed("run at the saved TSC frequency"))?;
         }
+        Ok(())
+    }
+
+    /// Take on a saved state.
+    pub fn restore(&self, state: &VcpuState) -> Result<(), KvmError> {
+        let fd = &self.fd;
         fd.set_mp_state(state.mp_state).map_err(failed("set a vCPU's run state"))?;
         fd.set_regs(&state.regs).map_err(failed("set the registers"))?;
         fd.set_sregs(&state.sregs).map_err(failed("set the system registers"))?;

@@ -18,9 +18,13 @@ pub(crate) fn spawn(mut command: Command, files: &[OwnedFd]) -> io::Result<Child
         .map(|file| rustix::io::fcntl_dupfd_cloexec(file, ABOVE))
         .collect::<Result<_, _>>()?;
     let numbers: Vec<RawFd> = moved.iter().map(AsRawFd::as_raw_fd).collect();
-    // SAFETY: only dup2 runs between fork and exec, which is async-signal-safe; nothing allocates.
+    // SAFETY: only prctl and dup2 run between fork and exec, plain system calls; nothing allocates.
     unsafe {
         command.pre_exec(move || {
+            // A test or tool that dies takes its guests along.
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
             for (target, number) in (3..).zip(&numbers) {
                 if libc::dup2(*number, target) < 0 {
                     return Err(io::Error::last_os_error());
