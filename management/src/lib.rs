@@ -21,3 +21,6 @@ mod translate;
 pub use auth::{Access, Caller};
 pub use error::{Code, Error, Problem};
 pub use manager::{Context, Manager, Operation};
+
+#[cfg(test)]
+mod tests;

@@ -141,6 +141,17 @@ impl Node {
         Ok(())
     }
 
+    /// The name of a domain that was known by its UUID alone; false if another has it.
+    pub(crate) fn take_name(&self, uuid: Uuid, name: &str) -> bool {
+        let mut tables = self.tables();
+        if tables.names.get(name).is_some_and(|holder| *holder != uuid) {
+            return false;
+        }
+        tables.names.retain(|_, holder| *holder != uuid);
+        tables.names.insert(name.to_owned(), uuid);
+        true
+    }
+
     pub(crate) fn release_name(&self, name: &str, uuid: Uuid) {
         let mut tables = self.tables();
         if tables.names.get(name) == Some(&uuid) {

@@ -92,9 +92,15 @@ impl Actor {
                 self.destroy = destroy;
                 None
             }
-            // First: a VMM that has ended closes its connection too.
             () = exit.ended() => None,
-            met = Vmm::connect(&path, within) => Some(met),
+            met = Vmm::connect(&path, within) => match met {
+                Ok(_) | Err(VmmError::Timeout(_)) => Some(met),
+                // A VMM that ends closes its connection a moment before.
+                Err(_) => match tokio::time::timeout(HANDSHAKE, exit.ended()).await {
+                    Ok(()) => None,
+                    Err(_) => Some(met),
+                },
+            },
         };
         let failure = match met {
             Some(Ok((vmm, hello, events))) => {
@@ -244,6 +250,10 @@ impl Actor {
                     Some(mut record) => {
                         record.process = ProcessId::of(hello.pid);
                         let _ = record.write(&self.node.run_dir(self.uuid));
+                        if self.definition.is_none() && self.node.take_name(self.uuid, &record.name)
+                        {
+                            self.name.clone_from(&record.name);
+                        }
                         self.take_up(record);
                         self.on_retry().await;
                     }
@@ -275,7 +285,8 @@ impl Actor {
     pub(super) async fn on_retry(&mut self) {
         let Some(run) = &mut self.run else { return };
         let Link::Down { retry, pause } = &mut run.link else { return };
-        *retry = Instant::now() + *pause;
+        // Counted from the end of this attempt, or a slow one would leave no time for commands.
+        *retry = Instant::now() + HANDSHAKE + *pause;
         *pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         let was_known = run.state != State::Unknown;
         let process_known = run.exit.is_some();

@@ -87,9 +87,8 @@ fn check_memory(def: &DomainDef, report: &mut Report<'_>) {
 }
 
 fn check_cpus(def: &DomainDef, report: &mut Report<'_>) {
-    let mut max = 1;
     if let Some(vcpu) = &def.vcpu {
-        max = vcpu.max;
+        let max = vcpu.max;
         if max > MOST_VCPUS {
             report.refuse("/domain/vcpu", format!("{max} vCPUs: there can be {MOST_VCPUS}"));
         }
@@ -121,19 +120,9 @@ fn check_cpus(def: &DomainDef, report: &mut Report<'_>) {
     report.refuse_if(cpu.numa.is_some(), &at("numa"), "NUMA nodes");
     report.refuse_if(cpu.max_phys_addr.is_some(), &at("maxphysaddr"), "a chosen address width");
     report.warn_if(cpu.cache.is_some(), &at("cache"), "the guest sees the host's cache sizes");
-    if let Some(topology) = &cpu.topology {
-        let vcpus = topology.vcpus();
-        if topology.clusters.is_some_and(|clusters| clusters > 1) {
-            report.refuse(&at("topology/@clusters"), "CPU clusters");
-        }
-        if vcpus != Some(u32::from(max)) {
-            let message = match vcpus {
-                Some(vcpus) => format!("the topology has {vcpus} vCPUs, and <vcpu> has {max}"),
-                None => "the topology has more vCPUs than can be counted".to_owned(),
-            };
-            report.invalid(&at("topology"), message);
-        }
-    }
+    let clusters = cpu.topology.as_ref().and_then(|topology| topology.clusters);
+    let clustered = clusters.is_some_and(|clusters| clusters > 1);
+    report.refuse_if(clustered, &at("topology/@clusters"), "CPU clusters");
 }
 
 fn check_features(def: &DomainDef, report: &mut Report<'_>) {

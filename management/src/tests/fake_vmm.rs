@@ -1,0 +1,318 @@
+//! A VMM without a machine: a process that is started, spoken to, stopped and killed like a real
+//! one. The test binary plays it itself. What its guest does at start stands in the kernel command
+//! line; later, commands are typed at its console.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use vmm_protocol::Version;
+use vmm_protocol::config::{Action, Boot, FIRST_FD, Lifecycle, MachineConfig};
+use vmm_protocol::control::{
+    Call, ControlError, ControlErrorCode as Code, Event, EventKind, Hello, Message, Reply, Request,
+    RunState, StateReason, Statistics, Status, VcpuStatistics,
+};
+use vmm_protocol::exit::{CrashReport, ExitReason, ExitRecord, status};
+use vmm_protocol::wire;
+
+/// Arguments that make this binary play the VMM.
+pub(super) fn arguments() -> Vec<String> {
+    let test = "tests::fake_vmm::plays_the_vmm_when_it_is_started_as_one";
+    ["--exact", test, "--nocapture", "--test-threads=1"].map(str::to_owned).into()
+}
+
+#[test]
+fn plays_the_vmm_when_it_is_started_as_one() {
+    let config = format!("/proc/self/fd/{FIRST_FD}");
+    let started = std::fs::read_link(&config)
+        .is_ok_and(|target| target.to_string_lossy().contains("machine-config"));
+    if started {
+        let config = serde_json::from_slice(&std::fs::read(config).unwrap()).unwrap();
+        run(config);
+    }
+}
+
+struct Fake {
+    config: MachineConfig,
+    script: String,
+    started: Instant,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: (RunState, StateReason),
+    lifecycle: Lifecycle,
+    live_record: String,
+    events: Vec<Event>,
+    subscribers: Vec<UnixStream>,
+    console: Option<UnixStream>,
+    output: String,
+    boots: u32,
+}
+
+fn run(config: MachineConfig) {
+    let Boot::Kernel { cmdline, .. } = &config.boot;
+    let script = cmdline.clone();
+    let listener = UnixListener::from(super::sys::adopt(config.process.control));
+    let locks: Vec<_> = config.process.locks.iter().map(|fd| super::sys::adopt(*fd)).collect();
+    std::mem::forget(locks);
+    let state = if config.start_paused {
+        (RunState::Paused, StateReason::StartingUp)
+    } else {
+        (RunState::Running, StateReason::Booted)
+    };
+    let inner = Inner {
+        state,
+        lifecycle: config.lifecycle,
+        live_record: config.process.live_record.clone(),
+        events: Vec::new(),
+        subscribers: Vec::new(),
+        console: None,
+        output: String::new(),
+        boots: 0,
+    };
+    let fake = Arc::new(Fake { config, script, started: Instant::now(), inner: Mutex::new(inner) });
+    if fake.has("slow") {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    if fake.has("never-ready") {
+        loop {
+            std::thread::park();
+        }
+    }
+    if fake.has("dies-at-once") {
+        std::process::abort();
+    }
+    if fake.has("cannot-build") {
+        fake.end(ExitReason::Failed { message: "kernel is not one".into() });
+    }
+    fake.boot();
+    fake.event(EventKind::Started);
+    for stream in listener.incoming() {
+        let (fake, stream) = (fake.clone(), stream.unwrap());
+        std::thread::spawn(move || fake.serve(stream));
+    }
+}
+
+impl Fake {
+    fn has(&self, word: &str) -> bool {
+        self.script.split_whitespace().any(|has| has == word)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    fn boot(&self) {
+        self.inner().boots += 1;
+        let boots = self.inner().boots;
+        self.print(&format!("boot {boots}\n"));
+    }
+
+    fn print(&self, text: &str) {
+        let mut inner = self.inner();
+        inner.output.push_str(text);
+        if let Some(console) = &mut inner.console {
+            let _ = console.write_all(text.as_bytes());
+        }
+    }
+
+    fn event(&self, kind: EventKind) {
+        let mut inner = self.inner();
+        let seq = inner.events.len() as u64 + 1;
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+        let event = Event { seq, time: u64::try_from(time).unwrap(), kind };
+        inner.events.push(event.clone());
+        inner.subscribers.retain_mut(|subscriber| {
+            wire::send(subscriber, &Message::Event(event.clone())).is_ok()
+        });
+    }
+
+    fn end(&self, reason: ExitReason) -> ! {
+        self.event(EventKind::Exiting(reason.clone()));
+        let code = status(&reason);
+        if !self.has("no-last-word") {
+            let last_event = self.inner().events.len() as u64;
+            let record = ExitRecord { reason, time: 0, last_event };
+            let file = format!("/proc/self/fd/{}", self.config.process.exit_record.0);
+            let file = File::options().write(true).open(file).unwrap();
+            serde_json::to_writer(file, &record).unwrap();
+        }
+        std::process::exit(code.into())
+    }
+
+    fn serve(&self, mut stream: UnixStream) {
+        while let Ok(Some(Call { id, request })) = wire::receive::<Call>(&mut stream) {
+            if let Request::Console { id: device, replay, force } = &request {
+                let result = self.take_console(&mut stream, id, device, *replay, *force);
+                if result {
+                    self.console(stream);
+                }
+                return;
+            }
+            let subscribes = match request {
+                Request::Events { after } => Some(after),
+                _ => None,
+            };
+            let pressed = request == Request::PowerButton && !self.has("deaf");
+            let result = self.answer(request);
+            wire::send(&mut stream, &Message::Reply { id, result }).unwrap();
+            if pressed {
+                self.power_off();
+            }
+            let mut inner = self.inner();
+            if let Some(after) = subscribes {
+                for event in inner.events.iter().filter(|event| event.seq > after) {
+                    wire::send(&mut stream, &Message::Event(event.clone())).unwrap();
+                }
+                inner.subscribers.push(stream.try_clone().unwrap());
+            }
+        }
+    }
+
+    fn take_console(
+        &self,
+        stream: &mut UnixStream,
+        id: u64,
+        device: &str,
+        replay: bool,
+        force: bool,
+    ) -> bool {
+        let mut inner = self.inner();
+        let known = self.config.serial.iter().any(|serial| serial.id == device);
+        let result = match (known, inner.console.is_some() && !force) {
+            (false, _) => Err(refusal(Code::NotFound, "no such console")),
+            (true, true) => Err(refusal(Code::Busy, "another client has the console")),
+            (true, false) => Ok(Reply::Done),
+        };
+        let taken = result.is_ok();
+        wire::send(stream, &Message::Reply { id, result }).unwrap();
+        if taken {
+            if replay {
+                let _ = stream.write_all(inner.output.as_bytes());
+            }
+            inner.console = Some(stream.try_clone().unwrap());
+        }
+        taken
+    }
+
+    /// What is typed is what the guest does.
+    fn console(&self, stream: UnixStream) {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            match line.as_str() {
+                "poweroff" => self.power_off(),
+                "reset" => self.reset(),
+                "crash" => self.crash(),
+                "kill" => std::process::abort(),
+                "hang up" => {
+                    for subscriber in self.inner().subscribers.drain(..) {
+                        let _ = subscriber.shutdown(std::net::Shutdown::Both);
+                    }
+                }
+                "flood" => (0..5000).for_each(|_| self.event(EventKind::Reset)),
+                "\u{1b}[2J" => self.event(EventKind::DeviceBroken {
+                    id: "x\u{1b}[2J".into(),
+                    reason: "r".repeat(9999),
+                }),
+                other => self.print(&format!("{other}: not found\n")),
+            }
+        }
+        self.inner().console = None;
+    }
+
+    fn answer(&self, request: Request) -> Result<Reply, ControlError> {
+        match request {
+            Request::Hello { .. } => {
+                let status = self.status();
+                let inner = self.inner();
+                return Ok(Reply::Hello(Hello {
+                    version: Version::CURRENT,
+                    identity: self.config.identity.clone(),
+                    pid: std::process::id(),
+                    status,
+                    live_record: inner.live_record.clone(),
+                    last_event: inner.events.len() as u64,
+                    sandbox: vec![("seccomp".into(), "fake".into())],
+                }));
+            }
+            Request::Status => return Ok(Reply::Status(self.status())),
+            Request::Statistics => {
+                let vcpus = vec![
+                    VcpuStatistics { time_ns: 7, exits: 1 };
+                    usize::from(self.config.cpus.count)
+                ];
+                return Ok(Reply::Statistics(Statistics {
+                    vcpus,
+                    resident: 4096,
+                    ..Statistics::default()
+                }));
+            }
+            Request::Pause => {
+                self.inner().state = (RunState::Paused, StateReason::User);
+                self.event(EventKind::Paused);
+            }
+            Request::Resume => {
+                self.inner().state = (RunState::Running, StateReason::Unpaused);
+                self.event(EventKind::Resumed);
+            }
+            Request::Reset => self.reset(),
+            Request::PowerButton => self.event(EventKind::PowerButton),
+            Request::Destroy if self.has("undying") => {
+                return Err(refusal(Code::Failed, "no"));
+            }
+            Request::Destroy => self.end(ExitReason::Destroyed),
+            Request::SetLiveRecord { record } => self.inner().live_record = record,
+            Request::SetLifecycle { lifecycle } => self.inner().lifecycle = lifecycle,
+            _ => {}
+        }
+        Ok(Reply::Done)
+    }
+
+    fn status(&self) -> Status {
+        let (state, reason) = self.inner().state;
+        Status {
+            state,
+            reason,
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap(),
+        }
+    }
+
+    fn power_off(&self) {
+        let action = self.inner().lifecycle.on_poweroff;
+        match action {
+            Action::Destroy => self.end(ExitReason::Shutdown),
+            Action::Restart => self.reset(),
+            Action::Preserve => self.inner().state = (RunState::Stopped, StateReason::Shutdown),
+        }
+    }
+
+    fn reset(&self) {
+        self.inner().state = (RunState::Running, StateReason::Booted);
+        self.event(EventKind::Reset);
+        self.boot();
+    }
+
+    fn crash(&self) {
+        let report = CrashReport {
+            cause: "triple fault".into(),
+            vcpu: Some(1),
+            registers: Some("rip 0x1000\nrsp 0x2000".into()),
+        };
+        let action = self.inner().lifecycle.on_crash;
+        if action == Action::Preserve {
+            self.inner().state = (RunState::Crashed, StateReason::Panicked);
+        }
+        self.event(EventKind::Crashed(report.clone()));
+        match action {
+            Action::Destroy => self.end(ExitReason::Crashed(report)),
+            Action::Restart => self.reset(),
+            Action::Preserve => {}
+        }
+    }
+}
+
+fn refusal(code: Code, message: &str) -> ControlError {
+    ControlError { code, message: message.to_owned() }
+}

@@ -1,0 +1,10 @@
+//! The whole manager with real processes in place of VMMs.
+
+mod crash;
+mod fake_vmm;
+mod lifecycle;
+mod mistakes;
+mod restart;
+mod rig;
+mod stuck;
+mod sys;
