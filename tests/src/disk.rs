@@ -29,6 +29,19 @@ pub fn empty(path: &Path, size: &str) -> anyhow::Result<()> {
     run(command.arg(path).arg(size))
 }
 
+/// A copy to write to. It shares blocks with the image where the file system can, and holes stay
+/// holes where it cannot.
+pub fn copy(image: &Path, to: &Path) -> anyhow::Result<()> {
+    run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(image).arg(to))
+}
+
+/// A tree as an ext4 image, root's own whoever runs this.
+pub fn of_tree(tree: &Path, image: &Path, size: &str) -> anyhow::Result<()> {
+    let mut command = mke2fs()?.command();
+    command.args(["-q", "-F", "-t", "ext4", "-m", "0", "-E", "root_owner=0:0", "-d"]);
+    run(command.arg(tree).arg(image).arg(size))
+}
+
 /// Most machines have it, some only where ordinary users do not look.
 fn mke2fs() -> anyhow::Result<Program> {
     for name in ["mke2fs", "/sbin/mke2fs", "/usr/sbin/mke2fs"] {

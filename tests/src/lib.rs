@@ -4,6 +4,7 @@
 pub mod apt;
 pub mod binaries;
 pub mod cpio;
+pub mod debian;
 pub mod disk;
 pub mod guest;
 pub mod kernel;

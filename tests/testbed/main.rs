@@ -1,5 +1,7 @@
 //! What every test in the emulated host relies on.
 
+mod systemd;
+
 use std::time::Duration;
 
 use anyhow::Result;

@@ -1,28 +1,48 @@
 //! Disks that came with the machine: the one with serial S is mounted at /mnt/S.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, mount};
+use testbed_agent::ROOT_DISK;
 
 use crate::console;
 
-pub(crate) fn mount_all() -> anyhow::Result<()> {
+struct Disk {
+    device: PathBuf,
+    serial: String,
+    flags: MountFlags,
+}
+
+/// Below `root`, which is `/` or what is going to be.
+pub(crate) fn mount_below(root: &Path) -> anyhow::Result<()> {
+    for disk in all()?.iter().filter(|disk| disk.serial != ROOT_DISK) {
+        let at = root.join("mnt").join(&disk.serial);
+        fs::create_dir_all(&at)?;
+        if let Err(error) = mount(&disk.device, &at, "ext4", disk.flags, None) {
+            console(&format!("testbed agent: {:?} stays unmounted: {error}", disk.device));
+        }
+    }
+    Ok(())
+}
+
+/// The device with the root file system, if this host has one of its own.
+pub(crate) fn root() -> anyhow::Result<Option<PathBuf>> {
+    Ok(all()?.into_iter().find(|disk| disk.serial == ROOT_DISK).map(|disk| disk.device))
+}
+
+fn all() -> anyhow::Result<Vec<Disk>> {
+    let mut disks = Vec::new();
     for entry in fs::read_dir("/sys/block")? {
         let dir = entry?.path();
-        let serial = fs::read_to_string(dir.join("serial")).unwrap_or_default();
-        let serial = serial.trim();
+        let serial = fs::read_to_string(dir.join("serial")).unwrap_or_default().trim().to_owned();
         if serial.is_empty() {
             continue;
         }
         let device = Path::new("/dev").join(dir.file_name().unwrap_or_default());
         let read_only = fs::read_to_string(dir.join("ro")).is_ok_and(|text| text.trim() == "1");
         let flags = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
-        let at = Path::new("/mnt").join(serial);
-        fs::create_dir_all(&at)?;
-        if let Err(error) = mount(&device, &at, "ext4", flags, None) {
-            console(&format!("testbed agent: {device:?} stays unmounted: {error}"));
-        }
+        disks.push(Disk { device, serial, flags });
     }
-    Ok(())
+    Ok(disks)
 }

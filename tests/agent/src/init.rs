@@ -11,7 +11,7 @@ use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, finit_module, reboot, sethostname};
 use testbed_agent::MODULE_LIST;
 
-use crate::{console, disks};
+use crate::{console, disks, root};
 
 pub(crate) fn run() -> anyhow::Result<()> {
     if std::process::id() != 1 {
@@ -21,8 +21,12 @@ pub(crate) fn run() -> anyhow::Result<()> {
     mount_all()?;
     sethostname(b"testbed")?;
     load_modules()?;
-    disks::mount_all()?;
     bring_up_network()?;
+    if let Some(device) = disks::root()? {
+        return root::hand_over(&device);
+    }
+    delegate_cgroup_controllers()?;
+    disks::mount_below(Path::new("/"))?;
     let server = Command::new("/proc/self/exe")
         .arg("serve")
         .stdin(Stdio::null())
@@ -78,7 +82,7 @@ fn mount_all() -> anyhow::Result<()> {
     for dir in ["/run/lock", "/var/lib", "/var/log", "/root"] {
         fs::create_dir_all(dir)?;
     }
-    delegate_cgroup_controllers()
+    Ok(())
 }
 
 fn delegate_cgroup_controllers() -> anyhow::Result<()> {

@@ -16,5 +16,9 @@ pub const TOKEN_OPTION: &str = "manor.token";
 /// Kernel command line: power off after this many seconds without a connection (0: never).
 pub const IDLE_OPTION: &str = "manor.idle";
 
+/// Serial number of the disk that is the root file system. Where there is one, its own init
+/// becomes PID 1 and the agent a service of it.
+pub const ROOT_DISK: &str = "root";
+
 /// Modules loaded at boot, in order, one path per line.
 pub const MODULE_LIST: &str = "/etc/modules.boot";

@@ -9,6 +9,7 @@ mod exec;
 mod files;
 mod init;
 mod measure;
+mod root;
 mod serve;
 
 fn main() {

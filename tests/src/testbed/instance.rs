@@ -9,7 +9,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,11 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use testbed_agent::wire::Act;
-use testbed_agent::{AGENT_PORT, HTTP_PORT, IDLE_OPTION, TOKEN_OPTION};
+use testbed_agent::{AGENT_PORT, HTTP_PORT, IDLE_OPTION, ROOT_DISK, TOKEN_OPTION};
 
+use super::client::Command;
 use super::{HostCrash, Options, client, image};
 use crate::kernel::Kernel;
-use crate::tree::Program;
 use crate::{disk, paths, qemu};
 
 /// Generous: the machine may be busy compiling. A quiet one needs about four seconds.
@@ -61,6 +61,9 @@ pub(super) fn up(options: &Options) -> anyhow::Result<Instance> {
     let kernel = Kernel::find()?;
     fs::write(dir.join("initrd"), image::build(&kernel)?)?;
     disk::empty(&dir.join(SCRATCH), SCRATCH_SIZE)?;
+    if let Some(image) = &options.root {
+        disk::copy(image, &dir.join(ROOT_DISK))?;
+    }
     for _ in 0..5 {
         let instance = Instance {
             name: options.name.clone(),
@@ -68,7 +71,12 @@ pub(super) fn up(options: &Options) -> anyhow::Result<Instance> {
             agent_port: free_port()?,
             http_port: free_port()?,
         };
-        start(&instance, options, &qemu, &kernel)?;
+        let mut words = qemu.words().to_owned();
+        words.extend(arguments(&instance, options, &kernel, &dir));
+        fs::write(dir.join("qemu.json"), serde_json::to_vec(&words)?)?;
+        remove_file(&dir.join("console.log"))?;
+        start(&dir)?;
+        fs::write(dir.join("state.json"), serde_json::to_vec_pretty(&instance)?)?;
         match await_agent(&instance, &dir) {
             Ok(()) => return Ok(instance),
             // Someone else took the port between our look and QEMU's bind.
@@ -138,6 +146,33 @@ impl Instance {
             .context(format!("testbed {:?} runs, but its agent does not answer", self.name))
     }
 
+    pub(super) fn reboot(&self) -> anyhow::Result<()> {
+        let dir = dir(&self.name)?;
+        let _lock = paths::lock(&dir.join("lock"))?;
+        // The agent ends before it can report that this one did; QEMU's end is the answer.
+        let _asked = Command::new(self, &["/sbin/reboot"]).spawn()?;
+        let until = Instant::now() + BOOT_LIMIT;
+        while alive(&dir)? {
+            if Instant::now() >= until {
+                bail!("the emulated host did not shut down; see {:?}", dir.join("console.log"));
+            }
+            thread::sleep(TURN);
+        }
+        self.start_again(&dir)
+    }
+
+    pub(super) fn power_cycle(&self) -> anyhow::Result<()> {
+        let dir = dir(&self.name)?;
+        let _lock = paths::lock(&dir.join("lock"))?;
+        kill(&dir)?;
+        self.start_again(&dir)
+    }
+
+    fn start_again(&self, dir: &Path) -> anyhow::Result<()> {
+        start(dir)?;
+        await_agent(self, dir)
+    }
+
     fn crash_log(&self, dir: &Path) -> PathBuf {
         dir.join(format!("crash-{}.log", self.token))
     }
@@ -162,32 +197,24 @@ impl Instance {
     }
 }
 
-fn start(
-    instance: &Instance,
-    options: &Options,
-    qemu: &Program,
-    kernel: &Kernel,
-) -> anyhow::Result<()> {
-    let dir = dir(&options.name)?;
+/// Runs the QEMU command noted in the directory.
+fn start(dir: &Path) -> anyhow::Result<()> {
+    let words: Vec<String> = serde_json::from_slice(&fs::read(dir.join("qemu.json"))?)?;
     let alive = File::create(dir.join("alive"))?;
     flock(&alive, FlockOperation::NonBlockingLockExclusive).context("another QEMU holds on")?;
     let log = File::create(dir.join("qemu.log"))?;
 
     // The shell notes the number that QEMU is going to have before there is a QEMU: at no
     // moment is there a process that `down` could not find.
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", "echo $$ >pid && exec \"$@\"", "testbed"]);
-    command.args(qemu.words());
-    command.args(arguments(instance, options, kernel, &dir));
+    let mut command = process::Command::new("/bin/sh");
+    command.args(["-c", "echo $$ >pid && exec \"$@\"", "testbed"]).args(words);
     command
-        .current_dir(&dir)
+        .current_dir(dir)
         .stdin(alive)
         .stdout(log.try_clone()?)
         .stderr(log)
         // ^C in the terminal is for the command that waits, not for the machine.
         .process_group(0);
-    let state = serde_json::to_vec_pretty(instance)?;
-    fs::write(dir.join("state.json"), state)?;
     command.spawn().context("cannot start QEMU")?;
     Ok(())
 }
@@ -231,8 +258,11 @@ fn arguments(instance: &Instance, options: &Options, kernel: &Kernel, dir: &Path
         &dir.join("initrd").display().to_string(),
         "-append",
         &kernel_command_line,
+        "-chardev",
+        // Appended to, so that a reboot keeps what led to it.
+        &format!("file,id=console,append=on,path={}", dir.join("console.log").display()),
         "-serial",
-        &format!("file:{}", dir.join("console.log").display()),
+        "chardev:console",
         "-netdev",
         &network,
         "-device",
@@ -242,7 +272,10 @@ fn arguments(instance: &Instance, options: &Options, kernel: &Kernel, dir: &Path
     ]
     .map(str::to_owned)
     .into();
-    line.extend(attach("scratch", &dir.join(SCRATCH), "cache=unsafe,discard=unmap"));
+    line.extend(attach(SCRATCH, &dir.join(SCRATCH), "cache=unsafe,discard=unmap"));
+    if options.root.is_some() {
+        line.extend(attach(ROOT_DISK, &dir.join(ROOT_DISK), "cache=unsafe,discard=unmap"));
+    }
     for disk in &options.disks {
         line.extend(attach(&disk.name, &disk.image, "readonly=on"));
     }
@@ -300,12 +333,14 @@ fn clean(dir: &Path) -> anyhow::Result<()> {
     {
         let _ = fs::rename(dir.join("console.log"), crashed.crash_log(dir));
     }
-    match fs::remove_file(dir.join("state.json")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
+    remove_file(&dir.join("state.json"))?;
     kill(dir)?;
-    match fs::remove_file(dir.join(SCRATCH)) {
+    remove_file(&dir.join(SCRATCH))?;
+    remove_file(&dir.join(ROOT_DISK))
+}
+
+fn remove_file(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
@@ -315,7 +350,7 @@ fn kill(dir: &Path) -> anyhow::Result<()> {
     let until = Instant::now() + Duration::from_secs(20);
     while alive(dir)? {
         // Absent for the moment in which the shell has not yet written it.
-        if let Some(pid) = process(dir) {
+        if let Some(pid) = process_id(dir) {
             let handle = pidfd_open(pid, PidfdFlags::empty());
             // Checked after the open: the handle cannot come to mean another process.
             if let Ok(handle) = handle
@@ -332,7 +367,7 @@ fn kill(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn process(dir: &Path) -> Option<Pid> {
+fn process_id(dir: &Path) -> Option<Pid> {
     Pid::from_raw(fs::read_to_string(dir.join("pid")).ok()?.trim().parse().ok()?)
 }
 

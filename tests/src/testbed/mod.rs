@@ -47,6 +47,9 @@ pub struct Options {
     pub idle: Duration,
     /// Besides the scratch disk at /mnt/scratch, which every instance has.
     pub disks: Vec<Disk>,
+    /// An ext4 image whose own init runs the host; this instance writes to a copy of it, which
+    /// [`Testbed::reboot`] keeps. Without one the root is memory and the agent is PID 1.
+    pub root: Option<PathBuf>,
 }
 
 /// An ext4 image, mounted read-only at `/mnt/NAME`.
@@ -59,7 +62,13 @@ pub struct Disk {
 
 impl Options {
     pub fn named(name: &str) -> Options {
-        Options { name: name.to_owned(), memory_mib: 4096, idle: Duration::ZERO, disks: Vec::new() }
+        Options {
+            name: name.to_owned(),
+            memory_mib: 4096,
+            idle: Duration::ZERO,
+            disks: Vec::new(),
+            root: None,
+        }
     }
 
     /// The instance that all tests of a run share; `MANOR_TESTBED` names another.
@@ -90,6 +99,16 @@ impl Testbed {
     /// Ends it; nothing is left behind. Fine when it is not running.
     pub fn down(name: &str) -> anyhow::Result<()> {
         instance::down(name)
+    }
+
+    /// Shuts the host down in order and boots it again, with the disks as it left them.
+    pub fn reboot(&self) -> anyhow::Result<()> {
+        self.instance.reboot()
+    }
+
+    /// Pulls the host's plug and boots it again.
+    pub fn power_cycle(&self) -> anyhow::Result<()> {
+        self.instance.power_cycle()
     }
 
     /// Runs a command to its end and returns what it wrote.

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use manor_tests::Testbed;
 use manor_tests::testbed::{HostCrash, Options, Outcome as Ended};
+use manor_tests::{Testbed, debian};
 
 use super::libtest::{Outcome, Run};
 use super::programs::{Program, WithoutKvm};
@@ -29,6 +29,7 @@ pub(super) fn run(
     }
     let result = run_all(programs, without_kvm, filter, report);
     Testbed::down(NAME)?;
+    Testbed::down(debian::HOST)?;
     result
 }
 
