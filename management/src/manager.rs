@@ -171,7 +171,7 @@ fn authorise(caller: &Caller, operation: &str, needed: Access) -> Result<(), Err
     ))
 }
 
-fn boot_id() -> Result<Uuid, Error> {
+pub(crate) fn boot_id() -> Result<Uuid, Error> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     let read = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
     read.ok_or_else(|| Error::new(Code::HostFailure, format!("cannot read {}", path.display())))

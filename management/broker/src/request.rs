@@ -104,8 +104,7 @@ pub struct TapQueues {
 pub enum Stdio {
     /// stdin and stdout nowhere, stderr appended to this file.
     Log(PathBuf),
-    /// stdin nowhere, the others as the broker has them; the process ends with the thread that
-    /// started it.
+    /// As the broker has them; the process ends with the thread that started it.
     Foreground,
 }
 

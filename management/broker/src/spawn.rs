@@ -119,10 +119,11 @@ pub(crate) fn spawn(
 /// allocated.
 fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::Exec> {
     let null = null()?;
-    let (out, err) = match command.stdio {
-        Stdio::Log(path) => (null.try_clone()?, log(path)?),
+    let copy = |file: BorrowedFd<'_>| file.try_clone_to_owned();
+    let [input, out, err] = match command.stdio {
+        Stdio::Log(path) => [null.try_clone()?, null, log(path)?],
         Stdio::Foreground => {
-            (io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?)
+            [copy(io::stdin().as_fd())?, copy(io::stdout().as_fd())?, copy(io::stderr().as_fd())?]
         }
     };
     let count = i32::try_from(files.len()).map_err(io::Error::other)?;
@@ -130,7 +131,7 @@ fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::E
     let above = FIRST_FD + count;
     let raise = |file: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(file, above);
     let mut table = Vec::with_capacity(files.len() + 3);
-    for (target, file) in [null.as_fd(), out.as_fd(), err.as_fd()].into_iter().enumerate() {
+    for (target, file) in [input.as_fd(), out.as_fd(), err.as_fd()].into_iter().enumerate() {
         table.push((raise(file)?, i32::try_from(target).map_err(io::Error::other)?));
     }
     for (file, target) in files.iter().zip(FIRST_FD..) {

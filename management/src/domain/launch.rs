@@ -30,8 +30,9 @@ pub(crate) struct Launch {
     pub paused: bool,
     pub seccomp: bool,
     pub run_dir: PathBuf,
-    /// Of the VMM; its stderr too.
+    /// Of the VMM.
     pub log: Option<PathBuf>,
+    pub stdio: Stdio,
     pub boot_id: Uuid,
 }
 
@@ -132,10 +133,7 @@ fn launch_locked(
         Error::new(Code::HostFailure, "cannot write the VMM's configuration").with_source(source)
     })?;
     let files: Vec<_> = std::iter::once(&config).chain(&table.files).map(|f| f.as_fd()).collect();
-    let stdio = match &launch.log {
-        Some(path) => Stdio::Log(path.clone()),
-        None => Stdio::Foreground,
-    };
+    let stdio = launch.stdio.clone();
     let spawned = broker.spawn(&record.name, stdio, record.cgroup.as_deref(), &files)?;
     record.process = Some(spawned.id);
     if let Err(error) = write_record(&record, &launch.run_dir) {

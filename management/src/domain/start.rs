@@ -44,6 +44,7 @@ impl Actor {
             return Err(Error::new(Code::Internal, "there is no definition to start"));
         };
         let node = self.node.clone();
+        let log = node.config.log_dir.join(format!("{}.log", self.uuid));
         let plan = Launch {
             def,
             uuid: self.uuid,
@@ -52,7 +53,8 @@ impl Actor {
             paused,
             seccomp: node.config.domains.seccomp,
             run_dir: node.run_dir(self.uuid),
-            log: Some(node.config.log_dir.join(format!("{}.log", self.uuid))),
+            stdio: broker::Stdio::Log(log.clone()),
+            log: Some(log),
             boot_id: node.boot_id,
         };
         let launched = blocking(move || launch(&*node.broker, &plan)).await;

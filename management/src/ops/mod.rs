@@ -6,5 +6,6 @@ mod events;
 mod node;
 
 pub use domain::*;
+pub(crate) use domain::{NewIds, consoles};
 pub use events::*;
 pub use node::*;

@@ -2,6 +2,7 @@
 
 mod crash;
 mod fake_vmm;
+mod foreground;
 mod lifecycle;
 mod mistakes;
 mod restart;

@@ -75,7 +75,7 @@ impl Operation for OpenConsole {
 }
 
 /// Aliases of what can be attached to: serial ports, consoles, channels. The first is the default.
-pub(super) fn consoles(def: &DomainDef) -> Vec<String> {
+pub(crate) fn consoles(def: &DomainDef) -> Vec<String> {
     let def = translate::with_aliases(def);
     let devices = &def.devices;
     let serials = devices.serials.iter().map(|serial| serial.alias.clone());

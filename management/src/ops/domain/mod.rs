@@ -6,7 +6,9 @@ mod lifecycle;
 mod query;
 mod stats;
 
+pub(crate) use console::consoles;
 pub use console::*;
+pub(crate) use define::NewIds;
 pub use define::*;
 pub use lifecycle::*;
 pub use query::*;
