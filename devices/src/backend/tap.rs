@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memory::IoBuffers;
-use rustix::fs::OFlags;
 
 use crate::backend::packet::{Offloads, PacketBackend};
 
@@ -61,8 +60,8 @@ impl Tap {
         sys::set_header_size(self.fd.as_fd(), HEADER)?;
         sys::set_little_endian(self.fd.as_fd())?;
         sys::set_offload(self.fd.as_fd(), Offloads::empty().bits())?;
-        let flags = rustix::fs::fcntl_getfl(&self.fd)?;
-        Ok(rustix::fs::fcntl_setfl(&self.fd, flags | OFlags::NONBLOCK)?)
+
+        Ok(rustix::io::ioctl_fionbio(&self.fd, true)?)
     }
 
     /// The host's name of the interface.

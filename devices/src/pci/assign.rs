@@ -20,7 +20,6 @@ pub struct Windows {
 /// Address space a bridge keeps free for devices plugged later.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reserve {
-    pub io: u64,
     pub memory32: u64,
     pub memory64: u64,
 }
@@ -28,7 +27,7 @@ pub struct Reserve {
 impl Reserve {
     fn of(self, kind: BarKind) -> u64 {
         match kind {
-            BarKind::Io => self.io,
+            BarKind::Io => 0,
             BarKind::Memory32 => self.memory32,
             BarKind::Memory64 => self.memory64,
         }

@@ -52,7 +52,7 @@ const ATTENTION_INDICATOR_OFF: u16 = 3 << 6;
 const POWER_OFF: u16 = 1 << 10;
 
 /// What a port with hotplug keeps free for devices to come.
-const HOTPLUG_RESERVE: Reserve = Reserve { io: 0, memory32: 2 << 20, memory64: 32 << 20 };
+const HOTPLUG_RESERVE: Reserve = Reserve { memory32: 2 << 20, memory64: 32 << 20 };
 
 pub struct RootPort {
     id: String,
@@ -80,6 +80,9 @@ impl RootPort {
     pub fn new(id: &str, slot: u16, hotplug: Option<&dyn MsiController>) -> io::Result<Self> {
         let ids = Ids { vendor: 0x1b36, device: 0x000c, class: 0x06_04_00, revision: 0 };
         let mut builder = ConfigBuilder::bridge(ids);
+        // PCI Express devices work without I/O ports, and a kernel would reserve 4 KiB of the 64
+        // there are for every port with hotplug.
+        builder.without_io_window();
         let express = builder.express(PortType::RootPort);
         let link = 0x11 | LINK_ACTIVE_REPORTING | u32::from(slot & 0xff) << 24;
         let features = if hotplug.is_some() { SLOT_HOTPLUG } else { 0 };

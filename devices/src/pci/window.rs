@@ -28,12 +28,17 @@ pub(crate) fn forwards(bridge: &Config, kind: BarKind, base: u64, size: u64) -> 
     let command = bridge.u16(spec::COMMAND);
     let inside = |window: RangeInclusive<u64>| window.contains(&base) && window.contains(&last);
     match kind {
-        BarKind::Io => command & spec::COMMAND_IO != 0 && inside(io(bridge)),
+        BarKind::Io => command & spec::COMMAND_IO != 0 && has_io(bridge) && inside(io(bridge)),
         BarKind::Memory32 | BarKind::Memory64 => {
             command & spec::COMMAND_MEMORY != 0
                 && (inside(memory(bridge)) || inside(prefetchable(bridge)))
         }
     }
+}
+
+/// All our I/O windows are 32 bits wide and say so; zeros say that there is none.
+fn has_io(bridge: &Config) -> bool {
+    bridge.u8(IO) & 0xf != 0
 }
 
 fn io(bridge: &Config) -> RangeInclusive<u64> {

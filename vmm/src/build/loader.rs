@@ -8,7 +8,7 @@ use boot::acpi::Board;
 use boot::smbios::Identity;
 use boot::{BootError, BootSpec};
 use memory::GuestRam;
-use vmm_protocol::config::{Boot, Machine, MachineConfig};
+use vmm_protocol::config::{Boot, Machine, MachineConfig, PciKind};
 
 use super::{BuildError, cpus};
 use crate::process::Files;
@@ -70,5 +70,9 @@ fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, BuildError> {
             *present = true;
         }
     }
+    // Every bridge got the next bus number; kernels look no further than the tables tell them.
+    let is_bridge = |kind: &PciKind| matches!(kind, PciKind::RootPort(_));
+    let bridges = config.pci.iter().filter(|device| is_bridge(&device.kind)).count();
+    board.last_bus = u8::try_from(bridges).unwrap_or(u8::MAX);
     Ok(board)
 }

@@ -87,6 +87,11 @@ impl ConfigBuilder {
         self.set(spec::SUBSYSTEM_VENDOR + 2, &device.to_le_bytes())
     }
 
+    /// A bridge that forwards no I/O ports: its base and limit are read-only zeros.
+    pub fn without_io_window(&mut self) -> &mut Self {
+        self.set(0x1c, &[0, 0]).writable(0x1c, &[0, 0]).writable(0x30, &[0; 4])
+    }
+
     /// `pin`: 1 for INTA# to 4 for INTD#.
     pub fn interrupt_pin(&mut self, pin: u8) -> &mut Self {
         self.set(spec::INTERRUPT_PIN, &[pin])

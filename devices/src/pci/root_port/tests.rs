@@ -106,6 +106,14 @@ fn a_port_without_hotplug_has_a_slot_and_no_interrupt() {
 }
 
 #[test]
+fn a_port_takes_no_io_window() {
+    let Rig { port, .. } = Rig::new();
+    let _ = port.config_write(0x1c, &[0xf0, 0xf0]);
+    let _ = port.config_write(0x30, &[0xff; 4]);
+    assert_eq!((port.config.u16(0x1c), port.config.u32(0x30)), (0, 0));
+}
+
+#[test]
 fn a_saved_port_comes_back_and_keeps_to_its_slot() {
     let rig = Rig::new();
     rig.port.set_present(true);
