@@ -61,11 +61,6 @@ impl dyn Broker + '_ {
         self.file(Request::OpenOutput { path: path.to_owned(), append })
     }
 
-    /// A source of bytes that never ends (`/dev/urandom`).
-    pub fn open_source(&self, path: &Path) -> Result<OwnedFd, BrokerError> {
-        self.file(Request::OpenSource { path: path.to_owned() })
-    }
-
     /// A disk image, locked as QEMU would lock it.
     pub fn open_image(
         &self,

@@ -52,7 +52,6 @@ impl Broker for Local {
             Request::OpenKvm => open::kvm().map(Granted::File),
             Request::OpenInput { what, path } => open::input(&what, &path).map(Granted::File),
             Request::OpenOutput { path, append } => open::output(&path, append).map(Granted::File),
-            Request::OpenSource { path } => open::source(&path).map(Granted::File),
             Request::OpenImage { path, read_only, direct, sharing } => {
                 let image = open::image(&path, read_only, direct)?;
                 lock::image(&image, &path, read_only, sharing)?;

@@ -48,14 +48,6 @@ pub(crate) fn output(path: &Path, append: bool) -> Result<OwnedFd, BrokerError> 
     blocking(file)
 }
 
-pub(crate) fn source(path: &Path) -> Result<OwnedFd, BrokerError> {
-    let what = "random source";
-    let file = open(path, OFlags::RDONLY | CAREFUL, Mode::empty())
-        .map_err(|errno| BrokerError::open("read", what, path, errno.into()))?;
-    expect(&file, what, path, &[FileType::CharacterDevice], "a character device")?;
-    blocking(file)
-}
-
 pub(crate) fn image(path: &Path, read_only: bool, direct: bool) -> Result<OwnedFd, BrokerError> {
     let mut flags = CAREFUL | if read_only { OFlags::RDONLY } else { OFlags::RDWR };
     if direct {

@@ -20,9 +20,6 @@ pub enum Request {
         path: PathBuf,
         append: bool,
     },
-    OpenSource {
-        path: PathBuf,
-    },
     OpenImage {
         path: PathBuf,
         read_only: bool,

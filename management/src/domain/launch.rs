@@ -11,7 +11,6 @@ use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, ProcessFiles}
 use xml::device::chardev::{CharLog, CharSource, CharType};
 use xml::device::disk::{Disk, Location};
 use xml::device::interface::{Interface, InterfaceType};
-use xml::device::rng::RngBackend;
 use xml::{DomainDef, OnOff, YesNo};
 
 use super::record::Record;
@@ -216,14 +215,6 @@ impl Opener<'_> {
                 OpenChardev::default()
             };
             resources.channels.push(open);
-        }
-        for rng in &def.devices.rngs {
-            let path = match &rng.backend {
-                RngBackend::Random(file) => file.path.as_deref(),
-                _ => None,
-            };
-            let source = path.map(|path| self.broker.open_source(path)).transpose()?;
-            resources.rngs.push(source.map(|file| self.table.add(file)));
         }
         Ok(resources)
     }

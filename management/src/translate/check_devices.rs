@@ -1,5 +1,7 @@
 //! What of a definition's devices can be had.
 
+use std::path::Path;
+
 use xml::device::chardev::{
     ChannelTargetType, CharProtocol, CharSource, CharType, ConsoleTargetType, SerialTargetType,
     SocketMode,
@@ -19,6 +21,9 @@ use xml::device::{Devices, VirtioModel};
 use xml::{DomainDef, OnOff, YesNo};
 
 use super::report::Report;
+
+/// Names of the kernel's own generator, which a VMM asks directly.
+const KERNEL_RANDOM: [&str; 2] = ["/dev/urandom", "/dev/random"];
 
 pub(super) const MOST_QUEUES: u32 = 64;
 
@@ -309,6 +314,13 @@ fn check_rest(devices: &Devices, report: &mut Report<'_>) {
         check_model(Some(rng.model), &path, report);
         let egd = matches!(rng.backend, RngBackend::Egd(_));
         report.refuse_if(egd, &format!("{path}/backend/@model"), "an entropy daemon; use random");
+        if let RngBackend::Random(file) = &rng.backend
+            && let Some(file) = file.path.as_deref()
+            && !KERNEL_RANDOM.iter().any(|known| Path::new(known) == file)
+        {
+            let text = format!("random numbers from {}; use /dev/urandom", file.display());
+            report.refuse(&format!("{path}/backend"), text);
+        }
     }
     for (number, panic) in (1..).zip(&devices.panics) {
         let path = format!("/domain/devices/panic[{number}]");

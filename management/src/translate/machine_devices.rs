@@ -45,10 +45,10 @@ pub(super) fn pci(
         let kind = PciKind::Blk(blk(disk, Image::Raw { file: *file }, vcpus, io_threads)?);
         found.push(device(disk.alias.as_ref(), disk.address.as_ref(), kind)?);
     }
-    for (rng, source) in devices.rngs.iter().zip(&resources.rngs) {
+    for rng in &devices.rngs {
         let rate =
             rng.rate.map(|rate| RngRate { bytes: rate.bytes, period: rate.period.unwrap_or(1000) });
-        let kind = PciKind::Rng(Rng { source: *source, rate, io_thread: io_threads.shared() });
+        let kind = PciKind::Rng(Rng { rate, io_thread: io_threads.shared() });
         found.push(device(rng.alias.as_ref(), rng.address.as_ref(), kind)?);
     }
     Ok(found)

@@ -96,7 +96,6 @@ pub(crate) struct Resources {
     /// The first stands for the first serial port, if it is one, and has nothing of its own.
     pub consoles: Vec<OpenChardev>,
     pub channels: Vec<OpenChardev>,
-    pub rngs: Vec<Option<Fd>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

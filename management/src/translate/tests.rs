@@ -65,7 +65,6 @@ fn configured(def: &xml::DomainDef) -> MachineConfig {
         serials: vec![OpenChardev::default(); def.devices.serials.len()],
         consoles: vec![OpenChardev::default(); def.devices.consoles.len()],
         channels: vec![OpenChardev::default(); def.devices.channels.len()],
-        rngs: vec![None; def.devices.rngs.len()],
     };
     let nil = Uuid::nil();
     let identity = Identity { name: "t".into(), uuid: nil, start_token: nil, boot_id: nil };
@@ -109,7 +108,7 @@ fn the_example_becomes_a_machine() {
 #[test]
 fn what_was_defined_comes_back_and_starts_the_same_again() {
     let def = defined(&domain(&format!(
-        "{DISK}{NIC}<rng model='virtio'><backend model='random'/></rng>"
+        "{DISK}{NIC}<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
     )));
     let text = def.to_xml();
     let again = stored(&text).unwrap();
@@ -214,6 +213,11 @@ fn what_is_not_provided_is_refused_by_name_with_its_place() {
             "@type",
         ),
         ("<vsock><cid auto='yes'/></vsock>", "vsock", ""),
+        (
+            "<rng model='virtio'><backend model='random'>/dev/hwrng</backend></rng>",
+            "from /dev/hwrng; use /dev/urandom",
+            "backend",
+        ),
     ];
     for (devices, words, place) in cases {
         let error = refused(&domain(devices));

@@ -287,8 +287,6 @@ pub struct ConsolePort {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rng {
-    /// `/dev/urandom` or the like; none: the VMM asks the kernel directly.
-    pub source: Option<Fd>,
     pub rate: Option<RngRate>,
     pub io_thread: usize,
 }

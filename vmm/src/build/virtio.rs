@@ -148,10 +148,6 @@ fn traffic(stats: &NetStats) -> InterfaceStatistics {
 }
 
 fn entropy(site: &Site<'_>, id: &str, rng: &config::Rng) -> Result<Rng, BuildError> {
-    if rng.source.is_some() {
-        let reason = "only the host kernel's own random numbers are on offer";
-        return Err(BuildError::config("rng", "source", reason));
-    }
     let limit = rng.rate.map(|rate| RateLimit {
         bytes: rate.bytes,
         period: Duration::from_millis(rate.period.into()),

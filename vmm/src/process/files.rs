@@ -86,7 +86,7 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
     for device in &config.pci {
         let id = &device.id;
         match &device.kind {
-            PciKind::RootPort(_) => {}
+            PciKind::RootPort(_) | PciKind::Rng(_) => {}
             PciKind::Blk(blk) => {
                 let Image::Raw { file } = &blk.image;
                 all.push((*file, format!("image of {id}")));
@@ -99,7 +99,6 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
                     all.extend(of_chardev(&port.chardev, &port.id));
                 }
             }
-            PciKind::Rng(rng) => all.extend(rng.source.map(|fd| (fd, format!("source of {id}")))),
         }
     }
     all.extend(config.restore.iter().map(|restore| (restore.image, "saved state".to_owned())));
