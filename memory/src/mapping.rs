@@ -14,6 +14,17 @@ pub(crate) struct Mapping {
     reserved_len: usize,
     region: *mut u8,
     len: usize,
+    contents: Contents,
+}
+
+/// What untouched pages read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contents {
+    Zeros,
+    /// A file that others see too.
+    Shared,
+    /// A file that stays as it is.
+    Image,
 }
 
 // SAFETY: the pointers are plain addresses of a mapping this value owns; all access to the memory
@@ -25,15 +36,14 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Anonymous private memory, with huge-page advice.
     pub(crate) fn anonymous(len: usize) -> io::Result<Self> {
-        let mapping = Self::reserve(len)?;
-        mapping.place(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?;
-        mapping.advise(libc::MADV_HUGEPAGE);
+        let mapping = Self::reserve(len, Contents::Zeros)?;
+        mapping.place_anonymous()?;
         Ok(mapping)
     }
 
     /// Pages of `file` from `offset`, shared with whoever else maps it.
     pub(crate) fn shared(file: &File, offset: u64, len: usize) -> io::Result<Self> {
-        let mapping = Self::reserve(len)?;
+        let mapping = Self::reserve(len, Contents::Shared)?;
         mapping.place(libc::MAP_SHARED, file.as_raw_fd(), offset)?;
         mapping.advise(libc::MADV_HUGEPAGE);
         Ok(mapping)
@@ -41,7 +51,7 @@ impl Mapping {
 
     /// Pages of `file` from `offset`, copied when written: how a saved guest's RAM comes back at once.
     pub(crate) fn copy_on_write(file: &File, offset: u64, len: usize) -> io::Result<Self> {
-        let mapping = Self::reserve(len)?;
+        let mapping = Self::reserve(len, Contents::Image)?;
         mapping.place(libc::MAP_PRIVATE, file.as_raw_fd(), offset)?;
         Ok(mapping)
     }
@@ -50,7 +60,28 @@ impl Mapping {
         self.region
     }
 
-    fn reserve(len: usize) -> io::Result<Self> {
+    /// Every byte reads as zero afterwards, and the host has its memory back.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        let advice = match self.contents {
+            Contents::Zeros => libc::MADV_DONTNEED,
+            Contents::Shared => libc::MADV_REMOVE,
+            // Dropping the copies would bring the image back: the pages are replaced instead.
+            Contents::Image => return self.place_anonymous(),
+        };
+        // SAFETY: the range is our own mapping, and nobody holds a Rust reference into it.
+        match unsafe { libc::madvise(self.region.cast(), self.len, advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn place_anonymous(&self) -> io::Result<()> {
+        self.place(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?;
+        self.advise(libc::MADV_HUGEPAGE);
+        Ok(())
+    }
+
+    fn reserve(len: usize, contents: Contents) -> io::Result<Self> {
         let huge = HUGE_PAGE as usize;
         // One huge page to align within, one guard on each side.
         let reserved_len =
@@ -70,14 +101,14 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let start = (reserved as usize + huge).next_multiple_of(huge);
-        Ok(Self { reserved, reserved_len, region: start as *mut u8, len })
+        Ok(Self { reserved, reserved_len, region: start as *mut u8, len, contents })
     }
 
     fn place(&self, flags: i32, fd: i32, offset: u64) -> io::Result<()> {
         // MAP_NORESERVE: whether the host overcommits is the host's policy, set by cgroup limits,
         // and not decided by how the mapping is made.
         // SAFETY: `region .. region + len` lies inside the reservation made above, which this value
-        // owns, so MAP_FIXED replaces nothing but our own PROT_NONE pages.
+        // owns, so MAP_FIXED replaces nothing but our own pages, into which there are no Rust references.
         let placed = unsafe {
             libc::mmap(
                 self.region.cast(),

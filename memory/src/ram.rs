@@ -21,8 +21,9 @@ pub enum Backing<'a> {
     /// A file that others map too (memfd for vhost-user and shared access); regions follow one
     /// another in it.
     Shared(&'a File),
-    /// Private copy-on-write pages of a saved image; regions follow one another in it.
-    CopyOnWrite(&'a File),
+    /// Private copy-on-write pages of a saved image; regions follow one another in it from this
+    /// offset on (a multiple of 4096). The file must not change while it is mapped.
+    CopyOnWrite(&'a File, u64),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,7 @@ struct Ram {
     // Declared before `mappings`: the view goes first, then the memory it looks at.
     view: GuestMemoryMmap,
     regions: Vec<RegionInfo>,
-    _mappings: Vec<Mapping>,
+    mappings: Vec<Mapping>,
 }
 
 /// Guest RAM. Cheap to clone; the memory lives until the last clone is gone.
@@ -76,7 +77,10 @@ impl GuestRam {
             let mapping = match backing {
                 Backing::Anonymous => Mapping::anonymous(size),
                 Backing::Shared(file) => Mapping::shared(file, file_offset, size),
-                Backing::CopyOnWrite(file) => Mapping::copy_on_write(file, file_offset, size),
+                Backing::CopyOnWrite(file, start) => {
+                    let offset = start.checked_add(file_offset).ok_or_else(bad_layout)?;
+                    Mapping::copy_on_write(file, offset, size)
+                }
             }
             .map_err(|source| MemoryError::Map { len, source })?;
             // SAFETY: the mapping is `size` bytes, readable and writable, and is kept in `mappings`
@@ -98,7 +102,7 @@ impl GuestRam {
             let (gpa, len) = layout.first().copied().unwrap_or_default();
             MemoryError::Layout { gpa, len }
         })?;
-        Ok(Self(Arc::new(Ram { view, regions, _mappings: mappings })))
+        Ok(Self(Arc::new(Ram { view, regions, mappings })))
     }
 
     /// The regions, ascending by guest address.
@@ -183,18 +187,9 @@ impl GuestRam {
     /// # Errors
     /// When the host refuses to drop the pages of a region.
     pub fn clear(&self) -> Result<(), MemoryError> {
-        for region in self.regions() {
-            let len = region.len as usize;
-            // SAFETY: the range is one of our own mappings. DONTNEED makes private anonymous pages
-            // read as zeros afterwards; nobody holds a Rust reference into them.
-            let status =
-                unsafe { libc::madvise(region.hva as *mut libc::c_void, len, libc::MADV_DONTNEED) };
-            if status != 0 {
-                return Err(MemoryError::Map {
-                    len: region.len,
-                    source: io::Error::last_os_error(),
-                });
-            }
+        for (region, mapping) in self.regions().iter().zip(&self.0.mappings) {
+            let len = region.len;
+            mapping.clear().map_err(|source| MemoryError::Map { len, source })?;
         }
         Ok(())
     }
@@ -235,6 +230,8 @@ pub enum ReadFileError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -274,6 +271,36 @@ mod tests {
         ram.write_obj(0x1000, 0xdead_beef_u32).unwrap();
         ram.clear().unwrap();
         assert_eq!(ram.read_obj::<u32>(0x1000).unwrap(), 0);
+    }
+
+    #[test]
+    fn ram_from_an_image_reads_as_the_image_until_it_is_cleared_and_leaves_it_alone() {
+        let image = tempfile::tempfile().unwrap();
+        image.set_len(4096 + 4 * MIB).unwrap();
+        image.write_all_at(&[7; 16], 4096 + 0x1000).unwrap();
+        let ram = GuestRam::new(&[(0, 4 * MIB)], &Backing::CopyOnWrite(&image, 4096)).unwrap();
+        assert_eq!(ram.read_obj::<u8>(0x100f).unwrap(), 7);
+        ram.write_obj(0x1000, 1_u8).unwrap();
+        let mut kept = [0];
+        image.read_exact_at(&mut kept, 4096 + 0x1000).unwrap();
+        assert_eq!(kept, [7]);
+        ram.clear().unwrap();
+        assert_eq!(ram.read_obj::<u64>(0x1000).unwrap(), 0);
+        ram.write_obj(0x1000, 3_u8).unwrap();
+        assert_eq!(ram.read_obj::<u8>(0x1000).unwrap(), 3);
+    }
+
+    #[test]
+    fn clearing_shared_ram_clears_it_for_everybody() {
+        let file =
+            File::from(rustix::fs::memfd_create("ram", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(2 * MIB).unwrap();
+        let ram = GuestRam::new(&[(0, 2 * MIB)], &Backing::Shared(&file)).unwrap();
+        ram.write_obj(0x1000, 9_u8).unwrap();
+        ram.clear().unwrap();
+        let mut byte = [1];
+        file.read_exact_at(&mut byte, 0x1000).unwrap();
+        assert_eq!((byte, ram.read_obj::<u8>(0x1000).unwrap()), ([0], 0));
     }
 
     #[test]
