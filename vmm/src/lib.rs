@@ -8,4 +8,5 @@ pub mod kvm;
 pub mod machine;
 pub mod process;
 pub mod sandbox;
+pub mod state;
 pub mod vcpu;

@@ -12,15 +12,28 @@ use vmm_protocol::config::{Machine, MachineConfig, MemoryBacking};
 
 use super::BuildError;
 use crate::process::Files;
+use crate::state::{self, Saved, Shape};
 
-pub(super) fn build(config: &MachineConfig, _files: &mut Files) -> Result<GuestRam, BuildError> {
+/// RAM, and what a saved state holds beside it.
+pub(super) fn build(
+    config: &MachineConfig,
+    files: &mut Files,
+) -> Result<(GuestRam, Option<Saved>), BuildError> {
     let bytes = config.memory.size;
     let layout = ram_regions(bytes, platform(config))?;
+    let failed = |source| BuildError::Memory { bytes, source };
+    if let Some(restore) = &config.restore {
+        let file = files.take_file(restore.image)?;
+        let (saved, offset) = state::read(&file)?;
+        saved.shape.must_be(&Shape::of(config))?;
+        let ram = GuestRam::new(&layout, &Backing::CopyOnWrite(&file, offset)).map_err(failed)?;
+        return Ok((ram, Some(saved)));
+    }
     let ram = match config.memory.backing {
         MemoryBacking::Anonymous => GuestRam::new(&layout, &Backing::Anonymous),
         MemoryBacking::Shared => GuestRam::new(&layout, &Backing::Shared(&shared_file(bytes)?)),
     };
-    ram.map_err(|source| BuildError::Memory { bytes, source })
+    Ok((ram.map_err(failed)?, None))
 }
 
 pub(super) fn map(config: &MachineConfig, phys_bits: u8) -> Result<MemoryMap, BuildError> {

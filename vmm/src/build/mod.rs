@@ -26,6 +26,7 @@ use crate::kvm::{KvmError, Lines, Vm};
 use crate::machine::{Machine, MachineError};
 use crate::process::{FileError, Files};
 use crate::sandbox::Sandbox;
+use crate::state::{ImageError, Shape};
 use crate::vcpu::{Buses, Inbox, VcpuError};
 
 pub use loader::Loader;
@@ -60,6 +61,8 @@ pub enum BuildError {
     Inbox(#[source] io::Error),
     #[error(transparent)]
     Machine(#[from] MachineError),
+    #[error(transparent)]
+    Saved(#[from] ImageError),
     #[error("a chip of the board starts in no valid state")]
     Chip(#[from] StateError),
 }
@@ -117,13 +120,14 @@ struct Site<'a> {
     parts: Parts,
 }
 
-/// Build the machine of `config` from its open files: complete, loaded, its vCPUs parked.
+/// Build the machine of `config` from its open files: complete, loaded (or restored), its vCPUs
+/// parked.
 pub fn build(
     config: &MachineConfig,
     files: &mut Files,
     sandbox: &Sandbox,
 ) -> Result<Machine, BuildError> {
-    let ram = memory::build(config, files)?;
+    let (ram, saved) = memory::build(config, files)?;
     let vm = Vm::new(files.take(config.process.kvm)?, &ram, config.cpus.count.into())?;
     let supported = vm.supported_cpuid()?;
     let map = memory::map(config, arch::cpuid::host_phys_bits(supported.as_slice()))?;
@@ -138,8 +142,11 @@ pub fn build(
     let loader = Loader::new(config, files, &map)?;
     let inbox = Arc::new(Inbox::new().map_err(BuildError::Inbox)?);
     let cpus = cpus::build(config, &vm, &supported, &parts.buses, &inbox, sandbox)?;
-    let machine = Machine::new(vm, cpus, parts, loader, inbox)?;
-    machine.load()?;
+    let mut machine = Machine::new(vm, cpus, parts, loader, inbox, Shape::of(config))?;
+    match &saved {
+        Some(saved) => machine.restore(saved)?,
+        None => machine.load()?,
+    }
     Ok(machine)
 }
 

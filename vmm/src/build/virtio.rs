@@ -11,6 +11,7 @@ use devices::backend::{Cache, DiskIo, DiskSpec, RawDisk};
 use devices::io_thread::IoThread;
 use devices::virtio::VirtioDevice;
 use devices::virtio::blk::{Block, BlockSpec, BlockStats, ReportErrors};
+use devices::virtio::console::{Console, PortConfig};
 use devices::virtio::net::{Net, NetConfig, NetStats, feature};
 use devices::virtio::pci::{PciParts, VirtioPci};
 use devices::virtio::rng::{RateLimit, Rng};
@@ -18,11 +19,12 @@ use vmm_protocol::config::{self, PciDevice, PciKind};
 use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
 use super::pci::Buses;
-use super::{BuildError, Site, cpus};
+use super::{BuildError, Site, chipset, cpus};
 use crate::sandbox::{Kind, Sandbox};
 
 const MAX_QUEUE_SIZE: u16 = 1024;
 const MAX_QUEUES: usize = 64;
+const MAX_PORTS: usize = 64;
 /// What an interface without offloads does not offer: checksums, and with them segmentation.
 const OFFLOADS: u64 = feature::CSUM | feature::GUEST_CSUM;
 
@@ -57,9 +59,7 @@ fn virtio_device(
         PciKind::Blk(disk) => Box::new(block(site, id, disk)?),
         PciKind::Net(net) => Box::new(network(site, id, net)?),
         PciKind::Rng(rng) => Box::new(entropy(site, id, rng)?),
-        PciKind::Console(_) => {
-            return Err(BuildError::config("device", id, "is of a kind this build lacks"));
-        }
+        PciKind::Console(console) => Box::new(self::console(site, id, console)?),
     }))
 }
 
@@ -145,6 +145,35 @@ fn traffic(stats: &NetStats) -> InterfaceStatistics {
         transmit_bytes: stats.tx_bytes,
         transmit_drops: stats.tx_dropped,
     }
+}
+
+fn console(
+    site: &mut Site<'_>,
+    id: &str,
+    console: &config::Console,
+) -> Result<Console, BuildError> {
+    let thread = thread(site, console.io_thread)?;
+    let mut ports = Vec::new();
+    for port in &console.ports {
+        let number = usize::try_from(port.number).unwrap_or(usize::MAX);
+        if number >= MAX_PORTS {
+            return Err(BuildError::config("console port", number, "must be 0 to 63"));
+        }
+        if ports.len() <= number {
+            ports.resize_with(number + 1, || None);
+        }
+        let chardev = chipset::chardev(&port.id, &port.chardev, site.files, &thread)?;
+        let config = PortConfig {
+            name: port.name.clone(),
+            console: port.name.is_none(),
+            backend: chardev.clone(),
+        };
+        if ports[number].replace(config).is_some() {
+            return Err(BuildError::config("console port", number, "is given twice"));
+        }
+        site.parts.consoles.insert(port.id.clone(), crate::console::Console::new(chardev));
+    }
+    Console::new(ports, thread).map_err(BuildError::device(id))
 }
 
 fn entropy(site: &Site<'_>, id: &str, rng: &config::Rng) -> Result<Rng, BuildError> {

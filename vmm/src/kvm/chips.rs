@@ -15,7 +15,7 @@ pub struct ChipsState {
     /// In the order of [`CHIPS`].
     irqchips: Vec<kvm_irqchip>,
     pit: kvm_pit_state2,
-    clock: Nanoseconds,
+    pub(crate) clock: Nanoseconds,
 }
 
 /// The guest's kvmclock.
@@ -32,11 +32,6 @@ impl Vm {
         }
         let pit = self.fd().get_pit2().map_err(failed("read the timer chip"))?;
         Ok(ChipsState { irqchips, pit, clock: self.clock()? })
-    }
-
-    pub fn restore_chips(&self, state: &ChipsState) -> Result<(), KvmError> {
-        self.reset_chips(state)?;
-        self.set_clock(state.clock)
     }
 
     /// The chips alone: a guest's clock goes on over its resets.

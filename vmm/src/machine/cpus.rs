@@ -58,6 +58,15 @@ impl Cpus {
         self.each(move |index, vcpu| vcpu.restore(&states[index])).map(drop)
     }
 
+    /// What guests cannot change, on vCPUs that have not run.
+    pub(super) fn adopt(&self, states: &[VcpuState]) -> Result<(), MachineError> {
+        if states.len() != self.handles.len() {
+            return Err(KvmError::State { what: "vCPU" }.into());
+        }
+        let states = states.to_vec();
+        self.each(move |index, vcpu| vcpu.adopt(&states[index])).map(drop)
+    }
+
     /// Back to how they were created.
     pub(super) fn reset(&self) -> Result<(), MachineError> {
         self.restore(&self.fresh)

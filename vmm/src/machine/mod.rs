@@ -9,6 +9,7 @@
 //! Everything here is called by one thread (the process's main loop) and returns when it is done.
 
 mod cpus;
+mod save;
 mod statistics;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use memory::MemoryError;
 use crate::build::{Loader, Parts};
 use crate::console::Console;
 use crate::kvm::{ChipsState, KvmError, Nanoseconds, Vm};
+use crate::state::{ImageError, Shape};
 use crate::vcpu::{Inbox, Stop, VcpuError};
 
 pub use cpus::Cpus;
@@ -39,6 +41,8 @@ pub enum MachineError {
     Pci(#[from] devices::pci::PciError),
     #[error("state of {id} could not be saved or restored")]
     State { id: String, source: StateError },
+    #[error(transparent)]
+    Image(#[from] ImageError),
 }
 
 pub struct Machine {
@@ -48,6 +52,7 @@ pub struct Machine {
     parts: Parts,
     loader: Loader,
     inbox: Arc<Inbox>,
+    shape: Shape,
     /// The interrupt and timer chips as they were created, for resets.
     fresh_chips: ChipsState,
     /// The guest's clock stands still while the machine is paused.
@@ -61,9 +66,10 @@ impl Machine {
         parts: Parts,
         loader: Loader,
         inbox: Arc<Inbox>,
+        shape: Shape,
     ) -> Result<Self, MachineError> {
         let fresh_chips = vm.save_chips()?;
-        Ok(Self { cpus, vm, parts, loader, inbox, fresh_chips, stopped_clock: None })
+        Ok(Self { cpus, vm, parts, loader, inbox, shape, fresh_chips, stopped_clock: None })
     }
 
     pub fn inbox(&self) -> &Arc<Inbox> {

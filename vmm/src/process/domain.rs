@@ -1,5 +1,6 @@
 //! [`Domain`]: the machine with its policy: states, lifecycle actions, and answers to requests.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -35,6 +36,8 @@ pub(super) struct Domain {
     reason: StateReason,
     events: EventRing,
     resets: Pacing,
+    /// The state was saved, and the guest has not run since.
+    saved: bool,
     ended: Option<ExitReason>,
 }
 
@@ -60,6 +63,7 @@ impl Domain {
             reason: StateReason::StartingUp,
             events: EventRing::default(),
             resets: Pacing::default(),
+            saved: false,
             ended: None,
         }
     }
@@ -89,7 +93,7 @@ impl Domain {
     }
 
     pub(super) fn destroy(&mut self) {
-        self.end(ExitReason::Destroyed);
+        self.end(if self.saved { ExitReason::Saved } else { ExitReason::Destroyed });
     }
 
     fn end(&mut self, reason: ExitReason) {
@@ -276,6 +280,7 @@ impl Domain {
             return Ok(());
         }
         self.machine.resume().map_err(failed)?;
+        self.saved = false;
         let first = self.reason == StateReason::StartingUp;
         let reason = if first { StateReason::Booted } else { StateReason::Unpaused };
         self.enter(RunState::Running, reason);
@@ -287,6 +292,7 @@ impl Domain {
     fn reset_button(&mut self) -> Result<(), ControlError> {
         let paused = self.state == RunState::Paused;
         self.machine.reset().map_err(failed)?;
+        self.saved = false;
         self.resets.forget();
         self.events.push(EventKind::Reset);
         if paused {
@@ -312,8 +318,14 @@ impl Domain {
         if self.state != RunState::Paused {
             return Err(self.not_now("save"));
         }
-        drop(file);
-        Err(refuse(Code::Failed, "not there yet"))
+        if self.machine.has_stop() {
+            let text = "the guest has just asked to stop: resume it, to see what becomes of it";
+            return Err(refuse(Code::State, text));
+        }
+        self.machine.save(&File::from(file)).map_err(failed)?;
+        self.saved = true;
+        self.enter(RunState::Paused, StateReason::Saving);
+        Ok(())
     }
 
     fn not_now(&self, what: &str) -> ControlError {

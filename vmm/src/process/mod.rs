@@ -73,6 +73,12 @@ enum ProcessError {
 
 /// Run one domain to its end. Called first thing in a process of its own.
 pub fn run_domain(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    ExitCode::from(run(arguments))
+}
+
+/// [`run_domain`] with its exit status as a number (see [`vmm_protocol::exit::status`]).
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    sys::use_one_heap();
     sys::ignore_signals();
     let config = check_arguments(arguments).and_then(|()| read_config());
     let (config, mut files) = match config {
@@ -97,7 +103,7 @@ pub fn run_domain(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     record.write(&reason, last_event);
-    ExitCode::from(vmm_protocol::exit::status(&reason))
+    vmm_protocol::exit::status(&reason)
 }
 
 fn check_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<(), ProcessError> {
@@ -170,10 +176,10 @@ fn serve(
     result.map_err(ProcessError::Control)
 }
 
-fn complain(error: &(dyn Error + 'static)) -> ExitCode {
+fn complain(error: &(dyn Error + 'static)) -> u8 {
     let _ =
         io::Write::write_all(&mut io::stderr(), format!("manor: {}\n", chain(error)).as_bytes());
-    ExitCode::from(1)
+    1
 }
 
 /// An error and its causes in one line.

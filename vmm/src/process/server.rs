@@ -90,12 +90,12 @@ impl Server {
         }
     }
 
+    /// Take connections while there is room. Those beyond wait in the listener's queue until others
+    /// have gone: many that died all at once must not cost one that lives its place.
     fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            if self.clients.len() >= MAX_CLIENTS {
-                tracing::warn!("control connection refused: {MAX_CLIENTS} are open");
-                continue;
-            }
+        while self.clients.len() < MAX_CLIENTS
+            && let Ok((stream, _)) = self.listener.accept()
+        {
             let token = self.next;
             self.next += 1;
             let client = Client::new(stream, Instant::now())
@@ -104,6 +104,17 @@ impl Server {
                 Ok(client) => drop(self.clients.insert(token, client)),
                 Err(error) => tracing::warn!(%error, "a control connection was lost"),
             }
+        }
+        self.listen();
+    }
+
+    /// Hear of new connections only while there is room for one.
+    fn listen(&self) {
+        let mut interest = epoll::EventFlags::empty();
+        interest.set(epoll::EventFlags::IN, self.clients.len() < MAX_CLIENTS);
+        let data = epoll::EventData::new_u64(LISTENER);
+        if let Err(error) = epoll::modify(&self.epoll, &self.listener, data, interest) {
+            tracing::error!(%error, "new control connections cannot be watched for");
         }
     }
 
@@ -184,6 +195,7 @@ impl Server {
         }
         if let Some(client) = self.clients.remove(&token) {
             let _ = epoll::delete(&self.epoll, client.fd());
+            self.listen();
             attach(client.into_stream(), replay);
         }
     }
@@ -215,6 +227,7 @@ impl Server {
     fn hang_up(&mut self, token: u64, reason: &Hangup) {
         if let Some(client) = self.clients.remove(&token) {
             let _ = epoll::delete(&self.epoll, client.fd());
+            self.listen();
             match reason {
                 Hangup::Closed => {}
                 reason => tracing::info!(%reason, "control connection ended"),

@@ -50,6 +50,14 @@ pub(super) fn ignore_signals() {
     }
 }
 
+/// One heap for all threads. With more, glibc would ask the host for its number of processors once
+/// two threads allocate at the same moment, and open a file for that: the filters forbid it. It is
+/// also smaller, and no thread allocates often enough to notice.
+pub(super) fn use_one_heap() {
+    // SAFETY: called before other threads exist; it only stores the number.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
 /// No core dumps or ptrace by others of the same user, and no new privileges.
 pub(super) fn harden() -> io::Result<()> {
     // SAFETY: `prctl` with plain numbers.

@@ -18,13 +18,19 @@ pub(crate) fn spawn(mut command: Command, files: &[OwnedFd]) -> io::Result<Child
         .map(|file| rustix::io::fcntl_dupfd_cloexec(file, ABOVE))
         .collect::<Result<_, _>>()?;
     let numbers: Vec<RawFd> = moved.iter().map(AsRawFd::as_raw_fd).collect();
-    // SAFETY: only prctl and dup2 run between fork and exec, plain system calls; nothing allocates.
+    // SAFETY: only plain system calls run between fork and exec; nothing allocates. An all-zero
+    // signal set is a valid one.
     unsafe {
         command.pre_exec(move || {
             // A test or tool that dies takes its guests along.
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 return Err(io::Error::last_os_error());
             }
+            // The test runner's own threads must not take it before the VMM's does.
+            let mut signals = std::mem::zeroed();
+            libc::sigemptyset(&raw mut signals);
+            libc::sigaddset(&raw mut signals, libc::SIGTERM);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut());
             for (target, number) in (3..).zip(&numbers) {
                 if libc::dup2(*number, target) < 0 {
                     return Err(io::Error::last_os_error());

@@ -1,0 +1,67 @@
+//! [`Shape`]: what of a machine a guest has seen, and so must be the same where it goes on.
+
+use serde::{Deserialize, Serialize};
+use vmm_protocol::config::{MachineConfig, PciKind};
+
+use super::ImageError;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    platform: String,
+    memory: u64,
+    vcpus: String,
+    serial_ports: Vec<u8>,
+    /// Kind and address of each device.
+    devices: Vec<String>,
+}
+
+impl Shape {
+    #[must_use]
+    pub fn of(config: &MachineConfig) -> Self {
+        let topology = config.cpus.topology;
+        let mut devices: Vec<String> = config
+            .pci
+            .iter()
+            .map(|device| {
+                let kind = match &device.kind {
+                    PciKind::RootPort(_) => "root port",
+                    PciKind::Blk(_) => "disk",
+                    PciKind::Net(_) => "interface",
+                    PciKind::Console(_) => "console",
+                    PciKind::Rng(_) => "rng",
+                };
+                let at = device.address;
+                format!("{kind} {} at {}:{}.{}", device.id, at.bus, at.slot, at.function)
+            })
+            .collect();
+        devices.extend(config.pvpanic.then(|| "pvpanic".to_owned()));
+        Self {
+            platform: format!("{:?} version {}", config.platform.machine, config.platform.version),
+            memory: config.memory.size,
+            vcpus: format!(
+                "{} in {} x {} x {} x {}",
+                config.cpus.count,
+                topology.sockets,
+                topology.dies,
+                topology.cores,
+                topology.threads
+            ),
+            serial_ports: config.serial.iter().map(|serial| serial.port).collect(),
+            devices,
+        }
+    }
+
+    /// Refuse to go on as `here` what was saved as `self`, saying the first difference.
+    pub fn must_be(&self, here: &Self) -> Result<(), ImageError> {
+        let differ = |what, saved: String, here: String| match saved == here {
+            true => Ok(()),
+            false => Err(ImageError::Mismatch { what, saved, here }),
+        };
+        differ("the platform", self.platform.clone(), here.platform.clone())?;
+        differ("the memory size", self.memory.to_string(), here.memory.to_string())?;
+        differ("the number of vCPUs", self.vcpus.clone(), here.vcpus.clone())?;
+        let ports = |shape: &Self| format!("{:?}", shape.serial_ports);
+        differ("the set of serial ports", ports(self), ports(here))?;
+        differ("the set of devices", self.devices.join(", "), here.devices.join(", "))
+    }
+}

@@ -1,0 +1,129 @@
+//! Machines with devices.
+
+use baremetal::{Asm, pvh};
+use vmm_protocol::config::{
+    Blk, Cache, Chardev, Console, ConsolePort, Discard, DiskIo, Image, Machine, Net, PciAddress,
+    PciDevice, PciKind, Rng, RootPort,
+};
+
+use crate::needs_kvm;
+use crate::rig::Rig;
+use crate::sys;
+
+fn device(id: &str, slot: u8, kind: PciKind) -> PciDevice {
+    let address = PciAddress { bus: 0, slot, function: 0 };
+    PciDevice { id: id.to_owned(), address, multifunction: false, kind }
+}
+
+/// One device of every kind that a configuration can name; the interface only where the host lets
+/// us make a tap.
+pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
+    let disk = tempfile::tempfile().unwrap();
+    disk.set_len(1 << 20).unwrap();
+    let mut devices = vec![
+        device("port1", 2, PciKind::RootPort(RootPort { controller: 1, chassis: 1, port: 0x10 })),
+        device("virtio-disk0", 3, PciKind::Blk(blk(rig, disk))),
+        device("rng0", 4, PciKind::Rng(Rng { source: None, rate: None, io_thread: 0 })),
+        device("console0", 5, PciKind::Console(console())),
+    ];
+    match sys::open_tap("manortest%d") {
+        Ok(tap) => {
+            let net = Net {
+                taps: vec![rig.add(tap)],
+                mac: [0x52, 0x54, 0, 1, 2, 3],
+                mtu: Some(1500),
+                link_up: true,
+                offloads: true,
+                queues: vec![0],
+                queue_size: 256,
+            };
+            devices.push(device("net0", 6, PciKind::Net(net)));
+        }
+        Err(error) => println!("no interface in this test: {error}"),
+    }
+    // Behind the port: another way through the routing.
+    let disk = tempfile::tempfile().unwrap();
+    disk.set_len(1 << 20).unwrap();
+    let mut behind = device("virtio-disk1", 0, PciKind::Blk(blk(rig, disk)));
+    behind.address.bus = 1;
+    devices.push(behind);
+    // Whoever adds a kind comes past here, and adds it above.
+    for device in &devices {
+        match &device.kind {
+            PciKind::RootPort(_)
+            | PciKind::Blk(_)
+            | PciKind::Net(_)
+            | PciKind::Console(_)
+            | PciKind::Rng(_) => {}
+        }
+    }
+    devices
+}
+
+fn blk(rig: &mut Rig, disk: std::fs::File) -> Blk {
+    Blk {
+        image: Image::Raw { file: rig.add(disk) },
+        read_only: false,
+        cache: Cache::Writeback,
+        discard: Discard::Unmap,
+        serial: "test".to_owned(),
+        logical_block_size: 512,
+        io: DiskIo::Uring,
+        queues: vec![0, 0],
+        queue_size: 128,
+    }
+}
+
+fn console() -> Console {
+    let port = |number: u32, name: Option<&str>| ConsolePort {
+        id: format!("port{number}"),
+        number,
+        name: name.map(str::to_owned),
+        chardev: Chardev::default(),
+    };
+    Console { ports: vec![port(0, None), port(1, Some("org.qemu.guest_agent.0"))], io_thread: 0 }
+}
+
+/// Prints the first dword of each function's configuration space.
+fn print_functions(asm: &mut Asm, slots: &[u8]) {
+    for slot in slots {
+        asm.pci_read(*slot, 0, 0).print_eax().print(" ");
+    }
+}
+
+#[test]
+fn devices_sit_where_the_configuration_puts_them() {
+    needs_kvm!();
+    let kernel = pvh(|asm| {
+        print_functions(asm, &[0, 2, 3, 4, 5, 7, 0x1f]);
+        asm.power_off();
+    });
+    let mut rig = Rig::new(&kernel);
+    let devices = one_of_each(&mut rig);
+    let (_, _, serial) = rig.devices(devices).start().wait();
+    assert_eq!(serial, "29c08086 000c1b36 10421af4 10441af4 10431af4 ffffffff 29188086 ");
+}
+
+#[test]
+fn the_pc_platform_shows_its_own_board() {
+    needs_kvm!();
+    let kernel = pvh(|asm| {
+        print_functions(asm, &[0, 1]);
+        asm.pci_read(1, 3, 0).print_eax().power_off();
+    });
+    let mut rig = Rig::new(&kernel);
+    rig.config.platform.machine = Machine::Pc;
+    let (_, _, serial) = rig.start().wait();
+    assert_eq!(serial, "12378086 70008086 71138086");
+}
+
+#[test]
+fn a_device_on_a_taken_place_is_refused_by_name() {
+    needs_kvm!();
+    let mut rig = Rig::new(&pvh(|asm| _ = asm.power_off()));
+    let mut devices = one_of_each(&mut rig);
+    devices[3].address = devices[2].address;
+    let (_, record, _) = rig.devices(devices).start().wait();
+    let text = format!("{:?}", record.reason);
+    assert!(text.contains("console0") && text.contains("rng0"), "{text}");
+}

@@ -1,0 +1,140 @@
+//! Saving a paused machine, and going on in another process.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use baremetal::{SCRATCH, Width, pvh};
+use vmm_protocol::control::{ControlErrorCode, Reply, Request, RunState};
+use vmm_protocol::exit::ExitReason;
+
+use crate::devices::one_of_each;
+use crate::needs_kvm;
+use crate::rig::{Guest, Rig};
+
+/// Counts in memory, and prints each number on a line.
+fn counting() -> Vec<u8> {
+    pvh(|asm| {
+        let again = asm.here();
+        asm.load(Width::Dword, SCRATCH).add_eax(1).store(Width::Dword, SCRATCH);
+        asm.print_eax().print("\n");
+        asm.repeat(100, |asm| {
+            asm.read_port(Width::Byte, 0x80);
+        });
+        asm.jump(again);
+    })
+}
+
+fn numbers(serial: &str) -> Vec<u32> {
+    let whole = serial.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    whole.filter_map(|line| u32::from_str_radix(line.trim(), 16).ok()).collect()
+}
+
+/// Pause and save; the guest is ended as saved, and what it printed comes back.
+fn save(mut guest: Guest, file: &File) -> String {
+    guest.wait_serial("counting", |serial| serial.lines().count() > 20);
+    let (mut client, _) = guest.greet();
+    assert_eq!(client.save(file).unwrap_err().code, ControlErrorCode::State, "it runs");
+    client.ask(Request::Pause).unwrap();
+    assert_eq!(client.save(file), Ok(Reply::Done));
+    client.ask(Request::Destroy).unwrap();
+    let (_, record, serial) = guest.wait();
+    assert_eq!(record.reason, ExitReason::Saved);
+    serial
+}
+
+#[test]
+fn a_saved_guest_goes_on_counting_in_a_new_process() {
+    needs_kvm!();
+    let image = tempfile::tempfile().unwrap();
+    let before = save(Rig::new(&counting()).cpus(2).start(), &image);
+    let mut guest = Rig::new(&counting()).cpus(2).restoring(&image).start();
+    let after = guest.wait_serial("counting", |serial| serial.lines().count() > 20);
+    // A line may have been cut in two by the save.
+    let all = numbers(&(before + &after));
+    assert!(all.len() > 40 && all[0] == 1, "{all:?}");
+    assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "{all:?}");
+}
+
+#[test]
+fn one_image_starts_several_guests_and_none_of_them_changes_it() {
+    needs_kvm!();
+    let image = tempfile::tempfile().unwrap();
+    save(Rig::new(&counting()).start(), &image);
+    let first = |guest: &mut Guest| {
+        let serial = guest.wait_serial("counting", |serial| numbers(serial).len() > 3);
+        numbers(&serial)[1]
+    };
+    let mut one = Rig::new(&counting()).restoring(&image).start();
+    let mut other = Rig::new(&counting()).restoring(&image).start();
+    assert_eq!(first(&mut one), first(&mut other));
+    // Reset, a restored guest starts from nothing.
+    let (mut client, _) = one.greet();
+    client.ask(Request::Reset).unwrap();
+    one.wait_serial("a new start", |serial| serial.contains("00000001\n00000002\n"));
+}
+
+#[test]
+fn a_guest_can_go_on_after_it_was_saved() {
+    needs_kvm!();
+    let mut guest = Rig::new(&counting()).start();
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Pause).unwrap();
+    client.save(&tempfile::tempfile().unwrap()).unwrap();
+    client.ask(Request::Resume).unwrap();
+    let before = guest.serial().len();
+    guest.wait_serial("more numbers", |serial| serial.len() > before + 100);
+    assert!(numbers(&guest.serial()).windows(2).all(|pair| pair[1] == pair[0] + 1));
+}
+
+#[test]
+fn a_save_without_a_file_is_refused() {
+    needs_kvm!();
+    let guest = Rig::new(&counting()).start();
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Pause).unwrap();
+    assert_eq!(client.ask(Request::Save).unwrap_err().code, ControlErrorCode::Malformed);
+    let read_only = File::open("/dev/null").unwrap();
+    assert_eq!(client.save(&read_only).unwrap_err().code, ControlErrorCode::Failed);
+    assert_eq!(guest.state(), RunState::Paused);
+}
+
+#[test]
+fn a_state_of_another_machine_or_a_damaged_one_is_refused_with_the_reason() {
+    needs_kvm!();
+    let image = tempfile::tempfile().unwrap();
+    save(Rig::new(&counting()).start(), &image);
+    let refused = |rig: Rig| {
+        let (status, record, _) = rig.restoring(&image).start().wait();
+        assert_eq!(status.code(), Some(1));
+        let ExitReason::Failed { message } = record.reason else { panic!("{record:?}") };
+        message
+    };
+    let message = refused(Rig::new(&counting()).memory(128));
+    assert!(message.contains("memory size was 67108864"), "{message}");
+    let message = refused(Rig::new(&counting()).cpus(2));
+    assert!(message.contains("number of vCPUs"), "{message}");
+    let mut byte = [0];
+    image.read_exact_at(&mut byte, 5000).unwrap();
+    image.write_all_at(&[byte[0] ^ 1], 5000).unwrap();
+    let message = refused(Rig::new(&counting()));
+    assert!(message.contains("checksum"), "{message}");
+    image.write_all_at(b"no state", 0).unwrap();
+    assert!(refused(Rig::new(&counting())).contains("no saved state"));
+}
+
+/// Every kind of device that a machine can have goes through a file and back.
+#[test]
+fn a_machine_with_one_of_each_device_is_saved_and_restored() {
+    needs_kvm!();
+    let with_all = || {
+        let mut rig = Rig::new(&counting());
+        let devices = one_of_each(&mut rig);
+        rig.devices(devices)
+    };
+    let image = tempfile::tempfile().unwrap();
+    let before = save(with_all().start(), &image);
+    let mut guest = with_all().restoring(&image).start();
+    let after = guest.wait_serial("counting", |serial| serial.lines().count() > 20);
+    let all = numbers(&(before + &after));
+    assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "{all:?}");
+}
