@@ -168,10 +168,12 @@ impl Actor {
         if let Begin::Found { record, done, .. } = begin {
             self.adopt(record.map(|record| *record)).await;
             self.publish();
-            let _ = done.send(());
             if self.is_nothing() {
-                return self.vanish();
+                self.vanish();
+                let _ = done.send(());
+                return;
             }
+            let _ = done.send(());
         }
         loop {
             match self.next().await {
