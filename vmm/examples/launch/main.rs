@@ -104,7 +104,7 @@ fn launch() -> anyhow::Result<ExitCode> {
             "id": "rng0",
             "address": { "bus": 0, "slot": 5, "function": 0 },
             "multifunction": false,
-            "kind": { "rng": { "source": null, "rate": null, "io_thread": 0 } },
+            "kind": { "rng": { "rate": null, "io_thread": 0 } },
         }));
     }
     let cpus = number("cpus", 1)?;

@@ -23,7 +23,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
     let mut devices = vec![
         device("port1", 2, PciKind::RootPort(RootPort { controller: 1, chassis: 1, port: 0x10 })),
         device("virtio-disk0", 3, PciKind::Blk(blk(rig, disk))),
-        device("rng0", 4, PciKind::Rng(Rng { source: None, rate: None, io_thread: 0 })),
+        device("rng0", 4, PciKind::Rng(Rng { rate: None, io_thread: 0 })),
         device("console0", 5, PciKind::Console(console())),
     ];
     match sys::open_tap("manortest%d") {

@@ -1,6 +1,10 @@
 //! The VMM process from outside: bare-metal guests on the local /dev/kvm, and clients on the control
 //! socket. Where there is no KVM the tests say so.
-#![allow(clippy::print_stdout, reason = "says when there is no KVM to test with")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "says when there is no KVM to test with"
+)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod control;
@@ -8,6 +12,7 @@ mod devices;
 mod ends;
 mod machine;
 mod rig;
+mod sandbox;
 mod save;
 mod sys;
 
