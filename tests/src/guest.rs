@@ -37,6 +37,11 @@ pub fn vmlinux() -> anyhow::Result<PathBuf> {
     Ok(Kernel::find()?.vmlinux())
 }
 
+/// A static busybox, for hosts without iproute2.
+pub fn busybox() -> anyhow::Result<PathBuf> {
+    Ok(Kernel::find()?.busybox())
+}
+
 /// Named by its contents, so that one of another checkout or of yesterday is never taken for it.
 pub fn initrd() -> anyhow::Result<PathBuf> {
     let contents = build(&Kernel::find()?)?;

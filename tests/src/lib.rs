@@ -7,6 +7,7 @@ pub mod cpio;
 pub mod debian;
 pub mod disk;
 pub mod guest;
+pub mod http;
 pub mod kernel;
 pub mod kvm;
 pub mod modules;
@@ -16,5 +17,6 @@ pub mod testbed;
 pub mod tree;
 
 pub use binaries::manor_binary;
+pub use http::Api;
 pub use kvm::KvmLevel;
 pub use testbed::{HostCrash, Output, Testbed};

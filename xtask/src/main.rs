@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
 mod bench;
+mod demo;
 mod guest;
 mod test;
 mod testbed;
@@ -16,6 +17,8 @@ enum Xtask {
     /// An emulated host with a real /dev/kvm, on any machine
     #[command(subcommand)]
     Testbed(testbed::Command),
+    /// Define, start, watch and shut down a guest: the main job, from a clean checkout
+    Demo,
     /// Run all tests and checks; the last line counts them
     Test(test::Test),
     /// Measure Manor beside QEMU in the testbed
@@ -27,6 +30,7 @@ enum Xtask {
 fn main() -> ExitCode {
     let result = match Xtask::parse() {
         Xtask::Testbed(command) => testbed::run(command),
+        Xtask::Demo => demo::run(),
         Xtask::Test(test) => test::run(&test),
         Xtask::Bench(bench) => bench::run(&bench),
         Xtask::Guest => guest::run(),

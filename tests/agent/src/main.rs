@@ -7,6 +7,7 @@
 mod disks;
 mod exec;
 mod files;
+mod forward;
 mod init;
 mod measure;
 mod root;

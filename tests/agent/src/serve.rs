@@ -12,9 +12,9 @@ use testbed_agent::wire::{self, Act, Kind, Request};
 use testbed_agent::{AGENT_PORT, IDLE_OPTION, TOKEN_OPTION};
 
 use crate::files::Files;
-use crate::{console, exec, files, init};
+use crate::{console, exec, files, forward, init};
 
-struct Server {
+pub(crate) struct Server {
     token: String,
     files: Files,
     presence: Mutex<Presence>,
@@ -43,22 +43,28 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let server = Arc::clone(&server);
         thread::spawn(move || server.power_off_when_idle(Duration::from_secs(idle)));
     }
+    let forwarded = forward::listen().context("cannot listen on Manor's port")?;
+    let forwarder = Arc::clone(&server);
+    thread::spawn(move || forward::run(&forwarded, &forwarder));
     let listener = TcpListener::bind(("0.0.0.0", AGENT_PORT))?;
     console("testbed agent: ready");
     for stream in listener.incoming() {
         let stream = stream?;
         let server = Arc::clone(&server);
-        thread::spawn(move || {
-            server.presence(|presence| presence.connections += 1);
-            // An error here is a client that left; there is nobody to tell.
-            let _ = server.serve(stream);
-            server.presence(|presence| presence.connections -= 1);
-        });
+        thread::spawn(move || server.present(|| server.serve(stream)));
     }
     Ok(())
 }
 
 impl Server {
+    /// Somebody is here while `work` lasts.
+    pub(crate) fn present(&self, work: impl FnOnce() -> io::Result<()>) {
+        self.presence(|presence| presence.connections += 1);
+        // An error here is a client that left; there is nobody to tell.
+        let _ = work();
+        self.presence(|presence| presence.connections -= 1);
+    }
+
     fn presence(&self, change: impl FnOnce(&mut Presence)) {
         let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut presence);

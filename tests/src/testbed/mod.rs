@@ -146,6 +146,11 @@ impl Testbed {
         client::get(&self.instance, remote)
     }
 
+    /// The HTTP API of a daemon inside that listens on loopback's port 7000.
+    pub fn api(&self) -> crate::Api {
+        crate::Api::on(self.http_port())
+    }
+
     /// The loopback port outside that leads to port 7000 inside.
     pub fn http_port(&self) -> u16 {
         self.instance.http_port
