@@ -150,8 +150,13 @@ async fn read(mut stream: OwnedReadHalf, waiting: Waiting, events: mpsc::Sender<
                 }
             }
             Ok(None) => break,
+            // Most often it ended. What is wrong with its messages is worth a word.
+            Err(WireError::Io(error)) => {
+                tracing::debug!(%error, "a VMM's control connection ended");
+                break;
+            }
             Err(error) => {
-                tracing::warn!(%error, "a VMM's control connection failed");
+                tracing::warn!(%error, "a VMM sent a message that is not valid");
                 break;
             }
         }

@@ -3,6 +3,7 @@
 //! The same steps as in the daemon, without store, actor and journal: definition, machine, process,
 //! handshake. The guest waits until its console is attached, so that nothing it says is lost.
 
+use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,6 +68,7 @@ pub(crate) async fn run_with(
         stdio: Stdio::Foreground,
         run_dir,
         boot_id: crate::manager::boot_id()?,
+        neighbours: HashMap::new(),
         def,
     };
     let guest = Guest::start(plan, broker).await?;

@@ -68,6 +68,15 @@ impl Node {
         self.tables().domains.values().cloned().collect()
     }
 
+    /// Names of running domains by the numbers of their processes.
+    pub(crate) fn processes(&self) -> HashMap<u32, String> {
+        let process = |view: &View| {
+            let process = view.live.as_ref()?.record.process?;
+            Some((process.pid, view.name.clone()))
+        };
+        self.tables().domains.values().filter_map(|handle| process(&handle.view.borrow())).collect()
+    }
+
     pub(crate) fn get(&self, uuid: Uuid) -> Option<Handle> {
         self.tables().domains.get(&uuid).cloned()
     }

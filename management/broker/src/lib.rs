@@ -16,7 +16,7 @@ mod spawn;
 mod sys;
 mod tap;
 
-pub use error::BrokerError;
+pub use error::{BrokerError, Holder};
 pub use local::Local;
 pub use request::{Granted, Request, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
 pub use rundir::{CONTROL_SOCKET, EXIT_RECORD, LOCK};

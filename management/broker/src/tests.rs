@@ -6,8 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::Holder;
-use crate::{Broker, BrokerError, Local, ProcessId, Sharing, SpawnedProcess, Stdio, Tap};
+use crate::{Broker, BrokerError, Holder, Local, ProcessId, Sharing, SpawnedProcess, Stdio, Tap};
 
 struct Rig {
     dir: tempfile::TempDir,

@@ -83,6 +83,8 @@ pub(super) struct Run {
     pub destroyed: bool,
     /// Its start was announced.
     pub announced: bool,
+    /// It was told that the VMM does not answer.
+    pub unreachable: bool,
     pub pace: Pace,
 }
 

@@ -1,11 +1,14 @@
 //! From a definition to a process: open everything, write down what is about to be, spawn. Blocks.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use broker::{Broker, BrokerError, CONTROL_SOCKET, EXIT_RECORD, Process, Sharing, Stdio, Tap};
+use broker::{
+    Broker, BrokerError, CONTROL_SOCKET, EXIT_RECORD, Holder, Process, Sharing, Stdio, Tap,
+};
 use uuid::Uuid;
 use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, ProcessFiles};
 use xml::device::chardev::{CharLog, CharSource, CharType};
@@ -33,6 +36,8 @@ pub(crate) struct Launch {
     pub log: Option<PathBuf>,
     pub stdio: Stdio,
     pub boot_id: Uuid,
+    /// Other domains by process: one of them may hold what this one needs.
+    pub neighbours: HashMap<u32, String>,
 }
 
 #[derive(Debug)]
@@ -80,7 +85,7 @@ fn launch_locked(
     let mut table = Table::default();
     let locks = vec![table.add(lock)];
     let def = translate::with_aliases(&launch.def);
-    let resources = Opener { broker, table: &mut table, run_dir: &launch.run_dir }.open(&def)?;
+    let resources = Opener { broker, table: &mut table, launch }.open(&def)?;
     let live = translate::live(&launch.def, launch.id, &resources);
 
     let mut degraded = Vec::new();
@@ -177,7 +182,7 @@ impl Table {
 struct Opener<'a> {
     broker: &'a dyn Broker,
     table: &'a mut Table,
-    run_dir: &'a Path,
+    launch: &'a Launch,
 }
 
 impl Opener<'_> {
@@ -231,8 +236,17 @@ impl Opener<'_> {
         let mode = cache(disk.driver.as_ref().and_then(|driver| driver.cache));
         let direct = matches!(mode, Cache::None | Cache::Directsync);
         let sharing = if disk.shareable { Sharing::Shared } else { Sharing::Exclusive };
-        let image = self.broker.open_image(path, disk.read_only, direct, sharing)?;
-        Ok(self.table.add(image))
+        match self.broker.open_image(path, disk.read_only, direct, sharing) {
+            Ok(image) => Ok(self.table.add(image)),
+            Err(BrokerError::Locked { path, holder: Holder::Process { pid, .. } })
+                if self.launch.neighbours.contains_key(&pid) =>
+            {
+                let (path, name) = (path.display(), &self.launch.neighbours[&pid]);
+                let text = format!("image {path} is in use by domain {name:?}");
+                Err(Error::new(Code::Locked, text))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn tap(&mut self, interface: &Interface) -> Result<OpenTap, Error> {
@@ -302,7 +316,7 @@ impl Opener<'_> {
     fn socket(&self, channel: &str) -> PathBuf {
         let safe = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' };
         let name: String = channel.chars().map(safe).take(30).collect();
-        self.run_dir.join(format!("{name}.sock"))
+        self.launch.run_dir.join(format!("{name}.sock"))
     }
 }
 

@@ -56,9 +56,9 @@ impl Actor {
             stdio: broker::Stdio::Log(log.clone()),
             log: Some(log),
             boot_id: node.boot_id,
+            neighbours: node.processes(),
         };
-        let launched = blocking(move || launch(&*node.broker, &plan)).await;
-        let launched = launched.map_err(|error| self.name_holder(error))?;
+        let launched = blocking(move || launch(&*node.broker, &plan)).await?;
         let live = Live {
             record: launched.record.clone(),
             def: launched.live,
@@ -77,6 +77,7 @@ impl Actor {
             exiting: None,
             destroyed: false,
             announced: false,
+            unreachable: false,
             pace: Pace::new(),
         });
         self.publish();
@@ -164,25 +165,6 @@ impl Actor {
         Ok(())
     }
 
-    /// A domain's image may be locked by another domain: then its name says more than a number.
-    fn name_holder(&self, mut error: Error) -> Error {
-        if error.code != Code::Locked {
-            return error;
-        }
-        let pid = error.message.split("in use by process ").nth(1);
-        let pid = pid.and_then(|rest| rest.split(' ').next()).and_then(|pid| pid.parse().ok());
-        let holder = self.node.all().into_iter().map(|handle| handle.view()).find(|view| {
-            let process = view.live.as_ref().and_then(|live| live.record.process);
-            pid.is_some() && process.map(|process| process.pid) == pid
-        });
-        if let Some(view) = holder
-            && let Some((image, _)) = error.message.split_once(" is in use by ")
-        {
-            error.message = format!("{image} is in use by domain {:?}", view.name);
-        }
-        error
-    }
-
     // ---- a VMM that was there before the daemon --------------------------------------------
 
     /// A run directory was found. Whose process holds its lock, is there; else it is gone.
@@ -239,6 +221,7 @@ impl Actor {
             exiting: None,
             destroyed: false,
             announced,
+            unreachable: false,
             pace: Pace::new(),
         });
     }
@@ -290,7 +273,6 @@ impl Actor {
         // Counted from the end of this attempt, or a slow one would leave no time for commands.
         *retry = Instant::now() + HANDSHAKE + *pause;
         *pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
-        let was_known = run.state != State::Unknown;
         let process_known = run.exit.is_some();
         let path = run.live.run_dir.join(CONTROL_SOCKET);
         let connected = tokio::select! {
@@ -309,10 +291,7 @@ impl Actor {
                 match self.attach(vmm, hello, events, None).await {
                     Ok(()) => {
                         tracing::info!(domain = self.name, "connected to the VMM");
-                        if self.run.as_ref().is_some_and(|run| !run.announced) || was_known {
-                            return;
-                        }
-                        return self.announce(EventKind::Reachable { reachable: true }, None);
+                        return self.set_unreachable(false, "");
                     }
                     Err(error) => error.chain(),
                 }
@@ -322,11 +301,20 @@ impl Actor {
         if !process_known && self.lock_is_free().await {
             return self.on_end().await;
         }
-        if was_known {
-            tracing::error!(domain = self.name, failure, "the VMM lives and does not answer");
-            self.announce(EventKind::Reachable { reachable: false }, None);
-        }
+        self.set_unreachable(true, &failure);
         self.enter(State::Unknown);
+    }
+
+    /// Tell it when it changes.
+    fn set_unreachable(&mut self, unreachable: bool, failure: &str) {
+        let Some(run) = &mut self.run else { return };
+        if std::mem::replace(&mut run.unreachable, unreachable) == unreachable {
+            return;
+        }
+        if unreachable {
+            tracing::error!(domain = self.name, failure, "the VMM lives and does not answer");
+        }
+        self.announce(EventKind::Reachable { reachable: !unreachable }, None);
     }
 
     fn take_process(&mut self, pid: u32) {

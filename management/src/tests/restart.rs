@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::rig::{Host, lifecycle_until, signal};
 use crate::domain::{Paused, ShutOff, State};
-use crate::events::Lifecycle;
+use crate::events::{Event, EventKind, Lifecycle, Subscription};
 use crate::ops::{
     CreateDomain, DumpXml, RebootDomain, SetAutostart, ShutdownDomain, SuspendDomain,
 };
@@ -38,6 +38,11 @@ fn guests_run_on_and_are_managed_again_within_two_seconds() {
         let start = Instant::now();
         let daemon = host.daemon().await;
         assert!(start.elapsed() < Duration::from_secs(2));
+        let mut events = daemon.subscribe(0).await;
+        while let Some(event) = next_now(&mut events).await {
+            let quiet = !matches!(event.kind, EventKind::Reachable { .. });
+            assert!(quiet, "a daemon that takes over is no event: {event:?}");
+        }
         assert_eq!(daemon.names().await, ["a", "b", "t"]);
         let again = [daemon.pid("a").await, daemon.pid("b").await, daemon.pid("t").await];
         assert_eq!(again, pids);
@@ -121,11 +126,16 @@ fn what_happened_meanwhile_is_told_once() {
     });
 }
 
-async fn lifecycle_until_stopped(events: &mut crate::events::Subscription) -> Vec<Lifecycle> {
+/// An event that is there already.
+async fn next_now(events: &mut Subscription) -> Option<Event> {
+    tokio::time::timeout(Duration::from_millis(50), events.next()).await.ok().flatten()
+}
+
+async fn lifecycle_until_stopped(events: &mut Subscription) -> Vec<Lifecycle> {
     let mut seen = Vec::new();
     loop {
         let event = super::rig::next(events).await;
-        if let crate::events::EventKind::Lifecycle { lifecycle, .. } = event.kind {
+        if let EventKind::Lifecycle { lifecycle, .. } = event.kind {
             seen.push(lifecycle);
             if lifecycle.words().0 == "Stopped" {
                 return seen;

@@ -133,6 +133,15 @@ async fn an_unreachable_vmm_at_the_start_delays_nobody_and_is_not_killed() {
     signal(pid, Signal::CONT).unwrap();
     daemon.wait_for("stuck", "running", |state| matches!(state, State::Running(_))).await;
     assert_eq!(daemon.pid("stuck").await, pid);
+    let mut events = daemon.subscribe(0).await;
+    for expected in [false, true] {
+        loop {
+            if let EventKind::Reachable { reachable } = next(&mut events).await.kind {
+                assert_eq!(reachable, expected);
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
