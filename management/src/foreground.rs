@@ -203,6 +203,8 @@ impl Guest {
             let _ = self.broker.remove_cgroup(cgroup);
         }
         let _ = self.broker.remove_run_dir(&self.run_dir);
+        // Unless another one runs beside this.
+        let _ = self.run_dir.parent().map(std::fs::remove_dir);
         result?;
         reason.ok_or_else(|| {
             let how = status.unwrap_or_else(|| "nobody saw how".to_owned());

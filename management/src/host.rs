@@ -34,6 +34,11 @@ pub(crate) fn details() -> NodeDetails {
     }
 }
 
+/// All of the host's memory, KiB.
+pub(crate) fn memory() -> u64 {
+    kib(&read("/proc/meminfo"), "MemTotal")
+}
+
 /// What guests can be given here, in libvirt's words.
 pub(crate) fn capabilities() -> String {
     let host = details();

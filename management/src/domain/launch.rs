@@ -48,12 +48,28 @@ pub(crate) struct Launched {
 }
 
 pub(crate) fn launch(broker: &dyn Broker, launch: &Launch) -> Result<Launched, Error> {
+    check_memory(launch.def.memory.size.0, crate::host::memory())?;
     broker.make_run_dir(&launch.run_dir)?;
     let lock = broker.lock_run_dir(&launch.run_dir)?;
     let mut undo = Undo { broker, run_dir: &launch.run_dir, cgroup: None, armed: true };
     let result = launch_locked(broker, launch, lock, &mut undo);
     undo.armed = result.is_err();
     result
+}
+
+/// Memory is given when it is first used, so the kernel would let such a guest start, and kill it
+/// or another later.
+fn check_memory(guest: u64, host: u64) -> Result<(), Error> {
+    if guest <= host {
+        return Ok(());
+    }
+    let mib = |kib: u64| kib >> 10;
+    let text = format!(
+        "the guest's memory of {} MiB is more than the {} MiB this host has",
+        mib(guest),
+        mib(host)
+    );
+    Err(Error::new(Code::ResourceExhausted, text))
 }
 
 /// Takes back what a failed start has made.

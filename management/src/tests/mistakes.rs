@@ -91,6 +91,16 @@ async fn a_missing_kernel_is_named_and_nothing_is_left() {
 }
 
 #[tokio::test]
+async fn more_memory_than_the_host_has_is_refused() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    daemon.define(host.xml("web", "").replace("'MiB'>64<", "'GiB'>30000<")).await;
+    let error = daemon.start("web").await.unwrap_err();
+    assert_eq!(error.code, Code::ResourceExhausted);
+    assert!(error.message.contains("30720000 MiB is more than"), "{error}");
+}
+
+#[tokio::test]
 async fn missing_bridges_and_taps_are_named() {
     let host = Host::new();
     let daemon = host.daemon().await;
