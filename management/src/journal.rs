@@ -174,24 +174,28 @@ impl Inner {
 
     /// Write the file anew with what is kept.
     fn rewrite(&mut self) {
-        let result = self.try_rewrite();
+        let unfinished = self.path.with_extension("tmp");
+        let result = self.try_rewrite(&unfinished);
+        if result.is_err() {
+            // A full disk is not to be made fuller.
+            let _ = std::fs::remove_file(&unfinished);
+        }
         self.file = result.ok();
         self.lines = self.events.len();
     }
 
-    fn try_rewrite(&self) -> io::Result<File> {
+    fn try_rewrite(&self, unfinished: &Path) -> io::Result<File> {
         let mut text = Vec::new();
         for line in &self.events {
             serde_json::to_writer(&mut text, line)?;
             text.push(b'\n');
         }
-        let unfinished = self.path.with_extension("tmp");
         let mut options = OpenOptions::new();
         let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+            options.write(true).create(true).truncate(true).mode(0o600).open(unfinished)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        std::fs::rename(&unfinished, &self.path)?;
+        std::fs::rename(unfinished, &self.path)?;
         OpenOptions::new().append(true).open(&self.path)
     }
 }
