@@ -68,6 +68,10 @@ impl Reader<'_> {
                     None => (word.as_str(), None),
                 };
                 let arg = self.find(name).ok_or_else(|| self.unknown_option(name))?;
+                if arg.get_id() == "help" {
+                    // Whatever else there is or lacks.
+                    return Ok((vec!["--help".to_owned()], Vec::new()));
+                }
                 if !takes_value(arg) {
                     if inline.is_some() {
                         return Err(Failure::usage(format!("invalid '=' after option {name}")));
@@ -246,6 +250,12 @@ mod tests {
         assert_eq!(wrong("start a c"), "unexpected data 'c'");
         assert_eq!(wrong("list foo"), "unexpected data 'foo'");
         assert_eq!(wrong("console a --devname"), "expected syntax: --devname <string>");
+    }
+
+    #[test]
+    fn help_is_given_whatever_lacks() {
+        assert_eq!(read("console --help").as_deref(), Ok("console --help --"));
+        assert_eq!(read("start a b c -h").as_deref(), Ok("start --help --"));
     }
 
     #[test]

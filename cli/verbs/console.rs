@@ -24,11 +24,11 @@ pub(super) async fn attach(
     device: Option<&str>,
     force: bool,
 ) -> Result<(), Failure> {
+    let details = session.of(domain, session.client.domain(domain)).await?;
     let interactive = std::io::stdin().is_terminal();
     if session.terminal.as_virsh && !interactive {
         return Err(Failure::other("Cannot run interactive console without a controlling TTY"));
     }
-    let details = session.of(domain, session.client.domain(domain)).await?;
     let name = &details.summary.name;
     let console = session.client.console(name, device, force).await?;
     let escape = interactive.then_some(session.escape);

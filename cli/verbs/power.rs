@@ -8,8 +8,10 @@ use crate::args::{Ask, Destroy, Domain, Start};
 use crate::failure::{Exit, Failure};
 
 pub(super) async fn start(session: &Session, args: Start) -> Result<(), Failure> {
-    let domain = &args.domain;
-    if session.of(domain, session.client.domain(domain)).await?.summary.id.is_some() {
+    let found = session.of(&args.domain, session.client.domain(&args.domain)).await?.summary;
+    // The other verbs tell of the domain by the name they were given, as virsh does.
+    let domain = &found.name;
+    if found.id.is_some() {
         return Err(Failure::new(Exit::Conflict, "Domain is already active"));
     }
     let started = session.client.start(domain, args.paused).await;

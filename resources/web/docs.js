@@ -12,6 +12,11 @@ function element(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** Text with `code` in it, as nodes. */
+function prose(text) {
+  return (text ?? "").split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
+}
+
 class Description {
   constructor(document) {
     this.document = document;
@@ -76,7 +81,7 @@ function schemaRows(description, given, depth = 0) {
       "tr",
       {},
       element("td", { class: `name deep${depth}` }, name, optional ? element("span", { class: "optional" }, "?") : null),
-      element("td", {}, element("span", { class: "type" }, description.typeName(member)), " ", resolved.description ?? ""),
+      element("td", {}, element("span", { class: "type" }, description.typeName(member)), " ", ...prose(resolved.description)),
     );
     return [row, ...(depth < 3 ? schemaRows(description, member, depth + 1) : [])];
   });
@@ -101,7 +106,7 @@ function parametersNode(description, parameters) {
       {},
       element("td", { class: "name" }, parameter.name, parameter.required ? null : element("span", { class: "optional" }, "?")),
       element("td", {}, element("span", { class: "type" }, description.typeName(parameter.schema)), " ",
-        parameter.description ?? "", element("span", { class: "quiet" }, ` in ${parameter.in}`)),
+        ...prose(parameter.description), element("span", { class: "quiet" }, ` in ${parameter.in}`)),
     ),
   );
   return element("div", {}, element("h3", {}, "Parameters"), element("table", {}, element("tbody", {}, ...rows)));
@@ -114,7 +119,7 @@ function responsesNode(description, responses) {
       "tr",
       {},
       element("td", { class: "name status" }, status),
-      element("td", {}, response.description || "Success", type ? element("span", { class: "quiet" }, ` ${type}`) : null,
+      element("td", {}, ...prose(response.description || "Success"), type ? element("span", { class: "quiet" }, ` ${type}`) : null,
         content ? schemaNode(description, content.schema, false) : null),
     );
   });
@@ -213,7 +218,7 @@ function unfollow(source, button) {
 
 function operationNode(description, operation) {
   const summary = element("summary", {}, element("span", { class: `method ${operation.method}` }, operation.method.toUpperCase()),
-    pathNode(operation.path), element("span", { class: "says" }, operation.summary ?? ""));
+    pathNode(operation.path), element("span", { class: "says" }, ...prose(operation.summary?.replace(/\.$/, ""))));
   const node = element("details", { class: "operation", id: operation.operationId }, summary);
   node.dataset.words = `${operation.method} ${operation.path} ${operation.summary ?? ""}`.toLowerCase();
   // Filled when first opened: most never are.
@@ -222,9 +227,9 @@ function operationNode(description, operation) {
     const request = operation.requestBody;
     const [type, content] = Object.entries(request?.content ?? {})[0] ?? [];
     node.append(element("div", { class: "body" },
-      operation.description ? element("p", {}, operation.description) : null,
+      operation.description ? element("p", {}, ...prose(operation.description)) : null,
       parametersNode(description, operation.parameters),
-      request ? element("div", {}, element("h3", {}, "Body"), element("p", {}, element("code", {}, type), " ", request.description ?? ""),
+      request ? element("div", {}, element("h3", {}, "Body"), element("p", {}, element("code", {}, type), " ", ...prose(request.description)),
         schemaNode(description, content.schema, true)) : null,
       responsesNode(description, operation.responses),
       tryNode(description, operation)));
@@ -236,7 +241,7 @@ function show(description) {
   document.getElementById("version").textContent = description.document.info.version;
   const contents = document.getElementById("contents");
   const main = document.getElementById("operations");
-  const intro = (description.document.info.description ?? "").split("\n\n").map((text) => element("p", { class: "quiet" }, text));
+  const intro = (description.document.info.description ?? "").split("\n\n").map((text) => element("p", { class: "quiet" }, ...prose(text)));
   const sections = [];
   for (const tag of description.byTag()) {
     const links = tag.operations.map((operation) => element("a", { href: `#${operation.operationId}` },

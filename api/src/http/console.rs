@@ -40,7 +40,9 @@ pub(super) struct ConsoleQuery {
     no_replay: bool,
 }
 
-/// Attach to a console (WebSocket). It begins with the recent output; binary frames carry what the
+/// Attach to a console over a WebSocket.
+///
+/// It begins with the recent output; binary frames carry what the
 /// guest writes and what is typed. The socket closes when the guest ends.
 #[utoipa::path(get, path = "/v1/domains/{domain}/console", tag = "Devices",
     params(Domain,

@@ -35,8 +35,10 @@ pub(super) struct DefineQuery {
 
 type Reply<T> = (StatusCode, [(HeaderName, HeaderValue); 1], Json<T>);
 
-/// Define a domain from libvirt XML. The XML of a domain that exists (same name and UUID) replaces
-/// its definition; what runs goes on as it is until its next start.
+/// Define a domain from libvirt XML.
+///
+/// The XML of a domain that exists (same name and UUID) replaces its definition; what runs goes on
+/// as it is until its next start.
 #[utoipa::path(post, path = "/v1/domains", tag = "Definitions", params(DefineQuery),
     request_body(content = String, content_type = "application/xml",
         description = "libvirt domain XML, at most 1 MiB"),
@@ -94,7 +96,9 @@ async fn reply(
     Ok((status, [(header::LOCATION, location)], Json(body)))
 }
 
-/// Replace the definition of a domain that exists. The name and UUID in the document must be its own.
+/// Replace a definition.
+///
+/// The name and UUID in the document must be those of the domain in the path.
 #[utoipa::path(put, path = "/v1/domains/{domain}", tag = "Definitions",
     params(Domain),
     request_body(content = String, content_type = "application/xml",
@@ -122,7 +126,9 @@ pub(super) async fn redefine(
     reply(&app, &caller, DomainRef::Uuid(current.uuid), StatusCode::OK, defined.warnings).await
 }
 
-/// Forget a definition. A running domain goes on and vanishes when it stops.
+/// Forget a definition.
+///
+/// A running domain goes on, and vanishes when it stops.
 #[utoipa::path(delete, path = "/v1/domains/{domain}", tag = "Definitions",
     params(Domain),
     responses((status = 204, description = "Forgotten")))]

@@ -31,7 +31,9 @@ pub(super) struct EventsQuery {
     domain: Option<String>,
 }
 
-/// Follow events as they happen (`text/event-stream`). A client that was away sends the id of the
+/// Follow events as they happen.
+///
+/// A stream of server-sent events. A client that was away sends the id of the
 /// last event it saw as `Last-Event-ID`, as browsers do, and gets what it missed first; an event
 /// `lost` says that some are no longer there.
 #[utoipa::path(get, path = "/v1/events", tag = "Events",

@@ -29,7 +29,9 @@ pub(super) struct DestroyQuery {
     graceful: bool,
 }
 
-/// Power on. Answers when the guest runs.
+/// Power on.
+///
+/// Answers when the guest runs, or with the reason why it cannot.
 #[utoipa::path(post, path = "/v1/domains/{domain}/start", tag = "Power",
     params(Domain, StartQuery),
     responses((status = 204, description = "Started")))]
@@ -43,7 +45,9 @@ pub(super) async fn start(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Press the power button; the guest decides when it goes.
+/// Press the power button.
+///
+/// The guest decides when it goes: follow its events, or ask for its state.
 #[utoipa::path(post, path = "/v1/domains/{domain}/shutdown", tag = "Power",
     params(Domain),
     responses((status = 202, description = "The guest was asked")))]

@@ -44,7 +44,9 @@ pub(super) fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Erro
     }
 }
 
-/// List domains with their states, memory, vCPUs and CPU time, in one reply.
+/// List domains with their states and figures.
+///
+/// One reply holds all that a table of domains shows: no second request for each of them.
 #[utoipa::path(get, path = "/v1/domains", tag = "Domains", params(types::ListQuery),
     responses((status = 200, body = types::DomainList)))]
 pub(super) async fn list(

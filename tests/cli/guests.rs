@@ -1,0 +1,244 @@
+//! Guests on the local KVM: a few hundred bytes of code that echo what is typed at their serial
+//! port, go when the power button is pressed or `q` is typed, and crash at `x`.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::Stdio;
+
+use baremetal::Width;
+
+use super::rig::{MANOR, Rig, UUID, wait_for};
+
+const COM1: u16 = 0x3f8;
+const LINE_STATUS: u16 = COM1 + 5;
+const PM1_STATUS: u16 = 0x600;
+const POWER_BUTTON: u32 = 1 << 8;
+
+/// A rig with the guest defined; none where there is no KVM.
+fn defined() -> Option<Rig> {
+    if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        eprintln!("SKIPPED: /dev/kvm cannot be opened");
+        return None;
+    }
+    let rig = Rig::new();
+    rig.write("kernel", echo_guest());
+    let xml = format!(
+        "<domain type='kvm'><name>echo</name><uuid>{UUID}</uuid><memory unit='MiB'>32</memory>\
+         <vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type><kernel>{}</kernel></os>\
+         <features><acpi/></features><on_crash>destroy</on_crash>\
+         <devices><serial type='pty'/><console type='pty'/></devices></domain>",
+        rig.path("kernel").display()
+    );
+    rig.write("echo.xml", xml);
+    let outcome = rig.manor(["define", "echo.xml"]);
+    assert_eq!(outcome.status, 0, "{}", outcome.err);
+    Some(rig)
+}
+
+fn echo_guest() -> Vec<u8> {
+    baremetal::pvh(|asm| {
+        asm.print("ready\n");
+        let (off, crash) = (asm.label(), asm.label());
+        let poll = asm.here();
+        asm.read_port(Width::Word, PM1_STATUS).and_eax(POWER_BUTTON).jump_unless_eax_is(0, off);
+        asm.read_port(Width::Byte, LINE_STATUS).and_eax(1).jump_if_eax_is(0, poll);
+        asm.read_port(Width::Byte, COM1).and_eax(0xff);
+        asm.jump_if_eax_is(u32::from(b'q'), off).jump_if_eax_is(u32::from(b'x'), crash);
+        asm.write_port(Width::Byte, COM1).jump(poll);
+        asm.place(off).print("bye\n").power_off();
+        asm.place(crash).triple_fault();
+    })
+}
+
+fn ok(rig: &Rig, args: &[&str]) -> String {
+    let outcome = rig.manor(args);
+    assert_eq!(outcome.status, 0, "{args:?}: {}", outcome.err);
+    outcome.out
+}
+
+fn state(rig: &Rig) -> String {
+    ok(rig, &["domstate", "echo", "--reason"]).trim().to_owned()
+}
+
+/// Type at the console until it says something.
+fn converse(rig: &Rig, typed: &str, until: &str) -> String {
+    let mut console = rig
+        .command(Path::new(MANOR))
+        .args(["console", "echo", "--force"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    console.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
+    let mut seen = String::new();
+    let mut out = console.stdout.take().unwrap();
+    let mut buffer = [0; 256];
+    while !seen.contains(until) {
+        let len = out.read(&mut buffer).unwrap();
+        assert!(len > 0, "the console closed after {seen:?}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+    }
+    let _ = console.kill();
+    console.wait().unwrap();
+    seen
+}
+
+#[test]
+fn a_guest_lives_through_every_verb() {
+    let Some(rig) = defined() else { return };
+    assert_eq!(ok(&rig, &["start", UUID]), "Domain 'echo' started\n\n");
+    assert_eq!(state(&rig), "running (booted)");
+    let again = rig.virsh(["start", "echo"]);
+    assert_eq!((again.err.as_str(), again.status), ("error: Domain is already active\n", 1));
+    let id = ok(&rig, &["domid", "echo"]).trim().to_owned();
+    let row = format!(" {id}    echo   running\n");
+    assert!(ok(&rig, &["list"]).contains(&row));
+
+    assert!(converse(&rig, "hello", "hello").contains("ready"));
+    assert_eq!(ok(&rig, &["suspend", "echo"]), "Domain 'echo' suspended\n\n");
+    assert_eq!(state(&rig), "paused (user)");
+    assert_eq!(ok(&rig, &["resume", &id]), format!("Domain '{id}' resumed\n\n"));
+    assert_eq!(state(&rig), "running (unpaused)");
+    assert_eq!(ok(&rig, &["reset", "echo"]), "Domain 'echo' was reset\n\n");
+    assert!(converse(&rig, "after", "after").contains("ready"));
+
+    let stats = ok(&rig, &["domstats", "echo"]);
+    for key in ["state.state=1\n", "cpu.time=", "vcpu.current=1\n", "vcpu.0.exits.sum="] {
+        assert!(stats.contains(key), "{key}: {stats}");
+    }
+    assert_eq!(ok(&rig, &["shutdown", "echo"]), "Domain 'echo' is being shutdown\n\n");
+    wait_for("the guest to go", || state(&rig) == "shut off (shutdown)");
+
+    ok(&rig, &["start", "echo", "--paused"]);
+    assert!(state(&rig).starts_with("paused"));
+    assert_eq!(ok(&rig, &["destroy", "echo"]), "Domain 'echo' destroyed\n\n");
+    assert_eq!(state(&rig), "shut off (destroyed)");
+}
+
+#[test]
+fn a_transient_domain_is_gone_with_its_guest() {
+    let Some(rig) = defined() else { return };
+    ok(&rig, &["undefine", "echo"]);
+    assert_eq!(ok(&rig, &["create", "echo.xml"]), "Domain 'echo' created from echo.xml\n\n");
+    assert_eq!(ok(&rig, &["list", "--transient", "--name"]), "echo\n\n");
+    let again = rig.manor(["create", "echo.xml"]);
+    assert_eq!(again.status, 4, "{}", again.err);
+    converse(&rig, "", "ready");
+    let mut console = rig
+        .command(Path::new(MANOR))
+        .args(["console", "echo", "--force"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    console.stdin.as_mut().unwrap().write_all(b"q").unwrap();
+    let output = console.wait_with_output().unwrap();
+    assert!(output.status.success(), "the console ends with the guest");
+    wait_for("the domain to vanish", || ok(&rig, &["list", "--all", "--name"]) == "\n");
+}
+
+#[test]
+fn a_crash_is_told_as_one() {
+    let Some(rig) = defined() else { return };
+    ok(&rig, &["start", "echo"]);
+    converse(&rig, "", "ready");
+    let mut console = rig
+        .command(Path::new(MANOR))
+        .args(["console", "echo", "--force"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    console.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    wait_for("the guest to crash", || state(&rig) == "shut off (crashed)");
+    let _ = console.kill();
+    console.wait().unwrap();
+    let info = ok(&rig, &["dominfo", "echo", "--json"]);
+    assert!(info.contains("last_exit") && info.contains("triple fault"), "{info}");
+}
+
+#[test]
+fn guests_run_on_while_the_daemon_is_killed_and_are_managed_again() {
+    let Some(mut rig) = defined() else { return };
+    ok(&rig, &["start", "echo"]);
+    converse(&rig, "", "ready");
+    let id = ok(&rig, &["domid", "echo"]);
+    rig.end_daemon("KILL");
+    let begun = std::time::Instant::now();
+    rig.start_daemon();
+    assert_eq!(state(&rig), "running (booted)");
+    assert!(begun.elapsed().as_secs() < 2, "adopted after {:?}", begun.elapsed());
+    assert_eq!(ok(&rig, &["domid", "echo"]), id);
+    assert!(converse(&rig, "still", "still").contains("still"));
+    ok(&rig, &["shutdown", "echo"]);
+    wait_for("the guest to go", || state(&rig) == "shut off (shutdown)");
+}
+
+#[test]
+fn events_tell_what_happened_also_while_nobody_looked() {
+    let Some(rig) = defined() else { return };
+    let mut watcher = rig
+        .command(Path::new(MANOR))
+        .args(["event", "echo", "lifecycle", "--loop", "--timeout", "30"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It is subscribed when it has seen a first event.
+    let mut out = watcher.stdout.take().unwrap();
+    let mut seen = String::new();
+    let mut buffer = [0; 1024];
+    while seen.is_empty() {
+        ok(&rig, &["define", "echo.xml"]);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let len = if ok(&rig, &["list", "--all", "--name"]).contains("echo") {
+            out.read(&mut buffer).unwrap()
+        } else {
+            0
+        };
+        seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+    }
+    ok(&rig, &["start", "echo"]);
+    ok(&rig, &["suspend", "echo"]);
+    ok(&rig, &["resume", "echo"]);
+    ok(&rig, &["destroy", "echo"]);
+    while !seen.contains("Stopped") {
+        let len = out.read(&mut buffer).unwrap();
+        assert!(len > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+    }
+    watcher.kill().unwrap();
+    watcher.wait().unwrap();
+    let told: Vec<_> = seen.lines().filter(|line| !line.contains("Defined")).collect();
+    assert_eq!(
+        told,
+        [
+            "event 'lifecycle' for domain 'echo': Started Booted",
+            "event 'lifecycle' for domain 'echo': Suspended Paused",
+            "event 'lifecycle' for domain 'echo': Resumed Unpaused",
+            "event 'lifecycle' for domain 'echo': Stopped Destroyed",
+        ]
+    );
+    replays(&rig);
+}
+
+/// The same again for a client that comes late and names the event it saw last.
+fn replays(rig: &Rig) {
+    let endpoint = api::client::Endpoint::Unix(rig.path("run/api.sock"));
+    let client = api::client::Client::new(endpoint);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut all = client.events(Some(0), Some("echo")).await.unwrap();
+        let mut ids = Vec::new();
+        let mut words = Vec::new();
+        while words.last().map(String::as_str) != Some("Stopped") {
+            let event = all.next().await.unwrap().unwrap();
+            ids.push(event.id);
+            words.extend(event.lifecycle);
+        }
+        assert!(ids.is_sorted() && ids.len() >= 5, "{ids:?}");
+        let middle = ids[ids.len() - 2];
+        let mut rest = client.events(Some(middle), Some("echo")).await.unwrap();
+        let event = rest.next().await.unwrap().unwrap();
+        assert_eq!((event.id, event.detail.as_deref()), (ids[ids.len() - 1], Some("Destroyed")));
+    });
+}

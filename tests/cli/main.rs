@@ -1,0 +1,9 @@
+//! The real binary: a daemon on a socket of its own, and the command line against it.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails loudly")]
+
+mod daemon;
+mod guests;
+mod rig;
+mod setup;
+mod verbs;
