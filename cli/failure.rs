@@ -148,7 +148,7 @@ pub(crate) fn reason(error: &std::io::Error) -> String {
 fn problem_failure(problem: &Problem) -> Failure {
     let exit = match problem.code() {
         "not-found" => Exit::NotFound,
-        "exists" | "invalid-state" | "busy" | "locked" | "precondition-failed" => Exit::Conflict,
+        "exists" | "invalid-state" | "busy" | "locked" | "changed" => Exit::Conflict,
         "denied" | "foreign-origin" => Exit::Denied,
         "vmm-unreachable" | "timeout" => Exit::Unreachable,
         _ => Exit::Failed,

@@ -65,7 +65,9 @@ fn ended(reason: &ExitReason, terminal: &Terminal) -> ExitCode {
 fn refused(error: &Error, file: &str) -> Failure {
     let exit = match error.code {
         Code::NotFound => Exit::NotFound,
-        Code::Exists | Code::InvalidState | Code::Busy | Code::Locked => Exit::Conflict,
+        Code::Exists | Code::InvalidState | Code::Changed | Code::Busy | Code::Locked => {
+            Exit::Conflict
+        }
         Code::Denied => Exit::Denied,
         _ => Exit::Failed,
     };

@@ -134,6 +134,7 @@ mod tests {
             os_type: "hvm".into(),
             machine: "q35".into(),
             platform_version: 1,
+            generation: Some(1),
             pending_changes: false,
             uptime_ms: None,
             pid: None,

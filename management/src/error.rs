@@ -25,6 +25,8 @@ pub enum Code {
     Exists,
     /// Not in this state of the domain (already running, not running …).
     InvalidState,
+    /// Not what the caller last saw of it any more.
+    Changed,
     /// Another operation or client has it now; trying again later may help.
     Busy,
     /// An image is in use by another domain or program.
@@ -58,6 +60,7 @@ impl Code {
         Self::NotFound,
         Self::Exists,
         Self::InvalidState,
+        Self::Changed,
         Self::Busy,
         Self::Locked,
         Self::InvalidXml,
@@ -81,6 +84,7 @@ impl Code {
             Self::NotFound => "not-found",
             Self::Exists => "exists",
             Self::InvalidState => "invalid-state",
+            Self::Changed => "changed",
             Self::Busy => "busy",
             Self::Locked => "locked",
             Self::InvalidXml => "invalid-xml",
@@ -105,6 +109,7 @@ impl Code {
             Self::NotFound => "Not found",
             Self::Exists => "Already exists",
             Self::InvalidState => "Not possible in this state",
+            Self::Changed => "Changed meanwhile",
             Self::Busy => "Busy",
             Self::Locked => "Locked by another",
             Self::InvalidXml => "Invalid XML",

@@ -61,6 +61,7 @@ impl From<DomainDetails> for types::Domain {
             os_type: domain.os_type,
             machine: domain.machine,
             platform_version: domain.platform_version,
+            generation: domain.generation,
             pending_changes: domain.pending_changes,
             uptime_ms: domain.uptime,
             pid: domain.pid,

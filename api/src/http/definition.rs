@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::IntoResponse;
-use management::domain::DomainRef;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use management::domain::{DomainDetails, DomainRef};
 use management::{Caller, ops};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -33,8 +33,6 @@ pub(super) struct DefineQuery {
     check: bool,
 }
 
-type Reply<T> = (StatusCode, [(HeaderName, HeaderValue); 1], Json<T>);
-
 /// Define a domain from libvirt XML.
 ///
 /// The XML of a domain that exists (same name and UUID) replaces its definition; what runs goes on
@@ -55,7 +53,7 @@ pub(super) async fn define(
     Who(caller): Who,
     Params(query): Params<DefineQuery>,
     Xml(xml): Xml,
-) -> Result<axum::response::Response, Failure> {
+) -> Result<Response, Failure> {
     if query.paused && !query.start && !query.transient {
         return Err(Failure::new(HttpCode::BadRequest, "paused goes with start or transient"));
     }
@@ -67,8 +65,7 @@ pub(super) async fn define(
         let created =
             app.manager.call(&caller, ops::CreateDomain { xml, paused: query.paused }).await?;
         let domain = DomainRef::Uuid(created.domain.uuid);
-        let reply = reply(&app, &caller, domain, StatusCode::CREATED, created.warnings).await?;
-        return Ok(reply.into_response());
+        return reply(&app, &caller, domain, StatusCode::CREATED, created.warnings).await;
     }
     let defined = app.manager.call(&caller, ops::DefineDomain { xml, check_only: false }).await?;
     let domain = DomainRef::Uuid(defined.domain.uuid);
@@ -77,7 +74,7 @@ pub(super) async fn define(
         app.manager.call(&caller, start).await?;
     }
     let status = if defined.updated { StatusCode::OK } else { StatusCode::CREATED };
-    Ok(reply(&app, &caller, domain, status, defined.warnings).await?.into_response())
+    reply(&app, &caller, domain, status, defined.warnings).await
 }
 
 async fn reply(
@@ -86,44 +83,56 @@ async fn reply(
     domain: DomainRef,
     status: StatusCode,
     warnings: Vec<management::Problem>,
-) -> Result<Reply<types::Defined>, Failure> {
+) -> Result<Response, Failure> {
     let domain = app.manager.call(caller, ops::DescribeDomain { domain }).await?;
     let location = format!("/v1/domains/{}", domain.summary.uuid);
-    let location = HeaderValue::from_str(&location)
-        .map_err(|_| Failure::new(HttpCode::BadRequest, "a UUID makes no header"))?;
+    let tag = etag(&domain);
     let left_out = warnings.into_iter().map(Mistake::from).collect();
     let body = types::Defined { domain: domain.into(), left_out };
-    Ok((status, [(header::LOCATION, location)], Json(body)))
+    Ok((status, [(header::LOCATION, location)], tag, Json(body)).into_response())
+}
+
+/// Changes with the stored definition, and with nothing else.
+pub(super) fn etag(domain: &DomainDetails) -> Option<[(HeaderName, String); 1]> {
+    domain.generation.map(|generation| [(header::ETAG, format!("\"{generation}\""))])
 }
 
 /// Replace a definition.
 ///
-/// The name and UUID in the document must be those of the domain in the path.
+/// The name in the document must be that of the domain in the path, and so must the UUID, if there
+/// is one. With `If-Match`, only the definition that had this `ETag` is replaced.
 #[utoipa::path(put, path = "/v1/domains/{domain}", tag = "Definitions",
-    params(Domain),
+    params(Domain, ("if-match" = Option<String>, Header, description = "`ETag` of the domain")),
     request_body(content = String, content_type = "application/xml",
         description = "libvirt domain XML, at most 1 MiB"),
-    responses((status = 200, body = types::Defined)))]
+    responses((status = 200, body = types::Defined),
+        (status = 412, body = types::Problem, content_type = "application/problem+json",
+            description = "The definition was changed meanwhile")))]
 pub(super) async fn redefine(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
+    headers: HeaderMap,
     Xml(xml): Xml,
-) -> Result<Reply<types::Defined>, Failure> {
-    let current = app.manager.call(&caller, ops::FindDomain { domain }).await?;
-    let checked =
-        app.manager.call(&caller, ops::DefineDomain { xml: xml.clone(), check_only: true }).await?;
-    if checked.domain.name != current.name || checked.domain.uuid != current.uuid {
-        return Err(Failure::new(
-            HttpCode::BadRequest,
-            format!(
-                "the document is of domain '{}' ({}), the path of '{}' ({})",
-                checked.domain.name, checked.domain.uuid, current.name, current.uuid
-            ),
-        ));
+) -> Result<Response, Failure> {
+    let if_generation = if_match(&headers)?;
+    let redefine = ops::RedefineDomain { domain, xml, if_generation };
+    let defined = app.manager.call(&caller, redefine).await?;
+    let domain = DomainRef::Uuid(defined.domain.uuid);
+    reply(&app, &caller, domain, StatusCode::OK, defined.warnings).await
+}
+
+/// The generation in `If-Match`; none if anything will do.
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
     }
-    let defined = app.manager.call(&caller, ops::DefineDomain { xml, check_only: false }).await?;
-    reply(&app, &caller, DomainRef::Uuid(current.uuid), StatusCode::OK, defined.warnings).await
+    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    tag.and_then(|tag| tag.parse().ok()).map(Some).ok_or_else(|| {
+        Failure::new(HttpCode::BadRequest, "If-Match is the ETag that a domain came with")
+    })
 }
 
 /// Forget a definition.

@@ -19,7 +19,6 @@ pub enum HttpCode {
     UnsupportedMediaType,
     TooLarge,
     SlowRequest,
-    PreconditionFailed,
     ForeignOrigin,
     UpgradeRequired,
 }
@@ -32,7 +31,6 @@ impl HttpCode {
         Self::UnsupportedMediaType,
         Self::TooLarge,
         Self::SlowRequest,
-        Self::PreconditionFailed,
         Self::ForeignOrigin,
         Self::UpgradeRequired,
     ];
@@ -51,9 +49,6 @@ impl HttpCode {
             ),
             Self::TooLarge => ("too-large", "Too large", StatusCode::PAYLOAD_TOO_LARGE),
             Self::SlowRequest => ("slow-request", "Request too slow", StatusCode::REQUEST_TIMEOUT),
-            Self::PreconditionFailed => {
-                ("precondition-failed", "Changed meanwhile", StatusCode::PRECONDITION_FAILED)
-            }
             Self::ForeignOrigin => ("foreign-origin", "Foreign origin", StatusCode::FORBIDDEN),
             Self::UpgradeRequired => {
                 ("upgrade-required", "WebSocket required", StatusCode::UPGRADE_REQUIRED)
@@ -102,6 +97,7 @@ fn status(error: &management::Error) -> StatusCode {
         Code::InvalidXml | Code::Unsupported | Code::ResourceMissing => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
+        Code::Changed => StatusCode::PRECONDITION_FAILED,
         Code::InvalidArgument => StatusCode::BAD_REQUEST,
         Code::Denied => StatusCode::FORBIDDEN,
         Code::ResourceExhausted | Code::VmmUnreachable => StatusCode::SERVICE_UNAVAILABLE,

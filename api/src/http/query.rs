@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use super::App;
+use super::definition::etag;
 use super::error::{Failure, HttpCode};
 use super::extract::{Domain, Params, Who};
 use crate::types::{self, StateName};
@@ -110,13 +111,15 @@ fn state_words(word: &str) -> Result<&'static str, Failure> {
 /// Everything about one domain.
 #[utoipa::path(get, path = "/v1/domains/{domain}", tag = "Domains",
     params(Domain),
-    responses((status = 200, body = types::Domain)))]
+    responses((status = 200, body = types::Domain,
+        headers(("etag" = String, description = "Of the stored definition; `If-Match` takes it")))))]
 pub(super) async fn describe(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
-) -> Result<Json<types::Domain>, Failure> {
-    Ok(Json(app.manager.call(&caller, ops::DescribeDomain { domain }).await?.into()))
+) -> Result<Response, Failure> {
+    let domain = app.manager.call(&caller, ops::DescribeDomain { domain }).await?;
+    Ok((etag(&domain), Json(types::Domain::from(domain))).into_response())
 }
 
 /// The definition as libvirt XML: what runs, or what is stored.

@@ -98,6 +98,9 @@ pub struct Domain {
     pub machine: String,
     /// Manor's own platform version, pinned when the domain was defined.
     pub platform_version: u16,
+    /// Counts the changes of the stored definition; absent of a transient domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
     /// The stored definition differs from what runs, until the next start.
     pub pending_changes: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]

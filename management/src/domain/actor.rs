@@ -278,6 +278,7 @@ impl Actor {
     async fn command(&mut self, act: Act, answer: Answer) {
         let result = match act {
             Act::Define(definition) => self.define(*definition).await,
+            Act::Redefine(definition, expected) => self.redefine(*definition, expected).await,
             Act::Undefine => self.undefine().await,
             Act::Rename(name) => self.rename(name).await,
             Act::SetAutostart(autostart) => self.set_autostart(autostart).await,
@@ -319,6 +320,15 @@ impl Actor {
             if old.is_some() { Lifecycle::DefinedUpdated } else { Lifecycle::DefinedAdded };
         self.announce_lifecycle(lifecycle, None, None);
         Ok(())
+    }
+
+    async fn redefine(&mut self, new: Definition, expected: Option<u64>) -> Result<(), Error> {
+        let generation = self.stored("it has no definition to replace")?.stored.generation;
+        if expected.is_some_and(|expected| expected != generation) {
+            let text = format!("the definition of domain {:?} was changed meanwhile", self.name);
+            return Err(Error::new(Code::Changed, text));
+        }
+        self.define(new).await
     }
 
     /// The stored definition, for a command that only a persistent domain takes.

@@ -77,6 +77,8 @@ impl View {
 #[derive(Debug)]
 pub(crate) enum Act {
     Define(Box<Definition>),
+    /// Only over a stored definition, and only over this generation of it, if one is given.
+    Redefine(Box<Definition>, Option<u64>),
     Undefine,
     Rename(String),
     SetAutostart(bool),

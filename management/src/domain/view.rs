@@ -44,6 +44,8 @@ pub struct DomainDetails {
     /// The machine as the definition names it (`pc-q35-7.2`), and Manor's pinned platform version.
     pub machine: String,
     pub platform_version: u16,
+    /// Counts the changes of the stored definition; none of a transient domain.
+    pub generation: Option<u64>,
     /// The stored definition differs from what runs, until the next start.
     pub pending_changes: bool,
     /// Milliseconds since the start.

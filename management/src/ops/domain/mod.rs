@@ -4,6 +4,7 @@ mod console;
 mod define;
 mod lifecycle;
 mod query;
+mod redefine;
 mod stats;
 
 pub(crate) use console::consoles;
@@ -12,4 +13,5 @@ pub(crate) use define::NewIds;
 pub use define::*;
 pub use lifecycle::*;
 pub use query::*;
+pub use redefine::*;
 pub use stats::*;
