@@ -1,8 +1,8 @@
 //! Start a kernel in a VMM process, for people who work on the VMM: no daemon, no XML.
 //!
 //! `launch KERNEL [initrd=FILE] [cmdline=TEXT] [memory=MIB] [cpus=N] [machine=q35|pc|microvm]
-//! [disk=FILE] [io=uring|plain] [tap=NAME] [rng=] [pci=JSON] [reboot=restart] [control=PATH] [seccomp=off]
-//! [config=FILE] [vmm=PROGRAM]`
+//! [disk=FILE] [io=uring|plain] [tap=NAME] [rng=] [console=] [pci=JSON] [reboot=restart] [control=PATH] [seccomp=off]
+//! [config=FILE] [vmm=PROGRAM] [save=FILE after=SECONDS] [restore=FILE]`
 //!
 //! The console is the terminal. `config=FILE` shows the configuration that was made. Invoked as
 //! `launch run-domain`, it *is* the VMM process.
@@ -14,13 +14,20 @@ mod sys;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::io::{IoSlice, Seek, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
+use vmm_protocol::Version;
+use vmm_protocol::control::{Call, Message, Request};
+use vmm_protocol::wire;
 
 fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1);
@@ -53,7 +60,11 @@ fn launch() -> anyhow::Result<ExitCode> {
         format!("{}/launch-{}.sock", env::temp_dir().display(), std::process::id())
     });
     let _ = fs::remove_file(&control);
-    let control = files.add(UnixListener::bind(&control).context(control)?);
+    let listener = files.add(UnixListener::bind(&control).with_context(|| control.clone())?);
+    let restore = match options.get("restore") {
+        Some(path) => Some(json!({ "image": files.add(File::open(path)?) })),
+        None => None,
+    };
     let record = tempfile::tempfile()?;
     let mut record_reader = record.try_clone()?;
     let record = files.add(record);
@@ -99,6 +110,17 @@ fn launch() -> anyhow::Result<ExitCode> {
             } },
         }));
     }
+    if options.contains_key("console") {
+        pci.push(json!({
+            "id": "console0",
+            "address": { "bus": 0, "slot": 7, "function": 0 },
+            "multifunction": false,
+            "kind": { "console": { "io_thread": 0, "ports": [{
+                "id": "port0", "number": 0, "name": null,
+                "chardev": { "pty": null, "listener": null, "log": null, "stdio": true },
+            }] } },
+        }));
+    }
     if options.contains_key("rng") {
         pci.push(json!({
             "id": "rng0",
@@ -140,14 +162,14 @@ fn launch() -> anyhow::Result<ExitCode> {
         "pvpanic": true,
         "process": {
             "kvm": kvm,
-            "control": control,
+            "control": listener,
             "exit_record": record,
             "log": null,
             "locks": [],
             "live_record": "",
             "seccomp": options.get("seccomp").is_none_or(|it| it != "off"),
         },
-        "restore": null,
+        "restore": restore,
         "start_paused": false,
     });
     if let Some(path) = options.get("config") {
@@ -157,10 +179,42 @@ fn launch() -> anyhow::Result<ExitCode> {
     let program = options.get("vmm").map_or(env::current_exe()?, Into::into);
     let mut command = Command::new(program);
     command.arg("run-domain");
-    let status = sys::spawn(command, &files)?.wait()?;
+    let mut child = sys::spawn(command, &files)?;
+    if let Some(path) = options.get("save") {
+        thread::sleep(Duration::from_secs(number("after", 10)?));
+        save(&control, path)?;
+    }
+    let status = child.wait()?;
     record_reader.rewind()?;
     eprintln!("launch: {status}: {}", std::io::read_to_string(record_reader)?.trim_end());
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(128)))
+}
+
+/// Pause the guest, save it to `path`, and end it.
+fn save(control: &str, path: &str) -> anyhow::Result<()> {
+    let mut stream = UnixStream::connect(control)?;
+    let file = File::create(path)?;
+    let requests = [
+        Request::Hello { version: Version::CURRENT },
+        Request::Pause,
+        Request::Save,
+        Request::Destroy,
+    ];
+    for (id, request) in (1..).zip(requests) {
+        let frame = wire::encode(&Call { id, request: request.clone() })?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut extra = SendAncillaryBuffer::new(&mut space);
+        let passed = [file.as_fd()];
+        if request == Request::Save {
+            extra.push(SendAncillaryMessage::ScmRights(&passed));
+        }
+        sendmsg(&stream, &[IoSlice::new(&frame)], &mut extra, SendFlags::empty())?;
+        match wire::receive(&mut stream)?.context("the VMM closed the connection")? {
+            Message::Reply { result: Ok(_), .. } => {}
+            other => anyhow::bail!("{request:?}: {other:?}"),
+        }
+    }
+    Ok(())
 }
 
 #[derive(Default)]
