@@ -18,7 +18,6 @@ use vmm_protocol::config;
 use super::{BuildError, Site};
 use crate::console::Console;
 use crate::kvm::Lines;
-use crate::process::Files;
 
 /// Power management comes first: the machine holds on to its button.
 pub(super) fn power(lines: &Lines) -> Result<Arc<AcpiPm>, BuildError> {
@@ -73,7 +72,8 @@ fn serial(site: &mut Site<'_>, serial: &config::Serial) -> Result<(), BuildError
         return Err(BuildError::config("serial port", serial.port, "must be 0 to 3"));
     };
     let irq = line(&site.lines, irq.into())?;
-    let chardev = chardev(id, &serial.chardev, site.files, &site.parts.board_thread)?;
+    let thread = site.parts.board_thread.clone();
+    let chardev = chardev(site, id, &serial.chardev, &thread)?;
     let backend: Arc<dyn ConsoleBackend> = chardev.clone();
     let uart = Serial::new(id, irq, backend)?;
     site.parts.consoles.insert(id.clone(), Console::new(chardev));
@@ -82,28 +82,29 @@ fn serial(site: &mut Site<'_>, serial: &config::Serial) -> Result<(), BuildError
 
 /// A character device with all ends that the definition gives it, served by `thread`.
 pub(super) fn chardev(
+    site: &mut Site<'_>,
     id: &str,
     ends: &config::Chardev,
-    files: &mut Files,
     thread: &Arc<IoThread>,
 ) -> Result<Arc<Chardev>, BuildError> {
     let failed = || BuildError::device(id);
     let chardev = Chardev::new(id).map_err(failed())?;
     if let Some(pty) = ends.pty {
-        chardev.attach_pty(files.take(pty)?).map_err(failed())?;
+        chardev.attach_pty(site.files.take(pty)?).map_err(failed())?;
     }
     if let Some(listener) = ends.listener {
-        chardev.attach_listener(files.take(listener)?).map_err(failed())?;
+        chardev.attach_listener(site.files.take(listener)?).map_err(failed())?;
     }
     if let Some(log) = ends.log {
-        chardev.attach_output(files.take(log)?).map_err(failed())?;
+        chardev.attach_output(site.files.take(log)?).map_err(failed())?;
     }
     if ends.stdio {
         let [input, output] = standard_streams().map_err(failed())?;
         chardev.attach_input(input).map_err(failed())?;
         chardev.attach_output(output).map_err(failed())?;
     }
-    drop(thread.add(chardev.worker()).map_err(failed())?);
+    let worker = thread.add(chardev.worker()).map_err(failed())?;
+    site.parts.console_workers.push(worker);
     Ok(chardev)
 }
 

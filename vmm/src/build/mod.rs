@@ -13,10 +13,11 @@ use std::io;
 use std::sync::Arc;
 
 use arch::layout::{LayoutError, MemoryMap};
+use devices::backend::chardev::ChardevWorker;
 use devices::bus::{Bus, Overlap};
 use devices::chipset::AcpiPm;
 use devices::component::{Component, StateError};
-use devices::io_thread::IoThread;
+use devices::io_thread::{IoThread, Running};
 use devices::pci::{PciError, PciRoot, Windows};
 use vmm_protocol::config::{IoThread as IoThreadConfig, MachineConfig};
 use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
@@ -91,6 +92,8 @@ pub struct Parts {
     pub components: Vec<Arc<dyn Component>>,
     pub power: Arc<AcpiPm>,
     pub consoles: BTreeMap<String, Arc<Console>>,
+    /// What moves the consoles' bytes.
+    pub console_workers: Vec<Running<ChardevWorker>>,
     pub links: BTreeMap<String, Box<dyn Fn(bool) + Send + Sync>>,
     pub blocks: Figures<BlockStatistics>,
     pub interfaces: Figures<InterfaceStatistics>,
@@ -173,6 +176,7 @@ impl<'a> Site<'a> {
             buses,
             components: Vec::new(),
             consoles: BTreeMap::new(),
+            console_workers: Vec::new(),
             links: BTreeMap::new(),
             blocks: Vec::new(),
             interfaces: Vec::new(),

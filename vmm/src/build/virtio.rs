@@ -162,7 +162,7 @@ fn console(
         if ports.len() <= number {
             ports.resize_with(number + 1, || None);
         }
-        let chardev = chipset::chardev(&port.id, &port.chardev, site.files, &thread)?;
+        let chardev = chipset::chardev(site, &port.id, &port.chardev, &thread)?;
         let config = PortConfig {
             name: port.name.clone(),
             console: port.name.is_none(),

@@ -15,6 +15,7 @@ mod statistics;
 use std::sync::Arc;
 
 use devices::component::StateError;
+use devices::io_thread::Stop as Finish;
 use memory::MemoryError;
 
 use crate::build::{Loader, Parts};
@@ -133,6 +134,19 @@ impl Machine {
             self.cpus.excuse_pause();
         }
         self.cpus.run();
+        Ok(())
+    }
+
+    /// Stop for good. Requests in flight are finished, and consoles get what was written to them.
+    pub fn shut_down(&mut self) -> Result<(), MachineError> {
+        self.cpus.park()?;
+        for component in &self.parts.components {
+            component.pause();
+        }
+        for worker in self.parts.console_workers.drain(..) {
+            // Fails when its thread is gone, and the output with it.
+            let _ = worker.stop(Finish::Deliver);
+        }
         Ok(())
     }
 

@@ -96,6 +96,11 @@ impl Domain {
         self.end(if self.saved { ExitReason::Saved } else { ExitReason::Destroyed });
     }
 
+    /// The last thing to do with the machine: what the guest wrote reaches disks and consoles.
+    pub(super) fn shut_down(&mut self) -> Result<(), MachineError> {
+        self.machine.shut_down()
+    }
+
     fn end(&mut self, reason: ExitReason) {
         if self.ended.is_none() {
             self.events.push(EventKind::Exiting(reason.clone()));

@@ -93,16 +93,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         (Err(error), _) | (_, Err(error)) => return complain(&error),
     };
     log::install(log);
-    let mut last_event = 0;
-    let reason = match serve(&config, files, &mut last_event) {
+    let reason = match serve(&config, files, &mut record) {
         Ok(reason) => reason,
         Err(error) => {
             let message = chain(&error);
             tracing::error!(message, "the domain could not be run");
-            ExitReason::Failed { message }
+            let reason = ExitReason::Failed { message };
+            record.write(&reason, 0);
+            reason
         }
     };
-    record.write(&reason, last_event);
     vmm_protocol::exit::status(&reason)
 }
 
@@ -144,7 +144,7 @@ fn parse_config(text: &[u8]) -> Result<MachineConfig, ProcessError> {
 fn serve(
     config: &MachineConfig,
     mut files: Files,
-    last_event: &mut u64,
+    record: &mut ExitFile,
 ) -> Result<ExitReason, ProcessError> {
     sys::harden().map_err(ProcessError::Prepare)?;
     let signals = sys::termination_signals().map_err(ProcessError::Prepare)?;
@@ -155,7 +155,7 @@ fn serve(
     let locks: Result<Vec<_>, _> = process.locks.iter().map(|fd| files.take(*fd)).collect();
     let _locks = locks?;
     let sandbox = if process.seccomp { Sandbox::on()? } else { Sandbox::off() };
-    let server = Server::new(listener).map_err(ProcessError::Control)?;
+    let mut server = Server::new(listener).map_err(ProcessError::Control)?;
 
     let machine = crate::build::build(config, &mut files, &sandbox)?;
     drop(files);
@@ -171,9 +171,24 @@ fn serve(
     domain.start(config.start_paused, config.restore.is_some())?;
     tracing::info!(domain = config.identity.name, "the guest is started");
 
-    let result = server.run(&mut domain, inbox.bell(), signals.as_fd());
-    *last_event = domain.events().last();
-    result.map_err(ProcessError::Control)
+    let reason = match server.run(&mut domain, inbox.bell(), signals.as_fd()) {
+        Ok(reason) => reason,
+        Err(error) => {
+            let message = chain(&ProcessError::Control(error));
+            tracing::error!(message, "the control loop failed");
+            ExitReason::Failed { message }
+        }
+    };
+    let stopped = domain.shut_down();
+    // The record first: who sees the connection end shall find it.
+    record.write(&reason, domain.events().last());
+    server.farewell(&domain);
+    if let Err(error) = stopped {
+        // Taking the machine apart would wait for what does not stop; the end of the process won't.
+        tracing::error!(error = chain(&error), "the machine did not stop in good order");
+        std::mem::forget(domain);
+    }
+    Ok(reason)
 }
 
 fn complain(error: &(dyn Error + 'static)) -> u8 {

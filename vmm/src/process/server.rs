@@ -44,9 +44,9 @@ impl Server {
         Ok(epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)?)
     }
 
-    /// Serve until the domain ends.
+    /// Serve until the domain ends. Clients are still there then, for [`farewell`](Self::farewell).
     pub(super) fn run(
-        mut self,
+        &mut self,
         domain: &mut Domain,
         bell: BorrowedFd<'_>,
         signals: BorrowedFd<'_>,
@@ -67,7 +67,6 @@ impl Server {
             domain.on_time(Instant::now());
             self.settle(domain);
             if let Some(ended) = domain.ended() {
-                self.farewell(domain);
                 return Ok(ended);
             }
         }
@@ -236,7 +235,7 @@ impl Server {
     }
 
     /// Everyone is told that this is the end, but nobody is waited for longer than `FAREWELL`.
-    fn farewell(&mut self, domain: &Domain) {
+    pub(super) fn farewell(&mut self, domain: &Domain) {
         let deadline = Instant::now() + FAREWELL;
         let mut events = Vec::with_capacity(32);
         loop {

@@ -65,7 +65,7 @@ fn memory_is_cleared_by_a_reset() {
         asm.reset();
     });
     let mut guest = Rig::new(&kernel).start();
-    let serial = guest.wait_serial("two starts", |serial| serial.lines().count() >= 3);
+    let serial = guest.wait_serial("three starts", |serial| serial.matches('\n').count() >= 3);
     assert!(serial.lines().take(3).all(|line| line == "00000000"), "{serial}");
 }
 
@@ -172,5 +172,21 @@ fn a_configuration_that_cannot_be_read_is_refused_with_its_reason() {
         let (status, words) = Rig::new(b"").start_with(text).wait_refused();
         assert_eq!(status.code(), Some(1));
         assert!(words.contains(expected), "{expected:?} in {words:?}");
+    }
+}
+
+#[test]
+fn whoever_sees_the_connection_end_finds_the_record() {
+    needs_kvm!();
+    let kernel = pvh(|asm| {
+        asm.print("up\n").stop();
+    });
+    for _ in 0..5 {
+        let guest = Rig::new(&kernel).start();
+        let (mut client, _) = guest.greet();
+        client.ask(Request::Events { after: 0 }).unwrap();
+        client.ask(Request::Destroy).unwrap();
+        while client.receive().is_some() {}
+        assert_eq!(guest.record().unwrap().reason, ExitReason::Destroyed);
     }
 }

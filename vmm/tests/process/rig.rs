@@ -194,6 +194,11 @@ impl Guest {
         contents(&self.serial)
     }
 
+    /// The exit record as it is now.
+    pub(crate) fn record(&self) -> Option<ExitRecord> {
+        serde_json::from_str(&contents(&self.record)).ok()
+    }
+
     pub(crate) fn log(&self) -> String {
         contents(&self.log)
     }
