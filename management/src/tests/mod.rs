@@ -7,5 +7,6 @@ mod lifecycle;
 mod mistakes;
 mod restart;
 mod rig;
+mod storm;
 mod stuck;
 mod sys;
