@@ -23,21 +23,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
-use vmm_protocol::config::Lifecycle as VmmLifecycle;
-use vmm_protocol::control::{Event, Request};
+use vmm_protocol::control::Event;
 use vmm_protocol::exit::ExitReason;
-use xml::DomainDef;
 
 use super::exit::Exit;
 use super::handle::{Act, Answer, Command, Definition, Destroy, Handle, Live, Sampler, View};
 use super::record::Record;
-use super::{DomainId, Paused, Running, ShutOff, State};
+use super::{DomainId, ShutOff, State};
 use crate::control::{Events, Vmm, VmmError};
 use crate::error::{Code, Error};
 use crate::events::{EventKind, Lifecycle};
 use crate::journal::Origin;
 use crate::registry::Node;
-use crate::store::StoredDomain;
 
 const COMMANDS: usize = 32;
 
@@ -295,227 +292,6 @@ impl Actor {
             self.node.forget(self.uuid);
         }
         let _ = answer.send(result);
-    }
-
-    // ---- definitions -----------------------------------------------------------------------
-
-    async fn put(&mut self, stored: StoredDomain, def: DomainDef) -> Result<(), Error> {
-        let (store, object) = (self.node.store.clone(), stored.clone());
-        blocking(move || store.put(&object).map_err(Error::from)).await?;
-        self.definition = Some(Arc::new(Definition { stored, def }));
-        Ok(())
-    }
-
-    async fn define(&mut self, new: Definition) -> Result<(), Error> {
-        let mut stored = new.stored;
-        let old = self.definition.clone();
-        if let Some(old) = &old {
-            stored.generation = old.stored.generation.saturating_add(1);
-            stored.autostart = old.stored.autostart;
-            // What the guest sees stays what it was.
-            stored.platform = old.stored.platform;
-        }
-        self.put(stored, new.def).await?;
-        let lifecycle =
-            if old.is_some() { Lifecycle::DefinedUpdated } else { Lifecycle::DefinedAdded };
-        self.announce_lifecycle(lifecycle, None, None);
-        Ok(())
-    }
-
-    async fn redefine(&mut self, new: Definition, expected: Option<u64>) -> Result<(), Error> {
-        let generation = self.stored("it has no definition to replace")?.stored.generation;
-        if expected.is_some_and(|expected| expected != generation) {
-            let text = format!("the definition of domain {:?} was changed meanwhile", self.name);
-            return Err(Error::new(Code::Changed, text));
-        }
-        self.define(new).await
-    }
-
-    /// The stored definition, for a command that only a persistent domain takes.
-    fn stored(&self, what: &str) -> Result<Arc<Definition>, Error> {
-        self.definition.clone().ok_or_else(|| {
-            let text = format!("domain {:?} is transient: {what}", self.name);
-            Error::new(Code::InvalidState, text)
-        })
-    }
-
-    async fn undefine(&mut self) -> Result<(), Error> {
-        self.stored("there is no definition to forget")?;
-        let (store, uuid) = (self.node.store.clone(), self.uuid);
-        blocking(move || store.remove(uuid).map_err(Error::from)).await?;
-        self.definition = None;
-        self.announce_lifecycle(Lifecycle::UndefinedRemoved, None, None);
-        Ok(())
-    }
-
-    /// The new name is reserved by whoever sent the command.
-    async fn rename(&mut self, name: String) -> Result<(), Error> {
-        let old = self.stored("it cannot be renamed")?;
-        if self.run.is_some() {
-            let text = format!("domain {:?} runs; it can be renamed when it is off", self.name);
-            return Err(Error::new(Code::InvalidState, text));
-        }
-        let mut def = old.def.clone();
-        crate::translate::rename(&mut def, &name)?;
-        let mut stored = old.stored.clone();
-        stored.generation = stored.generation.saturating_add(1);
-        stored.name = name.clone();
-        stored.xml = def.to_xml();
-        self.put(stored, def).await?;
-        self.announce_lifecycle(Lifecycle::UndefinedRenamed, None, None);
-        self.name = name;
-        self.announce_lifecycle(Lifecycle::DefinedRenamed, None, None);
-        Ok(())
-    }
-
-    async fn set_autostart(&mut self, autostart: bool) -> Result<(), Error> {
-        let old = self.stored("it cannot be started with the host")?;
-        if old.stored.autostart == autostart {
-            return Ok(());
-        }
-        let mut stored = old.stored.clone();
-        stored.generation = stored.generation.saturating_add(1);
-        stored.autostart = autostart;
-        self.put(stored, old.def.clone()).await?;
-        self.announce(EventKind::AutostartChanged { autostart }, None);
-        Ok(())
-    }
-
-    // ---- power -----------------------------------------------------------------------------
-
-    pub(super) fn running(&self) -> Result<&Run, Error> {
-        self.run.as_ref().ok_or_else(|| {
-            Error::new(Code::InvalidState, format!("domain {:?} is not running", self.name))
-        })
-    }
-
-    fn wrong_state(&self, what: &str) -> Error {
-        let text = format!("domain {:?} is {}: {what}", self.name, self.state().name());
-        Error::new(Code::InvalidState, text)
-    }
-
-    /// Ask the VMM for something; a destroy that comes meanwhile goes first.
-    async fn tell(&mut self, request: Request) -> Result<(), Error> {
-        let within = Duration::from_secs(self.node.config.domains.command_timeout);
-        let run = self.running()?;
-        let Link::Up { vmm, .. } = &run.link else { return Err(self.unreachable()) };
-        let vmm = vmm.clone();
-        let told = tokio::select! {
-            biased;
-            destroy = self.destroys.recv() => {
-                self.destroy = destroy;
-                let text = format!("domain {:?} was destroyed meanwhile", self.name);
-                return Err(Error::new(Code::InvalidState, text));
-            }
-            told = vmm.tell(request, within) => told,
-        };
-        told.map_err(|error| vmm_error(&self.name, error))
-    }
-
-    pub(super) fn unreachable(&self) -> Error {
-        let pid = self.run.as_ref().and_then(|run| run.record.process).map(|process| process.pid);
-        let process = pid.map_or(String::new(), |pid| format!(" (process {pid})"));
-        let text = format!(
-            "the VMM of domain {:?}{process} lives and does not answer; the guest may run on, and \
-             destroy works",
-            self.name
-        );
-        Error::new(Code::VmmUnreachable, text)
-    }
-
-    pub(super) fn enter(&mut self, state: State) {
-        if let Some(run) = &mut self.run {
-            run.state = state;
-        }
-    }
-
-    async fn shutdown(&mut self) -> Result<(), Error> {
-        self.running()?;
-        match self.state() {
-            State::Running(_) | State::ShuttingDown => {}
-            State::Unknown => return Err(self.unreachable()),
-            State::Paused(_) => return Err(self.wrong_state("resume it, so that it can shut down")),
-            _ => return Err(self.wrong_state("it cannot shut down; destroy it")),
-        }
-        if self.run.as_ref().is_some_and(|run| run.record.rebooting) {
-            self.end_reboot().await?;
-        }
-        self.tell(Request::PowerButton).await?;
-        self.enter(State::ShuttingDown);
-        Ok(())
-    }
-
-    /// As libvirt: ask for a shutdown, and turn the power-off that follows into a reset. The VMM does
-    /// both, so it also works without a daemon.
-    async fn reboot(&mut self) -> Result<(), Error> {
-        self.running()?;
-        match self.state() {
-            State::Running(_) | State::ShuttingDown => {}
-            State::Unknown => return Err(self.unreachable()),
-            State::Paused(_) => return Err(self.wrong_state("resume it, so that it can reboot")),
-            _ => return Err(self.wrong_state("it cannot reboot; reset or destroy it")),
-        }
-        let mut lifecycle = self.lifecycle()?;
-        lifecycle.on_poweroff = vmm_protocol::config::Action::Restart;
-        self.set_rebooting(true);
-        self.tell(Request::SetLifecycle { lifecycle }).await?;
-        self.tell(Request::PowerButton).await
-    }
-
-    fn lifecycle(&self) -> Result<VmmLifecycle, Error> {
-        Ok(crate::translate::lifecycle(&self.running()?.live.def))
-    }
-
-    /// Before the VMM is told, so that a daemon that comes later ends it.
-    fn set_rebooting(&mut self, rebooting: bool) {
-        let dir = self.node.run_dir(self.uuid);
-        if let Some(run) = &mut self.run {
-            run.record.rebooting = rebooting;
-            if let Err(error) = run.record.write(&dir) {
-                tracing::warn!(%error, dir = %dir.display(), "cannot update the domain's record");
-            }
-        }
-    }
-
-    pub(super) async fn end_reboot(&mut self) -> Result<(), Error> {
-        let lifecycle = self.lifecycle()?;
-        self.tell(Request::SetLifecycle { lifecycle }).await?;
-        self.set_rebooting(false);
-        Ok(())
-    }
-
-    async fn reset(&mut self) -> Result<(), Error> {
-        self.tell(Request::Reset).await?;
-        self.refresh().await;
-        Ok(())
-    }
-
-    async fn suspend(&mut self) -> Result<(), Error> {
-        self.running()?;
-        match self.state() {
-            State::Paused(_) => return Ok(()),
-            State::Running(_) | State::ShuttingDown => {}
-            State::Unknown => return Err(self.unreachable()),
-            _ => return Err(self.wrong_state("it cannot be suspended")),
-        }
-        self.tell(Request::Pause).await?;
-        self.enter(State::Paused(Paused::User));
-        Ok(())
-    }
-
-    async fn resume(&mut self) -> Result<(), Error> {
-        self.running()?;
-        match self.state() {
-            State::Paused(Paused::ShuttingDown) => {
-                return Err(self.wrong_state("it ended and is kept; reset or destroy it"));
-            }
-            State::Paused(_) => {}
-            State::Unknown => return Err(self.unreachable()),
-            _ => return Err(self.wrong_state("there is nothing to resume")),
-        }
-        self.tell(Request::Resume).await?;
-        self.enter(State::Running(Running::Unpaused));
-        Ok(())
     }
 
     pub(super) fn admit_event(&mut self) -> bool {

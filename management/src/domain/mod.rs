@@ -1,9 +1,11 @@
 //! Domains as they are managed: names, states, what callers are told of them.
 
 pub(crate) mod actor;
+mod definition;
 pub(crate) mod exit;
 pub(crate) mod handle;
 pub(crate) mod launch;
+mod power;
 pub(crate) mod record;
 mod reference;
 mod start;

@@ -1,0 +1,99 @@
+//! Commands that change a domain's stored definition.
+
+use std::sync::Arc;
+
+use xml::DomainDef;
+
+use super::actor::{Actor, blocking};
+use super::handle::Definition;
+use crate::error::{Code, Error};
+use crate::events::{EventKind, Lifecycle};
+use crate::store::StoredDomain;
+
+impl Actor {
+    async fn put(&mut self, stored: StoredDomain, def: DomainDef) -> Result<(), Error> {
+        let (store, object) = (self.node.store.clone(), stored.clone());
+        blocking(move || store.put(&object).map_err(Error::from)).await?;
+        self.definition = Some(Arc::new(Definition { stored, def }));
+        Ok(())
+    }
+
+    pub(super) async fn define(&mut self, new: Definition) -> Result<(), Error> {
+        let mut stored = new.stored;
+        let old = self.definition.clone();
+        if let Some(old) = &old {
+            stored.generation = old.stored.generation.saturating_add(1);
+            stored.autostart = old.stored.autostart;
+            // What the guest sees stays what it was.
+            stored.platform = old.stored.platform;
+        }
+        self.put(stored, new.def).await?;
+        let lifecycle =
+            if old.is_some() { Lifecycle::DefinedUpdated } else { Lifecycle::DefinedAdded };
+        self.announce_lifecycle(lifecycle, None, None);
+        Ok(())
+    }
+
+    pub(super) async fn redefine(
+        &mut self,
+        new: Definition,
+        expected: Option<u64>,
+    ) -> Result<(), Error> {
+        let generation = self.stored("it has no definition to replace")?.stored.generation;
+        if expected.is_some_and(|expected| expected != generation) {
+            let text = format!("the definition of domain {:?} was changed meanwhile", self.name);
+            return Err(Error::new(Code::Changed, text));
+        }
+        self.define(new).await
+    }
+
+    /// The stored definition, for a command that only a persistent domain takes.
+    fn stored(&self, what: &str) -> Result<Arc<Definition>, Error> {
+        self.definition.clone().ok_or_else(|| {
+            let text = format!("domain {:?} is transient: {what}", self.name);
+            Error::new(Code::InvalidState, text)
+        })
+    }
+
+    pub(super) async fn undefine(&mut self) -> Result<(), Error> {
+        self.stored("there is no definition to forget")?;
+        let (store, uuid) = (self.node.store.clone(), self.uuid);
+        blocking(move || store.remove(uuid).map_err(Error::from)).await?;
+        self.definition = None;
+        self.announce_lifecycle(Lifecycle::UndefinedRemoved, None, None);
+        Ok(())
+    }
+
+    /// The new name is reserved by whoever sent the command.
+    pub(super) async fn rename(&mut self, name: String) -> Result<(), Error> {
+        let old = self.stored("it cannot be renamed")?;
+        if self.run.is_some() {
+            let text = format!("domain {:?} runs; it can be renamed when it is off", self.name);
+            return Err(Error::new(Code::InvalidState, text));
+        }
+        let mut def = old.def.clone();
+        crate::translate::rename(&mut def, &name)?;
+        let mut stored = old.stored.clone();
+        stored.generation = stored.generation.saturating_add(1);
+        stored.name = name.clone();
+        stored.xml = def.to_xml();
+        self.put(stored, def).await?;
+        self.announce_lifecycle(Lifecycle::UndefinedRenamed, None, None);
+        self.name = name;
+        self.announce_lifecycle(Lifecycle::DefinedRenamed, None, None);
+        Ok(())
+    }
+
+    pub(super) async fn set_autostart(&mut self, autostart: bool) -> Result<(), Error> {
+        let old = self.stored("it cannot be started with the host")?;
+        if old.stored.autostart == autostart {
+            return Ok(());
+        }
+        let mut stored = old.stored.clone();
+        stored.generation = stored.generation.saturating_add(1);
+        stored.autostart = autostart;
+        self.put(stored, old.def.clone()).await?;
+        self.announce(EventKind::AutostartChanged { autostart }, None);
+        Ok(())
+    }
+}
