@@ -28,6 +28,8 @@ pub enum Width {
     Byte,
     Word,
     Dword,
+    /// Memory only, and only in long mode.
+    Qword,
 }
 
 /// A place in the code, to jump to.
@@ -143,6 +145,7 @@ impl Asm {
             Width::Byte => self.raw(&[opcode]),
             Width::Word => self.raw(&[0x66, opcode | 1]),
             Width::Dword => self.raw(&[opcode | 1]),
+            Width::Qword => self.raw(&[0x48, opcode | 1]),
         };
         self.raw(operands)
     }
@@ -158,17 +161,61 @@ impl Asm {
         self.out(Width::Dword, PCI_DATA, value)
     }
 
+    /// `each` for ESI = `start`, `start + step` … below `end`, with which it accesses what it
+    /// wants ([`load_there`](Self::load_there), [`store_there`](Self::store_there)); it keeps ESI.
+    pub fn sweep(
+        &mut self,
+        start: u32,
+        end: u32,
+        step: u32,
+        each: impl FnOnce(&mut Self),
+    ) -> &mut Self {
+        self.raw(&[0xbe]).raw(&start.to_le_bytes()); // mov esi, start
+        let again = self.here();
+        each(self);
+        self.raw(&[0x81, 0xc6]).raw(&step.to_le_bytes()); // add esi, step
+        self.raw(&[0x81, 0xfe]).raw(&end.to_le_bytes()); // cmp esi, end
+        self.raw(&[0x0f, 0x82]).relative(again) // jb
+    }
+
+    /// Memory or a device at ESI to EAX.
+    pub fn load_there(&mut self, width: Width) -> &mut Self {
+        self.sized(width, 0x8a, &[0x06])
+    }
+
+    /// EAX (or its low part) to memory or a device at ESI.
+    pub fn store_there(&mut self, width: Width) -> &mut Self {
+        self.sized(width, 0x88, &[0x06])
+    }
+
+    /// The port that SI names to EAX.
+    pub fn read_port_there(&mut self, width: Width) -> &mut Self {
+        self.raw(&[0x89, 0xf2]).sized(width, 0xec, &[]) // mov edx, esi
+    }
+
+    /// EAX (or its low part) to the port that SI names.
+    pub fn write_port_there(&mut self, width: Width) -> &mut Self {
+        self.raw(&[0x89, 0xf2]).sized(width, 0xee, &[])
+    }
+
     // Other CPUs.
 
     /// Start the `count` other CPUs, have each print `text` to COM1 (letters of several may
     /// mix), and wait until all have.
     pub fn start_other_cpus(&mut self, count: u8, text: &str) -> &mut Self {
-        let mut code = vec![0xba, 0xf8, 0x03]; // mov dx, COM1, in real mode
+        let mut code = vec![0xba, 0xf8, 0x03]; // mov dx, COM1
         for byte in text.bytes() {
             code.extend([0xb0, byte, 0xee]); // mov al, byte; out dx, al
         }
+        self.start_others(count, &code, &[0xfa, 0xf4, 0xeb, 0xfc]) // cli; hlt; jmp back to it
+    }
+
+    /// Start the `count` other CPUs, wait until all have executed `before`, and leave them to
+    /// `after`. Both are code for real mode, with DS = 0.
+    pub fn start_others(&mut self, count: u8, before: &[u8], after: &[u8]) -> &mut Self {
+        let mut code = before.to_vec();
         code.extend([0xf0, 0xfe, 0x06, 0x00, 0x20]); // lock inc byte [CPUS_STARTED]
-        code.extend([0xfa, 0xf4, 0xeb, 0xfc]); // cli; hlt; jmp back to it
+        code.extend(after);
         for (address, bytes) in (TRAMPOLINE..).step_by(4).zip(code.chunks(4)) {
             let mut word = [0; 4];
             word[..bytes.len()].copy_from_slice(bytes);
