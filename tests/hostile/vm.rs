@@ -1,0 +1,335 @@
+//! A VMM process as a daemon would start it, with one attacker in it.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use uuid::Uuid;
+use vmm_protocol::Version;
+use vmm_protocol::config::{
+    Action, Blk, Boot, Cache, Chardev, Clock, Console, ConsolePort, CpuModel, Cpus, Discard,
+    DiskIo, Fd, Identity, Image, IoThread, Lifecycle, Machine, MachineConfig, Memory,
+    MemoryBacking, Net, PciAddress, PciDevice, PciKind, Platform, ProcessFiles, Rng, Serial,
+    Topology,
+};
+use vmm_protocol::control::{Call, Message, Reply, Request, RunState};
+use vmm_protocol::exit::{ExitReason, ExitRecord};
+use vmm_protocol::wire;
+
+use crate::sys;
+
+/// The host is shared, and some of its KVMs are slow; a guest that hangs is found all the same.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// How long the control socket may take to answer while the guest attacks.
+const ANSWER: Duration = Duration::from_secs(10);
+
+pub(crate) const DISK_SIZE: u64 = 4 << 20;
+
+/// What the attacker gets.
+pub(crate) struct Setup {
+    pub(crate) cpus: u16,
+    pub(crate) io: DiskIo,
+    pub(crate) tap: Option<OwnedFd>,
+    pub(crate) on_reboot: Action,
+    pub(crate) on_crash: Action,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            cpus: 1,
+            io: DiskIo::Uring,
+            tap: None,
+            on_reboot: Action::Destroy,
+            on_crash: Action::Destroy,
+        }
+    }
+}
+
+/// PCI slots of the devices, all on the root bus.
+pub(crate) const DISK: u8 = 4;
+pub(crate) const READ_ONLY_DISK: u8 = 5;
+pub(crate) const RNG: u8 = 6;
+pub(crate) const NET: u8 = 7;
+pub(crate) const CONSOLE: u8 = 8;
+
+pub(crate) struct Vm {
+    child: Child,
+    lines: Receiver<String>,
+    control: UnixStream,
+    calls: u64,
+    record: File,
+    log: PathBuf,
+    pub(crate) read_only_disk: PathBuf,
+    _dir: TempDir,
+}
+
+impl Vm {
+    pub(crate) fn start(setup: Setup, kernel: &[u8]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let mut files = Files::default();
+        let image = |name: &str, fill: u8| {
+            fs::write(path(name), vec![fill; DISK_SIZE as usize]).unwrap();
+            File::options().read(true).write(true).open(path(name)).unwrap()
+        };
+        let disk = files.add(image("disk", 0));
+        let read_only_disk = files.add(image("read-only-disk", 0x5a));
+        fs::write(path("kernel"), kernel).unwrap();
+        let record = tempfile::tempfile().unwrap();
+        let kvm = File::options().read(true).write(true).open("/dev/kvm").unwrap();
+        let config = MachineConfig {
+            version: Version::CURRENT,
+            identity: Identity {
+                name: "attacker".to_owned(),
+                uuid: Uuid::from_u128(1),
+                start_token: Uuid::from_u128(2),
+                boot_id: Uuid::from_u128(3),
+            },
+            platform: Platform { machine: Machine::Q35, version: 1 },
+            // Two regions of RAM with a hole between them.
+            memory: Memory { size: (2 << 30) + (64 << 20), backing: MemoryBacking::Anonymous },
+            cpus: Cpus {
+                count: setup.cpus,
+                model: CpuModel::HostPassthrough,
+                topology: Topology { sockets: 1, dies: 1, cores: setup.cpus, threads: 1 },
+                affinity: Vec::new(),
+            },
+            clock: Clock { offset: 0, kvmclock: true },
+            boot: Boot::Kernel {
+                kernel: files.add(File::open(path("kernel")).unwrap()),
+                initrd: None,
+                cmdline: String::new(),
+            },
+            lifecycle: Lifecycle {
+                on_poweroff: Action::Destroy,
+                on_reboot: setup.on_reboot,
+                on_crash: setup.on_crash,
+            },
+            io_threads: ["disk", "other"]
+                .map(|name| IoThread { name: name.to_owned(), affinity: Vec::new() })
+                .to_vec(),
+            pci: devices(&setup, disk, read_only_disk, &mut files),
+            serial: vec![Serial {
+                id: "serial0".to_owned(),
+                port: 0,
+                chardev: Chardev { stdio: true, ..Chardev::default() },
+            }],
+            pvpanic: true,
+            process: ProcessFiles {
+                kvm: files.add(kvm),
+                control: files.add(UnixListener::bind(path("control")).unwrap()),
+                exit_record: files.add(record.try_clone().unwrap()),
+                log: None,
+                locks: Vec::new(),
+                live_record: String::new(),
+                seccomp: true,
+            },
+            restore: None,
+            // It may end sooner than one can connect.
+            start_paused: true,
+        };
+        let mut command = Command::new(program());
+        command.arg("run-domain").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(File::create(path("log")).unwrap());
+        let mut child = sys::spawn(command, &files.with_config(&config)).unwrap();
+        let (sender, lines) = mpsc::channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            for line in output.split(b'\n').map_while(Result::ok) {
+                let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        let control = UnixStream::connect(path("control")).unwrap();
+        control.set_read_timeout(Some(ANSWER)).unwrap();
+        let mut vm = Self {
+            child,
+            lines,
+            control,
+            calls: 0,
+            record,
+            log: path("log"),
+            read_only_disk: path("read-only-disk"),
+            _dir: dir,
+        };
+        vm.call(Request::Hello { version: Version::CURRENT });
+        vm.call(Request::Resume);
+        vm
+    }
+
+    /// What the control socket answers; that it does is the point.
+    pub(crate) fn call(&mut self, request: Request) -> Reply {
+        match self.ask(request.clone()) {
+            Some(reply) => reply,
+            None => panic!("{request:?} is not answered; {}", self.postmortem()),
+        }
+    }
+
+    fn ask(&mut self, request: Request) -> Option<Reply> {
+        self.calls += 1;
+        let id = self.calls;
+        wire::send(&mut self.control, &Call { id, request }).ok()?;
+        match wire::receive::<Message>(&mut self.control).ok()?? {
+            Message::Reply { id: answered, result } if answered == id => result.ok(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn state(&mut self) -> RunState {
+        match self.call(Request::Status) {
+            Reply::Status(status) => status.state,
+            other => panic!("no status: {other:?}"),
+        }
+    }
+
+    /// The guest's lines until the one that is `last`, asking for the VMM's status all the while.
+    pub(crate) fn read_until(&mut self, last: &str) -> Vec<String> {
+        let end = Instant::now() + PATIENCE;
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line| line != last) {
+            match self.lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) => {
+                    assert!(!line.contains("FAILED"), "{line}\nafter {lines:#?}{}", self.log());
+                    lines.push(line);
+                }
+                // A guest that has ended takes the VMM with it; its last lines are still to come.
+                Err(RecvTimeoutError::Timeout) => assert!(
+                    self.ask(Request::Status).is_some() || self.ended(),
+                    "no answer after {lines:#?}: {}",
+                    self.postmortem()
+                ),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the VMM ended after {lines:#?}: {}", self.postmortem())
+                }
+            }
+            assert!(Instant::now() < end, "no {last:?}, only {lines:#?}{}", self.log());
+        }
+        lines
+    }
+
+    fn ended(&mut self) -> bool {
+        (0..200).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            self.child.try_wait().unwrap().is_some()
+        })
+    }
+
+    /// The process's end: how the guest ended, by the VMM's record.
+    pub(crate) fn end(mut self) -> ExitReason {
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() > end => panic!("the VMM does not end{}", self.log()),
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let log = self.log();
+        assert!(!log.contains("panicked"), "{log}");
+        assert!(status.code().is_some(), "the VMM was killed: {status}{log}");
+        self.reason().unwrap_or_else(|| panic!("{status} and no exit record{log}"))
+    }
+
+    fn reason(&mut self) -> Option<ExitReason> {
+        self.record.rewind().ok()?;
+        let text = io::read_to_string(&self.record).ok()?;
+        let record: ExitRecord = serde_json::from_str(text.lines().next()?).ok()?;
+        Some(record.reason)
+    }
+
+    fn log(&self) -> String {
+        format!("\nlog of the VMM:\n{}", fs::read_to_string(&self.log).unwrap_or_default())
+    }
+
+    fn postmortem(&mut self) -> String {
+        let status = self.child.try_wait();
+        format!("status {status:?}, record {:?}{}", self.reason(), self.log())
+    }
+}
+
+/// The guest must not outlive its test.
+impl Drop for Vm {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary under test; in the emulated host, where no build directory is, the installed one.
+fn program() -> &'static Path {
+    let built = Path::new(env!("CARGO_BIN_EXE_manor"));
+    if built.exists() { built } else { Path::new("/usr/bin/manor") }
+}
+
+fn devices(setup: &Setup, disk: Fd, read_only: Fd, files: &mut Files) -> Vec<PciDevice> {
+    let at = |slot, id: &str, kind| PciDevice {
+        id: id.to_owned(),
+        address: PciAddress { bus: 0, slot, function: 0 },
+        multifunction: false,
+        kind,
+    };
+    let blk = |file, read_only| {
+        PciKind::Blk(Blk {
+            image: Image::Raw { file },
+            read_only,
+            cache: Cache::Writeback,
+            discard: Discard::Unmap,
+            serial: "hostile".to_owned(),
+            logical_block_size: 512,
+            io: setup.io,
+            queues: vec![0, 1],
+            queue_size: 256,
+        })
+    };
+    let port = ConsolePort {
+        id: "console0".to_owned(),
+        number: 0,
+        name: None,
+        chardev: Chardev::default(),
+    };
+    let console = PciKind::Console(Console { ports: vec![port], io_thread: 1 });
+    let mut devices = vec![
+        at(CONSOLE, "console", console),
+        at(DISK, "disk", blk(disk, false)),
+        at(READ_ONLY_DISK, "read-only-disk", blk(read_only, true)),
+        at(RNG, "rng", PciKind::Rng(Rng { rate: None, io_thread: 1 })),
+    ];
+    if let Some(tap) = &setup.tap {
+        let net = Net {
+            taps: vec![files.add(tap.try_clone().unwrap())],
+            mac: [0x52, 0x54, 0, 1, 2, 3],
+            mtu: None,
+            link_up: true,
+            offloads: true,
+            queues: vec![1],
+            queue_size: 256,
+        };
+        devices.push(at(NET, "net", PciKind::Net(net)));
+    }
+    devices
+}
+
+/// Files in the order of their descriptors: 3 is the configuration's.
+#[derive(Default)]
+struct Files(Vec<OwnedFd>);
+
+impl Files {
+    fn add(&mut self, file: impl Into<OwnedFd>) -> Fd {
+        self.0.push(file.into());
+        Fd(3 + self.0.len() as i32)
+    }
+
+    fn with_config(self, config: &MachineConfig) -> Vec<OwnedFd> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&serde_json::to_vec(config).unwrap()).unwrap();
+        file.rewind().unwrap();
+        std::iter::once(file.into()).chain(self.0).collect()
+    }
+}
