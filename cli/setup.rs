@@ -113,6 +113,10 @@ impl Work<'_> {
         if self.live && Path::new("/run/systemd/system").exists() {
             self.systemctl(&["daemon-reload"])?;
         }
+        if self.live && group_id(GROUP, Path::new("/etc/group")).is_some() {
+            // It may have members, who may own files.
+            self.terminal.say(&format!("group '{GROUP}' kept; 'groupdel {GROUP}' removes it\n"));
+        }
         Ok(())
     }
 

@@ -242,3 +242,46 @@ fn replays(rig: &Rig) {
         assert_eq!((event.id, event.detail.as_deref()), (ids[ids.len() - 1], Some("Destroyed")));
     });
 }
+
+/// Run the guest in the foreground, type at it once it is ready, and see how it ends.
+fn run(rig: &Rig, typed: &[u8]) -> (String, String, Option<i32>) {
+    let mut child = rig
+        .command(Path::new(MANOR))
+        .args(["run", "echo.xml", "--run-dir"])
+        .arg(rig.path("foreground"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = child.stdout.take().unwrap();
+    let mut seen = String::new();
+    let mut buffer = [0; 256];
+    while !seen.contains("ready") {
+        let len = out.read(&mut buffer).unwrap();
+        assert!(len > 0, "it ended after {seen:?}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+    }
+    child.stdin.as_mut().unwrap().write_all(typed).unwrap();
+    out.read_to_string(&mut seen).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (seen, String::from_utf8(output.stderr).unwrap(), output.status.code())
+}
+
+#[test]
+fn a_guest_in_the_foreground_ends_with_a_telling_status() {
+    let Some(rig) = defined() else { return };
+    let (out, err, status) = run(&rig, b"hi q");
+    assert!(out.contains("hi ") && out.contains("bye"), "{out}");
+    assert_eq!(status, Some(0), "{err}");
+    let (_, err, status) = run(&rig, b"x");
+    assert_eq!(status, Some(8), "{err}");
+    assert!(err.contains("the guest crashed: triple fault"), "{err}");
+    rig.write(
+        "none.xml",
+        std::fs::read_to_string(rig.path("echo.xml")).unwrap().replace("/kernel", "/none"),
+    );
+    let none = rig.manor(["run", "none.xml"]);
+    assert_eq!(none.status, 1);
+    assert!(none.err.contains("/none"), "{}", none.err);
+}
