@@ -6,6 +6,7 @@ mod console;
 pub mod host_check;
 pub mod kvm;
 pub mod machine;
+mod notices;
 pub mod process;
 pub mod sandbox;
 pub mod state;

@@ -25,6 +25,7 @@ use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 use crate::console::Console;
 use crate::kvm::{KvmError, Lines, Vm};
 use crate::machine::{Machine, MachineError};
+use crate::notices::Notices;
 use crate::process::{FileError, Files};
 use crate::sandbox::Sandbox;
 use crate::state::{ImageError, Shape};
@@ -94,6 +95,7 @@ pub struct Parts {
     pub consoles: BTreeMap<String, Arc<Console>>,
     /// What moves the consoles' bytes.
     pub console_workers: Vec<Running<ChardevWorker>>,
+    pub(crate) notices: Arc<Notices>,
     pub links: BTreeMap<String, Box<dyn Fn(bool) + Send + Sync>>,
     pub blocks: Figures<BlockStatistics>,
     pub interfaces: Figures<InterfaceStatistics>,
@@ -135,7 +137,8 @@ pub fn build(
     let supported = vm.supported_cpuid()?;
     let map = memory::map(config, arch::cpuid::host_phys_bits(supported.as_slice()))?;
 
-    let mut site = Site::open(config, files, sandbox, &vm, &map)?;
+    let inbox = Arc::new(Inbox::new().map_err(BuildError::Inbox)?);
+    let mut site = Site::open(config, files, sandbox, &vm, &map, &inbox)?;
     chipset::build(&mut site)?;
     let buses = pci::build(&mut site)?;
     virtio::build(&mut site, &buses)?;
@@ -143,7 +146,6 @@ pub fn build(
     let parts = site.parts;
 
     let loader = Loader::new(config, files, &map)?;
-    let inbox = Arc::new(Inbox::new().map_err(BuildError::Inbox)?);
     let cpus = cpus::build(config, &vm, &supported, &parts.buses, &inbox, sandbox)?;
     let mut machine = Machine::new(vm, cpus, parts, loader, inbox, Shape::of(config))?;
     match &saved {
@@ -160,6 +162,7 @@ impl<'a> Site<'a> {
         sandbox: &Sandbox,
         vm: &'a Vm,
         map: &'a MemoryMap,
+        inbox: &Arc<Inbox>,
     ) -> Result<Self, BuildError> {
         let lines = vm.lines();
         let buses = Buses { ports: Arc::new(Bus::new("port")), mmio: Arc::new(Bus::new("memory")) };
@@ -177,6 +180,7 @@ impl<'a> Site<'a> {
             components: Vec::new(),
             consoles: BTreeMap::new(),
             console_workers: Vec::new(),
+            notices: Notices::new(inbox.clone()),
             links: BTreeMap::new(),
             blocks: Vec::new(),
             interfaces: Vec::new(),

@@ -10,7 +10,7 @@ use devices::backend::tap::Tap;
 use devices::backend::{Cache, DiskIo, DiskSpec, RawDisk};
 use devices::io_thread::IoThread;
 use devices::virtio::VirtioDevice;
-use devices::virtio::blk::{Block, BlockSpec, BlockStats, ReportErrors};
+use devices::virtio::blk::{Block, BlockSpec, BlockStats};
 use devices::virtio::console::{Console, PortConfig};
 use devices::virtio::net::{Net, NetConfig, NetStats, feature};
 use devices::virtio::pci::{PciParts, VirtioPci};
@@ -20,6 +20,7 @@ use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
 use super::pci::Buses;
 use super::{BuildError, Site, chipset, cpus};
+use crate::notices::TellErrors;
 use crate::sandbox::{Kind, Sandbox};
 
 const MAX_QUEUE_SIZE: u16 = 1024;
@@ -90,7 +91,7 @@ fn block(site: &mut Site<'_>, id: &str, disk: &config::Blk) -> Result<Block, Bui
         threads: threads(site, &disk.queues)?,
         queue_size: queue_size(disk.queue_size)?,
         serial: disk.serial.clone(),
-        errors: Arc::new(ReportErrors),
+        errors: Arc::new(TellErrors { id: id.to_owned(), notices: site.parts.notices.clone() }),
     });
     let handle = block.handle();
     site.parts.blocks.push((id.to_owned(), Box::new(move || figures(handle.stats()))));

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use devices::component::StateError;
 use devices::io_thread::Stop as Finish;
 use memory::MemoryError;
+use vmm_protocol::control::EventKind;
 
 use crate::build::{Loader, Parts};
 use crate::console::Console;
@@ -100,6 +101,11 @@ impl Machine {
     /// Why vCPUs stopped by themselves, if one did.
     pub fn take_stop(&self) -> Option<Stop> {
         self.inbox.take()
+    }
+
+    /// What devices had to tell since the last time.
+    pub fn take_notices(&self) -> Vec<EventKind> {
+        self.parts.notices.take()
     }
 
     /// Stop the inbox's bell; what is in it stays.

@@ -112,11 +112,14 @@ impl Domain {
         (self.state, self.reason) = (state, reason);
     }
 
-    /// A vCPU stopped by itself.
+    /// A vCPU stopped by itself, or a device has something to tell.
     pub(super) fn on_bell(&mut self) {
         self.machine.quiet_bell();
-        // Somebody paused the machine in the same moment: it stops when it is resumed.
-        if self.state != RunState::Running {
+        for notice in self.machine.take_notices() {
+            self.events.push(notice);
+        }
+        // When somebody paused the machine in the same moment, it stops when it is resumed.
+        if self.state != RunState::Running || !self.machine.has_stop() {
             return;
         }
         // All must be out of the guest before the inbox is read: what it says then is everything.

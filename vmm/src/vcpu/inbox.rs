@@ -59,6 +59,11 @@ impl Inbox {
 
     pub(super) fn post(&self, stop: Stop) {
         self.lock().push(stop);
+        self.ring();
+    }
+
+    /// Wake the machine.
+    pub fn ring(&self) {
         // Fails only when the counter is at its end: then it rings already.
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
