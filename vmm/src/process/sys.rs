@@ -50,9 +50,9 @@ pub(super) fn ignore_signals() {
     }
 }
 
-/// One heap for all threads. With more, glibc would ask the host for its number of processors once
-/// two threads allocate at the same moment, and open a file for that: the filters forbid it. It is
-/// also smaller, and no thread allocates often enough to notice.
+/// One heap for all threads. With more, glibc opens files at odd moments (for the number of processors
+/// when two threads allocate at once, for the overcommit policy when it trims one), and the filters
+/// forbid it. It is also smaller, and no thread allocates often enough to notice.
 pub(super) fn use_one_heap() {
     // SAFETY: called before other threads exist; it only stores the number.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
