@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod guest;
 mod test;
 mod testbed;
@@ -23,6 +24,8 @@ enum Xtask {
     Test(test::Test),
     /// Measure Manor beside QEMU in the testbed
     Bench(bench::Bench),
+    /// Feed the parsers of foreign bytes with whatever finds new ways through them
+    Fuzz(fuzz::Fuzz),
     /// Prepare the stock guest (Debian's kernel, a small initrd) and print where its parts are
     Guest,
 }
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Xtask::Demo => demo::run(),
         Xtask::Test(test) => test::run(&test),
         Xtask::Bench(bench) => bench::run(&bench),
+        Xtask::Fuzz(fuzz) => fuzz::run(&fuzz),
         Xtask::Guest => guest::run(),
     };
     result.unwrap_or_else(|error| {
