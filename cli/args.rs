@@ -492,9 +492,12 @@ pub(crate) struct Run {
 
 #[derive(Debug, Args)]
 pub(crate) struct Setup {
-    /// Undo what setup did. Definitions and changed configuration stay
+    /// Undo what setup did. Definitions, changed configuration and logs stay
     #[arg(long)]
     pub(crate) remove: bool,
+    /// With --remove: definitions, configuration and logs go too
+    #[arg(long, requires = "remove")]
+    pub(crate) purge: bool,
     /// Work on the system whose root this is, and start nothing
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub(crate) root: PathBuf,

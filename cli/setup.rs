@@ -21,9 +21,11 @@ const UNIT_DIR: &str = "etc/systemd/system";
 const SYSUSERS: &str = "etc/sysusers.d/manor.conf";
 const SYSUSERS_TEXT: &str = include_str!("../resources/systemd/sysusers.conf");
 const CONFIG: &str = "etc/manor/manor.toml";
+const STATE_DIR: &str = "var/lib/manor";
+const RUN_DIR: &str = "/run/manor";
 /// With their modes: what lies in the state directory has modes of its own.
 const DIRECTORIES: &[(&str, u32)] =
-    &[("etc/manor", 0o755), ("var/lib/manor", 0o711), ("var/log/manor", 0o750)];
+    &[("etc/manor", 0o755), (STATE_DIR, 0o711), ("var/log/manor", 0o750)];
 
 pub(crate) fn setup(args: &Setup, terminal: &Terminal) -> Result<(), Failure> {
     let binary = match &args.binary {
@@ -34,8 +36,10 @@ pub(crate) fn setup(args: &Setup, terminal: &Terminal) -> Result<(), Failure> {
     if binary.to_str().is_none_or(|path| path.contains(['\n', '"', '%', '\\'])) {
         return Err(Failure::other(format!("{binary:?} is no path for a unit file")));
     }
-    let work = Work { root: &args.root, binary, terminal, live: args.root == Path::new("/") };
-    if args.remove { work.remove() } else { work.install(!args.no_start) }
+    let live = args.root == Path::new("/");
+    let systemd = live && Path::new("/run/systemd/system").exists();
+    let work = Work { root: &args.root, binary, terminal, live, systemd };
+    if args.remove { work.remove(args.purge) } else { work.install(!args.no_start) }
 }
 
 struct Work<'a> {
@@ -44,6 +48,8 @@ struct Work<'a> {
     terminal: &'a Terminal,
     /// On the running system, and not on some image's root.
     live: bool,
+    /// Which is managed by systemd.
+    systemd: bool,
 }
 
 impl Work<'_> {
@@ -66,7 +72,7 @@ impl Work<'_> {
         if !self.live || !start {
             return Ok(());
         }
-        if !Path::new("/run/systemd/system").exists() {
+        if !self.systemd {
             self.terminal.warn("systemd does not run here; start the daemon with 'manor daemon'");
             return Ok(());
         }
@@ -78,44 +84,48 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn remove(&self) -> Result<(), Failure> {
-        if self.live && Path::new("/run/systemd/system").exists() {
-            let installed = self.root.join(UNIT_DIR).join("manor.service").exists();
-            if installed {
-                self.systemctl(&[
-                    "disable",
-                    "--now",
-                    "manor.service",
-                    "manor.socket",
-                    "manor-ro.socket",
-                ])?;
-            }
+    fn remove(&self, purge: bool) -> Result<(), Failure> {
+        if self.live {
+            still_running(Path::new(RUN_DIR))?;
         }
-        for (name, _) in UNITS {
+        let units: Vec<_> = UNITS.iter().map(|(name, _)| *name).collect();
+        if self.systemd && self.root.join(UNIT_DIR).join(units[0]).exists() {
+            self.systemctl(&[&["disable", "--now"][..], &units].concat())?;
+        }
+        for name in units {
             self.gone(&self.root.join(UNIT_DIR).join(name))?;
         }
+        if self.systemd {
+            self.systemctl(&["daemon-reload"])?;
+        }
         self.gone(&self.root.join(SYSUSERS))?;
+        if self.live {
+            self.group_gone()?;
+            self.tree_gone(Path::new(RUN_DIR))?;
+        }
         let config = self.root.join(CONFIG);
         match std::fs::read_to_string(&config) {
-            Ok(text) if text == config::TEMPLATE => self.gone(&config)?,
+            Ok(text) if purge || text == config::TEMPLATE => self.gone(&config)?,
             Ok(_) => self.told(&config, "kept: it was changed"),
             Err(_) => {}
         }
+        if !has_definitions(&self.root.join(STATE_DIR)) {
+            // Nothing is in it but what the daemon makes at every start.
+            self.tree_gone(&self.root.join(STATE_DIR))?;
+        }
         for (directory, _) in DIRECTORIES {
             let path = self.root.join(directory);
-            // Only empty ones go.
+            if purge {
+                self.tree_gone(&path)?;
+                continue;
+            }
             match std::fs::remove_dir(&path) {
                 Ok(()) => self.told(&path, "removed"),
-                Err(_) if path.exists() => self.told(&path, "kept: it is not empty"),
+                Err(_) if path.exists() => {
+                    self.told(&path, "kept: it is not empty (--purge removes it)");
+                }
                 Err(_) => {}
             }
-        }
-        if self.live && Path::new("/run/systemd/system").exists() {
-            self.systemctl(&["daemon-reload"])?;
-        }
-        if self.live && group_id(GROUP, Path::new("/etc/group")).is_some() {
-            // It may have members, who may own files.
-            self.terminal.say(&format!("group '{GROUP}' kept; 'groupdel {GROUP}' removes it\n"));
         }
         Ok(())
     }
@@ -163,6 +173,31 @@ impl Work<'_> {
         }
     }
 
+    fn tree_gone(&self, path: &Path) -> Result<(), Failure> {
+        match std::fs::remove_dir_all(path) {
+            Ok(()) => {
+                self.told(path, "removed");
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed("remove", path, &error)),
+        }
+    }
+
+    /// Members were added by people, who may have meant more by it.
+    fn group_gone(&self) -> Result<(), Failure> {
+        let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+        let ours = groups.lines().find(|line| line.split(':').next() == Some(GROUP));
+        let Some(line) = ours else { return Ok(()) };
+        if line.split(':').nth(3).is_some_and(|members| !members.is_empty()) {
+            self.terminal.say(&format!("group '{GROUP}' kept: it has members\n"));
+            return Ok(());
+        }
+        run("groupdel", &[GROUP])?;
+        self.terminal.say(&format!("group '{GROUP}' removed\n"));
+        Ok(())
+    }
+
     /// systemd-sysusers makes the group at the next boot of an image; on a running system it is
     /// made now.
     fn group(&self) -> Result<(), Failure> {
@@ -170,37 +205,64 @@ impl Work<'_> {
         if !self.live || group_id(GROUP, Path::new("/etc/group")).is_some() {
             return Ok(());
         }
-        let made = Command::new("groupadd").args(["--system", GROUP]).output();
-        match made {
-            Ok(output) if output.status.success() => {
-                self.terminal.say(&format!("group '{GROUP}' created\n"));
-                Ok(())
-            }
-            Ok(output) => {
-                let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                Err(Failure::other(format!("cannot create the group '{GROUP}': {why}")))
-            }
-            Err(error) => Err(Failure::other(format!("cannot run groupadd: {}", reason(&error)))
-                .hint(format!("create the system group '{GROUP}', then try again"))),
-        }
+        run("groupadd", &["--system", GROUP]).map_err(|failure| {
+            failure.hint(format!("create the system group '{GROUP}', then try again"))
+        })?;
+        self.terminal.say(&format!("group '{GROUP}' created\n"));
+        Ok(())
     }
 
     fn systemctl(&self, args: &[&str]) -> Result<(), Failure> {
-        let command = format!("systemctl {}", args.join(" "));
-        let output = Command::new("systemctl")
-            .args(args)
-            .output()
-            .map_err(|error| Failure::other(format!("cannot run {command}: {}", reason(&error))))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Failure::other(why).while_doing(format!("{command} failed")))
+        run("systemctl", args)
     }
 
     fn told(&self, path: &Path, what: &str) {
         self.terminal.say(&format!("{} {what}\n", path.display()));
     }
+}
+
+fn run(program: &str, args: &[&str]) -> Result<(), Failure> {
+    let command = format!("{program} {}", args.join(" "));
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .map_err(|error| Failure::other(format!("cannot run {command}: {}", reason(&error))))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Failure::other(why).while_doing(format!("{command} failed")))
+}
+
+/// Guests without a daemon could only be killed: they are to be ended first.
+fn still_running(run_dir: &Path) -> Result<(), Failure> {
+    let names = running(run_dir);
+    if names.is_empty() {
+        return Ok(());
+    }
+    let text = format!("domains are running: {}", names.join(", "));
+    Err(Failure::other(text).hint("shut them down first ('manor shutdown' or 'manor destroy')"))
+}
+
+/// The daemon may be down, so its records are read instead of asking it.
+fn running(run_dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(run_dir.join("domains")) else { return Vec::new() };
+    let name_of = |directory: PathBuf| {
+        let text = std::fs::read(directory.join("record.json")).ok()?;
+        let record: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let pid = record["process"]["pid"].as_u64()?;
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        line.starts_with(b"manor guest=").then(|| record["name"].as_str().map(str::to_owned))?
+    };
+    let mut names: Vec<_> = entries.flatten().filter_map(|entry| name_of(entry.path())).collect();
+    names.sort();
+    names
+}
+
+fn has_definitions(state_dir: &Path) -> bool {
+    ["domains", "quarantine"].iter().any(|name| {
+        std::fs::read_dir(state_dir.join(name)).is_ok_and(|mut entries| entries.next().is_some())
+    })
 }
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
@@ -209,5 +271,97 @@ fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
         failure.hint("setup changes the system: run it as root")
     } else {
         failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Rig {
+        root: tempfile::TempDir,
+        terminal: Terminal,
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            Rig {
+                root: tempfile::tempdir().unwrap(),
+                terminal: Terminal::new(true, false, true, false),
+            }
+        }
+
+        fn setup(&self, remove: bool, purge: bool) -> Result<(), Failure> {
+            let args = Setup {
+                remove,
+                purge,
+                root: self.root.path().to_owned(),
+                binary: Some("/usr/bin/manor".into()),
+                no_start: false,
+            };
+            setup(&args, &self.terminal)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.root.path().join(name)
+        }
+
+        fn is_bare(&self) -> bool {
+            let mut names: Vec<_> = walk(self.root.path());
+            names.retain(|name| name.is_file() || !name.starts_with(self.path("etc")));
+            names.iter().all(|name| {
+                [self.path("var"), self.path("var/lib"), self.path("var/log")].contains(name)
+            })
+        }
+    }
+
+    fn walk(directory: &Path) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            if entry.path().is_dir() {
+                all.append(&mut walk(&entry.path()));
+            }
+            all.push(entry.path());
+        }
+        all
+    }
+
+    #[test]
+    fn an_image_gets_units_that_name_the_binary_and_loses_them_again() {
+        let rig = Rig::new();
+        rig.setup(false, false).unwrap();
+        let unit = std::fs::read_to_string(rig.path("etc/systemd/system/manor.service")).unwrap();
+        assert!(unit.contains("\nExecStart=/usr/bin/manor daemon\n"), "{unit}");
+        assert!(!unit.contains('@'), "{unit}");
+        rig.setup(true, false).unwrap();
+        assert!(rig.is_bare(), "{:?}", walk(rig.root.path()));
+        rig.setup(true, false).unwrap();
+    }
+
+    #[test]
+    fn what_people_made_stays_until_they_say_so() {
+        let rig = Rig::new();
+        rig.setup(false, false).unwrap();
+        let (config, definition) = (rig.path(CONFIG), rig.path("var/lib/manor/domains/u.xml"));
+        std::fs::write(&config, "[log]\nlevel = \"debug\"\n").unwrap();
+        std::fs::create_dir_all(definition.parent().unwrap()).unwrap();
+        std::fs::write(&definition, "<domain/>").unwrap();
+        rig.setup(false, false).unwrap();
+        rig.setup(true, false).unwrap();
+        assert!(config.exists() && definition.exists());
+        rig.setup(true, true).unwrap();
+        assert!(rig.is_bare(), "{:?}", walk(rig.root.path()));
+    }
+
+    #[test]
+    fn records_of_processes_that_are_gone_or_others_keep_nobody() {
+        let rig = Rig::new();
+        for (name, pid) in [("gone", u32::MAX), ("other", std::process::id())] {
+            let directory = rig.path("domains").join(name);
+            std::fs::create_dir_all(&directory).unwrap();
+            let record = format!(r#"{{"name":"{name}","process":{{"pid":{pid},"start_time":1}}}}"#);
+            std::fs::write(directory.join("record.json"), record).unwrap();
+        }
+        assert_eq!(running(rig.root.path()), Vec::<String>::new());
     }
 }

@@ -1,18 +1,30 @@
 //! A cgroup (version 2) for each domain, outside the daemon's own, so that nothing done to the
 //! daemon's reaches a guest.
 //!
-//! Under systemd the unit's subtree is ours (`Delegate=yes`): domains go to `UNIT/domains/UUID`. No
-//! controller is enabled there, because systemd could then not start the daemon again in the unit's
-//! own cgroup. Elsewhere domains go to `/manor/domains/UUID`.
+//! Under systemd each is a scope, made with the process (see [`scope`]); without, domains go to
+//! `/manor/domains/UUID`. Should systemd not answer, the unit's own subtree is left (`Delegate=yes`):
+//! `UNIT/domains/UUID`. No controller is enabled there, because systemd could then not start the
+//! daemon again in the unit's own cgroup.
 
 use std::path::{Path, PathBuf};
 
-use crate::BrokerError;
+use crate::{BrokerError, scope};
 
+/// The cgroup, or the place of the scope that will be made with the process.
 pub(crate) fn make(parent: Option<&Path>, name: &str) -> Result<PathBuf, BrokerError> {
     let parent = match parent {
         Some(parent) => parent.to_owned(),
-        None => find_parent()?,
+        None => {
+            let mount = mount()?;
+            match scope::available() {
+                Ok(true) => return Ok(mount.join(scope::place(name))),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "systemd does not answer: a guest gets no scope");
+                }
+            }
+            parent_of(&mount, &own()?)
+        }
     };
     let path = parent.join("domains").join(name);
     std::fs::create_dir_all(&path).map_err(|error| BrokerError::NoCgroup {
@@ -22,6 +34,9 @@ pub(crate) fn make(parent: Option<&Path>, name: &str) -> Result<PathBuf, BrokerE
 }
 
 pub(crate) fn remove(path: &Path) -> Result<(), BrokerError> {
+    if scope::unit_of(path).is_some() {
+        return Ok(()); // systemd does, when it is empty
+    }
     match std::fs::remove_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(BrokerError::host(format!("remove cgroup {}", path.display()))),
@@ -33,18 +48,23 @@ pub(crate) fn kill(path: &Path) -> std::io::Result<()> {
     std::fs::write(path.join("cgroup.kill"), "1")
 }
 
-fn find_parent() -> Result<PathBuf, BrokerError> {
-    let missing = |reason: &str| BrokerError::NoCgroup { reason: reason.to_owned() };
+fn missing(reason: &str) -> BrokerError {
+    BrokerError::NoCgroup { reason: reason.to_owned() }
+}
+
+fn mount() -> Result<PathBuf, BrokerError> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(BrokerError::host("read /proc/self/mountinfo"))?;
     let mount = mount_point(&mounts).ok_or_else(|| missing("cgroup v2 is not mounted"))?;
+    Ok(mount.into())
+}
+
+/// This process's, below the mount.
+fn own() -> Result<String, BrokerError> {
     let own = std::fs::read_to_string("/proc/self/cgroup")
         .map_err(BrokerError::host("read /proc/self/cgroup"))?;
-    let own = own
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .ok_or_else(|| missing("this process is in no cgroup v2"))?;
-    Ok(parent_of(mount, own))
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"));
+    Ok(own.ok_or_else(|| missing("this process is in no cgroup v2"))?.to_owned())
 }
 
 fn mount_point(mountinfo: &str) -> Option<&str> {
@@ -54,7 +74,7 @@ fn mount_point(mountinfo: &str) -> Option<&str> {
     })
 }
 
-fn parent_of(mount: &str, own: &str) -> PathBuf {
+fn parent_of(mount: &Path, own: &str) -> PathBuf {
     let unit = own.split('/').scan(String::new(), |path, part| {
         if !part.is_empty() {
             path.push('/');
@@ -64,7 +84,7 @@ fn parent_of(mount: &str, own: &str) -> PathBuf {
     });
     let service = unit.filter(|(_, service)| *service).map(|(path, _)| path).last();
     let below = service.as_deref().unwrap_or("/manor");
-    Path::new(mount).join(below.trim_start_matches('/'))
+    mount.join(below.trim_start_matches('/'))
 }
 
 #[cfg(test)]
@@ -73,15 +93,16 @@ mod tests {
 
     #[test]
     fn a_service_keeps_its_domains_in_its_own_subtree() {
-        let parent = parent_of("/sys/fs/cgroup", "/system.slice/manor.service");
+        let parent = parent_of(Path::new("/sys/fs/cgroup"), "/system.slice/manor.service");
         assert_eq!(parent, Path::new("/sys/fs/cgroup/system.slice/manor.service"));
-        let below = parent_of("/sys/fs/cgroup", "/system.slice/manor.service/daemon");
+        let below = parent_of(Path::new("/sys/fs/cgroup"), "/system.slice/manor.service/daemon");
         assert_eq!(below, parent, "the daemon may have moved into a leaf");
     }
 
     #[test]
     fn a_daemon_started_by_hand_keeps_its_domains_out_of_the_login_session() {
-        let parent = parent_of("/sys/fs/cgroup", "/user.slice/user-0.slice/session-3.scope");
+        let parent =
+            parent_of(Path::new("/sys/fs/cgroup"), "/user.slice/user-0.slice/session-3.scope");
         assert_eq!(parent, Path::new("/sys/fs/cgroup/manor"));
     }
 

@@ -12,6 +12,7 @@ mod open;
 mod pty;
 mod request;
 mod rundir;
+mod scope;
 mod spawn;
 mod sys;
 mod tap;

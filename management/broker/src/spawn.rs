@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use vmm_protocol::config::FIRST_FD;
 
 use crate::request::SpawnedProcess;
-use crate::{BrokerError, Stdio, cgroup, sys};
+use crate::{BrokerError, Stdio, cgroup, scope, sys};
 
 /// A process as one can write it down: a number alone is reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,10 +109,21 @@ pub(crate) fn spawn(
 ) -> Result<SpawnedProcess, BrokerError> {
     let act = format!("start the VMM of {:?}", command.name);
     let prepared = prepare(command, files).map_err(BrokerError::host(act.clone()))?;
-    let child = sys::spawn(&prepared).map_err(BrokerError::host(act.clone()))?;
+    let settle = |pid: u32| settle(pid, command);
+    let child = sys::spawn(&prepared, settle).map_err(BrokerError::host(act.clone()))?;
     let id = ProcessId::of(child.pid)
         .ok_or_else(|| BrokerError::Host { act, source: io::Error::other("it ended at once") })?;
     Ok(SpawnedProcess { id, process: Process { pidfd: child.pidfd } })
+}
+
+/// What is done to a process from outside, before it is a VMM.
+fn settle(pid: u32, command: &Command<'_>) -> io::Result<()> {
+    // The daemon's own protection from the kernel's out-of-memory killer is not for guests.
+    std::fs::write(format!("/proc/{pid}/oom_score_adj"), "0")?;
+    match command.cgroup.and_then(scope::unit_of) {
+        Some(unit) => scope::adopt(pid, unit, command.name),
+        None => Ok(()),
+    }
 }
 
 /// Everything the new process needs, made before it exists: between clone and exec nothing may be
@@ -148,7 +159,10 @@ fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::E
         environment: environment(),
         table,
         first_closed: above,
-        cgroup: command.cgroup.map(directory).transpose()?,
+        cgroup: match command.cgroup.filter(|path| scope::unit_of(path).is_none()) {
+            Some(path) => Some(directory(path)?),
+            None => None,
+        },
         end_with_parent: *command.stdio == Stdio::Foreground,
     })
 }
@@ -177,4 +191,56 @@ fn log(path: &PathBuf) -> io::Result<OwnedFd> {
 
 fn directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(open_file(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(settle: impl FnOnce(u32) -> io::Result<()>) -> (io::Result<sys::Child>, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let trace = dir.path().join("trace");
+        let command = Command {
+            program: Path::new("/bin/sh"),
+            arguments: &["-c".to_owned(), format!("echo $$ >{}", trace.display())],
+            name: "demo",
+            stdio: &Stdio::Log(dir.path().join("log")),
+            cgroup: None,
+        };
+        let prepared = prepare(&command, &[]).unwrap();
+        let result = sys::spawn(&prepared, |pid| {
+            // Time enough for a program that does not wait.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!trace.exists(), "the program ran before it was settled");
+            settle(pid)
+        });
+        if let Ok(child) = &result {
+            let process = WaitId::PidFd(child.pidfd.as_fd());
+            waitid(process, WaitIdOptions::EXITED).unwrap();
+        }
+        (result, trace.exists())
+    }
+
+    #[test]
+    fn the_program_runs_when_its_process_was_settled_and_not_before() {
+        let mut settled = 0;
+        let (child, ran) = run(|pid| {
+            settled = pid;
+            Ok(())
+        });
+        assert_eq!(child.unwrap().pid, settled);
+        assert!(ran);
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_settled_never_runs_its_program() {
+        let (mut number, refused) = (0, io::Error::other("no scope"));
+        let (result, ran) = run(|pid| {
+            number = pid;
+            Err(refused)
+        });
+        assert_eq!(result.err().unwrap().to_string(), "no scope");
+        assert!(!ran);
+        assert!(!Path::new(&format!("/proc/{number}")).exists(), "it was not reaped");
+    }
 }

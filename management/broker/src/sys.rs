@@ -189,12 +189,18 @@ pub(crate) struct Child {
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Start a process in a session of its own, and return when its program runs or failed to.
-pub(crate) fn spawn(exec: &Exec) -> io::Result<Child> {
-    let (answer, low) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    // Above the targets, like every source. The end of the pipe is seen when its last copy closes.
-    let report = rustix::io::fcntl_dupfd_cloexec(&low, exec.first_closed)?;
-    drop(low);
+/// Start a process in a session of its own, and return when its program runs or failed to. Between
+/// the process and its program `settle` gets the process's number.
+pub(crate) fn spawn(exec: &Exec, settle: impl FnOnce(u32) -> io::Result<()>) -> io::Result<Child> {
+    // Above the targets, like every source.
+    let pipe = || -> io::Result<(OwnedFd, OwnedFd)> {
+        let (from, to) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let above = |file: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(file, exec.first_closed);
+        Ok((above(&from)?, above(&to)?))
+    };
+    // The end of a pipe is seen when its last copy closes.
+    let (answer, report) = pipe()?;
+    let (go, release) = pipe()?;
     let arguments = pointers(&exec.arguments);
     let environment = pointers(&exec.environment);
     let mut table: Vec<(c_int, c_int)> = Vec::with_capacity(exec.table.len());
@@ -207,6 +213,8 @@ pub(crate) fn spawn(exec: &Exec) -> io::Result<Child> {
         first_closed: exec.first_closed,
         end_with_parent: exec.end_with_parent,
         report: report.as_raw_fd(),
+        go: go.as_raw_fd(),
+        release: release.as_raw_fd(),
     };
 
     let mut pidfd: c_int = -1;
@@ -235,17 +243,27 @@ pub(crate) fn spawn(exec: &Exec) -> io::Result<Child> {
     }
     // SAFETY: the kernel made this descriptor for us and nobody else owns it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    drop(report);
+    drop((report, go));
+    let pid = u32::try_from(pid).map_err(io::Error::other)?;
+    let settled = settle(pid);
+    // If it is gone, the answer says why. It is not left to find its pipe closed, which another
+    // child, about to be a program, may hold open for a while.
+    let _ = match settled {
+        Ok(()) => rustix::io::write(&release, &[0]).map(drop),
+        Err(_) => rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL),
+    };
+    drop(release);
     let mut errno = [0; 4];
-    match rustix::io::retry_on_intr(|| rustix::io::read(&answer, &mut errno)) {
+    let answered = rustix::io::retry_on_intr(|| rustix::io::read(&answer, &mut errno))?;
+    if answered == 0 && settled.is_ok() {
         // Closed by exec: the program runs.
-        Ok(0) => Ok(Child { pid: u32::try_from(pid).map_err(io::Error::other)?, pidfd }),
-        Ok(_) => {
-            let id = rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd));
-            let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED);
-            Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
-        }
-        Err(errno) => Err(errno.into()),
+        return Ok(Child { pid, pidfd });
+    }
+    let id = rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd));
+    let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED);
+    match settled {
+        Err(error) if answered == 0 => Err(error),
+        _ => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
     }
 }
 
@@ -262,6 +280,10 @@ struct Plan<'a> {
     first_closed: c_int,
     end_with_parent: bool,
     report: c_int,
+    /// A byte comes here when the program may run; an end, when it may not.
+    go: c_int,
+    /// The other end of it.
+    release: c_int,
 }
 
 impl Plan<'_> {
@@ -298,6 +320,16 @@ impl Plan<'_> {
                 && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong) < 0
             {
                 return *libc::__errno_location();
+            }
+            // Our copy must not keep the pipe open, should the parent die.
+            libc::close(self.release);
+            let mut byte = 0_u8;
+            loop {
+                match libc::read(self.go, (&raw mut byte).cast::<c_void>(), 1) {
+                    1 => break,
+                    -1 if *libc::__errno_location() == libc::EINTR => {}
+                    _ => return libc::ECANCELED,
+                }
             }
             for &(source, target) in self.table {
                 // The copy, unlike its source, stays open over exec.

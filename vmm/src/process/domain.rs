@@ -101,6 +101,13 @@ impl Domain {
         self.machine.shut_down()
     }
 
+    /// A guest that can is asked to power off before whoever announced it ends this process.
+    pub(super) fn host_powers_off(&mut self) {
+        if self.power_button().is_err() {
+            self.destroy();
+        }
+    }
+
     fn end(&mut self, reason: ExitReason) {
         if self.ended.is_none() {
             self.events.push(EventKind::Exiting(reason.clone()));

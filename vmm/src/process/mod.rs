@@ -147,7 +147,7 @@ fn serve(
     record: &mut ExitFile,
 ) -> Result<ExitReason, ProcessError> {
     sys::harden().map_err(ProcessError::Prepare)?;
-    let signals = sys::termination_signals().map_err(ProcessError::Prepare)?;
+    let signals = sys::signals().map_err(ProcessError::Prepare)?;
     sys::open_statistics();
     let process: &ProcessFiles = &config.process;
     let listener = UnixListener::from(files.take(process.control)?);

@@ -11,6 +11,7 @@ use vmm_protocol::control::{Call, ControlError, ControlErrorCode, Message, Reply
 
 use super::client::{Client, Hangup};
 use super::domain::{Domain, Ended};
+use super::sys;
 
 /// Connections at once. A daemon needs two or three; the rest is room for people.
 const MAX_CLIENTS: usize = 64;
@@ -60,7 +61,11 @@ impl Server {
                 match event.data.u64() {
                     LISTENER => self.accept(),
                     BELL => domain.on_bell(),
-                    SIGNALS => domain.destroy(),
+                    SIGNALS => match sys::next_signal(signals) {
+                        Some(sys::Signal::End) => domain.destroy(),
+                        Some(sys::Signal::PowerFailure) => domain.host_powers_off(),
+                        None => {}
+                    },
                     client => self.serve(client, domain),
                 }
             }

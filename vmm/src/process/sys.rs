@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -21,14 +21,15 @@ pub(super) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Signals that end the domain, as a descriptor; threads started later inherit the blocked mask.
-pub(super) fn termination_signals() -> io::Result<File> {
+/// Signals that concern the domain, as a descriptor; threads started later inherit the blocked mask.
+pub(super) fn signals() -> io::Result<File> {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: `set` is valid storage for a signal set, and sigemptyset initialises it.
     let fd = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
         libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGPWR);
         if libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -39,6 +40,27 @@ pub(super) fn termination_signals() -> io::Result<File> {
     }
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// What came, from the descriptor of [`signals`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// SIGTERM, SIGINT: end.
+    End,
+    /// SIGPWR: the host is about to power off.
+    PowerFailure,
+}
+
+pub(super) fn next_signal(signals: BorrowedFd<'_>) -> Option<Signal> {
+    let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+    // It begins with the signal's number.
+    match rustix::io::read(signals, &mut info) {
+        Ok(length) if length == info.len() => {
+            let number = i32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+            Some(if number == libc::SIGPWR { Signal::PowerFailure } else { Signal::End })
+        }
+        _ => None,
+    }
 }
 
 /// Writing to a client that went away is an error code, not a death; nor does a closing terminal
