@@ -40,6 +40,15 @@ impl Notices {
     }
 }
 
+/// What the device `id` does when it refuses to go on.
+pub(crate) fn tell_broken(id: &str, notices: &Arc<Notices>) -> Box<dyn Fn(&str) + Send + Sync> {
+    let (id, notices) = (id.to_owned(), notices.clone());
+    Box::new(move |reason| {
+        let (id, reason) = (id.clone(), reason.to_owned());
+        notices.post(EventKind::DeviceBroken { id, reason });
+    })
+}
+
 /// Host errors of one disk reach the guest, and the event ring.
 pub(crate) struct TellErrors {
     pub(crate) id: String,
@@ -58,6 +67,15 @@ impl ErrorPolicy for TellErrors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_refuses_to_go_on_is_named_with_the_reason() {
+        let notices = Notices::new(Arc::new(Inbox::new().unwrap()));
+        tell_broken("net0", &notices)("queue 1: a loop of descriptors");
+        let reason = "queue 1: a loop of descriptors".to_owned();
+        let expected = EventKind::DeviceBroken { id: "net0".to_owned(), reason };
+        assert_eq!(notices.take(), [expected]);
+    }
 
     #[test]
     fn a_failing_disk_is_reported_once_until_somebody_looks() {

@@ -114,5 +114,5 @@ pub trait Notify: Send + Sync {
     fn config_changed(&self);
 
     /// The device cannot go on until the driver resets it (DEVICE_NEEDS_RESET).
-    fn needs_reset(&self);
+    fn needs_reset(&self, reason: &str);
 }

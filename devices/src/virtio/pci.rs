@@ -48,6 +48,8 @@ pub struct PciParts<'a> {
     pub intx: Option<(u8, Arc<dyn IrqLine>)>,
     /// What the PCI Express capability says; `None` on a conventional bus.
     pub express: Option<PortType>,
+    /// Told why the device refuses to go on, once until the driver resets it.
+    pub on_broken: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 /// A virtio device as a PCI function.
@@ -102,7 +104,9 @@ impl VirtioPci {
         let built = layout::config_space(device.device_type(), &msix, pin, parts.express);
         let config = Arc::new(built.config);
         let line = parts.intx.map(|(_, line)| line);
-        let interrupts = Arc::new(Interrupts::new(msix.clone(), config.clone(), line, sizes.len()));
+        let interrupts =
+            Interrupts::new(msix.clone(), config.clone(), line, sizes.len(), parts.on_broken);
+        let interrupts = Arc::new(interrupts);
         device.connect(interrupts.clone());
         let kicks = sizes
             .iter()
@@ -190,7 +194,7 @@ impl VirtioPci {
             Err(error) => {
                 let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
                 warn_limited!("{}: cannot start: {error}{cause}", self.id);
-                self.interrupts.needs_reset();
+                self.interrupts.needs_reset(&format!("cannot start: {error}{cause}"));
             }
         }
     }

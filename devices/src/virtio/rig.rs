@@ -152,7 +152,7 @@ impl Notify for Signals {
     fn config_changed(&self) {
         self.config.fetch_add(1, Ordering::SeqCst);
     }
-    fn needs_reset(&self) {
+    fn needs_reset(&self, _reason: &str) {
         self.needs_reset.fetch_add(1, Ordering::SeqCst);
     }
 }

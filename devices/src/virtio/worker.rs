@@ -198,7 +198,7 @@ impl ActiveQueue {
         {
             self.reported = true;
             crate::limit::warn_limited!("queue {} is broken until reset: {reason}", self.index);
-            self.notify.needs_reset();
+            self.notify.needs_reset(&format!("queue {}: {reason}", self.index));
         }
     }
 }

@@ -20,7 +20,7 @@ use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
 use super::pci::Buses;
 use super::{BuildError, Site, chipset, cpus};
-use crate::notices::TellErrors;
+use crate::notices::{TellErrors, tell_broken};
 use crate::sandbox::{Kind, Sandbox};
 
 const MAX_QUEUE_SIZE: u16 = 1024;
@@ -215,6 +215,7 @@ fn plug(
         doorbells: site.vm.doorbells(),
         intx: Some(buses.interrupt(site, device.address)?),
         express: buses.port_type(device.address, site.map.platform)?,
+        on_broken: tell_broken(&device.id, &site.parts.notices),
     };
     let function = VirtioPci::new(parts, built).map_err(BuildError::device(&device.id))?;
     buses.plug(site, device.address, Arc::new(function))

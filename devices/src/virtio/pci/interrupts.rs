@@ -24,6 +24,7 @@ pub(super) struct Interrupts {
     msix: Arc<Msix>,
     config: Arc<Config>,
     line: Option<Arc<dyn IrqLine>>,
+    on_broken: Box<dyn Fn(&str) + Send + Sync>,
     msix_enabled: AtomicBool,
     config_vector: AtomicU16,
     queue_vectors: Box<[AtomicU16]>,
@@ -56,11 +57,13 @@ impl Interrupts {
         config: Arc<Config>,
         line: Option<Arc<dyn IrqLine>>,
         queues: usize,
+        on_broken: Box<dyn Fn(&str) + Send + Sync>,
     ) -> Self {
         Self {
             msix,
             config,
             line,
+            on_broken,
             msix_enabled: AtomicBool::new(false),
             config_vector: AtomicU16::new(NO_VECTOR),
             queue_vectors: (0..queues).map(|_| AtomicU16::new(NO_VECTOR)).collect(),
@@ -193,10 +196,14 @@ impl Notify for Interrupts {
         }
     }
 
-    fn needs_reset(&self) {
+    fn needs_reset(&self, reason: &str) {
         let before = self.status.fetch_or(status::NEEDS_RESET, Ordering::AcqRel);
+        if before & status::NEEDS_RESET != 0 {
+            return;
+        }
+        (self.on_broken)(reason);
         // §2.1.2: a device that the driver has not brought up yet has nobody to tell.
-        if before & status::DRIVER_OK != 0 && before & status::NEEDS_RESET == 0 {
+        if before & status::DRIVER_OK != 0 {
             self.raise(self.config_vector(), ISR_CONFIG);
         }
     }

@@ -274,6 +274,8 @@ fn a_broken_queue_ends_in_needs_reset_and_recovers() {
     driver.kick(0);
     wait_for("NEEDS_RESET", || driver.status() & NEEDS_RESET != 0);
     wait_for("the config interrupt", || driver.msi.take(0) == 1);
+    let refusals = driver.refusals.lock().unwrap().clone();
+    assert!(refusals.len() == 1 && refusals[0].starts_with("queue 0: "), "{refusals:?}");
     // The driver cannot clear the bit, nor go on.
     driver.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
     assert_ne!(driver.status() & NEEDS_RESET, 0);

@@ -103,6 +103,8 @@ pub(crate) struct Driver {
     pub(crate) msi: Arc<FakeMsi>,
     pub(crate) doorbells: Arc<FakeDoorbells>,
     pub(crate) line: Arc<FakeLine>,
+    /// What the machine was told of the device's refusals.
+    pub(crate) refusals: Arc<Mutex<Vec<String>>>,
 }
 
 impl Driver {
@@ -110,6 +112,8 @@ impl Driver {
         let msi = Arc::new(FakeMsi::default());
         let doorbells = Arc::new(FakeDoorbells::default());
         let line = Arc::new(FakeLine::default());
+        let refusals = Arc::<Mutex<Vec<String>>>::default();
+        let told = refusals.clone();
         let parts = PciParts {
             id: "virtio0",
             ram: ram.clone(),
@@ -117,10 +121,11 @@ impl Driver {
             doorbells: doorbells.clone(),
             intx: Some((1, line.clone())),
             express: Some(PortType::Endpoint),
+            on_broken: Box::new(move |reason| told.lock().unwrap().push(reason.to_owned())),
         };
         let function = VirtioPci::new(parts, Box::new(device)).unwrap();
         function.bar_moved(0, Some(BAR_BASE));
-        Self { function, msi, doorbells, line }
+        Self { function, msi, doorbells, line, refusals }
     }
 
     pub(crate) fn read(&self, at: u64, len: usize) -> u64 {
