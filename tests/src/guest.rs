@@ -14,7 +14,7 @@ use crate::paths;
 const INIT: &[u8] = include_bytes!("../../resources/guest/init");
 
 /// What the guest may be given: all devices Manor has a model for, and the bus of QEMU's microvm.
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 11] = [
     "virtio_pci",
     "virtio_mmio",
     "virtio_blk",
@@ -25,6 +25,7 @@ const MODULES: [&str; 10] = [
     "vmw_vsock_virtio_transport",
     "button",
     "evdev",
+    "pvpanic_mmio",
 ];
 
 /// The bzImage.

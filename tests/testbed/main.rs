@@ -1,5 +1,11 @@
 //! What every test in the emulated host relies on.
 
+#![allow(clippy::print_stdout, reason = "what a failed test shows")]
+
+mod refusals;
+mod rig;
+mod run;
+mod side_by_side;
 mod systemd;
 
 use std::time::Duration;

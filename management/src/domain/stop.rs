@@ -150,15 +150,20 @@ impl Actor {
         {
             return error;
         }
+        let mut kernel = String::new();
         if let Some(run) = &mut self.run {
             run.announced = false;
+            // The VMM knows files by descriptor only.
+            if let Some(path) = &run.live.def.os.kernel {
+                kernel = format!("kernel {}, ", path.display());
+            }
         }
         self.on_end().await;
         let log = self.node.config.log_dir.join(format!("{}.log", self.uuid));
         failure.unwrap_or_else(|| {
             let why = self.last_exit.clone().unwrap_or_default();
             let text = format!(
-                "domain {:?} could not be started: {why} (its log is {})",
+                "domain {:?} could not be started: {why} ({kernel}its log is {})",
                 self.name,
                 log.display()
             );

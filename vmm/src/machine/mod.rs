@@ -37,9 +37,9 @@ pub enum MachineError {
     Stuck { index: usize, seconds: u64 },
     #[error("guest memory could not be cleared")]
     Clear(#[source] MemoryError),
-    #[error("the guest could not be loaded again")]
+    #[error(transparent)]
     Boot(#[from] boot::BootError),
-    #[error("the guest's PCI devices could not be placed again")]
+    #[error("the guest's PCI devices could not be placed")]
     Pci(#[from] devices::pci::PciError),
     #[error("state of {id} could not be saved or restored")]
     State { id: String, source: StateError },

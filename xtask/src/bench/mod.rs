@@ -21,6 +21,13 @@ use vmm::{Guest, Vmm};
 const NAME: &str = "bench";
 const GUEST_MIB: u64 = 128;
 const READS: u64 = 2000;
+const PINGS: u64 = 1000;
+const SENT_MIB: u64 = 128;
+const BRIDGE: &str = "br-bench";
+const TAP: &str = "tap-bench";
+const MAC: &str = "52:54:00:be:0c:01";
+const HOST_ADDRESS: &str = "10.78.0.1";
+const GUEST_ADDRESS: &str = "10.78.0.2";
 /// A boot takes seconds; whatever takes minutes hangs.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -47,6 +54,8 @@ enum What {
     Memory,
     /// Exits per read of 4 KiB
     Disk,
+    /// Exits per round trip, and per MiB sent
+    Net,
 }
 
 /// One measurement: the names of the testbed agent's `measure`.
@@ -69,6 +78,15 @@ fn prepare(host: &Testbed) -> anyhow::Result<()> {
     host.put(&manor_binary()?, "/usr/bin/manor")?;
     // Read by every VMM: keep it in the page cache, as a tmpfs file is.
     host.sh("test -f /bench/disk || dd if=/dev/urandom of=/bench/disk bs=1M count=64")?;
+    host.sh(&format!(
+        "test -d /sys/class/net/{BRIDGE} || {{
+             ip link add {BRIDGE} type bridge
+             ip addr add {HOST_ADDRESS}/24 dev {BRIDGE}
+             ip link set {BRIDGE} up
+             tunctl -t {TAP}
+             ip link set {TAP} master {BRIDGE} up
+         }}"
+    ))?;
     Ok(())
 }
 
@@ -109,8 +127,9 @@ fn rows(what: What) -> Vec<(&'static str, Value)> {
         What::Boot => vec![
             ("exec to init, s", |s| Some(field(s, "elapsed_us")? / 1e6)),
             ("VM exits", |s| field(s, "exits")),
-            ("to user space: ports", |s| field(s, "io_exits")),
-            ("to user space: MMIO", |s| field(s, "mmio_exits")),
+            ("to user space", |s| Some(field(s, "io_exits")? + field(s, "mmio_exits")?)),
+            ("… by ports", |s| field(s, "io_exits")),
+            ("… by MMIO", |s| field(s, "mmio_exits")),
             ("user CPU of the VMM, s", |s| Some(field(s, "user_ms")? / 1e3)),
         ],
         What::Memory => vec![
@@ -125,11 +144,20 @@ fn rows(what: What) -> Vec<(&'static str, Value)> {
             }),
             ("reads per second", |s| Some(READS as f64 * 1e6 / field(s, "elapsed_us")?)),
         ],
+        What::Net => vec![
+            ("VM exits per round trip", |s| Some(field(s, "exits")? / PINGS as f64)),
+            ("… to user space", |s| {
+                Some((field(s, "io_exits")? + field(s, "mmio_exits")?) / PINGS as f64)
+            }),
+            ("round trips per second", |s| Some(PINGS as f64 * 1e6 / field(s, "elapsed_us")?)),
+            ("VM exits per MiB sent", |s| Some(field(s, "send_exits")? / SENT_MIB as f64)),
+            ("MiB sent per second", |s| Some(SENT_MIB as f64 * 1e6 / field(s, "send_elapsed_us")?)),
+        ],
     }
 }
 
 fn measure(what: What, vmm: Vmm, host: &Testbed) -> anyhow::Result<Sample> {
-    let hold = Guest { words: "manor.hold".into(), disk: false };
+    let hold = Guest { words: "manor.hold".into(), disk: false, net: false };
     match what {
         What::Boot => run_one(vmm, host, &hold, &["--until", "MANOR-GUEST-UP"]),
         What::Memory => {
@@ -149,9 +177,24 @@ fn measure(what: What, vmm: Vmm, host: &Testbed) -> anyhow::Result<Sample> {
             Ok(sample)
         }
         What::Disk => {
-            let reader = Guest { words: format!("manor.reads={READS}"), disk: true };
+            let words = format!("manor.reads={READS}");
+            let reader = Guest { words, disk: true, net: false };
             let marks = ["--from", "MANOR-READS-BEGIN", "--until", "MANOR-READS-END"];
             run_one(vmm, host, &reader, &marks)
+        }
+        What::Net => {
+            let net = |what: String| Guest {
+                words: format!("manor.ip={GUEST_ADDRESS}/24 manor.ping={HOST_ADDRESS} {what}"),
+                disk: false,
+                net: true,
+            };
+            let marks = ["--from", "MANOR-PINGS-BEGIN", "--until", "MANOR-PINGS-END"];
+            let mut sample = run_one(vmm, host, &net(format!("manor.pings={PINGS}")), &marks)?;
+            let _sink = host.spawn(&["sh", "-c", "nc -l -p 5001 >/dev/null"])?;
+            let marks = ["--from", "MANOR-SEND-BEGIN", "--until", "MANOR-SEND-END"];
+            let sent = run_one(vmm, host, &net(format!("manor.send={SENT_MIB}")), &marks)?;
+            sample.extend(sent.into_iter().map(|(name, value)| (format!("send_{name}"), value)));
+            Ok(sample)
         }
     }
 }

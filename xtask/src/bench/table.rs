@@ -1,4 +1,4 @@
-//! Medians side by side, as Markdown, each with its ratio to the first column.
+//! Medians side by side, as Markdown, each with its ratio to the last column.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,11 +40,11 @@ impl fmt::Display for Table {
         writeln!(to, "\n|-|{}", "-|".repeat(self.columns.len()))?;
         for (title, medians) in &self.rows {
             write!(to, "| {title} |")?;
-            let first = medians.first().copied().flatten();
+            let last = medians.last().copied().flatten();
             for median in medians {
-                match (median, first) {
-                    (Some(value), Some(first)) if first > 0.0 => {
-                        write!(to, " {} ({:.2}) |", plain(*value), value / first)?;
+                match (median, last) {
+                    (Some(value), Some(last)) if last > 0.0 => {
+                        write!(to, " {} ({:.2}) |", plain(*value), value / last)?;
                     }
                     (Some(value), _) => write!(to, " {} |", plain(*value))?,
                     (None, _) => write!(to, " – |")?,
@@ -52,7 +52,7 @@ impl fmt::Display for Table {
             }
             writeln!(to)?;
         }
-        writeln!(to, "\nMedians; in brackets the ratio to the first column.")
+        writeln!(to, "\nMedians; in brackets the ratio to the last column.")
     }
 }
 
@@ -82,11 +82,11 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_to_the_first_column() {
+    fn ratios_are_to_the_last_column() {
         let sample = |n| vec![Sample::from([("n".to_owned(), n)])];
         let samples = BTreeMap::from([(Vmm::Manor, sample(200)), (Vmm::Q35, sample(500))]);
         let mut table = Table::new(samples.keys().copied());
         table.row("things", &samples, |s| s.get("n").map(|n| *n as f64));
-        assert!(table.to_string().contains("| things | 200 (1.00) | 500 (2.50) |"), "{table}");
+        assert!(table.to_string().contains("| things | 200 (0.40) | 500 (1.00) |"), "{table}");
     }
 }

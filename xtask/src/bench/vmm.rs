@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use manor_tests::{Testbed, qemu};
 
-use super::GUEST_MIB;
+use super::{BRIDGE, GUEST_MIB, MAC, TAP};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Vmm {
@@ -18,6 +18,7 @@ pub(super) enum Vmm {
 pub(super) struct Guest {
     pub(super) words: String,
     pub(super) disk: bool,
+    pub(super) net: bool,
 }
 
 impl Guest {
@@ -49,13 +50,13 @@ impl Vmm {
                 Ok(vec!["manor".into(), "run".into(), file])
             }
             // Without a clock the kernel polls it for seconds.
-            Vmm::Microvm => Ok(qemu("microvm,rtc=on", "virtio-blk-device", guest)),
-            Vmm::Q35 => Ok(qemu("q35", "virtio-blk-pci", guest)),
+            Vmm::Microvm => Ok(qemu("microvm,rtc=on", "device", guest)),
+            Vmm::Q35 => Ok(qemu("q35", "pci", guest)),
         }
     }
 }
 
-fn qemu(machine: &str, disk: &str, guest: &Guest) -> Vec<String> {
+fn qemu(machine: &str, bus: &str, guest: &Guest) -> Vec<String> {
     let mut command = qemu::in_tree(Path::new("/mnt/qemu")).words().to_vec();
     let memory = format!("{GUEST_MIB}M");
     let command_line = guest.command_line();
@@ -88,9 +89,21 @@ fn qemu(machine: &str, disk: &str, guest: &Guest) -> Vec<String> {
         .map(str::to_owned),
     );
     if guest.disk {
-        let device = format!("{disk},drive=disk");
+        let device = format!("virtio-blk-{bus},drive=disk");
         let drive = "if=none,id=disk,format=raw,file=/bench/disk";
         command.extend(["-drive", drive, "-device", &device].map(str::to_owned));
+    }
+    if guest.net {
+        // Without vhost: the device in the VMM's own process, as Manor has it.
+        let tap = format!("tap,id=net,ifname={TAP},script=no,downscript=no,vhost=off");
+        let device = format!("virtio-net-{bus},netdev=net,mac={MAC}");
+        command.extend(["-netdev", &tap, "-device", &device].map(str::to_owned));
+        if bus == "pci" {
+            // Else it looks for a boot ROM.
+            if let Some(last) = command.last_mut() {
+                last.push_str(",romfile=");
+            }
+        }
     }
     command
 }
@@ -101,6 +114,14 @@ fn domain(guest: &Guest, index: usize) -> String {
          <source file='/bench/disk'/><target dev='vda' bus='virtio'/></disk>"
     } else {
         ""
+    };
+    let net = if guest.net {
+        format!(
+            "<interface type='bridge'><mac address='{MAC}'/><source bridge='{BRIDGE}'/>\
+             <model type='virtio'/></interface>"
+        )
+    } else {
+        String::new()
     };
     format!(
         "<domain type='kvm'>
@@ -117,6 +138,7 @@ fn domain(guest: &Guest, index: usize) -> String {
   <cpu mode='host-passthrough'/>
   <devices>
     {disk}
+    {net}
     <memballoon model='none'/>
     <serial type='pty'><target port='0'/></serial>
     <console type='pty'><target type='serial' port='0'/></console>
