@@ -52,6 +52,9 @@ pub struct Config {
     writable: Box<[u8; CONFIG_SIZE]>,
     /// Bits that the guest clears by writing ones.
     clearable: Box<[u8; CONFIG_SIZE]>,
+    /// 4 KiB, or 256 bytes for a conventional function: it does not answer beyond, which reads as
+    /// all ones and tells drivers not to look for extended capabilities.
+    len: usize,
     live: Mutex<Live>,
 }
 
@@ -85,7 +88,7 @@ impl Config {
     /// Bytes outside of configuration space are all ones.
     pub fn read(&self, offset: u16, data: &mut [u8]) {
         let start = usize::from(offset);
-        match self.live.hold().bytes.get(start..start + data.len()) {
+        match self.live.hold().bytes[..self.len].get(start..start + data.len()) {
             Some(bytes) => data.copy_from_slice(bytes),
             None => data.fill(0xff),
         }
@@ -198,14 +201,16 @@ impl Config {
     /// All bytes, as one ECAM page shows them.
     #[must_use]
     pub fn image(&self) -> Box<[u8; CONFIG_SIZE]> {
-        self.live.hold().bytes.clone()
+        let mut image = self.live.hold().bytes.clone();
+        image[self.len..].fill(0xff);
+        image
     }
 
     /// Keep `page` equal to configuration space from now on (or stop doing so).
     pub fn mirror(&self, page: Option<Arc<dyn ConfigPage>>) {
         let mut live = self.live.hold();
         if let Some(page) = &page {
-            page.store(0, &live.bytes[..]);
+            page.store(0, &live.bytes[..self.len]);
         }
         live.page = page;
     }

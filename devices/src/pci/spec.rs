@@ -1,6 +1,8 @@
 //! Offsets and bits of configuration space (PCI Local Bus 3.0 §6, PCI-to-PCI Bridge 1.2 §3).
 
 pub(crate) const CONFIG_SIZE: usize = 4096;
+/// Without the PCI Express capability.
+pub(crate) const CONVENTIONAL_SIZE: usize = 256;
 
 pub(crate) const VENDOR: u16 = 0x00;
 pub(crate) const DEVICE: u16 = 0x02;

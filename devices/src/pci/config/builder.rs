@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use crate::pci::config::{Bar, BarKind, Config, Live};
-use crate::pci::spec::{self, CONFIG_SIZE};
+use crate::pci::spec::{self, CONFIG_SIZE, CONVENTIONAL_SIZE};
 
 /// What a driver matches on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub struct ConfigBuilder {
     /// Where the pointer to the next capability is stored.
     last_pointer: u16,
     next: u16,
+    len: usize,
 }
 
 impl ConfigBuilder {
@@ -53,6 +54,7 @@ impl ConfigBuilder {
             bars: Vec::new(),
             last_pointer: spec::CAPABILITIES,
             next: CAPABILITIES_START,
+            len: CONVENTIONAL_SIZE,
         };
         builder.set(spec::VENDOR, &ids.vendor.to_le_bytes());
         builder.set(spec::DEVICE, &ids.device.to_le_bytes());
@@ -160,6 +162,7 @@ impl ConfigBuilder {
             PortType::PciBridge => (7, 0),
             PortType::IntegratedEndpoint => (9, 0),
         };
+        self.len = CONFIG_SIZE;
         let mut body = [0; 0x3a];
         put(&mut body, 0x00, &(2 | kind << 4 | slot).to_le_bytes());
         // Device capabilities: role-based error reporting, function-level reset left to the device.
@@ -190,6 +193,7 @@ impl ConfigBuilder {
             initial: self.bytes.clone(),
             writable: self.writable,
             clearable: self.clearable,
+            len: self.len,
             live: Mutex::new(Live { bytes: self.bytes, page: None }),
         }
     }

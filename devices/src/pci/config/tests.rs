@@ -77,6 +77,15 @@ fn accesses_past_the_end_are_ignored() {
 }
 
 #[test]
+fn a_conventional_function_ends_after_256_bytes() {
+    let ids = Ids { vendor: 0x8086, device: 0x1237, class: 0x06_00_00, revision: 2 };
+    let config = ConfigBuilder::new(ids).build();
+    assert_eq!((config.u32(0xfc), config.u32(0x100)), (0, u32::MAX));
+    assert_eq!(config.image()[0xff..0x101], [0, 0xff]);
+    assert_eq!(self::config().u32(0x100), 0, "Express functions have room for capabilities");
+}
+
+#[test]
 fn a_saved_state_brings_back_what_the_guest_wrote() {
     let saved = config();
     saved.assign_bar(&saved.bars()[1], 0xfebf_c000);
