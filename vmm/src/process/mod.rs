@@ -19,7 +19,7 @@ mod server;
 mod sys;
 
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -147,6 +147,7 @@ fn serve(
     record: &mut ExitFile,
 ) -> Result<ExitReason, ProcessError> {
     sys::harden().map_err(ProcessError::Prepare)?;
+    name_process(&config.identity.name);
     let signals = sys::signals().map_err(ProcessError::Prepare)?;
     sys::open_statistics();
     let process: &ProcessFiles = &config.process;
@@ -167,6 +168,7 @@ fn serve(
         process.live_record.clone(),
         vec![("seccomp".to_owned(), if sandbox.is_on() { "on" } else { "off" }.to_owned())],
     );
+    sys::forget_startup_code();
     sandbox.enter(Kind::Main).map_err(ProcessError::Confine)?;
     domain.start(config.start_paused, config.restore.is_some())?;
     tracing::info!(domain = config.identity.name, "the guest is started");
@@ -189,6 +191,16 @@ fn serve(
         std::mem::forget(domain);
     }
     Ok(reason)
+}
+
+/// What `ps` and `top` show: `vm:` and as much of the domain's name as the kernel keeps.
+fn name_process(domain: &str) {
+    let mut name: Vec<u8> = format!("vm:{domain}").bytes().filter(|byte| *byte != 0).collect();
+    name.truncate(15);
+    if let Ok(name) = CString::new(name) {
+        // A label for people: the guest runs as well without.
+        let _ = rustix::thread::set_name(&name);
+    }
 }
 
 fn complain(error: &(dyn Error + 'static)) -> u8 {

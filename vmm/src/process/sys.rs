@@ -90,6 +90,22 @@ pub(super) fn harden() -> io::Result<()> {
     if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Give back the code that only the start needed. What is still used comes back from the page
+/// cache; the rest, most of the binary, is no longer this guest's memory.
+pub(super) fn forget_startup_code() {
+    unsafe extern "C" {
+        // The linker's names for the first byte of the program and the end of its code. Data that
+        // the program changes, relocations included, lies behind.
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    let start = (&raw const __executable_start) as usize & !0xfff;
+    let end = (&raw const etext) as usize & !0xfff;
+    // SAFETY: these pages are constants and code, mapped from the binary and never written, so
+    // dropping them changes no byte: the next access maps the same page of the file again.
+    unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+}
+
 static STATISTICS: OnceLock<File> = OnceLock::new();
 
 /// Open what [`resident`] reads, while files may still be opened.
