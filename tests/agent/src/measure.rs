@@ -15,12 +15,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-const COUNTERS: [&str; 7] = [
+const COUNTERS: [&str; 9] = [
     "exits",
     "io_exits",
     "mmio_exits",
     "halt_exits",
     "irq_exits",
+    "irq_injections",
+    "irq_window_exits",
     "pf_taken",
     "pf_mmio_spte_created",
 ];
@@ -121,9 +123,14 @@ fn observe(
     }
     result.insert("elapsed_us".to_owned(), u64::try_from(elapsed.as_micros())?);
     std::thread::sleep(arguments.settle);
-    let (pss, guest) = memory_kib(child.id(), arguments.guest_mib)?;
-    result.insert("pss_kib".to_owned(), pss);
-    result.insert("guest_pss_kib".to_owned(), guest);
+    for pid in family(child.id()) {
+        // Launchers, which have no guest, come and go; what stays is the monitor.
+        if let Some(memory) = memory(pid, arguments.guest_mib)? {
+            for (name, kib) in memory {
+                *result.entry(name.to_owned()).or_insert(0) += kib;
+            }
+        }
+    }
     Ok(result)
 }
 
@@ -187,21 +194,24 @@ fn ticks(pid: u32) -> Option<(u64, u64)> {
     Some((stat.get(11)?.parse().ok()?, stat.get(40)?.parse().ok()?))
 }
 
-/// Proportional memory of the family: beside the guest's, and the guest's.
-fn memory_kib(pid: u32, guest_mib: u64) -> anyhow::Result<(u64, u64)> {
-    let (mut own, mut guest) = (0, 0);
-    for pid in family(pid) {
-        let mut size = 0;
-        for line in fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default().lines() {
-            let number =
-                || line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok());
-            if line.starts_with("Size:") {
-                size = number().context("smaps has sizes")?;
-            } else if line.starts_with("Pss:") {
-                let sum = if size >= guest_mib * 1024 { &mut guest } else { &mut own };
-                *sum += number().context("smaps has numbers")?;
-            }
+/// What a process has in memory beside its guest's, and for its guest; nothing without a guest.
+fn memory(pid: u32, guest_mib: u64) -> anyhow::Result<Option<[(&'static str, u64); 3]>> {
+    let (mut rss, mut pss, mut guest) = (0, 0, None);
+    let mut is_guest = false;
+    for line in fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default().lines() {
+        let number = || {
+            let word = line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok());
+            word.context("smaps has numbers")
+        };
+        if line.starts_with("Size:") {
+            is_guest = number()? >= guest_mib * 1024;
+        } else if line.starts_with("Pss:") && is_guest {
+            *guest.get_or_insert(0) += number()?;
+        } else if line.starts_with("Pss:") {
+            pss += number()?;
+        } else if line.starts_with("Rss:") && !is_guest {
+            rss += number()?;
         }
     }
-    Ok((own, guest))
+    Ok(guest.map(|guest| [("rss_kib", rss), ("pss_kib", pss), ("guest_pss_kib", guest)]))
 }

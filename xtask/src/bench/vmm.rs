@@ -9,6 +9,7 @@ use super::{BRIDGE, GUEST_MIB, MAC, TAP};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Vmm {
+    ManorMicrovm,
     Manor,
     Microvm,
     Q35,
@@ -30,7 +31,8 @@ impl Guest {
 impl Vmm {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Vmm::Manor => "manor",
+            Vmm::ManorMicrovm => "manor microvm",
+            Vmm::Manor => "manor q35",
             Vmm::Microvm => "microvm",
             Vmm::Q35 => "q35",
         }
@@ -44,16 +46,24 @@ impl Vmm {
         index: usize,
     ) -> anyhow::Result<Vec<String>> {
         match self {
-            Vmm::Manor => {
-                let file = format!("/bench/manor-{index}.xml");
-                host.write(&file, domain(guest, index).as_bytes())?;
-                Ok(vec!["manor".into(), "run".into(), file])
-            }
+            Vmm::Manor => manor(host, "q35", guest, index),
+            Vmm::ManorMicrovm => manor(host, "microvm", guest, index),
             // Without a clock the kernel polls it for seconds.
             Vmm::Microvm => Ok(qemu("microvm,rtc=on", "device", guest)),
             Vmm::Q35 => Ok(qemu("q35", "pci", guest)),
         }
     }
+}
+
+fn manor(
+    host: &Testbed,
+    machine: &str,
+    guest: &Guest,
+    index: usize,
+) -> anyhow::Result<Vec<String>> {
+    let file = format!("/bench/{machine}-{index}.xml");
+    host.write(&file, domain(machine, guest, index).as_bytes())?;
+    Ok(vec!["manor".into(), "run".into(), file])
 }
 
 fn qemu(machine: &str, bus: &str, guest: &Guest) -> Vec<String> {
@@ -108,7 +118,7 @@ fn qemu(machine: &str, bus: &str, guest: &Guest) -> Vec<String> {
     command
 }
 
-fn domain(guest: &Guest, index: usize) -> String {
+fn domain(machine: &str, guest: &Guest, index: usize) -> String {
     let disk = if guest.disk {
         "<disk type='file' device='disk'><driver name='qemu' type='raw'/>\
          <source file='/bench/disk'/><target dev='vda' bus='virtio'/></disk>"
@@ -129,7 +139,7 @@ fn domain(guest: &Guest, index: usize) -> String {
   <memory unit='MiB'>{GUEST_MIB}</memory>
   <vcpu>1</vcpu>
   <os>
-    <type arch='x86_64' machine='q35'>hvm</type>
+    <type arch='x86_64' machine='{machine}'>hvm</type>
     <kernel>/bench/vmlinux</kernel>
     <initrd>/bench/initrd</initrd>
     <cmdline>{}</cmdline>
