@@ -1,0 +1,80 @@
+//! What a guest costs its host, gated: docs/performance.md has the numbers that the limits leave
+//! room above. A boot that leaves the guest twice as often is found here, not by a user.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use manor_tests::{Testbed, guest};
+
+const GUEST_MIB: u64 = 128;
+
+fn measure_boot(machine: &str) -> Result<BTreeMap<String, u64>> {
+    let host = Testbed::get()?;
+    host.put(&guest::vmlinux()?, "/guest/vmlinux")?;
+    host.put(&guest::initrd()?, "/guest/initrd")?;
+    let file = format!("/guest/costs-{machine}.xml");
+    let definition = format!(
+        "<domain type='kvm'>
+  <name>costs-{machine}</name>
+  <memory unit='MiB'>{GUEST_MIB}</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='{machine}'>hvm</type>
+    <kernel>/guest/vmlinux</kernel>
+    <initrd>/guest/initrd</initrd>
+    <cmdline>console=ttyS0 quiet panic=-1 manor.hold</cmdline>
+  </os>
+  <features><acpi/></features>
+  <cpu mode='host-passthrough'/>
+  <devices>
+    <memballoon model='none'/>
+    <serial type='pty'><target port='0'/></serial>
+    <console type='pty'><target type='serial' port='0'/></console>
+  </devices>
+</domain>
+"
+    );
+    host.write(&file, definition.as_bytes())?;
+    let mib = GUEST_MIB.to_string();
+    let words = [
+        "/init",
+        "measure",
+        "--guest-mib",
+        &mib,
+        "--until",
+        "MANOR-GUEST-UP",
+        "--settle-ms",
+        "1000",
+    ];
+    let command = [words.as_slice(), &["--", "manor", "run", &file]].concat();
+    let text = host.exec(&command)?.success()?;
+    let figures = text.lines().filter_map(|line| line.split_once(' '));
+    Ok(figures.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
+}
+
+/// `exits`: without those that come with time (interrupts and the guest's timer), and so with load.
+fn assert_costs(machine: &str, exits: u64, to_user_space: u64) -> Result<()> {
+    let figures = measure_boot(machine)?;
+    let figure = |name: &str| figures.get(name).copied().with_context(|| format!("no {name}"));
+    let of_time = figure("irq_exits")? + figure("irq_window_exits")? + figure("irq_injections")?;
+    let beside = figure("exits")?.saturating_sub(of_time);
+    assert!((100..=exits).contains(&beside), "{beside} exits of {machine}: {figures:?}");
+    let user = figure("io_exits")? + figure("mmio_exits")?;
+    assert!((50..=to_user_space).contains(&user), "{user} to user space: {figures:?}");
+    // Small pages for the guest's memory would be thousands of faults.
+    let faults = figure("pf_taken")?;
+    assert!(faults <= 200, "{faults} page faults of {machine}: {figures:?}");
+    let own = figure("rss_kib")?;
+    assert!((100..=5 << 10).contains(&own), "{own} KiB beside the guest's: {figures:?}");
+    Ok(())
+}
+
+#[test]
+fn a_q35_boot_leaves_the_guest_seldom() -> Result<()> {
+    assert_costs("q35", 3000, 900)
+}
+
+#[test]
+fn a_microvm_boot_leaves_the_guest_less_often() -> Result<()> {
+    assert_costs("microvm", 3000, 750)
+}
