@@ -119,7 +119,8 @@ fn observe(
     let elapsed = since.elapsed();
     let mut result = counters(child.id())?;
     for (name, value) in &mut result {
-        *value -= before.get(name).copied().unwrap_or(0);
+        // User time is a difference of two clocks, and may step back by a tick.
+        *value = value.saturating_sub(before.get(name).copied().unwrap_or(0));
     }
     result.insert("elapsed_us".to_owned(), u64::try_from(elapsed.as_micros())?);
     std::thread::sleep(arguments.settle);
