@@ -21,6 +21,9 @@ pub(super) fn table(board: &Board) -> Sdt {
     if board.ps2 {
         ps2(&mut devices);
     }
+    if board.pvpanic {
+        pvpanic(&mut devices);
+    }
     for (n, _) in board.serial.iter().enumerate().filter(|(_, present)| **present) {
         serial(n, &mut devices);
     }
@@ -172,6 +175,12 @@ fn ps2(out: &mut Vec<u8>) {
     let hid = aml::EISAName::new("PNP0F13");
     let mouse = resources(&[&isa_interrupt(gsi::MOUSE)]);
     device("MOU_", out, &[&name("_HID", &hid), &name("_CRS", &mouse)]);
+}
+
+/// By the id that guests know it under (QEMU's `docs/specs/pvpanic`).
+fn pvpanic(out: &mut Vec<u8>) {
+    let used = resources(&[&aml::IO::new(ports::PVPANIC, ports::PVPANIC, 1, 1)]);
+    device("PEVT", out, &[&name("_HID", &"QEMU0001"), &name("_CRS", &used)]);
 }
 
 fn serial(n: usize, out: &mut Vec<u8>) {

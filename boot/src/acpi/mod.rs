@@ -42,6 +42,8 @@ pub struct Board {
     pub serial: [bool; 4],
     /// PS/2 keyboard and mouse. The reset line of port 0x64 works without being told.
     pub ps2: bool,
+    /// The port by which a guest says that it crashed.
+    pub pvpanic: bool,
     /// General purpose events (hotplug on `pc`); absent, their registers are never touched.
     pub gpe: bool,
 }
@@ -58,6 +60,7 @@ impl Board {
             mmio64: map.mmio64.clone(),
             serial: [true, false, false, false],
             ps2: false,
+            pvpanic: false,
             gpe: false,
         }
     }

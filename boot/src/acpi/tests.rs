@@ -204,3 +204,14 @@ fn dump_for_iasl() {
         std::fs::write(path, &tables.bytes[table.span.clone()]).unwrap();
     }
 }
+
+#[test]
+fn the_crash_port_is_announced_only_where_there_is_one() {
+    let announced = |pvpanic| {
+        let board = Board { pvpanic, ..board(Platform::Q35, vec![0]) };
+        let tables = Tables::new(&board, AT);
+        find(&tables, b"DSDT").windows(8).any(|bytes| bytes == b"QEMU0001")
+    };
+    assert!(announced(true));
+    assert!(!announced(false));
+}

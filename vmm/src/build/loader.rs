@@ -64,6 +64,7 @@ fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, BuildError> {
     let topology = cpus::topology(config)?;
     let ids = (0..config.cpus.count).map(|index| topology.apic_id(index.into())).collect();
     let mut board = Board::new(map, ids);
+    board.pvpanic = config.pvpanic;
     board.serial = [false; 4];
     for serial in &config.serial {
         if let Some(present) = board.serial.get_mut(usize::from(serial.port)) {
