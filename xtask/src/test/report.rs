@@ -11,6 +11,7 @@ pub(super) struct Report {
     failures: Vec<(String, String)>,
     skips: Vec<(String, String)>,
     host_crashes: Vec<String>,
+    at_first: Vec<String>,
 }
 
 impl Report {
@@ -74,6 +75,13 @@ impl Report {
         self.host_crashes.push(name.to_owned());
     }
 
+    /// An emulated processor on a busy machine is no steady ground: a test there gets a second
+    /// try, by itself. Reported whatever that says.
+    pub(super) fn failed_at_first(&mut self, name: &str, why: &str) {
+        println!("    FAILED AT FIRST {name}; trying once more\n{}", why.trim_end());
+        self.at_first.push(name.to_owned());
+    }
+
     pub(super) fn finish(&self) -> ExitCode {
         println!();
         for (name, reason) in &self.skips {
@@ -81,6 +89,9 @@ impl Report {
         }
         for name in &self.host_crashes {
             println!("host crash: the emulated host crashed during {name}");
+        }
+        for name in &self.at_first {
+            println!("failed at first: {name}");
         }
         for (name, _) in &self.failures {
             println!("failed: {name}");

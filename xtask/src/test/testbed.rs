@@ -57,8 +57,12 @@ fn run_all(
     for program in programs {
         let mut run = program.run(&filter)?;
         for test in &mut run.tests {
-            if test.outcome == Outcome::Failed && test.output.contains("host crash: ") {
-                report.host_crashed(&test.name);
+            if test.outcome == Outcome::Failed {
+                if test.output.contains("host crash: ") {
+                    report.host_crashed(&test.name);
+                } else {
+                    report.failed_at_first(&test.name, &test.output);
+                }
                 let again = program.run(&["--exact", &test.name])?;
                 if let Some(second) = again.tests.into_iter().next() {
                     *test = second;
