@@ -77,11 +77,13 @@ fn removal_keeps_what_people_made() {
     setup(false);
     let config = root.join("etc/manor/manor.toml");
     std::fs::write(&config, "[log]\nlevel = \"debug\"\n").unwrap();
-    std::fs::create_dir_all(root.join("var/lib/manor/domains")).unwrap();
+    let definition = root.join("var/lib/manor/domains/one.xml");
+    std::fs::create_dir_all(definition.parent().unwrap()).unwrap();
+    std::fs::write(&definition, "<domain/>").unwrap();
     setup(false);
     setup(true);
     assert_eq!(std::fs::read_to_string(&config).unwrap(), "[log]\nlevel = \"debug\"\n");
-    assert!(root.join("var/lib/manor/domains").exists());
+    assert!(definition.exists());
     assert!(!root.join("etc/systemd/system/manor.service").exists());
 }
 
