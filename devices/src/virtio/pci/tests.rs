@@ -308,7 +308,8 @@ fn a_thousand_resets_leave_nothing_behind() {
         let queue = GuestQueue::new(&driver.function.ram, RINGS, 256);
         driver.bring_up(0, &[&queue]);
     }
-    assert_eq!(fds(), before);
+    // Other tests of this process have descriptors, too; a leak would show a thousand times.
+    assert!(fds() < before + 500, "{before} descriptors became {}", fds());
     expect_recovery(&driver);
 }
 
