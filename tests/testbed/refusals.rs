@@ -190,7 +190,7 @@ fn a_full_disk_refuses_changes_and_loses_nothing() -> Result<()> {
     daemon.host.sh("rm /run/e2e/full/state/filler")?;
     daemon.define(&xml)?;
     drop(daemon);
-    host.sh("umount /run/e2e/full/state")?;
+    host.sh("umount -l /run/e2e/full/state")?;
     Ok(())
 }
 
