@@ -1,9 +1,10 @@
 //! Guests on the local KVM: a few hundred bytes of code that echo what is typed at their serial
 //! port, go when the power button is pressed or `q` is typed, and crash at `x`.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use baremetal::Width;
 
@@ -179,36 +180,36 @@ fn events_tell_what_happened_also_while_nobody_looked() {
     let Some(rig) = defined() else { return };
     let mut watcher = rig
         .command(Path::new(MANOR))
-        .args(["event", "echo", "lifecycle", "--loop", "--timeout", "30"])
+        .args(["event", "echo", "lifecycle", "--loop", "--timeout", "300"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let (lines, seen) = std::sync::mpsc::channel();
+    let out = BufReader::new(watcher.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        for line in out.lines().map_while(Result::ok) {
+            let _ = lines.send(line);
+        }
+    });
     // It is subscribed when it has seen a first event.
-    let mut out = watcher.stdout.take().unwrap();
-    let mut seen = String::new();
-    let mut buffer = [0; 1024];
-    while seen.is_empty() {
+    let mut told = Vec::new();
+    while told.is_empty() {
         ok(&rig, &["define", "echo.xml"]);
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let len = if ok(&rig, &["list", "--all", "--name"]).contains("echo") {
-            out.read(&mut buffer).unwrap()
-        } else {
-            0
-        };
-        seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+        told.extend(seen.recv_timeout(Duration::from_millis(500)));
     }
-    ok(&rig, &["start", "echo"]);
-    ok(&rig, &["suspend", "echo"]);
-    ok(&rig, &["resume", "echo"]);
-    ok(&rig, &["destroy", "echo"]);
-    while !seen.contains("Stopped") {
-        let len = out.read(&mut buffer).unwrap();
-        assert!(len > 0, "{seen}");
-        seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+    for verb in ["start", "suspend", "resume", "destroy"] {
+        ok(&rig, &[verb, "echo"]);
+    }
+    while !told.iter().any(|line: &String| line.contains("Stopped")) {
+        match seen.recv_timeout(Duration::from_secs(60)) {
+            Ok(line) => told.push(line),
+            Err(err) => panic!("{err} after {told:?}"),
+        }
     }
     watcher.kill().unwrap();
     watcher.wait().unwrap();
-    let told: Vec<_> = seen.lines().filter(|line| !line.contains("Defined")).collect();
+    reader.join().unwrap();
+    told.retain(|line| !line.contains("Defined"));
     assert_eq!(
         told,
         [

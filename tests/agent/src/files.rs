@@ -6,15 +6,19 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use testbed_agent::wire::{self, FileFollows, Kind, MAX_PAYLOAD, Put};
 
 /// What was put before, so that an unchanged binary is not sent for every test.
 #[derive(Default)]
 pub(crate) struct Files {
-    known: Mutex<HashMap<String, Known>>,
+    known: Mutex<HashMap<String, Slot>>,
 }
+
+/// One path's. Locked while the file comes in, so that of two who put the same one the second
+/// waits, and then has nothing to send.
+type Slot = Arc<Mutex<Option<Known>>>;
 
 #[derive(PartialEq, Eq)]
 struct Known {
@@ -39,20 +43,19 @@ impl Known {
 
 impl Files {
     pub(crate) fn receive(&self, put: &Put, stream: &mut TcpStream) -> io::Result<()> {
-        let present = Known::of(&put.path, put.hash).ok();
-        let same = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            present.is_some() && known.get(&put.path) == present.as_ref()
+        let slot = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(known.entry(put.path.clone()).or_default())
         };
-        if same {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = Known::of(&put.path, put.hash).ok();
+        if present.is_some() && *slot == present {
             fs::set_permissions(&put.path, fs::Permissions::from_mode(put.mode))?;
             return wire::send(stream, Kind::Done, b"");
         }
         wire::send(stream, Kind::WantContents, b"")?;
         write_file(put, stream)?;
-        let known = Known::of(&put.path, put.hash)?;
-        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(put.path.clone(), known);
+        *slot = Some(Known::of(&put.path, put.hash)?);
         wire::send(stream, Kind::Done, b"")
     }
 }
