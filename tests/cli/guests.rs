@@ -16,7 +16,7 @@ const PM1_STATUS: u16 = 0x600;
 const POWER_BUTTON: u32 = 1 << 8;
 
 /// A rig with the guest defined; none where there is no KVM.
-fn defined() -> Option<Rig> {
+pub(super) fn defined() -> Option<Rig> {
     if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
         eprintln!("SKIPPED: /dev/kvm cannot be opened");
         return None;
@@ -51,18 +51,18 @@ fn echo_guest() -> Vec<u8> {
     })
 }
 
-fn ok(rig: &Rig, args: &[&str]) -> String {
+pub(super) fn ok(rig: &Rig, args: &[&str]) -> String {
     let outcome = rig.manor(args);
     assert_eq!(outcome.status, 0, "{args:?}: {}", outcome.err);
     outcome.out
 }
 
-fn state(rig: &Rig) -> String {
+pub(super) fn state(rig: &Rig) -> String {
     ok(rig, &["domstate", "echo", "--reason"]).trim().to_owned()
 }
 
 /// Type at the console until it says something.
-fn converse(rig: &Rig, typed: &str, until: &str) -> String {
+pub(super) fn converse(rig: &Rig, typed: &str, until: &str) -> String {
     let mut console = rig
         .command(Path::new(MANOR))
         .args(["console", "echo", "--force"])

@@ -6,4 +6,5 @@ mod daemon;
 mod guests;
 mod rig;
 mod setup;
+mod terminal;
 mod verbs;
