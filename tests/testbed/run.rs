@@ -132,6 +132,25 @@ fn the_network_answers_both_ways_over_a_bridge() -> Result<()> {
 }
 
 #[test]
+fn a_reboot_starts_over_or_ends_as_the_definition_says() -> Result<()> {
+    let host = host()?;
+    let mut xml = Xml::new("run-reboot", "manor.end=shell");
+    let mut guest = start(&host, &xml)?;
+    guest.expect("MANOR-READY", LONG)?;
+    guest.input(b"reboot -f\n")?;
+    until_seen_twice(&mut guest, "MANOR-READY")?;
+    guest.input(b"poweroff -f\n")?;
+    assert_eq!(guest.wait(LONG)?, Outcome::Code(0), "{}", guest.text());
+
+    xml.words = "manor.end=reboot".into();
+    xml.domain = "<on_reboot>destroy</on_reboot>".into();
+    let (outcome, text) = run(&host, &xml)?;
+    assert_eq!(outcome, Outcome::Code(0), "{text}");
+    assert_eq!(text.matches("MANOR-GUEST-UP").count(), 1, "{text}");
+    Ok(())
+}
+
+#[test]
 fn a_poweroff_restarts_where_the_definition_says_so() -> Result<()> {
     let host = host()?;
     let mut xml = Xml::new("run-again", "manor.end=poweroff");
@@ -146,6 +165,22 @@ fn a_triple_fault_is_a_reported_crash_with_registers() -> Result<()> {
     assert_eq!(outcome, Outcome::Code(CRASHED), "{text}");
     assert!(text.contains("the guest crashed"), "{text}");
     assert!(text.contains("rip"), "no registers in\n{text}");
+    Ok(())
+}
+
+#[test]
+fn a_panic_reaches_the_panic_device_and_counts_as_a_crash() -> Result<()> {
+    let host = host()?;
+    let mut xml = Xml::new("run-panic", "manor.end=panic");
+    xml.devices = "<panic model='isa'/>".into();
+    let (outcome, text) = run(&host, &xml)?;
+    assert_eq!(outcome, Outcome::Code(CRASHED), "{text}");
+    assert!(text.contains("panic"), "{text}");
+    // Without the device the kernel's own reboot is all there is to see.
+    xml.devices.clear();
+    xml.domain = "<on_reboot>destroy</on_reboot>".into();
+    let (outcome, text) = run(&host, &xml)?;
+    assert_eq!(outcome, Outcome::Code(0), "{text}");
     Ok(())
 }
 
