@@ -71,7 +71,14 @@ pub(crate) async fn run_with(
         neighbours: HashMap::new(),
         def,
     };
-    let guest = Guest::start(plan, broker).await?;
+    let run_dir = plan.run_dir.clone();
+    let guest = match Guest::start(plan, broker).await {
+        Ok(guest) => guest,
+        Err(error) => {
+            remove_parent(&run_dir);
+            return Err(error);
+        }
+    };
     let result = guest.follow().await;
     guest.finish(result).await
 }
@@ -203,14 +210,18 @@ impl Guest {
             let _ = self.broker.remove_cgroup(cgroup);
         }
         let _ = self.broker.remove_run_dir(&self.run_dir);
-        // Unless another one runs beside this.
-        let _ = self.run_dir.parent().map(std::fs::remove_dir);
+        remove_parent(&self.run_dir);
         result?;
         reason.ok_or_else(|| {
             let how = status.unwrap_or_else(|| "nobody saw how".to_owned());
             Error::new(Code::VmmFailed, format!("the VMM ended without a word ({how})"))
         })
     }
+}
+
+/// Unless another guest runs beside this.
+fn remove_parent(run_dir: &Path) {
+    let _ = run_dir.parent().map(std::fs::remove_dir);
 }
 
 /// Block until a process has ended.

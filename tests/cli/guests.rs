@@ -18,10 +18,18 @@ const POWER_BUTTON: u32 = 1 << 8;
 /// A rig with the guest defined; none where there is no KVM.
 pub(super) fn defined() -> Option<Rig> {
     if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
-        eprintln!("SKIPPED: /dev/kvm cannot be opened");
+        println!("SKIP: /dev/kvm cannot be opened");
         return None;
     }
     let rig = Rig::new();
+    write_echo(&rig);
+    let outcome = rig.manor(["define", "echo.xml"]);
+    assert_eq!(outcome.status, 0, "{}", outcome.err);
+    Some(rig)
+}
+
+/// The guest's kernel, and its definition in `echo.xml`.
+pub(super) fn write_echo(rig: &Rig) {
     rig.write("kernel", echo_guest());
     let xml = format!(
         "<domain type='kvm'><name>echo</name><uuid>{UUID}</uuid><memory unit='MiB'>32</memory>\
@@ -31,9 +39,6 @@ pub(super) fn defined() -> Option<Rig> {
         rig.path("kernel").display()
     );
     rig.write("echo.xml", xml);
-    let outcome = rig.manor(["define", "echo.xml"]);
-    assert_eq!(outcome.status, 0, "{}", outcome.err);
-    Some(rig)
 }
 
 fn echo_guest() -> Vec<u8> {

@@ -1,8 +1,10 @@
 //! The real binary: a daemon on a socket of its own, and the command line against it.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails loudly")]
+#![allow(clippy::print_stdout, reason = "says what cannot be tested here")]
 
 mod daemon;
+mod denied;
 mod guests;
 mod rig;
 mod setup;

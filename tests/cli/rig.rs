@@ -1,7 +1,7 @@
 //! A daemon in a directory of its own, and ways to ask it.
 
 use std::ffi::OsStr;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,8 +13,14 @@ pub(crate) const MANOR: &str = env!("CARGO_BIN_EXE_manor");
 /// Generous: the machine may be busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// uid and gid of nobody, who may do nothing special.
+pub(crate) const NOBODY: u32 = 65534;
+
 pub(crate) struct Rig {
     pub(crate) directory: TempDir,
+    pub(crate) binary: PathBuf,
+    /// Whose processes these are; our own user's if none.
+    user: Option<u32>,
     daemon: Option<Child>,
 }
 
@@ -35,7 +41,7 @@ impl Rig {
 
     pub(crate) fn without_daemon() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let rig = Self { directory, daemon: None };
+        let rig = Self { directory, binary: MANOR.into(), user: None, daemon: None };
         let root = rig.directory.path().display().to_string();
         let config = format!(
             "state_dir = \"{root}/state\"\nrun_dir = \"{root}/run\"\nlog_dir = \"{root}/log\"\n\
@@ -43,6 +49,19 @@ impl Rig {
              socket_group = \"\"\n"
         );
         std::fs::write(rig.path("manor.toml"), config).unwrap();
+        rig
+    }
+
+    /// Everything in it runs as nobody. Only root can make one.
+    pub(crate) fn of_nobody() -> Self {
+        let mut rig = Self::without_daemon();
+        // Where nobody can reach it, wherever it was built.
+        rig.binary = rig.path("manor");
+        // By another process: a file that a fork of ours has open for writing cannot be run.
+        let copied = Command::new("cp").arg(MANOR).arg(&rig.binary).status().unwrap();
+        assert!(copied.success());
+        std::os::unix::fs::chown(rig.directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        rig.user = Some(NOBODY);
         rig
     }
 
@@ -57,11 +76,11 @@ impl Rig {
             .append(true)
             .open(self.path("daemon.log"))
             .unwrap();
-        let child = Command::new(MANOR)
+        let child = self
+            .command(&self.binary)
             .args(["daemon", "--config"])
             .arg(self.path("manor.toml"))
             .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -84,7 +103,7 @@ impl Rig {
     }
 
     pub(crate) fn manor<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Outcome {
-        self.run(Path::new(MANOR), args)
+        self.run(&self.binary, args)
     }
 
     /// The same binary by the name of `virsh`.
@@ -112,6 +131,9 @@ impl Rig {
             .current_dir(self.directory.path())
             .env("MANOR_URI", self.path("run/api.sock"))
             .stdin(Stdio::null());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 

@@ -35,6 +35,8 @@ pub enum BrokerError {
     TapMode { name: String, problem: &'static str },
     #[error("this host cannot run guests: {reason}")]
     NoKvm { reason: &'static str, source: io::Error },
+    #[error("no permission to open /dev/kvm: {owner}; {remedy}")]
+    KvmDenied { owner: Ownership, remedy: &'static str },
     #[error("no cgroup for the domain: {reason}")]
     NoCgroup { reason: String },
     #[error("no space left to {act} {}", path.display())]
@@ -56,6 +58,18 @@ pub struct Ownership {
     pub gid: u32,
     pub mode: u32,
     pub our_uid: u32,
+}
+
+impl Ownership {
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let meta = std::fs::metadata(path)?;
+        Ok(Self {
+            uid: meta.uid(),
+            gid: meta.gid(),
+            mode: meta.mode() & 0o7777,
+            our_uid: rustix::process::geteuid().as_raw(),
+        })
+    }
 }
 
 impl fmt::Display for Ownership {
@@ -105,16 +119,8 @@ impl BrokerError {
             }
             io::ErrorKind::PermissionDenied => {
                 let component = first_closed(&path);
-                match std::fs::metadata(&component) {
-                    Ok(meta) => {
-                        let owner = Ownership {
-                            uid: meta.uid(),
-                            gid: meta.gid(),
-                            mode: meta.mode() & 0o7777,
-                            our_uid: rustix::process::geteuid().as_raw(),
-                        };
-                        Self::Denied { act, what, path, component, owner }
-                    }
+                match Ownership::of(&component) {
+                    Ok(owner) => Self::Denied { act, what, path, component, owner },
                     Err(_) => {
                         Self::Host { act: format!("{act} {what} {}", path.display()), source }
                     }

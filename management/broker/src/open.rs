@@ -8,6 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open};
 use rustix::io::Errno;
 
 use crate::BrokerError;
+use crate::error::Ownership;
 
 const CAREFUL: OFlags = OFlags::CLOEXEC.union(OFlags::NOCTTY).union(OFlags::NONBLOCK);
 
@@ -22,8 +23,24 @@ pub(crate) fn kvm() -> Result<OwnedFd, BrokerError> {
             reason: "/dev/kvm has no driver behind it; load kvm_intel or kvm_amd",
             source: errno.into(),
         },
-        _ => BrokerError::open("open", "device", path, errno.into()),
+        _ => denied(path, errno)
+            .unwrap_or_else(|| BrokerError::open("open", "device", path, errno.into())),
     })
+}
+
+fn denied(path: &Path, errno: Errno) -> Option<BrokerError> {
+    let remedy = match errno {
+        Errno::ACCESS => {
+            "run as root, or join the group it belongs to (usermod --append --groups kvm USER) and \
+             log in again"
+        }
+        // Its mode would do: a device cgroup stands in the way.
+        Errno::PERM => {
+            "allow the device in the container or service this runs in (DeviceAllow=/dev/kvm rw)"
+        }
+        _ => return None,
+    };
+    Some(BrokerError::KvmDenied { owner: Ownership::of(path).ok()?, remedy })
 }
 
 pub(crate) fn input(what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {

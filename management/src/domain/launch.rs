@@ -352,12 +352,13 @@ impl From<BrokerError> for Error {
             | BrokerError::NoInterface { .. }
             | BrokerError::NotTap { .. }
             | BrokerError::TapMode { .. } => Code::ResourceMissing,
-            BrokerError::Denied { .. } => Code::HostFailure,
             BrokerError::Locked { .. } => Code::Locked,
             BrokerError::InterfaceBusy { .. } => Code::Busy,
             BrokerError::RunDirLocked { .. } => Code::InvalidState,
             BrokerError::NoSpace { .. } => Code::NoSpace,
-            BrokerError::NoKvm { .. }
+            BrokerError::Denied { .. }
+            | BrokerError::KvmDenied { .. }
+            | BrokerError::NoKvm { .. }
             | BrokerError::NoCgroup { .. }
             | BrokerError::SocketPath { .. }
             | BrokerError::Host { .. } => Code::HostFailure,
