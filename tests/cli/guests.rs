@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use baremetal::Width;
 
-use super::rig::{MANOR, Rig, UUID, wait_for};
+use super::rig::{MANOR, Rig, wait_for};
 
 const COM1: u16 = 0x3f8;
 const LINE_STATUS: u16 = COM1 + 5;
@@ -31,8 +31,10 @@ pub(super) fn defined() -> Option<Rig> {
 /// The guest's kernel, and its definition in `echo.xml`.
 pub(super) fn write_echo(rig: &Rig) {
     rig.write("kernel", echo_guest());
+    // Its own each time: the guests of tests that run at the same time share the host's cgroups.
+    let uuid = uuid::Uuid::new_v4();
     let xml = format!(
-        "<domain type='kvm'><name>echo</name><uuid>{UUID}</uuid><memory unit='MiB'>32</memory>\
+        "<domain type='kvm'><name>echo</name><uuid>{uuid}</uuid><memory unit='MiB'>32</memory>\
          <vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type><kernel>{}</kernel></os>\
          <features><acpi/></features><on_crash>destroy</on_crash>\
          <devices><serial type='pty'/><console type='pty'/></devices></domain>",
@@ -92,7 +94,8 @@ pub(super) fn converse(rig: &Rig, typed: &str, until: &str) -> String {
 #[test]
 fn a_guest_lives_through_every_verb() {
     let Some(rig) = defined() else { return };
-    assert_eq!(ok(&rig, &["start", UUID]), "Domain 'echo' started\n\n");
+    let uuid = ok(&rig, &["domuuid", "echo"]);
+    assert_eq!(ok(&rig, &["start", uuid.trim()]), "Domain 'echo' started\n\n");
     assert_eq!(state(&rig), "running (booted)");
     let again = rig.virsh(["start", "echo"]);
     assert_eq!((again.err.as_str(), again.status), ("error: Domain is already active\n", 1));
