@@ -7,6 +7,8 @@ pub const SYSTEM_CONTROL_B: u16 = 0x61;
 /// i8042 data port, and the command port that can pull the reset line.
 pub const I8042_DATA: u16 = 0x60;
 pub const I8042_COMMAND: u16 = 0x64;
+/// Written to [`I8042_COMMAND`]: pulse the reset line.
+pub const I8042_PULSE_RESET: u8 = 0xfe;
 /// CMOS index and data.
 pub const RTC: u16 = 0x70;
 pub const RTC_LEN: u16 = 2;

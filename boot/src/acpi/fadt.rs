@@ -4,7 +4,7 @@ use acpi_tables::fadt::{FADT, FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use arch::{gsi, ports};
 
-use super::{Board, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
+use super::{Board, OEM_ID, OEM_REVISION, OEM_TABLE_ID, ResetRegister};
 
 /// FIRMWARE_CTRL, DSDT and X_DSDT: (offset, size).
 pub(super) const POINTERS: &[(usize, u8)] = &[(36, 4), (40, 4), (140, 8)];
@@ -53,8 +53,12 @@ pub(super) fn table(board: &Board, facs: u64, dsdt: u64) -> FADT {
         fadt.gpe0_blk_len = ports::GPE0_LEN;
         fadt.x_gpe0_blk = register(ports::GPE0, ports::GPE0_LEN, AccessSize::ByteAccess);
     }
-    fadt.reset_reg = register(ports::RESET_CONTROL, 1, AccessSize::ByteAccess);
-    fadt.reset_value = ports::RESET_VALUE;
+    let (reset, value) = match board.reset {
+        ResetRegister::ResetControl => (ports::RESET_CONTROL, ports::RESET_VALUE),
+        ResetRegister::KeyboardController => (ports::I8042_COMMAND, ports::I8042_PULSE_RESET),
+    };
+    fadt.reset_reg = register(reset, 1, AccessSize::ByteAccess);
+    fadt.reset_value = value;
 
     fadt.p_lvl2_lat = NO_C2.into();
     fadt.p_lvl3_lat = NO_C3.into();

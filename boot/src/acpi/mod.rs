@@ -24,6 +24,15 @@ const OEM_ID: [u8; 6] = *b"MANOR ";
 const OEM_TABLE_ID: [u8; 8] = *b"MANORVMM";
 const OEM_REVISION: u32 = 1;
 
+/// The register by which the FADT tells a guest to reset the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetRegister {
+    /// 0xCF9, in the middle of PCI's configuration ports.
+    ResetControl,
+    /// Port 0x64: the command that pulses the i8042's reset line.
+    KeyboardController,
+}
+
 /// What the tables tell of the board.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Board {
@@ -42,6 +51,7 @@ pub struct Board {
     pub serial: [bool; 4],
     /// PS/2 keyboard and mouse. The reset line of port 0x64 works without being told.
     pub ps2: bool,
+    pub reset: ResetRegister,
     /// The port by which a guest says that it crashed.
     pub pvpanic: bool,
     /// General purpose events (hotplug on `pc`); absent, their registers are never touched.
@@ -60,6 +70,7 @@ impl Board {
             mmio64: map.mmio64.clone(),
             serial: [true, false, false, false],
             ps2: false,
+            reset: ResetRegister::ResetControl,
             pvpanic: false,
             gpe: false,
         }

@@ -108,7 +108,9 @@ fn the_fadt_describes_the_chipset() {
     assert_eq!(fadt[109] & 0b10, 0, "no i8042 to probe");
 
     (board.ps2, board.gpe) = (true, true);
+    board.reset = ResetRegister::KeyboardController;
     let fadt = fadt_of(&board);
+    assert_eq!((u64_at(&fadt, 116 + 4), fadt[116], fadt[128]), (0x64, 1, 0xfe));
     assert_eq!(fadt[109] & 0b10, 0b10);
     assert_eq!((u32_at(&fadt, 80), fadt[92]), (0x620, 4));
 }
