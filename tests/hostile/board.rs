@@ -237,7 +237,8 @@ fn resets_in_a_storm_leave_the_vmm_in_charge() {
     }
     for (port, value) in [(0xcf9, 6), (0x64, 0xfe), (0x92, 1)] {
         let kernel = baremetal::long_mode(|asm| {
-            asm.print("up\n").out(Byte, port, value).stop();
+            // The write to 0xcf9 waits for the next exit.
+            asm.print("up\n").out(Byte, port, value).read_port(Byte, 0x80).stop();
         });
         let setup = Setup { on_reboot: Action::Restart, ..Setup::default() };
         let mut vm = Vm::start(setup, &kernel);

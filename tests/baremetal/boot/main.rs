@@ -138,7 +138,7 @@ fn run_vcpu(vcpu: &mut VcpuFd, console: &Mutex<Vec<u8>>) -> End {
         match vcpu.run() {
             Ok(VcpuExit::IoOut(0x3f8, data)) => console.lock().unwrap().extend_from_slice(data),
             Ok(VcpuExit::IoOut(0x604, &[0, 0x34])) => break End::PowerOff,
-            Ok(VcpuExit::IoOut(0xcf9, &[6])) => break End::Reset,
+            Ok(VcpuExit::IoOut(0x64, &[0xfe])) => break End::Reset,
             Ok(VcpuExit::IoIn(_, data) | VcpuExit::MmioRead(_, data)) => data.fill(0xff),
             Ok(VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..)) => {}
             Ok(VcpuExit::Shutdown) => break End::TripleFault,

@@ -8,7 +8,9 @@ const COM1: u32 = 0x3f8;
 const PM1_CONTROL: u32 = 0x604;
 /// SLP_EN with SLP_TYP 5, as the DSDT's `\_S5` says.
 const POWER_OFF: u32 = 1 << 13 | 5 << 10;
-const RESET_CONTROL: u32 = 0xcf9;
+/// The i8042's command port, and the command that pulses its reset line.
+const I8042_COMMAND: u32 = 0x64;
+const PULSE_RESET: u32 = 0xfe;
 const PCI_ADDRESS: u16 = 0xcf8;
 const PCI_DATA: u16 = 0xcfc;
 
@@ -328,7 +330,7 @@ impl Asm {
 
     /// Reset by the register that the FADT names.
     pub fn reset(&mut self) -> &mut Self {
-        self.set_eax(6).set_edx(RESET_CONTROL).sized(Width::Byte, 0xee, &[]).stop()
+        self.set_eax(PULSE_RESET).set_edx(I8042_COMMAND).sized(Width::Byte, 0xee, &[]).stop()
     }
 
     /// Triple fault: an undefined instruction without an IDT.

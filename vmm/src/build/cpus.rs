@@ -10,7 +10,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use vmm_protocol::config;
 use vmm_protocol::config::MachineConfig;
 
-use super::BuildError;
+use super::{BuildError, zones};
 use crate::kvm::{KvmError, Vm, install_kick_handler};
 use crate::machine::Cpus;
 use crate::sandbox::{Kind, Sandbox};
@@ -29,14 +29,23 @@ pub(super) fn build(
 ) -> Result<Cpus, BuildError> {
     let spec = spec(config, vm, supported)?;
     install_kick_handler()?;
+    let zones = zones::waiting(&config.boot).zones;
+    let mut coalesced = None;
     let mut handles = Vec::with_capacity(config.cpus.count.into());
     for index in 0..config.cpus.count {
         let vcpu = vm.vcpu(spec.topology.apic_id(index.into()))?;
         let leaves = cpuid(supported.as_slice(), &spec, index.into());
         let leaves = CpuId::from_entries(&leaves).map_err(|_| KvmError::State { what: "CPUID" })?;
         vcpu.set_cpuid(&leaves)?;
-        let around =
-            Surroundings { buses: buses.clone(), ram: vm.ram().clone(), inbox: inbox.clone() };
+        if index == 0 {
+            coalesced = vm.coalesce(&vcpu, zones)?.map(Arc::new);
+        }
+        let around = Surroundings {
+            buses: buses.clone(),
+            coalesced: coalesced.clone(),
+            ram: vm.ram().clone(),
+            inbox: inbox.clone(),
+        };
         let allowed = config.cpus.affinity.get(usize::from(index)).cloned().unwrap_or_default();
         let confine = sandbox.entering(Kind::Vcpu);
         let prepare = Box::new(move || pin(&allowed).and_then(|()| confine()));

@@ -10,7 +10,7 @@ use boot::{BootError, BootSpec};
 use memory::GuestRam;
 use vmm_protocol::config::{Boot, Machine, MachineConfig, PciKind};
 
-use super::{BuildError, cpus};
+use super::{BuildError, cpus, zones};
 use crate::process::Files;
 
 pub struct Loader {
@@ -64,6 +64,7 @@ fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, BuildError> {
     let topology = cpus::topology(config)?;
     let ids = (0..config.cpus.count).map(|index| topology.apic_id(index.into())).collect();
     let mut board = Board::new(map, ids);
+    board.reset = zones::waiting(&config.boot).reset;
     board.pvpanic = config.pvpanic;
     board.serial = [false; 4];
     for serial in &config.serial {

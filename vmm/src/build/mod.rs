@@ -7,6 +7,7 @@ mod loader;
 mod memory;
 mod pci;
 mod virtio;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::io;

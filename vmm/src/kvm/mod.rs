@@ -9,6 +9,7 @@
 
 mod capabilities;
 mod chips;
+mod coalesced;
 mod doorbell;
 mod exit;
 mod line;
@@ -20,6 +21,7 @@ mod vcpu_state;
 mod vm;
 
 pub use chips::{ChipsState, Nanoseconds};
+pub use coalesced::{Coalesced, Zone};
 pub use exit::{Exit, InternalError};
 pub use line::Lines;
 pub use msi::Messages;

@@ -20,7 +20,8 @@ pub(super) struct RunPage {
 }
 
 // SAFETY: the address of a mapping this value owns. Other threads touch only `immediate_exit`, as
-// an atomic; everything else is the vCPU thread's (it holds the only `Vcpu`).
+// an atomic, and the ring behind it, by `Coalesced`'s rules; everything else is the vCPU thread's
+// (it holds the only `Vcpu`).
 unsafe impl Send for RunPage {}
 // SAFETY: as above.
 unsafe impl Sync for RunPage {}
@@ -39,6 +40,13 @@ impl RunPage {
 
     pub(super) fn base(&self) -> *mut kvm_run {
         self.base.as_ptr()
+    }
+
+    /// What KVM put behind the fixed fields, if the mapping has `len` bytes at `offset`.
+    pub(super) fn part(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        // SAFETY: `offset` lies in the mapping, by the check.
+        inside.then(|| unsafe { self.base.cast::<u8>().add(offset) })
     }
 
     pub(super) fn len(&self) -> usize {

@@ -20,12 +20,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
-use devices::bus::Bus;
+use devices::bus::{Bus, Effect};
 use memory::GuestRam;
 
 pub use inbox::{Inbox, Stop};
 
-use crate::kvm::{Kicker, Vcpu};
+use crate::kvm::{Coalesced, Kicker, Vcpu};
 
 /// Where a vCPU's accesses go.
 #[derive(Clone)]
@@ -38,8 +38,27 @@ pub struct Buses {
 #[derive(Clone)]
 pub struct Surroundings {
     pub buses: Buses,
+    /// Port writes that did not leave the guest; none where every write does.
+    pub coalesced: Option<Arc<Coalesced>>,
     pub ram: GuestRam,
     pub inbox: Arc<Inbox>,
+}
+
+impl Surroundings {
+    /// Apply the writes that the guest has made without leaving. All of them, whatever the first
+    /// effect is: what stayed behind would be applied to the machine after its reset.
+    fn catch_up(&self) -> Effect {
+        let mut first = Effect::None;
+        if let Some(coalesced) = &self.coalesced {
+            coalesced.apply(|port, data| {
+                let effect = self.buses.ports.write(port.into(), data);
+                if first == Effect::None {
+                    first = effect;
+                }
+            });
+        }
+        first
+    }
 }
 
 /// Runs on the new thread before anything else: affinity, seccomp.

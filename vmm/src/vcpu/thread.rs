@@ -71,10 +71,14 @@ impl Thread {
     /// In the guest until it stops or somebody kicks.
     fn run(&mut self) -> Left {
         loop {
-            let served = match self.vcpu.run() {
-                Ok(Some(exit)) => serve(exit, &self.around, &self.exits).map(Some),
-                Ok(None) => Ok(None),
-                Err(error) => Err(format!("KVM_RUN failed: {error}")),
+            let left = self.vcpu.run();
+            // What the guest wrote before it left comes before what it left for; and who leaves for
+            // a command leaves nothing behind that a pause or a save would miss.
+            let served = match (self.around.catch_up(), left) {
+                (Effect::None, Ok(Some(exit))) => serve(exit, &self.around, &self.exits).map(Some),
+                (Effect::None, Ok(None)) => Ok(None),
+                (Effect::None, Err(error)) => Err(format!("KVM_RUN failed: {error}")),
+                (effect, _) => Ok(Some(effect)),
             };
             match served {
                 Ok(None) if self.vcpu.take_kick() => return Left::Kicked,
@@ -82,6 +86,8 @@ impl Thread {
                 Ok(Some(effect)) => {
                     // The registers must be past the access before anyone resets or saves them.
                     self.vcpu.settle();
+                    // A repeated instruction writes on until it is settled. One stop is enough.
+                    let _ = self.around.catch_up();
                     if let Some(stop) = Stop::of(effect, self.index) {
                         return Left::Stopped(stop);
                     }

@@ -7,6 +7,7 @@
 )]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod coalescing;
 mod control;
 mod devices;
 mod ends;
