@@ -103,6 +103,19 @@ impl Client {
         self.get(&domain_path(domain, &format!("/interfaces?inactive={inactive}"))).await
     }
 
+    /// `interface` is its MAC address, or the name of its tap.
+    pub async fn set_link(
+        &self,
+        domain: &str,
+        interface: &str,
+        state: types::LinkState,
+        affects: types::Affects,
+    ) -> Result<()> {
+        let place = format!("/interfaces/{}/link", percent(interface));
+        let path = path(&domain_path(domain, &place), &affects);
+        self.call(Method::PUT, &path, json(&types::Link { state })).await.map(drop)
+    }
+
     pub async fn xml(&self, domain: &str, inactive: bool, secure: bool) -> Result<String> {
         let path = domain_path(domain, &format!("/xml?inactive={inactive}&secure={secure}"));
         let reply = self.call(Method::GET, &path, Payload::Nothing).await?;

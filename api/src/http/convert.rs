@@ -87,6 +87,7 @@ impl From<InterfaceRow> for types::Interface {
             source: row.source,
             model: row.model,
             mac: row.mac,
+            link: if row.link_up { types::LinkState::Up } else { types::LinkState::Down },
         }
     }
 }

@@ -64,6 +64,35 @@ impl<S: Send + Sync> FromRequestParts<S> for Domain {
     }
 }
 
+/// A domain and an interface of it in the path: its MAC address, or the name of its tap.
+#[derive(Debug, Clone)]
+pub(super) struct DomainInterface(pub DomainRef, pub String);
+
+impl IntoParams for DomainInterface {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let interface = ParameterBuilder::new()
+            .name("interface")
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .description(Some("MAC address, or name of the tap on the host"))
+            .schema(Some(String::schema()));
+        let mut parameters = Domain::into_params(place);
+        parameters.push(interface.build());
+        parameters
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for DomainInterface {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path((domain, interface)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Failure::new(HttpCode::BadRequest, error.body_text()))?;
+        Ok(Self(DomainRef::Any(domain), interface))
+    }
+}
+
 /// The query string.
 #[derive(Debug, Clone)]
 pub(super) struct Params<T>(pub T);

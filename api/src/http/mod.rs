@@ -10,6 +10,7 @@
 mod console;
 mod convert;
 mod definition;
+mod device;
 mod error;
 mod events;
 mod extract;
@@ -49,6 +50,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(query::stats))
         .routes(routes!(query::disks))
         .routes(routes!(query::interfaces))
+        .routes(routes!(device::link))
         .routes(routes!(definition::rename))
         .routes(routes!(definition::autostart))
         .routes(routes!(power::start))

@@ -30,4 +30,39 @@ pub struct Interface {
     pub model: Option<String>,
     #[schema(example = "52:54:00:12:34:56")]
     pub mac: String,
+    pub link: LinkState,
+}
+
+/// Whether an interface's cable is plugged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    Up,
+    Down,
+}
+
+impl LinkState {
+    /// libvirt's word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// What becomes of an interface's cable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    pub state: LinkState,
+}
+
+/// Which definition a change touches; if none is named, the live one of a running domain, else the
+/// stored one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Affects {
+    pub live: bool,
+    pub config: bool,
 }

@@ -10,7 +10,7 @@ mod node;
 mod problem;
 mod stats;
 
-pub use device::{Disk, Interface};
+pub use device::{Affects, Disk, Interface, Link, LinkState};
 pub use domain::{
     Autostart, Defined, Domain, DomainList, DomainState, DomainSummary, ListQuery, Rename,
     StateName,

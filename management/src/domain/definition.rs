@@ -11,7 +11,7 @@ use crate::events::{EventKind, Lifecycle};
 use crate::store::StoredDomain;
 
 impl Actor {
-    async fn put(&mut self, stored: StoredDomain, def: DomainDef) -> Result<(), Error> {
+    pub(super) async fn put(&mut self, stored: StoredDomain, def: DomainDef) -> Result<(), Error> {
         let (store, object) = (self.node.store.clone(), stored.clone());
         blocking(move || store.put(&object).map_err(Error::from)).await?;
         self.definition = Some(Arc::new(Definition { stored, def }));
@@ -48,7 +48,7 @@ impl Actor {
     }
 
     /// The stored definition, for a command that only a persistent domain takes.
-    fn stored(&self, what: &str) -> Result<Arc<Definition>, Error> {
+    pub(super) fn stored(&self, what: &str) -> Result<Arc<Definition>, Error> {
         self.definition.clone().ok_or_else(|| {
             let text = format!("domain {:?} is transient: {what}", self.name);
             Error::new(Code::InvalidState, text)

@@ -11,7 +11,7 @@ use vmm_protocol::control::{Reply, Request, Statistics};
 use xml::DomainDef;
 
 use super::record::Record;
-use super::{DomainSummary, State};
+use super::{Affects, DomainSummary, State};
 use crate::control::Vmm;
 use crate::error::{Code, Error};
 use crate::store::StoredDomain;
@@ -92,6 +92,11 @@ pub(crate) enum Act {
     Reset,
     Suspend,
     Resume,
+    SetLink {
+        interface: String,
+        up: bool,
+        affects: Affects,
+    },
 }
 
 pub(crate) type Answer = oneshot::Sender<Result<(), Error>>;

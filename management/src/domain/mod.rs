@@ -5,6 +5,7 @@ mod definition;
 pub(crate) mod exit;
 pub(crate) mod handle;
 pub(crate) mod launch;
+pub(crate) mod link;
 mod power;
 pub(crate) mod record;
 mod reference;
@@ -14,6 +15,7 @@ mod stop;
 mod sys;
 mod view;
 
+pub use link::Affects;
 pub use reference::DomainRef;
 pub use state::{Paused, Running, ShutOff, State};
 pub use view::{

@@ -22,7 +22,7 @@ impl Actor {
     }
 
     /// Ask the VMM for something; a destroy that comes meanwhile goes first.
-    async fn tell(&mut self, request: Request) -> Result<(), Error> {
+    pub(super) async fn tell(&mut self, request: Request) -> Result<(), Error> {
         let within = Duration::from_secs(self.node.config.domains.command_timeout);
         let run = self.running()?;
         let Link::Up { vmm, .. } = &run.link else { return Err(self.unreachable()) };

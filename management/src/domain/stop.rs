@@ -72,6 +72,7 @@ impl Actor {
                 self.announce(kind, origin);
             }
             VmmEvent::LinkChanged { id, up } => {
+                self.take_link(&id, up).await;
                 self.announce(EventKind::LinkChanged { device: clean(&id), up }, origin);
             }
             VmmEvent::Lost { up_to } => {

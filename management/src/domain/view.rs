@@ -133,4 +133,6 @@ pub struct InterfaceRow {
     pub source: Option<String>,
     pub model: Option<String>,
     pub mac: String,
+    /// Its cable is plugged in.
+    pub link_up: bool,
 }

@@ -216,6 +216,7 @@ impl Fake {
                     id: "x\u{1b}[2J".into(),
                     reason: "r".repeat(9999),
                 }),
+                "pull net0" => self.event(EventKind::LinkChanged { id: "net0".into(), up: false }),
                 other => self.print(&format!("{other}: not found\n")),
             }
         }
@@ -265,6 +266,10 @@ impl Fake {
             Request::Destroy => self.end(ExitReason::Destroyed),
             Request::SetLiveRecord { record } => self.inner().live_record = record,
             Request::SetLifecycle { lifecycle } => self.inner().lifecycle = lifecycle,
+            Request::SetLink { id, .. } if !self.config.pci.iter().any(|pci| pci.id == id) => {
+                return Err(refusal(Code::NotFound, "there is no such interface"));
+            }
+            Request::SetLink { id, up } => self.event(EventKind::LinkChanged { id, up }),
             _ => {}
         }
         Ok(Reply::Done)

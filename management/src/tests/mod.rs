@@ -4,6 +4,7 @@ mod crash;
 mod fake_vmm;
 mod foreground;
 mod lifecycle;
+mod link;
 mod mistakes;
 mod restart;
 mod rig;

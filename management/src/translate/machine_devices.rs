@@ -7,13 +7,14 @@ use vmm_protocol::config::{
 use xml::device::address::DeviceAddress;
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
 use xml::device::disk::{self, Disk, DiskCache};
-use xml::device::interface::{Interface, LinkState};
+use xml::device::interface::Interface;
 use xml::{DomainDef, OnOff};
 
 use super::check_devices::MOST_QUEUES;
 use super::io_threads::IoThreads;
 use super::machine::is_on;
 use super::{OpenTap, Resources};
+use crate::domain::link;
 use crate::error::{Code, Error};
 
 const QUEUE_SIZE: u16 = 256;
@@ -148,7 +149,7 @@ fn net(interface: &Interface, tap: &OpenTap, io_threads: &mut IoThreads) -> Net 
         taps: tap.queues.clone(),
         mac: interface.mac_address().map_or([0; 6], |mac| mac.0),
         mtu: interface.mtu.and_then(|mtu| u16::try_from(mtu).ok()),
-        link_up: interface.link != Some(LinkState::Down),
+        link_up: link::is_up(interface),
         offloads: host.is_none_or(|host| is_on(host.csum) && is_on(host.gso)),
         queues: vec![thread; tap.queues.len().max(1)],
         queue_size: queue_size(size),

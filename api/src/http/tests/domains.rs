@@ -158,6 +158,55 @@ async fn a_definition_that_was_changed_meanwhile_is_not_overwritten() {
 }
 
 #[tokio::test]
+async fn a_cable_is_pulled_in_the_definition_of_a_domain_that_is_off() {
+    let rig = Rig::new().await;
+    let mac = "52:54:00:11:22:33";
+    let interface = format!(
+        "<devices><interface type='bridge'><mac address='{mac}'/><source bridge='br0'/>\
+         <target dev='tap7'/><model type='virtio'/></interface></devices></domain>"
+    );
+    let text = xml("web", UUID).replace("</domain>", &interface);
+    assert_eq!(rig.call("POST /v1/domains", "application/xml", text).await.status, 201);
+    let set = async |place: &str, state: &str| {
+        let line = format!("PUT /v1/domains/{place}");
+        rig.call(&line, "application/json", json!({"state": state}).to_string()).await
+    };
+    let link = async || {
+        let all = rig.get("/v1/domains/web/interfaces").await.json();
+        all[0]["link"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(link().await, "up");
+    let etag = async || rig.get("/v1/domains/web").await.headers["etag"].clone();
+    let before = etag().await;
+    assert_eq!(set(&format!("web/interfaces/{mac}/link"), "down").await.status, 204);
+    assert_eq!(link().await, "down");
+    assert!(rig.get("/v1/domains/web/xml").await.text.contains("<link state='down'/>"));
+    let after = etag().await;
+    assert_ne!(after, before);
+    // Nothing that changes nothing is a change.
+    assert_eq!(set("web/interfaces/52:54:0:11:22:33/link?config", "down").await.status, 204);
+    assert_eq!(etag().await, after);
+    assert_eq!(set("web/interfaces/tap7/link?config=true", "up").await.status, 204);
+    assert_eq!(link().await, "up");
+
+    for (place, state, status, code) in [
+        ("nobody/interfaces/tap7/link", "down", 404, "not-found"),
+        ("web/interfaces/tap8/link", "down", 404, "not-found"),
+        ("web/interfaces/52:54:00:00:00:00/link", "down", 404, "not-found"),
+        ("web/interfaces/tap7/link?live", "down", 409, "invalid-state"),
+        ("web/interfaces/tap7/link?live&config", "down", 409, "invalid-state"),
+        ("web/interfaces/tap7/link", "sideways", 400, "bad-request"),
+        ("web/interfaces/tap7/link?next", "down", 400, "bad-request"),
+    ] {
+        let reply = set(place, state).await;
+        assert_eq!((reply.status.as_u16(), reply.code().as_str()), (status, code), "{place}");
+    }
+    let unknown = set("web/interfaces/tap8/link", "down").await.text;
+    assert!(unknown.contains(&format!("it has tap7 ({mac})")), "{unknown}");
+    assert_eq!(link().await, "up");
+}
+
+#[tokio::test]
 async fn names_are_taken_once_and_what_is_gone_is_gone() {
     let rig = three().await;
     let rename = |from: &str, to: &str| {

@@ -34,6 +34,7 @@ const ROUTES: &[&str] = &[
     "POST /v1/domains/{domain}/suspend",
     "PUT /v1/domains/{domain}",
     "PUT /v1/domains/{domain}/autostart",
+    "PUT /v1/domains/{domain}/interfaces/{interface}/link",
 ];
 
 fn operations(document: &Value) -> Vec<(String, &Value)> {
@@ -59,7 +60,7 @@ async fn the_description_lists_every_route_and_no_other() {
 async fn every_described_route_is_served() {
     let rig = Rig::new().await;
     for route in ROUTES {
-        let line = route.replace("{domain}", "no-such-domain");
+        let line = route.replace("{domain}", "no-such-domain").replace("{interface}", "vnet0");
         let reply = rig.call(&line, "", "").await;
         assert_ne!(reply.status, 405, "{route}");
         if reply.status == 404 {

@@ -106,6 +106,7 @@ async fn a_read_only_caller_can_change_nothing() {
         ("POST /v1/domains/a/resume", "", ""),
         ("POST /v1/domains/a/rename", "application/json", "{\"name\":\"b\"}"),
         ("PUT /v1/domains/a/autostart", "application/json", "{\"enabled\":true}"),
+        ("PUT /v1/domains/a/interfaces/b/link", "application/json", "{\"state\":\"up\"}"),
         ("GET /v1/domains/a/xml?secure", "", ""),
     ] {
         let reply = rig.call(line, kind, body).await;

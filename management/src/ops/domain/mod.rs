@@ -3,6 +3,7 @@
 mod console;
 mod define;
 mod lifecycle;
+mod link;
 mod query;
 mod redefine;
 mod stats;
@@ -12,6 +13,7 @@ pub use console::*;
 pub(crate) use define::NewIds;
 pub use define::*;
 pub use lifecycle::*;
+pub use link::*;
 pub use query::*;
 pub use redefine::*;
 pub use stats::*;

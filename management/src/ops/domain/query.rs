@@ -2,6 +2,7 @@
 
 use crate::auth::Access;
 use crate::domain::handle::View;
+use crate::domain::link;
 use crate::domain::{DiskRow, DomainDetails, DomainRef, DomainSummary, InterfaceRow, State};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
@@ -277,5 +278,6 @@ pub(super) fn interface_row(interface: &Interface) -> InterfaceRow {
         source: source.and_then(|s| s.bridge.clone().or(s.network.clone()).or(s.dev.clone())),
         model: interface.model.clone(),
         mac: interface.mac_address().map(|mac| mac.to_string()).unwrap_or_default(),
+        link_up: link::is_up(interface),
     }
 }
