@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Domdisplay(Domain),
     /// convert a domain name or UUID to domain id
     Domid(Domain),
+    /// set link state of a virtual interface
+    DomifSetlink(DomifSetlink),
     /// convert a domain id or UUID to domain name
     Domname(Domain),
     /// rename a domain
@@ -96,6 +98,8 @@ pub(crate) enum Command {
 
     /// list all domain blocks
     Domblklist(Domblklist),
+    /// get link state of a virtual interface
+    DomifGetlink(DomifGetlink),
     /// list all domain virtual interfaces
     Domiflist(Domiflist),
     /// domain information
@@ -304,6 +308,30 @@ pub(crate) struct Domblklist {
     /// additionally display the type and device value
     #[arg(long)]
     pub(crate) details: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DomifGetlink {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// interface device (MAC Address)
+    pub(crate) interface: String,
+    /// Get persistent interface state
+    #[arg(long, alias = "persistent")]
+    pub(crate) config: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DomifSetlink {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// interface device (MAC Address)
+    pub(crate) interface: String,
+    /// new state of the device: up or down
+    pub(crate) state: String,
+    /// affect next boot
+    #[arg(long, alias = "persistent")]
+    pub(crate) config: bool,
 }
 
 #[derive(Debug, Args)]

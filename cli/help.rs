@@ -22,6 +22,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "destroy",
             "domdisplay",
             "domid",
+            "domif-setlink",
             "domname",
             "domrename",
             "domuuid",
@@ -40,7 +41,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
     (
         "Domain Monitoring",
         "monitor",
-        &["domblklist", "domiflist", "dominfo", "domstate", "domstats", "list"],
+        &["domblklist", "domif-getlink", "domiflist", "dominfo", "domstate", "domstats", "list"],
     ),
     ("Host and Hypervisor", "host", &["capabilities", "hostname", "nodeinfo", "uri", "version"]),
     (

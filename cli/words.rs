@@ -146,7 +146,7 @@ impl Reader<'_> {
             return self.command.get_arguments().find(|arg| arg.get_id() == "help");
         }
         let long = word.strip_prefix("--");
-        long.and_then(|long| self.own_arguments().find(|arg| long_name(arg) == long))
+        long.and_then(|long| self.own_arguments().find(|arg| is_called(arg, long)))
             .or_else(|| find_option(self.root, word))
     }
 
@@ -161,6 +161,11 @@ impl Reader<'_> {
 /// virsh names every argument, positional ones too.
 fn long_name(arg: &Arg) -> String {
     arg.get_long().map_or_else(|| arg.get_id().as_str().replace('_', "-"), str::to_owned)
+}
+
+/// By its name, or by an older one that virsh takes too.
+fn is_called(arg: &Arg, long: &str) -> bool {
+    long_name(arg) == long || arg.get_all_aliases().is_some_and(|names| names.contains(&long))
 }
 
 fn takes_value(arg: &Arg) -> bool {
@@ -223,6 +228,14 @@ mod tests {
         assert_eq!(
             read("event demo lifecycle").as_deref(),
             Ok("event --domain=demo --event=lifecycle --")
+        );
+        assert_eq!(
+            read("domif-setlink demo vnet0 down --config").as_deref(),
+            Ok("domif-setlink --config -- demo vnet0 down")
+        );
+        assert_eq!(
+            read("domif-getlink demo --persistent vnet0").as_deref(),
+            Ok("domif-getlink --persistent -- demo vnet0")
         );
         assert_eq!(read("domstats a b --state").as_deref(), Ok("domstats --state -- a b"));
     }

@@ -1,8 +1,10 @@
-//! domblklist, domiflist, domdisplay, ttyconsole.
+//! domblklist, domiflist, domif-getlink, domif-setlink, domdisplay, ttyconsole.
+
+use api::types::{Affects, Interface, LinkState};
 
 use super::Session;
-use crate::args::{Domain, Domblklist, Domiflist};
-use crate::failure::Failure;
+use crate::args::{Domain, Domblklist, DomifGetlink, DomifSetlink, Domiflist};
+use crate::failure::{Exit, Failure};
 use crate::table::Table;
 use crate::terminal::printable;
 
@@ -52,6 +54,87 @@ pub(super) async fn domiflist(session: &Session, args: Domiflist) -> Result<(), 
     }
     session.terminal.print(&table.text(!session.terminal.quiet));
     Ok(())
+}
+
+pub(super) async fn domif_getlink(session: &Session, args: DomifGetlink) -> Result<(), Failure> {
+    let DomifGetlink { domain, interface, config } = &args;
+    let found = find(session, domain, interface, *config).await?.ok_or_else(|| {
+        let by = if normal_mac(interface).is_some() { "mac" } else { "dev" };
+        lost(format!("Interface ({by}: {interface}) not found."))
+    })?;
+    if session.terminal.json {
+        session.terminal.print_json(&found);
+    } else {
+        // virsh's line has no end of its own: the empty line after every command ends it.
+        let end = if session.terminal.quiet { "\n" } else { "" };
+        let line = format!("{} {}{end}", printable(interface), found.link.name());
+        session.terminal.print(&line);
+    }
+    Ok(())
+}
+
+pub(super) async fn domif_setlink(session: &Session, args: DomifSetlink) -> Result<(), Failure> {
+    let DomifSetlink { domain, interface, state, config } = &args;
+    let state = match state.as_str() {
+        "up" => LinkState::Up,
+        "down" => LinkState::Down,
+        other => return Err(Failure::usage(format!("invalid link state '{other}'"))),
+    };
+    let found = find(session, domain, interface, *config)
+        .await?
+        .ok_or_else(|| lost(format!("interface '{interface}' not found")))?;
+    let affects = Affects { live: false, config: *config };
+    session.client.set_link(domain, &found.mac, state, affects).await.map_err(|error| {
+        Failure::from(error).while_doing("Failed to update interface link state")
+    })?;
+    session.terminal.say("Device updated successfully\n");
+    Ok(())
+}
+
+fn lost(line: String) -> Failure {
+    Failure::new(Exit::NotFound, line)
+}
+
+/// The interface with this MAC address, or on this tap. A tap's name is often of the running domain
+/// alone: it finds the stored interface by the MAC address they share.
+async fn find(
+    session: &Session,
+    domain: &str,
+    name: &str,
+    stored: bool,
+) -> Result<Option<Interface>, Failure> {
+    let current = session.of(domain, session.client.interfaces(domain, false)).await?;
+    if !stored {
+        return one(current, name);
+    }
+    let stored = session.of(domain, session.client.interfaces(domain, true)).await?;
+    match (one(stored.clone(), name)?, one(current, name)?) {
+        (None, Some(live)) => one(stored, &live.mac),
+        (found, _) => Ok(found),
+    }
+}
+
+fn one(interfaces: Vec<Interface>, name: &str) -> Result<Option<Interface>, Failure> {
+    let mac = normal_mac(name);
+    let is_it = |interface: &Interface| {
+        interface.target.as_deref() == Some(name) || mac.as_ref() == Some(&interface.mac)
+    };
+    let mut found = interfaces.into_iter().filter(is_it);
+    match (found.next(), found.next()) {
+        (_, Some(_)) => Err(Failure::other("multiple matching interfaces found")),
+        (first, None) => Ok(first),
+    }
+}
+
+/// As the daemon writes it: lower case, two digits for each byte.
+fn normal_mac(text: &str) -> Option<String> {
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|part| u8::from_str_radix(part, 16).ok().filter(|_| !part.starts_with('+')))
+        .collect();
+    let bytes = bytes.filter(|bytes| bytes.len() == 6)?;
+    let parts: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(parts.join(":"))
 }
 
 /// No display device is provided yet, so no domain has one.

@@ -52,6 +52,8 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Ttyconsole(args) => devices::ttyconsole(session, args).await,
         Command::Undefine(args) => definition::undefine(session, args).await,
         Command::Domblklist(args) => devices::domblklist(session, args).await,
+        Command::DomifGetlink(args) => devices::domif_getlink(session, args).await,
+        Command::DomifSetlink(args) => devices::domif_setlink(session, args).await,
         Command::Domiflist(args) => devices::domiflist(session, args).await,
         Command::Dominfo(args) => info::dominfo(session, args).await,
         Command::Domstate(args) => info::domstate(session, args).await,

@@ -184,6 +184,69 @@ fn guests_run_on_while_the_daemon_is_killed_and_are_managed_again() {
 }
 
 #[test]
+fn a_cable_is_pulled_while_the_guest_runs_and_stays_so() {
+    let Some(mut rig) = defined() else { return };
+    if !rustix::process::geteuid().is_root() || !Path::new("/dev/net/tun").exists() {
+        println!("SKIP: no tap can be made here");
+        return;
+    }
+    let mac = "52:54:00:11:22:33";
+    let interface = format!(
+        "<interface type='ethernet'><mac address='{mac}'/><model type='virtio'/></interface>\
+         </devices>"
+    );
+    let xml = std::fs::read_to_string(rig.path("echo.xml")).unwrap();
+    rig.write("echo.xml", xml.replace("</devices>", &interface));
+    ok(&rig, &["define", "echo.xml"]);
+    ok(&rig, &["start", "echo"]);
+    converse(&rig, "", "ready");
+    let json = ok(&rig, &["domiflist", "echo", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let tap = json[0]["target"].as_str().unwrap();
+    let link = |rig: &Rig, which: &[&str]| {
+        let said = ok(rig, &[&["domif-getlink", "echo", tap], which].concat());
+        said.strip_prefix(&format!("{tap} ")).unwrap().trim().to_owned()
+    };
+    let live = |rig: &Rig| link(rig, &[]);
+    let config = |rig: &Rig| link(rig, &["--config"]);
+    assert_eq!((live(&rig), config(&rig)), ("up".into(), "up".into()));
+
+    ok(&rig, &["domif-setlink", "echo", tap, "down"]);
+    assert_eq!((live(&rig), config(&rig)), ("down".into(), "up".into()));
+    assert_eq!(first_link_change(&rig), (Some("net0".to_owned()), Some(false)));
+    assert!(ok(&rig, &["dumpxml", "echo"]).contains("<link state='down'/>"));
+    rig.end_daemon("KILL");
+    rig.start_daemon();
+    assert_eq!((live(&rig), config(&rig)), ("down".into(), "up".into()));
+    assert_eq!(state(&rig), "running (booted)");
+
+    ok(&rig, &["domif-setlink", "echo", tap, "down", "--config"]);
+    ok(&rig, &["domif-setlink", "echo", mac, "up"]);
+    assert_eq!((live(&rig), config(&rig)), ("up".into(), "down".into()));
+    ok(&rig, &["destroy", "echo"]);
+    let off = rig.virsh(["domif-setlink", "echo", tap, "up"]);
+    assert_eq!(off.err, format!("error: interface '{tap}' not found\n"));
+    ok(&rig, &["start", "echo"]);
+    assert_eq!(ok(&rig, &["domif-getlink", "echo", mac]), format!("{mac} down\n"));
+}
+
+/// As the monitor told it: the device, and whether it is up.
+fn first_link_change(rig: &Rig) -> (Option<String>, Option<bool>) {
+    let endpoint = api::client::Endpoint::Unix(rig.path("run/api.sock"));
+    let client = api::client::Client::new(endpoint);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut all = client.events(Some(0), Some("echo")).await.unwrap();
+        loop {
+            let event = all.next().await.unwrap().unwrap();
+            if event.event == "link-changed" {
+                return (event.device, event.up);
+            }
+        }
+    })
+}
+
+#[test]
 fn events_tell_what_happened_also_while_nobody_looked() {
     let Some(rig) = defined() else { return };
     let mut watcher = rig

@@ -110,6 +110,36 @@ fn changes_are_told_in_virsh_words() {
     assert_eq!(out(&["list", "--all", "--name"]), "\n");
 }
 
+#[test]
+fn the_cable_of_a_domain_that_is_off_is_pulled_in_its_definition() {
+    let rig = defined();
+    let mac = "52:54:00:11:22:33";
+    let out = |args: &[&str]| {
+        let outcome = rig.virsh(args);
+        assert_eq!((outcome.status, outcome.err.as_str()), (0, ""), "{args:?}");
+        outcome.out
+    };
+    assert_eq!(out(&["domif-getlink", "demo", mac]), format!("{mac} up\n"));
+    assert_eq!(out(&["domif-setlink", "demo", mac, "down"]), "Device updated successfully\n\n");
+    assert_eq!(out(&["domif-getlink", "demo", mac, "--config"]), format!("{mac} down\n"));
+    assert!(out(&["dumpxml", "demo"]).contains("      <link state='down'/>\n"));
+    // As the user wrote the address, in whatever form libvirt reads.
+    assert_eq!(
+        out(&["-q", "domif-getlink", "demo", "52:54:0:11:22:33"]),
+        "52:54:0:11:22:33 down\n"
+    );
+    let set =
+        ["domif-setlink", "--domain", "demo", "--interface", mac, "--state", "up", "--config"];
+    assert_eq!(out(&set), "Device updated successfully\n\n");
+    let json = rig.manor(["domif-getlink", "demo", mac, "--json"]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["link"], &json["mac"]), (&"up".into(), &mac.into()));
+    // It is a definition like any other.
+    rig.write("again.xml", out(&["dumpxml", "demo"]));
+    out(&["-q", "define", "again.xml"]);
+    assert!(out(&["dumpxml", "demo"]).contains("<link state='up'/>"));
+}
+
 /// Arguments, what stands on stderr, and the native exit status; virsh's is always 1.
 const FAILURES: &[(&[&str], &str, i32)] = &[
     (&["dominfo", "nope"], "error: failed to get domain 'nope'\n", 3),
@@ -150,6 +180,16 @@ const FAILURES: &[(&[&str], &str, i32)] = &[
         "error: Options --table and --name are mutually exclusive\n",
         2,
     ),
+    (&["domif-getlink", "nope", "vnet0"], "error: failed to get domain 'nope'\n", 3),
+    (&["domif-setlink", "nope", "vnet0", "up"], "error: failed to get domain 'nope'\n", 3),
+    (&["domif-getlink", "demo", "vnet0"], "error: Interface (dev: vnet0) not found.\n", 3),
+    (
+        &["domif-getlink", "demo", "52:54:00:00:00:01"],
+        "error: Interface (mac: 52:54:00:00:00:01) not found.\n",
+        3,
+    ),
+    (&["domif-setlink", "demo", "vnet0", "up"], "error: interface 'vnet0' not found\n", 3),
+    (&["domif-setlink", "demo", "vnet0", "sideways"], "error: invalid link state 'sideways'\n", 2),
     (&["event"], "error: one of --list, --all, or --event <type> is required\n", 2),
     (&["domdisplay", "demo"], "error: No graphical display found\n", 1),
     (
