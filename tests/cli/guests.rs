@@ -183,6 +183,23 @@ fn guests_run_on_while_the_daemon_is_killed_and_are_managed_again() {
     wait_for("the guest to go", || state(&rig) == "shut off (shutdown)");
 }
 
+/// A guest that looks at its network card's link all the time and says when it changes.
+fn watching_guest() -> Vec<u8> {
+    const SLOT: u8 = 6;
+    const BAR: u32 = 0xc060_0000;
+    /// virtio 1.2 §5.1.4: `status`, bit 0 of which is the link, in the device's own configuration.
+    const STATUS: u32 = BAR + 0x2000 + 6;
+    baremetal::pvh(|asm| {
+        asm.pci_write(SLOT, 0, 0x10, BAR).pci_write(SLOT, 0, 0x14, 0);
+        asm.pci_write(SLOT, 0, 0x04, 0x6);
+        let unplugged = asm.here();
+        asm.load(Width::Word, STATUS).and_eax(1).jump_if_eax_is(0, unplugged).print("plugged\n");
+        let plugged = asm.here();
+        asm.load(Width::Word, STATUS).and_eax(1).jump_if_eax_is(1, plugged).print("pulled\n");
+        asm.jump(unplugged);
+    })
+}
+
 #[test]
 fn a_cable_is_pulled_while_the_guest_runs_and_stays_so() {
     let Some(mut rig) = defined() else { return };
@@ -192,14 +209,15 @@ fn a_cable_is_pulled_while_the_guest_runs_and_stays_so() {
     }
     let mac = "52:54:00:11:22:33";
     let interface = format!(
-        "<interface type='ethernet'><mac address='{mac}'/><model type='virtio'/></interface>\
-         </devices>"
+        "<interface type='ethernet'><mac address='{mac}'/><model type='virtio'/>\
+         <address type='pci' bus='0' slot='6' function='0'/></interface></devices>"
     );
+    rig.write("kernel", watching_guest());
     let xml = std::fs::read_to_string(rig.path("echo.xml")).unwrap();
     rig.write("echo.xml", xml.replace("</devices>", &interface));
     ok(&rig, &["define", "echo.xml"]);
     ok(&rig, &["start", "echo"]);
-    converse(&rig, "", "ready");
+    assert!(!converse(&rig, "", "plugged").contains("pulled"));
     let json = ok(&rig, &["domiflist", "echo", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let tap = json[0]["target"].as_str().unwrap();
@@ -213,6 +231,7 @@ fn a_cable_is_pulled_while_the_guest_runs_and_stays_so() {
 
     ok(&rig, &["domif-setlink", "echo", tap, "down"]);
     assert_eq!((live(&rig), config(&rig)), ("down".into(), "up".into()));
+    converse(&rig, "", "pulled");
     assert_eq!(first_link_change(&rig), (Some("net0".to_owned()), Some(false)));
     assert!(ok(&rig, &["dumpxml", "echo"]).contains("<link state='down'/>"));
     rig.end_daemon("KILL");
@@ -223,6 +242,7 @@ fn a_cable_is_pulled_while_the_guest_runs_and_stays_so() {
     ok(&rig, &["domif-setlink", "echo", tap, "down", "--config"]);
     ok(&rig, &["domif-setlink", "echo", mac, "up"]);
     assert_eq!((live(&rig), config(&rig)), ("up".into(), "down".into()));
+    converse(&rig, "", "pulled\nplugged");
     ok(&rig, &["destroy", "echo"]);
     let off = rig.virsh(["domif-setlink", "echo", tap, "up"]);
     assert_eq!(off.err, format!("error: interface '{tap}' not found\n"));
