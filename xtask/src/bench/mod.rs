@@ -199,7 +199,9 @@ fn measure(what: What, vmm: Vmm, host: &Testbed) -> anyhow::Result<Sample> {
             };
             let marks = ["--from", "MANOR-PINGS-BEGIN", "--until", "MANOR-PINGS-END"];
             let mut sample = run_one(vmm, host, &net(format!("manor.pings={PINGS}")), &marks)?;
-            let _sink = host.spawn(&["sh", "-c", "nc -l -p 5001 >/dev/null"])?;
+            // Busybox's nc does not say when its input ends: who receives all closes.
+            let sink = format!("head -c {} >/dev/null", SENT_MIB << 20);
+            let _sink = host.spawn(&["nc", "-l", "-p", "5001", "-e", "sh", "-c", &sink])?;
             let marks = ["--from", "MANOR-SEND-BEGIN", "--until", "MANOR-SEND-END"];
             let sent = run_one(vmm, host, &net(format!("manor.send={SENT_MIB}")), &marks)?;
             sample.extend(sent.into_iter().map(|(name, value)| (format!("send_{name}"), value)));
