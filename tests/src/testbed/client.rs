@@ -14,6 +14,7 @@ use testbed_agent::wire::{
     self, Act, Exec, FileFollows, Frame, Kind, MAX_PAYLOAD, Outcome, Put, Request,
 };
 
+use super::heartbeat;
 use super::instance::Instance;
 use crate::paths;
 
@@ -263,6 +264,7 @@ fn connect(instance: &Instance) -> io::Result<TcpStream> {
 }
 
 fn request(instance: &Instance, act: Act) -> anyhow::Result<TcpStream> {
+    heartbeat::keep(instance);
     let request = Request { token: instance.token.clone(), act };
     let send = || -> io::Result<TcpStream> {
         let mut stream = connect(instance)?;

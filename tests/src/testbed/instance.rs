@@ -150,6 +150,11 @@ impl Instance {
             .context(format!("testbed {:?} runs, but its agent does not answer", self.name))
     }
 
+    /// Whether it is meant to be up, and not another of its name.
+    pub(super) fn is_current(&self) -> bool {
+        dir(&self.name).is_ok_and(|dir| load(&dir).as_ref() == Some(self))
+    }
+
     pub(super) fn reboot(&self) -> anyhow::Result<()> {
         let dir = dir(&self.name)?;
         let _lock = paths::lock(&dir.join("lock"))?;

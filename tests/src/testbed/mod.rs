@@ -6,6 +6,7 @@
 //! ```
 
 mod client;
+mod heartbeat;
 mod image;
 mod instance;
 
