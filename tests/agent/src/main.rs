@@ -10,6 +10,7 @@ mod files;
 mod forward;
 mod init;
 mod measure;
+mod returns;
 mod root;
 mod serve;
 

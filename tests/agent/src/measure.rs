@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::returns;
+
 const COUNTERS: [&str; 9] = [
     "exits",
     "io_exits",
@@ -41,6 +43,7 @@ struct Arguments {
 pub(crate) fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse(std::env::args().skip(2))?;
     let (program, rest) = arguments.command.split_first().context("no command to measure")?;
+    returns::count()?;
     let started = Instant::now();
     let mut child = Command::new(program)
         .args(rest)
@@ -158,6 +161,10 @@ fn counters(pid: u32) -> anyhow::Result<BTreeMap<String, u64>> {
     if machines == 0 {
         bail!("the command has no virtual machine");
     }
+    let ours = |thread: u32| {
+        family.iter().any(|pid| Path::new(&format!("/proc/{pid}/task/{thread}")).exists())
+    };
+    sums.insert("user_space_accesses".to_owned(), returns::accesses(ours)?);
     for pid in family {
         let (user, guest) = ticks(pid).unwrap_or_default();
         // The kernel counts the guest's time as the process's own, too.
