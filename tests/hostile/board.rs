@@ -279,14 +279,28 @@ fn registers_that_do_not_exist_end_the_guest_alone() {
     }
 }
 
+/// The far pointer to the handler of NMIs in real mode.
+const NMI_VECTOR: u32 = 8;
+/// Where a processor enters system management mode after a reset.
+const SMM_ENTRY: u32 = 0x3_8000;
+/// The delivery mode whose vector is a page to start at.
+const START_UP: u32 = 6;
+
 /// Another vCPU is a place that nobody looks after: it gets every kind of interrupt, and none.
 #[test]
 fn interrupts_sent_everywhere_are_contained() {
     attack(Setup { cpus: 2, ..Setup::default() }, |guest, devices| {
-        guest.asm.start_others(1, &[], &[0xfa, 0xf4, 0xeb, 0xfc]);
+        // Wherever an interrupt takes it, it finds code of ours: what it made of anything else
+        // would be an attack of the guest on its own rings.
+        guest.asm.poke(Dword, NMI_VECTOR, baremetal::TRAMPOLINE_VECTOR << 24);
+        guest.asm.poke(Dword, SMM_ENTRY, 0xaa0f); // rsm
+        // mov sp, 0x3000; and then: cli; hlt, for ever.
+        guest.asm.start_others(1, &[0xbc, 0x00, 0x30], &[0xfa, 0xf4, 0xeb, 0xfc]);
         // To the other: fixed, lowest priority, SMI, reserved, NMI, INIT, start-up, reserved.
         for mode in 0..8 {
-            for vector in [0_u32, 1, 0x20, 0xff] {
+            let parked = [baremetal::TRAMPOLINE_VECTOR; 4];
+            let vectors = if mode == START_UP { parked } else { [0, 1, 0x20, 0xff] };
+            for vector in vectors {
                 guest.asm.poke(Dword, 0xfee0_0310, u32::MAX);
                 guest.asm.poke(Dword, 0xfee0_0300, 0x000c_4000 | mode << 8 | vector);
             }

@@ -16,7 +16,8 @@ const PCI_DATA: u16 = 0xcfc;
 
 /// Where other CPUs start, and the vector that says so; below what boot structures use.
 const TRAMPOLINE: u32 = 0x1000;
-const TRAMPOLINE_VECTOR: u32 = TRAMPOLINE >> 12;
+/// The page of real-mode code that [`Asm::start_others`] starts other processors with.
+pub const TRAMPOLINE_VECTOR: u32 = TRAMPOLINE >> 12;
 /// Each of them counts itself here.
 const CPUS_STARTED: u32 = 0x2000;
 const LAPIC_ICR: u32 = 0xfee0_0300;

@@ -15,7 +15,7 @@
 mod asm;
 pub mod image;
 
-pub use asm::{Asm, Label, Width};
+pub use asm::{Asm, Label, TRAMPOLINE_VECTOR, Width};
 
 /// Where the code lies: the first free MiB.
 pub const BASE: u64 = 0x10_0000;
