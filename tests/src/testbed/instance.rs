@@ -31,9 +31,9 @@ const BOOT_LIMIT: Duration = Duration::from_secs(180);
 const SCRATCH: &str = "scratch";
 const SCRATCH_SIZE: &str = "16G";
 const TURN: Duration = Duration::from_millis(50);
-/// With two processors, every tenth or so boot of a guest failed under load, by whatever monitor:
-/// QEMU's TCG (10.0 and 11.1) then now and then leaves a nested guest twice, so that the guest goes
-/// on with the emulated host's registers, or the host takes an interrupt with the guest's.
+/// With two processors, every tenth or so boot of a guest failed under load, as if QEMU's TCG (10.0
+/// and 11.1) left a nested guest twice: the guest went on with the emulated host's registers, or the
+/// host took an interrupt with the guest's.
 const PROCESSORS: &str = "1";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
