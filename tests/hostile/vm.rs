@@ -17,7 +17,7 @@ use vmm_protocol::config::{
     Action, Blk, Boot, Cache, Chardev, Clock, Console, ConsolePort, CpuModel, Cpus, Discard,
     DiskIo, Fd, Identity, Image, IoThread, Lifecycle, Machine, MachineConfig, Memory,
     MemoryBacking, Net, PciAddress, PciDevice, PciKind, Platform, ProcessFiles, Rng, Serial,
-    Topology,
+    Smbios, Topology,
 };
 use vmm_protocol::control::{Call, Message, Reply, Request, RunState};
 use vmm_protocol::exit::{ExitReason, ExitRecord};
@@ -108,6 +108,8 @@ impl Vm {
                 initrd: None,
                 cmdline: String::new(),
             },
+            smbios: Smbios::default(),
+            fw_cfg: Vec::new(),
             lifecycle: Lifecycle {
                 on_poweroff: Action::Destroy,
                 on_reboot: setup.on_reboot,
@@ -273,6 +275,7 @@ fn devices(setup: &Setup, disk: Fd, read_only: Fd, files: &mut Files) -> Vec<Pci
         id: id.to_owned(),
         address: PciAddress { bus: 0, slot, function: 0 },
         multifunction: false,
+        boot_index: None,
         kind,
     };
     let blk = |file, read_only| {

@@ -53,8 +53,10 @@ struct Inner {
 }
 
 fn run(config: MachineConfig) {
-    let Boot::Kernel { cmdline, .. } = &config.boot;
-    let script = cmdline.clone();
+    let script = match &config.boot {
+        Boot::Kernel { cmdline, .. } => cmdline.clone(),
+        Boot::Firmware(_) => String::new(),
+    };
     let listener = UnixListener::from(super::sys::adopt(config.process.control));
     let locks: Vec<_> = config.process.locks.iter().map(|fd| super::sys::adopt(*fd)).collect();
     std::mem::forget(locks);

@@ -3,7 +3,7 @@
 use vmm_protocol::Version;
 use vmm_protocol::config::{
     Action, Boot, Clock, CpuModel, Cpus, Identity, Lifecycle, MachineConfig, Memory, MemoryBacking,
-    Platform, ProcessFiles, Topology,
+    Platform, ProcessFiles, Smbios, Topology,
 };
 use xml::DomainDef;
 use xml::domain::clock::{ClockBasis, ClockOffset, TimerName};
@@ -45,6 +45,8 @@ pub(crate) fn machine(
         cpus: vcpus,
         clock: clock(def, start.now)?,
         boot: boot(def, resources)?,
+        smbios: Smbios::default(),
+        fw_cfg: Vec::new(),
         lifecycle: lifecycle(def),
         io_threads: io_threads.into_threads(),
         pci,

@@ -72,7 +72,7 @@ fn device(
         _ => false,
     };
     let address = PciAddress { bus: at.bus, slot: at.slot, function: at.function };
-    Ok(PciDevice { id, address, multifunction: written, kind })
+    Ok(PciDevice { id, address, multifunction: written, boot_index: None, kind })
 }
 
 /// Define gives every device both.

@@ -91,7 +91,7 @@ fn the_example_becomes_a_machine() {
     let config = configured(&def);
     assert_eq!(config.memory.size, 256 << 20);
     assert_eq!(config.cpus.count, 2);
-    let Boot::Kernel { kernel, cmdline, .. } = &config.boot;
+    let Boot::Kernel { kernel, cmdline, .. } = &config.boot else { panic!("no kernel") };
     assert_eq!(*kernel, Fd(10));
     assert!(cmdline.starts_with("console=ttyS0"));
     let kinds: Vec<_> = config.pci.iter().map(|device| device.id.as_str()).collect();

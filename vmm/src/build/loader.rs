@@ -28,7 +28,10 @@ impl Loader {
         files: &mut Files,
         map: &MemoryMap,
     ) -> Result<Self, BuildError> {
-        let Boot::Kernel { kernel, initrd, cmdline } = &config.boot;
+        let Boot::Kernel { kernel, initrd, cmdline } = &config.boot else {
+            let reason = "this version starts a kernel directly";
+            return Err(BuildError::config("boot", "firmware", reason));
+        };
         let machine = match config.platform.machine {
             Machine::Q35 => "q35",
             Machine::Pc => "pc",

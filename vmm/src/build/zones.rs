@@ -30,23 +30,29 @@ pub(super) fn waiting(boot: &Boot) -> Waiting {
         Boot::Kernel { .. } => {
             Waiting { zones: &[RTC_INDEX, PCI_ADDRESS], reset: ResetRegister::KeyboardController }
         }
+        Boot::Firmware(_) => Waiting { zones: &[RTC_INDEX], reset: ResetRegister::ResetControl },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use vmm_protocol::config::Fd;
+    use vmm_protocol::config::{Fd, Firmware};
 
     use super::*;
 
     #[test]
     fn the_reset_register_of_the_tables_does_not_wait() {
-        let boot = Boot::Kernel { kernel: Fd(4), initrd: None, cmdline: String::new() };
-        let Waiting { zones, reset } = waiting(&boot);
-        let port = match reset {
-            ResetRegister::ResetControl => ports::RESET_CONTROL,
-            ResetRegister::KeyboardController => ports::I8042_COMMAND,
-        };
-        assert!(zones.iter().all(|zone| !(zone.port..zone.port + zone.len).contains(&port)));
+        let kernel = Boot::Kernel { kernel: Fd(4), initrd: None, cmdline: String::new() };
+        let image = Fd(4);
+        let firmware =
+            Boot::Firmware(Firmware { image, variables: None, menu: None, serial_text: false });
+        for boot in [kernel, firmware] {
+            let Waiting { zones, reset } = waiting(&boot);
+            let port = match reset {
+                ResetRegister::ResetControl => ports::RESET_CONTROL,
+                ResetRegister::KeyboardController => ports::I8042_COMMAND,
+            };
+            assert!(zones.iter().all(|zone| !(zone.port..zone.port + zone.len).contains(&port)));
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use vmm_protocol::config::{Boot, Chardev, Fd, Image, MachineConfig, PciKind};
+use vmm_protocol::config::{Boot, Chardev, Fd, FwCfgContent, Image, MachineConfig, PciKind};
 
 use super::sys;
 
@@ -78,6 +78,16 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
         Boot::Kernel { kernel, initrd, .. } => {
             all.push((*kernel, "kernel".to_owned()));
             all.extend(initrd.map(|fd| (fd, "initrd".to_owned())));
+        }
+        Boot::Firmware(firmware) => {
+            all.push((firmware.image, "firmware".to_owned()));
+            let variables = firmware.variables;
+            all.extend(variables.map(|fd| (fd, "firmware variables".to_owned())));
+        }
+    }
+    for file in &config.fw_cfg {
+        if let FwCfgContent::File(fd) = file.content {
+            all.push((fd, format!("fw_cfg file {}", file.name)));
         }
     }
     for serial in &config.serial {

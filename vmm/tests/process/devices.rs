@@ -12,7 +12,7 @@ use crate::sys;
 
 fn device(id: &str, slot: u8, kind: PciKind) -> PciDevice {
     let address = PciAddress { bus: 0, slot, function: 0 };
-    PciDevice { id: id.to_owned(), address, multifunction: false, kind }
+    PciDevice { id: id.to_owned(), address, multifunction: false, boot_index: None, kind }
 }
 
 /// One device of every kind that a configuration can name; the interface only where the host lets

@@ -15,7 +15,7 @@ use vmm_protocol::Version;
 use vmm_protocol::config::{
     Action, Boot, Chardev, Clock, CpuModel, Cpus, Fd, Identity, IoThread, Lifecycle, Machine,
     MachineConfig, Memory, MemoryBacking, PciDevice, Platform, ProcessFiles, Restore, Serial,
-    Topology,
+    Smbios, Topology,
 };
 use vmm_protocol::control::{
     Call, ControlError, Event, EventKind, Hello, Message, Reply, Request, RunState,
@@ -82,6 +82,8 @@ impl Rig {
                 initrd: None,
                 cmdline: "test".to_owned(),
             },
+            smbios: Smbios::default(),
+            fw_cfg: Vec::new(),
             lifecycle: Lifecycle {
                 on_poweroff: Action::Destroy,
                 on_reboot: Action::Restart,
