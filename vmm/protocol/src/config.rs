@@ -291,6 +291,33 @@ pub struct Blk {
     pub queue_size: u16,
 }
 
+impl Blk {
+    #[must_use]
+    pub fn medium(&self) -> Medium {
+        Medium {
+            image: self.image.clone(),
+            read_only: self.read_only,
+            cache: self.cache,
+            discard: self.discard,
+            logical_block_size: self.logical_block_size,
+            io: self.io,
+        }
+    }
+}
+
+/// An image and how it is used, whatever device it is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Medium {
+    pub image: Image,
+    pub read_only: bool,
+    pub cache: Cache,
+    pub discard: Discard,
+    /// Bytes: 512 or 4096.
+    pub logical_block_size: u32,
+    pub io: DiskIo,
+}
+
 /// An open disk image. Its format is declared, never guessed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

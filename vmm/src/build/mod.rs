@@ -3,6 +3,7 @@
 
 mod chipset;
 mod cpus;
+mod disk;
 mod loader;
 mod memory;
 mod pci;

@@ -2,25 +2,23 @@
 //! them to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use devices::backend::packet::PacketBackend;
 use devices::backend::tap::Tap;
-use devices::backend::{Cache, DiskIo, DiskSpec, RawDisk};
 use devices::io_thread::IoThread;
 use devices::virtio::VirtioDevice;
-use devices::virtio::blk::{Block, BlockSpec, BlockStats};
+use devices::virtio::blk::{Block, BlockSpec};
 use devices::virtio::console::{Console, PortConfig};
 use devices::virtio::net::{Net, NetConfig, NetStats, feature};
 use devices::virtio::pci::{PciParts, VirtioPci};
 use devices::virtio::rng::{RateLimit, Rng};
 use vmm_protocol::config::{self, PciDevice, PciKind};
-use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
+use vmm_protocol::control::InterfaceStatistics;
 
 use super::pci::Buses;
-use super::{BuildError, Site, chipset, cpus};
-use crate::notices::{TellErrors, tell_broken};
+use super::{BuildError, Site, chipset, cpus, disk};
+use crate::notices::tell_broken;
 use crate::sandbox::{Kind, Sandbox};
 
 const MAX_QUEUE_SIZE: u16 = 1024;
@@ -64,50 +62,19 @@ fn virtio_device(
     }))
 }
 
-fn block(site: &mut Site<'_>, id: &str, disk: &config::Blk) -> Result<Block, BuildError> {
-    let config::Image::Raw { file } = &disk.image;
-    let spec = DiskSpec {
-        file: site.files.take_file(*file)?,
-        read_only: disk.read_only,
-        cache: match disk.cache {
-            config::Cache::None => Cache::None,
-            config::Cache::Writethrough => Cache::Writethrough,
-            config::Cache::Writeback => Cache::Writeback,
-            config::Cache::Directsync => Cache::DirectSync,
-            config::Cache::Unsafe => Cache::Unsafe,
-        },
-        discard: disk.discard == config::Discard::Unmap,
-        block_size: disk.logical_block_size,
-        io: match disk.io {
-            config::DiskIo::Uring => DiskIo::Uring,
-            config::DiskIo::Plain => DiskIo::Threads,
-        },
-        queues: disk.queues.len(),
-        depth: queue_size(disk.queue_size)?,
-    };
-    let raw = RawDisk::new(spec).map_err(BuildError::device(id))?;
+fn block(site: &mut Site<'_>, id: &str, blk: &config::Blk) -> Result<Block, BuildError> {
+    let opened =
+        disk::open(site, id, &blk.medium(), blk.queues.len(), queue_size(blk.queue_size)?)?;
     let block = Block::new(BlockSpec {
-        disk: Arc::new(raw),
-        threads: threads(site, &disk.queues)?,
-        queue_size: queue_size(disk.queue_size)?,
-        serial: disk.serial.clone(),
-        errors: Arc::new(TellErrors { id: id.to_owned(), notices: site.parts.notices.clone() }),
+        disk: opened,
+        threads: threads(site, &blk.queues)?,
+        queue_size: queue_size(blk.queue_size)?,
+        serial: blk.serial.clone(),
+        errors: disk::errors(site, id),
     });
     let handle = block.handle();
-    site.parts.blocks.push((id.to_owned(), Box::new(move || figures(handle.stats()))));
+    site.parts.blocks.push((id.to_owned(), Box::new(move || disk::figures(handle.stats()))));
     Ok(block)
-}
-
-fn figures(stats: &BlockStats) -> BlockStatistics {
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    BlockStatistics {
-        read_requests: read(&stats.read_requests),
-        read_bytes: read(&stats.read_bytes),
-        write_requests: read(&stats.write_requests),
-        write_bytes: read(&stats.write_bytes),
-        flush_requests: read(&stats.flush_requests),
-        errors: read(&stats.errors),
-    }
 }
 
 fn network(site: &mut Site<'_>, id: &str, net: &config::Net) -> Result<Net, BuildError> {
