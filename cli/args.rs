@@ -195,6 +195,9 @@ pub(crate) struct Create {
     /// validate the XML against the schema (always done)
     #[arg(long)]
     pub(crate) validate: bool,
+    /// re-initialize NVRAM from its pristine template
+    #[arg(long)]
+    pub(crate) reset_nvram: bool,
 }
 
 #[derive(Debug, Args)]
@@ -274,6 +277,9 @@ pub(crate) struct Start {
     /// force fresh boot by discarding any managed save (there is none)
     #[arg(long)]
     pub(crate) force_boot: bool,
+    /// re-initialize NVRAM from its pristine template
+    #[arg(long)]
+    pub(crate) reset_nvram: bool,
 }
 
 #[derive(Debug, Args)]
@@ -290,11 +296,11 @@ pub(crate) struct Undefine {
     /// remove all domain checkpoint metadata (there is none)
     #[arg(long)]
     pub(crate) checkpoints_metadata: bool,
-    /// remove nvram file (there is none)
+    /// remove nvram file
     #[arg(long)]
     pub(crate) nvram: bool,
-    /// keep nvram file (there is none)
-    #[arg(long)]
+    /// keep nvram file
+    #[arg(long, conflicts_with = "nvram")]
     pub(crate) keep_nvram: bool,
 }
 

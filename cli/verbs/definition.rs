@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use api::types::{Defined, Mistake};
+use api::types::{Defined, Mistake, Nvram, Start};
 
 use super::{Session, console};
 use crate::args::{Autostart, Create, Define, Domrename, Dumpxml, Undefine};
@@ -39,7 +39,8 @@ pub(super) async fn define(session: &Session, args: Define) -> Result<(), Failur
 pub(super) async fn create(session: &Session, args: Create) -> Result<(), Failure> {
     let file = args.file.display().to_string();
     let xml = read_document(&args.file)?;
-    let created = session.client.create(xml, args.paused).await.map_err(|error| {
+    let how = Start { paused: args.paused, reset_nvram: args.reset_nvram };
+    let created = session.client.create(xml, how).await.map_err(|error| {
         Failure::of_document(error, format!("Failed to create domain from {file}"), &file)
     })?;
     session.accepted(&created, "created", &file);
@@ -69,8 +70,13 @@ impl Session {
 
 pub(super) async fn undefine(session: &Session, args: Undefine) -> Result<(), Failure> {
     let domain = &args.domain;
+    let nvram = match (args.nvram, args.keep_nvram) {
+        (true, _) => Some(Nvram::Delete),
+        (false, true) => Some(Nvram::Keep),
+        (false, false) => None,
+    };
     session
-        .of(domain, session.client.undefine(domain))
+        .of(domain, session.client.undefine(domain, nvram))
         .await
         .map_err(|failure| failure.unless_lost(format!("Failed to undefine domain '{domain}'")))?;
     session.terminal.say(&format!("Domain '{}' has been undefined\n", printable(domain)));

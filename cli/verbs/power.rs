@@ -14,7 +14,8 @@ pub(super) async fn start(session: &Session, args: Start) -> Result<(), Failure>
     if found.id.is_some() {
         return Err(Failure::new(Exit::Conflict, "Domain is already active"));
     }
-    let started = session.client.start(domain, args.paused).await;
+    let how = api::types::Start { paused: args.paused, reset_nvram: args.reset_nvram };
+    let started = session.client.start(domain, how).await;
     session.done(domain, started, "start", "started").await?;
     if args.console {
         console::attach(session, domain, None, false).await?;

@@ -16,6 +16,7 @@ pub struct Config {
     pub api: Api,
     pub log: Log,
     pub domains: Domains,
+    pub firmware: Firmware,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -57,6 +58,28 @@ pub struct Domains {
     pub cgroup: PathBuf,
 }
 
+/// Where the images are that a guest without a kernel of its own starts with.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Firmware {
+    /// BIOS images; the first that exists is used.
+    pub bios: Vec<PathBuf>,
+    /// Directories of firmware descriptors (JSON), those that come first hiding the others' files.
+    pub descriptors: Vec<PathBuf>,
+}
+
+impl Default for Firmware {
+    fn default() -> Self {
+        Self {
+            bios: vec![
+                "/usr/share/seabios/bios-256k.bin".into(),
+                "/usr/share/qemu/bios-256k.bin".into(),
+            ],
+            descriptors: vec!["/etc/qemu/firmware".into(), "/usr/share/qemu/firmware".into()],
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -66,6 +89,7 @@ impl Default for Config {
             api: Api::default(),
             log: Log::default(),
             domains: Domains::default(),
+            firmware: Firmware::default(),
         }
     }
 }

@@ -20,11 +20,13 @@ use vmm_protocol::exit::{ExitReason, ExitRecord};
 use xml::DomainDef;
 use xml::device::chardev::CharType;
 
+use crate::config;
 use crate::control::{Vmm, open_console};
 use crate::domain::actor::vmm_error;
 use crate::domain::exit::Exit;
 use crate::domain::launch::{Launch, Launched, launch};
 use crate::error::{Code, Error, Problem};
+use crate::firmware::Installed;
 use crate::ops::{NewIds, consoles};
 use crate::translate::{self, Checked};
 
@@ -54,7 +56,10 @@ pub(crate) async fn run_with(
     mut warn: impl FnMut(&Problem) + Send,
     broker: Arc<dyn Broker>,
 ) -> Result<ExitReason, Error> {
-    let Checked { def, warnings } = translate::define(&options.xml, &mut NewIds)?;
+    let firmware = Installed::new(config::Firmware::default());
+    // Nobody could find them again: what no place is named for goes with the guest.
+    let host = translate::Host { firmware, variables: options.run_dir.join("run") };
+    let Checked { def, warnings } = translate::define(&options.xml, &mut NewIds, &host)?;
     warnings.iter().for_each(&mut warn);
     let uuid = def.uuid.ok_or_else(|| Error::new(Code::Internal, "a definition has no UUID"))?;
     let run_dir = options.run_dir.join("run").join(uuid.to_string());
@@ -64,6 +69,8 @@ pub(crate) async fn run_with(
         platform: translate::PLATFORM,
         paused: true,
         seccomp: options.seccomp,
+        firmware: host.firmware,
+        reset_variables: false,
         log: Some(run_dir.join("vmm.log")),
         stdio: Stdio::Foreground,
         run_dir,
@@ -199,6 +206,13 @@ impl Guest {
         }
     }
 
+    fn forget_variables(&self) {
+        let own = |path: &&Path| path.parent() == self.run_dir.parent();
+        if let Some(path) = translate::variables(&self.def).map(|(path, _)| path).filter(own) {
+            let _ = self.broker.remove_variables(path);
+        }
+    }
+
     async fn finish(self, result: Result<(), Error>) -> Result<ExitReason, Error> {
         if result.is_err() {
             self.kill()?;
@@ -210,6 +224,7 @@ impl Guest {
             let _ = self.broker.remove_cgroup(cgroup);
         }
         let _ = self.broker.remove_run_dir(&self.run_dir);
+        self.forget_variables();
         remove_parent(&self.run_dir);
         result?;
         reason.ok_or_else(|| {

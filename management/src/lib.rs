@@ -9,6 +9,7 @@ mod control;
 pub mod domain;
 pub mod error;
 pub mod events;
+mod firmware;
 pub mod foreground;
 mod host;
 mod journal;

@@ -17,7 +17,7 @@ use crate::auth::{Access, Caller};
 use crate::config::Config;
 use crate::domain::DomainRef;
 use crate::domain::actor::{Begin, blocking};
-use crate::domain::handle::{Act, Definition, Handle};
+use crate::domain::handle::{Act, Definition, Handle, Start};
 use crate::domain::record::Record;
 use crate::error::{Code, Error};
 use crate::journal::Journal;
@@ -123,7 +123,7 @@ impl Manager {
             view.live.is_none() && view.definition.is_some_and(|d| d.stored.autostart)
         };
         for handle in node.all().into_iter().filter(marked) {
-            let act = Act::Start { def: None, paused: false };
+            let act = Act::Start { def: None, how: Start::default() };
             let name = handle.view().name;
             match handle.act(act, self.cx.start_deadline()).await {
                 Ok(()) => tracing::info!(domain = name, "started with the host"),
@@ -213,6 +213,12 @@ async fn populate(
 impl Context {
     pub(crate) fn find(&self, domain: &DomainRef) -> Result<Handle, Error> {
         self.node.find(domain)
+    }
+
+    /// What definitions are completed from.
+    pub(crate) fn host(&self) -> translate::Host {
+        let variables = self.node.config.state_dir.join("nvram");
+        translate::Host { firmware: self.node.firmware(), variables }
     }
 
     /// Longer than the VMM's own deadline, so that the reason comes from there.

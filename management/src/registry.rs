@@ -13,6 +13,7 @@ use crate::domain::DomainRef;
 use crate::domain::actor;
 use crate::domain::handle::{Handle, View};
 use crate::error::{Code, Error};
+use crate::firmware::Installed;
 use crate::journal::Journal;
 use crate::store::Store;
 
@@ -48,6 +49,10 @@ impl Node {
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn firmware(&self) -> Installed {
+        Installed::new(self.config.firmware.clone())
     }
 
     pub(crate) fn run_dir(&self, uuid: Uuid) -> PathBuf {

@@ -127,13 +127,20 @@ impl Client {
     }
 
     /// Start a domain without storing it.
-    pub async fn create(&self, xml: String, paused: bool) -> Result<types::Defined> {
-        let path = format!("/v1/domains?transient=true&paused={paused}");
+    pub async fn create(&self, xml: String, how: types::Start) -> Result<types::Defined> {
+        let types::Start { paused, reset_nvram } = how;
+        let path = format!("/v1/domains?transient=true&paused={paused}&reset_nvram={reset_nvram}");
         self.answer(self.call(Method::POST, &path, Payload::Xml(xml)).await?)
     }
 
-    pub async fn undefine(&self, domain: &str) -> Result<()> {
-        self.call(Method::DELETE, &domain_path(domain, ""), Payload::Nothing).await.map(drop)
+    /// `nvram` must be said where the domain has firmware variables.
+    pub async fn undefine(&self, domain: &str, nvram: Option<types::Nvram>) -> Result<()> {
+        let query = match nvram {
+            None => "",
+            Some(types::Nvram::Keep) => "?nvram=keep",
+            Some(types::Nvram::Delete) => "?nvram=delete",
+        };
+        self.call(Method::DELETE, &domain_path(domain, query), Payload::Nothing).await.map(drop)
     }
 
     pub async fn rename(&self, domain: &str, name: &str) -> Result<()> {
@@ -146,8 +153,9 @@ impl Client {
         self.call(Method::PUT, &domain_path(domain, "/autostart"), body).await.map(drop)
     }
 
-    pub async fn start(&self, domain: &str, paused: bool) -> Result<()> {
-        self.verb(domain, &format!("start?paused={paused}")).await
+    pub async fn start(&self, domain: &str, how: types::Start) -> Result<()> {
+        let types::Start { paused, reset_nvram } = how;
+        self.verb(domain, &format!("start?paused={paused}&reset_nvram={reset_nvram}")).await
     }
 
     pub async fn shutdown(&self, domain: &str) -> Result<()> {

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use management::domain::{DomainDetails, DomainRef};
+use management::domain::{DomainDetails, DomainRef, Variables};
 use management::{Caller, ops};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -28,9 +28,20 @@ pub(super) struct DefineQuery {
     /// With `start` or `transient`: do everything but run the vCPUs.
     #[serde(deserialize_with = "switch")]
     paused: bool,
+    /// With `start` or `transient`: make its firmware variables anew.
+    #[serde(deserialize_with = "switch")]
+    reset_nvram: bool,
     /// Check everything and change nothing.
     #[serde(deserialize_with = "switch")]
     check: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct UndefineQuery {
+    /// What becomes of the domain's firmware variables.
+    nvram: Option<types::Nvram>,
 }
 
 /// Define a domain from libvirt XML.
@@ -54,23 +65,28 @@ pub(super) async fn define(
     Params(query): Params<DefineQuery>,
     Xml(xml): Xml,
 ) -> Result<Response, Failure> {
-    if query.paused && !query.start && !query.transient {
-        return Err(Failure::new(HttpCode::BadRequest, "paused goes with start or transient"));
+    let starts = query.start || query.transient;
+    for (name, given) in [("paused", query.paused), ("reset_nvram", query.reset_nvram)] {
+        if given && !starts {
+            let text = format!("{name} goes with start or transient");
+            return Err(Failure::new(HttpCode::BadRequest, text));
+        }
     }
+    let (paused, reset_variables) = (query.paused, query.reset_nvram);
     if query.check {
         app.manager.call(&caller, ops::DefineDomain { xml, check_only: true }).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     if query.transient {
-        let created =
-            app.manager.call(&caller, ops::CreateDomain { xml, paused: query.paused }).await?;
+        let create = ops::CreateDomain { xml, paused, reset_variables };
+        let created = app.manager.call(&caller, create).await?;
         let domain = DomainRef::Uuid(created.domain.uuid);
         return reply(&app, &caller, domain, StatusCode::CREATED, created.warnings).await;
     }
     let defined = app.manager.call(&caller, ops::DefineDomain { xml, check_only: false }).await?;
     let domain = DomainRef::Uuid(defined.domain.uuid);
     if query.start {
-        let start = ops::StartDomain { domain: domain.clone(), paused: query.paused };
+        let start = ops::StartDomain { domain: domain.clone(), paused, reset_variables };
         app.manager.call(&caller, start).await?;
     }
     let status = if defined.updated { StatusCode::OK } else { StatusCode::CREATED };
@@ -137,16 +153,22 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Failure> {
 
 /// Forget a definition.
 ///
-/// A running domain goes on, and vanishes when it stops.
+/// A running domain goes on, and vanishes when it stops. Where the domain has firmware variables,
+/// `nvram` says what becomes of them.
 #[utoipa::path(delete, path = "/v1/domains/{domain}", tag = "Definitions",
-    params(Domain),
+    params(Domain, UndefineQuery),
     responses((status = 204, description = "Forgotten")))]
 pub(super) async fn undefine(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
+    Params(UndefineQuery { nvram }): Params<UndefineQuery>,
 ) -> Result<StatusCode, Failure> {
-    app.manager.call(&caller, ops::UndefineDomain { domain }).await?;
+    let variables = nvram.map(|nvram| match nvram {
+        types::Nvram::Keep => Variables::Keep,
+        types::Nvram::Delete => Variables::Delete,
+    });
+    app.manager.call(&caller, ops::UndefineDomain { domain, variables }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -40,7 +40,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
         (name = "Statistics", description = "Counters that never wait for a guest"),
         (name = "Node", description = "The host"),
     ),
-    components(schemas(crate::types::Problem, crate::types::Mistake)),
+    components(schemas(crate::types::Problem, crate::types::Mistake, crate::types::Nvram)),
 )]
 struct Head;
 

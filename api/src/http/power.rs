@@ -18,6 +18,9 @@ pub(super) struct StartQuery {
     /// Do everything but run the vCPUs.
     #[serde(deserialize_with = "switch")]
     paused: bool,
+    /// Make the firmware's variables anew.
+    #[serde(deserialize_with = "switch")]
+    reset_nvram: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -39,9 +42,10 @@ pub(super) async fn start(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
-    Params(StartQuery { paused }): Params<StartQuery>,
+    Params(StartQuery { paused, reset_nvram }): Params<StartQuery>,
 ) -> Result<StatusCode, Failure> {
-    app.manager.call(&caller, ops::StartDomain { domain, paused }).await?;
+    let start = ops::StartDomain { domain, paused, reset_variables: reset_nvram };
+    app.manager.call(&caller, start).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -177,3 +177,20 @@ pub struct Rename {
     #[schema(example = "web2")]
     pub name: String,
 }
+
+/// What becomes of the firmware variables of a domain that is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Nvram {
+    Keep,
+    Delete,
+}
+
+/// How a domain is started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Do everything but run the vCPUs.
+    pub paused: bool,
+    /// Make the firmware's variables anew.
+    pub reset_nvram: bool,
+}

@@ -12,8 +12,8 @@ mod stats;
 
 pub use device::{Affects, Disk, Interface, Link, LinkState};
 pub use domain::{
-    Autostart, Defined, Domain, DomainList, DomainState, DomainSummary, ListQuery, Rename,
-    StateName,
+    Autostart, Defined, Domain, DomainList, DomainState, DomainSummary, ListQuery, Nvram, Rename,
+    Start, StateName,
 };
 pub use event::Event;
 pub use node::{Node, Quarantined};

@@ -15,6 +15,12 @@ pub enum BrokerError {
     Denied { act: &'static str, what: String, path: PathBuf, component: PathBuf, owner: Ownership },
     #[error("{what} {} is {found}; it must be {expected}", path.display())]
     WrongKind { what: String, path: PathBuf, found: &'static str, expected: &'static str },
+    #[error(
+        "firmware variables {} do not exist, and no template is known to make them from; name one: \
+         <nvram template='…'>",
+        path.display()
+    )]
+    NoTemplate { path: PathBuf },
     #[error("image {} is in use by {holder}", path.display())]
     Locked { path: PathBuf, holder: Holder },
     #[error("the domain's lock {} is held: its VMM process runs", path.display())]

@@ -16,6 +16,7 @@ mod scope;
 mod spawn;
 mod sys;
 mod tap;
+mod variables;
 
 pub use error::{BrokerError, Holder};
 pub use local::Local;
@@ -72,6 +73,22 @@ impl dyn Broker + '_ {
     ) -> Result<OwnedFd, BrokerError> {
         let path = path.to_owned();
         self.file(Request::OpenImage { path, read_only, direct, sharing })
+    }
+
+    /// Make a guest's firmware variables from `template`, unless it has some; with `reset` anyway.
+    pub fn make_variables(
+        &self,
+        path: &Path,
+        template: Option<&Path>,
+        reset: bool,
+    ) -> Result<(), BrokerError> {
+        let (path, template) = (path.to_owned(), template.map(Path::to_owned));
+        self.done(Request::MakeVariables { path, template, reset })
+    }
+
+    /// Remove a guest's firmware variables; none there is no error.
+    pub fn remove_variables(&self, path: &Path) -> Result<(), BrokerError> {
+        self.done(Request::RemoveVariables { path: path.to_owned() })
     }
 
     pub fn tap(&self, tap: Tap) -> Result<TapQueues, BrokerError> {

@@ -3,7 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use crate::{Broker, BrokerError, Granted, Request, cgroup, lock, open, pty, rundir, spawn, tap};
+use crate::{
+    Broker, BrokerError, Granted, Request, cgroup, lock, open, pty, rundir, spawn, tap, variables,
+};
 
 /// Acts with the privileges of this process.
 #[derive(Debug, Clone)]
@@ -57,6 +59,10 @@ impl Broker for Local {
                 lock::image(&image, &path, read_only, sharing)?;
                 Ok(Granted::File(image))
             }
+            Request::MakeVariables { path, template, reset } => {
+                variables::make(&path, template.as_deref(), reset).map(|()| Granted::Done)
+            }
+            Request::RemoveVariables { path } => variables::remove(&path).map(|()| Granted::Done),
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
             Request::OpenPty => pty::open().map(|(master, path)| Granted::Pty { master, path }),
             Request::Listen { path } => rundir::listen(&path).map(Granted::File),

@@ -27,6 +27,16 @@ pub enum Request {
         direct: bool,
         sharing: Sharing,
     },
+    /// A guest's own firmware variables, made from `template` if there are none yet.
+    MakeVariables {
+        path: PathBuf,
+        template: Option<PathBuf>,
+        /// Make them anew.
+        reset: bool,
+    },
+    RemoveVariables {
+        path: PathBuf,
+    },
     OpenTap(Tap),
     OpenPty,
     Listen {

@@ -276,10 +276,10 @@ impl Actor {
         let result = match act {
             Act::Define(definition) => self.define(*definition).await,
             Act::Redefine(definition, expected) => self.redefine(*definition, expected).await,
-            Act::Undefine => self.undefine().await,
+            Act::Undefine(variables) => self.undefine(variables).await,
             Act::Rename(name) => self.rename(name).await,
             Act::SetAutostart(autostart) => self.set_autostart(autostart).await,
-            Act::Start { def, paused } => self.start(def.map(|def| *def), paused).await,
+            Act::Start { def, how } => self.start(def.map(|def| *def), how).await,
             Act::Shutdown => self.shutdown().await,
             Act::Reboot => self.reboot().await,
             Act::Reset => self.reset().await,

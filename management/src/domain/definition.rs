@@ -1,14 +1,16 @@
 //! Commands that change a domain's stored definition.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use xml::DomainDef;
 
 use super::actor::{Actor, blocking};
-use super::handle::Definition;
+use super::handle::{Definition, Variables};
 use crate::error::{Code, Error};
 use crate::events::{EventKind, Lifecycle};
 use crate::store::StoredDomain;
+use crate::translate;
 
 impl Actor {
     pub(super) async fn put(&mut self, stored: StoredDomain, def: DomainDef) -> Result<(), Error> {
@@ -55,10 +57,25 @@ impl Actor {
         })
     }
 
-    pub(super) async fn undefine(&mut self) -> Result<(), Error> {
-        self.stored("there is no definition to forget")?;
-        let (store, uuid) = (self.node.store.clone(), self.uuid);
-        blocking(move || store.remove(uuid).map_err(Error::from)).await?;
+    pub(super) async fn undefine(&mut self, variables: Option<Variables>) -> Result<(), Error> {
+        let definition = self.stored("there is no definition to forget")?;
+        let (node, uuid, name) = (self.node.clone(), self.uuid, self.name.clone());
+        let runs = self.run.is_some();
+        blocking(move || {
+            let own = translate::variables(&definition.def).map(|(path, _)| path);
+            let own = own.filter(|path| path.symlink_metadata().is_ok());
+            match (own, variables) {
+                (Some(path), None) => return Err(variables_left(&name, path)),
+                (Some(path), Some(Variables::Delete)) if runs => {
+                    return Err(variables_in_use(&name, path));
+                }
+                // First the variables: after a crash in between, this can be asked for again.
+                (Some(path), Some(Variables::Delete)) => node.broker.remove_variables(path)?,
+                (_, _) => {}
+            }
+            node.store.remove(uuid).map_err(Error::from)
+        })
+        .await?;
         self.definition = None;
         self.announce_lifecycle(Lifecycle::UndefinedRemoved, None, None);
         Ok(())
@@ -72,7 +89,7 @@ impl Actor {
             return Err(Error::new(Code::InvalidState, text));
         }
         let mut def = old.def.clone();
-        crate::translate::rename(&mut def, &name)?;
+        translate::rename(&mut def, &name)?;
         let mut stored = old.stored.clone();
         stored.generation = stored.generation.saturating_add(1);
         stored.name = name.clone();
@@ -96,4 +113,22 @@ impl Actor {
         self.announce(EventKind::AutostartChanged { autostart }, None);
         Ok(())
     }
+}
+
+fn variables_left(name: &str, path: &Path) -> Error {
+    let text = format!(
+        "domain {name:?} has firmware variables in {}: say whether to delete them (--nvram, \
+         nvram=delete) or to keep them (--keep-nvram, nvram=keep)",
+        path.display()
+    );
+    Error::new(Code::InvalidState, text)
+}
+
+fn variables_in_use(name: &str, path: &Path) -> Error {
+    let text = format!(
+        "domain {name:?} runs with the firmware variables in {}: destroy it first, or keep them \
+         (--keep-nvram, nvram=keep)",
+        path.display()
+    );
+    Error::new(Code::InvalidState, text)
 }

@@ -79,13 +79,13 @@ pub(crate) enum Act {
     Define(Box<Definition>),
     /// Only over a stored definition, and only over this generation of it, if one is given.
     Redefine(Box<Definition>, Option<u64>),
-    Undefine,
+    Undefine(Option<Variables>),
     Rename(String),
     SetAutostart(bool),
     /// With another definition than the stored one, if there is one here.
     Start {
         def: Option<Box<DomainDef>>,
-        paused: bool,
+        how: Start,
     },
     Shutdown,
     Reboot,
@@ -97,6 +97,22 @@ pub(crate) enum Act {
         up: bool,
         affects: Affects,
     },
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Do everything but run the vCPUs.
+    pub paused: bool,
+    /// Make the firmware's variables anew.
+    pub reset_variables: bool,
+}
+
+/// What becomes of the firmware variables of a domain that is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variables {
+    /// They stay; nobody but the user knows of them then.
+    Keep,
+    Delete,
 }
 
 pub(crate) type Answer = oneshot::Sender<Result<(), Error>>;

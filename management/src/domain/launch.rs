@@ -18,6 +18,7 @@ use xml::{DomainDef, OnOff, YesNo};
 
 use super::record::Record;
 use crate::error::{Code, Error};
+use crate::firmware::Installed;
 use crate::translate::machine_devices::{cache, provided};
 use crate::translate::{self, OpenChardev, OpenTap, Resources, Start};
 
@@ -31,6 +32,10 @@ pub(crate) struct Launch {
     pub platform: u16,
     pub paused: bool,
     pub seccomp: bool,
+    /// Where the host has a BIOS for those that name no firmware.
+    pub firmware: Installed,
+    /// Make the firmware's variables anew.
+    pub reset_variables: bool,
     pub run_dir: PathBuf,
     /// Of the VMM.
     pub log: Option<PathBuf>,
@@ -210,6 +215,13 @@ impl Opener<'_> {
         if let Some(path) = &def.os.initrd {
             resources.initrd = Some(self.input("initrd", path)?);
         }
+        if def.os.kernel.is_none() {
+            resources.firmware = Some(self.firmware(def)?);
+            resources.variables = self.variables(def)?;
+        }
+        for path in translate::fw_cfg_files(def) {
+            resources.fw_cfg.push(self.input("fw_cfg file", path)?);
+        }
         for disk in &def.devices.disks {
             resources.disks.push(self.disk(disk)?);
         }
@@ -244,6 +256,26 @@ impl Opener<'_> {
         Ok(self.table.add(self.broker.open_input(what, path)?))
     }
 
+    fn firmware(&mut self, def: &DomainDef) -> Result<Fd, Error> {
+        if let Some(path) = def.os.loader.as_ref().and_then(|loader| loader.path.as_ref()) {
+            return self.input("firmware", path);
+        }
+        let bios = self.launch.firmware.bios(translate::board_of(def)).ok_or_else(|| {
+            let text = "there is no BIOS image on this host: install the package seabios (Debian, \
+                        Ubuntu) or seabios-bin (Fedora, RHEL), or name an image in <loader>";
+            Error::new(Code::ResourceMissing, text)
+        })?;
+        self.input("BIOS", &bios)
+    }
+
+    /// The flash that keeps what the firmware is told to remember; locked as images are.
+    fn variables(&mut self, def: &DomainDef) -> Result<Option<Fd>, Error> {
+        let Some((path, template)) = translate::variables(def) else { return Ok(None) };
+        self.broker.make_variables(path, template, self.launch.reset_variables)?;
+        let file = self.image(path, false, false, Sharing::Exclusive)?;
+        Ok(Some(self.table.add(file)))
+    }
+
     fn disk(&mut self, disk: &Disk) -> Result<Fd, Error> {
         let (Location::File(path) | Location::Block(path)) = disk.location() else {
             let text = format!("disk {} has no file or block device", disk.target.dev);
@@ -252,8 +284,19 @@ impl Opener<'_> {
         let mode = cache(disk.driver.as_ref().and_then(|driver| driver.cache));
         let direct = matches!(mode, Cache::None | Cache::Directsync);
         let sharing = if disk.shareable { Sharing::Shared } else { Sharing::Exclusive };
-        match self.broker.open_image(path, disk.read_only, direct, sharing) {
-            Ok(image) => Ok(self.table.add(image)),
+        let image = self.image(path, disk.read_only, direct, sharing)?;
+        Ok(self.table.add(image))
+    }
+
+    fn image(
+        &self,
+        path: &Path,
+        read_only: bool,
+        direct: bool,
+        sharing: Sharing,
+    ) -> Result<OwnedFd, Error> {
+        match self.broker.open_image(path, read_only, direct, sharing) {
+            Ok(image) => Ok(image),
             Err(BrokerError::Locked { path, holder: Holder::Process { pid, .. } })
                 if self.launch.neighbours.contains_key(&pid) =>
             {
@@ -347,6 +390,7 @@ impl From<BrokerError> for Error {
     fn from(error: BrokerError) -> Self {
         let code = match &error {
             BrokerError::Missing { .. }
+            | BrokerError::NoTemplate { .. }
             | BrokerError::WrongKind { .. }
             | BrokerError::NoBridge { .. }
             | BrokerError::NoInterface { .. }

@@ -15,6 +15,7 @@ mod stop;
 mod sys;
 mod view;
 
+pub use handle::Variables;
 pub use link::Affects;
 pub use reference::DomainRef;
 pub use state::{Paused, Running, ShutOff, State};

@@ -10,7 +10,7 @@ use xml::DomainDef;
 
 use super::actor::{Actor, Link, Pace, Run, blocking};
 use super::exit::Exit;
-use super::handle::Live;
+use super::handle::{Live, Start};
 use super::launch::{Launch, launch};
 use super::record::Record;
 use super::{Paused, Running, ShutOff, State};
@@ -25,11 +25,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl Actor {
-    pub(super) async fn start(
-        &mut self,
-        def: Option<DomainDef>,
-        paused: bool,
-    ) -> Result<(), Error> {
+    pub(super) async fn start(&mut self, def: Option<DomainDef>, how: Start) -> Result<(), Error> {
         if self.run.is_some() {
             let text = match self.state() {
                 State::Unknown => return Err(self.unreachable()),
@@ -50,7 +46,9 @@ impl Actor {
             uuid: self.uuid,
             id: node.next_id(),
             platform,
-            paused,
+            paused: how.paused,
+            firmware: node.firmware(),
+            reset_variables: how.reset_variables,
             seccomp: node.config.domains.seccomp,
             run_dir: node.run_dir(self.uuid),
             stdio: broker::Stdio::Log(log.clone()),

@@ -64,7 +64,10 @@ async fn a_paused_start_waits_for_resume() {
     let host = Host::new();
     let daemon = host.daemon().await;
     daemon.define(host.xml("web", "")).await;
-    daemon.call(StartDomain { domain: "web".into(), paused: true }).await.unwrap();
+    daemon
+        .call(StartDomain { domain: "web".into(), paused: true, reset_variables: false })
+        .await
+        .unwrap();
     assert_eq!(daemon.state("web").await, State::Paused(Paused::User));
     daemon.call(ResumeDomain { domain: "web".into() }).await.unwrap();
     assert!(matches!(daemon.state("web").await, State::Running(_)));
@@ -75,7 +78,8 @@ async fn a_transient_domain_vanishes_when_it_stops() {
     let host = Host::new();
     let daemon = host.daemon().await;
     let xml = host.xml("temp", "");
-    let created = daemon.call(CreateDomain { xml, paused: false }).await.unwrap();
+    let created =
+        daemon.call(CreateDomain { xml, paused: false, reset_variables: false }).await.unwrap();
     let summary = daemon.find("temp").await.unwrap();
     assert!(!summary.persistent && summary.uuid == created.domain.uuid);
     daemon.destroy("temp").await.unwrap();
@@ -91,7 +95,7 @@ async fn undefine_makes_a_running_domain_transient_and_define_makes_it_persisten
     let daemon = host.daemon().await;
     daemon.define(host.xml("web", "")).await;
     daemon.start("web").await.unwrap();
-    daemon.call(UndefineDomain { domain: "web".into() }).await.unwrap();
+    daemon.call(UndefineDomain { domain: "web".into(), variables: None }).await.unwrap();
     assert!(!daemon.find("web").await.unwrap().persistent);
     let live = daemon.call(DumpXml { domain: "web".into(), inactive: true }).await.unwrap();
     let defined = daemon.call(crate::ops::DefineDomain { xml: live, check_only: false }).await;
@@ -99,7 +103,7 @@ async fn undefine_makes_a_running_domain_transient_and_define_makes_it_persisten
     assert!(daemon.find("web").await.unwrap().persistent);
     daemon.destroy("web").await.unwrap();
     assert_eq!(daemon.names().await, ["web"]);
-    daemon.call(UndefineDomain { domain: "web".into() }).await.unwrap();
+    daemon.call(UndefineDomain { domain: "web".into(), variables: None }).await.unwrap();
     assert!(daemon.names().await.is_empty());
 }
 
@@ -220,7 +224,10 @@ async fn lists_are_filtered_and_sorted_as_virsh_does() {
         daemon.define(host.xml(name, "")).await;
     }
     daemon.start("c").await.unwrap();
-    daemon.call(CreateDomain { xml: host.xml("t", ""), paused: true }).await.unwrap();
+    daemon
+        .call(CreateDomain { xml: host.xml("t", ""), paused: true, reset_variables: false })
+        .await
+        .unwrap();
     daemon.call(SetAutostart { domain: "a".into(), autostart: true }).await.unwrap();
     assert_eq!(daemon.names().await, ["c", "t", "a", "b"]);
     let list = async |filter| {

@@ -109,7 +109,10 @@ async fn a_transient_domain_has_a_cable_and_no_stored_one() {
     }
     let host = Host::new();
     let daemon = host.daemon().await;
-    daemon.call(CreateDomain { xml: xml(&host), paused: false }).await.unwrap();
+    daemon
+        .call(CreateDomain { xml: xml(&host), paused: false, reset_variables: false })
+        .await
+        .unwrap();
     let error = set(&daemon, MAC, false, BOTH).await.unwrap_err();
     assert_eq!(error.code, Code::InvalidState);
     assert!(error.message.contains("transient"), "{error}");

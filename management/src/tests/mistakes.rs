@@ -17,14 +17,21 @@ async fn a_reader_reads_and_does_nothing_else() {
     let call = |access| {
         let caller = Caller::new("someone", access);
         let manager = daemon.manager.clone();
-        async move { manager.call(&caller, StartDomain { domain: "web".into(), paused: false }).await }
+        async move {
+            manager
+                .call(
+                    &caller,
+                    StartDomain { domain: "web".into(), paused: false, reset_variables: false },
+                )
+                .await
+        }
     };
     let error = call(Access::Read).await.unwrap_err();
     assert_eq!(error.code, Code::Denied);
     assert!(error.message.contains("domain.start needs control access"), "{error}");
     let reader = Caller::new("someone", Access::Read);
     daemon.manager.call(&reader, FindDomain { domain: "web".into() }).await.unwrap();
-    let undefine = UndefineDomain { domain: "web".into() };
+    let undefine = UndefineDomain { domain: "web".into(), variables: None };
     let controller = Caller::new("someone", Access::Control);
     let error = daemon.manager.call(&controller, undefine).await.unwrap_err();
     assert_eq!(error.code, Code::Denied);
@@ -54,7 +61,7 @@ async fn a_second_start_is_refused() {
     let error = daemon.start("web").await.unwrap_err();
     assert_eq!(error.code, Code::InvalidState);
     assert_eq!(error.message, "domain \"web\" is running already");
-    let create = CreateDomain { xml: host.xml("web", ""), paused: false };
+    let create = CreateDomain { xml: host.xml("web", ""), paused: false, reset_variables: false };
     assert_eq!(daemon.call(create).await.unwrap_err().code, Code::Exists);
     assert_eq!(daemon.pid("web").await, pid);
 }
@@ -85,7 +92,7 @@ async fn a_missing_kernel_is_named_and_nothing_is_left() {
     assert!(!daemon.state("web").await.is_active());
     assert!(host.run_dirs().is_empty());
     // A transient one that never was leaves no name either.
-    let create = CreateDomain { xml: host.xml("temp", ""), paused: false };
+    let create = CreateDomain { xml: host.xml("temp", ""), paused: false, reset_variables: false };
     daemon.call(create).await.unwrap_err();
     assert_eq!(daemon.names().await, ["web"]);
 }
@@ -171,13 +178,16 @@ async fn commands_that_do_not_fit_the_state_say_which_state_it_is() {
         (Code::InvalidState, "domain \"web\" is not running")
     );
     assert_eq!(daemon.destroy("web").await.unwrap_err().code, Code::InvalidState);
-    daemon.call(StartDomain { domain: "web".into(), paused: true }).await.unwrap();
+    daemon
+        .call(StartDomain { domain: "web".into(), paused: true, reset_variables: false })
+        .await
+        .unwrap();
     let error = daemon.call(shutdown()).await.unwrap_err();
     assert!(error.message.contains("is paused: resume it"), "{error}");
     daemon.call(ResumeDomain { domain: "web".into() }).await.unwrap();
     let error = daemon.call(ResumeDomain { domain: "web".into() }).await.unwrap_err();
     assert_eq!(error.code, Code::InvalidState);
-    let create = CreateDomain { xml: host.xml("temp", ""), paused: false };
+    let create = CreateDomain { xml: host.xml("temp", ""), paused: false, reset_variables: false };
     daemon.call(create).await.unwrap();
     let autostart = SetAutostart { domain: "temp".into(), autostart: true };
     let error = daemon.call(autostart).await.unwrap_err();
@@ -211,7 +221,7 @@ async fn a_store_that_fails_loses_nothing_and_makes_nothing() {
     let error = error.unwrap_err();
     assert_eq!(error.code, Code::HostFailure);
     assert!(error.message.contains("nothing was changed"), "{error}");
-    let undefine = daemon.call(UndefineDomain { domain: uuid.into() }).await;
+    let undefine = daemon.call(UndefineDomain { domain: uuid.into(), variables: None }).await;
     assert_eq!(undefine.unwrap_err().code, Code::HostFailure);
     assert_eq!(daemon.names().await, ["web"]);
     // What runs is not touched by it.

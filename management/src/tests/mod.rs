@@ -11,3 +11,4 @@ mod rig;
 mod storm;
 mod stuck;
 mod sys;
+mod variables;

@@ -30,7 +30,10 @@ fn guests_run_on_and_are_managed_again_within_two_seconds() {
             daemon.define(host.xml(name, "")).await;
             daemon.start(name).await.unwrap();
         }
-        daemon.call(CreateDomain { xml: host.xml("t", ""), paused: false }).await.unwrap();
+        daemon
+            .call(CreateDomain { xml: host.xml("t", ""), paused: false, reset_variables: false })
+            .await
+            .unwrap();
         daemon.call(SuspendDomain { domain: "b".into() }).await.unwrap();
         [daemon.pid("a").await, daemon.pid("b").await, daemon.pid("t").await]
     });
@@ -75,7 +78,10 @@ fn what_happened_meanwhile_is_told_once() {
             daemon.define(host.xml(name, if name == "crashed" { "" } else { "deaf" })).await;
             daemon.start(name).await.unwrap();
         }
-        daemon.call(CreateDomain { xml: host.xml("temp", ""), paused: false }).await.unwrap();
+        daemon
+            .call(CreateDomain { xml: host.xml("temp", ""), paused: false, reset_variables: false })
+            .await
+            .unwrap();
         for _ in 0..4 {
             lifecycle_until(&mut events, Lifecycle::StartedBooted).await;
         }
@@ -182,7 +188,7 @@ fn a_lost_record_is_read_back_from_the_vmm() {
     let pid = in_a_daemon(async || {
         let daemon = host.daemon().await;
         let xml = host.xml("temp", "");
-        daemon.call(CreateDomain { xml, paused: false }).await.unwrap();
+        daemon.call(CreateDomain { xml, paused: false, reset_variables: false }).await.unwrap();
         daemon.pid("temp").await
     });
     let record = host.run_dirs()[0].join(crate::domain::record::FILE);

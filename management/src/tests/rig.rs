@@ -129,7 +129,7 @@ impl Daemon {
     }
 
     pub(super) async fn start(&self, name: &str) -> Result<(), Error> {
-        self.call(StartDomain { domain: name.into(), paused: false }).await
+        self.call(StartDomain { domain: name.into(), paused: false, reset_variables: false }).await
     }
 
     pub(super) async fn destroy(&self, name: &str) -> Result<(), Error> {

@@ -7,12 +7,12 @@ use xml::domain::cpu::{CpuMode, FeaturePolicy};
 use xml::domain::features::State;
 use xml::domain::lifecycle::{CrashAction, LifecycleAction};
 use xml::domain::memory::{AllocationMode, MemorySource, Placement};
-use xml::domain::os::{OsKind, SmbiosMode};
+use xml::domain::os::OsKind;
 use xml::{DomainDef, OnOff, YesNo};
 
-use super::check_devices;
 use super::io_threads::IoThreads;
 use super::report::Report;
+use super::{check_devices, firmware, sysinfo};
 
 const MOST_VCPUS: u16 = 64;
 const LEAST_MEMORY_KIB: u64 = 32 << 10;
@@ -44,21 +44,10 @@ fn check_os(def: &DomainDef, report: &mut Report<'_>) {
         let message = format!("the machine type {machine}; use q35, pc or microvm");
         report.refuse("/domain/os/type/@machine", message);
     }
-    let firmware = "firmware: this version boots a kernel directly (<kernel>, <initrd>, <cmdline>)";
-    report.refuse_if(os.firmware.is_some(), "/domain/os/@firmware", firmware);
-    report.refuse_if(os.loader.is_some(), "/domain/os/loader", firmware);
-    report.refuse_if(os.nvram.is_some(), "/domain/os/nvram", firmware);
-    if os.kernel.is_none() && os.firmware.is_none() && os.loader.is_none() {
-        report.missing(
-            "/domain/os",
-            "this version boots a kernel directly, and no <kernel> is named; firmware and boot from \
-             disk are not provided yet",
-        );
-    }
-    let other = matches!(os.smbios, Some(SmbiosMode::Host | SmbiosMode::Sysinfo));
-    report.refuse_if(other, "/domain/os/smbios/@mode", "SMBIOS tables of the host or from sysinfo");
-    report.refuse_if(!def.sysinfos.is_empty(), "/domain/sysinfo", "SMBIOS and fw_cfg contents");
-    report.warn_if(os.bios.is_some(), "/domain/os/bios", "there is no BIOS to be set up");
+    firmware::check(def, report);
+    sysinfo::check(def, report);
+    let timeout = os.bios.as_ref().is_some_and(|bios| bios.reboot_timeout.is_some());
+    report.warn_if(timeout, "/domain/os/bios/@rebootTimeout", "a BIOS that finds nothing waits");
     report.refuse_if(def.genid.is_some(), "/domain/genid", "the VM generation ID device");
 }
 

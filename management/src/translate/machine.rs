@@ -2,8 +2,8 @@
 
 use vmm_protocol::Version;
 use vmm_protocol::config::{
-    Action, Boot, Clock, CpuModel, Cpus, Identity, Lifecycle, MachineConfig, Memory, MemoryBacking,
-    Platform, ProcessFiles, Smbios, Topology,
+    Action, Boot, Clock, CpuModel, Cpus, Firmware, Identity, Lifecycle, MachineConfig, Memory,
+    MemoryBacking, Platform, ProcessFiles, Topology,
 };
 use xml::DomainDef;
 use xml::domain::clock::{ClockBasis, ClockOffset, TimerName};
@@ -13,7 +13,7 @@ use xml::domain::memory::{MemoryAccess, MemorySource};
 use xml::{OnOff, YesNo};
 
 use super::io_threads::{IoThreads, cpus};
-use super::{Resources, machine_devices};
+use super::{Resources, firmware, machine_devices, sysinfo};
 use crate::error::{Code, Error};
 
 /// What a start adds to the definition.
@@ -45,8 +45,8 @@ pub(crate) fn machine(
         cpus: vcpus,
         clock: clock(def, start.now)?,
         boot: boot(def, resources)?,
-        smbios: Smbios::default(),
-        fw_cfg: Vec::new(),
+        smbios: sysinfo::smbios(def),
+        fw_cfg: sysinfo::fw_cfg(def, &resources.fw_cfg),
         lifecycle: lifecycle(def),
         io_threads: io_threads.into_threads(),
         pci,
@@ -140,12 +140,19 @@ fn clock(def: &DomainDef, now: jiff::Timestamp) -> Result<Clock, Error> {
 }
 
 fn boot(def: &DomainDef, resources: &Resources) -> Result<Boot, Error> {
-    let kernel = resources.kernel.ok_or_else(|| {
-        let text = "this version boots a kernel directly, and the definition names none";
-        Error::new(Code::Unsupported, text)
+    if let Some(kernel) = resources.kernel {
+        let cmdline = def.os.cmdline.as_deref().unwrap_or_default().trim().to_owned();
+        return Ok(Boot::Kernel { kernel, initrd: resources.initrd, cmdline });
+    }
+    let image = resources.firmware.ok_or_else(|| {
+        Error::new(Code::Internal, "neither a kernel nor firmware was opened for a start")
     })?;
-    let cmdline = def.os.cmdline.clone().unwrap_or_default();
-    Ok(Boot::Kernel { kernel, initrd: resources.initrd, cmdline: cmdline.trim().to_owned() })
+    Ok(Boot::Firmware(Firmware {
+        image,
+        variables: resources.variables,
+        menu: firmware::menu(&def.os),
+        serial_text: firmware::serial_text(def),
+    }))
 }
 
 pub(crate) fn lifecycle(def: &DomainDef) -> Lifecycle {

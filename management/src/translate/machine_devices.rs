@@ -13,7 +13,7 @@ use xml::{DomainDef, OnOff};
 use super::check_devices::MOST_QUEUES;
 use super::io_threads::IoThreads;
 use super::machine::is_on;
-use super::{OpenTap, Resources};
+use super::{OpenTap, Resources, boot_order};
 use crate::domain::link;
 use crate::error::{Code, Error};
 
@@ -38,13 +38,19 @@ pub(super) fn pci(
         let kind = console(def, resources, controller, io_threads);
         found.push(device(controller.alias.as_ref(), controller.address.as_ref(), kind)?);
     }
-    for (interface, tap) in devices.interfaces.iter().zip(&resources.interfaces) {
+    for (index, (interface, tap)) in
+        devices.interfaces.iter().zip(&resources.interfaces).enumerate()
+    {
         let kind = PciKind::Net(net(interface, tap, io_threads));
-        found.push(device(interface.alias.as_ref(), interface.address.as_ref(), kind)?);
+        let boot_index = boot_order::of_interface(def, index);
+        let device = device(interface.alias.as_ref(), interface.address.as_ref(), kind)?;
+        found.push(PciDevice { boot_index, ..device });
     }
     for (disk, file) in devices.disks.iter().zip(&resources.disks) {
         let kind = PciKind::Blk(blk(disk, Image::Raw { file: *file }, vcpus, io_threads)?);
-        found.push(device(disk.alias.as_ref(), disk.address.as_ref(), kind)?);
+        let boot_index = boot_order::of_disk(def, disk);
+        let device = device(disk.alias.as_ref(), disk.address.as_ref(), kind)?;
+        found.push(PciDevice { boot_index, ..device });
     }
     for rng in &devices.rngs {
         let rate =

@@ -9,13 +9,16 @@
 
 mod address;
 mod alias;
+mod boot_order;
 mod check;
 mod check_devices;
+mod firmware;
 mod io_threads;
 mod live;
 mod machine;
 pub(crate) mod machine_devices;
 mod report;
+mod sysinfo;
 #[cfg(test)]
 mod tests;
 
@@ -27,9 +30,11 @@ use xml::device::Console;
 use xml::device::chardev::ConsoleTargetType;
 use xml::domain::Name;
 
+pub(crate) use firmware::{Host, variables};
 pub(crate) use live::{live, with_aliases};
 pub(crate) use machine::{Start, lifecycle, machine};
 use report::invalid;
+pub(crate) use sysinfo::files as fw_cfg_files;
 
 use crate::error::{Code, Error, Problem};
 use report::Report;
@@ -45,7 +50,12 @@ pub(crate) struct Checked {
 }
 
 /// Read a definition, check that a machine can be built from it, and fill in what it leaves open.
-pub(crate) fn define(text: &str, ids: &mut dyn xml::Identity) -> Result<Checked, Error> {
+/// Looks through the host's firmware where the definition asks for some; that blocks, shortly.
+pub(crate) fn define(
+    text: &str,
+    ids: &mut dyn xml::Identity,
+    host: &Host,
+) -> Result<Checked, Error> {
     let parsed = DomainDef::parse_bytes(text.as_bytes()).map_err(invalid)?;
     let mut def = parsed.value;
     let mut report = Report::new(&parsed.source);
@@ -55,7 +65,9 @@ pub(crate) fn define(text: &str, ids: &mut dyn xml::Identity) -> Result<Checked,
     if report.is_refused() {
         return Err(report.into_error(written));
     }
+    def.uuid = def.uuid.or_else(|| sysinfo::uuid(&def));
     def.fill_defaults(ids);
+    firmware::complete(&mut def, host, &mut report);
     address::assign(&mut def, &mut report);
     if report.is_refused() {
         return Err(report.into_error(written));
@@ -81,7 +93,7 @@ pub(crate) fn board(machine: &str) -> Option<Machine> {
     }
 }
 
-fn board_of(def: &DomainDef) -> Machine {
+pub(crate) fn board_of(def: &DomainDef) -> Machine {
     def.os.kind.machine.as_deref().and_then(board).unwrap_or(Machine::Q35)
 }
 
@@ -90,6 +102,11 @@ fn board_of(def: &DomainDef) -> Machine {
 pub(crate) struct Resources {
     pub kernel: Option<Fd>,
     pub initrd: Option<Fd>,
+    pub firmware: Option<Fd>,
+    /// Of the firmware.
+    pub variables: Option<Fd>,
+    /// The files of [`fw_cfg_files`].
+    pub fw_cfg: Vec<Fd>,
     pub disks: Vec<Fd>,
     pub interfaces: Vec<OpenTap>,
     pub serials: Vec<OpenChardev>,

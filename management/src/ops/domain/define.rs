@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::auth::Access;
-use crate::domain::handle::{Act, Definition};
+use crate::domain::handle::{Act, Definition, Variables};
 use crate::domain::{DomainId, DomainRef};
 use crate::error::{Code, Error, Problem};
 use crate::manager::{Context, Operation};
@@ -39,7 +39,7 @@ impl Operation for DefineDomain {
     const ACCESS: Access = Access::Write;
 
     async fn run(self, cx: &Context) -> Result<Defined, Error> {
-        let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds)?;
+        let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds, &cx.host())?;
         let domain = identity(&def)?;
         let known = cx.node.get(domain.uuid).map(|handle| handle.view());
         let updated = known.is_some_and(|view| view.definition.is_some());
@@ -103,6 +103,8 @@ pub(super) async fn act_on_claimed(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UndefineDomain {
     pub domain: DomainRef,
+    /// Must be said where the domain has firmware variables.
+    pub variables: Option<Variables>,
 }
 
 impl Operation for UndefineDomain {
@@ -111,7 +113,7 @@ impl Operation for UndefineDomain {
     const ACCESS: Access = Access::Write;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.act(&self.domain, Act::Undefine).await
+        cx.act(&self.domain, Act::Undefine(self.variables)).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::define::{NewIds, act_on_claimed, identity};
 use crate::auth::Access;
-use crate::domain::handle::Act;
+use crate::domain::handle::{Act, Start};
 use crate::domain::{DomainId, DomainRef};
 use crate::error::{Error, Problem};
 use crate::manager::{Context, Operation};
@@ -22,6 +22,8 @@ pub struct CreateDomain {
     pub xml: String,
     /// Do everything but run the vCPUs.
     pub paused: bool,
+    /// Make the firmware's variables anew.
+    pub reset_variables: bool,
 }
 
 impl Operation for CreateDomain {
@@ -30,10 +32,10 @@ impl Operation for CreateDomain {
     const ACCESS: Access = Access::Write;
 
     async fn run(self, cx: &Context) -> Result<Created, Error> {
-        let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds)?;
+        let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds, &cx.host())?;
         let domain = identity(&def)?;
-        let paused = self.paused;
-        act_on_claimed(cx, &domain, || Act::Start { def: Some(Box::new(def.clone())), paused })
+        let how = Start { paused: self.paused, reset_variables: self.reset_variables };
+        act_on_claimed(cx, &domain, || Act::Start { def: Some(Box::new(def.clone())), how })
             .await?;
         Ok(Created { domain, warnings })
     }
@@ -45,6 +47,8 @@ pub struct StartDomain {
     pub domain: DomainRef,
     /// Do everything but run the vCPUs.
     pub paused: bool,
+    /// Make the firmware's variables anew.
+    pub reset_variables: bool,
 }
 
 impl Operation for StartDomain {
@@ -53,7 +57,8 @@ impl Operation for StartDomain {
     const ACCESS: Access = Access::Control;
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        let act = Act::Start { def: None, paused: self.paused };
+        let how = Start { paused: self.paused, reset_variables: self.reset_variables };
+        let act = Act::Start { def: None, how };
         cx.find(&self.domain)?.act(act, cx.start_deadline()).await
     }
 }

@@ -30,7 +30,8 @@ impl Operation for RedefineDomain {
     async fn run(self, cx: &Context) -> Result<Defined, Error> {
         let handle = cx.find(&self.domain)?;
         let current = handle.view().name;
-        let Checked { def, warnings } = translate::define(&self.xml, &mut IdsOf(handle.uuid))?;
+        let Checked { def, warnings } =
+            translate::define(&self.xml, &mut IdsOf(handle.uuid), &cx.host())?;
         let domain = identity(&def)?;
         if domain.uuid != handle.uuid || domain.name != current {
             let text = format!(
