@@ -7,6 +7,8 @@ use std::ptr;
 
 use crate::HUGE_PAGE;
 
+const PAGE: usize = 4096;
+
 /// An owned range of address space: `[guard | region | guard]`, unmapped as a whole on drop.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -70,6 +72,27 @@ impl Mapping {
         };
         // SAFETY: the range is our own mapping, and nobody holds a Rust reference into it.
         match unsafe { libc::madvise(self.region.cast(), self.len, advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Give the host the pages of a part of the mapping. What they read as afterwards is zeros, or
+    /// what the image held.
+    pub(crate) fn discard(&self, offset: usize, len: usize) -> io::Result<()> {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        if !inside || !offset.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let advice = match self.contents {
+            // The copies are dropped, which is all that costs memory.
+            Contents::Zeros | Contents::Image => libc::MADV_DONTNEED,
+            Contents::Shared => libc::MADV_REMOVE,
+        };
+        let start = self.region.wrapping_add(offset);
+        // SAFETY: the range was checked to lie inside our own mapping, and nobody holds a Rust
+        // reference into it.
+        match unsafe { libc::madvise(start.cast(), len, advice) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }

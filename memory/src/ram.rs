@@ -34,6 +34,8 @@ pub enum MemoryError {
     Layout { gpa: u64, len: u64 },
     #[error("guest range {gpa:#x}+{len:#x} is not in guest memory")]
     Outside { gpa: u64, len: u64 },
+    #[error("guest range {gpa:#x}+{len:#x} cannot be given back to the host")]
+    Discard { gpa: u64, len: u64, source: io::Error },
 }
 
 /// A region as KVM's memslots want it.
@@ -194,6 +196,30 @@ impl GuestRam {
         Ok(())
     }
 
+    /// Give the host the pages of `gpa .. gpa + len` (multiples of 4096). Until it is written again
+    /// the range holds nothing that anybody may rely on.
+    ///
+    /// # Errors
+    /// When the range is not RAM throughout, or the host keeps the pages.
+    pub fn discard(&self, gpa: u64, len: u64) -> Result<(), MemoryError> {
+        if !self.contains(gpa, len) {
+            return Err(MemoryError::Outside { gpa, len });
+        }
+        for (region, mapping) in self.regions().iter().zip(&self.0.mappings) {
+            let start = gpa.max(region.gpa);
+            let end = (gpa + len).min(region.gpa + region.len);
+            if start < end {
+                let (offset, len) = ((start - region.gpa) as usize, (end - start) as usize);
+                mapping.discard(offset, len).map_err(|source| MemoryError::Discard {
+                    gpa: start,
+                    len: end - start,
+                    source,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// The host range of `gpa .. gpa + len` if it lies in one region.
     pub(crate) fn host_ranges(
         &self,
@@ -288,6 +314,32 @@ mod tests {
         assert_eq!(ram.read_obj::<u64>(0x1000).unwrap(), 0);
         ram.write_obj(0x1000, 3_u8).unwrap();
         assert_eq!(ram.read_obj::<u8>(0x1000).unwrap(), 3);
+    }
+
+    #[test]
+    fn discarded_pages_are_gone_and_their_neighbours_stay() {
+        let file =
+            File::from(rustix::fs::memfd_create("ram", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(2 * MIB).unwrap();
+        for backing in [Backing::Anonymous, Backing::Shared(&file)] {
+            // Adjoining regions: a range may span them.
+            let ram = GuestRam::new(&[(0, MIB), (MIB, MIB)], &backing).unwrap();
+            for page in [MIB - 8192, MIB - 4096, MIB, MIB + 4096] {
+                ram.write_obj(page, 7_u8).unwrap();
+            }
+            ram.discard(MIB - 4096, 8192).unwrap();
+            let read = |gpa| ram.read_obj::<u8>(gpa).unwrap();
+            let found = [MIB - 8192, MIB - 4096, MIB, MIB + 4096].map(read);
+            assert_eq!(found, [7, 0, 0, 7], "{backing:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_ram_or_no_whole_page_is_not_discarded() {
+        let ram = two_regions();
+        for (gpa, len) in [(u64::MAX - 4095, 4096), (0x800, 4096), (0x1000, 100)] {
+            assert!(ram.discard(gpa, len).is_err(), "{gpa:#x}+{len:#x}");
+        }
     }
 
     #[test]

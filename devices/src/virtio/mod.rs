@@ -10,6 +10,7 @@
 //! more [`QueueWorker`]s (the requests). The transport owns the device; each worker is owned by its
 //! io thread and owns its queues, so a request takes no lock and no exit to user space.
 
+pub mod balloon;
 pub mod blk;
 mod chain;
 pub mod console;
