@@ -5,7 +5,7 @@
 use baremetal::Width::{Byte, Dword, Word};
 use baremetal::{Asm, Label, Width};
 
-use crate::vm::{CONSOLE, DISK, NET, READ_ONLY_DISK, RNG};
+use crate::vm::{BALLOON, CONSOLE, DISK, NET, READ_ONLY_DISK, RNG};
 
 pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
@@ -75,6 +75,7 @@ pub(crate) enum Kind {
     Rng,
     Net,
     Console,
+    Balloon,
 }
 
 #[derive(Debug, Clone)]
@@ -94,6 +95,7 @@ impl Device {
         let (queues, size): (u32, u16) = match kind {
             Kind::Rng => (1, 64),
             Kind::Console => (2, 64),
+            Kind::Balloon => (4, 128),
             Kind::Disk | Kind::ReadOnlyDisk | Kind::Net => (2, 256),
         };
         let ring = |index| Ring {
@@ -125,6 +127,14 @@ impl Device {
             all.push(Self::new(NET, Kind::Net));
         }
         all
+    }
+
+    /// Apart from the others: what it is given to read decides which of the guest's pages go.
+    pub(crate) fn balloon() -> Self {
+        let mut balloon = Self::new(BALLOON, Kind::Balloon);
+        // Statistics, deflation by the driver, reporting.
+        balloon.features |= 1 << 1 | 1 << 2 | 1 << 5;
+        balloon
     }
 
     /// The queue that takes requests from the driver.
@@ -359,6 +369,7 @@ impl Guest<'_> {
             }
             Kind::Rng => &[(data, 0x1_0000, WRITE)],
             Kind::Net | Kind::Console => &[(data, 1500, 0)],
+            Kind::Balloon => &[(data, 4, 0)],
         };
         self.offer_chain(device.ring(), buffers);
     }
@@ -455,6 +466,14 @@ impl Guest<'_> {
                 self.asm.poke(Dword, data, u32::from_le_bytes(*b"text"));
                 self.submit(device, &[(data.into(), 4, 0)]);
                 self.wait_used(device, 1);
+            }
+            Kind::Balloon => {
+                let page = device.buffers + 0x1_0000;
+                self.asm.poke(Dword, page, 0x5a5a_5a5a).poke(Dword, data, page >> 12);
+                self.submit(device, &[(data.into(), 4, 0)]);
+                self.wait_used(device, 1);
+                self.asm.load(Dword, page);
+                self.expect("a page that was in the balloon", 0);
             }
         }
     }

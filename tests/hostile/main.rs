@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test: what fails here fails it")]
 #![allow(clippy::print_stdout, reason = "says when there is no KVM to test with")]
 
+mod balloon;
 mod board;
 mod disk;
 mod driver;

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use vmm_protocol::Version;
 use vmm_protocol::config::{
-    Action, Blk, Boot, Cache, Chardev, Clock, Console, ConsolePort, CpuModel, Cpus, Discard,
-    DiskIo, Fd, Identity, Image, IoThread, Lifecycle, Machine, MachineConfig, Memory,
+    Action, Balloon, Blk, Boot, Cache, Chardev, Clock, Console, ConsolePort, CpuModel, Cpus,
+    Discard, DiskIo, Fd, Identity, Image, IoThread, Lifecycle, Machine, MachineConfig, Memory,
     MemoryBacking, Net, PciAddress, PciDevice, PciKind, Platform, ProcessFiles, Rng, Serial,
     Smbios, Topology,
 };
@@ -59,6 +59,7 @@ pub(crate) const READ_ONLY_DISK: u8 = 5;
 pub(crate) const RNG: u8 = 6;
 pub(crate) const NET: u8 = 7;
 pub(crate) const CONSOLE: u8 = 8;
+pub(crate) const BALLOON: u8 = 9;
 
 pub(crate) struct Vm {
     child: Child,
@@ -302,6 +303,7 @@ fn devices(setup: &Setup, disk: Fd, read_only: Fd, files: &mut Files) -> Vec<Pci
         at(CONSOLE, "console", console),
         at(DISK, "disk", blk(disk, false)),
         at(READ_ONLY_DISK, "read-only-disk", blk(read_only, true)),
+        at(BALLOON, "balloon", balloon()),
         at(RNG, "rng", PciKind::Rng(Rng { rate: None, io_thread: 1 })),
     ];
     if let Some(tap) = &setup.tap {
@@ -317,6 +319,16 @@ fn devices(setup: &Setup, disk: Fd, read_only: Fd, files: &mut Files) -> Vec<Pci
         devices.push(at(NET, "net", PciKind::Net(net)));
     }
     devices
+}
+
+fn balloon() -> PciKind {
+    PciKind::Balloon(Balloon {
+        current: 16 << 20,
+        deflate_on_oom: true,
+        free_page_reporting: true,
+        statistics_period: 1,
+        io_thread: 1,
+    })
 }
 
 /// Files in the order of their descriptors: 3 is the configuration's.

@@ -141,7 +141,6 @@ fn endpoints(def: &mut DomainDef) -> Vec<(String, &mut Option<DeviceAddress>)> {
     found.extend(all("disk", &mut devices.disks, |d| {
         (d.target.bus() == DiskBus::Virtio).then_some(&mut d.address)
     }));
-    // Not there yet; its place is kept, so that nothing moves when it is.
     found.extend(all("memballoon", &mut devices.mem_balloon, |b| {
         (b.model != BalloonModel::None).then_some(&mut b.address)
     }));

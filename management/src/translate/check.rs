@@ -3,6 +3,7 @@
 //! Three outcomes: honoured (nothing is said), refused by name, and accepted with a warning where
 //! the guest does not need it. Defaults are not filled in yet: only what was written is spoken of.
 
+use xml::device::memballoon::BalloonModel;
 use xml::domain::cpu::{CpuMode, FeaturePolicy};
 use xml::domain::features::State;
 use xml::domain::lifecycle::{CrashAction, LifecycleAction};
@@ -56,11 +57,9 @@ fn check_memory(def: &DomainDef, report: &mut Report<'_>) {
         report.invalid("/domain/memory", "a guest has at least 32 MiB of memory");
     }
     let less = def.current_memory.is_some_and(|current| current < def.memory.size);
-    report.warn_if(
-        less,
-        "/domain/currentMemory",
-        "there is no balloon yet: the guest has all of <memory>",
-    );
+    let without = def.devices.mem_balloon.as_ref().is_some_and(|b| b.model == BalloonModel::None);
+    let message = "without a balloon the guest has all of <memory>";
+    report.warn_if(less && without, "/domain/currentMemory", message);
     report.refuse_if(def.max_memory.is_some(), "/domain/maxMemory", "memory hotplug");
     if let Some(backing) = &def.memory_backing {
         let at = |name: &str| format!("/domain/memoryBacking/{name}");

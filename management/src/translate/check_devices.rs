@@ -13,13 +13,13 @@ use xml::device::disk::{
 };
 use xml::device::input::InputBus;
 use xml::device::interface::{Interface, InterfaceBackend, InterfaceType};
-use xml::device::memballoon::BalloonModel;
 use xml::device::panic::PanicModel;
 use xml::device::rng::RngBackend;
 use xml::device::watchdog::WatchdogModel;
 use xml::device::{Devices, VirtioModel};
 use xml::{DomainDef, OnOff, YesNo};
 
+use super::check_small;
 use super::report::Report;
 
 /// Names of the kernel's own generator, which a VMM asks directly.
@@ -38,6 +38,7 @@ pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
     check_controllers(devices, report);
     check_chardevs(devices, report);
     check_rest(devices, report);
+    check_small::check(def, report);
 }
 
 fn check_disk(disk: &Disk, path: &str, report: &mut Report<'_>) {
@@ -155,7 +156,7 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     }
 }
 
-fn check_model(model: Option<VirtioModel>, path: &str, report: &mut Report<'_>) {
+pub(super) fn check_model(model: Option<VirtioModel>, path: &str, report: &mut Report<'_>) {
     let old = model == Some(VirtioModel::Transitional);
     let message = "virtio from before version 1.0; use model='virtio'";
     report.refuse_if(old, &format!("{path}/@model"), message);
@@ -328,11 +329,6 @@ fn check_rest(devices: &Devices, report: &mut Report<'_>) {
             None | Some(PanicModel::Isa) => {}
             Some(model) => report.refuse(&path, format!("the panic device {model}; use isa")),
         }
-    }
-    if let Some(balloon) = &devices.mem_balloon
-        && balloon.model != BalloonModel::None
-    {
-        report.warn("/domain/devices/memballoon", "the balloon is left out; its place is kept");
     }
     report.refuse_if(devices.vsock.is_some(), "/domain/devices/vsock", "vsock");
 }

@@ -58,7 +58,7 @@ pub(crate) fn machine(
     })
 }
 
-fn memory(def: &DomainDef) -> Memory {
+pub(super) fn memory(def: &DomainDef) -> Memory {
     let backing = def.memory_backing.as_ref();
     let shared = backing.is_some_and(|backing| {
         backing.access == Some(MemoryAccess::Shared) || backing.source == Some(MemorySource::Memfd)

@@ -58,6 +58,7 @@ pub(super) fn pci(
         let kind = PciKind::Rng(Rng { rate, io_thread: io_threads.shared() });
         found.push(device(rng.alias.as_ref(), rng.address.as_ref(), kind)?);
     }
+    super::machine_small::pci(def, io_threads, &mut found)?;
     Ok(found)
 }
 
@@ -66,7 +67,7 @@ fn is_root_port(controller: &Controller) -> bool {
         && controller.model == Some(ControllerModel::PcieRootPort)
 }
 
-fn device(
+pub(super) fn device(
     alias: Option<&String>,
     address: Option<&DeviceAddress>,
     kind: PciKind,

@@ -12,11 +12,13 @@ mod alias;
 mod boot_order;
 mod check;
 mod check_devices;
+mod check_small;
 mod firmware;
 mod io_threads;
 mod live;
 mod machine;
 pub(crate) mod machine_devices;
+pub(crate) mod machine_small;
 mod report;
 mod sysinfo;
 #[cfg(test)]

@@ -112,7 +112,7 @@ fn the_example_becomes_a_machine() {
     assert_eq!(*kernel, Fd(10));
     assert!(cmdline.starts_with("console=ttyS0"));
     let kinds: Vec<_> = config.pci.iter().map(|device| device.id.as_str()).collect();
-    assert_eq!(kinds, ["net0", "virtio-disk0", "rng0"]);
+    assert_eq!(kinds, ["net0", "virtio-disk0", "rng0", "balloon0"]);
     assert_eq!(config.serial[0].id, "serial0");
     let threads: Vec<_> = config.io_threads.iter().map(|thread| thread.name.as_str()).collect();
     assert_eq!(threads, ["net:vnet0", "blk:vda", "io:rest"]);
@@ -132,6 +132,29 @@ fn what_was_defined_comes_back_and_starts_the_same_again() {
     assert_eq!(again, def);
     assert_eq!(configured(&again), configured(&def));
     assert_eq!(defined(&text), def, "a definition that was dumped can be defined");
+}
+
+#[test]
+fn a_balloon_is_there_unless_it_is_not_wanted_and_holds_what_current_memory_leaves() {
+    let balloon = |text: &str| {
+        let config = configured(&defined(text));
+        config.pci.into_iter().find_map(|device| match device.kind {
+            PciKind::Balloon(balloon) => Some(balloon),
+            _ => None,
+        })
+    };
+    let all = balloon(&domain("")).unwrap();
+    assert_eq!((all.current, all.deflate_on_oom, all.statistics_period), (64 << 20, false, 0));
+    let odd = domain("").replace("<memory unit='MiB'>64", "<memory unit='KiB'>65000");
+    assert_eq!(balloon(&odd).unwrap().current, 64 << 20, "memory is rounded up, not taken away");
+    let written = "<memballoon model='virtio' autodeflate='on' freePageReporting='on'>\
+                   <stats period='5'/></memballoon>";
+    let less = balloon(&with("<currentMemory unit='MiB'>48</currentMemory>", written)).unwrap();
+    assert_eq!((less.current, less.statistics_period), (48 << 20, 5));
+    assert!(less.deflate_on_oom && less.free_page_reporting);
+    assert_eq!(balloon(&domain("<memballoon model='none'/>")), None);
+    let xen = refused(&domain("<memballoon model='xen'/>"));
+    assert_eq!((xen.code, xen.problems.len()), (Code::Unsupported, 1));
 }
 
 #[test]

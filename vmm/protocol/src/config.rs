@@ -261,6 +261,7 @@ pub enum PciKind {
     Net(Net),
     Console(Console),
     Rng(Rng),
+    Balloon(Balloon),
 }
 
 /// A `pcie-root-port`; devices behind it name `controller` as their bus.
@@ -398,6 +399,18 @@ pub struct RngRate {
     pub bytes: u32,
     /// Milliseconds.
     pub period: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Balloon {
+    /// Bytes that the guest is left with at first.
+    pub current: u64,
+    pub deflate_on_oom: bool,
+    pub free_page_reporting: bool,
+    /// Seconds between readings of the guest's statistics; 0: none.
+    pub statistics_period: u32,
+    pub io_thread: usize,
 }
 
 /// An ISA serial port.

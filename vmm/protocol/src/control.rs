@@ -59,6 +59,14 @@ pub enum Request {
         id: String,
         up: bool,
     },
+    /// Ask the guest to live with so many bytes of memory, through its balloon.
+    SetMemory {
+        bytes: u64,
+    },
+    /// Read the guest's memory statistics every so many seconds; 0: no more.
+    SetStatisticsPeriod {
+        seconds: u32,
+    },
     /// Replace a lifecycle action (`on_reboot` during a reboot that is really a shutdown …).
     SetLifecycle {
         lifecycle: crate::config::Lifecycle,
@@ -178,6 +186,9 @@ pub struct Statistics {
     pub resident: u64,
     pub blocks: Vec<(String, BlockStatistics)>,
     pub interfaces: Vec<(String, InterfaceStatistics)>,
+    /// Of a guest with a balloon.
+    #[serde(default)]
+    pub balloon: Option<BalloonStatistics>,
     /// Bus accesses no device answered.
     pub unhandled_accesses: u64,
 }
@@ -208,6 +219,25 @@ pub struct InterfaceStatistics {
     pub transmit_packets: u64,
     pub transmit_bytes: u64,
     pub transmit_drops: u64,
+}
+
+/// Bytes, and counts of events. What the guest does not say is absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BalloonStatistics {
+    /// What the guest has at present.
+    pub memory: u64,
+    pub swap_in: Option<u64>,
+    pub swap_out: Option<u64>,
+    pub major_faults: Option<u64>,
+    pub minor_faults: Option<u64>,
+    pub free: Option<u64>,
+    pub total: Option<u64>,
+    pub available: Option<u64>,
+    pub caches: Option<u64>,
+    pub huge_allocations: Option<u64>,
+    pub huge_failures: Option<u64>,
+    /// Seconds since the Unix epoch; 0: it never said anything.
+    pub updated: u64,
 }
 
 /// Why a request was refused.

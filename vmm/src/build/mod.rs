@@ -1,6 +1,7 @@
 //! Building a machine, one step per file and in the order of dependence:
 //! memory → KVM → chipset → PCI → virtio → boot → vCPUs, parked.
 
+pub(crate) mod balloon;
 mod chipset;
 mod cpus;
 mod disk;
@@ -21,6 +22,7 @@ use devices::chipset::AcpiPm;
 use devices::component::{Component, StateError};
 use devices::io_thread::{IoThread, Running};
 use devices::pci::{PciError, PciRoot, Windows};
+use devices::virtio::balloon::BalloonHandle;
 use vmm_protocol::config::{IoThread as IoThreadConfig, MachineConfig};
 use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
@@ -98,6 +100,7 @@ pub struct Parts {
     /// What moves the consoles' bytes.
     pub console_workers: Vec<Running<ChardevWorker>>,
     pub(crate) notices: Arc<Notices>,
+    pub balloon: Option<BalloonHandle>,
     pub links: BTreeMap<String, Box<dyn Fn(bool) + Send + Sync>>,
     pub blocks: Figures<BlockStatistics>,
     pub interfaces: Figures<InterfaceStatistics>,
@@ -183,6 +186,7 @@ impl<'a> Site<'a> {
             consoles: BTreeMap::new(),
             console_workers: Vec::new(),
             notices: Notices::new(inbox.clone()),
+            balloon: None,
             links: BTreeMap::new(),
             blocks: Vec::new(),
             interfaces: Vec::new(),

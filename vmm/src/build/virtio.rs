@@ -17,7 +17,7 @@ use vmm_protocol::config::{self, PciDevice, PciKind};
 use vmm_protocol::control::InterfaceStatistics;
 
 use super::pci::Buses;
-use super::{BuildError, Site, chipset, cpus, disk};
+use super::{BuildError, Site, balloon, chipset, cpus, disk};
 use crate::notices::tell_broken;
 use crate::sandbox::{Kind, Sandbox};
 
@@ -59,6 +59,7 @@ fn virtio_device(
         PciKind::Net(net) => Box::new(network(site, id, net)?),
         PciKind::Rng(rng) => Box::new(entropy(site, id, rng)?),
         PciKind::Console(console) => Box::new(self::console(site, id, console)?),
+        PciKind::Balloon(balloon) => Box::new(balloon::build(site, id, balloon)?),
     }))
 }
 
@@ -189,7 +190,7 @@ fn plug(
 }
 
 /// The io thread that a definition names by its index.
-fn thread(site: &Site<'_>, index: usize) -> Result<Arc<IoThread>, BuildError> {
+pub(super) fn thread(site: &Site<'_>, index: usize) -> Result<Arc<IoThread>, BuildError> {
     let reason = "there is no io thread of that index";
     let found = site.parts.io_threads.get(index).cloned();
     found.ok_or_else(|| BuildError::config("io thread", index, reason))

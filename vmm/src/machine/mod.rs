@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use devices::component::StateError;
 use devices::io_thread::Stop as Finish;
+use devices::virtio::balloon::BalloonHandle;
 use memory::MemoryError;
 use vmm_protocol::control::EventKind;
 
@@ -187,6 +188,11 @@ impl Machine {
 
     pub fn console(&self, id: &str) -> Option<Arc<Console>> {
         self.parts.consoles.get(id).cloned()
+    }
+
+    /// The way to the guest's balloon, if it has one.
+    pub fn balloon(&self) -> Option<&BalloonHandle> {
+        self.parts.balloon.as_ref()
     }
 
     /// Pull or plug an interface's cable; false when there is no such interface.

@@ -3,7 +3,7 @@
 use vmm_protocol::control::{Statistics, VcpuStatistics};
 
 use super::Machine;
-use crate::build::Figures;
+use crate::build::{Figures, balloon};
 use crate::process::thread_time;
 
 impl Machine {
@@ -17,6 +17,7 @@ impl Machine {
             resident: crate::process::resident(),
             blocks: read(&self.parts.blocks),
             interfaces: read(&self.parts.interfaces),
+            balloon: self.parts.balloon.as_ref().map(balloon::statistics),
             unhandled_accesses: self.parts.buses.ports.unhandled()
                 + self.parts.buses.mmio.unhandled(),
         }

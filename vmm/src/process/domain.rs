@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use devices::virtio::balloon::BalloonHandle;
 use vmm_protocol::Version;
 use vmm_protocol::config::{Action, Identity, Lifecycle};
 use vmm_protocol::control::{
@@ -262,12 +263,19 @@ impl Domain {
                 }
                 self.events.push(EventKind::LinkChanged { id, up });
             }
+            Request::SetMemory { bytes } => self.balloon()?.set_memory(bytes),
+            Request::SetStatisticsPeriod { seconds } => self.balloon()?.set_period(seconds),
             Request::Save => self.save(file)?,
             Request::Hello { .. } | Request::Events { .. } | Request::Console { .. } => {
                 return Err(refuse(Code::Failed, "a request of the connection, not the machine"));
             }
         }
         Ok(Reply::Done)
+    }
+
+    fn balloon(&self) -> Result<&BalloonHandle, ControlError> {
+        let found = self.machine.balloon();
+        found.ok_or_else(|| refuse(Code::NotFound, "the guest has no memory balloon"))
     }
 
     fn pause(&mut self) -> Result<(), ControlError> {

@@ -29,6 +29,7 @@ impl Shape {
                     PciKind::Net(_) => "interface",
                     PciKind::Console(_) => "console",
                     PciKind::Rng(_) => "rng",
+                    PciKind::Balloon(_) => "balloon",
                 };
                 let at = device.address;
                 format!("{kind} {} at {}:{}.{}", device.id, at.bus, at.slot, at.function)

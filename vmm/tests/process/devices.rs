@@ -2,9 +2,10 @@
 
 use baremetal::{Asm, pvh};
 use vmm_protocol::config::{
-    Blk, Cache, Chardev, Console, ConsolePort, Discard, DiskIo, Image, Machine, Net, PciAddress,
-    PciDevice, PciKind, Rng, RootPort,
+    Balloon, Blk, Cache, Chardev, Console, ConsolePort, Discard, DiskIo, Image, Machine, Net,
+    PciAddress, PciDevice, PciKind, Rng, RootPort,
 };
+use vmm_protocol::control::{BalloonStatistics, ControlErrorCode, Reply, Request};
 
 use crate::needs_kvm;
 use crate::rig::Rig;
@@ -25,6 +26,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
         device("virtio-disk0", 3, PciKind::Blk(blk(rig, disk))),
         device("rng0", 4, PciKind::Rng(Rng { rate: None, io_thread: 0 })),
         device("console0", 5, PciKind::Console(console())),
+        device("balloon0", 8, PciKind::Balloon(balloon())),
     ];
     match sys::open_tap("manortest%d") {
         Ok(tap) => {
@@ -54,7 +56,8 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
             | PciKind::Blk(_)
             | PciKind::Net(_)
             | PciKind::Console(_)
-            | PciKind::Rng(_) => {}
+            | PciKind::Rng(_)
+            | PciKind::Balloon(_) => {}
         }
     }
     devices
@@ -71,6 +74,16 @@ fn blk(rig: &mut Rig, disk: std::fs::File) -> Blk {
         io: DiskIo::Uring,
         queues: vec![0, 0],
         queue_size: 128,
+    }
+}
+
+fn balloon() -> Balloon {
+    Balloon {
+        current: 32 << 20,
+        deflate_on_oom: true,
+        free_page_reporting: true,
+        statistics_period: 1,
+        io_thread: 0,
     }
 }
 
@@ -115,6 +128,27 @@ fn the_pc_platform_shows_its_own_board() {
     rig.config.platform.machine = Machine::Pc;
     let (_, _, serial) = rig.start().wait();
     assert_eq!(serial, "12378086 70008086 71138086");
+}
+
+#[test]
+fn memory_is_asked_for_through_the_balloon_and_refused_without_one() {
+    needs_kvm!();
+    let ask = |devices: Vec<PciDevice>| {
+        let mut guest = Rig::new(&crate::machine::ticking()).devices(devices).start();
+        guest.wait_serial("ticks", |serial| serial.len() > 1);
+        let (mut client, _) = guest.greet();
+        let set = client.ask(Request::SetMemory { bytes: 48 << 20 });
+        let period = client.ask(Request::SetStatisticsPeriod { seconds: 2 });
+        let Ok(Reply::Statistics(statistics)) = client.ask(Request::Statistics) else { panic!() };
+        (set.map_err(|error| error.code), period.map_err(|e| e.code), statistics.balloon)
+    };
+    let (set, period, figures) = ask(vec![device("balloon0", 8, PciKind::Balloon(balloon()))]);
+    assert_eq!((set, period), (Ok(Reply::Done), Ok(Reply::Done)));
+    // This guest has no driver for it, so it has all of its memory and says nothing.
+    let nothing = BalloonStatistics { memory: 64 << 20, ..BalloonStatistics::default() };
+    assert_eq!(figures, Some(nothing));
+    let missing = ControlErrorCode::NotFound;
+    assert_eq!(ask(Vec::new()), (Err(missing), Err(missing), None));
 }
 
 #[test]
