@@ -27,7 +27,7 @@ pub struct Reserve {
 impl Reserve {
     fn of(self, kind: BarKind) -> u64 {
         match kind {
-            BarKind::Io => 0,
+            BarKind::Io | BarKind::Rom => 0,
             BarKind::Memory32 => self.memory32,
             BarKind::Memory64 => self.memory64,
         }
@@ -50,6 +50,7 @@ struct Plan {
     align: u64,
 }
 
+/// Not expansion ROMs: what reads them, firmware, places them itself.
 const KINDS: [BarKind; 3] = [BarKind::Io, BarKind::Memory32, BarKind::Memory64];
 
 impl PciRoot {
@@ -63,7 +64,7 @@ impl PciRoot {
             for kind in KINDS {
                 let (range, name) = match kind {
                     BarKind::Io => (&windows.io, "I/O"),
-                    BarKind::Memory32 => (&windows.memory32, "32-bit memory"),
+                    BarKind::Memory32 | BarKind::Rom => (&windows.memory32, "32-bit memory"),
                     BarKind::Memory64 => (&windows.memory64, "64-bit memory"),
                 };
                 let plan = tree.plan(BusId::ROOT, kind);
@@ -105,7 +106,7 @@ impl Tree {
                 let behind = self.plan(node.id, kind);
                 let grain = match kind {
                     BarKind::Io => window::IO_GRAIN,
-                    BarKind::Memory32 | BarKind::Memory64 => window::MEMORY_GRAIN,
+                    BarKind::Memory32 | BarKind::Memory64 | BarKind::Rom => window::MEMORY_GRAIN,
                 };
                 let size = behind.size.max(node.function.reserve().of(kind));
                 if size > 0 {

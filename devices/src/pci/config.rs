@@ -29,6 +29,13 @@ pub enum BarKind {
     Memory32,
     /// 64 bits wide (takes two registers) and prefetchable, so that it fits any bridge window.
     Memory64,
+    /// The expansion ROM ([`Bar::ROM`]), which has an enable bit of its own.
+    Rom,
+}
+
+impl Bar {
+    /// The index of the expansion ROM's register: it lies where a ninth BAR would.
+    pub const ROM: u8 = 8;
 }
 
 /// Mirrors configuration space, so that the guest can read it without an exit.
@@ -159,6 +166,8 @@ impl Config {
         let (enable, base) = match bar.kind {
             BarKind::Io => (spec::COMMAND_IO, u64::from(low & !3 & 0xffff)),
             BarKind::Memory32 => (spec::COMMAND_MEMORY, u64::from(low & !0xf)),
+            BarKind::Rom if low & spec::ROM_ENABLE == 0 => return None,
+            BarKind::Rom => (spec::COMMAND_MEMORY, u64::from(low & !0x7ff)),
             BarKind::Memory64 => {
                 let high = u64::from(live.u32(register + 4));
                 (spec::COMMAND_MEMORY, high << 32 | u64::from(low & !0xf))
@@ -173,7 +182,9 @@ impl Config {
         let register = spec::BAR0 + 4 * u16::from(bar.index);
         match bar.kind {
             BarKind::Memory64 => self.write(register, &base.to_le_bytes()),
-            BarKind::Io | BarKind::Memory32 => self.write(register, &(base as u32).to_le_bytes()),
+            BarKind::Io | BarKind::Memory32 | BarKind::Rom => {
+                self.write(register, &(base as u32).to_le_bytes());
+            }
         }
     }
 

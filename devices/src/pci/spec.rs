@@ -18,6 +18,9 @@ pub(crate) const INTERRUPT_LINE: u16 = 0x3c;
 pub(crate) const INTERRUPT_PIN: u16 = 0x3d;
 pub(crate) const BRIDGE_CONTROL: u16 = 0x3e;
 
+/// Of the expansion ROM's register: decode it.
+pub(crate) const ROM_ENABLE: u32 = 1;
+
 pub(crate) const COMMAND_IO: u16 = 1 << 0;
 pub(crate) const COMMAND_MEMORY: u16 = 1 << 1;
 pub(crate) const COMMAND_MASTER: u16 = 1 << 2;

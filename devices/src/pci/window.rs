@@ -29,7 +29,7 @@ pub(crate) fn forwards(bridge: &Config, kind: BarKind, base: u64, size: u64) -> 
     let inside = |window: RangeInclusive<u64>| window.contains(&base) && window.contains(&last);
     match kind {
         BarKind::Io => command & spec::COMMAND_IO != 0 && has_io(bridge) && inside(io(bridge)),
-        BarKind::Memory32 | BarKind::Memory64 => {
+        BarKind::Memory32 | BarKind::Memory64 | BarKind::Rom => {
             command & spec::COMMAND_MEMORY != 0
                 && (inside(memory(bridge)) || inside(prefetchable(bridge)))
         }
@@ -78,7 +78,7 @@ pub(crate) fn assign(bridge: &Config, kind: BarKind, window: Option<(u64, u64)>)
             bridge.write(IO_HIGH, &upper(base));
             bridge.write(IO_HIGH + 2, &upper(last));
         }
-        BarKind::Memory32 => {
+        BarKind::Memory32 | BarKind::Rom => {
             bridge.write(MEMORY, &upper(base));
             bridge.write(MEMORY + 2, &upper(last));
         }

@@ -124,6 +124,7 @@ impl ConfigBuilder {
             BarKind::Io => (4, 0b01),
             BarKind::Memory32 => (16, 0),
             BarKind::Memory64 => (16, 0b1100),
+            BarKind::Rom => (2048, 0),
         };
         let size = size.max(least).next_power_of_two();
         let mask = (!(size - 1)).to_le_bytes();
@@ -131,6 +132,7 @@ impl ConfigBuilder {
             BarKind::Io => self.writable(offset, &[mask[0], mask[1], 0, 0]),
             BarKind::Memory32 => self.writable(offset, &mask[..4]),
             BarKind::Memory64 => self.writable(offset, &mask),
+            BarKind::Rom => self.writable(offset, &[1, mask[1], mask[2], mask[3]]),
         };
         self.set(offset, &[flags]);
         self.bars.push(Bar { index, kind, size });

@@ -82,7 +82,7 @@ impl PciRoot {
     fn bus_of(&self, kind: BarKind) -> &Bus {
         match kind {
             BarKind::Io => &self.pio,
-            BarKind::Memory32 | BarKind::Memory64 => &self.mmio,
+            BarKind::Memory32 | BarKind::Memory64 | BarKind::Rom => &self.mmio,
         }
     }
 
