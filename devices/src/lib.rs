@@ -9,6 +9,7 @@ pub mod bus;
 pub mod chipset;
 pub mod clock;
 pub mod component;
+pub mod device_memory;
 pub mod input;
 pub mod io_thread;
 pub mod irq;

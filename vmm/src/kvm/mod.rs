@@ -19,6 +19,7 @@ mod signal;
 mod vcpu;
 mod vcpu_state;
 mod vm;
+mod window;
 
 pub use chips::{ChipsState, Nanoseconds};
 pub use coalesced::{Coalesced, Zone};

@@ -1,7 +1,9 @@
 //! [`Vm`]: one KVM virtual machine with its irqchip, timer and memory.
 
+use std::ops::Range;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use arch::layout;
 use kvm_bindings::{
@@ -15,6 +17,7 @@ use super::doorbell::IoEvents;
 use super::line::Lines;
 use super::msi::Messages;
 use super::routes::Routes;
+use super::window::Windows;
 use super::{KvmError, Vcpu, capabilities, failed};
 
 pub struct Vm {
@@ -23,6 +26,10 @@ pub struct Vm {
     routes: Arc<Routes>,
     /// Kept here because KVM reads and writes it for as long as the machine exists.
     ram: GuestRam,
+    /// Of RAM, what the guest does not see: accesses to it are exits.
+    hole: Option<Range<u64>>,
+    /// The next memslot for a device's memory.
+    windows: Arc<AtomicU32>,
 }
 
 impl Vm {
@@ -39,11 +46,12 @@ impl Vm {
         fd.create_irq_chip().map_err(failed("create the interrupt controllers"))?;
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         fd.create_pit2(pit).map_err(failed("create the timer chip"))?;
-        map_ram(&fd, ram)?;
+        set_slots(&fd, ram, None, 0)?;
         let fd = Arc::new(fd);
         let routes = Arc::new(Routes::new(fd.clone()));
         routes.publish().map_err(failed("route interrupts"))?;
-        Ok(Self { kvm, fd, routes, ram: ram.clone() })
+        let windows = Windows::counter();
+        Ok(Self { kvm, fd, routes, ram: ram.clone(), hole: None, windows })
     }
 
     pub fn ram(&self) -> &GuestRam {
@@ -90,32 +98,85 @@ impl Vm {
         Arc::new(IoEvents::new(self.fd.clone()))
     }
 
+    pub fn windows(&self) -> Arc<dyn devices::device_memory::MemoryMapper> {
+        Arc::new(Windows::new(self.fd.clone(), self.windows.clone()))
+    }
+
+    /// Take a range out of RAM, page aligned and inside its first region, before the guest runs:
+    /// a device answers there.
+    pub fn cut(&mut self, hole: Range<u64>) -> Result<(), KvmError> {
+        for slot in 0..slots(&self.ram, None).len() as u32 {
+            let gone = kvm_userspace_memory_region { slot, ..Default::default() };
+            // SAFETY: no memory is given to KVM, one slot is taken away.
+            unsafe { self.fd.set_user_memory_region(gone) }.map_err(failed("map guest memory"))?;
+        }
+        self.hole = Some(hole);
+        set_slots(&self.fd, &self.ram, self.hole.as_ref(), 0)
+    }
+
     pub(super) fn fd(&self) -> &VmFd {
         &self.fd
     }
 
     /// Log writes to guest memory from now on, or stop.
     pub fn log_dirty_pages(&self, on: bool) -> Result<(), KvmError> {
-        set_slots(&self.fd, &self.ram, if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 })
+        let flags = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+        set_slots(&self.fd, &self.ram, self.hole.as_ref(), flags)
     }
 }
 
-fn map_ram(fd: &VmFd, ram: &GuestRam) -> Result<(), KvmError> {
-    set_slots(fd, ram, 0)
+/// Guest address, length and host address of each slot: the regions, but for the hole.
+fn slots(ram: &GuestRam, hole: Option<&Range<u64>>) -> Vec<(u64, u64, u64)> {
+    let mut slots = Vec::new();
+    for region in ram.regions() {
+        let end = region.gpa + region.len;
+        let inside = hole.filter(|hole| region.gpa <= hole.start && hole.end <= end);
+        let (first, second) = match inside {
+            Some(hole) => (region.gpa..hole.start, hole.end..end),
+            None => (region.gpa..end, end..end),
+        };
+        slots.extend([first, second].into_iter().filter(|part| !part.is_empty()).map(|part| {
+            (part.start, part.end - part.start, region.hva + (part.start - region.gpa))
+        }));
+    }
+    slots
 }
 
-fn set_slots(fd: &VmFd, ram: &GuestRam, flags: u32) -> Result<(), KvmError> {
-    for (slot, region) in (0..).zip(ram.regions()) {
+fn set_slots(
+    fd: &VmFd,
+    ram: &GuestRam,
+    hole: Option<&Range<u64>>,
+    flags: u32,
+) -> Result<(), KvmError> {
+    for (slot, (gpa, len, hva)) in (0..).zip(slots(ram, hole)) {
         let slot = kvm_userspace_memory_region {
             slot,
             flags,
-            guest_phys_addr: region.gpa,
-            memory_size: region.len,
-            userspace_addr: region.hva,
+            guest_phys_addr: gpa,
+            memory_size: len,
+            userspace_addr: hva,
         };
-        // SAFETY: the region is a live mapping of exactly this length; `Vm` holds a clone of `ram`
-        // beside the VM descriptor, so it stays mapped while KVM may use it. Regions don't overlap.
+        // SAFETY: the range is part of a live mapping; `Vm` holds a clone of `ram` beside the VM
+        // descriptor, so it stays mapped while KVM may use it. Ranges don't overlap.
         unsafe { fd.set_user_memory_region(slot) }.map_err(failed("map guest memory"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use memory::Backing;
+
+    use super::*;
+
+    #[test]
+    fn a_hole_splits_its_region_and_leaves_the_others() {
+        let ram = GuestRam::new(&[(0, 4 << 20), (1 << 32, 2 << 20)], &Backing::Anonymous).unwrap();
+        let [low, high] = ram.regions() else { panic!() };
+        let upper = (0xc_0000, (4 << 20) - 0xc_0000, low.hva + 0xc_0000);
+        let above = (1 << 32, 2 << 20, high.hva);
+        assert_eq!(slots(&ram, None), [(0, 4 << 20, low.hva), above]);
+        let hole = 0xa_0000..0xc_0000;
+        assert_eq!(slots(&ram, Some(&hole)), [(0, 0xa_0000, low.hva), upper, above]);
+    }
 }
