@@ -10,6 +10,7 @@ pub mod chipset;
 pub mod clock;
 pub mod component;
 pub mod device_memory;
+pub mod display;
 pub mod input;
 pub mod io_thread;
 pub mod irq;

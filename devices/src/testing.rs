@@ -1,12 +1,16 @@
 //! What devices are connected to in tests: a clock that is set by hand, a line that remembers.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
+
+use memory::GuestRam;
 
 use crate::backend::chardev::{ConsoleBackend, InputListener};
 use crate::clock::Clock;
+use crate::device_memory::{GuestAccess, MemoryMapper, MemoryWindow};
 use crate::irq::IrqLine;
 use crate::sync::Lock;
 
@@ -94,5 +98,33 @@ impl ConsoleBackend for FakeConsole {
 
     fn listen(&self, listener: Weak<dyn InputListener>) {
         *self.listener.hold() = Some(listener);
+    }
+}
+
+/// Remembers where each window is.
+#[derive(Default)]
+pub(crate) struct FakeMapper(Mutex<Vec<Arc<FakeWindow>>>);
+
+#[derive(Default)]
+pub(crate) struct FakeWindow(Mutex<Option<u64>>);
+
+impl FakeMapper {
+    pub(crate) fn places(&self) -> Vec<Option<u64>> {
+        self.0.hold().iter().map(|window| *window.0.hold()).collect()
+    }
+}
+
+impl MemoryMapper for FakeMapper {
+    fn window(&self, _: &GuestRam, _: GuestAccess) -> io::Result<Arc<dyn MemoryWindow>> {
+        let window = Arc::new(FakeWindow::default());
+        self.0.hold().push(window.clone());
+        Ok(window)
+    }
+}
+
+impl MemoryWindow for FakeWindow {
+    fn place(&self, base: Option<u64>) -> io::Result<()> {
+        *self.0.hold() = base;
+        Ok(())
     }
 }
