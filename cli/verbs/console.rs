@@ -30,7 +30,7 @@ pub(super) async fn attach(
         return Err(Failure::other("Cannot run interactive console without a controlling TTY"));
     }
     let name = &details.summary.name;
-    let console = session.client.console(name, device, force).await?;
+    let mut console = session.client.console(name, device, force).await?;
     let escape = interactive.then_some(session.escape);
     if interactive {
         session.terminal.say(&format!(
@@ -48,12 +48,13 @@ pub(super) async fn attach(
         None
     };
     let result = tokio::select! {
-        result = show(session, console.reader) => result,
-        result = send_typed(console.writer, escape) => result,
+        result = show(session, &mut console.reader) => result,
+        result = send_typed(&mut console.writer, escape) => result,
         _ = terminated.recv() => Ok(()),
         _ = hung_up.recv() => Ok(()),
     };
     drop(raw);
+    console.leave().await;
     session.terminal.say("\n");
     result
 }
@@ -63,7 +64,7 @@ fn no_signals(error: std::io::Error) -> Failure {
 }
 
 /// Everything the guest writes is its own: it goes to the terminal as it comes.
-async fn show(session: &Session, mut console: ConsoleReader) -> Result<(), Failure> {
+async fn show(session: &Session, console: &mut ConsoleReader) -> Result<(), Failure> {
     use std::io::Write as _;
     while let Some(bytes) = console.read().await? {
         let mut out = std::io::stdout().lock();
@@ -76,7 +77,7 @@ async fn show(session: &Session, mut console: ConsoleReader) -> Result<(), Failu
 }
 
 /// Ends at the escape key only.
-async fn send_typed(mut console: ConsoleWriter, escape: Option<u8>) -> Result<(), Failure> {
+async fn send_typed(console: &mut ConsoleWriter, escape: Option<u8>) -> Result<(), Failure> {
     let mut typed = read_stdin();
     while let Some(mut bytes) = typed.recv().await {
         let leave = escape.and_then(|key| bytes.iter().position(|byte| *byte == key));
@@ -90,8 +91,5 @@ async fn send_typed(mut console: ConsoleWriter, escape: Option<u8>) -> Result<()
             return Ok(());
         }
     }
-    // The connection stays open as long as somebody holds its writing side.
-    std::future::pending::<()>().await;
-    drop(console);
-    Ok(())
+    std::future::pending().await
 }

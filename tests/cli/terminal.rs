@@ -124,8 +124,8 @@ fn another_escape_can_be_chosen_and_a_guest_that_goes_gives_the_terminal_back() 
     assert_eq!(terminal.wait_for_the_end().code(), Some(0));
     assert_eq!(state(&rig), "running (booted)");
 
-    // By force: the daemon may not have seen yet that the other one is gone.
-    let mut terminal = Terminal::with(&rig, &["console", "echo", "--force"]);
+    // Who has left is gone: the next one needs no force.
+    let mut terminal = Terminal::with(&rig, &["console", "echo"]);
     terminal.wait_for("stays");
     terminal.type_in(b"q");
     terminal.wait_for("bye\n");

@@ -25,7 +25,8 @@ impl Console {
     /// Give it to a client; one that has it loses it.
     pub fn attach(&self, stream: UnixStream, replay: bool) -> io::Result<()> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = client.take() {
+        // One that has hung up goes by itself, once what it sent last is read.
+        if let Some(old) = client.take().filter(|old| self.chardev.is_attached(*old)) {
             self.chardev.detach(old);
         }
         *client = Some(self.chardev.attach(stream.into(), replay)?);

@@ -1,5 +1,7 @@
 //! A guest's console.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -11,6 +13,9 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Client, ClientError, Endpoint, Payload, Result, domain_path, percent};
+
+/// A daemon that does not answer keeps nobody from leaving.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
@@ -69,6 +74,19 @@ impl Client {
             })
         })
         .await
+    }
+}
+
+impl Console {
+    /// Say goodbye, and wait until the daemon has let go of the guest's console: it is free then.
+    pub async fn leave(mut self) {
+        let farewell = async {
+            // One that is closed already needs no goodbye.
+            if self.writer.socket.send(Message::Close(None)).await.is_ok() {
+                while let Some(Ok(_)) = self.reader.socket.next().await {}
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
 }
 

@@ -1,11 +1,12 @@
 //! [`Chardev`]: the shared middle between a device and its host-side clients.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::OpenptFlags;
 use rustix::termios::OptionalActions;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -45,8 +46,8 @@ pub(super) struct Shared {
     /// The worker has stopped reading, for want of room.
     pub(super) input_blocked: bool,
     pub(super) commands: Vec<Command>,
-    /// Clients that are there or about to be.
-    pub(super) attached: BTreeSet<ClientId>,
+    /// Clients that are there or about to be, by what they are reached through.
+    pub(super) attached: BTreeMap<ClientId, Weak<OwnedFd>>,
     listener: Option<Weak<dyn InputListener>>,
 }
 
@@ -65,7 +66,7 @@ impl Chardev {
             asleep: true,
             input_blocked: false,
             commands: Vec::new(),
-            attached: BTreeSet::new(),
+            attached: BTreeMap::new(),
             listener: None,
         };
         Ok(Arc::new(Self {
@@ -139,9 +140,10 @@ impl Chardev {
         let id = self.next_id();
         let mut shared = self.shared.hold();
         let position = if replay { shared.ring.tail() } else { shared.ring.head() };
+        let fd = Arc::new(fd);
+        shared.attached.insert(id, Arc::downgrade(&fd));
         let client = Client::new(fd, peer, way, position);
         shared.commands.push(Command::Attach(id, client));
-        shared.attached.insert(id);
         self.wake(&mut shared);
         id
     }
@@ -157,10 +159,12 @@ impl Chardev {
         self.wake(&mut shared);
     }
 
-    /// Whether a client is still there: neither detached nor gone by itself.
+    /// Whether a client is still there: neither detached nor gone by itself, also when the worker
+    /// has not come to notice yet.
     #[must_use]
     pub fn is_attached(&self, client: ClientId) -> bool {
-        self.shared.hold().attached.contains(&client)
+        let fd = self.shared.hold().attached.get(&client).and_then(Weak::upgrade);
+        fd.is_some_and(|fd| !hung_up(&fd))
     }
 
     /// The last output of the guest, at most 64 KiB.
@@ -257,6 +261,12 @@ impl ConsoleBackend for Chardev {
             call(open);
         }
     }
+}
+
+fn hung_up(fd: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(fd, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec::default())).is_ok()
+        && polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 fn set_nonblocking(fd: &impl AsFd) -> io::Result<()> {

@@ -195,6 +195,16 @@ fn a_listener_lets_clients_in_one_after_the_other() {
 }
 
 #[test]
+fn who_hung_up_counts_as_gone_before_the_worker_looks() {
+    let device = Chardev::new("serial0").unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let client = device.attach(theirs.into(), false).unwrap();
+    assert!(device.is_attached(client));
+    drop(ours);
+    assert!(!device.is_attached(client));
+}
+
+#[test]
 fn a_log_file_gets_everything_up_to_the_last_word() {
     let rig = rig();
     let file = tempfile::tempfile().unwrap();

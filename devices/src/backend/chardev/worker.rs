@@ -31,7 +31,7 @@ pub(super) enum Direction {
 }
 
 pub(super) struct Client {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     /// The other side of a pseudoterminal, kept open.
     _peer: Option<OwnedFd>,
     direction: Direction,
@@ -45,7 +45,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(
-        fd: OwnedFd,
+        fd: Arc<OwnedFd>,
         peer: Option<OwnedFd>,
         direction: Direction,
         position: u64,
@@ -134,7 +134,7 @@ impl ChardevWorker {
         listener.client = Some(client);
         let _ = ops.modify(Events::with_data(&listener.fd, id, EventSet::empty()));
         let position = self.device.shared.hold().ring.head();
-        self.insert(client, Client::new(stream, None, Direction::Both, position), ops);
+        self.insert(client, Client::new(Arc::new(stream), None, Direction::Both, position), ops);
     }
 
     fn remove(&mut self, id: u32, ops: &mut EventOps) {
