@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Resume(Domain),
     /// gracefully shutdown a domain
     Shutdown(Ask),
+    /// change memory allocation
+    Setmem(Setmem),
     /// start a (previously defined) inactive domain
     Start(Start),
     /// suspend a domain
@@ -104,6 +106,8 @@ pub(crate) enum Command {
     Domiflist(Domiflist),
     /// domain information
     Dominfo(Domain),
+    /// get memory statistics for a domain
+    Dommemstat(Dommemstat),
     /// domain state
     Domstate(Domstate),
     /// get statistics about one or multiple domains
@@ -347,6 +351,41 @@ pub(crate) struct Domiflist {
     /// get inactive rather than running configuration
     #[arg(long)]
     pub(crate) inactive: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dommemstat {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// period in seconds to set collection
+    #[arg(long)]
+    pub(crate) period: Option<u32>,
+    #[command(flatten)]
+    pub(crate) affects: Affects,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Setmem {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// new memory size, as scaled integer (default KiB)
+    pub(crate) size: String,
+    #[command(flatten)]
+    pub(crate) affects: Affects,
+}
+
+/// Which definition a change touches.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Affects {
+    /// affect next boot
+    #[arg(long)]
+    pub(crate) config: bool,
+    /// affect running domain
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// affect current domain
+    #[arg(long)]
+    pub(crate) current: bool,
 }
 
 #[derive(Debug, Args)]

@@ -31,6 +31,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "reboot",
             "reset",
             "resume",
+            "setmem",
             "shutdown",
             "start",
             "suspend",
@@ -41,7 +42,16 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
     (
         "Domain Monitoring",
         "monitor",
-        &["domblklist", "domif-getlink", "domiflist", "dominfo", "domstate", "domstats", "list"],
+        &[
+            "domblklist",
+            "domif-getlink",
+            "domiflist",
+            "dominfo",
+            "dommemstat",
+            "domstate",
+            "domstats",
+            "list",
+        ],
     ),
     ("Host and Hypervisor", "host", &["capabilities", "hostname", "nodeinfo", "uri", "version"]),
     (

@@ -6,6 +6,7 @@ mod devices;
 mod events;
 mod info;
 mod list;
+mod memory;
 mod node;
 mod power;
 mod stats;
@@ -46,6 +47,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Reboot(args) => power::reboot(session, args).await,
         Command::Reset(args) => power::reset(session, args).await,
         Command::Resume(args) => power::resume(session, args).await,
+        Command::Setmem(args) => memory::setmem(session, args).await,
         Command::Shutdown(args) => power::shutdown(session, args).await,
         Command::Start(args) => power::start(session, args).await,
         Command::Suspend(args) => power::suspend(session, args).await,
@@ -56,6 +58,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::DomifSetlink(args) => devices::domif_setlink(session, args).await,
         Command::Domiflist(args) => devices::domiflist(session, args).await,
         Command::Dominfo(args) => info::dominfo(session, args).await,
+        Command::Dommemstat(args) => memory::dommemstat(session, args).await,
         Command::Domstate(args) => info::domstate(session, args).await,
         Command::Domstats(args) => stats::domstats(session, args).await,
         Command::List(args) => list::list(session, args).await,

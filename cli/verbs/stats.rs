@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use api::types::{DomainStats, StateName};
 
 use super::Session;
+use super::memory::figures;
 use crate::args::Domstats;
 use crate::failure::Failure;
 use crate::terminal::printable;
@@ -70,8 +71,14 @@ fn text(domain: &DomainStats, args: &Domstats) -> String {
         set("cpu.time", &summary.cpu_time_ns);
     }
     if balloon {
-        set("balloon.current", &(summary.memory_bytes / 1024));
+        let actual = domain.balloon.as_ref().map_or(summary.memory_bytes, |b| b.actual_bytes);
+        set("balloon.current", &(actual / 1024));
         set("balloon.maximum", &(summary.max_memory_bytes / 1024));
+        for (name, value) in domain.balloon.as_ref().map(figures).unwrap_or_default() {
+            if name != "actual" {
+                set(&format!("balloon.{}", name.replace('_', "-")), &value);
+            }
+        }
         if active {
             set("balloon.rss", &(domain.resident_bytes / 1024));
         }

@@ -111,6 +111,23 @@ fn changes_are_told_in_virsh_words() {
 }
 
 #[test]
+fn the_memory_of_a_domain_that_is_off_is_set_in_its_definition() {
+    let rig = defined();
+    let set = rig.virsh(["setmem", "demo", "200M", "--config"]);
+    assert_eq!((set.status, set.out.as_str(), set.err.as_str()), (0, "\n", ""));
+    let xml = rig.virsh(["dumpxml", "demo"]).out;
+    assert!(xml.contains("<currentMemory unit='KiB'>204800</currentMemory>"), "{xml}");
+    assert_eq!(rig.virsh(["dommemstat", "demo", "--period", "5"]).status, 0);
+    assert!(rig.virsh(["dumpxml", "demo"]).out.contains("<stats period='5'/>"));
+    let off = rig.virsh(["dommemstat", "demo"]);
+    assert!(off.status == 1 && off.err.contains("domain is not running"), "{}", off.err);
+    let more = rig.virsh(["setmem", "demo", "2G"]);
+    assert!(more.status == 1 && more.err.contains("maximum"), "{}", more.err);
+    let both = rig.virsh(["setmem", "demo", "1M", "--current", "--live"]);
+    assert!(both.err.contains("mutually exclusive"), "{}", both.err);
+}
+
+#[test]
 fn the_cable_of_a_domain_that_is_off_is_pulled_in_its_definition() {
     let rig = defined();
     let mac = "52:54:00:11:22:33";

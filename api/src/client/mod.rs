@@ -116,6 +116,28 @@ impl Client {
         self.call(Method::PUT, &path, json(&types::Link { state })).await.map(drop)
     }
 
+    /// What the guest is left with.
+    pub async fn set_memory(
+        &self,
+        domain: &str,
+        bytes: u64,
+        affects: types::Affects,
+    ) -> Result<()> {
+        let path = path(&domain_path(domain, "/memory"), &affects);
+        self.call(Method::PUT, &path, json(&types::Memory { bytes })).await.map(drop)
+    }
+
+    /// Seconds; 0: not at all.
+    pub async fn set_stats_period(
+        &self,
+        domain: &str,
+        period_s: u32,
+        affects: types::Affects,
+    ) -> Result<()> {
+        let path = path(&domain_path(domain, "/memory/stats-period"), &affects);
+        self.call(Method::PUT, &path, json(&types::StatsPeriod { period_s })).await.map(drop)
+    }
+
     pub async fn xml(&self, domain: &str, inactive: bool, secure: bool) -> Result<String> {
         let path = domain_path(domain, &format!("/xml?inactive={inactive}&secure={secure}"));
         let reply = self.call(Method::GET, &path, Payload::Nothing).await?;

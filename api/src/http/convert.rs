@@ -1,8 +1,8 @@
 //! Management's views, as wire types.
 
 use management::domain::{
-    self as view, BlockStats, DiskRow, DomainDetails, DomainStats, DomainSummary, InterfaceRow,
-    InterfaceStats, State, VcpuStats,
+    self as view, BalloonStats, BlockStats, DiskRow, DomainDetails, DomainStats, DomainSummary,
+    InterfaceRow, InterfaceStats, State, VcpuStats,
 };
 use management::events::{Event, EventKind};
 use management::ops::NodeDetails;
@@ -98,10 +98,30 @@ impl From<DomainStats> for types::DomainStats {
             summary: stats.summary.into(),
             age_ms: stats.age,
             resident_bytes: stats.resident,
+            balloon: stats.balloon.map(Into::into),
             vcpu_stats: stats.vcpus.into_iter().map(Into::into).collect(),
             block_stats: stats.blocks.into_iter().map(Into::into).collect(),
             interface_stats: stats.interfaces.into_iter().map(Into::into).collect(),
             unhandled_accesses: stats.unhandled_accesses,
+        }
+    }
+}
+
+impl From<BalloonStats> for types::BalloonStats {
+    fn from(stats: BalloonStats) -> Self {
+        Self {
+            actual_bytes: stats.memory,
+            swap_in_bytes: stats.swap_in,
+            swap_out_bytes: stats.swap_out,
+            major_faults: stats.major_faults,
+            minor_faults: stats.minor_faults,
+            unused_bytes: stats.free,
+            available_bytes: stats.total,
+            usable_bytes: stats.available,
+            disk_caches_bytes: stats.caches,
+            hugetlb_allocations: stats.huge_allocations,
+            hugetlb_failures: stats.huge_failures,
+            last_update: stats.updated,
         }
     }
 }

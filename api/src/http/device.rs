@@ -21,10 +21,10 @@ use crate::types::{self, LinkState};
 pub(super) struct AffectsQuery {
     /// The domain as it runs; takes effect at once.
     #[serde(deserialize_with = "switch")]
-    live: bool,
+    pub(super) live: bool,
     /// The stored definition; takes effect at the next start, unless `live` is said too.
     #[serde(deserialize_with = "switch")]
-    config: bool,
+    pub(super) config: bool,
 }
 
 /// Plug an interface's cable in, or pull it.

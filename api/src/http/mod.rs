@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod extract;
 mod guard;
+mod memory;
 mod metrics;
 mod node;
 mod openapi;
@@ -51,6 +52,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(query::disks))
         .routes(routes!(query::interfaces))
         .routes(routes!(device::link))
+        .routes(routes!(memory::memory))
+        .routes(routes!(memory::stats_period))
         .routes(routes!(definition::rename))
         .routes(routes!(definition::autostart))
         .routes(routes!(power::start))

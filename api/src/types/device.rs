@@ -59,6 +59,23 @@ pub struct Link {
     pub state: LinkState,
 }
 
+/// How much memory a guest is left with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Rounded down to KiB.
+    #[schema(example = 1_073_741_824_u64)]
+    pub bytes: u64,
+}
+
+/// How often a guest is asked for its memory statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatsPeriod {
+    /// 0: not at all.
+    pub period_s: u32,
+}
+
 /// Which definition a change touches; if none is named, the live one of a running domain, else the
 /// stored one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ mod node;
 mod problem;
 mod stats;
 
-pub use device::{Affects, Disk, Interface, Link, LinkState};
+pub use device::{Affects, Disk, Interface, Link, LinkState, Memory, StatsPeriod};
 pub use domain::{
     Autostart, Defined, Domain, DomainList, DomainState, DomainSummary, ListQuery, Nvram, Rename,
     Start, StateName,
@@ -18,7 +18,7 @@ pub use domain::{
 pub use event::Event;
 pub use node::{Node, Quarantined};
 pub use problem::{Mistake, Problem, TYPE_PREFIX};
-pub use stats::{BlockStats, DomainStats, InterfaceStats, StatsList, VcpuStats};
+pub use stats::{BalloonStats, BlockStats, DomainStats, InterfaceStats, StatsList, VcpuStats};
 
 /// Serialised problems, for `Content-Type`.
 pub const PROBLEM_JSON: &str = "application/problem+json";

@@ -16,11 +16,47 @@ pub struct DomainStats {
     pub age_ms: Option<u64>,
     /// Resident memory of the VMM process, guest RAM included.
     pub resident_bytes: u64,
+    /// Of a guest with a memory balloon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balloon: Option<BalloonStats>,
     pub vcpu_stats: Vec<VcpuStats>,
     pub block_stats: Vec<BlockStats>,
     pub interface_stats: Vec<InterfaceStats>,
     /// Bus accesses of the guest that no device answered.
     pub unhandled_accesses: u64,
+}
+
+/// What the guest says of its memory; what it does not say is absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BalloonStats {
+    /// What the guest has at present.
+    pub actual_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_in_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_out_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub major_faults: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minor_faults: Option<u64>,
+    /// Used for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unused_bytes: Option<u64>,
+    /// All that the guest's kernel manages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_bytes: Option<u64>,
+    /// What programs could have without swapping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usable_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_caches_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugetlb_allocations: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugetlb_failures: Option<u64>,
+    /// When it said so, seconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_update: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

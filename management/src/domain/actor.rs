@@ -285,6 +285,7 @@ impl Actor {
             Act::Reset => self.reset().await,
             Act::Suspend => self.suspend().await,
             Act::Resume => self.resume().await,
+            Act::ChangeMemory(change, affects) => self.change_memory(change, affects).await,
             Act::SetLink { interface, up, affects } => self.set_link(&interface, up, affects).await,
         };
         // Whoever is answered sees the new state, and a domain that is nothing is gone.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use vmm_protocol::control::{Reply, Request, Statistics};
 use xml::DomainDef;
 
+use super::memory::MemoryChange;
 use super::record::Record;
 use super::{Affects, DomainSummary, State};
 use crate::control::Vmm;
@@ -57,6 +58,7 @@ impl View {
         let vcpu = def.and_then(|def| def.vcpu.as_ref());
         let max_vcpus = vcpu.map_or(1, |vcpu| u32::from(vcpu.max));
         let max_memory = def.map_or(0, |def| def.memory.size.0);
+        let memory = def.and_then(|def| def.current_memory).map(|current| current.0);
         DomainSummary {
             id: self.live.as_ref().map(|live| live.record.id),
             uuid: self.uuid,
@@ -66,7 +68,7 @@ impl View {
             persistent: self.definition.is_some(),
             autostart: self.definition.as_ref().is_some_and(|d| d.stored.autostart),
             max_memory,
-            memory: if self.live.is_some() { max_memory } else { 0 },
+            memory: if self.live.is_some() { memory.unwrap_or(max_memory) } else { 0 },
             vcpus: vcpu.and_then(|vcpu| vcpu.current).map_or(max_vcpus, u32::from),
             max_vcpus,
             cpu_time,
@@ -92,6 +94,7 @@ pub(crate) enum Act {
     Reset,
     Suspend,
     Resume,
+    ChangeMemory(MemoryChange, Affects),
     SetLink {
         interface: String,
         up: bool,

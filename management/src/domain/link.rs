@@ -94,20 +94,32 @@ impl Actor {
     /// What the VMM did: shown in the live definition, and written down for the next daemon. Called
     /// for its event too, which is seen also by a daemon that comes after the one that asked.
     pub(super) async fn take_link(&mut self, alias: &str, up: bool) {
+        let Some(run) = &self.run else { return };
+        let def = translate::with_aliases(&run.live.def);
+        let interfaces = &def.devices.interfaces;
+        let at = interfaces.iter().position(|i| i.alias.as_deref() == Some(alias));
+        let Some(at) = at.filter(|at| interfaces[*at].link != Some(state(up))) else { return };
+        // What it was started from has the same interfaces.
+        self.change_live(|def| {
+            if let Some(interface) = def.devices.interfaces.get_mut(at) {
+                interface.link = Some(state(up));
+            }
+        })
+        .await;
+    }
+
+    /// Show a change that the VMM has made in the live definition, and write it down for the next
+    /// daemon.
+    pub(super) async fn change_live(&mut self, change: impl Fn(&mut DomainDef)) {
         let dir = self.node.run_dir(self.uuid);
         let Some(run) = &mut self.run else { return };
         let mut def = translate::with_aliases(&run.live.def);
-        let interfaces = &mut def.devices.interfaces;
-        let at = interfaces.iter().position(|i| i.alias.as_deref() == Some(alias));
-        let Some(at) = at.filter(|at| interfaces[*at].link != Some(state(up))) else { return };
-        interfaces[at].link = Some(state(up));
+        change(&mut def);
         run.record.live = def.to_xml();
-        // What it was started from has the same interfaces. With the change it tells what would
-        // be different at the next start, and it is all that a transient domain has.
-        if let Ok(mut started) = translate::stored(&run.record.definition)
-            && let Some(interface) = started.devices.interfaces.get_mut(at)
-        {
-            interface.link = Some(state(up));
+        // With the change, what it was started from tells what would be different at the next
+        // start, and it is all that a transient domain has.
+        if let Ok(mut started) = translate::stored(&run.record.definition) {
+            change(&mut started);
             run.record.definition = started.to_xml();
         }
         run.live = Arc::new(Live {

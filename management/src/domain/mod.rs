@@ -6,6 +6,7 @@ pub(crate) mod exit;
 pub(crate) mod handle;
 pub(crate) mod launch;
 pub(crate) mod link;
+pub(crate) mod memory;
 mod power;
 pub(crate) mod record;
 mod reference;
@@ -20,8 +21,8 @@ pub use link::Affects;
 pub use reference::DomainRef;
 pub use state::{Paused, Running, ShutOff, State};
 pub use view::{
-    BlockStats, DiskRow, DomainDetails, DomainId, DomainStats, DomainSummary, InterfaceRow,
-    InterfaceStats, VcpuStats,
+    BalloonStats, BlockStats, DiskRow, DomainDetails, DomainId, DomainStats, DomainSummary,
+    InterfaceRow, InterfaceStats, VcpuStats,
 };
 
 /// Text of a VMM, which may be a guest's, on its way to people: one line, not long, nothing that a

@@ -70,11 +70,32 @@ pub struct DomainStats {
     pub age: Option<u64>,
     /// Bytes.
     pub resident: u64,
+    /// Of a guest with a balloon.
+    pub balloon: Option<BalloonStats>,
     pub vcpus: Vec<VcpuStats>,
     pub blocks: Vec<BlockStats>,
     pub interfaces: Vec<InterfaceStats>,
     /// Bus accesses of the guest that no device answered.
     pub unhandled_accesses: u64,
+}
+
+/// Bytes, and counts of events. What the guest does not say is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BalloonStats {
+    /// What the guest has at present.
+    pub memory: u64,
+    pub swap_in: Option<u64>,
+    pub swap_out: Option<u64>,
+    pub major_faults: Option<u64>,
+    pub minor_faults: Option<u64>,
+    pub free: Option<u64>,
+    pub total: Option<u64>,
+    pub available: Option<u64>,
+    pub caches: Option<u64>,
+    pub huge_allocations: Option<u64>,
+    pub huge_failures: Option<u64>,
+    /// Seconds since the Unix epoch; none: the guest never said anything.
+    pub updated: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vmm_protocol::Version;
 use vmm_protocol::config::{Action, Boot, FIRST_FD, Lifecycle, MachineConfig};
 use vmm_protocol::control::{
-    Call, ControlError, ControlErrorCode as Code, Event, EventKind, Hello, Message, Reply, Request,
-    RunState, StateReason, Statistics, Status, VcpuStatistics,
+    BalloonStatistics, Call, ControlError, ControlErrorCode as Code, Event, EventKind, Hello,
+    Message, Reply, Request, RunState, StateReason, Statistics, Status, VcpuStatistics,
 };
 use vmm_protocol::exit::{CrashReport, ExitReason, ExitRecord, status};
 use vmm_protocol::wire;
@@ -50,6 +50,7 @@ struct Inner {
     console: Option<UnixStream>,
     output: String,
     boots: u32,
+    memory: Option<u64>,
 }
 
 fn run(config: MachineConfig) {
@@ -74,6 +75,7 @@ fn run(config: MachineConfig) {
         console: None,
         output: String::new(),
         boots: 0,
+        memory: None,
     };
     let fake = Arc::new(Fake { config, script, started: Instant::now(), inner: Mutex::new(inner) });
     if fake.has("slow") {
@@ -249,6 +251,10 @@ impl Fake {
                 return Ok(Reply::Statistics(Statistics {
                     vcpus,
                     resident: 4096,
+                    balloon: self
+                        .inner()
+                        .memory
+                        .map(|memory| BalloonStatistics { memory, ..BalloonStatistics::default() }),
                     ..Statistics::default()
                 }));
             }
@@ -271,6 +277,7 @@ impl Fake {
             Request::SetLink { id, .. } if !self.config.pci.iter().any(|pci| pci.id == id) => {
                 return Err(refusal(Code::NotFound, "there is no such interface"));
             }
+            Request::SetMemory { bytes } => self.inner().memory = Some(bytes),
             Request::SetLink { id, up } => self.event(EventKind::LinkChanged { id, up }),
             _ => {}
         }

@@ -5,6 +5,7 @@ mod fake_vmm;
 mod foreground;
 mod lifecycle;
 mod link;
+mod memory;
 mod mistakes;
 mod restart;
 mod rig;

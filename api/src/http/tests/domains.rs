@@ -207,6 +207,32 @@ async fn a_cable_is_pulled_in_the_definition_of_a_domain_that_is_off() {
 }
 
 #[tokio::test]
+async fn memory_is_set_in_the_definition_of_a_domain_that_is_off() {
+    let rig = Rig::new().await;
+    define(&rig, "web", UUID).await;
+    let put = async |place: &str, body: Value| {
+        let line = format!("PUT /v1/domains/web/memory{place}");
+        rig.call(&line, "application/json", body.to_string()).await
+    };
+    assert_eq!(put("", json!({"bytes": 40 << 20})).await.status, 204);
+    assert_eq!(put("/stats-period?config", json!({"period_s": 3})).await.status, 204);
+    let text = rig.get("/v1/domains/web/xml").await.text;
+    assert!(text.contains("<currentMemory unit='KiB'>40960</currentMemory>"), "{text}");
+    assert!(text.contains("<stats period='3'/>"), "{text}");
+    for (place, body, status, code) in [
+        ("", json!({"bytes": 65 << 20}), 400, "invalid-argument"),
+        ("", json!({"bytes": 0}), 400, "invalid-argument"),
+        ("?live", json!({"bytes": 40 << 20}), 409, "invalid-state"),
+        ("", json!({"bytes": -1}), 400, "bad-request"),
+        ("", json!({"kib": 1}), 400, "bad-request"),
+        ("/stats-period?live", json!({"period_s": 1}), 409, "invalid-state"),
+    ] {
+        let reply = put(place, body).await;
+        assert_eq!((reply.status.as_u16(), reply.code().as_str()), (status, code), "{place}");
+    }
+}
+
+#[tokio::test]
 async fn names_are_taken_once_and_what_is_gone_is_gone() {
     let rig = three().await;
     let rename = |from: &str, to: &str| {

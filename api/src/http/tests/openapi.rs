@@ -35,6 +35,8 @@ const ROUTES: &[&str] = &[
     "PUT /v1/domains/{domain}",
     "PUT /v1/domains/{domain}/autostart",
     "PUT /v1/domains/{domain}/interfaces/{interface}/link",
+    "PUT /v1/domains/{domain}/memory",
+    "PUT /v1/domains/{domain}/memory/stats-period",
 ];
 
 fn operations(document: &Value) -> Vec<(String, &Value)> {

@@ -106,6 +106,8 @@ async fn a_read_only_caller_can_change_nothing() {
         ("POST /v1/domains/a/resume", "", ""),
         ("POST /v1/domains/a/rename", "application/json", "{\"name\":\"b\"}"),
         ("PUT /v1/domains/a/autostart", "application/json", "{\"enabled\":true}"),
+        ("PUT /v1/domains/a/memory", "application/json", "{\"bytes\":65536}"),
+        ("PUT /v1/domains/a/memory/stats-period", "application/json", "{\"period_s\":1}"),
         ("PUT /v1/domains/a/interfaces/b/link", "application/json", "{\"state\":\"up\"}"),
         ("GET /v1/domains/a/xml?secure", "", ""),
     ] {

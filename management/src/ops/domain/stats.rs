@@ -1,12 +1,13 @@
 //! Counters. A stuck VMM costs its own figures, never anybody's time.
 
-use crate::auth::Access;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use vmm_protocol::control::BalloonStatistics;
 
+use crate::auth::Access;
 use crate::domain::handle::{Handle, Sample};
-use crate::domain::{BlockStats, DomainRef, DomainStats, InterfaceStats, VcpuStats};
+use crate::domain::{BalloonStats, BlockStats, DomainRef, DomainStats, InterfaceStats, VcpuStats};
 use crate::error::Error;
 use crate::manager::{Context, Operation};
 
@@ -67,6 +68,7 @@ async fn stats(handle: &Handle, within: Duration) -> DomainStats {
         age,
         resident: statistics.resident,
         unhandled_accesses: statistics.unhandled_accesses,
+        balloon: statistics.balloon.map(balloon),
         vcpus: statistics
             .vcpus
             .iter()
@@ -109,6 +111,23 @@ async fn stats(handle: &Handle, within: Duration) -> DomainStats {
                 })
             })
             .collect(),
+    }
+}
+
+fn balloon(said: BalloonStatistics) -> BalloonStats {
+    BalloonStats {
+        memory: said.memory,
+        swap_in: said.swap_in,
+        swap_out: said.swap_out,
+        major_faults: said.major_faults,
+        minor_faults: said.minor_faults,
+        free: said.free,
+        total: said.total,
+        available: said.available,
+        caches: said.caches,
+        huge_allocations: said.huge_allocations,
+        huge_failures: said.huge_failures,
+        updated: Some(said.updated).filter(|seconds| *seconds > 0),
     }
 }
 
