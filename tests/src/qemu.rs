@@ -36,6 +36,26 @@ pub fn peer() -> anyhow::Result<PathBuf> {
     disk::of_packages("peer-qemu", &["qemu-system-x86"])
 }
 
+/// qemu-img and qemu-io: what they say of an image is what counts.
+pub struct ImageTools {
+    pub img: Program,
+    pub io: Program,
+}
+
+pub fn image_tools() -> anyhow::Result<ImageTools> {
+    let [img, io] = ["qemu-img", "qemu-io"].map(Program::installed);
+    if version(&img).is_ok() && version(&io).is_ok() {
+        return Ok(ImageTools { img, io });
+    }
+    let tree = paths::made_once("qemu-utils", |tree| {
+        Apt::open()?.unpack_closure(&["qemu-utils"], None, tree)
+    })?;
+    let [img, io] =
+        ["usr/bin/qemu-img", "usr/bin/qemu-io"].map(|path| Program::in_tree(&tree, path));
+    version(&img).context("the unpacked qemu-img does not run")?;
+    Ok(ImageTools { img, io })
+}
+
 pub fn in_tree(tree: &Path) -> Program {
     let data = DATA.iter().flat_map(|dir| ["-L".into(), tree.join(dir).display().to_string()]);
     Program::in_tree(tree, PROGRAM).with(data)

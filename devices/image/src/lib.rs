@@ -1,0 +1,27 @@
+//! Disk image formats over open files: what is in them, reading, writing, checking and making them.
+//!
+//! Nothing here opens a path. An image that needs others (a backing image, a data file, extents)
+//! says their names in its [`Description`], which is read before anything else; the caller opens
+//! what it sees fit and hands the files in. Formats are declared by the caller and never guessed.
+//!
+//! Images are hostile: every number in them is checked before use, tables are bounded, and a
+//! contradiction found later makes one request fail.
+
+mod bytes;
+pub mod chain;
+mod describe;
+mod error;
+mod format;
+pub mod qcow2;
+mod raw;
+pub mod storage;
+#[doc(hidden)]
+pub mod torture;
+mod view;
+
+pub use describe::{Description, Reference, SnapshotInfo, describe};
+pub use error::ImageError;
+pub use format::Format;
+pub use raw::Raw;
+pub use storage::{FileStorage, MemoryStorage, Storage};
+pub use view::{Extent, ExtentKind, Image};

@@ -1,0 +1,282 @@
+//! [`FileStorage`]: a file or block device of the host, with or without its page cache.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, FallocateFlags, SeekFrom, StatxFlags};
+
+use super::Storage;
+
+/// Zeros are written, and transfers go through a bounce buffer, this many bytes at a time.
+const PIECE: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub struct FileStorage {
+    file: File,
+    is_device: bool,
+    direct: Option<Alignment>,
+    /// Held while part of a host block is rewritten, so that two such writes lose nothing.
+    rewriting: Mutex<()>,
+}
+
+/// What O_DIRECT asks for: of addresses, and of offsets and lengths.
+#[derive(Debug, Clone, Copy)]
+struct Alignment {
+    memory: usize,
+    offset: u64,
+}
+
+impl FileStorage {
+    /// # Errors
+    /// When the file cannot be looked at.
+    pub fn new(file: File) -> io::Result<Self> {
+        let is_device = file.metadata()?.file_type().is_block_device();
+        Ok(Self { file, is_device, direct: None, rewriting: Mutex::new(()) })
+    }
+
+    /// A file that was opened with O_DIRECT.
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    pub fn direct(file: File) -> io::Result<Self> {
+        let direct = Some(alignment(&file));
+        Ok(Self { direct, ..Self::new(file)? })
+    }
+
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn must_bounce(&self, address: *const u8, offset: u64, len: usize) -> Option<Alignment> {
+        self.direct.filter(|align| {
+            !(address.addr().is_multiple_of(align.memory)
+                && offset.is_multiple_of(align.offset)
+                && (len as u64).is_multiple_of(align.offset))
+        })
+    }
+
+    /// Read until `data` is full or the file ends; bytes read.
+    fn fill(&self, data: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < data.len() {
+            match self.file.read_at(&mut data[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => {
+                    done += count;
+                    // A direct read can only go on at a whole block: this was the end.
+                    let align = self.direct.map_or(1, |align| align.offset);
+                    if !(done as u64).is_multiple_of(align) {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn read_bounced(&self, data: &mut [u8], offset: u64, align: Alignment) -> io::Result<usize> {
+        let (mut done, mut there) = (0, 0);
+        while done < data.len() {
+            let part = (data.len() - done).min(PIECE as usize);
+            let span = Span::new(offset + done as u64, part, align.offset);
+            let mut bounce = Bounce::new(span.len, align.memory);
+            there += self.fill(bounce.bytes(), span.start)?.saturating_sub(span.skip).min(part);
+            data[done..done + part].copy_from_slice(&bounce.bytes()[span.skip..span.skip + part]);
+            done += part;
+        }
+        Ok(there)
+    }
+
+    fn write_bounced(&self, data: &[u8], offset: u64, align: Alignment) -> io::Result<()> {
+        let _rewriting = self.rewriting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = 0;
+        while done < data.len() {
+            let part = (data.len() - done).min(PIECE as usize);
+            let span = Span::new(offset + done as u64, part, align.offset);
+            let mut bounce = Bounce::new(span.len, align.memory);
+            if part < span.len {
+                self.fill(bounce.bytes(), span.start)?;
+            }
+            bounce.bytes()[span.skip..span.skip + part].copy_from_slice(&data[done..done + part]);
+            self.file.write_all_at(bounce.bytes(), span.start)?;
+            done += part;
+        }
+        Ok(())
+    }
+
+    fn allocate(&self, mode: FallocateFlags, offset: u64, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.file, mode, offset, len)?)
+    }
+}
+
+impl Storage for FileStorage {
+    fn size(&self) -> io::Result<u64> {
+        if self.is_device {
+            // The position is nobody's: all I/O says where.
+            return Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?);
+        }
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read(&self, data: &mut [u8], offset: u64) -> io::Result<usize> {
+        if let Some(align) = self.must_bounce(data.as_ptr(), offset, data.len()) {
+            return self.read_bounced(data, offset, align);
+        }
+        let done = self.fill(data, offset)?;
+        data[done..].fill(0);
+        Ok(done)
+    }
+
+    fn write(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        match self.must_bounce(data.as_ptr(), offset, data.len()) {
+            Some(align) => self.write_bounced(data, offset, align),
+            None => self.file.write_all_at(data, offset),
+        }
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let have = self.size()?;
+        let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let tried = if offset >= have && !self.is_device {
+            // New bytes of a file are zeros.
+            return self.set_len(end);
+        } else if unmap && end <= have {
+            self.allocate(hole, offset, len)
+        } else {
+            self.allocate(FallocateFlags::ZERO_RANGE, offset, len)
+        };
+        match tried {
+            Err(error) if is_unsupported(&error) => {
+                let zeros = Bounce::new(len.min(PIECE) as usize, 4096);
+                let mut at = offset;
+                while at < end {
+                    let part = (end - at).min(PIECE) as usize;
+                    self.write(&zeros.as_bytes()[..part], at)?;
+                    at += part as u64;
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match self.allocate(hole, offset, len) {
+            Err(error) if is_unsupported(&error) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        if self.is_device {
+            let have = self.size()?;
+            return if len <= have { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) };
+        }
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        loop {
+            match self.file.sync_data() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn data_run(&self, offset: u64, len: u64) -> io::Result<(bool, u64)> {
+        let seek = |to| rustix::fs::seek(&self.file, to);
+        let whole = |at: u64| at.saturating_sub(offset).clamp(1, len.max(1));
+        match seek(SeekFrom::Data(offset)) {
+            Ok(data) if data > offset => Ok((false, whole(data))),
+            Ok(_) => Ok((true, seek(SeekFrom::Hole(offset)).map_or(len, whole))),
+            Err(rustix::io::Errno::NXIO) => Ok((false, len)),
+            // A device, or a file system that cannot tell.
+            Err(_) => Ok((true, len)),
+        }
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        if self.is_device {
+            return self.size();
+        }
+        Ok(self.file.metadata()?.blocks().saturating_mul(512))
+    }
+}
+
+fn alignment(file: &File) -> Alignment {
+    let told = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)
+        .ok()
+        .filter(|stat| stat.stx_dio_offset_align > 0 && stat.stx_dio_mem_align > 0);
+    match told {
+        Some(stat) => Alignment {
+            memory: stat.stx_dio_mem_align as usize,
+            offset: stat.stx_dio_offset_align.into(),
+        },
+        None => {
+            // Kernels before 6.1 do not say; a page satisfies every file system.
+            let block = rustix::fs::ioctl_blksszget(file).unwrap_or(4096);
+            Alignment { memory: block as usize, offset: block.into() }
+        }
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let unsupported = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NODEV];
+    unsupported.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// The host blocks around one piece of a transfer.
+struct Span {
+    start: u64,
+    len: usize,
+    /// Bytes before the piece.
+    skip: usize,
+}
+
+impl Span {
+    fn new(offset: u64, part: usize, align: u64) -> Self {
+        let start = offset - offset % align;
+        let len = (offset + part as u64).next_multiple_of(align) - start;
+        // A piece is bounded, so both are small.
+        Self { start, len: len as usize, skip: (offset - start) as usize }
+    }
+}
+
+/// Zeroed memory with the alignment that O_DIRECT wants.
+struct Bounce {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Bounce {
+    fn new(len: usize, align: usize) -> Self {
+        let memory = vec![0; len + align];
+        let start = memory.as_ptr().align_offset(align).min(align);
+        Self { memory, start, len }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.len]
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.len]
+    }
+}

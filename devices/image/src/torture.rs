@@ -1,0 +1,38 @@
+//! What fuzz targets do with an image: everything, and whatever it says, nothing but errors come
+//! of it.
+
+use std::sync::Arc;
+
+use crate::qcow2::{OpenOptions, Qcow2, Repair, check};
+use crate::storage::{MemoryStorage, Storage};
+use crate::view::Image;
+
+/// Look at any image from all sides.
+fn exercise(image: &dyn Image) {
+    let size = image.size();
+    let mut data = [0; 3000];
+    for offset in [0, 4000, 100_000, size / 2, size.saturating_sub(3000)] {
+        let len = size.saturating_sub(offset).min(3000);
+        let _ = image.read(&mut data[..len as usize], offset);
+        let _ = image.map(offset, len);
+        if !image.read_only() {
+            let _ = image.write(&data[..len as usize], offset);
+            let _ = image.write_zeroes(offset, len, true);
+            let _ = image.discard(offset, len);
+        }
+    }
+    let _ = image.flush();
+}
+
+pub fn qcow2(bytes: Vec<u8>) {
+    let file: Arc<dyn Storage> = Arc::new(MemoryStorage::new(bytes));
+    let _ = crate::qcow2::describe(&*file);
+    let _ = check(&*file, Repair::Nothing);
+    for read_only in [true, false] {
+        let options = OpenOptions { read_only, ..OpenOptions::default() };
+        if let Ok(image) = Qcow2::open(file.clone(), options) {
+            exercise(&image);
+        }
+    }
+    let _ = check(&*file, Repair::All);
+}

@@ -1,0 +1,7 @@
+//! Images that qemu-img wrote are read, and images that we wrote are shown to qemu-img.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails that way")]
+
+mod rig;
+
+mod qcow2;
