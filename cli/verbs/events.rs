@@ -13,6 +13,7 @@ use crate::terminal::printable;
 const KINDS: &[&str] = &[
     "lifecycle",
     "reboot",
+    "watchdog",
     "io-error",
     "device-broken",
     "link-changed",
@@ -117,6 +118,10 @@ fn print(session: &Session, args: &Event, event: &types::Event) {
 /// What follows the domain's name.
 fn details(event: &types::Event) -> String {
     let mut words: Vec<String> = Vec::new();
+    if let Some(action) = &event.action {
+        // virsh's line, without the device.
+        return format!(": {action}");
+    }
     words.extend([&event.lifecycle, &event.detail, &event.device].into_iter().flatten().cloned());
     let flag =
         |is: Option<bool>, yes: &str, no: &str| is.map(|is| (if is { yes } else { no }).to_owned());

@@ -4,6 +4,7 @@
 //! (interrupts, doorbells, time) comes in through the small traits of [`irq`] and [`clock`], so a
 //! test needs neither a guest nor a sleep.
 
+pub mod alarm;
 pub mod backend;
 pub mod bus;
 pub mod chipset;
@@ -11,6 +12,7 @@ pub mod clock;
 pub mod component;
 pub mod device_memory;
 pub mod display;
+pub mod i6300esb;
 pub mod input;
 pub mod io_thread;
 pub mod irq;

@@ -48,6 +48,12 @@ pub enum EventKind {
         device: String,
         up: bool,
     },
+    /// The guest did not reload its watchdog in time.
+    Watchdog {
+        device: String,
+        /// What was done about it, in libvirt's word.
+        action: String,
+    },
     /// The VMM stopped answering, or answers again.
     Reachable {
         reachable: bool,
@@ -71,6 +77,7 @@ impl EventKind {
             Self::IoError { .. } => "io-error",
             Self::DeviceBroken { .. } => "device-broken",
             Self::LinkChanged { .. } => "link-changed",
+            Self::Watchdog { .. } => "watchdog",
             Self::Reachable { .. } => "reachable",
             Self::AutostartChanged { .. } => "autostart-changed",
             Self::Lost { .. } => "lost",
@@ -91,6 +98,7 @@ pub enum Lifecycle {
     StartedRestored,
     SuspendedPaused,
     SuspendedIoError,
+    SuspendedWatchdog,
     ResumedUnpaused,
     StoppedShutdown,
     StoppedDestroyed,
@@ -114,6 +122,7 @@ impl Lifecycle {
             Self::StartedBooted => ("Started", "Booted"),
             Self::StartedRestored => ("Started", "Restored"),
             Self::SuspendedPaused => ("Suspended", "Paused"),
+            Self::SuspendedWatchdog => ("Suspended", "Watchdog"),
             Self::SuspendedIoError => ("Suspended", "I/O Error"),
             Self::ResumedUnpaused => ("Resumed", "Unpaused"),
             Self::StoppedShutdown => ("Stopped", "Shutdown"),
@@ -139,6 +148,7 @@ impl Lifecycle {
             Self::StartedRestored => (2, 2),
             Self::SuspendedPaused => (3, 0),
             Self::SuspendedIoError => (3, 2),
+            Self::SuspendedWatchdog => (3, 3),
             Self::ResumedUnpaused => (4, 0),
             Self::StoppedShutdown => (5, 0),
             Self::StoppedDestroyed => (5, 1),

@@ -4,12 +4,13 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::virtio::blk::{ErrorPolicy, FailedOperation, Verdict};
+use vmm_protocol::config::WatchdogAction;
 use vmm_protocol::control::EventKind;
 
 use crate::vcpu::Inbox;
 
 /// A disk that fails every request must not fill the ring: beyond this, notices wait to be fetched
-/// before new ones are taken.
+/// before new ones are taken. Not so the watchdog, which is acted on.
 const LIMIT: usize = 16;
 
 pub(crate) struct Notices {
@@ -25,7 +26,8 @@ impl Notices {
     fn post(&self, notice: EventKind) {
         let mut waiting = self.lock();
         // The same trouble again is no news.
-        if waiting.len() < LIMIT && !waiting.contains(&notice) {
+        let heard = waiting.len() < LIMIT || matches!(notice, EventKind::Watchdog { .. });
+        if heard && !waiting.contains(&notice) {
             waiting.push(notice);
             self.inbox.ring();
         }
@@ -47,6 +49,16 @@ pub(crate) fn tell_broken(id: &str, notices: &Arc<Notices>) -> Box<dyn Fn(&str) 
         let (id, reason) = (id.clone(), reason.to_owned());
         notices.post(EventKind::DeviceBroken { id, reason });
     })
+}
+
+/// What the machine hears when a watchdog was not reloaded in time.
+pub(crate) fn tell_watchdog(
+    id: &str,
+    action: WatchdogAction,
+    notices: &Arc<Notices>,
+) -> Box<dyn Fn() + Send + Sync> {
+    let (id, notices) = (id.to_owned(), notices.clone());
+    Box::new(move || notices.post(EventKind::Watchdog { id: id.clone(), action }))
 }
 
 /// Host errors of one disk reach the guest, and the event ring.

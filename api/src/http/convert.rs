@@ -222,6 +222,10 @@ impl From<Event> for types::Event {
                 wire.device = Some(device);
                 wire.up = Some(up);
             }
+            EventKind::Watchdog { device, action } => {
+                wire.device = Some(device);
+                wire.action = Some(action);
+            }
             EventKind::Reachable { reachable } => wire.reachable = Some(reachable),
             EventKind::AutostartChanged { autostart } => wire.autostart = Some(autostart),
             EventKind::Lost { up_to } => wire.up_to = Some(up_to),

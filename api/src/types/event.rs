@@ -10,8 +10,8 @@ use uuid::Uuid;
 pub struct Event {
     /// Grows by one from event to event, also over restarts of the daemon.
     pub id: u64,
-    /// `lifecycle`, `reboot`, `io-error`, `device-broken`, `link-changed`, `reachable`,
-    /// `autostart-changed` or `lost`.
+    /// `lifecycle`, `reboot`, `io-error`, `device-broken`, `link-changed`, `watchdog`,
+    /// `reachable`, `autostart-changed` or `lost`.
     #[schema(example = "lifecycle")]
     pub event: String,
     /// RFC 3339, UTC.
@@ -42,6 +42,10 @@ pub struct Event {
     /// Of `link-changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up: Option<bool>,
+    /// Of `watchdog`: what was done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "reset")]
+    pub action: Option<String>,
     /// Of `reachable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reachable: Option<bool>,

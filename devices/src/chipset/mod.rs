@@ -15,5 +15,5 @@ pub use pm::AcpiPm;
 pub use port92::Port92;
 pub use pvpanic::PvPanic;
 pub use reset_port::ResetPort;
-pub use rtc::{MemorySizes, Rtc, RtcTimer};
+pub use rtc::{MemorySizes, Rtc};
 pub use serial::Serial;

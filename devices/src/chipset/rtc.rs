@@ -1,7 +1,7 @@
 //! [`Rtc`]: the MC146818 real-time clock and its CMOS memory, at ports 0x70 and 0x71.
 //!
 //! The time is the host's plus an offset; what the guest sets changes the offset. Flags are worked
-//! out when somebody looks; [`RtcTimer`] looks in time for the interrupts that are enabled.
+//! out when somebody looks; an [`Alarm`](crate::alarm::Alarm) looks in time for the interrupts that are enabled.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::alarm::Timed;
 use crate::bus::{BusDevice, Effect};
 use crate::clock::Clock;
 use crate::component::{Component, DeviceState, StateError};
@@ -18,10 +19,8 @@ use crate::sync::Lock;
 mod calendar;
 #[cfg(test)]
 mod tests;
-mod timer;
 
 use calendar::{Format, Moment};
-pub use timer::RtcTimer;
 
 const REG_A: usize = 0x0a;
 const REG_B: usize = 0x0b;
@@ -179,11 +178,6 @@ impl Rtc {
         if offset < 0 { real.saturating_sub(by) } else { real.saturating_add(by) }
     }
 
-    /// Raise what is due; how long to wait for what comes next.
-    fn tick(&self) -> Option<Duration> {
-        self.change(|state, now| state.deadline(now).map(|deadline| deadline.saturating_sub(now)))
-    }
-
     /// Bring flags up to date, change the state, and drive the line by it.
     fn change<T>(&self, change: impl FnOnce(&mut State, Duration) -> T) -> T {
         let mut state = self.state.hold();
@@ -256,6 +250,17 @@ fn adopt(state: &mut State, now: i64) {
     let registers = |register: usize| state.cmos[register];
     if let Some(set) = Moment::from_registers(registers, state.format()) {
         state.set_offset = state.set_offset.saturating_add(set.seconds().saturating_sub(now));
+    }
+}
+
+impl Timed for Rtc {
+    /// Raise what is due; how long to wait for what comes next.
+    fn tick(&self) -> Option<Duration> {
+        self.change(|state, now| state.deadline(now).map(|deadline| deadline.saturating_sub(now)))
+    }
+
+    fn rearm(&self) -> &EventFd {
+        &self.rearm
     }
 }
 

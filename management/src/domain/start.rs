@@ -355,6 +355,7 @@ impl Actor {
                 State::Paused(Paused::User)
             }
             (RunState::Paused, StateReason::Saving) => State::Paused(Paused::Save),
+            (RunState::Paused, StateReason::Watchdog) => State::Paused(Paused::Watchdog),
             (RunState::Paused, StateReason::IoError) => State::Paused(Paused::IoError),
             (RunState::Paused, _) => State::Paused(Paused::Unknown),
             (RunState::Stopped, _) => State::Paused(Paused::ShuttingDown),

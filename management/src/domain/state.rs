@@ -33,6 +33,7 @@ pub enum Paused {
     User,
     Save,
     IoError,
+    Watchdog,
     /// The guest powered off and is kept (`preserve`).
     ShuttingDown,
     StartingUp,
@@ -81,6 +82,7 @@ impl State {
                 Paused::User => "user",
                 Paused::Save => "saving",
                 Paused::IoError => "I/O error",
+                Paused::Watchdog => "watchdog",
                 Paused::ShuttingDown => "shutting down",
                 Paused::StartingUp => "starting up",
             },
@@ -118,6 +120,7 @@ impl State {
                     Paused::User => 1,
                     Paused::Save => 3,
                     Paused::IoError => 5,
+                    Paused::Watchdog => 6,
                     Paused::ShuttingDown => 8,
                     Paused::StartingUp => 11,
                 };

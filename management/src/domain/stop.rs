@@ -11,11 +11,12 @@ use vmm_protocol::exit::{ExitReason, ExitRecord};
 use super::actor::{Actor, Link, blocking};
 use super::exit::Exit;
 use super::handle::Destroy;
-use super::{Running, ShutOff, State, clean};
+use super::{Paused, Running, ShutOff, State, clean};
 use crate::error::{Code, Error};
 use crate::events::{EventKind, Lifecycle};
 use crate::journal::Origin;
 use crate::registry::Node;
+use crate::translate::machine_small::watchdog_action;
 
 /// For a VMM to end when it is told to, and when it is killed.
 const TOLD: Duration = Duration::from_secs(3);
@@ -44,7 +45,11 @@ impl Actor {
             VmmEvent::Started => self.announce_lifecycle(Lifecycle::StartedBooted, None, origin),
             VmmEvent::Paused => {
                 self.refresh().await;
-                self.announce_lifecycle(Lifecycle::SuspendedPaused, None, origin);
+                let how = match self.state() {
+                    State::Paused(Paused::Watchdog) => Lifecycle::SuspendedWatchdog,
+                    _ => Lifecycle::SuspendedPaused,
+                };
+                self.announce_lifecycle(how, None, origin);
             }
             VmmEvent::Resumed => {
                 self.refresh().await;
@@ -74,6 +79,10 @@ impl Actor {
             VmmEvent::LinkChanged { id, up } => {
                 self.take_link(&id, up).await;
                 self.announce(EventKind::LinkChanged { device: clean(&id), up }, origin);
+            }
+            VmmEvent::Watchdog { id, action } => {
+                let action = watchdog_action(action).to_owned();
+                self.announce(EventKind::Watchdog { device: clean(&id), action }, origin);
             }
             VmmEvent::Lost { up_to } => {
                 tracing::warn!(domain = self.name, up_to, "events of the VMM were lost");

@@ -13,6 +13,8 @@ use xml::device::address::{DeviceAddress, PciPlace, VirtioSerialAddress};
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
 use xml::device::disk::DiskBus;
 use xml::device::memballoon::BalloonModel;
+use xml::device::watchdog::WatchdogModel;
+use xml::device::{Devices, Watchdog};
 use xml::{DomainDef, Hex, OnOff, PciAddress};
 
 use super::report::Report;
@@ -59,7 +61,19 @@ pub(super) fn assign(def: &mut DomainDef, report: &mut Report<'_>) {
             *address = Some(place.into());
         }
     }
+    // No PCI Express device: it sits on the root bus.
+    for watchdog in pci_watchdogs(&mut def.devices) {
+        if needs(watchdog.address.as_ref()) {
+            let Some(place) = bus.next_slot() else { return full(report) };
+            bus.taken.insert(place);
+            watchdog.address = Some(place.into());
+        }
+    }
     assign_ports_of_consoles(def);
+}
+
+fn pci_watchdogs(devices: &mut Devices) -> impl Iterator<Item = &mut Watchdog> {
+    devices.watchdogs.iter_mut().filter(|w| w.model == WatchdogModel::I6300esb)
 }
 
 fn full(report: &mut Report<'_>) {
@@ -93,6 +107,10 @@ fn check(def: &mut DomainDef, bus: &mut Bus, report: &mut Report<'_>) {
     for (number, port) in (1..).zip(&def.devices.controllers).filter(|(_, c)| is_root_port(c)) {
         let path = format!("/domain/devices/controller[{number}]/address");
         written.push((path, port.address.clone(), true));
+    }
+    for (number, watchdog) in (1..).zip(pci_watchdogs(&mut def.devices)) {
+        let path = format!("/domain/devices/watchdog[{number}]/address");
+        written.push((path, watchdog.address.clone(), false));
     }
     let endpoints = endpoints(def).into_iter();
     written.extend(endpoints.map(|(path, address)| (path, address.clone(), false)));

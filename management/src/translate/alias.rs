@@ -40,6 +40,9 @@ pub(super) fn assign(def: &mut DomainDef) {
     for (index, panic) in devices.panics.iter_mut().enumerate() {
         panic.alias.get_or_insert_with(|| format!("panic{index}"));
     }
+    for (index, watchdog) in devices.watchdogs.iter_mut().enumerate() {
+        watchdog.alias.get_or_insert_with(|| format!("watchdog{index}"));
+    }
     if let Some(balloon) = &mut devices.mem_balloon {
         balloon.alias.get_or_insert_with(|| "balloon0".to_owned());
     }

@@ -15,7 +15,6 @@ use xml::device::input::InputBus;
 use xml::device::interface::{Interface, InterfaceBackend, InterfaceType};
 use xml::device::panic::PanicModel;
 use xml::device::rng::RngBackend;
-use xml::device::watchdog::WatchdogModel;
 use xml::device::{Devices, VirtioModel};
 use xml::{DomainDef, OnOff, YesNo};
 
@@ -301,14 +300,6 @@ fn check_rest(devices: &Devices, report: &mut Report<'_>) {
         let path = format!("/domain/devices/input[{number}]");
         let ps2 = input.bus == Some(InputBus::Ps2);
         report.warn_if(!ps2, &path, "there is no display, and the input device is left out");
-    }
-    for (number, watchdog) in (1..).zip(&devices.watchdogs) {
-        let path = format!("/domain/devices/watchdog[{number}]");
-        match watchdog.model {
-            // What libvirt adds to every q35 guest by itself.
-            WatchdogModel::Itco => report.warn(&path, "the watchdog is left out"),
-            model => report.refuse(&path, format!("the watchdog {model}")),
-        }
     }
     for (number, rng) in (1..).zip(&devices.rngs) {
         let path = format!("/domain/devices/rng[{number}]");

@@ -1,7 +1,8 @@
-//! What can be had of the small devices: balloon.
+//! What can be had of the small devices: balloon, watchdog.
 
 use xml::device::memballoon::{BalloonModel, MemBalloon};
-use xml::device::{VirtioDriver, VirtioModel};
+use xml::device::watchdog::{WatchdogAction, WatchdogModel};
+use xml::device::{VirtioDriver, VirtioModel, Watchdog};
 use xml::{DomainDef, OnOff};
 
 use super::check_devices::check_model;
@@ -10,6 +11,21 @@ use super::report::Report;
 pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
     if let Some(balloon) = &def.devices.mem_balloon {
         check_balloon(balloon, report);
+    }
+    check_watchdogs(&def.devices.watchdogs, report);
+}
+
+fn check_watchdogs(watchdogs: &[Watchdog], report: &mut Report<'_>) {
+    for (number, watchdog) in (1..).zip(watchdogs) {
+        let path = format!("/domain/devices/watchdog[{number}]");
+        match watchdog.model {
+            WatchdogModel::I6300esb => {}
+            // What libvirt adds to every q35 guest by itself.
+            WatchdogModel::Itco => report.warn(&path, "the watchdog is left out"),
+            model => report.refuse(&path, format!("the watchdog {model}; use i6300esb")),
+        }
+        let dump = watchdog.action == Some(WatchdogAction::Dump);
+        report.refuse_if(dump, &format!("{path}/@action"), "core dumps of guests");
     }
 }
 

@@ -1,7 +1,8 @@
 //! The small devices of a definition in the VMM's configuration.
 
-use vmm_protocol::config::{Balloon, PciDevice, PciKind};
+use vmm_protocol::config::{Balloon, PciDevice, PciKind, Watchdog, WatchdogAction};
 use xml::device::memballoon::BalloonModel;
+use xml::device::watchdog::WatchdogModel;
 use xml::domain::Kib;
 use xml::{DomainDef, OnOff};
 
@@ -32,5 +33,40 @@ pub(super) fn pci(
         });
         found.push(device(balloon.alias.as_ref(), balloon.address.as_ref(), kind)?);
     }
+    for watchdog in watchdogs(def) {
+        let kind = PciKind::Watchdog(Watchdog { action: action(watchdog.action) });
+        found.push(device(watchdog.alias.as_ref(), watchdog.address.as_ref(), kind)?);
+    }
     Ok(())
+}
+
+/// Those that are not left out with a warning.
+fn watchdogs(def: &DomainDef) -> impl Iterator<Item = &xml::device::Watchdog> {
+    let all = def.devices.watchdogs.iter();
+    all.filter(|watchdog| watchdog.model == WatchdogModel::I6300esb)
+}
+
+fn action(action: Option<xml::device::watchdog::WatchdogAction>) -> WatchdogAction {
+    use xml::device::watchdog::WatchdogAction as Written;
+    match action {
+        Some(Written::Shutdown) => WatchdogAction::Shutdown,
+        Some(Written::Poweroff) => WatchdogAction::Poweroff,
+        Some(Written::Pause) => WatchdogAction::Pause,
+        Some(Written::None) => WatchdogAction::None,
+        Some(Written::InjectNmi) => WatchdogAction::InjectNmi,
+        // A dump was refused at define.
+        Some(Written::Reset | Written::Dump) | None => WatchdogAction::Reset,
+    }
+}
+
+/// libvirt's word for it.
+pub(crate) fn watchdog_action(action: WatchdogAction) -> &'static str {
+    match action {
+        WatchdogAction::Reset => "reset",
+        WatchdogAction::Shutdown => "shutdown",
+        WatchdogAction::Poweroff => "poweroff",
+        WatchdogAction::Pause => "pause",
+        WatchdogAction::None => "none",
+        WatchdogAction::InjectNmi => "inject-nmi",
+    }
 }

@@ -1,7 +1,7 @@
 use uuid::Uuid;
 use vmm_protocol::config::{
     Boot, Fd, Firmware, FwCfgContent, FwCfgFile, Identity, MachineConfig, PciKind, ProcessFiles,
-    Smbios,
+    Smbios, WatchdogAction,
 };
 
 use super::{
@@ -155,6 +155,27 @@ fn a_balloon_is_there_unless_it_is_not_wanted_and_holds_what_current_memory_leav
     assert_eq!(balloon(&domain("<memballoon model='none'/>")), None);
     let xen = refused(&domain("<memballoon model='xen'/>"));
     assert_eq!((xen.code, xen.problems.len()), (Code::Unsupported, 1));
+}
+
+#[test]
+fn a_watchdog_sits_on_the_root_bus_and_does_what_is_written() {
+    let port = "<controller type='pci' index='1' model='pcie-root-port'/>";
+    let dog = |action: &str| format!("{port}{NIC}<watchdog model='i6300esb'{action}/>");
+    let found = |text: &str| {
+        let config = configured(&defined(text));
+        let dog = config.pci.into_iter().find(|device| device.id == "watchdog0").unwrap();
+        let PciKind::Watchdog(watchdog) = dog.kind else { panic!("{:?}", dog.kind) };
+        (dog.address.bus, watchdog.action)
+    };
+    assert_eq!(found(&domain(&dog(""))), (0, WatchdogAction::Reset));
+    let nmi = found(&domain(&dog(" action='inject-nmi'")));
+    assert_eq!(nmi, (0, WatchdogAction::InjectNmi));
+    let dump = refused(&domain(&dog(" action='dump'")));
+    assert!(dump.message.contains("core dumps"), "{}", dump.message);
+    assert_eq!(refused(&domain("<watchdog model='ib700'/>")).code, Code::Unsupported);
+    let itco =
+        define(&domain("<watchdog model='itco' action='reset'/>"), &mut Ids(0), &host()).unwrap();
+    assert_eq!(itco.warnings.len(), 1);
 }
 
 #[test]

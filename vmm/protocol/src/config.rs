@@ -262,6 +262,7 @@ pub enum PciKind {
     Console(Console),
     Rng(Rng),
     Balloon(Balloon),
+    Watchdog(Watchdog),
 }
 
 /// A `pcie-root-port`; devices behind it name `controller` as their bus.
@@ -411,6 +412,29 @@ pub struct Balloon {
     /// Seconds between readings of the guest's statistics; 0: none.
     pub statistics_period: u32,
     pub io_thread: usize,
+}
+
+/// An Intel 6300ESB watchdog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watchdog {
+    pub action: WatchdogAction,
+}
+
+/// What happens when the guest does not reload its watchdog in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WatchdogAction {
+    /// The reset button; what follows is `on_reboot`.
+    Reset,
+    /// The power button.
+    Shutdown,
+    /// Power off; what follows is `on_poweroff`.
+    Poweroff,
+    Pause,
+    /// Only the event.
+    None,
+    InjectNmi,
 }
 
 /// An ISA serial port.

@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Version;
-use crate::config::Identity;
+use crate::config::{Identity, WatchdogAction};
 use crate::exit::{CrashReport, ExitReason};
 
 /// What a client sends. Replies carry the same `id`; several requests may be under way.
@@ -135,6 +135,7 @@ pub enum StateReason {
     Shutdown,
     Panicked,
     IoError,
+    Watchdog,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -169,6 +170,11 @@ pub enum EventKind {
     LinkChanged {
         id: String,
         up: bool,
+    },
+    /// The guest did not reload its watchdog in time.
+    Watchdog {
+        id: String,
+        action: WatchdogAction,
     },
     /// The process is about to end; the last event.
     Exiting(ExitReason),

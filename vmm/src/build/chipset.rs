@@ -4,11 +4,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use arch::gsi;
+use devices::alarm::Alarm;
 use devices::backend::chardev::{Chardev, ConsoleBackend};
 use devices::bus::BusDevice;
-use devices::chipset::{
-    AcpiPm, I8042, MemorySizes, Port92, PostPort, PvPanic, Rtc, RtcTimer, Serial,
-};
+use devices::chipset::{AcpiPm, I8042, MemorySizes, Port92, PostPort, PvPanic, Rtc, Serial};
 use devices::clock::{Clock, HostClock};
 use devices::component::Component;
 use devices::io_thread::IoThread;
@@ -59,7 +58,7 @@ fn rtc(site: &mut Site<'_>) -> Result<(), BuildError> {
     let irq = line(&site.lines, gsi::RTC)?;
     let rtc = Rtc::new(site.config.clock.offset, sizes, cpus, irq, clock);
     let rtc = Arc::new(rtc.map_err(BuildError::device("rtc"))?);
-    let timer = RtcTimer::new(rtc.clone()).map_err(BuildError::device("rtc"))?;
+    let timer = Alarm::new(rtc.clone()).map_err(BuildError::device("rtc"))?;
     let running = site.parts.board_thread.add(timer).map_err(BuildError::device("rtc"))?;
     // It works for as long as its thread does.
     drop(running);

@@ -9,6 +9,7 @@ mod loader;
 mod memory;
 mod pci;
 mod virtio;
+mod watchdog;
 mod zones;
 
 use std::collections::BTreeMap;
@@ -147,6 +148,7 @@ pub fn build(
     chipset::build(&mut site)?;
     let buses = pci::build(&mut site)?;
     virtio::build(&mut site, &buses)?;
+    watchdog::build(&mut site, &buses)?;
     pci::finish(&mut site)?;
     let parts = site.parts;
 

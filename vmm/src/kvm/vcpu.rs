@@ -141,6 +141,10 @@ impl Vcpu {
         self.set_msrs(msrs)
     }
 
+    pub fn inject_nmi(&self) -> Result<(), KvmError> {
+        self.fd.nmi().map_err(failed("inject an NMI"))
+    }
+
     /// Tell the guest's soft-lockup watchdog that it was paused from outside.
     pub fn excuse_pause(&self) {
         // EINVAL: the guest does not use kvmclock.

@@ -87,6 +87,10 @@ impl Cpus {
         .map(drop)
     }
 
+    pub(super) fn inject_nmi(&self) -> Result<(), MachineError> {
+        self.each(|_, vcpu| vcpu.inject_nmi()).map(drop)
+    }
+
     /// Tell the guest's watchdogs that time was taken from it, not lost by it.
     pub(super) fn excuse_pause(&self) {
         // Fails for guests without kvmclock, which have nothing to be told by.

@@ -186,6 +186,11 @@ impl Machine {
         self.parts.power.press_power_button();
     }
 
+    /// A non-maskable interrupt on every vCPU: kernels panic on it, or dump.
+    pub fn inject_nmi(&self) -> Result<(), MachineError> {
+        self.cpus.inject_nmi()
+    }
+
     pub fn console(&self, id: &str) -> Option<Arc<Console>> {
         self.parts.consoles.get(id).cloned()
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use devices::virtio::balloon::BalloonHandle;
 use vmm_protocol::Version;
-use vmm_protocol::config::{Action, Identity, Lifecycle};
+use vmm_protocol::config::{Action, Identity, Lifecycle, WatchdogAction};
 use vmm_protocol::control::{
     ControlError, ControlErrorCode as Code, EventKind, Hello, Reply, Request, RunState,
     StateReason, Status,
@@ -124,7 +124,14 @@ impl Domain {
     pub(super) fn on_bell(&mut self) {
         self.machine.quiet_bell();
         for notice in self.machine.take_notices() {
+            let bite = match &notice {
+                EventKind::Watchdog { action, .. } => Some(*action),
+                _ => None,
+            };
             self.events.push(notice);
+            if let Some(action) = bite {
+                self.on_watchdog(action);
+            }
         }
         // When somebody paused the machine in the same moment, it stops when it is resumed.
         if self.state != RunState::Running || !self.machine.has_stop() {
@@ -170,6 +177,32 @@ impl Domain {
                     self.fail(&error);
                 }
             }
+        }
+    }
+
+    /// The guest did not reload its watchdog in time.
+    fn on_watchdog(&mut self, action: WatchdogAction) {
+        if self.state != RunState::Running {
+            return;
+        }
+        tracing::warn!(?action, "the guest's watchdog expired");
+        let done = match action {
+            WatchdogAction::None => Ok(()),
+            WatchdogAction::Shutdown => {
+                self.machine.power_button();
+                self.events.push(EventKind::PowerButton);
+                Ok(())
+            }
+            WatchdogAction::InjectNmi => self.machine.inject_nmi(),
+            WatchdogAction::Pause => self.machine.pause().map(|()| {
+                self.enter(RunState::Paused, StateReason::Watchdog);
+                self.events.push(EventKind::Paused);
+            }),
+            WatchdogAction::Reset => self.machine.park().map(|()| self.on_stop(Stop::Reset)),
+            WatchdogAction::Poweroff => self.machine.park().map(|()| self.on_stop(Stop::PowerOff)),
+        };
+        if let Err(error) = done {
+            self.fail(&error);
         }
     }
 

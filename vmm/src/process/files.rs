@@ -96,7 +96,8 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
     for device in &config.pci {
         let id = &device.id;
         match &device.kind {
-            PciKind::RootPort(_) | PciKind::Rng(_) | PciKind::Balloon(_) => {}
+            PciKind::RootPort(_) | PciKind::Rng(_) | PciKind::Balloon(_) | PciKind::Watchdog(_) => {
+            }
             PciKind::Blk(blk) => {
                 let Image::Raw { file } = &blk.image;
                 all.push((*file, format!("image of {id}")));

@@ -55,6 +55,7 @@ pub(super) const VCPU: &[u32] = &[
     write::<kvm::kvm_lapic_state>(0x8f), // SET_LAPIC
     write::<kvm::kvm_cpuid2>(0x90),      // SET_CPUID2
     both::<kvm::kvm_cpuid2>(0x91),       // GET_CPUID2
+    plain(0x9a),                         // NMI
     read::<kvm::kvm_mp_state>(0x98),     // GET_MP_STATE
     write::<kvm::kvm_mp_state>(0x99),    // SET_MP_STATE
     read::<kvm::kvm_vcpu_events>(0x9f),  // GET_VCPU_EVENTS

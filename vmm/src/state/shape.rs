@@ -30,6 +30,7 @@ impl Shape {
                     PciKind::Console(_) => "console",
                     PciKind::Rng(_) => "rng",
                     PciKind::Balloon(_) => "balloon",
+                    PciKind::Watchdog(_) => "watchdog",
                 };
                 let at = device.address;
                 format!("{kind} {} at {}:{}.{}", device.id, at.bus, at.slot, at.function)

@@ -3,7 +3,7 @@
 use baremetal::{Asm, pvh};
 use vmm_protocol::config::{
     Balloon, Blk, Cache, Chardev, Console, ConsolePort, Discard, DiskIo, Image, Machine, Net,
-    PciAddress, PciDevice, PciKind, Rng, RootPort,
+    PciAddress, PciDevice, PciKind, Rng, RootPort, Watchdog, WatchdogAction,
 };
 use vmm_protocol::control::{BalloonStatistics, ControlErrorCode, Reply, Request};
 
@@ -11,7 +11,7 @@ use crate::needs_kvm;
 use crate::rig::Rig;
 use crate::sys;
 
-fn device(id: &str, slot: u8, kind: PciKind) -> PciDevice {
+pub(crate) fn device(id: &str, slot: u8, kind: PciKind) -> PciDevice {
     let address = PciAddress { bus: 0, slot, function: 0 };
     PciDevice { id: id.to_owned(), address, multifunction: false, boot_index: None, kind }
 }
@@ -26,6 +26,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
         device("virtio-disk0", 3, PciKind::Blk(blk(rig, disk))),
         device("rng0", 4, PciKind::Rng(Rng { rate: None, io_thread: 0 })),
         device("console0", 5, PciKind::Console(console())),
+        device("watchdog0", 9, watchdog(WatchdogAction::Reset)),
         device("balloon0", 8, PciKind::Balloon(balloon())),
     ];
     match sys::open_tap("manortest%d") {
@@ -57,7 +58,8 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
             | PciKind::Net(_)
             | PciKind::Console(_)
             | PciKind::Rng(_)
-            | PciKind::Balloon(_) => {}
+            | PciKind::Balloon(_)
+            | PciKind::Watchdog(_) => {}
         }
     }
     devices
@@ -75,6 +77,10 @@ fn blk(rig: &mut Rig, disk: std::fs::File) -> Blk {
         queues: vec![0, 0],
         queue_size: 128,
     }
+}
+
+pub(crate) fn watchdog(action: WatchdogAction) -> PciKind {
+    PciKind::Watchdog(Watchdog { action })
 }
 
 fn balloon() -> Balloon {

@@ -16,6 +16,7 @@ mod rig;
 mod sandbox;
 mod save;
 mod sys;
+mod watchdog;
 
 /// Not a test: what [`rig::Rig::start`] runs this program as. Seccomp filters die with their process,
 /// so it must be one of its own.

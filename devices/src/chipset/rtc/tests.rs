@@ -154,7 +154,7 @@ fn the_timer_raises_what_the_guest_enables() {
     let clock = Arc::new(crate::clock::HostClock::new());
     let rtc = Arc::new(Rtc::new(0, MEMORY, 1, line.clone(), clock).unwrap());
     let thread = IoThread::spawn("io:test", || Ok(())).unwrap();
-    let timer = thread.add(RtcTimer::new(rtc.clone()).unwrap()).unwrap();
+    let timer = thread.add(crate::alarm::Alarm::new(rtc.clone()).unwrap()).unwrap();
     write(&rtc, 0x0b, PERIODIC | B_24_HOURS);
     for edge in 1..=3 {
         crate::virtio::rig::wait_for("a periodic interrupt", || line.edges() >= edge);
