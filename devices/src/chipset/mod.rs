@@ -1,6 +1,7 @@
 //! The board around PCI: what firmware and kernels look for at fixed ports.
 
 mod debug;
+mod fw_cfg;
 mod i8042;
 mod pm;
 mod port92;
@@ -10,6 +11,7 @@ mod rtc;
 mod serial;
 
 pub use debug::{DebugPort, PostPort};
+pub use fw_cfg::{FwCfg, FwCfgError, Items, Late, key as fw_cfg_key};
 pub use i8042::I8042;
 pub use pm::AcpiPm;
 pub use port92::Port92;
