@@ -24,6 +24,9 @@ pub(super) fn table(board: &Board) -> Sdt {
     if board.pvpanic {
         pvpanic(&mut devices);
     }
+    if board.fw_cfg {
+        fw_cfg(&mut devices);
+    }
     for (n, _) in board.serial.iter().enumerate().filter(|(_, present)| **present) {
         serial(n, &mut devices);
     }
@@ -68,22 +71,24 @@ fn host_windows(board: &Board) -> Raw {
     const CONFIG_LEN: u8 = 8;
     let config = ports::PCI_CONFIG_ADDRESS;
     let last = |window: &std::ops::Range<u64>| window.end - 1;
-    let mmio32 = (board.mmio32.start as u32, last(&board.mmio32) as u32);
     let not_cached = aml::AddressSpaceCacheable::NotCacheable;
-    resources(&[
-        &aml::AddressSpace::new_bus_number(0u16, u16::from(board.last_bus)),
-        &aml::IO::new(config, config, 1, CONFIG_LEN),
-        &aml::AddressSpace::new_io(0, config - 1, None),
-        &aml::AddressSpace::new_io(config + u16::from(CONFIG_LEN), ports::PCI_IO_END, None),
-        &aml::AddressSpace::new_memory(not_cached, true, mmio32.0, mmio32.1, None),
-        &aml::AddressSpace::new_memory(
-            not_cached,
-            true,
-            board.mmio64.start,
-            last(&board.mmio64),
-            None,
-        ),
-    ])
+    let buses = aml::AddressSpace::new_bus_number(0u16, u16::from(board.last_bus));
+    let configuration = aml::IO::new(config, config, 1, CONFIG_LEN);
+    let io = [
+        aml::AddressSpace::new_io(0, config - 1, None),
+        aml::AddressSpace::new_io(config + u16::from(CONFIG_LEN), ports::PCI_IO_END, None),
+    ];
+    let window32 = |window: &std::ops::Range<u64>| {
+        let (first, last) = (window.start as u32, last(window) as u32);
+        aml::AddressSpace::new_memory(not_cached, true, first, last, None)
+    };
+    let memory32: Vec<_> = board.mmio32.iter().map(window32).collect();
+    let mmio64 = (board.mmio64.start, last(&board.mmio64));
+    let memory64 = aml::AddressSpace::new_memory(not_cached, true, mmio64.0, mmio64.1, None);
+    let mut all: Vec<&dyn Aml> = vec![&buses, &configuration, &io[0], &io[1]];
+    all.extend(memory32.iter().map(|window| window as &dyn Aml));
+    all.push(&memory64);
+    resources(&all)
 }
 
 /// `_PRT`: where the INTx pins of bus 0 arrive. No link devices: the lines are wired.
@@ -181,6 +186,14 @@ fn ps2(out: &mut Vec<u8>) {
 fn pvpanic(out: &mut Vec<u8>) {
     let used = resources(&[&aml::IO::new(ports::PVPANIC, ports::PVPANIC, 1, 1)]);
     device("PEVT", out, &[&name("_HID", &"QEMU0001"), &name("_CRS", &used)]);
+}
+
+/// By the id that guests know it under (QEMU's `docs/specs/fw_cfg`).
+fn fw_cfg(out: &mut Vec<u8>) {
+    let used =
+        resources(&[&aml::IO::new(ports::FW_CFG, ports::FW_CFG, 1, ports::FW_CFG_LEN as u8)]);
+    // Present and working, but nothing to show to a user.
+    device("FWCF", out, &[&name("_HID", &"QEMU0002"), &name("_STA", &0xbu8), &name("_CRS", &used)]);
 }
 
 fn serial(n: usize, out: &mut Vec<u8>) {

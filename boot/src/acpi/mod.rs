@@ -6,6 +6,7 @@
 
 mod dsdt;
 mod fadt;
+mod firmware;
 mod madt;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,8 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use arch::layout::MemoryMap;
+
+pub use firmware::FirmwareTables;
 
 const OEM_ID: [u8; 6] = *b"MANOR ";
 const OEM_TABLE_ID: [u8; 8] = *b"MANORVMM";
@@ -45,7 +48,8 @@ pub struct Board {
     /// Linux looks for devices on every bus up to here that it has not found behind a bridge, 32
     /// reads each: 8,192 exits when this says 255.
     pub last_bus: u8,
-    pub mmio32: Range<u64>,
+    /// Windows below 4 GiB, ascending.
+    pub mmio32: Vec<Range<u64>>,
     pub mmio64: Range<u64>,
     /// COM1 to COM4.
     pub serial: [bool; 4],
@@ -54,6 +58,8 @@ pub struct Board {
     pub reset: ResetRegister,
     /// The port by which a guest says that it crashed.
     pub pvpanic: bool,
+    /// Files for the guest at ports 0x510 and up.
+    pub fw_cfg: bool,
     /// General purpose events (hotplug on `pc`); absent, their registers are never touched.
     pub gpe: bool,
 }
@@ -66,12 +72,13 @@ impl Board {
             apic_ids,
             ecam: map.ecam.clone(),
             last_bus: 0,
-            mmio32: map.mmio32.clone(),
+            mmio32: vec![map.mmio32.clone()],
             mmio64: map.mmio64.clone(),
             serial: [true, false, false, false],
             ps2: false,
             reset: ResetRegister::ResetControl,
             pvpanic: false,
+            fw_cfg: false,
             gpe: false,
         }
     }
