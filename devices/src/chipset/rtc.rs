@@ -345,6 +345,9 @@ fn cmos(memory: MemorySizes, cpus: u8) -> [u8; CMOS_SIZE] {
     put16(0x34, memory.low.saturating_sub(16 * MIB) / (64 * KIB));
     let high = (memory.high / (64 * KIB)).to_le_bytes();
     cmos[0x5b..0x5e].copy_from_slice(&high[..3]);
+    // Boot order of a BIOS that is given none: disk, CD, network.
+    cmos[0x3d] = 0x32;
+    cmos[0x38] = 0x40;
     cmos[0x5f] = cpus.saturating_sub(1);
     cmos[REG_A] = A_RESET;
     cmos[REG_B] = B_24_HOURS;

@@ -12,10 +12,12 @@ use crate::sync::Lock;
 
 mod ports;
 mod routing;
+mod survey;
 #[cfg(test)]
 mod tests;
 
 pub use ports::ConfigPorts;
+pub use survey::Survey;
 
 /// A place in the tree: the root bus, or the bus behind a bridge, whatever number it has now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

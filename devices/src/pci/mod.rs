@@ -24,6 +24,6 @@ pub use chips::Chip;
 pub use config::{Bar, BarKind, Config, ConfigBuilder, ConfigPage, ConfigState, Ids, PortType};
 pub use ecam::{ConfigShadow, EcamWindow};
 pub use function::PciFunction;
-pub use hierarchy::{BusId, ConfigPorts, PciError, PciRoot};
+pub use hierarchy::{BusId, ConfigPorts, PciError, PciRoot, Survey};
 pub use msix::{Msix, MsixPlace, MsixState};
 pub use root_port::RootPort;

@@ -53,7 +53,7 @@ fn memory(bridge: &Config) -> RangeInclusive<u64> {
     address(MEMORY)..=address(MEMORY + 2) | (MEMORY_GRAIN - 1)
 }
 
-fn prefetchable(bridge: &Config) -> RangeInclusive<u64> {
+pub(crate) fn prefetchable(bridge: &Config) -> RangeInclusive<u64> {
     let address = |register, high| {
         u64::from(bridge.u32(high)) << 32 | u64::from(bridge.u16(register) & 0xfff0) << 16
     };

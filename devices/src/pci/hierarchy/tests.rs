@@ -202,6 +202,21 @@ fn assigned_resources_are_decoded_behind_bridges_too() {
 }
 
 #[test]
+fn a_survey_tells_what_was_assigned() {
+    let rig = Rig::new();
+    let ecam = Some(EcamWindow { base: ECAM, len: 256 << 20 });
+    assert_eq!(rig.root.survey(), Survey { ecam, last_bus: 0, memory64: None });
+    let bus = rig.bridge(BusId::ROOT, 1);
+    rig.card(bus, 0, 7);
+    rig.root.assign_resources(&WINDOWS).unwrap();
+    let survey = rig.root.survey();
+    assert_eq!((survey.ecam, survey.last_bus), (ecam, 1));
+    // The window of the bridge, of the least size that there is.
+    let start = WINDOWS.memory64.start;
+    assert_eq!(survey.memory64, Some(start..start + (1 << 20)));
+}
+
+#[test]
 fn too_small_a_window_is_an_error_that_names_the_device() {
     let rig = Rig::new();
     rig.card(BusId::ROOT, 2, 1);
