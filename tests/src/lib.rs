@@ -6,6 +6,7 @@ pub mod binaries;
 pub mod cpio;
 pub mod debian;
 pub mod disk;
+pub mod firmware;
 pub mod guest;
 pub mod http;
 pub mod kernel;

@@ -14,6 +14,7 @@
 
 mod asm;
 pub mod image;
+pub mod sector;
 
 pub use asm::{Asm, Label, TRAMPOLINE_VECTOR, Width};
 
