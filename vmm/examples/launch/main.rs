@@ -1,6 +1,6 @@
 //! Start a kernel in a VMM process, for people who work on the VMM: no daemon, no XML.
 //!
-//! `launch KERNEL [initrd=FILE] [cmdline=TEXT] [memory=MIB] [cpus=N] [machine=q35|pc|microvm]
+//! `launch KERNEL|firmware=FILE [initrd=FILE] [cmdline=TEXT] [variables=FILE] [menu=MILLISECONDS] [memory=MIB] [cpus=N] [machine=q35|pc|microvm]
 //! [disk=FILE] [io=uring|plain] [tap=NAME] [rng=] [console=] [pci=JSON] [reboot=restart] [control=PATH] [seccomp=off]
 //! [config=FILE] [vmm=PROGRAM] [save=FILE after=SECONDS] [restore=FILE]`
 //!
@@ -68,10 +68,29 @@ fn launch() -> anyhow::Result<ExitCode> {
     let record = tempfile::tempfile()?;
     let mut record_reader = record.try_clone()?;
     let record = files.add(record);
-    let kernel = files.add(File::open(&kernel).context(kernel)?);
-    let initrd = match options.get("initrd") {
-        Some(path) => Some(files.add(File::open(path).context(path.clone())?)),
-        None => None,
+    let boot = match kernel.strip_prefix("firmware=") {
+        Some(path) => {
+            let image = files.add(File::open(path).context(path.to_owned())?);
+            let variables = match options.get("variables") {
+                Some(path) => {
+                    let file = OpenOptions::new().read(true).write(true).open(path);
+                    Some(files.add(file.context(path.clone())?))
+                }
+                None => None,
+            };
+            let menu = options.get("menu").map(|text| text.parse::<u16>()).transpose()?;
+            json!({ "firmware": {
+                "image": image, "variables": variables, "menu": menu, "serial_text": true,
+            } })
+        }
+        None => json!({ "kernel": {
+            "kernel": files.add(File::open(&kernel).context(kernel.clone())?),
+            "initrd": match options.get("initrd") {
+                Some(path) => Some(files.add(File::open(path).context(path.clone())?)),
+                None => None,
+            },
+            "cmdline": options.get("cmdline").map_or("console=ttyS0 panic=-1", |it| it),
+        } }),
     };
     let mut pci: Vec<Value> =
         options.get("pci").map_or(Ok(Vec::new()), |text| serde_json::from_str(text))?;
@@ -146,11 +165,7 @@ fn launch() -> anyhow::Result<ExitCode> {
             "topology": { "sockets": 1, "dies": 1, "cores": cpus, "threads": 1 },
         },
         "clock": { "offset": 0, "kvmclock": true },
-        "boot": { "kernel": {
-            "kernel": kernel,
-            "initrd": initrd,
-            "cmdline": options.get("cmdline").map_or("console=ttyS0 panic=-1", |it| it),
-        } },
+        "boot": boot,
         "lifecycle": {
             "on_poweroff": "destroy",
             "on_reboot": options.get("reboot").map_or("destroy", |it| it),

@@ -120,7 +120,7 @@ pub(super) fn line(lines: &Lines, gsi: u32) -> Result<Arc<dyn IrqLine>, BuildErr
     })
 }
 
-fn add(
+pub(super) fn add(
     site: &mut Site<'_>,
     base: u64,
     len: u64,

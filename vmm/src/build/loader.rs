@@ -1,6 +1,7 @@
-//! [`Loader`]: puts the guest into RAM, at start and again at each reset.
+//! [`Loader`]: puts what the guest starts with into RAM, at start and again at each reset.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use arch::layout::MemoryMap;
 use arch::registers::Entry;
@@ -8,12 +9,19 @@ use boot::acpi::Board;
 use boot::smbios::Identity;
 use boot::{BootError, BootSpec};
 use memory::GuestRam;
-use vmm_protocol::config::{Boot, Machine, MachineConfig, PciKind};
+use vmm_protocol::config::{Boot, MachineConfig, PciKind};
 
+use super::identity::identity;
 use super::{BuildError, cpus, zones};
+use crate::firmware::Rom;
 use crate::process::Files;
 
-pub struct Loader {
+pub enum Loader {
+    Kernel(Box<Kernel>),
+    Firmware(Arc<Rom>),
+}
+
+pub struct Kernel {
     map: MemoryMap,
     kernel: File,
     initrd: Option<File>,
@@ -23,33 +31,39 @@ pub struct Loader {
 }
 
 impl Loader {
-    pub(super) fn new(
+    pub(super) fn kernel(
         config: &MachineConfig,
         files: &mut Files,
         map: &MemoryMap,
     ) -> Result<Self, BuildError> {
         let Boot::Kernel { kernel, initrd, cmdline } = &config.boot else {
-            let reason = "this version starts a kernel directly";
-            return Err(BuildError::config("boot", "firmware", reason));
+            return Err(BuildError::config("boot", "firmware", "has no image"));
         };
-        let machine = match config.platform.machine {
-            Machine::Q35 => "q35",
-            Machine::Pc => "pc",
-            Machine::Microvm => "microvm",
-        };
-        let version = format!("{machine}-{}", config.platform.version);
-        Ok(Self {
+        Ok(Self::Kernel(Box::new(Kernel {
             map: map.clone(),
             kernel: files.take_file(*kernel)?,
             initrd: initrd.map(|fd| files.take_file(fd)).transpose()?,
             cmdline: cmdline.clone(),
             board: board(config, map)?,
-            identity: Identity::new(*config.identity.uuid.as_bytes(), &version),
-        })
+            identity: identity(config)?,
+        })))
     }
 
-    /// RAM reads as zeros but for what an earlier guest's start did not touch: none.
-    pub fn place(&self, ram: &GuestRam) -> Result<Entry, BootError> {
+    /// RAM reads as zeros but for what an earlier guest's start did not touch: none. What comes back
+    /// is where the first vCPU starts, if not where every processor does after a reset.
+    pub fn place(&self, ram: &GuestRam) -> Result<Option<Entry>, BootError> {
+        match self {
+            Self::Kernel(kernel) => kernel.place(ram).map(Some),
+            Self::Firmware(rom) => {
+                rom.shadow(ram)?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Kernel {
+    fn place(&self, ram: &GuestRam) -> Result<Entry, BootError> {
         let spec = BootSpec {
             map: &self.map,
             kernel: &self.kernel,
@@ -63,12 +77,13 @@ impl Loader {
 }
 
 /// What the ACPI tables tell of the board.
-fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, BuildError> {
+pub(super) fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, BuildError> {
     let topology = cpus::topology(config)?;
     let ids = (0..config.cpus.count).map(|index| topology.apic_id(index.into())).collect();
     let mut board = Board::new(map, ids);
     board.reset = zones::waiting(&config.boot).reset;
     board.pvpanic = config.pvpanic;
+    board.fw_cfg = matches!(config.boot, Boot::Firmware(_)) || !config.fw_cfg.is_empty();
     board.serial = [false; 4];
     for serial in &config.serial {
         if let Some(present) = board.serial.get_mut(usize::from(serial.port)) {

@@ -8,7 +8,7 @@ use arch::ports;
 use devices::pci::Windows;
 use memory::{Backing, GuestRam};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use vmm_protocol::config::{Machine, MachineConfig, MemoryBacking};
+use vmm_protocol::config::{Boot, Machine, MachineConfig, MemoryBacking};
 
 use super::BuildError;
 use crate::process::Files;
@@ -48,9 +48,13 @@ pub(super) fn platform(config: &MachineConfig) -> Platform {
     }
 }
 
-pub(super) fn windows(map: &MemoryMap) -> Windows {
+/// Where we place BARs, unless firmware does.
+pub(super) fn windows(config: &MachineConfig, map: &MemoryMap) -> Option<Windows> {
+    if matches!(config.boot, Boot::Firmware(_)) {
+        return None;
+    }
     let io: Range<u64> = ports::PCI_IO_START.into()..u64::from(ports::PCI_IO_END) + 1;
-    Windows { io, memory32: map.mmio32.clone(), memory64: map.mmio64.clone() }
+    Some(Windows { io, memory32: map.mmio32.clone(), memory64: map.mmio64.clone() })
 }
 
 fn shared_file(bytes: u64) -> Result<File, BuildError> {

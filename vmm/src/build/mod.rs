@@ -1,10 +1,13 @@
 //! Building a machine, one step per file and in the order of dependence:
-//! memory → KVM → chipset → PCI → virtio → boot → vCPUs, parked.
+//! memory → KVM → chipset → PCI → virtio → firmware or kernel → vCPUs, parked.
 
 pub(crate) mod balloon;
+mod boot_order;
 mod chipset;
 mod cpus;
 mod disk;
+mod firmware;
+mod identity;
 mod loader;
 mod memory;
 mod pci;
@@ -106,8 +109,8 @@ pub struct Parts {
     pub blocks: Figures<BlockStatistics>,
     pub interfaces: Figures<InterfaceStatistics>,
     pub pci: Arc<PciRoot>,
-    /// Where BARs are placed, by us or by firmware.
-    pub windows: Windows,
+    /// Where we place BARs; none where firmware does.
+    pub windows: Option<Windows>,
     /// Serves what has no queues: consoles, the clock's alarm.
     pub board_thread: Arc<IoThread>,
     /// By index, as queues are mapped to them. They end after the devices above.
@@ -116,8 +119,12 @@ pub struct Parts {
 
 impl Parts {
     /// Place BARs as firmware would: a kernel that is booted directly finds a configured tree.
+    /// Firmware itself finds one as it is after a reset.
     pub fn assign_resources(&self) -> Result<(), PciError> {
-        self.pci.assign_resources(&self.windows)
+        match &self.windows {
+            Some(windows) => self.pci.assign_resources(windows),
+            None => Ok(()),
+        }
     }
 }
 
@@ -150,9 +157,13 @@ pub fn build(
     virtio::build(&mut site, &buses)?;
     watchdog::build(&mut site, &buses)?;
     pci::finish(&mut site)?;
+    let rom = firmware::build(&mut site)?;
     let parts = site.parts;
 
-    let loader = Loader::new(config, files, &map)?;
+    let loader = match rom {
+        Some(rom) => Loader::Firmware(rom),
+        None => Loader::kernel(config, files, &map)?,
+    };
     let cpus = cpus::build(config, &vm, &supported, &parts.buses, &inbox, sandbox)?;
     let mut machine = Machine::new(vm, cpus, parts, loader, inbox, Shape::of(config))?;
     match &saved {
@@ -179,8 +190,9 @@ impl<'a> Site<'a> {
             .map(|thread| virtio::io_thread(thread, sandbox))
             .collect::<Result<_, _>>()?;
         let board_thread = IoThreadConfig { name: "board".to_owned(), affinity: Vec::new() };
-        let ram = vm.ram().regions().iter().map(|region| (region.gpa, region.len)).collect();
-        let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), ram, None);
+        let ram = vm.ram().regions().iter().map(|region| (region.gpa, region.len));
+        let memory = ram.chain(firmware::place(config)).collect();
+        let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), memory, None);
         let parts = Parts {
             power: chipset::power(&lines)?,
             buses,
@@ -193,7 +205,7 @@ impl<'a> Site<'a> {
             blocks: Vec::new(),
             interfaces: Vec::new(),
             pci,
-            windows: memory::windows(map),
+            windows: memory::windows(config, map),
             board_thread: virtio::io_thread(&board_thread, sandbox)?,
             io_threads,
         };

@@ -23,7 +23,9 @@ struct Behind {
 pub(super) fn build(site: &mut Site<'_>) -> Result<Buses, BuildError> {
     let ports = Arc::new(ConfigPorts::new(Arc::downgrade(&site.parts.pci)));
     site.parts.buses.ports.insert(ConfigPorts::BASE, ConfigPorts::LEN, ports)?;
-    let ecam = site.map.ecam.as_ref().map(|range| range.start);
+    // Firmware switches configuration space on where it wants it.
+    let preset = site.map.ecam.as_ref().filter(|_| site.parts.windows.is_some());
+    let ecam = preset.map(|range| range.start);
     match site.map.platform {
         Platform::Q35 => {
             chip(site, 0, 0, Chip::q35_host_bridge(ecam))?;

@@ -83,10 +83,13 @@ impl Machine {
         &self.parts
     }
 
-    /// Load the guest and put the first vCPU at its entry: what a cold start does.
+    /// Load the guest and put the first vCPU at its entry: what a cold start does. Firmware starts
+    /// where a processor does by itself.
     pub(crate) fn load(&self) -> Result<(), MachineError> {
-        let entry = self.loader.place(self.vm.ram())?;
-        self.cpus.enter_at(entry)
+        match self.loader.place(self.vm.ram())? {
+            Some(entry) => self.cpus.enter_at(entry),
+            None => Ok(()),
+        }
     }
 
     /// Let the vCPUs out of the guest; devices work on.

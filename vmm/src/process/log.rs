@@ -15,9 +15,9 @@ use tracing::{Event, Level, Metadata, Subscriber};
 /// Lines per second that a guest can make us write, and how many may come at once.
 const RATE: f64 = 20.0;
 const BURST: f64 = 200.0;
-const LEVEL: Level = Level::INFO;
 
 struct JsonLines {
+    level: Level,
     output: Mutex<Output>,
     spans: AtomicU64,
 }
@@ -32,18 +32,26 @@ struct Output {
 /// Send `tracing` events to `file`, or to stderr.
 pub(super) fn install(file: Option<File>) {
     let output = Output { file, budget: BURST, refilled: Instant::now(), dropped: 0 };
-    let lines = JsonLines { output: Mutex::new(output), spans: AtomicU64::new(1) };
+    let lines = JsonLines { level: level(), output: Mutex::new(output), spans: AtomicU64::new(1) };
     // Fails when there is a subscriber already, as in tests that run in process.
     let _ = tracing::subscriber::set_global_default(lines);
 }
 
+/// `RUST_LOG=debug` in the environment asks for more, such as what firmware has to say.
+fn level() -> Level {
+    match std::env::var_os("RUST_LOG").is_some_and(|value| value == "debug") {
+        true => Level::DEBUG,
+        false => Level::INFO,
+    }
+}
+
 impl Subscriber for JsonLines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= LEVEL
+        *metadata.level() <= self.level
     }
 
     fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
-        Some(LEVEL.into())
+        Some(self.level.into())
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -1,7 +1,7 @@
 //! [`Shape`]: what of a machine a guest has seen, and so must be the same where it goes on.
 
 use serde::{Deserialize, Serialize};
-use vmm_protocol::config::{MachineConfig, PciKind};
+use vmm_protocol::config::{Boot, Firmware, MachineConfig, PciKind};
 
 use super::ImageError;
 
@@ -38,7 +38,16 @@ impl Shape {
             .collect();
         devices.extend(config.pvpanic.then(|| "pvpanic".to_owned()));
         Self {
-            platform: format!("{:?} version {}", config.platform.machine, config.platform.version),
+            platform: format!(
+                "{:?} version {} with {}",
+                config.platform.machine,
+                config.platform.version,
+                match &config.boot {
+                    Boot::Kernel { .. } => "a kernel",
+                    Boot::Firmware(Firmware { variables: None, .. }) => "firmware",
+                    Boot::Firmware(Firmware { variables: Some(_), .. }) => "firmware and flash",
+                }
+            ),
             memory: config.memory.size,
             vcpus: format!(
                 "{} in {} x {} x {} x {}",

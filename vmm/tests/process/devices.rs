@@ -65,7 +65,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
     devices
 }
 
-fn blk(rig: &mut Rig, disk: std::fs::File) -> Blk {
+pub(crate) fn blk(rig: &mut Rig, disk: std::fs::File) -> Blk {
     Blk {
         image: Image::Raw { file: rig.add(disk) },
         read_only: false,

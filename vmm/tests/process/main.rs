@@ -11,6 +11,7 @@ mod coalescing;
 mod control;
 mod devices;
 mod ends;
+mod firmware;
 mod machine;
 mod rig;
 mod sandbox;

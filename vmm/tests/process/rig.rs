@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use vmm_protocol::Version;
 use vmm_protocol::config::{
-    Action, Boot, Chardev, Clock, CpuModel, Cpus, Fd, Identity, IoThread, Lifecycle, Machine,
-    MachineConfig, Memory, MemoryBacking, PciDevice, Platform, ProcessFiles, Restore, Serial,
-    Smbios, Topology,
+    Action, Boot, Chardev, Clock, CpuModel, Cpus, Fd, Firmware, Identity, IoThread, Lifecycle,
+    Machine, MachineConfig, Memory, MemoryBacking, PciDevice, Platform, ProcessFiles, Restore,
+    Serial, Smbios, Topology,
 };
 use vmm_protocol::control::{
     Call, ControlError, Event, EventKind, Hello, Message, Reply, Request, RunState,
@@ -98,6 +98,16 @@ impl Rig {
             start_paused: false,
         };
         Self { config, files: files.0, serial, record, log, socket, _dir: dir }
+    }
+
+    /// Start at this firmware instead of at a kernel.
+    pub(crate) fn firmware(mut self, image: &[u8]) -> Self {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(image).unwrap();
+        let image = self.add(file);
+        let firmware = Firmware { image, variables: None, menu: None, serial_text: false };
+        self.config.boot = Boot::Firmware(firmware);
+        self
     }
 
     /// A descriptor of the process-to-be.

@@ -29,9 +29,9 @@ fn numbers(serial: &str) -> Vec<u32> {
     whole.filter_map(|line| u32::from_str_radix(line.trim(), 16).ok()).collect()
 }
 
-/// Pause and save; the guest is ended as saved, and what it printed comes back.
-fn save(mut guest: Guest, file: &File) -> String {
-    guest.wait_serial("counting", |serial| serial.lines().count() > 20);
+/// Pause and save once `bytes` were printed; the guest is ended as saved, and what it printed comes back.
+pub(crate) fn save(mut guest: Guest, file: &File, bytes: usize) -> String {
+    guest.wait_serial("counting", |serial| serial.len() > bytes);
     let (mut client, _) = guest.greet();
     assert_eq!(client.save(file).unwrap_err().code, ControlErrorCode::State, "it runs");
     client.ask(Request::Pause).unwrap();
@@ -46,7 +46,7 @@ fn save(mut guest: Guest, file: &File) -> String {
 fn a_saved_guest_goes_on_counting_in_a_new_process() {
     needs_kvm!();
     let image = tempfile::tempfile().unwrap();
-    let before = save(Rig::new(&counting()).cpus(2).start(), &image);
+    let before = save(Rig::new(&counting()).cpus(2).start(), &image, 200);
     let mut guest = Rig::new(&counting()).cpus(2).restoring(&image).start();
     let after = guest.wait_serial("counting", |serial| serial.lines().count() > 20);
     // A line may have been cut in two by the save.
@@ -59,7 +59,7 @@ fn a_saved_guest_goes_on_counting_in_a_new_process() {
 fn one_image_starts_several_guests_and_none_of_them_changes_it() {
     needs_kvm!();
     let image = tempfile::tempfile().unwrap();
-    save(Rig::new(&counting()).start(), &image);
+    save(Rig::new(&counting()).start(), &image, 200);
     let first = |guest: &mut Guest| {
         let serial = guest.wait_serial("counting", |serial| numbers(serial).len() > 3);
         numbers(&serial)[1]
@@ -102,7 +102,7 @@ fn a_save_without_a_file_is_refused() {
 fn a_state_of_another_machine_or_a_damaged_one_is_refused_with_the_reason() {
     needs_kvm!();
     let image = tempfile::tempfile().unwrap();
-    save(Rig::new(&counting()).start(), &image);
+    save(Rig::new(&counting()).start(), &image, 200);
     let refused = |rig: Rig| {
         let (status, record, _) = rig.restoring(&image).start().wait();
         assert_eq!(status.code(), Some(1));
@@ -132,7 +132,7 @@ fn a_machine_with_one_of_each_device_is_saved_and_restored() {
         rig.devices(devices)
     };
     let image = tempfile::tempfile().unwrap();
-    let before = save(with_all().start(), &image);
+    let before = save(with_all().start(), &image, 200);
     let mut guest = with_all().restoring(&image).start();
     let after = guest.wait_serial("counting", |serial| serial.lines().count() > 20);
     let all = numbers(&(before + &after));
