@@ -14,6 +14,7 @@ pub mod kvm;
 pub mod modules;
 pub mod paths;
 pub mod qemu;
+pub mod rfb;
 pub mod testbed;
 pub mod tree;
 

@@ -1,9 +1,18 @@
-//! What a guest shows: graphics cards that draw onto a [`Surface`], and who looks at it.
+//! What a guest shows, and who looks at it: graphics cards draw onto a [`Surface`], and a
+//! [`Screen`] serves VNC viewers and takers of pictures from it.
 
+mod inputs;
+pub mod keymap;
+mod picture;
+mod screen;
 pub(crate) mod surface;
 pub mod vga;
+mod vnc;
 
+pub use inputs::Inputs;
+pub use screen::{Listener, Screen, ScreenWorker, Sharing};
 pub use surface::{Rect, Surface, TILE};
+pub use vnc::{Password, Terms};
 
 /// A monitor output.
 pub trait Scanout: Send + Sync {
