@@ -126,6 +126,7 @@ impl Vm {
                 chardev: Chardev { stdio: true, ..Chardev::default() },
             }],
             pvpanic: true,
+            vnc: Vec::new(),
             process: ProcessFiles {
                 kvm: files.add(kvm),
                 control: files.add(UnixListener::bind(path("control")).unwrap()),

@@ -63,7 +63,10 @@ pub(super) fn table(board: &Board, facs: u64, dsdt: u64) -> FADT {
     fadt.p_lvl2_lat = NO_C2.into();
     fadt.p_lvl3_lat = NO_C3.into();
     fadt.century = RTC_CENTURY;
-    let mut legacy = NO_VGA | NO_ASPM;
+    let mut legacy = NO_ASPM;
+    if !board.vga {
+        legacy |= NO_VGA;
+    }
     if board.serial.contains(&true) {
         legacy |= LEGACY_DEVICES;
     }

@@ -53,6 +53,8 @@ pub struct Board {
     pub mmio64: Range<u64>,
     /// COM1 to COM4.
     pub serial: [bool; 4],
+    /// A VGA at its fixed ports and its window.
+    pub vga: bool,
     /// PS/2 keyboard and mouse. The reset line of port 0x64 works without being told.
     pub ps2: bool,
     pub reset: ResetRegister,
@@ -75,6 +77,7 @@ impl Board {
             mmio32: vec![map.mmio32.clone()],
             mmio64: map.mmio64.clone(),
             serial: [true, false, false, false],
+            vga: false,
             ps2: false,
             reset: ResetRegister::ResetControl,
             pvpanic: false,

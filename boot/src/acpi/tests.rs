@@ -105,9 +105,9 @@ fn the_fadt_describes_the_chipset() {
     assert_eq!(flags >> 4 & 1, 0, "fixed power button");
     assert_eq!(flags >> 10 & 1, 1, "reset register");
     assert_eq!(flags >> 20 & 1, 0, "full hardware");
-    assert_eq!(fadt[109] & 0b10, 0, "no i8042 to probe");
+    assert_eq!(fadt[109] & 0b110, 0b100, "no i8042 to probe, and no VGA");
 
-    (board.ps2, board.gpe) = (true, true);
+    (board.ps2, board.gpe, board.vga) = (true, true, true);
     board.reset = ResetRegister::KeyboardController;
     let fadt = fadt_of(&board);
     assert_eq!((u64_at(&fadt, 116 + 4), fadt[116], fadt[128]), (0x64, 1, 0xfe));

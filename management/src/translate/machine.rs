@@ -52,6 +52,7 @@ pub(crate) fn machine(
         pci,
         serial: machine_devices::serials(def, resources),
         pvpanic: !def.devices.panics.is_empty(),
+        vnc: Vec::new(),
         process: start.process,
         restore: None,
         start_paused: start.paused,

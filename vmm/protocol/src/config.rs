@@ -37,6 +37,9 @@ pub struct MachineConfig {
     pub serial: Vec<Serial>,
     /// A pvpanic device at port 0x505.
     pub pvpanic: bool,
+    /// Where VNC viewers of the first graphics card come in.
+    #[serde(default)]
+    pub vnc: Vec<Vnc>,
     pub process: ProcessFiles,
     /// Take up a saved state instead of starting cold.
     pub restore: Option<Restore>,
@@ -261,6 +264,7 @@ pub enum PciKind {
     Net(Net),
     Console(Console),
     Rng(Rng),
+    Video(Video),
     Balloon(Balloon),
     Watchdog(Watchdog),
 }
@@ -435,6 +439,66 @@ pub enum WatchdogAction {
     /// Only the event.
     None,
     InjectNmi,
+}
+
+/// A graphics card. Its picture is there also without a [`Vnc`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Video {
+    pub model: VideoModel,
+    /// Bytes of video memory: a power of two from 1 to 32 MiB.
+    pub memory: u64,
+    /// The size that its monitor prefers.
+    pub resolution: (u16, u16),
+    /// The VGA BIOS.
+    pub rom: Option<Fd>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VideoModel {
+    /// With all that a PC's firmware looks for.
+    Vga,
+    /// `bochs-display`: a frame buffer alone.
+    Bochs,
+}
+
+/// A VNC server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vnc {
+    /// Listening stream sockets, TCP or unix.
+    pub listeners: Vec<Fd>,
+    /// None lets everyone in, an empty one nobody.
+    pub password: Option<VncPassword>,
+    pub sharing: VncSharing,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VncPassword {
+    /// Eight bytes of it count.
+    pub text: String,
+    /// Seconds since the Unix epoch.
+    pub valid_to: Option<u64>,
+}
+
+impl std::fmt::Debug for VncPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VncPassword").field("valid_to", &self.valid_to).finish_non_exhaustive()
+    }
+}
+
+/// What becomes of the others when a viewer wants to be alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VncSharing {
+    /// They have to go.
+    AllowExclusive,
+    /// They stay, and it has to go.
+    ForceShared,
+    /// All stay.
+    Ignore,
 }
 
 /// An ISA serial port.

@@ -8,7 +8,8 @@
 //!   | <- Reply 2, Event, Event … ---------- |
 //!   | -- Request n … ---------------------> |
 //! ```
-//! `Console` is different: after its reply the connection carries the console's raw bytes.
+//! `Console`, `Screenshot` and `Viewer` are different: after the reply the connection carries raw
+//! bytes, of a console, of a PNG file up to its end, or of the RFB protocol.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,19 @@ pub enum Request {
         id: String,
         replay: bool,
         force: bool,
+    },
+    /// Turn this connection into a PNG of what a graphics card shows.
+    Screenshot {
+        id: String,
+    },
+    /// Turn this connection into that of a VNC viewer, which needs no password.
+    Viewer {
+        id: String,
+    },
+    /// Press keys of the keyboard (Linux's codes), or let them go.
+    Keys {
+        codes: Vec<u16>,
+        down: bool,
     },
     /// Replace what the next handshake returns as `live_record`.
     SetLiveRecord {

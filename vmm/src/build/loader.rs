@@ -12,7 +12,7 @@ use memory::GuestRam;
 use vmm_protocol::config::{Boot, MachineConfig, PciKind};
 
 use super::identity::identity;
-use super::{BuildError, cpus, zones};
+use super::{BuildError, cpus, video, zones};
 use crate::firmware::Rom;
 use crate::process::Files;
 
@@ -84,6 +84,7 @@ pub(super) fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, Bu
     board.reset = zones::waiting(&config.boot).reset;
     board.pvpanic = config.pvpanic;
     board.fw_cfg = matches!(config.boot, Boot::Firmware(_)) || !config.fw_cfg.is_empty();
+    board.vga = video::has_vga(config);
     board.serial = [false; 4];
     for serial in &config.serial {
         if let Some(present) = board.serial.get_mut(usize::from(serial.port)) {

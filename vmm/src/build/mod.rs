@@ -1,5 +1,5 @@
 //! Building a machine, one step per file and in the order of dependence:
-//! memory → KVM → chipset → PCI → virtio → firmware or kernel → vCPUs, parked.
+//! memory → KVM → chipset → PCI → virtio → video → firmware or kernel → vCPUs, parked.
 
 pub(crate) mod balloon;
 mod boot_order;
@@ -11,6 +11,7 @@ mod identity;
 mod loader;
 mod memory;
 mod pci;
+mod video;
 mod virtio;
 mod watchdog;
 mod zones;
@@ -24,6 +25,8 @@ use devices::backend::chardev::ChardevWorker;
 use devices::bus::{Bus, Overlap};
 use devices::chipset::AcpiPm;
 use devices::component::{Component, StateError};
+use devices::display::{Inputs, Screen};
+use devices::input::InputSink;
 use devices::io_thread::{IoThread, Running};
 use devices::pci::{PciError, PciRoot, Windows};
 use devices::virtio::balloon::BalloonHandle;
@@ -108,6 +111,12 @@ pub struct Parts {
     pub links: BTreeMap<String, Box<dyn Fn(bool) + Send + Sync>>,
     pub blocks: Figures<BlockStatistics>,
     pub interfaces: Figures<InterfaceStatistics>,
+    /// What takes a user's input, the preferred first.
+    pub inputs: Vec<Arc<dyn InputSink>>,
+    /// All of them together, where there is a screen.
+    pub input: Option<Arc<Inputs>>,
+    /// By graphics card, each with the thread that serves it.
+    pub screens: BTreeMap<String, (Arc<Screen>, Arc<IoThread>)>,
     pub pci: Arc<PciRoot>,
     /// Where we place BARs; none where firmware does.
     pub windows: Option<Windows>,
@@ -146,7 +155,8 @@ pub fn build(
     sandbox: &Sandbox,
 ) -> Result<Machine, BuildError> {
     let (ram, saved) = memory::build(config, files)?;
-    let vm = Vm::new(files.take(config.process.kvm)?, &ram, config.cpus.count.into())?;
+    let mut vm = Vm::new(files.take(config.process.kvm)?, &ram, config.cpus.count.into())?;
+    video::make_room(config, &mut vm)?;
     let supported = vm.supported_cpuid()?;
     let map = memory::map(config, arch::cpuid::host_phys_bits(supported.as_slice()))?;
 
@@ -156,6 +166,7 @@ pub fn build(
     let buses = pci::build(&mut site)?;
     virtio::build(&mut site, &buses)?;
     watchdog::build(&mut site, &buses)?;
+    video::build(&mut site, &buses, sandbox)?;
     pci::finish(&mut site)?;
     let rom = firmware::build(&mut site)?;
     let parts = site.parts;
@@ -204,6 +215,9 @@ impl<'a> Site<'a> {
             links: BTreeMap::new(),
             blocks: Vec::new(),
             interfaces: Vec::new(),
+            inputs: Vec::new(),
+            input: None,
+            screens: BTreeMap::new(),
             pci,
             windows: memory::windows(config, map),
             board_thread: virtio::io_thread(&board_thread, sandbox)?,

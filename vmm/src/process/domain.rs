@@ -3,8 +3,11 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Instant;
 
+use devices::display::Screen;
+use devices::input::{InputEvent, InputSink as _};
 use devices::virtio::balloon::BalloonHandle;
 use vmm_protocol::Version;
 use vmm_protocol::config::{Action, Identity, Lifecycle, WatchdogAction};
@@ -22,6 +25,9 @@ use crate::vcpu::Stop;
 
 /// Largest live record: with JSON's escapes it still fits a message.
 const MAX_LIVE_RECORD: usize = 3 << 19;
+
+/// Keys of one request: more than any shortcut has.
+const MAX_KEYS: usize = 32;
 
 /// Why the loop ends.
 pub(super) type Ended = ExitReason;
@@ -42,8 +48,8 @@ pub(super) struct Domain {
     ended: Option<ExitReason>,
 }
 
-/// Hands a connection to a console.
-pub(super) type Attach = Box<dyn FnOnce(UnixStream, bool)>;
+/// Hands a connection to whom it is for.
+pub(super) type Attach = Box<dyn FnOnce(UnixStream)>;
 
 impl Domain {
     pub(super) fn new(
@@ -253,7 +259,12 @@ impl Domain {
         Status { state: self.state, reason: self.reason, uptime_ms }
     }
 
-    pub(super) fn console(&self, id: &str, force: bool) -> Result<Attach, ControlError> {
+    pub(super) fn console(
+        &self,
+        id: &str,
+        replay: bool,
+        force: bool,
+    ) -> Result<Attach, ControlError> {
         let console = self.machine.console(id);
         let console =
             console.ok_or_else(|| refuse(Code::NotFound, format!("there is no console {id:?}")))?;
@@ -261,11 +272,39 @@ impl Domain {
             let text = format!("console {id:?} is in use by another client");
             return Err(refuse(Code::Busy, text));
         }
-        Ok(Box::new(move |stream, replay| {
+        Ok(Box::new(move |stream| {
             if let Err(error) = console.attach(stream, replay) {
                 tracing::warn!(%error, "a client could not be given the console");
             }
         }))
+    }
+
+    pub(super) fn picture(&self, card: &str) -> Result<Attach, ControlError> {
+        let screen = self.screen(card)?;
+        Ok(Box::new(move |stream| screen.send_picture(stream.into())))
+    }
+
+    pub(super) fn viewer(&self, card: &str) -> Result<Attach, ControlError> {
+        let screen = self.screen(card)?;
+        Ok(Box::new(move |stream| screen.add_viewer(stream.into())))
+    }
+
+    fn screen(&self, card: &str) -> Result<Arc<Screen>, ControlError> {
+        let screen = self.machine.parts().screens.get(card).map(|(screen, _)| screen.clone());
+        screen.ok_or_else(|| refuse(Code::NotFound, format!("there is no graphics card {card:?}")))
+    }
+
+    fn keys(&self, codes: &[u16], down: bool) -> Result<(), ControlError> {
+        if codes.len() > MAX_KEYS {
+            let text = format!("at most {MAX_KEYS} keys are pressed at once");
+            return Err(refuse(Code::Malformed, text));
+        }
+        let input = self.machine.parts().input.as_ref().filter(|input| input.accepts().keys);
+        let input = input.ok_or_else(|| refuse(Code::NotFound, "the guest has no keyboard"))?;
+        let events: Vec<_> =
+            codes.iter().map(|code| InputEvent::Key { code: *code, down }).collect();
+        input.send(&events);
+        Ok(())
     }
 
     /// Carry out a request that concerns the machine.
@@ -299,7 +338,12 @@ impl Domain {
             Request::SetMemory { bytes } => self.balloon()?.set_memory(bytes),
             Request::SetStatisticsPeriod { seconds } => self.balloon()?.set_period(seconds),
             Request::Save => self.save(file)?,
-            Request::Hello { .. } | Request::Events { .. } | Request::Console { .. } => {
+            Request::Keys { codes, down } => self.keys(&codes, down)?,
+            Request::Hello { .. }
+            | Request::Events { .. }
+            | Request::Console { .. }
+            | Request::Screenshot { .. }
+            | Request::Viewer { .. } => {
                 return Err(refuse(Code::Failed, "a request of the connection, not the machine"));
             }
         }

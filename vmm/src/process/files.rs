@@ -105,6 +105,9 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
             PciKind::Net(net) => {
                 all.extend(net.taps.iter().map(|fd| (*fd, format!("tap of {id}"))));
             }
+            PciKind::Video(video) => {
+                all.extend(video.rom.map(|fd| (fd, format!("option ROM of {id}"))));
+            }
             PciKind::Console(console) => {
                 for port in &console.ports {
                     all.extend(of_chardev(&port.chardev, &port.id));
@@ -112,6 +115,8 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
             }
         }
     }
+    let listeners = config.vnc.iter().flat_map(|server| &server.listeners);
+    all.extend(listeners.map(|fd| (*fd, "VNC listener".to_owned())));
     all.extend(config.restore.iter().map(|restore| (restore.image, "saved state".to_owned())));
     all
 }

@@ -10,7 +10,7 @@ use rustix::event::{Timespec, epoll};
 use vmm_protocol::control::{Call, ControlError, ControlErrorCode, Message, Reply, Request};
 
 use super::client::{Client, Hangup};
-use super::domain::{Domain, Ended};
+use super::domain::{Attach, Domain, Ended};
 use super::sys;
 
 /// Connections at once. A daemon needs two or three; the rest is room for people.
@@ -169,8 +169,11 @@ impl Server {
                 reply(client, id, Ok(Reply::Done));
             }
             Request::Console { id: console, replay, force } => {
-                self.hand_to_console(token, id, &console, replay, force, domain);
+                let attach = domain.console(&console, replay, force);
+                self.hand_over(token, id, attach);
             }
+            Request::Screenshot { id: card } => self.hand_over(token, id, domain.picture(&card)),
+            Request::Viewer { id: card } => self.hand_over(token, id, domain.viewer(&card)),
             request => {
                 let file = client.files.pop();
                 reply(client, id, domain.request(request, file));
@@ -178,18 +181,10 @@ impl Server {
         }
     }
 
-    /// The reply goes out first, blocking for its few bytes; then the stream is the console's.
-    fn hand_to_console(
-        &mut self,
-        token: u64,
-        id: u64,
-        console: &str,
-        replay: bool,
-        force: bool,
-        domain: &mut Domain,
-    ) {
+    /// The reply goes out first, blocking for its few bytes; then the stream is somebody else's.
+    fn hand_over(&mut self, token: u64, id: u64, attach: Result<Attach, ControlError>) {
         let Some(client) = self.clients.get_mut(&token) else { return };
-        let attach = match domain.console(console, force) {
+        let attach = match attach {
             Ok(attach) => attach,
             Err(error) => return reply(client, id, Err(error)),
         };
@@ -200,7 +195,7 @@ impl Server {
         if let Some(client) = self.clients.remove(&token) {
             let _ = epoll::delete(&self.epoll, client.fd());
             self.listen();
-            attach(client.into_stream(), replay);
+            attach(client.into_stream());
         }
     }
 

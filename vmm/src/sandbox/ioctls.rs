@@ -35,6 +35,9 @@ pub(super) const DEVICES: &[u32] = &[
     write::<kvm::kvm_userspace_memory_region>(0x46), // SET_USER_MEMORY_REGION
 ];
 
+/// A keyboard's interrupt.
+pub(super) const INTERRUPTS: &[u32] = &[write::<kvm::kvm_irq_level>(0x61)];
+
 /// What a driver's choice of features and queues means for a tap (`linux/if_tun.h`).
 pub(super) const TAP: &[u32] = &[
     0x4004_54d0, // TUNSETOFFLOAD

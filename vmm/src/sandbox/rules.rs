@@ -14,10 +14,12 @@ pub enum Kind {
     Vcpu,
     /// Disks, networks, consoles.
     Io,
+    /// Screens: VNC viewers, and what they type.
+    Screen,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Main, Self::Vcpu, Self::Io];
+    pub const ALL: [Self; 4] = [Self::Main, Self::Vcpu, Self::Io, Self::Screen];
 }
 
 /// A system call with the argument patterns that pass; none: any arguments.
@@ -58,6 +60,16 @@ const IO: &[i64] = &[
     libc::SYS_accept4,
 ];
 
+/// Viewers are the only peers on the network that a VMM talks to itself.
+const SCREEN: &[i64] = &[
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_ctl,
+    libc::SYS_timerfd_settime,
+    libc::SYS_accept4,
+    // Pictures grow while they are encoded.
+    libc::SYS_mremap,
+];
+
 const MAIN: &[i64] = &[
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
@@ -86,16 +98,17 @@ pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
         Kind::Main => MAIN,
         Kind::Vcpu => VCPU,
         Kind::Io => IO,
+        Kind::Screen => SCREEN,
     };
     let mut rules: Rules = COMMON.iter().chain(plain).map(|call| (*call, Vec::new())).collect();
     rules.extend(memory()?);
-    let own: &[u32] = match kind {
-        Kind::Main => ioctls::CHIPS,
-        Kind::Vcpu => ioctls::VCPU,
-        Kind::Io => &[],
+    let mut requests = match kind {
+        Kind::Main => [ioctls::DEVICES, ioctls::TAP, ioctls::CHIPS].concat(),
+        Kind::Vcpu => [ioctls::DEVICES, ioctls::TAP, ioctls::VCPU].concat(),
+        Kind::Io => [ioctls::DEVICES, ioctls::TAP].concat(),
+        Kind::Screen => ioctls::INTERRUPTS.to_vec(),
     };
-    let mut requests = [ioctls::DEVICES, ioctls::TAP, own].concat();
-    if kind == Kind::Main {
+    if matches!(kind, Kind::Main | Kind::Screen) {
         requests.push(libc::FIONBIO as u32);
     }
     let request = |number: u32| rule(&[(1, Op::Eq, number.into())]);
@@ -142,7 +155,8 @@ mod tests {
 
     #[test]
     fn lists_are_short_and_hold_nothing_that_opens_or_starts_anything() {
-        for (kind, most) in [(Kind::Main, 40), (Kind::Vcpu, 24), (Kind::Io, 28)] {
+        for (kind, most) in [(Kind::Main, 40), (Kind::Vcpu, 24), (Kind::Io, 28), (Kind::Screen, 24)]
+        {
             let mut calls: Vec<i64> = of(kind).unwrap().into_iter().map(|(call, _)| call).collect();
             // Only in debug builds, which is what this test runs as.
             calls.retain(|call| *call != libc::SYS_fcntl);

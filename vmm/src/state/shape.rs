@@ -29,6 +29,7 @@ impl Shape {
                     PciKind::Net(_) => "interface",
                     PciKind::Console(_) => "console",
                     PciKind::Rng(_) => "rng",
+                    PciKind::Video(_) => "graphics card",
                     PciKind::Balloon(_) => "balloon",
                     PciKind::Watchdog(_) => "watchdog",
                 };

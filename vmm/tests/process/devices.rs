@@ -1,9 +1,11 @@
 //! Machines with devices.
 
+use std::io::{Seek as _, Write as _};
+
 use baremetal::{Asm, pvh};
 use vmm_protocol::config::{
     Balloon, Blk, Cache, Chardev, Console, ConsolePort, Discard, DiskIo, Image, Machine, Net,
-    PciAddress, PciDevice, PciKind, Rng, RootPort, Watchdog, WatchdogAction,
+    PciAddress, PciDevice, PciKind, Rng, RootPort, Video, VideoModel, Watchdog, WatchdogAction,
 };
 use vmm_protocol::control::{BalloonStatistics, ControlErrorCode, Reply, Request};
 
@@ -29,6 +31,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
         device("watchdog0", 9, watchdog(WatchdogAction::Reset)),
         device("balloon0", 8, PciKind::Balloon(balloon())),
     ];
+    devices.push(device("video0", 11, PciKind::Video(video(rig, VideoModel::Vga))));
     match sys::open_tap("manortest%d") {
         Ok(tap) => {
             let net = Net {
@@ -59,7 +62,8 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
             | PciKind::Console(_)
             | PciKind::Rng(_)
             | PciKind::Balloon(_)
-            | PciKind::Watchdog(_) => {}
+            | PciKind::Watchdog(_)
+            | PciKind::Video(_) => {}
         }
     }
     devices
@@ -101,6 +105,13 @@ fn console() -> Console {
         chardev: Chardev::default(),
     };
     Console { ports: vec![port(0, None), port(1, Some("org.qemu.guest_agent.0"))], io_thread: 0 }
+}
+
+pub(crate) fn video(rig: &mut Rig, model: VideoModel) -> Video {
+    let mut rom = tempfile::tempfile().unwrap();
+    rom.write_all(&[0x55, 0xaa, 1]).unwrap();
+    rom.rewind().unwrap();
+    Video { model, memory: 1 << 20, resolution: (1024, 768), rom: Some(rig.add(rom)) }
 }
 
 /// Prints the first dword of each function's configuration space.

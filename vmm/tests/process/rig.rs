@@ -93,6 +93,7 @@ impl Rig {
             pci: Vec::new(),
             serial: vec![Serial { id: "serial0".to_owned(), port: 0, chardev }],
             pvpanic: true,
+            vnc: Vec::new(),
             process,
             restore: None,
             start_paused: false,

@@ -1,0 +1,132 @@
+//! Step 6: the graphics card, and the screen that viewers see it on.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use devices::display::vga::{Model, Vga, VgaParts};
+use devices::display::{Inputs, Listener, Password, Screen, Sharing, Terms};
+use devices::io_thread::IoThread;
+use devices::pci::PortType;
+use vmm_protocol::config::{self, MachineConfig, PciDevice, PciKind, VideoModel};
+
+use super::pci::Buses;
+use super::{BuildError, Site};
+use crate::kvm::Vm;
+use crate::sandbox::{Kind, Sandbox};
+
+/// Largest option ROM, bytes.
+const MOST_ROM: u64 = 1 << 20;
+
+/// The graphics card of a configuration.
+fn card(config: &MachineConfig) -> Option<(&PciDevice, &config::Video)> {
+    config.pci.iter().find_map(|device| match &device.kind {
+        PciKind::Video(video) => Some((device, video)),
+        _ => None,
+    })
+}
+
+/// Whether the board has a VGA, which firmware and kernels find at fixed places.
+pub(super) fn has_vga(config: &MachineConfig) -> bool {
+    card(config).is_some_and(|(_, video)| video.model == VideoModel::Vga)
+}
+
+/// Before the guest's memory is in use: leave the place where a VGA has its window.
+pub(super) fn make_room(config: &MachineConfig, vm: &mut Vm) -> Result<(), BuildError> {
+    if has_vga(config) {
+        vm.cut(Vga::LEGACY_WINDOW)?;
+    }
+    Ok(())
+}
+
+pub(super) fn build(
+    site: &mut Site<'_>,
+    buses: &Buses,
+    sandbox: &Sandbox,
+) -> Result<(), BuildError> {
+    let cards = site.config.pci.iter().filter(|device| matches!(device.kind, PciKind::Video(_)));
+    if cards.count() > 1 {
+        return Err(BuildError::config("graphics cards", "several", "there can be one"));
+    }
+    let Some((device, video)) = card(site.config) else {
+        return match site.config.vnc.is_empty() {
+            true => Ok(()),
+            false => Err(BuildError::config("VNC", "server", "there is no graphics card to show")),
+        };
+    };
+    let vga = vga(site, buses, device, video)?;
+    for (base, len, ports) in vga.ports() {
+        site.parts.buses.ports.insert(base, len, ports)?;
+    }
+    if let Some((base, len, window)) = vga.legacy_window() {
+        site.parts.buses.mmio.insert(base, len, window)?;
+    }
+    buses.plug(site, device.address, vga.clone())?;
+    let input = Arc::new(Inputs(site.parts.inputs.clone()));
+    let name = &site.config.identity.name;
+    let failed = || BuildError::device(&device.id);
+    let screen = Screen::new(name, vga, input.clone()).map_err(failed())?;
+    for server in &site.config.vnc {
+        listen(site, server, &screen)?;
+    }
+    let confine = sandbox.entering(Kind::Screen);
+    let thread = IoThread::spawn("screen", confine)
+        .map_err(|source| BuildError::Thread { name: "screen".to_owned(), source })?;
+    let worker = screen.worker().and_then(|worker| thread.add(worker)).map_err(failed())?;
+    // It works for as long as its thread does.
+    drop(worker);
+    site.parts.input = Some(input);
+    site.parts.screens.insert(device.id.clone(), (screen, thread));
+    Ok(())
+}
+
+fn vga(
+    site: &mut Site<'_>,
+    buses: &Buses,
+    device: &PciDevice,
+    video: &config::Video,
+) -> Result<Arc<Vga>, BuildError> {
+    let rom = video.rom.map(|fd| site.files.take_file(fd)).transpose()?;
+    let rom = rom.map(|file| {
+        let mut image = Vec::new();
+        file.take(MOST_ROM + 1).read_to_end(&mut image).map(|_| image)
+    });
+    let rom = rom.transpose().map_err(BuildError::device(&device.id))?;
+    let express = buses.port_type(device.address, site.map.platform)?;
+    Vga::new(VgaParts {
+        id: &device.id,
+        model: match video.model {
+            VideoModel::Vga => Model::Vga,
+            VideoModel::Bochs => Model::Bochs,
+        },
+        memory: video.memory,
+        resolution: video.resolution,
+        rom: rom.as_deref(),
+        // On the root bus it is the conventional device that drivers have always found there.
+        express: express.filter(|port| *port == PortType::Endpoint),
+        mapper: &*site.vm.windows(),
+    })
+    .map_err(BuildError::device(&device.id))
+}
+
+fn listen(site: &mut Site<'_>, server: &config::Vnc, screen: &Screen) -> Result<(), BuildError> {
+    let password = server.password.as_ref().map(|password| Password {
+        text: password.text.clone(),
+        // A time beyond what the clock can say never comes.
+        valid_to: password
+            .valid_to
+            .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))),
+    });
+    let terms = Arc::new(Terms::new(&site.config.identity.name, password));
+    let sharing = match server.sharing {
+        config::VncSharing::AllowExclusive => Sharing::AllowExclusive,
+        config::VncSharing::ForceShared => Sharing::ForceShared,
+        config::VncSharing::Ignore => Sharing::Ignore,
+    };
+    for fd in &server.listeners {
+        let socket = site.files.take(*fd)?;
+        rustix::io::ioctl_fionbio(&socket, true).map_err(BuildError::device("vnc"))?;
+        screen.listen(Listener { socket, terms: terms.clone(), sharing });
+    }
+    Ok(())
+}

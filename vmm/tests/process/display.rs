@@ -1,0 +1,215 @@
+//! The graphics card and its screen: what a guest draws is what viewers and pictures show.
+
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use baremetal::{Asm, SCRATCH, Width, pvh};
+use manor_tests::rfb::{self, Viewer};
+use vmm_protocol::config::{PciKind, VideoModel, Vnc, VncPassword, VncSharing};
+use vmm_protocol::control::{ControlErrorCode, Reply, Request};
+
+use crate::devices::{device, video};
+use crate::needs_kvm;
+use crate::rig::{Guest, Rig};
+
+const SLOT: u8 = 2;
+const FRAME_BUFFER: u8 = 0x10;
+const ATTRIBUTE: u16 = 0x3c0;
+const DISPI: u16 = 0x1ce;
+
+fn with_card(kernel: &[u8], model: VideoModel) -> Rig {
+    let mut rig = Rig::new(kernel);
+    let card = video(&mut rig, model);
+    rig.devices(vec![device("video0", SLOT, PciKind::Video(card))])
+}
+
+fn dispi(asm: &mut Asm, index: u32, value: u32) {
+    asm.out(Width::Word, DISPI, index).out(Width::Word, DISPI + 1, value);
+}
+
+/// 64 × 48 pixels of 32 bits; EAX is the address of the first.
+fn set_mode(asm: &mut Asm) {
+    for (index, value) in [(1, 64), (2, 48), (3, 32), (4, 0x41)] {
+        dispi(asm, index, value);
+    }
+    asm.out(Width::Byte, ATTRIBUTE, 0x20);
+    asm.pci_read(SLOT, 0, FRAME_BUFFER).and_eax(!0xf);
+}
+
+/// Draws a line of green pixels at the top, through the frame buffer, and says so.
+fn drawing() -> Vec<u8> {
+    pvh(|asm| {
+        set_mode(asm);
+        asm.raw(&[0x89, 0xc7, 0xb9, 64, 0, 0, 0]); // mov edi, eax; mov ecx, 64
+        asm.set_eax(0x00_ff00).raw(&[0xf3, 0xab]); // rep stosd
+        asm.print("drawn\n").stop();
+    })
+}
+
+/// A connection of its own that becomes what `request` asks for.
+fn turned(guest: &Guest, request: Request) -> UnixStream {
+    let (mut client, _) = guest.greet();
+    assert_eq!(client.ask(request), Ok(Reply::Done));
+    client.stream
+}
+
+fn picture(guest: &Guest) -> (u32, u32, Vec<u8>) {
+    let mut file = Vec::new();
+    turned(guest, Request::Screenshot { id: "video0".to_owned() }).read_to_end(&mut file).unwrap();
+    let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    (info.width, info.height, pixels)
+}
+
+#[test]
+fn a_screenshot_shows_what_the_guest_drew() {
+    needs_kvm!();
+    let mut guest = with_card(&drawing(), VideoModel::Vga).start();
+    guest.wait_serial("drawn", |serial| serial.contains("drawn"));
+    let (width, height, pixels) = picture(&guest);
+    assert_eq!((width, height), (64, 48));
+    assert!(pixels[..64 * 3].chunks(3).all(|pixel| pixel == [0, 0xff, 0]));
+    assert!(pixels[64 * 3..].iter().all(|byte| *byte == 0));
+    let (mut client, _) = guest.greet();
+    let other = Request::Screenshot { id: "video1".to_owned() };
+    assert_eq!(client.ask(other).unwrap_err().code, ControlErrorCode::NotFound);
+    // A paused guest has a picture, too.
+    client.ask(Request::Pause).unwrap();
+    assert_eq!(picture(&guest).2, pixels);
+}
+
+#[test]
+fn a_reset_guest_starts_with_a_dark_screen() {
+    needs_kvm!();
+    let kernel = pvh(|asm| {
+        let first = asm.label();
+        asm.load(Width::Dword, SCRATCH).print("up\n").jump(first).place(first);
+        asm.stop();
+    });
+    let mut rig = with_card(&kernel, VideoModel::Vga);
+    rig.config.start_paused = false;
+    let mut guest = rig.start();
+    guest.wait_serial("the start", |serial| serial == "up\n");
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Reset).unwrap();
+    guest.wait_serial("another start", |serial| serial == "up\nup\n");
+    let (width, height, pixels) = picture(&guest);
+    assert_eq!((width, height), (720, 400));
+    assert!(pixels.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_viewer_sees_the_guest_go_on_drawing() {
+    needs_kvm!();
+    for model in [VideoModel::Vga, VideoModel::Bochs] {
+        let kernel = pvh(|asm| {
+            if model == VideoModel::Vga {
+                set_mode(asm);
+            } else {
+                // The registers of a card without ports: behind its third BAR.
+                asm.pci_read(SLOT, 0, 0x18).raw(&[0x89, 0xc7]); // mov edi, eax
+                for (register, value) in [(1u8, 64u32), (2, 48), (3, 32), (4, 0x41)] {
+                    asm.set_eax(value); // mov [edi + 0x500 + 2 * register], ax
+                    asm.raw(&[0x66, 0x89, 0x87, 2 * register, 5, 0, 0]);
+                }
+                asm.pci_read(SLOT, 0, FRAME_BUFFER).and_eax(!0xf);
+            }
+            asm.raw(&[0x89, 0xc6]); // mov esi, eax
+            let again = asm.here();
+            asm.raw(&[0xff, 0x06]); // inc dword [esi]
+            asm.jump(again);
+        });
+        let guest = with_card(&kernel, model).start();
+        let stream = turned(&guest, Request::Viewer { id: "video0".to_owned() });
+        let mut viewer = Viewer::connect(stream, None).unwrap();
+        assert_eq!(viewer.name, "test");
+        viewer.set_encodings(&[rfb::ZRLE, rfb::DESKTOP_SIZE]).unwrap();
+        viewer.request(false).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while seen.len() < 5 || (viewer.width, viewer.height) != (64, 48) {
+            assert!(Instant::now() < deadline, "{model:?}: {seen:?}");
+            viewer.update().unwrap();
+            viewer.request(true).unwrap();
+            seen.insert(viewer.pixels[0]);
+        }
+    }
+}
+
+#[test]
+fn viewers_come_in_at_the_listener_with_the_password() {
+    needs_kvm!();
+    let mut rig = with_card(&drawing(), VideoModel::Vga);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let password = VncPassword { text: "secret".to_owned(), valid_to: None };
+    let listeners = vec![rig.add(listener)];
+    let sharing = VncSharing::AllowExclusive;
+    rig.config.vnc = vec![Vnc { listeners, password: Some(password), sharing }];
+    let mut guest = rig.start();
+    guest.wait_serial("drawn", |serial| serial.contains("drawn"));
+    assert!(Viewer::connect(TcpStream::connect(address).unwrap(), Some("guess")).is_err());
+    let stream = TcpStream::connect(address).unwrap();
+    let mut viewer = Viewer::connect(stream, Some("secret")).unwrap();
+    viewer.set_encodings(&[rfb::TIGHT, rfb::DESKTOP_SIZE]).unwrap();
+    while viewer.pixels[0] != 0x00_ff00 {
+        viewer.request(true).unwrap();
+        viewer.update().unwrap();
+    }
+}
+
+#[test]
+fn the_window_of_a_vga_takes_the_place_of_ram_and_only_that() {
+    needs_kvm!();
+    let kernel = pvh(|asm| {
+        for address in [0x9_fff0, 0xa_0000, 0xb_fffc, 0xc_0000] {
+            asm.poke(Width::Dword, address, 0x55aa_55aa).load(Width::Dword, address);
+            asm.print_eax().print(" ");
+        }
+        asm.power_off();
+    });
+    // Without a map mask nothing gets into the planes.
+    let (_, _, serial) = with_card(&kernel, VideoModel::Vga).start().wait();
+    assert_eq!(serial, "55aa55aa 00000000 00000000 55aa55aa ");
+    let (_, _, serial) = with_card(&kernel, VideoModel::Bochs).start().wait();
+    assert_eq!(serial, "55aa55aa 55aa55aa 55aa55aa 55aa55aa ");
+}
+
+#[test]
+fn a_frame_buffer_follows_its_bar_and_is_never_over_ram() {
+    needs_kvm!();
+    const NEW: u32 = 0xd000_0000;
+    let kernel = pvh(|asm| {
+        set_mode(asm);
+        asm.raw(&[0xc7, 0x00]).raw(&[0xff, 0, 0, 0]); // mov dword [eax], blue
+        asm.pci_write(SLOT, 0, FRAME_BUFFER, NEW);
+        asm.load(Width::Dword, NEW).print_eax().print(" ");
+        // Over RAM the RAM stays.
+        asm.poke(Width::Dword, 0x40_0000, 7).pci_write(SLOT, 0, FRAME_BUFFER, 0x40_0000);
+        asm.load(Width::Dword, 0x40_0000).print_eax().print(" ");
+        asm.load(Width::Dword, NEW).print_eax().print(" ");
+        asm.pci_write(SLOT, 0, FRAME_BUFFER, NEW).load(Width::Dword, NEW).print_eax();
+        asm.power_off();
+    });
+    let (_, _, serial) = with_card(&kernel, VideoModel::Vga).start().wait();
+    assert_eq!(serial, "000000ff 00000007 ffffffff 000000ff");
+}
+
+#[test]
+fn a_saved_picture_comes_back() {
+    needs_kvm!();
+    let image = tempfile::tempfile().unwrap();
+    let mut guest = with_card(&drawing(), VideoModel::Vga).start();
+    guest.wait_serial("drawn", |serial| serial.contains("drawn"));
+    let before = picture(&guest);
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Pause).unwrap();
+    client.save(&image).unwrap();
+    client.ask(Request::Destroy).unwrap();
+    guest.wait();
+    let guest = with_card(&drawing(), VideoModel::Vga).restoring(&image).start();
+    assert_eq!(picture(&guest), before);
+}
