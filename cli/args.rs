@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use crate::disk_image::Image;
+
 /// Virtual machines of this host, from libvirt domain XML.
 #[derive(Debug, Parser)]
 #[command(
@@ -136,6 +138,9 @@ pub(crate) enum Command {
     Config(Config),
     /// say what this host can do for guests, and why not when it can't
     HostCheck,
+    /// look at, make, copy and mend disk images
+    #[command(subcommand)]
+    Image(Image),
     /// run a domain in the foreground, without a daemon
     Run(Run),
     /// install systemd units, group, directories and configuration, or remove them
@@ -606,4 +611,4 @@ pub(crate) struct Man {
 
 /// Verbs of Manor's own; the others are read the way virsh reads them.
 pub(crate) const NATIVE: &[&str] =
-    &["daemon", "config", "host-check", "run", "setup", "completion", "man"];
+    &["daemon", "config", "host-check", "image", "run", "setup", "completion", "man"];

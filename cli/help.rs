@@ -57,7 +57,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
     (
         "Manor itself",
         "manor",
-        &["completion", "config", "daemon", "help", "host-check", "run", "setup"],
+        &["completion", "config", "daemon", "help", "host-check", "image", "run", "setup"],
     ),
 ];
 

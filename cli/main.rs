@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod daemon;
+mod disk_image;
 mod failure;
 mod help;
 mod host_check;
@@ -100,6 +101,7 @@ fn execute(global: &Global, command: Command, terminal: &Terminal) -> Result<Exi
     match command {
         Command::Daemon(args) => daemon::daemon(&args)?,
         Command::Config(args) => config::command(&args, terminal)?,
+        Command::Image(command) => disk_image::run(command, terminal)?,
         Command::Setup(args) => setup::setup(&args, terminal)?,
         Command::Run(args) => return run::run(&args, terminal),
         Command::HostCheck => {

@@ -6,6 +6,7 @@
 mod daemon;
 mod denied;
 mod guests;
+mod images;
 mod rig;
 mod setup;
 mod terminal;

@@ -25,3 +25,9 @@ pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
         place.copy_from_slice(value);
     }
 }
+
+/// Whether all of it is zeros.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    // Whole chunks, which the compiler turns into vector code; a search would go byte by byte.
+    bytes.chunks(64).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+}

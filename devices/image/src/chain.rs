@@ -1,8 +1,9 @@
 //! Opening an image together with everything below it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::describe::{Description, describe};
+use crate::describe::{Description, Reference, describe};
 use crate::error::ImageError;
 use crate::format::Format;
 use crate::qcow2::{OpenOptions, Qcow2};
@@ -12,6 +13,42 @@ use crate::view::Image;
 
 /// More images on top of each other than anybody needs: a longer chain is an attack.
 pub const MOST_DEEP: usize = 200;
+
+/// Where a name in an image leads: relative to the image, which lies at `of`.
+///
+/// # Errors
+/// When it is no file's name but a protocol's, or options in JSON, which QEMU would follow.
+pub fn locate(name: &str, of: &Path) -> Result<PathBuf, ImageError> {
+    let name = name.strip_prefix("file:").unwrap_or(name);
+    let before_slash = name.split('/').next().unwrap_or_default();
+    if let Some((protocol, _)) = before_slash.split_once(':') {
+        let protocol: String = protocol.chars().take(20).collect();
+        let text =
+            format!("what the image names begins with {protocol:?}:, and only files are followed");
+        return Err(ImageError::Invalid(text));
+    }
+    if name.is_empty() || name.contains('\0') {
+        return Err(ImageError::Invalid(format!("the image names {name:?}, which is no file")));
+    }
+    Ok(of.parent().unwrap_or(Path::new("")).join(name))
+}
+
+/// The format that an image declares for the one below it.
+///
+/// # Errors
+/// When it declares none, or one that there is not: it is not guessed from what lies there, since
+/// the guest wrote that.
+pub fn declared_format(backing: &Reference) -> Result<Format, ImageError> {
+    let Some(format) = &backing.format else {
+        let text = format!(
+            "the image does not say which format its backing image {:?} has; say it with \
+             qemu-img rebase -u -F FORMAT",
+            backing.name
+        );
+        return Err(ImageError::Invalid(text));
+    };
+    format.parse().map_err(|error: crate::UnknownFormat| ImageError::Invalid(error.to_string()))
+}
 
 /// One image of a chain with its open files.
 pub struct Node {
@@ -39,6 +76,23 @@ impl Node {
 /// # Errors
 /// When one of the images cannot be opened, or names a backing image that was not given.
 pub fn open(node: Node, read_only: bool) -> Result<Arc<dyn Image>, ImageError> {
+    let (top, below) = open_below(node)?;
+    open_one(top, below, read_only)
+}
+
+/// As [`open`], of a chain that has a qcow2 image on top.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_qcow2(node: Node, snapshot: Option<String>) -> Result<Qcow2, ImageError> {
+    let (top, backing) = open_below(node)?;
+    check_backing(&top, backing.is_some())?;
+    let (read_only, data_file) = (snapshot.is_some(), top.data_file);
+    Qcow2::open(top.file, OpenOptions { read_only, backing, data_file, snapshot })
+}
+
+/// The first image as it is, and everything below it opened.
+fn open_below(node: Node) -> Result<(Node, Option<Arc<dyn Image>>), ImageError> {
     // From the bottom up, without recursion: the depth is somebody else's choice.
     let mut nodes = Vec::new();
     let mut next = Some(Box::new(node));
@@ -52,10 +106,22 @@ pub fn open(node: Node, read_only: bool) -> Result<Arc<dyn Image>, ImageError> {
     }
     let mut below = None;
     while let Some(node) = nodes.pop() {
-        let read_only = read_only || !nodes.is_empty();
-        below = Some(open_one(node, below, read_only)?);
+        if nodes.is_empty() {
+            return Ok((node, below));
+        }
+        below = Some(open_one(node, below, true)?);
     }
-    below.ok_or_else(|| ImageError::Invalid("no image".into()))
+    Err(ImageError::Invalid("no image".into()))
+}
+
+fn check_backing(node: &Node, given: bool) -> Result<(), ImageError> {
+    let description = node.describe()?;
+    let text = match description.backing {
+        Some(backing) if !given => format!("the image needs its backing image {:?}", backing.name),
+        None if given => format!("a {} image here has nothing below it", node.format),
+        _ => return Ok(()),
+    };
+    Err(ImageError::Invalid(text))
 }
 
 fn open_one(
@@ -63,14 +129,7 @@ fn open_one(
     backing: Option<Arc<dyn Image>>,
     read_only: bool,
 ) -> Result<Arc<dyn Image>, ImageError> {
-    let description = node.describe()?;
-    if description.backing.is_some() != backing.is_some() {
-        let text = match description.backing {
-            Some(backing) => format!("the image needs its backing image {:?}", backing.name),
-            None => format!("a {} image here has nothing below it", node.format),
-        };
-        return Err(ImageError::Invalid(text));
-    }
+    check_backing(&node, backing.is_some())?;
     match node.format {
         Format::Raw => {
             let opened = Raw::open(node.file, read_only);

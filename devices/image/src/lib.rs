@@ -9,6 +9,7 @@
 
 mod bytes;
 pub mod chain;
+pub mod copy;
 mod describe;
 mod error;
 mod format;
@@ -21,7 +22,7 @@ mod view;
 
 pub use describe::{Description, Reference, SnapshotInfo, describe};
 pub use error::ImageError;
-pub use format::Format;
+pub use format::{Format, UnknownFormat};
 pub use raw::Raw;
 pub use storage::{FileStorage, MemoryStorage, Storage};
 pub use view::{Extent, ExtentKind, Image};

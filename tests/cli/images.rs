@@ -1,0 +1,194 @@
+//! `manor image`, beside qemu-img.
+
+use manor_tests::qemu::{ImageTools, image_tools};
+
+use crate::rig::{Outcome, Rig};
+
+struct Images {
+    rig: Rig,
+    tools: ImageTools,
+}
+
+impl Images {
+    fn new() -> Self {
+        Self { rig: Rig::without_daemon(), tools: image_tools().unwrap() }
+    }
+
+    fn manor(&self, line: &str) -> Outcome {
+        self.rig.manor(["image"].into_iter().chain(line.split_whitespace()))
+    }
+
+    fn done(&self, line: &str) -> String {
+        let outcome = self.manor(line);
+        assert_eq!(outcome.status, 0, "image {line}: {}", outcome.err);
+        outcome.out
+    }
+
+    fn refused(&self, line: &str) -> String {
+        let outcome = self.manor(line);
+        assert_ne!(outcome.status, 0, "image {line}: {}", outcome.out);
+        outcome.err
+    }
+
+    fn qemu_img(&self, line: &str) -> String {
+        let mut command = self.tools.img.command();
+        command.args(line.split_whitespace()).current_dir(self.rig.directory.path());
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "qemu-img {line}: {text}{errors}");
+        text
+    }
+
+    /// A raw disk with something at its start, middle and end.
+    fn disk(&self, name: &str) {
+        let mut disk = vec![0_u8; 20 << 20];
+        for start in [0, 9_000_000, (20 << 20) - 70_000] {
+            disk[start..start + 70_000].fill(start as u8 | 1);
+        }
+        self.rig.write(name, disk);
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.rig.directory.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != "manor.toml");
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn a_disk_goes_into_qcow2_and_back() {
+    let images = Images::new();
+    images.disk("raw");
+    for options in ["compat=0.10", "extended_l2=on,cluster_size=128k", "refcount_bits=1"] {
+        images.done(&format!("convert -f raw -O qcow2 -o {options} raw disk"));
+        images.qemu_img("check -q disk");
+        images.qemu_img("compare -q -f raw -F qcow2 raw disk");
+        images.done("convert -f qcow2 -O raw disk back");
+        images.qemu_img("compare -q -f raw -F raw raw back");
+        let blocks = |name: &str| {
+            use std::os::unix::fs::MetadataExt as _;
+            std::fs::metadata(images.rig.path(name)).unwrap().blocks() * 512
+        };
+        assert!(blocks("disk") < 2 << 20 && blocks("back") < 2 << 20, "holes stay holes");
+    }
+}
+
+#[test]
+fn only_what_differs_from_the_backing_image_is_copied() {
+    let images = Images::new();
+    images.disk("base");
+    let mut changed = std::fs::read(images.rig.path("base")).unwrap();
+    changed[9_000_000..9_010_000].fill(0);
+    changed[15_000_000] = 7;
+    images.rig.write("changed", changed);
+    images.done("convert -f raw -O qcow2 -b base -F raw changed top");
+    images.qemu_img("check -q top");
+    images.qemu_img("compare -q -f raw -F qcow2 changed top");
+    assert!(std::fs::metadata(images.rig.path("top")).unwrap().len() < 1 << 20);
+    let info = images.done("info --backing-chain top");
+    assert!(info.contains("backing file: base\nbacking file format: raw\n"), "{info}");
+    assert!(info.contains("image: base\nfile format: raw\n"), "{info}");
+    let map = images.done("map --json top");
+    let map: serde_json::Value = serde_json::from_str(&map).unwrap();
+    let depths: Vec<_> = map.as_array().unwrap().iter().map(|it| it["depth"].as_u64()).collect();
+    assert!(depths.contains(&Some(0)) && depths.contains(&Some(1)), "{map}");
+}
+
+#[test]
+fn info_says_what_qemu_img_says() {
+    let images = Images::new();
+    images.qemu_img("create -q -f qcow2 -o compression_type=zstd,lazy_refcounts=on disk 3G");
+    images.qemu_img("snapshot -c before disk");
+    let ours: serde_json::Value =
+        serde_json::from_str(&images.done("info --json -f qcow2 disk")).unwrap();
+    let theirs: serde_json::Value =
+        serde_json::from_str(&images.qemu_img("info --output=json disk")).unwrap();
+    for name in
+        ["virtual-size", "cluster-size", "format", "actual-size", "dirty-flag", "format-specific"]
+    {
+        assert_eq!(ours[name], theirs[name], "{name}");
+    }
+    assert_eq!(ours["snapshots"][0]["name"], "before");
+    let text = images.done("info disk");
+    assert!(text.contains("virtual size: 3 GiB (3221225472 bytes)"), "{text}");
+    assert!(text.contains("1        before"), "{text}");
+}
+
+#[test]
+fn what_fails_leaves_nothing_behind() {
+    let images = Images::new();
+    images.disk("raw");
+    for (line, words) in [
+        ("create -f qcow2 -o cluster_size=3 new 1G", "a cluster has 512 bytes to 2 MiB"),
+        ("create -f qcow2 -o cluster_siez=64k new 1G", "did you mean 'cluster_size'?"),
+        ("create -f qcow2 -b raw new", "formats are not guessed"),
+        ("create -f qcow2 -b lost -F raw new", "lost does not exist"),
+        ("create -f qcow2 new", "needs a SIZE"),
+        ("create -f floppy new 1M", "there is no image format \"floppy\""),
+        ("create raw 1M", "raw is there already"),
+        ("convert -f qcow2 -O raw raw new", "this is no qcow2 image"),
+        ("convert -O qcow2 -o preallocation=full raw new", "preallocation=full is not possible"),
+        ("resize raw 1M", "would lose its last 19 MiB"),
+        ("check raw", "keeps nothing to check"),
+        ("info lost", "lost does not exist"),
+    ] {
+        let error = images.refused(line);
+        assert!(error.contains(words), "{line}: {error}");
+    }
+    assert_eq!(images.files(), ["raw"]);
+}
+
+#[test]
+fn other_places_than_files_are_not_followed() {
+    let images = Images::new();
+    images.qemu_img("create -q -f qcow2 -u -F raw -b json:{} json 1M");
+    images.qemu_img("create -q -f qcow2 -u -F raw -b nbd://host/disk nbd 1M");
+    images.qemu_img("create -q -f qcow2 -u -F raw -b lost lost-below 1M");
+    images.qemu_img("create -q -f qcow2 -u -F qcow2 -b pool loop 1M");
+    images.qemu_img("create -q -f qcow2 -u -F qcow2 -b loop pool 1M");
+    for (name, words) in [
+        ("json", "begins with \"json\":, and only files are followed"),
+        ("nbd", "begins with \"nbd\":, and only files are followed"),
+        ("lost-below", "lost does not exist"),
+        ("loop", "more than 200 images"),
+    ] {
+        let error = images.refused(&format!("convert -f qcow2 -O raw {name} new"));
+        assert!(error.contains(words), "{name}: {error}");
+    }
+}
+
+#[test]
+fn an_image_grows_and_is_mended() {
+    let images = Images::new();
+    images.done("create -f qcow2 disk 1G");
+    images.done("resize disk +1G");
+    assert!(images.qemu_img("info disk").contains("(2147483648 bytes)"));
+    assert!(images.done("check disk").contains("No errors were found on the image."));
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::File::options().write(true).open(images.rig.path("disk")).unwrap();
+    file.write_all_at(&[0, 1], 2 * 65536 + 2 * 9).unwrap();
+    file.set_len(10 * 65536).unwrap();
+    let error = images.refused("check disk");
+    assert!(error.contains("1 leaked clusters"), "{error}");
+    assert!(images.done("check --repair leaks disk").contains("1 leaked clusters\n"));
+    images.qemu_img("check -q disk");
+}
+
+#[test]
+fn an_encrypted_image_is_described_and_not_opened() {
+    let images = Images::new();
+    images.rig.write("key", "secret");
+    let object = "--object secret,id=s,file=key";
+    let luks = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
+    images.qemu_img(&format!("create -q {object} -f qcow2 -o {luks} disk 1M"));
+    let before = std::fs::read(images.rig.path("disk")).unwrap();
+    assert!(images.done("info disk").contains("encrypted: yes (LUKS"));
+    let error = images.refused("convert -O raw disk new");
+    assert!(error.contains("uses LUKS encryption, which is not supported"), "{error}");
+    assert!(images.refused("resize disk 2M").contains("LUKS encryption"));
+    assert!(std::fs::read(images.rig.path("disk")).unwrap() == before);
+}
