@@ -3,6 +3,7 @@
 mod debug;
 mod fw_cfg;
 mod i8042;
+mod pflash;
 mod pm;
 mod port92;
 mod pvpanic;
@@ -13,6 +14,7 @@ mod serial;
 pub use debug::{DebugPort, PostPort};
 pub use fw_cfg::{FwCfg, FwCfgError, Items, Late, key as fw_cfg_key};
 pub use i8042::I8042;
+pub use pflash::{Pflash, PflashError};
 pub use pm::AcpiPm;
 pub use port92::Port92;
 pub use pvpanic::PvPanic;
