@@ -13,10 +13,12 @@
 //! any `/dev/kvm`, also where an emulating one cannot do `iret`.
 
 mod asm;
+mod firmware;
 pub mod image;
 pub mod sector;
 
 pub use asm::{Asm, Label, TRAMPOLINE_VECTOR, Width};
+pub use firmware::firmware;
 
 /// Where the code lies: the first free MiB.
 pub const BASE: u64 = 0x10_0000;
