@@ -10,9 +10,9 @@ use arch::layout::{
 };
 use boot::acpi::{Board, FirmwareTables};
 use boot::smbios;
-use devices::chipset::{DebugPort, FwCfg, Items, Late, fw_cfg_key as key};
+use devices::chipset::{DebugPort, FwCfg, Items, Late, Pflash, fw_cfg_key as key};
 use devices::pci::PciRoot;
-use vmm_protocol::config::{Boot, Firmware, FwCfgContent, FwCfgFile, Machine, MachineConfig};
+use vmm_protocol::config::{Boot, Fd, Firmware, FwCfgContent, FwCfgFile, Machine, MachineConfig};
 
 use super::boot_order::boot_order;
 use super::identity::identity;
@@ -61,15 +61,28 @@ fn rom(site: &mut Site<'_>, firmware: &Firmware) -> Result<Arc<Rom>, BuildError>
     if site.config.platform.machine == Machine::Microvm {
         return Err(BuildError::config("boot", "firmware", "microvm starts a kernel directly"));
     }
-    if firmware.variables.is_some() {
-        let reason = "this version has no flash";
-        return Err(BuildError::config("boot", "firmware variables", reason));
-    }
     let image = site.files.take_file(firmware.image)?;
     let rom =
         Arc::new(Rom::new(&*site.vm.windows(), &image).map_err(BuildError::device("firmware"))?);
     site.parts.components.push(rom.clone());
+    if let Some(variables) = firmware.variables {
+        flash(site, variables, rom.start())?;
+    }
     Ok(rom)
+}
+
+/// The firmware's variables, right below its image.
+fn flash(site: &mut Site<'_>, variables: Fd, end: u64) -> Result<(), BuildError> {
+    let file = site.files.take_file(variables)?;
+    let flash = Pflash::new(file, end, &*site.vm.windows());
+    let flash = Arc::new(flash.map_err(BuildError::device("firmware variables"))?);
+    if flash.base() < FIRMWARE_MIN {
+        let reason = "do not fit into 16 MiB together with the firmware";
+        return Err(BuildError::config("firmware variables", flash.size(), reason));
+    }
+    site.parts.buses.mmio.insert(flash.base(), flash.size(), flash.clone())?;
+    site.parts.components.push(flash);
+    Ok(())
 }
 
 /// What has a number instead of a name.

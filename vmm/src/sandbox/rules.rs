@@ -42,8 +42,9 @@ const COMMON: &[i64] = &[
     libc::SYS_exit,
 ];
 
-/// Consoles write where their output goes, from the vCPU that wrote a byte.
-const VCPU: &[i64] = &[libc::SYS_writev, libc::SYS_ppoll, libc::SYS_poll];
+/// Consoles write where their output goes, from the vCPU that wrote a byte; flash is in its file
+/// before the guest sees that it is programmed.
+const VCPU: &[i64] = &[libc::SYS_writev, libc::SYS_ppoll, libc::SYS_poll, libc::SYS_pwrite64];
 
 const IO: &[i64] = &[
     libc::SYS_epoll_wait,

@@ -13,6 +13,7 @@ mod devices;
 mod display;
 mod ends;
 mod firmware;
+mod flash;
 mod machine;
 mod rig;
 mod sandbox;

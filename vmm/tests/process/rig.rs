@@ -111,6 +111,14 @@ impl Rig {
         self
     }
 
+    /// With its variables in `file`.
+    pub(crate) fn variables(mut self, file: &File) -> Self {
+        let variables = self.add(file.try_clone().unwrap());
+        let Boot::Firmware(firmware) = &mut self.config.boot else { panic!("no firmware") };
+        firmware.variables = Some(variables);
+        self
+    }
+
     /// A descriptor of the process-to-be.
     pub(crate) fn add(&mut self, file: impl Into<OwnedFd>) -> Fd {
         let mut files = Files(std::mem::take(&mut self.files));
