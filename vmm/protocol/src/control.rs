@@ -58,9 +58,10 @@ pub enum Request {
     Viewer {
         id: String,
     },
-    /// Press keys of the keyboard (Linux's codes), or let them go.
+    /// Press keys of the keyboard, or let them go.
     Keys {
         codes: Vec<u16>,
+        codeset: Codeset,
         down: bool,
     },
     /// Replace what the next handshake returns as `live_record`.
@@ -87,6 +88,16 @@ pub enum Request {
     },
     /// Write the paused machine's state to the file passed beside this message (SCM_RIGHTS).
     Save,
+}
+
+/// What the numbers of keys are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Codeset {
+    /// `KEY_*` of `linux/input-event-codes.h`.
+    Linux,
+    /// Scan codes of set 1: `0xe0NN` for two bytes, or as QEMU writes it, the second with bit 7 set.
+    Xt,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

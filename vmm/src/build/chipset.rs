@@ -14,7 +14,7 @@ use devices::io_thread::IoThread;
 use devices::irq::IrqLine;
 use vmm_protocol::config;
 
-use super::{BuildError, Site};
+use super::{BuildError, Site, video};
 use crate::console::Console;
 use crate::kvm::Lines;
 
@@ -42,7 +42,15 @@ pub(super) fn build(site: &mut Site<'_>) -> Result<(), BuildError> {
 }
 
 fn i8042(site: &mut Site<'_>) -> Result<(), BuildError> {
-    let controller = Arc::new(I8042::new(line(&site.lines, gsi::KEYBOARD)?));
+    let keyboard = line(&site.lines, gsi::KEYBOARD)?;
+    let controller = if video::has_screen(site.config) {
+        let controller = I8042::with_devices(keyboard, line(&site.lines, gsi::MOUSE)?);
+        let controller = Arc::new(controller);
+        site.parts.inputs.push(controller.clone());
+        controller
+    } else {
+        Arc::new(I8042::new(keyboard))
+    };
     for (base, port) in controller.ports() {
         site.parts.buses.ports.insert(base, 1, port)?;
     }

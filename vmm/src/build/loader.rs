@@ -85,6 +85,7 @@ pub(super) fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, Bu
     board.pvpanic = config.pvpanic;
     board.fw_cfg = matches!(config.boot, Boot::Firmware(_)) || !config.fw_cfg.is_empty();
     board.vga = video::has_vga(config);
+    board.ps2 = video::has_screen(config);
     board.serial = [false; 4];
     for serial in &config.serial {
         if let Some(present) = board.serial.get_mut(usize::from(serial.port)) {

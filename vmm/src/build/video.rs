@@ -31,6 +31,11 @@ pub(super) fn has_vga(config: &MachineConfig) -> bool {
     card(config).is_some_and(|(_, video)| video.model == VideoModel::Vga)
 }
 
+/// Whether there is a screen at all, and with it a keyboard and a mouse.
+pub(super) fn has_screen(config: &MachineConfig) -> bool {
+    card(config).is_some()
+}
+
 /// Before the guest's memory is in use: leave the place where a VGA has its window.
 pub(super) fn make_room(config: &MachineConfig, vm: &mut Vm) -> Result<(), BuildError> {
     if has_vga(config) {

@@ -6,13 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use devices::display::Screen;
+use devices::display::{Screen, keymap};
 use devices::input::{InputEvent, InputSink as _};
 use devices::virtio::balloon::BalloonHandle;
 use vmm_protocol::Version;
 use vmm_protocol::config::{Action, Identity, Lifecycle, WatchdogAction};
 use vmm_protocol::control::{
-    ControlError, ControlErrorCode as Code, EventKind, Hello, Reply, Request, RunState,
+    Codeset, ControlError, ControlErrorCode as Code, EventKind, Hello, Reply, Request, RunState,
     StateReason, Status,
 };
 use vmm_protocol::exit::{CrashReport, ExitReason};
@@ -294,16 +294,23 @@ impl Domain {
         screen.ok_or_else(|| refuse(Code::NotFound, format!("there is no graphics card {card:?}")))
     }
 
-    fn keys(&self, codes: &[u16], down: bool) -> Result<(), ControlError> {
+    fn keys(&self, codes: &[u16], codeset: Codeset, down: bool) -> Result<(), ControlError> {
         if codes.len() > MAX_KEYS {
             let text = format!("at most {MAX_KEYS} keys are pressed at once");
             return Err(refuse(Code::Malformed, text));
         }
+        let key = |code: &u16| match codeset {
+            Codeset::Linux => Some(*code),
+            Codeset::Xt => keymap::from_scan_code(*code),
+        };
+        let events: Option<Vec<_>> =
+            codes.iter().map(|code| Some(InputEvent::Key { code: key(code)?, down })).collect();
+        let events = events.ok_or_else(|| {
+            refuse(Code::Malformed, format!("not all of {codes:x?} are scan codes of keys"))
+        })?;
         let input = self.machine.parts().input.as_ref().filter(|input| input.accepts().keys);
-        let input = input.ok_or_else(|| refuse(Code::NotFound, "the guest has no keyboard"))?;
-        let events: Vec<_> =
-            codes.iter().map(|code| InputEvent::Key { code: *code, down }).collect();
-        input.send(&events);
+        let reason = "the guest has no keyboard, or no driver for it at present";
+        input.ok_or_else(|| refuse(Code::State, reason))?.send(&events);
         Ok(())
     }
 
@@ -338,7 +345,7 @@ impl Domain {
             Request::SetMemory { bytes } => self.balloon()?.set_memory(bytes),
             Request::SetStatisticsPeriod { seconds } => self.balloon()?.set_period(seconds),
             Request::Save => self.save(file)?,
-            Request::Keys { codes, down } => self.keys(&codes, down)?,
+            Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
             | Request::Events { .. }
             | Request::Console { .. }

@@ -1,16 +1,17 @@
 //! The graphics card and its screen: what a guest draws is what viewers and pictures show.
 
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use baremetal::{Asm, SCRATCH, Width, pvh};
+use baremetal::{Asm, SCRATCH, Width, pvh, sector};
 use manor_tests::rfb::{self, Viewer};
-use vmm_protocol::config::{PciKind, VideoModel, Vnc, VncPassword, VncSharing};
-use vmm_protocol::control::{ControlErrorCode, Reply, Request};
+use vmm_protocol::config::{PciDevice, PciKind, Video, VideoModel, Vnc, VncPassword, VncSharing};
+use vmm_protocol::control::{Codeset, ControlErrorCode, Reply, Request};
 
-use crate::devices::{device, video};
+use crate::devices::{blk, device, video};
 use crate::needs_kvm;
 use crate::rig::{Guest, Rig};
 
@@ -212,4 +213,66 @@ fn a_saved_picture_comes_back() {
     guest.wait();
     let guest = with_card(&drawing(), VideoModel::Vga).restoring(&image).start();
     assert_eq!(picture(&guest), before);
+}
+
+/// A boot sector on a machine with SeaBIOS and its VGA BIOS.
+fn bios_machine(image: &[u8]) -> Rig {
+    let seabios = manor_tests::firmware::seabios().unwrap();
+    let mut rig = Rig::new(&[]).firmware(&std::fs::read(&seabios).unwrap());
+    let mut disk = tempfile::tempfile().unwrap();
+    disk.write_all(image).unwrap();
+    let disk = PciKind::Blk(blk(&mut rig, disk));
+    let rom = File::open(seabios.with_file_name("vgabios-stdvga.bin")).unwrap();
+    let resolution = (1024, 768);
+    let rom = Some(rig.add(rom));
+    let card = Video { model: VideoModel::Vga, memory: 16 << 20, resolution, rom };
+    rig.devices(vec![
+        device("video0", 1, PciKind::Video(card)),
+        PciDevice { boot_index: Some(1), ..device("virtio-disk0", 3, disk) },
+    ])
+}
+
+#[test]
+fn a_bios_shows_text_and_takes_what_is_typed() {
+    needs_kvm!();
+    let image = sector::disk(|code| {
+        code.raw(&[0xb8, 3, 0, 0xcd, 0x10]); // mode 3: 80 × 25 characters
+        code.say("Boot:").print("ready\n");
+        code.forever(|code| {
+            code.raw(&[0xb4, 0, 0xcd, 0x16]); // wait for a key
+            code.raw(&[0xba, 0xf8, 0x03, 0xee]); // mov dx, COM1; out dx, al
+            code.raw(&[0xb4, 0x0e, 0xbb, 7, 0, 0xcd, 0x10]); // and show it
+        });
+    });
+    let mut guest = bios_machine(&image).start();
+    guest.wait_serial("the boot sector", |serial| serial.contains("ready"));
+    let (width, height, pixels) = picture(&guest);
+    assert_eq!((width, height), (720, 400));
+    let lit = |x: usize, y: usize| pixels[(y * 720 + x) * 3..][..3] == [0xaa; 3];
+    let lit_in =
+        |columns: std::ops::Range<usize>| (0..16).any(|y| columns.clone().any(|x| lit(x, y)));
+    assert!((0..5).all(|character| lit_in(character * 9..character * 9 + 8)), "Boot:");
+    // Behind the text is the cursor, and nothing else.
+    assert!(!lit_in(6 * 9..720));
+    assert!((16..400).all(|y| (0..720).all(|x| !lit(x, y))));
+
+    let (mut client, _) = guest.greet();
+    for down in [true, false] {
+        client.ask(Request::Keys { codes: vec![30], codeset: Codeset::Linux, down }).unwrap();
+    }
+    guest.wait_serial("a", |serial| serial.ends_with("ready\na"));
+    let stream = turned(&guest, Request::Viewer { id: "video0".to_owned() });
+    let mut viewer = Viewer::connect(stream, None).unwrap();
+    for (key, down) in
+        [(0xffe1, true), (u32::from('B'), true), (u32::from('B'), false), (0xffe1, false)]
+    {
+        viewer.key(key, down).unwrap();
+    }
+    guest.wait_serial("B", |serial| serial.ends_with("ready\naB"));
+    let codes = vec![0x1c];
+    for down in [true, false] {
+        let codes = codes.clone();
+        client.ask(Request::Keys { codes, codeset: Codeset::Xt, down }).unwrap();
+    }
+    guest.wait_serial("Enter", |serial| serial.ends_with("aB\r"));
 }
