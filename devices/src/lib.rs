@@ -18,6 +18,7 @@ pub mod io_thread;
 pub mod irq;
 pub mod limit;
 pub mod pci;
+pub mod scsi;
 mod sync;
 #[cfg(test)]
 mod testing;

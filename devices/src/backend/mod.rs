@@ -3,9 +3,13 @@
 mod blocking;
 pub mod chardev;
 pub mod disk;
+#[cfg(test)]
+pub(crate) mod held;
 mod io_uring;
+pub mod lane;
 pub mod packet;
 mod raw;
+pub mod stats;
 mod sys;
 pub mod tap;
 

@@ -4,11 +4,10 @@
 mod device;
 mod request;
 mod spec;
-mod stats;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::backend::stats::{BlockStats, ErrorPolicy, FailedOperation, ReportErrors, Verdict};
 pub use device::{Block, BlockHandle, BlockSpec};
-pub use stats::{BlockStats, ErrorPolicy, FailedOperation, ReportErrors, Verdict};

@@ -8,8 +8,8 @@ use super::spec::{
     CONFIG_WRITEBACK, ConfigSpace, DEVICE_TYPE, F_BLK_SIZE, F_CONFIG_WCE, F_DISCARD, F_FLUSH, F_MQ,
     F_RO, F_SEG_MAX, F_TOPOLOGY, F_WRITE_ZEROES, ID_LEN, SECTOR,
 };
-use super::stats::{BlockStats, ErrorPolicy};
 use super::worker::BlockWorker;
+use crate::backend::stats::{BlockStats, ErrorPolicy};
 use crate::backend::{Disk, DiskInfo};
 use crate::component::{DeviceState, StateError};
 use crate::io_thread::IoThread;

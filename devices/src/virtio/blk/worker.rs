@@ -9,7 +9,7 @@ use vmm_sys_util::epoll::EventSet;
 use super::device::Shared;
 use super::request::{Limits, Parsed, parse};
 use super::spec::{ID_LEN, S_IOERR, S_OK};
-use super::stats::{BlockStats, FailedOperation, Verdict};
+use crate::backend::stats::{BlockStats, FailedOperation, Verdict};
 use crate::backend::{Action, Channel, DiskInfo, Finished, Request};
 use crate::limit::warn_limited;
 use crate::virtio::{ActiveQueue, Chain, Context, QueueWorker, StatusByte};

@@ -21,7 +21,7 @@ pub struct BlockStats {
 }
 
 impl BlockStats {
-    pub(super) fn count(requests: &AtomicU64, bytes: &AtomicU64, len: u64) {
+    pub(crate) fn count(requests: &AtomicU64, bytes: &AtomicU64, len: u64) {
         requests.fetch_add(1, Ordering::Relaxed);
         bytes.fetch_add(len, Ordering::Relaxed);
     }
