@@ -234,6 +234,18 @@ impl Chain {
         Some(StatusByte(gpa))
     }
 
+    /// Take the next `count` writable bytes off the chain, to be written later; nothing is taken
+    /// when there are fewer.
+    pub fn split_writable(&mut self, count: u32) -> Option<Place> {
+        let mut ranges = Vec::with_capacity(1);
+        let taken =
+            take_front(&mut self.writable, &mut self.writable_len, count.into(), |gpa, part| {
+                ranges.push((gpa, part as u64));
+                true
+            });
+        taken.then_some(Place(ranges))
+    }
+
     /// Append the rest of the readable part, for the kernel to read from.
     pub fn append_readable(&self, buffers: &mut IoBuffers) -> Result<(), MemoryError> {
         self.readable.iter().try_for_each(|(gpa, len)| buffers.push(*gpa, *len))
@@ -268,6 +280,24 @@ impl StatusByte {
     pub fn set(self, ram: &GuestRam, status: u8) {
         // The chain's ranges were checked to be RAM, and RAM never shrinks.
         let _ = ram.write_slice(self.0, &[status]);
+    }
+}
+
+/// Where an answer goes, taken off a chain by [`Chain::split_writable`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(Vec<Range>);
+
+impl Place {
+    /// Write as much of `data` as there is room for.
+    pub fn write(&self, ram: &GuestRam, data: &[u8]) {
+        let mut rest = data;
+        for (gpa, len) in &self.0 {
+            let part = usize::try_from(*len).unwrap_or(usize::MAX).min(rest.len());
+            let (now, later) = rest.split_at(part);
+            // The chain's ranges were checked to be RAM, and RAM never shrinks.
+            let _ = ram.write_slice(*gpa, now);
+            rest = later;
+        }
     }
 }
 

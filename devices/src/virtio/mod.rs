@@ -19,12 +19,13 @@ pub mod net;
 pub mod pci;
 pub mod queue;
 pub mod rng;
+pub mod scsi;
 pub mod worker;
 
 #[cfg(test)]
 pub(crate) mod rig;
 
-pub use chain::{BadChain, Chain, Range, StatusByte};
+pub use chain::{BadChain, Chain, Place, Range, StatusByte};
 pub use device::{ActivateError, Activation, Notify, VirtioDevice, features};
 pub use queue::{QueueConfig, QueueError, QueueProgress};
 pub use worker::{ActiveQueue, Context, QueueWorker, Workers};

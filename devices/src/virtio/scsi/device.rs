@@ -1,0 +1,238 @@
+//! [`Scsi`]: the host's identity and configuration space, its units, and the handle on it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::event::{Event, Events};
+use super::spec::{self, Address, F_CHANGE, F_HOTPLUG};
+use super::worker::ScsiWorker;
+use crate::component::{DeviceState, StateError};
+use crate::io_thread::IoThread;
+use crate::scsi::{LogicalUnit, UnitState};
+use crate::sync::Lock;
+use crate::virtio::device::read_config_bytes;
+use crate::virtio::{ActivateError, Activation, VirtioDevice, Workers};
+
+const KIND: &str = "virtio-scsi";
+
+/// A unit and where it is.
+#[derive(Clone)]
+pub struct UnitAt {
+    pub target: u8,
+    /// At most 0x3fff.
+    pub lun: u16,
+    pub unit: Arc<LogicalUnit>,
+}
+
+pub struct ScsiSpec {
+    pub units: Vec<UnitAt>,
+    /// Serves all queues.
+    pub thread: Arc<IoThread>,
+    /// Request queues.
+    pub queues: u16,
+    /// Of each queue: a power of two.
+    pub queue_size: u16,
+    /// Requests in flight on each disk at most; more wait.
+    pub depth: u16,
+}
+
+/// What device, worker and handle share.
+pub(super) struct Shared {
+    pub(super) units: BTreeMap<Address, Arc<LogicalUnit>>,
+    pub(super) events: Mutex<Events>,
+    /// Written when there are events.
+    pub(super) wake: EventFd,
+    pub(super) sense_size: AtomicU32,
+    pub(super) cdb_size: AtomicU32,
+}
+
+/// The host as seen from outside the guest.
+#[derive(Clone)]
+pub struct ScsiHandle(Arc<Shared>);
+
+impl ScsiHandle {
+    /// The disk of a unit has grown or shrunk: tell the guest.
+    pub fn resized(&self, target: u8, lun: u16) {
+        self.tell(Event::Resized(Address { target, lun }));
+    }
+
+    /// A unit has come.
+    pub fn plugged(&self, target: u8, lun: u16) {
+        self.tell(Event::Plugged(Address { target, lun }));
+    }
+
+    /// A unit has gone.
+    pub fn unplugged(&self, target: u8, lun: u16) {
+        self.tell(Event::Unplugged(Address { target, lun }));
+    }
+
+    fn tell(&self, event: Event) {
+        self.0.events.hold().push(event);
+        let _ = self.0.wake.write(1);
+    }
+}
+
+/// virtio-scsi.
+pub struct Scsi {
+    shared: Arc<Shared>,
+    thread: Arc<IoThread>,
+    queue_sizes: Vec<u16>,
+    depth: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    sense_size: u32,
+    cdb_size: u32,
+    events: Events,
+    units: Vec<(Address, UnitState)>,
+}
+
+impl Scsi {
+    /// # Errors
+    /// When two units are at one place, or the host has no eventfd left.
+    pub fn new(spec: ScsiSpec) -> io::Result<Self> {
+        let ScsiSpec { units: given, thread, queues, queue_size, depth } = spec;
+        let mut units = BTreeMap::new();
+        for UnitAt { target, lun, unit } in given {
+            if lun > spec::MAX_LUN || units.insert(Address { target, lun }, unit).is_some() {
+                let text =
+                    format!("there is no place for another unit at target {target}, LUN {lun}");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+        }
+        let shared = Shared {
+            units,
+            events: Mutex::default(),
+            wake: EventFd::new(EFD_NONBLOCK)?,
+            sense_size: AtomicU32::new(spec::DEFAULT_SENSE_SIZE),
+            cdb_size: AtomicU32::new(spec::DEFAULT_CDB_SIZE),
+        };
+        let count = spec::REQUESTS + usize::from(queues.max(1));
+        let queue_sizes = vec![queue_size; count];
+        Ok(Self { shared: Arc::new(shared), thread, queue_sizes, depth })
+    }
+
+    #[must_use]
+    pub fn handle(&self) -> ScsiHandle {
+        ScsiHandle(self.shared.clone())
+    }
+
+    /// `struct virtio_scsi_config`
+    fn config(&self) -> [u8; 36] {
+        let mut bytes = [0; 36];
+        let mut put = |at: usize, data: &[u8]| bytes[at..at + data.len()].copy_from_slice(data);
+        let queues = (self.queue_sizes.len() - spec::REQUESTS) as u32;
+        // Two descriptors of a chain are request and response.
+        let segments = self.queue_sizes.first().map_or(1, |size| u32::from(*size).max(3) - 2);
+        put(0, &queues.to_le_bytes());
+        put(4, &segments.to_le_bytes());
+        put(8, &spec::MAX_SECTORS.to_le_bytes());
+        put(12, &spec::COMMANDS_PER_UNIT.to_le_bytes());
+        put(16, &16_u32.to_le_bytes());
+        put(20, &self.shared.sense_size.load(Ordering::Relaxed).to_le_bytes());
+        put(24, &self.shared.cdb_size.load(Ordering::Relaxed).to_le_bytes());
+        put(30, &spec::MAX_TARGET.to_le_bytes());
+        put(32, &u32::from(spec::MAX_LUN).to_le_bytes());
+        bytes
+    }
+}
+
+impl VirtioDevice for Scsi {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn device_type(&self) -> u16 {
+        spec::DEVICE_TYPE
+    }
+
+    fn features(&self) -> u64 {
+        F_HOTPLUG | F_CHANGE
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &self.queue_sizes
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        read_config_bytes(&self.config(), offset, data);
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        let Ok(bytes) = <[u8; 4]>::try_from(data) else { return };
+        let value = u32::from_le_bytes(bytes);
+        // §5.6.4: only these two, which take effect when the driver is up.
+        match offset {
+            spec::CONFIG_SENSE_SIZE if value <= spec::MAX_SIZE => {
+                self.shared.sense_size.store(value, Ordering::Relaxed);
+            }
+            spec::CONFIG_CDB_SIZE if (6..=spec::MAX_SIZE).contains(&value) => {
+                self.shared.cdb_size.store(value, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    fn activate(&mut self, mut activation: Activation) -> Result<Workers, ActivateError> {
+        let mut workers = Workers::default();
+        let mut queues = Vec::new();
+        let mut roles = Vec::new();
+        for index in 0..self.queue_sizes.len() {
+            if let Some(queue) = activation.take(index) {
+                roles.push(index);
+                queues.push(queue);
+            }
+        }
+        if !queues.is_empty() {
+            let worker = ScsiWorker::new(self.shared.clone(), activation.ram, roles, self.depth)
+                .map_err(ActivateError::Backend)?;
+            workers.start(&self.thread, worker, queues)?;
+        }
+        Ok(workers)
+    }
+
+    fn reset(&mut self) {
+        self.shared.sense_size.store(spec::DEFAULT_SENSE_SIZE, Ordering::Relaxed);
+        self.shared.cdb_size.store(spec::DEFAULT_CDB_SIZE, Ordering::Relaxed);
+        *self.shared.events.hold() = Events::default();
+        for unit in self.shared.units.values() {
+            unit.reset();
+        }
+    }
+
+    fn save(&self) -> Result<DeviceState, StateError> {
+        let units = self.shared.units.iter().map(|(at, unit)| (*at, unit.save())).collect();
+        let saved = Saved {
+            sense_size: self.shared.sense_size.load(Ordering::Relaxed),
+            cdb_size: self.shared.cdb_size.load(Ordering::Relaxed),
+            events: self.shared.events.hold().clone(),
+            units,
+        };
+        DeviceState::encode(KIND, 1, &saved)
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let saved: Saved = state.decode(KIND, 1)?;
+        let known = |(address, _): &(Address, _)| self.shared.units.contains_key(address);
+        if saved.units.len() != self.shared.units.len() || !saved.units.iter().all(known) {
+            let reason = "it has other disks".to_owned();
+            return Err(StateError::Mismatch { kind: KIND, reason });
+        }
+        let size = |value: u32| value.min(spec::MAX_SIZE);
+        self.shared.sense_size.store(size(saved.sense_size), Ordering::Relaxed);
+        self.shared.cdb_size.store(size(saved.cdb_size).max(6), Ordering::Relaxed);
+        *self.shared.events.hold() = saved.events;
+        for (address, unit) in &saved.units {
+            if let Some(live) = self.shared.units.get(address) {
+                live.restore(unit);
+            }
+        }
+        Ok(())
+    }
+}
