@@ -5,6 +5,10 @@ use uuid::Uuid;
 
 use crate::Version;
 
+mod drives;
+
+pub use drives::{Drive, DriveIdentity, DriveKind, DrivePlace, Scsi};
+
 /// An open file that came with the process. The number *is* the descriptor: the broker places the
 /// files of a spawn at 3, 4, 5 … in order ([`FIRST_FD`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -261,6 +265,7 @@ pub struct PciDevice {
 pub enum PciKind {
     RootPort(RootPort),
     Blk(Blk),
+    Scsi(Scsi),
     Net(Net),
     Console(Console),
     Rng(Rng),

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use devices::backend::lane::Meter;
 use devices::backend::{Cache, Disk, DiskIo, DiskSpec, RawDisk};
+use devices::scsi::{Identity, LogicalUnit, UnitKind};
 use devices::virtio::blk::{BlockStats, ErrorPolicy};
-use vmm_protocol::config::{self, Medium};
+use vmm_protocol::config::{self, Drive, DriveKind, Medium};
 use vmm_protocol::control::BlockStatistics;
 
 use super::{BuildError, Site};
@@ -42,6 +44,45 @@ pub(super) fn open(
         depth,
     };
     Ok(Arc::new(RawDisk::new(spec).map_err(BuildError::device(id))?))
+}
+
+/// The logical unit of a drive, with what is counted of it. Its medium can have `queues` users.
+pub(super) fn unit(
+    site: &mut Site<'_>,
+    drive: &Drive,
+    queues: usize,
+    depth: u16,
+) -> Result<Arc<LogicalUnit>, BuildError> {
+    let disk = match &drive.medium {
+        Some(medium) => Some(open(site, &drive.id, medium, queues, depth)?),
+        None if drive.kind == DriveKind::Cdrom => None,
+        None => return Err(BuildError::config("disk", &drive.id, "it has no image")),
+    };
+    let (kind, product) = match drive.kind {
+        DriveKind::Disk => (UnitKind::Disk, "HARDDISK"),
+        DriveKind::Cdrom => (UnitKind::Cdrom, "CD-ROM"),
+    };
+    let given = drive.identity.clone();
+    let or =
+        |given: String, default: &str| if given.is_empty() { default.to_owned() } else { given };
+    let identity = Identity {
+        vendor: or(given.vendor, "MANOR"),
+        product: or(given.product, product),
+        serial: given.serial,
+        wwn: given.wwn,
+        rotation_rate: given.rotation_rate,
+        removable: given.removable,
+    };
+    let meter = meter(site, &drive.id);
+    Ok(Arc::new(LogicalUnit::new(kind, identity, disk, meter)))
+}
+
+/// Counts what disk `id` does, for the machine's statistics.
+pub(super) fn meter(site: &mut Site<'_>, id: &str) -> Arc<Meter> {
+    let meter = Meter::new(errors(site, id));
+    let counted = meter.clone();
+    site.parts.blocks.push((id.to_owned(), Box::new(move || figures(&counted.stats))));
+    meter
 }
 
 /// Who is told of what the host fails to do for disk `id`.

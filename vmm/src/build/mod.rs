@@ -11,6 +11,7 @@ mod identity;
 mod loader;
 mod memory;
 mod pci;
+mod scsi;
 mod video;
 mod virtio;
 mod watchdog;

@@ -17,12 +17,12 @@ use vmm_protocol::config::{self, PciDevice, PciKind};
 use vmm_protocol::control::InterfaceStatistics;
 
 use super::pci::Buses;
-use super::{BuildError, Site, balloon, chipset, cpus, disk};
+use super::{BuildError, Site, balloon, chipset, cpus, disk, scsi};
 use crate::notices::tell_broken;
 use crate::sandbox::{Kind, Sandbox};
 
 const MAX_QUEUE_SIZE: u16 = 1024;
-const MAX_QUEUES: usize = 64;
+pub(super) const MAX_QUEUES: usize = 64;
 const MAX_PORTS: usize = 64;
 /// What an interface without offloads does not offer: checksums, and with them segmentation.
 const OFFLOADS: u64 = feature::CSUM | feature::GUEST_CSUM;
@@ -60,6 +60,7 @@ fn virtio_device(
         PciKind::Rng(rng) => Box::new(entropy(site, id, rng)?),
         PciKind::Console(console) => Box::new(self::console(site, id, console)?),
         PciKind::Balloon(balloon) => Box::new(balloon::build(site, id, balloon)?),
+        PciKind::Scsi(host) => Box::new(scsi::build(site, id, host)?),
     }))
 }
 
@@ -153,7 +154,7 @@ fn entropy(site: &Site<'_>, id: &str, rng: &config::Rng) -> Result<Rng, BuildErr
     Rng::new(thread(site, rng.io_thread)?, limit).map_err(BuildError::device(id))
 }
 
-fn queue_size(size: u16) -> Result<u16, BuildError> {
+pub(super) fn queue_size(size: u16) -> Result<u16, BuildError> {
     if size.is_power_of_two() && size <= MAX_QUEUE_SIZE {
         return Ok(size);
     }

@@ -94,10 +94,16 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
         all.extend(of_chardev(&serial.chardev, &serial.id));
     }
     for device in &config.pci {
+        for drive in device.kind.drives() {
+            let Some(medium) = &drive.medium else { continue };
+            let Image::Raw { file } = &medium.image;
+            all.push((*file, format!("image of {}", drive.id)));
+        }
         let id = &device.id;
         match &device.kind {
             PciKind::RootPort(_) | PciKind::Rng(_) | PciKind::Balloon(_) | PciKind::Watchdog(_) => {
             }
+            PciKind::Scsi(_) => {}
             PciKind::Blk(blk) => {
                 let Image::Raw { file } = &blk.image;
                 all.push((*file, format!("image of {id}")));

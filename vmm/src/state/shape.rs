@@ -26,6 +26,7 @@ impl Shape {
                 let kind = match &device.kind {
                     PciKind::RootPort(_) => "root port",
                     PciKind::Blk(_) => "disk",
+                    PciKind::Scsi(_) => "SCSI host",
                     PciKind::Net(_) => "interface",
                     PciKind::Console(_) => "console",
                     PciKind::Rng(_) => "rng",
@@ -37,6 +38,8 @@ impl Shape {
                 format!("{kind} {} at {}:{}.{}", device.id, at.bus, at.slot, at.function)
             })
             .collect();
+        let drives = config.pci.iter().flat_map(|device| device.kind.drives());
+        devices.extend(drives.map(|drive| format!("drive {}", drive.id)));
         devices.extend(config.pvpanic.then(|| "pvpanic".to_owned()));
         Self {
             platform: format!(

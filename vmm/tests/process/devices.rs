@@ -9,6 +9,7 @@ use vmm_protocol::config::{
 };
 use vmm_protocol::control::{BalloonStatistics, ControlErrorCode, Reply, Request};
 
+use crate::disks;
 use crate::needs_kvm;
 use crate::rig::Rig;
 use crate::sys;
@@ -53,11 +54,13 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
     let mut behind = device("virtio-disk1", 0, PciKind::Blk(blk(rig, disk)));
     behind.address.bus = 1;
     devices.push(behind);
+    devices.push(device("scsi0", 9, PciKind::Scsi(disks::scsi(rig))));
     // Whoever adds a kind comes past here, and adds it above.
     for device in &devices {
         match &device.kind {
             PciKind::RootPort(_)
             | PciKind::Blk(_)
+            | PciKind::Scsi(_)
             | PciKind::Net(_)
             | PciKind::Console(_)
             | PciKind::Rng(_)

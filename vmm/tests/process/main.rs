@@ -10,6 +10,7 @@
 mod coalescing;
 mod control;
 mod devices;
+mod disks;
 mod display;
 mod ends;
 mod firmware;
