@@ -51,7 +51,7 @@ fn a_saved_guest_goes_on_counting_in_a_new_process() {
     let after = guest.wait_serial("counting", |serial| serial.lines().count() > 20);
     // A line may have been cut in two by the save.
     let all = numbers(&(before + &after));
-    assert!(all.len() > 40 && all[0] == 1, "{all:?}");
+    assert!(all.len() >= 40 && all[0] == 1, "{all:?}");
     assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "{all:?}");
 }
 
