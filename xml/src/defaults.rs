@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+use crate::device::address::DeviceAddress;
 use crate::device::chardev::{
     Channel, Console, ConsoleTarget, ConsoleTargetType, Serial, SerialTarget,
 };
@@ -28,7 +29,7 @@ pub trait Identity {
 
 impl DomainDef {
     /// Complete the definition as libvirt's define does: what only a running domain has goes, what was left open
-    /// gets libvirt's default. Addresses on buses stay open, because they depend on the machine.
+    /// gets libvirt's default. Addresses on PCI stay open, because they depend on the machine.
     pub fn fill_defaults(&mut self, source: &mut dyn Identity) {
         self.forget_live_parts();
         self.uuid.get_or_insert_with(|| source.uuid());
@@ -125,6 +126,12 @@ impl DomainDef {
                 self.add_controllers(kind, last, model);
             }
         }
+        let open = |c: &&mut Controller| {
+            c.kind == Scsi && matches!(c.model, None | Some(ControllerModel::Auto))
+        };
+        for controller in self.devices.controllers.iter_mut().filter(open) {
+            controller.model = Some(ControllerModel::VirtioScsi);
+        }
         let virtio_console = |console: &Console| {
             console.target.as_ref().and_then(|t| t.kind) == Some(ConsoleTargetType::Virtio)
         };
@@ -185,6 +192,9 @@ fn complete_disk(disk: &mut Disk) {
     let device = *disk.device.get_or_insert(DiskDevice::Disk);
     let bus = disk.target.bus();
     disk.target.bus.get_or_insert(bus);
+    if disk.address.is_none() {
+        disk.address = disk.default_drive().map(DeviceAddress::Drive);
+    }
     if device == DiskDevice::Cdrom {
         disk.read_only = true;
     }

@@ -12,7 +12,7 @@ use broker::{
 use uuid::Uuid;
 use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, ProcessFiles};
 use xml::device::chardev::{CharLog, CharSource, CharType};
-use xml::device::disk::{Disk, Location};
+use xml::device::disk::{Disk, DiskDevice, Location};
 use xml::device::interface::{Interface, InterfaceType};
 use xml::{DomainDef, OnOff, YesNo};
 
@@ -223,7 +223,9 @@ impl Opener<'_> {
             resources.fw_cfg.push(self.input("fw_cfg file", path)?);
         }
         for disk in &def.devices.disks {
-            resources.disks.push(self.disk(disk)?);
+            let empty = disk.device() == DiskDevice::Cdrom && disk.location() == Location::Empty;
+            let file = if empty { None } else { Some(self.disk(disk)?) };
+            resources.disks.push(file);
         }
         for interface in &def.devices.interfaces {
             resources.interfaces.push(self.tap(interface)?);

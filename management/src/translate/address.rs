@@ -142,18 +142,21 @@ fn check(def: &mut DomainDef, bus: &mut Bus, report: &mut Report<'_>) {
 
 /// Every device that sits on the PCI bus of the guest, in the order in which libvirt places them.
 fn endpoints(def: &mut DomainDef) -> Vec<(String, &mut Option<DeviceAddress>)> {
-    fn all<'a, T: 'a>(
+    fn all<'a, T>(
         name: &str,
-        devices: impl IntoIterator<Item = &'a mut T>,
-        address: impl Fn(&'a mut T) -> Option<&'a mut Option<DeviceAddress>>,
+        devices: impl IntoIterator<Item = T>,
+        address: impl Fn(T) -> Option<&'a mut Option<DeviceAddress>>,
     ) -> Vec<(String, &'a mut Option<DeviceAddress>)> {
         let numbered = (1..).zip(devices);
         let path = |number: u32| format!("/domain/devices/{name}[{number}]/address");
         numbered.filter_map(|(number, device)| Some((path(number), address(device)?))).collect()
     }
+    let built: Vec<bool> =
+        def.devices.controllers.iter().map(|c| super::drives::is_built(def, c)).collect();
     let devices = &mut def.devices;
-    let mut found = all("controller", &mut devices.controllers, |c| {
-        (c.kind == ControllerType::VirtioSerial).then_some(&mut c.address)
+    let controllers = devices.controllers.iter_mut().zip(built);
+    let mut found = all("controller", controllers, |(c, built)| {
+        (c.kind == ControllerType::VirtioSerial || built).then_some(&mut c.address)
     });
     found.extend(all("interface", &mut devices.interfaces, |i| Some(&mut i.address)));
     found.extend(all("disk", &mut devices.disks, |d| {

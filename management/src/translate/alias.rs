@@ -2,6 +2,7 @@
 //! forms them.
 
 use xml::DomainDef;
+use xml::device::address::DeviceAddress;
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
 use xml::device::disk::{Disk, DiskBus};
 
@@ -59,9 +60,20 @@ fn disk_alias(disk: &Disk) -> String {
         .fold(0_u64, |number, letter| {
             number.saturating_mul(26).saturating_add(u64::from(letter - b'a') + 1)
         });
-    match bus {
-        DiskBus::Virtio => format!("virtio-disk{}", number.saturating_sub(1)),
-        other => format!("{other}-disk{}", number.saturating_sub(1)),
+    match (bus, &disk.address) {
+        (DiskBus::Virtio, _) => format!("virtio-disk{}", number.saturating_sub(1)),
+        // By its place: controller, bus, target and unit, of ATA without the target.
+        (bus, Some(DeviceAddress::Drive(drive))) => {
+            let part = |number: Option<u32>| number.unwrap_or(0);
+            let (controller, at) = (part(drive.controller), part(drive.bus));
+            match bus {
+                DiskBus::Scsi => {
+                    format!("scsi{controller}-{at}-{}-{}", part(drive.target), part(drive.unit))
+                }
+                bus => format!("{bus}{controller}-{at}-{}", part(drive.unit)),
+            }
+        }
+        (other, _) => format!("{other}-disk{}", number.saturating_sub(1)),
     }
 }
 
@@ -70,7 +82,9 @@ fn controller_alias(controller: &Controller) -> String {
     match (controller.kind, controller.model) {
         (ControllerType::Pci, Some(ControllerModel::PcieRoot)) => "pcie.0".to_owned(),
         (ControllerType::Pci, _) => format!("pci.{index}"),
-        (kind, _) if index == 0 && kind != ControllerType::VirtioSerial => kind.to_string(),
+        // The board's own have no number; SATA's is where IDE's was.
+        (ControllerType::Sata | ControllerType::Ide, _) if index == 0 => "ide".to_owned(),
+        (ControllerType::Usb, _) if index == 0 => "usb".to_owned(),
         (kind, _) => format!("{kind}{index}"),
     }
 }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use vmm_protocol::config::Machine;
 use xml::device::chardev::{
     ChannelTargetType, CharProtocol, CharSource, CharType, ConsoleTargetType, SerialTargetType,
     SocketMode,
 };
 use xml::device::controller::{ControllerModel, ControllerType};
 use xml::device::disk::{
-    Disk, DiskBus, DiskDevice, DiskFormat, DiskModel, DiskType, ErrorPolicy, ReadErrorPolicy,
-    StartupPolicy,
+    Disk, DiskFormat, DiskModel, DiskType, ErrorPolicy, ReadErrorPolicy, StartupPolicy,
 };
 use xml::device::input::InputBus;
 use xml::device::interface::{Interface, InterfaceBackend, InterfaceType};
@@ -19,6 +19,7 @@ use xml::device::{Devices, VirtioModel};
 use xml::{DomainDef, OnOff, YesNo};
 
 use super::check_small;
+use super::drives;
 use super::report::Report;
 
 /// Names of the kernel's own generator, which a VMM asks directly.
@@ -29,7 +30,8 @@ pub(super) const MOST_QUEUES: u32 = 64;
 pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
     let devices = &def.devices;
     for (number, disk) in (1..).zip(&devices.disks) {
-        check_disk(disk, &format!("/domain/devices/disk[{number}]"), report);
+        let path = format!("/domain/devices/disk[{number}]");
+        check_disk(drives::machine(def), disk, &path, report);
     }
     for (number, interface) in (1..).zip(&devices.interfaces) {
         check_interface(interface, &format!("/domain/devices/interface[{number}]"), report);
@@ -40,18 +42,13 @@ pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
     check_small::check(def, report);
 }
 
-fn check_disk(disk: &Disk, path: &str, report: &mut Report<'_>) {
+fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut Report<'_>) {
     let at = |name: &str| format!("{path}/{name}");
     if !matches!(disk.kind(), DiskType::File | DiskType::Block) {
         let message = format!("a disk of type='{}'; use file or block", disk.kind());
         report.refuse(&at("@type"), message);
     }
-    if disk.device() != DiskDevice::Disk {
-        report.refuse(&at("@device"), format!("a {} drive", disk.device()));
-    } else if disk.target.bus() != DiskBus::Virtio {
-        let message = format!("the disk bus {}; use bus='virtio'", disk.target.bus());
-        report.refuse(&at("target/@bus"), message);
-    }
+    drives::check_disk(machine, disk, path, report);
     check_model(disk.model.and_then(DiskModel::virtio), path, report);
     report.refuse_if(disk.rawio == Some(YesNo::Yes), &at("@rawio"), "raw SCSI commands");
     if let Some(driver) = &disk.driver {
@@ -87,12 +84,7 @@ fn check_disk(disk: &Disk, path: &str, report: &mut Report<'_>) {
     report.refuse_if(backing, &at("backingStore"), "an image beneath a raw image");
     report.refuse_if(disk.io_tune.is_some(), &at("iotune"), "limits of disk throughput");
     report.refuse_if(disk.transient.is_some(), &at("transient"), "disks that forget");
-    report.refuse_if(disk.wwn.is_some(), &at("wwn"), "a world wide name on virtio");
     report.warn_if(disk.geometry.is_some(), &at("geometry"), "a disk geometry");
-    if let Some(serial) = disk.serial.as_deref().filter(|serial| serial.len() > 20) {
-        let message = format!("a serial number has at most 20 bytes, this one {}", serial.len());
-        report.invalid(&at("serial"), message);
-    }
     if let Some(block) = &disk.block_io {
         let size = block.logical_block_size.unwrap_or(512);
         if !matches!(size, 512 | 4096) {
@@ -161,7 +153,7 @@ pub(super) fn check_model(model: Option<VirtioModel>, path: &str, report: &mut R
     report.refuse_if(old, &format!("{path}/@model"), message);
 }
 
-fn check_queues(queues: Option<u32>, path: &str, report: &mut Report<'_>) {
+pub(super) fn check_queues(queues: Option<u32>, path: &str, report: &mut Report<'_>) {
     if let Some(queues) = queues.filter(|queues| !(1..=MOST_QUEUES).contains(queues)) {
         report.invalid(path, format!("there can be 1 to {MOST_QUEUES} queues, not {queues}"));
     }
@@ -195,12 +187,12 @@ fn check_controllers(devices: &Devices, report: &mut Report<'_>) {
                 report.refuse_if(old, &format!("{path}/@model"), "virtio from before version 1.0");
             }
             (ControllerType::Usb, Some(ControllerModel::None)) => {}
+            (ControllerType::Scsi, _) => drives::check_controller(controller, &path, report),
             // Whatever sat on these is refused by itself.
             (
                 ControllerType::Usb
                 | ControllerType::Sata
                 | ControllerType::Ide
-                | ControllerType::Scsi
                 | ControllerType::Fdc
                 | ControllerType::Isa
                 | ControllerType::Ccid,

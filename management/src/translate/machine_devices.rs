@@ -1,12 +1,12 @@
 //! The devices of a definition in the VMM's configuration.
 
 use vmm_protocol::config::{
-    Blk, Cache, Console, ConsolePort, Discard, DiskIo, Image, Net, PciAddress, PciDevice, PciKind,
-    Rng, RngRate, RootPort, Serial,
+    Blk, Cache, Console, ConsolePort, Discard, DiskIo, Image, Medium, Net, PciAddress, PciDevice,
+    PciKind, Rng, RngRate, RootPort, Serial,
 };
 use xml::device::address::DeviceAddress;
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
-use xml::device::disk::{self, Disk, DiskCache};
+use xml::device::disk::{self, Disk, DiskBus, DiskCache};
 use xml::device::interface::Interface;
 use xml::{DomainDef, OnOff};
 
@@ -46,8 +46,10 @@ pub(super) fn pci(
         let device = device(interface.alias.as_ref(), interface.address.as_ref(), kind)?;
         found.push(PciDevice { boot_index, ..device });
     }
+    super::drives::pci(def, resources, vcpus, io_threads, &mut found)?;
     for (disk, file) in devices.disks.iter().zip(&resources.disks) {
-        let kind = PciKind::Blk(blk(disk, Image::Raw { file: *file }, vcpus, io_threads)?);
+        let (DiskBus::Virtio, Some(file)) = (disk.target.bus(), *file) else { continue };
+        let kind = PciKind::Blk(blk(disk, Image::Raw { file }, vcpus, io_threads)?);
         let boot_index = boot_order::of_disk(def, disk);
         let device = device(disk.alias.as_ref(), disk.address.as_ref(), kind)?;
         found.push(PciDevice { boot_index, ..device });
@@ -110,7 +112,25 @@ fn blk(disk: &Disk, image: Image, vcpus: u16, io_threads: &mut IoThreads) -> Res
     };
     let queues = driver.and_then(|driver| driver.queues);
     let queues = queues.unwrap_or(u32::from(vcpus).min(MOST_DEFAULT_QUEUES)).clamp(1, MOST_QUEUES);
+    let Medium { image, read_only, cache, discard, logical_block_size, io } = medium(disk, image);
     Ok(Blk {
+        image,
+        read_only,
+        cache,
+        discard,
+        serial: disk.serial.clone().unwrap_or_default(),
+        logical_block_size,
+        io,
+        queues: vec![thread; queues as usize],
+        queue_size: queue_size(driver.and_then(|driver| driver.queue_size)),
+    })
+}
+
+/// An image as a disk's definition wants it used.
+pub(super) fn medium(disk: &Disk, image: Image) -> Medium {
+    let driver = disk.driver.as_ref();
+    let block = disk.block_io.as_ref();
+    Medium {
         image,
         read_only: disk.read_only,
         cache: cache(driver.and_then(|driver| driver.cache)),
@@ -118,19 +138,12 @@ fn blk(disk: &Disk, image: Image, vcpus: u16, io_threads: &mut IoThreads) -> Res
             Some(disk::Discard::Unmap) => Discard::Unmap,
             _ => Discard::Ignore,
         },
-        serial: disk.serial.clone().unwrap_or_default(),
-        logical_block_size: disk
-            .block_io
-            .as_ref()
-            .and_then(|b| b.logical_block_size)
-            .unwrap_or(512),
+        logical_block_size: block.and_then(|block| block.logical_block_size).unwrap_or(512),
         io: match driver.and_then(|driver| driver.io) {
             Some(disk::DiskIo::Threads) => DiskIo::Plain,
             _ => DiskIo::Uring,
         },
-        queues: vec![thread; queues as usize],
-        queue_size: queue_size(driver.and_then(|driver| driver.queue_size)),
-    })
+    }
 }
 
 pub(crate) fn cache(cache: Option<DiskCache>) -> Cache {

@@ -13,6 +13,7 @@ mod boot_order;
 mod check;
 mod check_devices;
 mod check_small;
+mod drives;
 mod firmware;
 mod io_threads;
 mod live;
@@ -70,6 +71,7 @@ pub(crate) fn define(
     def.uuid = def.uuid.or_else(|| sysinfo::uuid(&def));
     def.fill_defaults(ids);
     firmware::complete(&mut def, host, &mut report);
+    drives::check_places(&def, &mut report);
     address::assign(&mut def, &mut report);
     if report.is_refused() {
         return Err(report.into_error(written));
@@ -109,7 +111,8 @@ pub(crate) struct Resources {
     pub variables: Option<Fd>,
     /// The files of [`fw_cfg_files`].
     pub fw_cfg: Vec<Fd>,
-    pub disks: Vec<Fd>,
+    /// None: a drive without a medium.
+    pub disks: Vec<Option<Fd>>,
     pub interfaces: Vec<OpenTap>,
     pub serials: Vec<OpenChardev>,
     /// The first stands for the first serial port, if it is one, and has nothing of its own.

@@ -72,7 +72,9 @@ fn configured(def: &xml::DomainDef) -> MachineConfig {
         firmware: Some(Fd(11)),
         variables: variables(&def).map(|_| Fd(12)),
         fw_cfg: count(fw_cfg_files(&def).count()).collect(),
-        disks: count(def.devices.disks.len()).collect(),
+        disks: (def.devices.disks.iter().zip(count(def.devices.disks.len())))
+            .map(|(disk, fd)| disk.source.is_some().then_some(fd))
+            .collect(),
         interfaces: def
             .devices
             .interfaces
@@ -100,6 +102,8 @@ fn configured(def: &xml::DomainDef) -> MachineConfig {
 
 const DISK: &str = "<disk type='file'><source file='/a'/><target dev='vda' bus='virtio'/></disk>";
 const NIC: &str = "<interface type='bridge'><source bridge='br0'/></interface>";
+
+mod drives;
 
 #[test]
 fn the_example_becomes_a_machine() {
@@ -257,7 +261,7 @@ fn what_is_not_provided_is_refused_by_name_with_its_place() {
             "bus sata",
             "target/@bus",
         ),
-        ("<disk device='cdrom'><target dev='sda' bus='sata'/></disk>", "a cdrom drive", "@device"),
+        ("<disk device='cdrom'><target dev='vda'/></disk>", "a cdrom drive on virtio", "@device"),
         (
             "<disk type='volume'><source pool='p' volume='v'/><target dev='vda'/></disk>",
             "type='volume'",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cursor::Cursor;
 use crate::device::VirtioModel;
-use crate::device::address::DeviceAddress;
+use crate::device::address::{DeviceAddress, DriveAddress};
 use crate::diagnostic::Kind;
 use crate::element::{Element, element};
 use crate::report::quote;
@@ -130,6 +130,22 @@ impl Disk {
             Some(DeviceAddress::Drive(drive)) => drive.controller.unwrap_or(0),
             _ => 0,
         }
+    }
+
+    /// The drive address that libvirt gives a disk by the letters of its name; `None` on buses whose
+    /// disks have another kind of address.
+    pub fn default_drive(&self) -> Option<DriveAddress> {
+        let number = self.target.number()?;
+        let (controller, bus, unit) = match self.target.bus() {
+            DiskBus::Ide => (number / 4, number % 4 / 2, number % 2),
+            DiskBus::Sata => (number / 6, 0, number % 6),
+            // Fifteen on a bus of sixteen: unit 7 was the controller's on parallel SCSI.
+            DiskBus::Scsi => (number / 15, 0, number % 15 + u32::from(number % 15 >= 7)),
+            DiskBus::Fdc => (number / 2, 0, number % 2),
+            _ => return None,
+        };
+        let (controller, bus, target, unit) = (Some(controller), Some(bus), Some(0), Some(unit));
+        Some(DriveAddress { controller, bus, target, unit })
     }
 
     pub fn location(&self) -> Location<'_> {
@@ -372,6 +388,21 @@ impl DiskTarget {
             Some("ub") => DiskBus::Uml,
             _ => DiskBus::Virtio,
         })
+    }
+
+    /// The place among its kind that the letters of its name say: 0 for `sda`, 26 for `sdaa`.
+    pub fn number(&self) -> Option<u32> {
+        let prefix =
+            ["vd", "sd", "hd", "fd", "xvd", "ubd"].iter().find_map(|p| self.dev.strip_prefix(p))?;
+        // A partition counts as its disk.
+        let letters = prefix.trim_end_matches(|c: char| c.is_ascii_digit());
+        let valid = !letters.is_empty() && letters.bytes().all(|b| b.is_ascii_lowercase());
+        let digits = valid.then(|| letters.bytes().map(|letter| u32::from(letter - b'a') + 1))?;
+        let mut number = 0_u32;
+        for digit in digits {
+            number = number.checked_mul(26)?.checked_add(digit)?;
+        }
+        number.checked_sub(1)
     }
 
     fn check_bus(&self, at: Cursor<'_>, device: DiskDevice) {
