@@ -54,7 +54,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
     let mut behind = device("virtio-disk1", 0, PciKind::Blk(blk(rig, disk)));
     behind.address.bus = 1;
     devices.push(behind);
-    devices.push(device("scsi0", 9, PciKind::Scsi(disks::scsi(rig))));
+    devices.push(device("scsi0", 0x14, PciKind::Scsi(disks::scsi(rig))));
     // Whoever adds a kind comes past here, and adds it above.
     for device in &devices {
         match &device.kind {
