@@ -3,6 +3,8 @@
 use std::fs;
 
 use baremetal::Width::{Byte, Dword};
+use image::FileStorage;
+use image::qcow2::{Repair, check};
 use vmm_protocol::config::DiskIo;
 use vmm_protocol::exit::ExitReason;
 
@@ -21,6 +23,9 @@ const IOERR: u32 = 1;
 const UNSUPP: u32 = 2;
 
 const SECTORS: u64 = DISK_SIZE / 512;
+/// Ways in which a disk is served.
+const WAYS: [(DiskIo, bool); 3] =
+    [(DiskIo::Uring, false), (DiskIo::Plain, false), (DiskIo::Plain, true)];
 const DISKS: [Kind; 2] = [Kind::Disk, Kind::ReadOnlyDisk];
 
 /// Discard or write zeroes: one segment, in the data.
@@ -33,8 +38,8 @@ fn range(guest: &mut Guest<'_>, device: &mut Device, kind: u32, sector: u64, len
 
 #[test]
 fn requests_beyond_the_disk_fail_and_leave_it_alone() {
-    for io in [DiskIo::Uring, DiskIo::Plain] {
-        attack(Setup { io, ..Setup::default() }, |guest, devices| {
+    for (io, layered) in WAYS {
+        attack(Setup { io, layered, ..Setup::default() }, |guest, devices| {
             guest.case("sectors beyond the disk", devices, &DISKS, |guest, device| {
                 let data = u64::from(device.buffers) + 0x1000;
                 let sectors = [SECTORS, SECTORS - 1, u64::MAX, u64::MAX / 512, 1 << 55, 1 << 63];
@@ -137,7 +142,7 @@ fn a_read_only_disk_stays_as_it_is() {
     if without_kvm() {
         return;
     }
-    for io in [DiskIo::Uring, DiskIo::Plain] {
+    for (io, layered) in WAYS {
         let mut devices = Device::all(false);
         let kernel = driver::kernel(|guest| {
             guest.start(&mut devices);
@@ -153,10 +158,51 @@ fn a_read_only_disk_stays_as_it_is() {
             }
             guest.works(device);
         });
-        let mut vm = Vm::start(Setup { io, ..Setup::default() }, &kernel);
+        let mut vm = Vm::start(Setup { io, layered, ..Setup::default() }, &kernel);
         vm.read_until("DONE");
-        let image = vm.read_only_disk.clone();
+        let image = vm.read_only_disk.with_extension(if layered { "base" } else { "" });
         assert!(fs::read(image).unwrap().iter().all(|byte| *byte == 0x5a));
         assert_eq!(vm.end(), ExitReason::Shutdown);
     }
+}
+
+/// What a guest wrote and flushed lies in its image when the VMM is gone, and the image is sound; what
+/// lies below is as it was.
+#[test]
+fn an_image_of_layers_is_whole_when_its_guest_is_gone() {
+    if without_kvm() {
+        return;
+    }
+    let mut devices = Device::all(false);
+    let kernel = driver::kernel(|guest| {
+        guest.start(&mut devices);
+        let device = devices.iter_mut().find(|it| it.kind == Kind::Disk).unwrap();
+        device.features |= 1 << 13 | 1 << 14;
+        guest.bring_up(device);
+        let data = device.buffers + 0x1000;
+        for sector in [0, 200, 1000] {
+            guest.asm.poke(Dword, data, 0x1234_5678);
+            guest.disk_request(device, OUT, sector, &[(data.into(), 4096, 0)]);
+            guest.expect("status of a write", 0);
+        }
+        for kind in [DISCARD, WRITE_ZEROES] {
+            range(guest, device, kind, 128, 256, 0);
+            guest.expect("status of a range", 0);
+        }
+        guest.disk_request(device, FLUSH, 0, &[]);
+        guest.expect("status of a flush", 0);
+        guest.asm.poke(Dword, data, 0);
+        guest.disk_request(device, READ, 1000, &[(data.into(), 512, WRITE)]);
+        guest.asm.load(Dword, data);
+        guest.expect("data that was written", 0x1234_5678);
+    });
+    let mut vm = Vm::start(Setup { layered: true, ..Setup::default() }, &kernel);
+    vm.read_until("DONE");
+    let base = fs::read(vm.disk.with_extension("base")).unwrap();
+    let disk = FileStorage::new(fs::File::open(&vm.disk).unwrap()).unwrap();
+    assert_eq!(vm.end(), ExitReason::Shutdown);
+    assert!(base.iter().all(|byte| *byte == 0));
+    let report = check(&disk, Repair::Nothing).unwrap();
+    assert_eq!((report.corruptions, report.leaks), (0, 0), "{:?}", report.messages);
+    assert_eq!(report.allocated_clusters, 2, "one was given up");
 }

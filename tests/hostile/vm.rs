@@ -10,14 +10,16 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use image::qcow2::{CreateOptions, create};
+use image::{FileStorage, Reference};
 use tempfile::TempDir;
 use uuid::Uuid;
 use vmm_protocol::Version;
 use vmm_protocol::config::{
     Action, Balloon, Blk, Boot, Cache, Chardev, Clock, Console, ConsolePort, CpuModel, Cpus,
-    Discard, DiskIo, Fd, Identity, Image, IoThread, Lifecycle, Machine, MachineConfig, Memory,
-    MemoryBacking, Net, PciAddress, PciDevice, PciKind, Platform, ProcessFiles, Rng, Serial,
-    Smbios, Topology,
+    Discard, DiskIo, Fd, Identity, Image, ImageFormat, IoThread, Layer, Lifecycle, Machine,
+    MachineConfig, Memory, MemoryBacking, Net, PciAddress, PciDevice, PciKind, Platform,
+    ProcessFiles, Rng, Serial, Smbios, Topology,
 };
 use vmm_protocol::control::{Call, Message, Reply, Request, RunState};
 use vmm_protocol::exit::{ExitReason, ExitRecord};
@@ -36,6 +38,8 @@ pub(crate) const DISK_SIZE: u64 = 4 << 20;
 pub(crate) struct Setup {
     pub(crate) cpus: u16,
     pub(crate) io: DiskIo,
+    /// Disks are qcow2 images over raw ones.
+    pub(crate) layered: bool,
     pub(crate) tap: Option<OwnedFd>,
     pub(crate) on_reboot: Action,
     pub(crate) on_crash: Action,
@@ -46,6 +50,7 @@ impl Default for Setup {
         Self {
             cpus: 1,
             io: DiskIo::Uring,
+            layered: false,
             tap: None,
             on_reboot: Action::Destroy,
             on_crash: Action::Destroy,
@@ -68,6 +73,7 @@ pub(crate) struct Vm {
     calls: u64,
     record: File,
     log: PathBuf,
+    pub(crate) disk: PathBuf,
     pub(crate) read_only_disk: PathBuf,
     _dir: TempDir,
 }
@@ -77,12 +83,8 @@ impl Vm {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let mut files = Files::default();
-        let image = |name: &str, fill: u8| {
-            fs::write(path(name), vec![fill; DISK_SIZE as usize]).unwrap();
-            File::options().read(true).write(true).open(path(name)).unwrap()
-        };
-        let disk = files.add(image("disk", 0));
-        let read_only_disk = files.add(image("read-only-disk", 0x5a));
+        let disk = image(&mut files, &path("disk"), 0, setup.layered);
+        let read_only_disk = image(&mut files, &path("read-only-disk"), 0x5a, setup.layered);
         fs::write(path("kernel"), kernel).unwrap();
         let record = tempfile::tempfile().unwrap();
         let kvm = File::options().read(true).write(true).open("/dev/kvm").unwrap();
@@ -160,6 +162,7 @@ impl Vm {
             calls: 0,
             record,
             log: path("log"),
+            disk: path("disk"),
             read_only_disk: path("read-only-disk"),
             _dir: dir,
         };
@@ -272,7 +275,30 @@ fn program() -> &'static Path {
     if built.exists() { built } else { Path::new("/usr/bin/manor") }
 }
 
-fn devices(setup: &Setup, disk: Fd, read_only: Fd, files: &mut Files) -> Vec<PciDevice> {
+/// A disk of one byte again and again; in layers, all of it lies in the lower one, beside `path`.
+fn image(files: &mut Files, path: &Path, fill: u8, layered: bool) -> Image {
+    let open = |path: &Path| File::options().read(true).write(true).open(path).unwrap();
+    let raw = if layered { path.with_extension("base") } else { path.to_owned() };
+    fs::write(&raw, vec![fill; DISK_SIZE as usize]).unwrap();
+    if !layered {
+        return Image::Raw { file: files.add(open(path)) };
+    }
+    let name = raw.file_name().unwrap().to_str().unwrap().to_owned();
+    let mut options = CreateOptions::new(DISK_SIZE);
+    options.backing = Some(Reference { name, format: Some("raw".to_owned()) });
+    fs::write(path, "").unwrap();
+    create(&FileStorage::new(open(path)).unwrap(), &options).unwrap();
+    let layers = [(ImageFormat::Qcow2, path), (ImageFormat::Raw, &raw)];
+    let layers = layers.map(|(format, path)| Layer {
+        format,
+        file: files.add(open(path)),
+        data_file: None,
+        extents: Vec::new(),
+    });
+    Image::Chain(layers.to_vec())
+}
+
+fn devices(setup: &Setup, disk: Image, read_only: Image, files: &mut Files) -> Vec<PciDevice> {
     let at = |slot, id: &str, kind| PciDevice {
         id: id.to_owned(),
         address: PciAddress { bus: 0, slot, function: 0 },
@@ -280,9 +306,9 @@ fn devices(setup: &Setup, disk: Fd, read_only: Fd, files: &mut Files) -> Vec<Pci
         boot_index: None,
         kind,
     };
-    let blk = |file, read_only| {
+    let blk = |image, read_only| {
         PciKind::Blk(Blk {
-            image: Image::Raw { file },
+            image,
             read_only,
             cache: Cache::Writeback,
             discard: Discard::Unmap,

@@ -5,6 +5,7 @@ pub mod chardev;
 pub mod disk;
 #[cfg(test)]
 pub(crate) mod held;
+mod image;
 mod io_uring;
 pub mod lane;
 pub mod packet;
@@ -15,4 +16,5 @@ pub mod tap;
 
 pub use blocking::{Blocking, BlockingChannel};
 pub use disk::{Action, Cache, Channel, Disk, DiskInfo, Finished, Request};
+pub use image::{ImageDisk, ImageSpec};
 pub use raw::{DiskIo, DiskSpec, RawDisk};

@@ -19,7 +19,8 @@ mod bounce;
 #[cfg(test)]
 mod tests;
 
-use bounce::{Alignment, Bounce, Span};
+pub(super) use bounce::Bounce;
+use bounce::{Alignment, Span};
 
 const SECTOR: u64 = 512;
 /// Bytes that go through a bounce buffer, or are zeroed by writing, at a time.

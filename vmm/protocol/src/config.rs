@@ -333,7 +333,48 @@ pub struct Medium {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Image {
-    Raw { file: Fd },
+    Raw {
+        file: Fd,
+    },
+    /// The image that the guest uses, then what lies below it, each below the one before.
+    Chain(Vec<Layer>),
+}
+
+/// One image of a chain. All but the first are only read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    pub format: ImageFormat,
+    pub file: Fd,
+    /// Where its data lies, if not in `file`.
+    #[serde(default)]
+    pub data_file: Option<Fd>,
+    /// The files of its extents, in their order.
+    #[serde(default)]
+    pub extents: Vec<Fd>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    Raw,
+    Qcow2,
+}
+
+impl Image {
+    /// Every file of it.
+    pub fn files(&self) -> Vec<Fd> {
+        match self {
+            Self::Raw { file } => vec![*file],
+            Self::Chain(layers) => {
+                let all = layers.iter();
+                all.flat_map(|layer| {
+                    [layer.file].into_iter().chain(layer.data_file).chain(layer.extents.clone())
+                })
+                .collect()
+            }
+        }
+    }
 }
 
 /// libvirt's cache modes: what the host page cache does and when a write counts as durable.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::backend::lane::Meter;
-use devices::backend::{Cache, Disk, DiskIo, DiskSpec, RawDisk};
+use devices::backend::{Cache, Disk, DiskIo, DiskSpec, ImageDisk, ImageSpec, RawDisk};
 use devices::scsi::{Identity, LogicalUnit, UnitKind};
 use devices::virtio::blk::{BlockStats, ErrorPolicy};
 use vmm_protocol::config::{self, Drive, DriveKind, Medium};
@@ -23,19 +23,29 @@ pub(super) fn open(
     queues: usize,
     depth: u16,
 ) -> Result<Arc<dyn Disk>, BuildError> {
-    let config::Image::Raw { file } = &medium.image;
+    let cache = match medium.cache {
+        config::Cache::None => Cache::None,
+        config::Cache::Writethrough => Cache::Writethrough,
+        config::Cache::Writeback => Cache::Writeback,
+        config::Cache::Directsync => Cache::DirectSync,
+        config::Cache::Unsafe => Cache::Unsafe,
+    };
+    let discard = medium.discard == config::Discard::Unmap;
+    let block_size = medium.logical_block_size;
+    let file = match &medium.image {
+        config::Image::Raw { file } => *file,
+        config::Image::Chain(layers) => {
+            let image = super::image::open(site, id, layers, medium.read_only)?;
+            let spec = ImageSpec { cache, discard, block_size };
+            return Ok(Arc::new(ImageDisk::new(image, spec).map_err(BuildError::device(id))?));
+        }
+    };
     let spec = DiskSpec {
-        file: site.files.take_file(*file)?,
+        file: site.files.take_file(file)?,
         read_only: medium.read_only,
-        cache: match medium.cache {
-            config::Cache::None => Cache::None,
-            config::Cache::Writethrough => Cache::Writethrough,
-            config::Cache::Writeback => Cache::Writeback,
-            config::Cache::Directsync => Cache::DirectSync,
-            config::Cache::Unsafe => Cache::Unsafe,
-        },
-        discard: medium.discard == config::Discard::Unmap,
-        block_size: medium.logical_block_size,
+        cache,
+        discard,
+        block_size,
         io: match medium.io {
             config::DiskIo::Uring => DiskIo::Uring,
             config::DiskIo::Plain => DiskIo::Threads,

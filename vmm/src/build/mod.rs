@@ -8,6 +8,7 @@ mod cpus;
 mod disk;
 mod firmware;
 mod identity;
+mod image;
 mod loader;
 mod memory;
 mod pci;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use vmm_protocol::config::{Boot, Chardev, Fd, FwCfgContent, Image, MachineConfig, PciKind};
+use vmm_protocol::config::{Boot, Chardev, Fd, FwCfgContent, MachineConfig, PciKind};
 
 use super::sys;
 
@@ -96,8 +96,8 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
     for device in &config.pci {
         for drive in device.kind.drives() {
             let Some(medium) = &drive.medium else { continue };
-            let Image::Raw { file } = &medium.image;
-            all.push((*file, format!("image of {}", drive.id)));
+            let files = medium.image.files().into_iter();
+            all.extend(files.map(|file| (file, format!("image of {}", drive.id))));
         }
         let id = &device.id;
         match &device.kind {
@@ -105,8 +105,8 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
             }
             PciKind::Scsi(_) => {}
             PciKind::Blk(blk) => {
-                let Image::Raw { file } = &blk.image;
-                all.push((*file, format!("image of {id}")));
+                let files = blk.image.files().into_iter();
+                all.extend(files.map(|file| (file, format!("image of {id}"))));
             }
             PciKind::Net(net) => {
                 all.extend(net.taps.iter().map(|fd| (*fd, format!("tap of {id}"))));

@@ -1,11 +1,11 @@
 //! [`FileStorage`]: a file or block device of the host, with or without its page cache.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, FallocateFlags, SeekFrom, StatxFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, OFlags, SeekFrom, StatxFlags};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::Storage;
 
@@ -29,20 +29,19 @@ struct Alignment {
 }
 
 impl FileStorage {
-    /// # Errors
-    /// When the file cannot be looked at.
-    pub fn new(file: File) -> io::Result<Self> {
-        let is_device = file.metadata()?.file_type().is_block_device();
-        Ok(Self { file, is_device, direct: None, rewriting: Mutex::new(()) })
-    }
-
-    /// A file that was opened with O_DIRECT.
+    /// With or without the page cache, as the file was opened.
     ///
     /// # Errors
     /// When the file cannot be looked at.
-    pub fn direct(file: File) -> io::Result<Self> {
-        let direct = Some(alignment(&file));
-        Ok(Self { direct, ..Self::new(file)? })
+    pub fn new(file: File) -> io::Result<Self> {
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+        let direct = rustix::fs::fcntl_getfl(&file)?.contains(OFlags::DIRECT);
+        Ok(Self {
+            is_device: kind == FileType::BlockDevice,
+            direct: direct.then(|| alignment(&file)),
+            file,
+            rewriting: Mutex::new(()),
+        })
     }
 
     #[must_use]
@@ -62,7 +61,8 @@ impl FileStorage {
     fn fill(&self, data: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < data.len() {
-            match self.file.read_at(&mut data[done..], offset + done as u64) {
+            let rest = &mut [IoSliceMut::new(&mut data[done..])];
+            match rustix::io::preadv(&self.file, rest, offset + done as u64) {
                 Ok(0) => break,
                 Ok(count) => {
                     done += count;
@@ -72,11 +72,27 @@ impl FileStorage {
                         break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(done)
+    }
+
+    fn write_all(&self, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+        while !data.is_empty() {
+            let flags = ReadWriteFlags::empty();
+            match rustix::io::pwritev2(&self.file, &[IoSlice::new(data)], offset, flags) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    data = &data[count..];
+                    offset += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn read_bounced(&self, data: &mut [u8], offset: u64, align: Alignment) -> io::Result<usize> {
@@ -103,7 +119,7 @@ impl FileStorage {
                 self.fill(bounce.bytes(), span.start)?;
             }
             bounce.bytes()[span.skip..span.skip + part].copy_from_slice(&data[done..done + part]);
-            self.file.write_all_at(bounce.bytes(), span.start)?;
+            self.write_all(bounce.bytes(), span.start)?;
             done += part;
         }
         Ok(())
@@ -116,11 +132,8 @@ impl FileStorage {
 
 impl Storage for FileStorage {
     fn size(&self) -> io::Result<u64> {
-        if self.is_device {
-            // The position is nobody's: all I/O says where.
-            return Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?);
-        }
-        Ok(self.file.metadata()?.len())
+        // Also of a device. The position is nobody's: all I/O says where.
+        Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?)
     }
 
     fn read(&self, data: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -135,7 +148,7 @@ impl Storage for FileStorage {
     fn write(&self, data: &[u8], offset: u64) -> io::Result<()> {
         match self.must_bounce(data.as_ptr(), offset, data.len()) {
             Some(align) => self.write_bounced(data, offset, align),
-            None => self.file.write_all_at(data, offset),
+            None => self.write_all(data, offset),
         }
     }
 
@@ -148,7 +161,7 @@ impl Storage for FileStorage {
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let tried = if offset >= have && !self.is_device {
             // New bytes of a file are zeros.
-            return self.set_len(end);
+            self.allocate(FallocateFlags::empty(), offset, len)
         } else if unmap && end <= have {
             self.allocate(hole, offset, len)
         } else {
@@ -203,18 +216,17 @@ impl Storage for FileStorage {
         match seek(SeekFrom::Data(offset)) {
             Ok(data) if data > offset => Ok((false, whole(data))),
             Ok(_) => Ok((true, seek(SeekFrom::Hole(offset)).map_or(len, whole))),
-            Err(rustix::io::Errno::NXIO) => Ok((false, len)),
+            Err(Errno::NXIO) => Ok((false, len)),
             // A device, or a file system that cannot tell.
             Err(_) => Ok((true, len)),
         }
     }
 
     fn allocated(&self) -> io::Result<u64> {
-        use std::os::unix::fs::MetadataExt as _;
         if self.is_device {
             return self.size();
         }
-        Ok(self.file.metadata()?.blocks().saturating_mul(512))
+        Ok(rustix::fs::fstat(&self.file)?.st_blocks.unsigned_abs().saturating_mul(512))
     }
 }
 
@@ -236,7 +248,6 @@ fn alignment(file: &File) -> Alignment {
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     let unsupported = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NODEV];
     unsupported.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }

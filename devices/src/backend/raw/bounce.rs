@@ -28,21 +28,21 @@ impl Span {
 }
 
 /// Zeroed memory with the alignment that O_DIRECT wants.
-pub(super) struct Bounce {
+pub(in crate::backend) struct Bounce {
     memory: Vec<u8>,
     start: usize,
     len: usize,
 }
 
 impl Bounce {
-    pub(super) fn new(len: usize, align: u64) -> Self {
+    pub(in crate::backend) fn new(len: usize, align: u64) -> Self {
         let align = align as usize;
         let memory = vec![0; len + align];
         let start = memory.as_ptr().align_offset(align).min(align);
         Self { memory, start, len }
     }
 
-    pub(super) fn bytes(&mut self) -> &mut [u8] {
+    pub(in crate::backend) fn bytes(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + self.len]
     }
 }
