@@ -6,6 +6,7 @@ pub mod binaries;
 pub mod cpio;
 pub mod debian;
 pub mod disk;
+pub mod domain;
 pub mod firmware;
 pub mod guest;
 pub mod http;
@@ -19,6 +20,7 @@ pub mod testbed;
 pub mod tree;
 
 pub use binaries::manor_binary;
+pub use domain::Xml;
 pub use http::Api;
 pub use kvm::KvmLevel;
 pub use testbed::{HostCrash, Output, Testbed};

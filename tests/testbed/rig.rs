@@ -1,10 +1,11 @@
-//! What the suites about guests share: definitions, a daemon, and a shell on a guest's console.
+//! What the suites about guests share: a daemon, and a shell on a guest's console.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+pub(crate) use manor_tests::Xml;
 use manor_tests::http::Console;
 use manor_tests::{Api, Testbed, guest};
 
@@ -19,78 +20,6 @@ pub(crate) fn host() -> Result<Testbed> {
     host.put(&guest::vmlinux()?, "/guest/vmlinux")?;
     host.put(&guest::initrd()?, "/guest/initrd")?;
     Ok(host)
-}
-
-/// A domain's definition, filled in as far as a test cares.
-pub(crate) struct Xml {
-    pub(crate) name: String,
-    pub(crate) kernel: String,
-    pub(crate) initrd: String,
-    /// What the guest's init shall do; see resources/guest/init.
-    pub(crate) words: String,
-    pub(crate) memory_mib: u64,
-    pub(crate) vcpus: u32,
-    /// Elements below `<domain>`, such as `<on_reboot>`.
-    pub(crate) domain: String,
-    pub(crate) devices: String,
-}
-
-impl Xml {
-    pub(crate) fn new(name: &str, words: &str) -> Xml {
-        Xml {
-            name: name.into(),
-            kernel: "/guest/vmlinuz".into(),
-            initrd: "/guest/initrd".into(),
-            words: words.into(),
-            memory_mib: 128,
-            vcpus: 1,
-            domain: String::new(),
-            devices: String::new(),
-        }
-    }
-
-    pub(crate) fn disk(mut self, file: &str, target: &str, more: &str) -> Xml {
-        self.devices.push_str(&format!(
-            "<disk type='file' device='disk'><driver name='qemu' type='raw'/>\
-             <source file='{file}'/><target dev='{target}' bus='virtio'/>{more}</disk>"
-        ));
-        self
-    }
-
-    pub(crate) fn bridge(mut self, bridge: &str, mac: &str, more: &str) -> Xml {
-        self.devices.push_str(&format!(
-            "<interface type='bridge'><mac address='{mac}'/><source bridge='{bridge}'/>\
-             <model type='virtio'/>{more}</interface>"
-        ));
-        self
-    }
-
-    pub(crate) fn text(&self) -> String {
-        let Xml { name, kernel, initrd, words, memory_mib, vcpus, domain, devices } = self;
-        format!(
-            "<domain type='kvm'>
-  <name>{name}</name>
-  <memory unit='MiB'>{memory_mib}</memory>
-  <vcpu>{vcpus}</vcpu>
-  <os>
-    <type arch='x86_64' machine='q35'>hvm</type>
-    <kernel>{kernel}</kernel>
-    <initrd>{initrd}</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1 {words}</cmdline>
-  </os>
-  <features><acpi/></features>
-  <cpu mode='host-passthrough'/>
-  {domain}
-  <devices>
-    {devices}
-    <memballoon model='none'/>
-    <serial type='pty'><target port='0'/></serial>
-    <console type='pty'><target type='serial' port='0'/></console>
-  </devices>
-</domain>
-"
-        )
-    }
 }
 
 /// One port leads inside, so one daemon at a time listens there.

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use clap::ValueEnum;
-use manor_tests::{Testbed, qemu};
+use manor_tests::{Testbed, Xml, qemu};
 
-use super::{BRIDGE, GUEST_MIB, MAC, TAP};
+use super::{BRIDGE, DISK, GUEST_MIB, INITRD, KERNEL, MAC, TAP};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Vmm {
@@ -23,8 +23,19 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    fn command_line(&self) -> String {
-        format!("console=ttyS0 quiet panic=-1 {}", self.words)
+    fn definition(&self, machine: &str, index: usize) -> Xml {
+        let mut xml = Xml::new(&format!("bench{index}"), &self.words);
+        xml.machine = machine.into();
+        xml.kernel = KERNEL.into();
+        xml.initrd = INITRD.into();
+        xml.memory_mib = GUEST_MIB;
+        if self.disk {
+            xml = xml.disk(DISK, "vda", "");
+        }
+        if self.net {
+            xml = xml.bridge(BRIDGE, MAC, "");
+        }
+        xml
     }
 }
 
@@ -62,14 +73,14 @@ fn manor(
     index: usize,
 ) -> anyhow::Result<Vec<String>> {
     let file = format!("/bench/{machine}-{index}.xml");
-    host.write(&file, domain(machine, guest, index).as_bytes())?;
+    host.write(&file, guest.definition(machine, index).text().as_bytes())?;
     Ok(vec!["manor".into(), "run".into(), file])
 }
 
 fn qemu(machine: &str, bus: &str, guest: &Guest) -> Vec<String> {
     let mut command = qemu::in_tree(Path::new("/mnt/qemu")).words().to_vec();
     let memory = format!("{GUEST_MIB}M");
-    let command_line = guest.command_line();
+    let command_line = guest.definition(machine, 0).command_line();
     command.extend(
         [
             "-M",
@@ -90,9 +101,9 @@ fn qemu(machine: &str, bus: &str, guest: &Guest) -> Vec<String> {
             "-serial",
             "stdio",
             "-kernel",
-            "/bench/vmlinux",
+            KERNEL,
             "-initrd",
-            "/bench/initrd",
+            INITRD,
             "-append",
             &command_line,
         ]
@@ -100,8 +111,8 @@ fn qemu(machine: &str, bus: &str, guest: &Guest) -> Vec<String> {
     );
     if guest.disk {
         let device = format!("virtio-blk-{bus},drive=disk");
-        let drive = "if=none,id=disk,format=raw,file=/bench/disk";
-        command.extend(["-drive", drive, "-device", &device].map(str::to_owned));
+        let drive = format!("if=none,id=disk,format=raw,file={DISK}");
+        command.extend(["-drive", &drive, "-device", &device].map(str::to_owned));
     }
     if guest.net {
         // Without vhost: the device in the VMM's own process, as Manor has it.
@@ -116,45 +127,4 @@ fn qemu(machine: &str, bus: &str, guest: &Guest) -> Vec<String> {
         }
     }
     command
-}
-
-fn domain(machine: &str, guest: &Guest, index: usize) -> String {
-    let disk = if guest.disk {
-        "<disk type='file' device='disk'><driver name='qemu' type='raw'/>\
-         <source file='/bench/disk'/><target dev='vda' bus='virtio'/></disk>"
-    } else {
-        ""
-    };
-    let net = if guest.net {
-        format!(
-            "<interface type='bridge'><mac address='{MAC}'/><source bridge='{BRIDGE}'/>\
-             <model type='virtio'/></interface>"
-        )
-    } else {
-        String::new()
-    };
-    format!(
-        "<domain type='kvm'>
-  <name>bench{index}</name>
-  <memory unit='MiB'>{GUEST_MIB}</memory>
-  <vcpu>1</vcpu>
-  <os>
-    <type arch='x86_64' machine='{machine}'>hvm</type>
-    <kernel>/bench/vmlinux</kernel>
-    <initrd>/bench/initrd</initrd>
-    <cmdline>{}</cmdline>
-  </os>
-  <features><acpi/></features>
-  <cpu mode='host-passthrough'/>
-  <devices>
-    {disk}
-    {net}
-    <memballoon model='none'/>
-    <serial type='pty'><target port='0'/></serial>
-    <console type='pty'><target type='serial' port='0'/></console>
-  </devices>
-</domain>
-",
-        guest.command_line()
-    )
 }
