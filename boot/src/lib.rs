@@ -11,6 +11,7 @@ mod initrd;
 mod kernel;
 mod linux;
 mod pvh;
+mod reset;
 pub mod smbios;
 #[cfg(test)]
 mod testing;
@@ -88,13 +89,14 @@ pub fn place(ram: &GuestRam, spec: &BootSpec<'_>) -> Result<Entry, BootError> {
         smbios::build(identity, layout::SMBIOS_START, spec.board.apic_ids.len(), ram.size())
     });
     if let Some(bytes) = &smbios {
-        check_room(bytes.len(), layout::HIMEM_START - layout::SMBIOS_START)?;
+        check_room(bytes.len(), layout::REAL_MODE_RESET - layout::SMBIOS_START)?;
     }
 
     ram.write_slice(layout::ACPI_START, &tables.bytes)?;
     if let Some(bytes) = &smbios {
         ram.write_slice(layout::SMBIOS_START, bytes)?;
     }
+    ram.write_slice(layout::REAL_MODE_RESET, &reset::CODE)?;
     let memory = e820::spans(spec.map);
     Plan { spec, kernel, kernel_span, initrd, cmdline, memory }.carry_out(ram)
 }

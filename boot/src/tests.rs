@@ -68,6 +68,15 @@ impl Rig {
 }
 
 #[test]
+fn a_kernel_that_jumps_to_the_firmware_finds_the_reset() {
+    let rig = Rig::new(64 * MIB);
+    let kernel = elf(0x100_0000, &[load(0x100_0000, &PAYLOAD)]);
+    rig.boot(&kernel, None, "").unwrap();
+    // Real mode code: 0xfe to port 0x64.
+    assert_eq!(rig.bytes(0xf_fff0, 5), [0xb0, 0xfe, 0xe6, 0x64, 0xf4]);
+}
+
+#[test]
 fn a_bzimage_lies_where_it_asks_and_is_entered_in_long_mode() {
     let rig = Rig::new(64 * MIB);
     let entry = rig.boot(&bzimage(&PAYLOAD), None, "console=ttyS0").unwrap();

@@ -38,6 +38,8 @@ pub const EBDA_START: u64 = 0x9_fc00;
 pub const ACPI_START: u64 = 0xe_0000;
 /// SMBIOS entry point and structures, where scanning software looks for them.
 pub const SMBIOS_START: u64 = 0xf_0000;
+/// FFFF:0000, where a PC's firmware starts in real mode.
+pub const REAL_MODE_RESET: u64 = 0xf_fff0;
 /// Everything above is free for kernels.
 pub const HIMEM_START: u64 = MIB;
 
@@ -266,6 +268,7 @@ mod tests {
             EBDA_START,
             ACPI_START,
             SMBIOS_START,
+            REAL_MODE_RESET,
             HIMEM_START,
         ];
         assert!(order.is_sorted());

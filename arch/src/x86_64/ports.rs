@@ -48,6 +48,13 @@ pub const GPE0_LEN: u8 = 4;
 /// ICH9 SMI_EN. Firmware reads bit 5 set as "SMM has been dealt with".
 pub const SMI_EN: u16 = PM_BASE + 0x30;
 
+/// Of a board with hardware-reduced ACPI, in the place of that block: pending events, sleep control,
+/// sleep status, a byte each.
+pub const EVENTS: u16 = PM_BASE;
+pub const SLEEP_CONTROL: u16 = EVENTS + 1;
+pub const SLEEP_STATUS: u16 = EVENTS + 2;
+pub const EVENTS_LEN: u16 = 3;
+
 /// Value of SLP_TYP that `\_S5` names: soft off.
 pub const SLEEP_TYPE_S5: u8 = 5;
 

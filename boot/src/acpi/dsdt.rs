@@ -17,7 +17,12 @@ pub(super) fn table(board: &Board) -> Sdt {
     processors(board, &mut devices);
     pci_host(board, &mut devices);
     motherboard(board, &mut devices);
-    rtc(&mut devices);
+    if board.reduced {
+        events(&mut devices);
+    }
+    if board.rtc {
+        rtc(&mut devices);
+    }
     if board.ps2 {
         ps2(&mut devices);
     }
@@ -149,7 +154,8 @@ fn osc(out: &mut Vec<u8>) {
 
 /// Ranges that no one else may use. Linux believes MCFG once a motherboard device covers it.
 fn motherboard(board: &Board, out: &mut Vec<u8>) {
-    let pm = aml::IO::new(ports::PM_BASE, ports::PM_BASE, 1, ports::PM_LEN as u8);
+    let len = if board.reduced { ports::EVENTS_LEN } else { ports::PM_LEN };
+    let pm = aml::IO::new(ports::PM_BASE, ports::PM_BASE, 1, len as u8);
     let ecam = board.ecam.as_ref().map(|ecam| {
         aml::Memory32Fixed::new(true, ecam.start as u32, (ecam.end - ecam.start) as u32)
     });
@@ -157,6 +163,50 @@ fn motherboard(board: &Board, out: &mut Vec<u8>) {
     ranges.extend(ecam.as_ref().map(|ecam| ecam as &dyn Aml));
     let hid = aml::EISAName::new("PNP0C02");
     device("MBRD", out, &[&name("_HID", &hid), &name("_CRS", &resources(&ranges))]);
+}
+
+/// The Generic Event Device (ACPI 6.5 §5.6.9), and the button that it speaks for.
+fn events(out: &mut Vec<u8>) {
+    use aml::{FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, OpRegionSpace};
+    const POWER_BUTTON: u8 = 1;
+    const PRESSED: u8 = 0x80;
+    let hid = aml::EISAName::new("PNP0C0C");
+    device("PWRB", out, &[&name("_HID", &hid), &name("_UID", &0u8)]);
+
+    let region = aml::OpRegion::new(
+        "EREG".into(),
+        OpRegionSpace::SystemIO,
+        &ports::EVENTS,
+        &1u8, // a read takes what is pending: nothing else may be read along
+    );
+    let field = aml::Field::new(
+        "EREG".into(),
+        FieldAccessType::Byte,
+        FieldLockRule::NoLock,
+        FieldUpdateRule::WriteAsZeroes,
+        vec![FieldEntry::Named(*b"EPND", 8)],
+    );
+    let (pending, source) = (aml::Local(0), aml::Path::new("EPND"));
+    let (mask, button) = (POWER_BUTTON, aml::Path::new("PWRB"));
+    let is_button = aml::And::new(&aml::Local(1), &pending, &mask);
+    let notify = aml::Notify::new(&button, &PRESSED);
+    let take = aml::Store::new(&pending, &source);
+    let tell = aml::If::new(&is_button, vec![&notify]);
+    let handler = aml::Method::new("_EVT".into(), 1, true, vec![&take, &tell]);
+    // Level triggered, active high.
+    let line = resources(&[&aml::Interrupt::new(true, false, false, false, gsi::SCI)]);
+    device(
+        "GED_",
+        out,
+        &[
+            &name("_HID", &"ACPI0013"),
+            &name("_UID", &0u8),
+            &name("_CRS", &line),
+            &region,
+            &field,
+            &handler,
+        ],
+    );
 }
 
 fn rtc(out: &mut Vec<u8>) {

@@ -20,12 +20,12 @@ const LEGACY_DEVICES: u16 = 1 << 0;
 const I8042: u16 = 1 << 1;
 const NO_VGA: u16 = 1 << 2;
 const NO_ASPM: u16 = 1 << 4;
+const NO_RTC: u16 = 1 << 5;
 
 pub(super) fn table(board: &Board, facs: u64, dsdt: u64) -> FADT {
+    // WBINVD works, C1 is there, no fixed sleep button, the RTC cannot wake.
+    // Not set: TMR_VAL_EXT (the PM timer has 24 bits), USE_PLATFORM_CLOCK (kvmclock is better).
     let mut fadt = FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)
-        // WBINVD works, C1 is there, no fixed sleep button, the RTC cannot wake.
-        // Not set: PWR_BUTTON (so the power button is the fixed one, in PM1), TMR_VAL_EXT (the PM
-        // timer has 24 bits), USE_PLATFORM_CLOCK (kvmclock is better).
         .flag(Flags::Wbinvd)
         .flag(Flags::ProcC1)
         .flag(Flags::SlpButton)
@@ -34,6 +34,45 @@ pub(super) fn table(board: &Board, facs: u64, dsdt: u64) -> FADT {
     fadt.firmware_ctrl = (facs as u32).into();
     fadt.dsdt = (dsdt as u32).into();
     fadt.x_dsdt = dsdt.into();
+    if board.reduced {
+        // PWR_BUTTON: there is no fixed one.
+        fadt = fadt.flag(Flags::HwReducedAcpi).flag(Flags::PwrButton);
+        fadt.sleep_control_reg = register(ports::SLEEP_CONTROL, 1, AccessSize::ByteAccess);
+        fadt.sleep_status_reg = register(ports::SLEEP_STATUS, 1, AccessSize::ByteAccess);
+    } else {
+        fixed_hardware(board, &mut fadt);
+    }
+    let (reset, value) = match board.reset {
+        ResetRegister::ResetControl => (ports::RESET_CONTROL, ports::RESET_VALUE),
+        ResetRegister::KeyboardController => (ports::I8042_COMMAND, ports::I8042_PULSE_RESET),
+    };
+    fadt.reset_reg = register(reset, 1, AccessSize::ByteAccess);
+    fadt.reset_value = value;
+
+    fadt.p_lvl2_lat = NO_C2.into();
+    fadt.p_lvl3_lat = NO_C3.into();
+    let mut legacy = NO_ASPM;
+    if !board.vga {
+        legacy |= NO_VGA;
+    }
+    if board.serial.contains(&true) {
+        legacy |= LEGACY_DEVICES;
+    }
+    if board.ps2 {
+        legacy |= I8042;
+    }
+    if board.rtc {
+        fadt.century = RTC_CENTURY;
+    } else {
+        legacy |= NO_RTC;
+    }
+    fadt.iapc_boot_arch = legacy.into();
+    fadt.hypervisor_vendor_identity = u64::from_le_bytes(*b"Manor\0\0\0").into();
+    fadt.finalize()
+}
+
+/// The power management block. Its power button is the fixed one, in PM1.
+fn fixed_hardware(board: &Board, fadt: &mut FADTBuilder) {
     fadt.sci_int = (gsi::SCI as u16).into();
     // SMI_CMD is 0: there is no legacy mode to leave, and SCI_EN is always set.
 
@@ -53,29 +92,6 @@ pub(super) fn table(board: &Board, facs: u64, dsdt: u64) -> FADT {
         fadt.gpe0_blk_len = ports::GPE0_LEN;
         fadt.x_gpe0_blk = register(ports::GPE0, ports::GPE0_LEN, AccessSize::ByteAccess);
     }
-    let (reset, value) = match board.reset {
-        ResetRegister::ResetControl => (ports::RESET_CONTROL, ports::RESET_VALUE),
-        ResetRegister::KeyboardController => (ports::I8042_COMMAND, ports::I8042_PULSE_RESET),
-    };
-    fadt.reset_reg = register(reset, 1, AccessSize::ByteAccess);
-    fadt.reset_value = value;
-
-    fadt.p_lvl2_lat = NO_C2.into();
-    fadt.p_lvl3_lat = NO_C3.into();
-    fadt.century = RTC_CENTURY;
-    let mut legacy = NO_ASPM;
-    if !board.vga {
-        legacy |= NO_VGA;
-    }
-    if board.serial.contains(&true) {
-        legacy |= LEGACY_DEVICES;
-    }
-    if board.ps2 {
-        legacy |= I8042;
-    }
-    fadt.iapc_boot_arch = legacy.into();
-    fadt.hypervisor_vendor_identity = u64::from_le_bytes(*b"Manor\0\0\0").into();
-    fadt.finalize()
 }
 
 fn register(port: u16, len: u8, access: AccessSize) -> GAS {

@@ -19,7 +19,8 @@ const LINT1: u8 = 1;
 pub(super) fn table(board: &Board) -> Sdt {
     let mut madt = sdt(*b"APIC", 5);
     madt.append_slice(&(layout::LAPIC_START as u32).to_le_bytes());
-    madt.append_slice(&PCAT_COMPAT.to_le_bytes());
+    let flags = if board.reduced { 0 } else { PCAT_COMPAT };
+    madt.append_slice(&flags.to_le_bytes());
 
     let mut x2apic = false;
     for (uid, &id) in (0u32..).zip(&board.apic_ids) {
@@ -37,8 +38,10 @@ pub(super) fn table(board: &Board) -> Sdt {
     }
     madt.append_slice(&[1, 12, gsi::IOAPIC_ID, 0]);
     madt.append_slice(&[layout::IOAPIC_START as u32, 0].map(u32::to_le_bytes).concat());
-    source_override(&mut madt, gsi::PIT, gsi::PIT_IOAPIC_PIN, CONFORMS);
-    source_override(&mut madt, gsi::SCI, gsi::SCI, LEVEL_HIGH);
+    if !board.reduced {
+        source_override(&mut madt, gsi::PIT, gsi::PIT_IOAPIC_PIN, CONFORMS);
+        source_override(&mut madt, gsi::SCI, gsi::SCI, LEVEL_HIGH);
+    }
     // NMI on LINT1 of every processor.
     madt.append_slice(&[4, 6, 0xff, 0, 0, LINT1]);
     if x2apic {

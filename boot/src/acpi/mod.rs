@@ -1,8 +1,11 @@
-//! ACPI tables (ACPI 6.5) of the board: full-hardware power management, as the chipset has it.
+//! ACPI tables (ACPI 6.5) of the board: full-hardware power management, as the chipset has it, or
+//! the hardware-reduced kind.
 //!
 //! Choices here are made for a quiet boot: a table that says "not there" saves the guest a probe,
 //! and a probe is a dozen exits. No VGA, no i8042 unless there is one, no ASPM, no SMI command
 //! (ACPI mode is simply on), no C-states beyond C1, fixed power button instead of an event device.
+//! Hardware-reduced, the guest is also spared the PICs, the PIT, the PM timer and the registers of
+//! fixed events, and Linux does not clear the IOAPIC, 16 accesses for each of its pins.
 
 mod dsdt;
 mod fadt;
@@ -62,6 +65,11 @@ pub struct Board {
     pub pvpanic: bool,
     /// Files for the guest at ports 0x510 and up.
     pub fw_cfg: bool,
+    /// Hardware-reduced ACPI: an event device has the power button, and what the specification
+    /// calls legacy (PICs, PIT, PM timer) is not there to the guest. It needs another clock.
+    pub reduced: bool,
+    /// The clock of the CMOS.
+    pub rtc: bool,
     /// General purpose events (hotplug on `pc`); absent, their registers are never touched.
     pub gpe: bool,
 }
@@ -82,6 +90,8 @@ impl Board {
             reset: ResetRegister::ResetControl,
             pvpanic: false,
             fw_cfg: false,
+            reduced: false,
+            rtc: true,
             gpe: false,
         }
     }

@@ -115,6 +115,26 @@ fn the_fadt_describes_the_chipset() {
     assert_eq!((u32_at(&fadt, 80), fadt[92]), (0x620, 4));
 }
 
+#[test]
+fn hardware_reduced_tables_name_an_event_device_and_no_legacy_hardware() {
+    let board = Board { reduced: true, rtc: false, ..board(Platform::Microvm, vec![0, 1]) };
+    let tables = Tables::new(&board, AT);
+    let fadt = find(&tables, b"FACP");
+    let flags = u32_at(fadt, 112);
+    assert_eq!((flags >> 20 & 1, flags >> 4 & 1), (1, 1), "hardware-reduced, no fixed button");
+    assert_eq!(fadt[46..48], [0, 0], "SCI");
+    assert_eq!([56, 64, 76, 80].map(|at| u32_at(fadt, at)), [0; 4], "fixed hardware");
+    assert_eq!((fadt[244], u64_at(fadt, 244 + 4)), (1, 0x601), "sleep control");
+    assert_eq!((fadt[256], u64_at(fadt, 256 + 4)), (1, 0x602), "sleep status");
+    assert_eq!((fadt[108], fadt[109] & 1 << 5), (0, 1 << 5), "no clock in CMOS");
+    let madt = find(&tables, b"APIC");
+    assert_eq!(u32_at(madt, 40), 0, "no PICs");
+    assert_eq!(entries(madt).iter().filter(|(kind, _)| *kind == 2).count(), 0, "overrides");
+    let dsdt = find(&tables, b"DSDT");
+    let has = |what: &[u8]| dsdt.windows(what.len()).any(|bytes| bytes == what);
+    assert!(has(b"ACPI0013") && has(b"_EVT") && has(b"PWRB") && !has(b"RTC_"));
+}
+
 /// MADT entries as (type, body).
 fn entries(madt: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let (mut rest, mut entries) = (&madt[44..], vec![]);

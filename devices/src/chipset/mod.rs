@@ -1,6 +1,7 @@
 //! The board around PCI: what firmware and kernels look for at fixed ports.
 
 mod debug;
+mod events;
 mod fw_cfg;
 mod i8042;
 mod pflash;
@@ -12,6 +13,7 @@ mod rtc;
 mod serial;
 
 pub use debug::{DebugPort, PostPort};
+pub use events::EventDevice;
 pub use fw_cfg::{FwCfg, FwCfgError, Items, Late, key as fw_cfg_key};
 pub use i8042::I8042;
 pub use pflash::{Pflash, PflashError};
@@ -21,3 +23,8 @@ pub use pvpanic::PvPanic;
 pub use reset_port::ResetPort;
 pub use rtc::{MemorySizes, Rtc};
 pub use serial::Serial;
+
+/// The button by which a guest is asked to shut down.
+pub trait PowerButton: Send + Sync {
+    fn press(&self);
+}

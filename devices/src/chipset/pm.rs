@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use super::PowerButton;
 use crate::bus::{BusDevice, Effect};
 use crate::clock::Clock;
 use crate::component::{Component, DeviceState, StateError};
@@ -106,11 +107,6 @@ impl AcpiPm {
         Self { sci, clock, state: Mutex::default() }
     }
 
-    /// Press the power button: ask the guest to shut down.
-    pub fn press_power_button(&self) {
-        self.change(|state| state.status |= POWER_BUTTON);
-    }
-
     /// Press the sleep button.
     pub fn press_sleep_button(&self) {
         self.change(|state| state.status |= SLEEP_BUTTON);
@@ -137,6 +133,12 @@ impl AcpiPm {
 
     fn timer(&self, base: u32) -> u32 {
         self.ticks().wrapping_add(base) & 0xff_ffff
+    }
+}
+
+impl PowerButton for AcpiPm {
+    fn press(&self) {
+        self.change(|state| state.status |= POWER_BUTTON);
     }
 }
 
@@ -231,7 +233,7 @@ mod tests {
     #[test]
     fn the_power_button_interrupts_while_enabled_until_acknowledged() {
         let Rig { pm, line, .. } = rig();
-        pm.press_power_button();
+        pm.press();
         assert!(!line.is_high(), "not enabled");
         assert_eq!(pm.write(2, &POWER_BUTTON.to_le_bytes()), Effect::None);
         assert!(line.is_high());
@@ -281,7 +283,7 @@ mod tests {
         let Rig { pm, clock, .. } = rig();
         clock.advance(Duration::from_secs(3));
         assert_eq!(pm.write(2, &POWER_BUTTON.to_le_bytes()), Effect::None);
-        pm.press_power_button();
+        pm.press();
         let saved = pm.save().unwrap();
         let other = rig();
         other.clock.advance(Duration::from_secs(100));

@@ -7,25 +7,40 @@ use arch::gsi;
 use devices::alarm::Alarm;
 use devices::backend::chardev::{Chardev, ConsoleBackend};
 use devices::bus::BusDevice;
-use devices::chipset::{AcpiPm, I8042, MemorySizes, Port92, PostPort, PvPanic, Rtc, Serial};
+use devices::chipset::{
+    AcpiPm, EventDevice, I8042, MemorySizes, Port92, PostPort, PowerButton, PvPanic, Rtc, Serial,
+};
 use devices::clock::{Clock, HostClock};
 use devices::component::Component;
 use devices::io_thread::IoThread;
 use devices::irq::IrqLine;
-use vmm_protocol::config;
+use vmm_protocol::config::{self, MachineConfig};
 
-use super::{BuildError, Site, video};
+use super::{BuildError, Site, reduced, video};
 use crate::console::Console;
 use crate::kvm::Lines;
+use crate::vcpu::Buses;
 
-/// Power management comes first: the machine holds on to its button.
-pub(super) fn power(lines: &Lines) -> Result<Arc<AcpiPm>, BuildError> {
-    Ok(Arc::new(AcpiPm::new(line(lines, gsi::SCI)?, Arc::new(HostClock::new()))))
+/// The button, and the device behind it, which comes before all others.
+pub(super) type Power = (Arc<dyn PowerButton>, Arc<dyn Component>);
+
+pub(super) fn power(
+    config: &MachineConfig,
+    lines: &Lines,
+    buses: &Buses,
+) -> Result<Power, BuildError> {
+    let line = line(lines, gsi::SCI)?;
+    if reduced::is_reduced(config) {
+        let events = Arc::new(EventDevice::new(line));
+        buses.ports.insert(EventDevice::BASE, EventDevice::LEN, events.clone())?;
+        return Ok((events.clone(), events));
+    }
+    let pm = Arc::new(AcpiPm::new(line, Arc::new(HostClock::new())));
+    buses.ports.insert(AcpiPm::BASE, AcpiPm::LEN, pm.clone())?;
+    Ok((pm.clone(), pm))
 }
 
 pub(super) fn build(site: &mut Site<'_>) -> Result<(), BuildError> {
-    let power = site.parts.power.clone();
-    add(site, AcpiPm::BASE, AcpiPm::LEN, power.clone(), Some(power))?;
     let port92 = Arc::new(Port92::new());
     add(site, Port92::BASE, Port92::LEN, port92.clone(), Some(port92))?;
     add(site, PostPort::BASE, PostPort::LEN, Arc::new(PostPort), None)?;

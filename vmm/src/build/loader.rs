@@ -12,7 +12,7 @@ use memory::GuestRam;
 use vmm_protocol::config::{Boot, MachineConfig, PciKind};
 
 use super::identity::identity;
-use super::{BuildError, cpus, video, zones};
+use super::{BuildError, cpus, reduced, video, zones};
 use crate::firmware::Rom;
 use crate::process::Files;
 
@@ -86,6 +86,8 @@ pub(super) fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, Bu
     board.fw_cfg = matches!(config.boot, Boot::Firmware(_)) || !config.fw_cfg.is_empty();
     board.vga = video::has_vga(config);
     board.ps2 = video::has_screen(config);
+    board.reduced = reduced::is_reduced(config);
+    board.rtc = reduced::shows_rtc(config);
     board.serial = [false; 4];
     for serial in &config.serial {
         if let Some(present) = board.serial.get_mut(usize::from(serial.port)) {

@@ -12,6 +12,7 @@ mod image;
 mod loader;
 mod memory;
 mod pci;
+mod reduced;
 mod scsi;
 mod video;
 mod virtio;
@@ -25,14 +26,14 @@ use std::sync::Arc;
 use arch::layout::{LayoutError, MemoryMap};
 use devices::backend::chardev::ChardevWorker;
 use devices::bus::{Bus, Overlap};
-use devices::chipset::AcpiPm;
+use devices::chipset::PowerButton;
 use devices::component::{Component, StateError};
 use devices::display::{Inputs, Screen};
 use devices::input::InputSink;
 use devices::io_thread::{IoThread, Running};
 use devices::pci::{PciError, PciRoot, Windows};
 use devices::virtio::balloon::BalloonHandle;
-use vmm_protocol::config::{IoThread as IoThreadConfig, MachineConfig};
+use vmm_protocol::config::{Boot, IoThread as IoThreadConfig, MachineConfig};
 use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
 use crate::console::Console;
@@ -104,7 +105,7 @@ pub struct Parts {
     /// Everything with a state, in the order in which it is paused, reset, saved and restored:
     /// what decides on addresses (PCI) comes after the functions that it routes.
     pub components: Vec<Arc<dyn Component>>,
-    pub power: Arc<AcpiPm>,
+    pub power_button: Arc<dyn PowerButton>,
     pub consoles: BTreeMap<String, Arc<Console>>,
     /// What moves the consoles' bytes.
     pub console_workers: Vec<Running<ChardevWorker>>,
@@ -159,6 +160,9 @@ pub fn build(
     let (ram, saved) = memory::build(config, files)?;
     let mut vm = Vm::new(files.take(config.process.kvm)?, &ram, config.cpus.count.into())?;
     video::make_room(config, &mut vm)?;
+    if matches!(config.boot, Boot::Kernel { .. }) && !reduced::is_reduced(config) {
+        vm.wire_pics_through_ioapic()?;
+    }
     let supported = vm.supported_cpuid()?;
     let map = memory::map(config, arch::cpuid::host_phys_bits(supported.as_slice()))?;
 
@@ -203,13 +207,14 @@ impl<'a> Site<'a> {
             .map(|thread| virtio::io_thread(thread, sandbox))
             .collect::<Result<_, _>>()?;
         let board_thread = IoThreadConfig { name: "board".to_owned(), affinity: Vec::new() };
+        let (power_button, power) = chipset::power(config, &lines, &buses)?;
         let ram = vm.ram().regions().iter().map(|region| (region.gpa, region.len));
         let memory = ram.chain(firmware::place(config)).collect();
         let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), memory, None);
         let parts = Parts {
-            power: chipset::power(&lines)?,
+            power_button,
             buses,
-            components: Vec::new(),
+            components: vec![power],
             consoles: BTreeMap::new(),
             console_workers: Vec::new(),
             notices: Notices::new(inbox.clone()),

@@ -186,7 +186,7 @@ impl Machine {
 
     /// Press the power button, for as long as it takes the guest to see it.
     pub fn power_button(&self) {
-        self.parts.power.press_power_button();
+        self.parts.power_button.press();
     }
 
     /// A non-maskable interrupt on every vCPU: kernels panic on it, or dump.

@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use baremetal::{Asm, Width, pvh};
+use vmm_protocol::config::Machine;
 use vmm_protocol::control::{EventKind, Reply, Request, RunState};
 use vmm_protocol::exit::ExitReason;
 
@@ -131,4 +132,48 @@ fn unclaimed_ports_read_as_ones_and_are_counted() {
     let (mut client, _) = guest.greet();
     let Ok(Reply::Statistics(statistics)) = client.ask(Request::Statistics) else { panic!() };
     assert!(statistics.unhandled_accesses >= 1);
+}
+
+/// Index and data register of the IOAPIC, and the entry of its first pin.
+const IOAPIC_INDEX: u32 = 0xfec0_0000;
+const IOAPIC_DATA: u32 = 0xfec0_0010;
+const FIRST_PIN: u32 = 0x10;
+
+#[test]
+fn a_kernel_finds_the_pics_wired_to_the_first_ioapic_pin_also_after_a_reset() {
+    needs_kvm!();
+    let kernel = pvh(|asm| {
+        asm.set_eax(FIRST_PIN).store(Width::Dword, IOAPIC_INDEX);
+        asm.load(Width::Dword, IOAPIC_DATA).print_eax().print(" ");
+        // Masked, as an interrupt of its own.
+        asm.set_eax(1 << 16).store(Width::Dword, IOAPIC_DATA);
+        asm.load(Width::Dword, IOAPIC_DATA).print_eax().print(" ").reset();
+    });
+    let mut guest = Rig::new(&kernel).start();
+    guest.wait_serial("two starts", |serial| serial.starts_with("00000700 00010000 00000700 "));
+}
+
+/// Of a board with hardware-reduced ACPI.
+const EVENTS: u16 = 0x600;
+const SLEEP_CONTROL: u16 = 0x601;
+const SLEEP_S5: u32 = 5 << 2 | 1 << 5;
+
+#[test]
+fn a_microvm_takes_its_power_button_from_the_event_device() {
+    needs_kvm!();
+    let kernel = pvh(|asm| {
+        asm.print("up\n");
+        let again = asm.here();
+        asm.read_port(Width::Byte, EVENTS).and_eax(1).jump_if_eax_is(0, again);
+        asm.read_port(Width::Byte, EVENTS).and_eax(1).print_eax();
+        asm.out(Width::Byte, SLEEP_CONTROL, SLEEP_S5).stop();
+    });
+    let mut rig = Rig::new(&kernel);
+    rig.config.platform.machine = Machine::Microvm;
+    let mut guest = rig.start();
+    guest.wait_serial("the guest", |serial| serial == "up\n");
+    let (mut client, _) = guest.greet();
+    client.ask(Request::PowerButton).unwrap();
+    let (_, record, serial) = guest.wait();
+    assert_eq!((record.reason, serial.as_str()), (ExitReason::Shutdown, "up\n00000000"));
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use baremetal::{SCRATCH, Width, pvh};
+use vmm_protocol::config::Machine;
 use vmm_protocol::control::{ControlErrorCode, Reply, Request, RunState};
 use vmm_protocol::exit::ExitReason;
 
@@ -120,6 +121,20 @@ fn a_state_of_another_machine_or_a_damaged_one_is_refused_with_the_reason() {
     assert!(message.contains("checksum"), "{message}");
     image.write_all_at(b"no state", 0).unwrap();
     assert!(refused(Rig::new(&counting())).contains("no saved state"));
+}
+
+#[test]
+fn a_saved_microvm_goes_on_with_its_event_device() {
+    needs_kvm!();
+    let microvm = || {
+        let mut rig = Rig::new(&counting());
+        rig.config.platform.machine = Machine::Microvm;
+        rig
+    };
+    let image = tempfile::tempfile().unwrap();
+    save(microvm().start(), &image, 200);
+    let mut guest = microvm().restoring(&image).start();
+    guest.wait_serial("counting", |serial| serial.lines().count() > 20);
 }
 
 /// Every kind of device that a machine can have goes through a file and back.
