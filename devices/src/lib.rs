@@ -4,7 +4,9 @@
 //! (interrupts, doorbells, time) comes in through the small traits of [`irq`] and [`clock`], so a
 //! test needs neither a guest nor a sleep.
 
+pub mod ahci;
 pub mod alarm;
+pub mod ata;
 pub mod backend;
 pub mod bus;
 pub mod chipset;
@@ -12,6 +14,7 @@ pub mod clock;
 pub mod component;
 pub mod device_memory;
 pub mod display;
+mod engine;
 pub mod i6300esb;
 pub mod input;
 pub mod io_thread;

@@ -12,6 +12,8 @@ mod config;
 mod ecam;
 mod function;
 mod hierarchy;
+mod intx;
+mod msi;
 pub(crate) mod msix;
 mod root_port;
 mod spec;
@@ -25,5 +27,7 @@ pub use config::{Bar, BarKind, Config, ConfigBuilder, ConfigPage, ConfigState, I
 pub use ecam::{ConfigShadow, EcamWindow};
 pub use function::PciFunction;
 pub use hierarchy::{BusId, ConfigPorts, PciError, PciRoot, Survey};
+pub use intx::Intx;
+pub use msi::Msi;
 pub use msix::{Msix, MsixPlace, MsixState};
 pub use root_port::RootPort;

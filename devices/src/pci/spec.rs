@@ -24,6 +24,7 @@ pub(crate) const ROM_ENABLE: u32 = 1;
 pub(crate) const COMMAND_IO: u16 = 1 << 0;
 pub(crate) const COMMAND_MEMORY: u16 = 1 << 1;
 pub(crate) const COMMAND_MASTER: u16 = 1 << 2;
+pub(crate) const COMMAND_INTX_DISABLE: u16 = 1 << 10;
 /// I/O, memory, master, parity, SERR#, INTx disable.
 pub(crate) const COMMAND_WRITABLE: u16 = 0x0547;
 
@@ -36,5 +37,6 @@ pub(crate) const STATUS_CAPABILITIES: u16 = 1 << 4;
 pub(crate) const HEADER_BRIDGE: u8 = 1;
 pub(crate) const HEADER_MULTIFUNCTION: u8 = 0x80;
 
+pub(crate) const CAP_MSI: u8 = 0x05;
 pub(crate) const CAP_EXPRESS: u8 = 0x10;
 pub(crate) const CAP_MSIX: u8 = 0x11;

@@ -19,4 +19,5 @@ pub use cdb::Cdb;
 pub(crate) use cdb::op;
 pub use inquiry::absent_unit;
 pub use sense::Sense;
+pub(crate) use sense::sense_of;
 pub use unit::{Identity, LogicalUnit, MediumLocked, Outcome, UnitKind, UnitState};

@@ -1,6 +1,10 @@
 //! Why a command failed: sense data in fixed format (SPC-4 §4.5.3).
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
+
+use crate::backend::Action;
 
 /// Sense key, additional sense code and its qualifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,5 +64,15 @@ impl Sense {
         data[12] = self.asc;
         data[13] = self.ascq;
         data
+    }
+}
+
+/// What a failed step means to the initiator.
+pub(crate) fn sense_of(action: Action, error: &io::Error) -> Sense {
+    match action {
+        _ if error.kind() == io::ErrorKind::StorageFull => Sense::SPACE,
+        Action::Read => Sense::READ_ERROR,
+        Action::Write { .. } => Sense::WRITE_ERROR,
+        Action::Flush | Action::Discard { .. } | Action::Zero { .. } => Sense::INTERNAL,
     }
 }

@@ -113,13 +113,3 @@ impl Task {
         Ok(())
     }
 }
-
-/// What a failed step means to the initiator.
-pub(super) fn sense_of(action: Action, error: &std::io::Error) -> Sense {
-    match action {
-        _ if error.kind() == std::io::ErrorKind::StorageFull => Sense::SPACE,
-        Action::Read => Sense::READ_ERROR,
-        Action::Write { .. } => Sense::WRITE_ERROR,
-        Action::Flush | Action::Discard { .. } | Action::Zero { .. } => Sense::INTERNAL,
-    }
-}

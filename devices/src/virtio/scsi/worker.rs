@@ -10,11 +10,11 @@ use vmm_sys_util::epoll::EventSet;
 use super::control::Function;
 use super::device::Shared;
 use super::spec::{self, Address, REQUEST_HEADER, response};
-use super::task::{Answer, Task, sense_of};
+use super::task::{Answer, Task};
 use crate::backend::lane::Lane;
 use crate::backend::{Action, Request};
 use crate::limit::warn_limited;
-use crate::scsi::{Cdb, LogicalUnit, Outcome, Sense, absent_unit, op};
+use crate::scsi::{Cdb, LogicalUnit, Outcome, Sense, absent_unit, op, sense_of};
 use crate::sync::Lock;
 use crate::virtio::{ActiveQueue, Chain, Context, QueueWorker};
 
