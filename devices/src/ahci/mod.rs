@@ -17,3 +17,4 @@ mod spec;
 mod tests;
 
 pub use device::{Ahci, AhciParts, Drive};
+pub use spec::PORTS;

@@ -1,6 +1,6 @@
 //! Registers and structures of AHCI 1.3.1.
 
-pub(super) const PORTS: usize = 6;
+pub const PORTS: usize = 6;
 pub(super) const SLOTS: u32 = 32;
 pub(super) const BAR: u8 = 5;
 pub(super) const BAR_SIZE: u64 = 0x1000;

@@ -17,6 +17,7 @@ use xml::device::watchdog::WatchdogModel;
 use xml::device::{Devices, Watchdog};
 use xml::{DomainDef, Hex, OnOff, PciAddress};
 
+use super::drives;
 use super::report::Report;
 
 const SLOTS: u8 = 32;
@@ -46,6 +47,7 @@ pub(super) fn assign(def: &mut DomainDef, report: &mut Report<'_>) {
     let mut bus = Bus { machine, taken: BTreeSet::new(), ports: Vec::new(), last_port: None };
     number_controllers(def, &mut bus, report);
     check(def, &mut bus, report);
+    place_board_controllers(def, machine, report);
     if report.is_refused() {
         return;
     }
@@ -100,6 +102,23 @@ fn number_controllers(def: &mut DomainDef, bus: &mut Bus, report: &mut Report<'_
     bus.ports.sort_unstable();
 }
 
+/// Controllers of the board are where they always are.
+fn place_board_controllers(def: &mut DomainDef, machine: Machine, report: &mut Report<'_>) {
+    let built: Vec<bool> =
+        def.devices.controllers.iter().map(|c| drives::is_built(def, c)).collect();
+    let controllers = def.devices.controllers.iter_mut().zip(built).filter(|(_, built)| *built);
+    for (controller, _) in controllers {
+        let Some(place) = drives::board_place(machine, controller) else { continue };
+        let kind = controller.kind;
+        if needs(controller.address.as_ref()) {
+            controller.address = Some(place.into());
+        } else if controller.address.as_ref().and_then(DeviceAddress::pci) != Some(place) {
+            let text = format!("the {kind} controller 0 of this machine is at {place}");
+            report.invalid("/domain/devices/controller", text);
+        }
+    }
+}
+
 /// Addresses that were written: of a bus that exists, and nobody else's.
 fn check(def: &mut DomainDef, bus: &mut Bus, report: &mut Report<'_>) {
     let (own, _) = reserved(bus.machine);
@@ -151,12 +170,14 @@ fn endpoints(def: &mut DomainDef) -> Vec<(String, &mut Option<DeviceAddress>)> {
         let path = |number: u32| format!("/domain/devices/{name}[{number}]/address");
         numbered.filter_map(|(number, device)| Some((path(number), address(device)?))).collect()
     }
+    let machine = super::board_of(def);
     let built: Vec<bool> =
-        def.devices.controllers.iter().map(|c| super::drives::is_built(def, c)).collect();
+        def.devices.controllers.iter().map(|c| drives::is_built(def, c)).collect();
     let devices = &mut def.devices;
     let controllers = devices.controllers.iter_mut().zip(built);
     let mut found = all("controller", controllers, |(c, built)| {
-        (c.kind == ControllerType::VirtioSerial || built).then_some(&mut c.address)
+        let placed = built && drives::board_place(machine, c).is_none();
+        (c.kind == ControllerType::VirtioSerial || placed).then_some(&mut c.address)
     });
     found.extend(all("interface", &mut devices.interfaces, |i| Some(&mut i.address)));
     found.extend(all("disk", &mut devices.disks, |d| {

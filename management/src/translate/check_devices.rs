@@ -36,7 +36,7 @@ pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
     for (number, interface) in (1..).zip(&devices.interfaces) {
         check_interface(interface, &format!("/domain/devices/interface[{number}]"), report);
     }
-    check_controllers(devices, report);
+    check_controllers(def, report);
     check_chardevs(devices, report);
     check_rest(devices, report);
     check_small::check(def, report);
@@ -166,7 +166,8 @@ fn check_queue_size(size: Option<u32>, path: &str, report: &mut Report<'_>) {
     }
 }
 
-fn check_controllers(devices: &Devices, report: &mut Report<'_>) {
+fn check_controllers(def: &DomainDef, report: &mut Report<'_>) {
+    let devices = &def.devices;
     for (number, controller) in (1..).zip(&devices.controllers) {
         let path = format!("/domain/devices/controller[{number}]");
         let refused = |model: &dyn std::fmt::Display| format!("the controller {model}");
@@ -188,6 +189,7 @@ fn check_controllers(devices: &Devices, report: &mut Report<'_>) {
             }
             (ControllerType::Usb, Some(ControllerModel::None)) => {}
             (ControllerType::Scsi, _) => drives::check_controller(controller, &path, report),
+            (ControllerType::Sata, _) if drives::has_drives(def, controller) => {}
             // Whatever sat on these is refused by itself.
             (
                 ControllerType::Usb

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use vmm_protocol::config::{
-    Drive, DriveIdentity, DriveKind, DrivePlace, Image, Machine, Medium, PciDevice, PciKind, Scsi,
+    Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Image, Machine, Medium, PciDevice, PciKind,
+    Scsi,
 };
-use xml::DomainDef;
 use xml::device::address::{DeviceAddress, DriveAddress};
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
 use xml::device::disk::{Disk, DiskBus, DiskDevice};
+use xml::{DomainDef, PciAddress};
 
 use super::check_devices::{MOST_QUEUES, check_queues};
 use super::io_threads::IoThreads;
@@ -27,6 +28,7 @@ const MOST_DEFAULT_QUEUES: u16 = 4;
 fn places(bus: DiskBus) -> Option<(u32, u32, u32)> {
     match bus {
         DiskBus::Scsi => Some((1, 256, 0x4000)),
+        DiskBus::Sata => Some((1, 1, 6)),
         _ => None,
     }
 }
@@ -35,14 +37,40 @@ fn places(bus: DiskBus) -> Option<(u32, u32, u32)> {
 pub(super) fn controller_of(bus: DiskBus) -> Option<ControllerType> {
     match bus {
         DiskBus::Scsi => Some(ControllerType::Scsi),
+        DiskBus::Sata => Some(ControllerType::Sata),
         _ => None,
     }
 }
 
-/// Whether the machine has this controller, which sits on PCI.
+/// Whether the machine has this controller, which sits on PCI. Those that libvirt adds to every
+/// machine of a kind are there for the drives on them only.
 pub(super) fn is_built(def: &DomainDef, controller: &Controller) -> bool {
-    let _ = def;
-    controller.kind == ControllerType::Scsi
+    match controller.kind {
+        ControllerType::Scsi => true,
+        ControllerType::Sata => has_drives(def, controller),
+        _ => false,
+    }
+}
+
+/// Whether a disk is on this controller, by its address or, before it has one, by its name.
+pub(super) fn has_drives(def: &DomainDef, controller: &Controller) -> bool {
+    let index = controller.index.unwrap_or(0);
+    def.devices.disks.iter().any(|disk| {
+        let of = match &disk.address {
+            Some(DeviceAddress::Drive(drive)) => Some(*drive),
+            _ => disk.default_drive(),
+        };
+        controller_of(disk.target.bus()) == Some(controller.kind)
+            && of.is_some_and(|drive| drive.controller.unwrap_or(0) == index)
+    })
+}
+
+/// Where the board has a controller of its own.
+pub(super) fn board_place(machine: Machine, controller: &Controller) -> Option<PciAddress> {
+    match (machine, controller.kind, controller.index) {
+        (Machine::Q35, ControllerType::Sata, Some(0)) => PciAddress::new(0, 0x1f, 2),
+        _ => None,
+    }
 }
 
 /// What of a disk's bus and device can be had.
@@ -74,12 +102,16 @@ pub(super) fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut
         let message = "an I/O thread of a disk that is not on virtio; give its controller one";
         report.refuse_if(driver.iothread.is_some(), &at("driver/@iothread"), message);
     }
+    let sector = disk.block_io.as_ref().and_then(|block| block.logical_block_size);
+    let message = format!("sectors of 4096 bytes on {bus}, which has 512; use virtio or scsi");
+    let large = bus != DiskBus::Scsi && sector == Some(4096);
+    report.refuse_if(large, &at("blockio/@logical_block_size"), &message);
     check_address(disk, bus, path, report);
 }
 
 /// What to use instead.
 fn offered(_machine: Machine, cdrom: bool) -> &'static str {
-    if cdrom { "bus='scsi'" } else { "bus='virtio' or 'scsi'" }
+    if cdrom { "bus='sata' or 'scsi'" } else { "bus='virtio', 'scsi' or 'sata'" }
 }
 
 fn check_identity(disk: &Disk, path: &str, report: &mut Report<'_>) {
@@ -233,6 +265,7 @@ pub(super) fn pci(
                 let queues = queues.clamp(1, MOST_QUEUES) as u16;
                 PciKind::Scsi(Scsi { drives, queues, queue_size: QUEUE_SIZE, io_thread })
             }
+            ControllerType::Sata => PciKind::Ahci(Ahci { drives, io_thread }),
             _ => continue,
         };
         found.push(device(controller.alias.as_ref(), controller.address.as_ref(), kind)?);

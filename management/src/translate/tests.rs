@@ -256,11 +256,7 @@ fn what_is_not_provided_is_refused_by_name_with_its_place() {
             "e1000",
             "model/@type",
         ),
-        (
-            "<disk><source file='/a'/><target dev='sda' bus='sata'/></disk>",
-            "bus sata",
-            "target/@bus",
-        ),
+        ("<disk><source file='/a'/><target dev='sda' bus='usb'/></disk>", "bus usb", "target/@bus"),
         ("<disk device='cdrom'><target dev='vda'/></disk>", "a cdrom drive on virtio", "@device"),
         (
             "<disk type='volume'><source pool='p' volume='v'/><target dev='vda'/></disk>",

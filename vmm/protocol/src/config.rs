@@ -7,7 +7,7 @@ use crate::Version;
 
 mod drives;
 
-pub use drives::{Drive, DriveIdentity, DriveKind, DrivePlace, Scsi};
+pub use drives::{Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Scsi};
 
 /// An open file that came with the process. The number *is* the descriptor: the broker places the
 /// files of a spawn at 3, 4, 5 … in order ([`FIRST_FD`]).
@@ -266,6 +266,7 @@ pub enum PciKind {
     RootPort(RootPort),
     Blk(Blk),
     Scsi(Scsi),
+    Ahci(Ahci),
     Net(Net),
     Console(Console),
     Rng(Rng),

@@ -1,7 +1,7 @@
 //! The order in which firmware tries devices: the fw_cfg file `bootorder`, a list of Open Firmware
 //! device paths, as SeaBIOS and OVMF read it.
 
-use vmm_protocol::config::{PciAddress, PciDevice, PciKind};
+use vmm_protocol::config::{Drive, DrivePlace, PciAddress, PciDevice, PciKind};
 
 /// Deeper trees than any definition has.
 const MAX_DEPTH: usize = 32;
@@ -12,6 +12,13 @@ pub(super) fn boot_order(devices: &[PciDevice]) -> Option<Vec<u8>> {
         .iter()
         .filter_map(|device| Some((device.boot_index?, path(devices, device)?)))
         .collect();
+    for device in devices {
+        let drives = device.kind.drives().iter();
+        listed
+            .extend(drives.filter_map(|drive| {
+                Some((drive.boot_index?, drive_path(devices, device, drive)?))
+            }));
+    }
     listed.sort_by_key(|(index, _)| *index);
     let paths: Vec<String> = listed.into_iter().map(|(_, path)| path).collect();
     let mut text = (!paths.is_empty()).then(|| paths.join("\n").into_bytes())?;
@@ -28,6 +35,18 @@ fn path(devices: &[PciDevice], device: &PciDevice) -> Option<String> {
     };
     let bus = bus_path(devices, device.address.bus, MAX_DEPTH)?;
     Some(format!("{bus}{}{unit}", place(node, device.address)))
+}
+
+/// The path of a drive on a controller.
+fn drive_path(devices: &[PciDevice], device: &PciDevice, drive: &Drive) -> Option<String> {
+    let DrivePlace { target, unit, .. } = drive.place;
+    let (node, end) = match &device.kind {
+        PciKind::Scsi(_) => ("scsi", format!("/channel@0/disk@{target:x},{unit:x}")),
+        PciKind::Ahci(_) => ("pci8086,2922", format!("/drive@{unit:x}/disk@0")),
+        _ => return None,
+    };
+    let bus = bus_path(devices, device.address.bus, MAX_DEPTH)?;
+    Some(format!("{bus}{}{end}", place(node, device.address)))
 }
 
 /// The path of a bus by the index of its controller; none when no root port leads there.

@@ -1,6 +1,7 @@
 //! Building a machine, one step per file and in the order of dependence:
 //! memory → KVM → chipset → PCI → virtio → video → firmware or kernel → vCPUs, parked.
 
+mod ata;
 pub(crate) mod balloon;
 mod boot_order;
 mod chipset;
@@ -172,6 +173,7 @@ pub fn build(
     let buses = pci::build(&mut site)?;
     virtio::build(&mut site, &buses)?;
     watchdog::build(&mut site, &buses)?;
+    ata::build(&mut site, &buses)?;
     video::build(&mut site, &buses, sandbox)?;
     pci::finish(&mut site)?;
     let rom = firmware::build(&mut site)?;

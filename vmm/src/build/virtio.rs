@@ -54,7 +54,9 @@ fn virtio_device(
 ) -> Result<Option<Box<dyn VirtioDevice>>, BuildError> {
     let id = &device.id;
     Ok(Some(match &device.kind {
-        PciKind::RootPort(_) | PciKind::Watchdog(_) | PciKind::Video(_) => return Ok(None),
+        PciKind::RootPort(_) | PciKind::Watchdog(_) | PciKind::Video(_) | PciKind::Ahci(_) => {
+            return Ok(None);
+        }
         PciKind::Blk(disk) => Box::new(block(site, id, disk)?),
         PciKind::Net(net) => Box::new(network(site, id, net)?),
         PciKind::Rng(rng) => Box::new(entropy(site, id, rng)?),

@@ -27,6 +27,7 @@ impl Shape {
                     PciKind::RootPort(_) => "root port",
                     PciKind::Blk(_) => "disk",
                     PciKind::Scsi(_) => "SCSI host",
+                    PciKind::Ahci(_) => "AHCI adapter",
                     PciKind::Net(_) => "interface",
                     PciKind::Console(_) => "console",
                     PciKind::Rng(_) => "rng",

@@ -55,12 +55,16 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
     behind.address.bus = 1;
     devices.push(behind);
     devices.push(device("scsi0", 0x14, PciKind::Scsi(disks::scsi(rig))));
+    let mut ahci = device("ide", 0x1f, PciKind::Ahci(disks::ahci(rig)));
+    ahci.address.function = 2;
+    devices.push(ahci);
     // Whoever adds a kind comes past here, and adds it above.
     for device in &devices {
         match &device.kind {
             PciKind::RootPort(_)
             | PciKind::Blk(_)
             | PciKind::Scsi(_)
+            | PciKind::Ahci(_)
             | PciKind::Net(_)
             | PciKind::Console(_)
             | PciKind::Rng(_)

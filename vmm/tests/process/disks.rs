@@ -5,10 +5,10 @@ use std::io::{Seek, Write};
 use std::os::unix::fs::FileExt;
 
 use baremetal::Width::{Byte, Dword, Word};
-use baremetal::{Asm, SCRATCH, Width, pvh};
+use baremetal::{Asm, SCRATCH, Width, pvh, sector};
 use vmm_protocol::config::{
-    Cache, Discard, DiskIo, Drive, DriveIdentity, DriveKind, DrivePlace, Image, Medium, PciKind,
-    Scsi,
+    Ahci, Cache, Discard, DiskIo, Drive, DriveIdentity, DriveKind, DrivePlace, Image, Machine,
+    Medium, PciDevice, PciKind, Scsi,
 };
 
 use crate::devices::device;
@@ -70,6 +70,15 @@ pub(crate) fn scsi(rig: &mut Rig) -> Scsi {
         empty(2),
     ];
     Scsi { drives, queues: 2, queue_size: 128, io_thread: 0 }
+}
+
+pub(crate) fn ahci(rig: &mut Rig) -> Ahci {
+    let drives = vec![
+        drive(rig, image(), DriveKind::Disk, 0),
+        drive(rig, image(), DriveKind::Cdrom, 3),
+        empty(5),
+    ];
+    Ahci { drives, io_thread: 0 }
 }
 
 /// Wait until the value at `address` is this.
@@ -160,4 +169,111 @@ fn a_guest_reads_and_writes_virtio_scsi_disks() {
     let mut sector = [0; 512];
     written.read_exact_at(&mut sector, 9 * 512).unwrap();
     assert_eq!(sector[..9], [7, 7, 7, 7, 0x0d, 0xf0, 0x0d, 0x60, 7]);
+}
+
+/// A port of an AHCI adapter, brought up.
+fn ahci_port(asm: &mut Asm, port: u32) {
+    let base = BAR + 0x100 + port * 0x80;
+    asm.poke(Dword, base, AREA).poke(Dword, base + 8, AREA + 0x1000);
+    asm.poke(Dword, base + 0x30, 0xffff_ffff);
+    asm.poke(Dword, base + 0x18, 0x10).poke(Dword, base + 0x18, 0x11);
+    asm.load(Dword, base + 0x24).print_eax().print(" ");
+}
+
+/// A command in slot 0 of a port; prints the task file.
+fn ata(asm: &mut Asm, port: u32, command: u8, sector: u8, packet: &[u8], len: u32) {
+    let (base, table) = (BAR + 0x100 + port * 0x80, AREA + 0x2000);
+    asm.poke(Dword, AREA, 5 | 1 << 16).poke(Dword, AREA + 8, table);
+    poke_bytes(asm, table, &[0x27, 0x80, command, u8::from(command == 0xa0), sector, 0, 0, 0x40]);
+    poke_bytes(asm, table + 8, &[0, 0, 0, 0, 1, 0, 0, 0]);
+    poke_bytes(asm, table + 0x40, packet);
+    asm.poke(Dword, table + 0x80, DATA).poke(Dword, table + 0x8c, len - 1);
+    asm.poke(Dword, base + 0x38, 1);
+    // An error leaves the bit, and stops the port until the next start.
+    let (again, done) = (asm.here(), asm.label());
+    asm.load(Dword, base + 0x38).jump_if_eax_is(0, done);
+    asm.load(Dword, base + 0x10).and_eax(1 << 30).jump_if_eax_is(0, again);
+    asm.place(done).load(Dword, base + 0x20).print_eax().print(" ");
+    asm.poke(Dword, base + 0x18, 0x10);
+    wait(asm, Dword, base + 0x18, 0x4016);
+    asm.poke(Dword, base + 0x10, 0xffff_ffff).poke(Dword, base + 0x18, 0x11);
+}
+
+#[test]
+fn a_guest_reads_and_writes_sata_disks() {
+    needs_kvm!();
+    let kernel = pvh(|asm| {
+        place_bar(asm, 0x1f, 2, 5);
+        ahci_port(asm, 0);
+        ata(asm, 0, 0xc8, 7, &[], 512);
+        asm.load(Dword, DATA + 508).print_eax().print("\n");
+        asm.poke(Dword, DATA + 4, 0x600d_f00d);
+        ata(asm, 0, 0xca, 9, &[], 512);
+        ata(asm, 0, 0xe7, 0, &[], 512);
+        ahci_port(asm, 3);
+        // The attention of power-on, and the read.
+        ata(asm, 3, 0xa0, 0, &[0; 12], 2048);
+        ata(asm, 3, 0xa0, 0, &[0x28, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0], 2048);
+        asm.load(Dword, DATA + 2044).print_eax().power_off();
+    });
+    let mut rig = Rig::new(&kernel);
+    let written = image();
+    let mut adapter = ahci(&mut rig);
+    adapter.drives[0] = drive(&mut rig, written.try_clone().unwrap(), DriveKind::Disk, 0);
+    let mut adapter = device("ide", 0x1f, PciKind::Ahci(adapter));
+    adapter.address.function = 2;
+    let (_, _, serial) = rig.devices(vec![adapter]).start().wait();
+    let expected =
+        "00000101 00000050 07070707\n00000050 00000050 eb140101 00006451 00000050 07070707";
+    assert_eq!(serial, expected);
+    let mut sector = [0; 512];
+    written.read_exact_at(&mut sector, 9 * 512).unwrap();
+    assert_eq!(sector[..9], [7, 7, 7, 7, 0x0d, 0xf0, 0x0d, 0x60, 7]);
+}
+
+/// A machine that starts at SeaBIOS; `disks` make its devices of what they are given.
+fn by_seabios(machine: Machine, disks: impl FnOnce(&mut Rig) -> Vec<PciDevice>) -> String {
+    let bios = std::fs::read(manor_tests::firmware::seabios().unwrap()).unwrap();
+    let mut rig = Rig::new(&[]).firmware(&bios);
+    rig.config.platform.machine = machine;
+    let devices = disks(&mut rig);
+    rig.devices(devices).start().wait().2
+}
+
+/// A disk whose boot sector reads more of itself by the BIOS, and says `name`.
+fn boots(name: &str) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    let image = sector::disk(|code| {
+        code.print(name).read(40, 1, 0x9000).increment(0x9000).write(40, 1, 0x9000);
+        code.read(40, 1, 0xa000).print_digit(0xa000).out_word(0x604, 0x3400);
+    });
+    file.write_all(&image).unwrap();
+    file
+}
+
+fn bootable(rig: &mut Rig, name: &str, unit: u16, order: u32) -> Drive {
+    Drive { boot_index: Some(order), ..drive(rig, boots(name), DriveKind::Disk, unit) }
+}
+
+#[test]
+fn seabios_boots_the_scsi_disk_that_comes_first() {
+    needs_kvm!();
+    let serial = by_seabios(Machine::Q35, |rig| {
+        let drives = vec![bootable(rig, "second ", 0, 2), bootable(rig, "first ", 3, 1)];
+        let host = Scsi { drives, queues: 1, queue_size: 128, io_thread: 0 };
+        vec![device("scsi0", 4, PciKind::Scsi(host))]
+    });
+    assert_eq!(serial, "first 1");
+}
+
+#[test]
+fn seabios_boots_the_sata_disk_that_comes_first() {
+    needs_kvm!();
+    let serial = by_seabios(Machine::Q35, |rig| {
+        let drives = vec![bootable(rig, "second ", 0, 2), bootable(rig, "first ", 1, 1), empty(2)];
+        let mut adapter = device("ide", 0x1f, PciKind::Ahci(Ahci { drives, io_thread: 0 }));
+        adapter.address.function = 2;
+        vec![adapter]
+    });
+    assert_eq!(serial, "first 1");
 }

@@ -1,7 +1,7 @@
 use vmm_protocol::config::{Drive, DriveKind, PciKind};
 use xml::device::address::DeviceAddress;
 
-use super::{addresses, configured, defined, domain, refused};
+use super::{Ids, addresses, configured, define, defined, domain, host, refused};
 
 fn drives(devices: &str) -> Vec<Drive> {
     let config = configured(&defined(&domain(devices)));
@@ -55,6 +55,35 @@ fn a_cdrom_is_read_only_and_a_host_takes_what_its_controller_says() {
 }
 
 #[test]
+fn sata_drives_are_on_the_adapter_of_the_board() {
+    let devices = "<controller type='sata' index='0'/>".to_owned()
+        + &disk("sata", "sda", "")
+        + "<disk device='cdrom'><target dev='sdf' bus='sata'/></disk>"
+        + &disk("sata", "sdg", "");
+    let def = defined(&domain(&devices));
+    assert_eq!(addresses(&def), ["sata0 0000:00:1f.2", "sata1 0000:00:02.0"]);
+    let config = configured(&def);
+    let PciKind::Ahci(adapter) = &config.pci[0].kind else { panic!("{:?}", config.pci[0]) };
+    assert_eq!((config.pci[0].id.as_str(), config.pci[0].address.function), ("ide", 2));
+    let units: Vec<_> = adapter.drives.iter().map(|d| (d.id.as_str(), d.place.unit)).collect();
+    assert_eq!(units, [("sata0-0-0", 0), ("sata0-0-5", 5)]);
+    let elsewhere =
+        devices.replace("index='0'/>", "index='0'><address type='pci' slot='5'/></controller>");
+    let error = refused(&domain(&elsewhere));
+    assert!(error.message.contains("is at 0000:00:1f.2"), "{error}");
+}
+
+#[test]
+fn an_adapter_without_drives_is_left_out_with_a_warning() {
+    let text = domain(
+        "<controller type='sata' index='0'><address type='pci' slot='0x1f' function='2'/></controller>",
+    );
+    let checked = define(&text, &mut Ids(0), &host()).unwrap();
+    assert!(checked.warnings[0].message.contains("sata controller is left out"));
+    assert!(!configured(&checked.def).pci.iter().any(|d| matches!(d.kind, PciKind::Ahci(_))));
+}
+
+#[test]
 fn a_written_drive_address_is_kept() {
     let place = "<address type='drive' controller='2' bus='0' target='3' unit='300'/>";
     let found = drives(&disk("scsi", "sda", place));
@@ -76,6 +105,11 @@ fn drives_that_cannot_be_had_are_refused_where_they_are_written() {
         (disk("scsi", "sda", "<vendor>123456789</vendor>"), "at most 8", "vendor"),
         (disk("virtio", "vda", "<product>x</product>"), "it is SCSI's", "product"),
         (disk("scsi", "sda", "<driver queues='2'/>"), "not on virtio", "driver/@queues"),
+        (
+            disk("sata", "sda", "<blockio logical_block_size='4096'/>"),
+            "which has 512",
+            "blockio/@logical_block_size",
+        ),
         (disk("usb", "sda", ""), "the disk bus usb; use", "target/@bus"),
         (
             "<controller type='scsi' model='lsilogic'/>".to_owned(),

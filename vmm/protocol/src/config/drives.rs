@@ -62,12 +62,21 @@ pub struct Scsi {
     pub io_thread: usize,
 }
 
+/// An AHCI adapter with six ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ahci {
+    pub drives: Vec<Drive>,
+    pub io_thread: usize,
+}
+
 impl PciKind {
     /// The drives of a controller.
     #[must_use]
     pub fn drives(&self) -> &[Drive] {
         match self {
             Self::Scsi(scsi) => &scsi.drives,
+            Self::Ahci(ahci) => &ahci.drives,
             _ => &[],
         }
     }
