@@ -7,6 +7,7 @@ mod disk_image;
 mod failure;
 mod help;
 mod host_check;
+mod inspect;
 mod raw;
 mod run;
 mod run_domain;
@@ -35,6 +36,9 @@ fn main() -> ExitCode {
     // A monitor is started often and has nothing to do with the command line.
     if words.first().is_some_and(|role| role == "run-domain") {
         return run_domain::main(words.into_iter().skip(1));
+    }
+    if words.first().is_some_and(|role| role == "inspect") {
+        return inspect::main(words.into_iter().skip(1));
     }
     let as_virsh = Path::new(&program).file_name().is_some_and(|name| name == "virsh");
     match start(words, as_virsh) {

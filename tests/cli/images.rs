@@ -2,6 +2,7 @@
 
 use manor_tests::qemu::{ImageTools, image_tools};
 
+use crate::guests;
 use crate::rig::{Outcome, Rig};
 
 struct Images {
@@ -191,4 +192,54 @@ fn an_encrypted_image_is_described_and_not_opened() {
     assert!(error.contains("uses LUKS encryption, which is not supported"), "{error}");
     assert!(images.refused("resize disk 2M").contains("LUKS encryption"));
     assert!(std::fs::read(images.rig.path("disk")).unwrap() == before);
+}
+
+/// The whole way: the daemon, the process that reads the headers, the broker, the VMM.
+#[test]
+fn a_guest_runs_on_a_chain_of_images() {
+    let Some(rig) = guests::defined() else { return };
+    let image = |line: &str| {
+        let outcome = rig.manor(["image"].into_iter().chain(line.split(' ')));
+        assert_eq!(outcome.status, 0, "{line}: {}", outcome.err);
+        outcome.out
+    };
+    image("create base.raw 10M");
+    image("create -f qcow2 -b base.raw -F raw middle.qcow2");
+    image("create -f qcow2 -b middle.qcow2 -F qcow2 top.qcow2");
+    let disk = format!(
+        "<devices><disk type='file'><driver name='qemu' type='qcow2'/><source file='{}'/>\
+         <target dev='vda' bus='virtio'/></disk>",
+        rig.path("top.qcow2").display()
+    );
+    let xml = std::fs::read_to_string(rig.path("echo.xml")).unwrap();
+    rig.write("disk.xml", xml.replace("<devices>", &disk));
+    let done = |args: &[&str]| {
+        let outcome = rig.manor(args);
+        assert_eq!(outcome.status, 0, "{args:?}: {}", outcome.err);
+        outcome.out
+    };
+    done(&["define", "disk.xml"]);
+    done(&["start", "echo"]);
+    let live = done(&["dumpxml", "echo"]);
+    let base = format!("<source file='{}'/>", rig.path("base.raw").display());
+    assert!(
+        live.contains("<backingStore type='file' index='2'>") && live.contains(&base),
+        "{live}"
+    );
+    assert!(!done(&["dumpxml", "--inactive", "echo"]).contains("backingStore"));
+    // Nobody else writes to any of them; looking is another matter.
+    for name in ["top.qcow2", "middle.qcow2", "base.raw"] {
+        let outcome = rig.manor(["image", "resize", name, "+1M"]);
+        assert!(outcome.err.contains("is in use by"), "{name}: {}", outcome.err);
+    }
+    image("info -U top.qcow2");
+    done(&["destroy", "echo"]);
+    assert!(image("check top.qcow2").contains("No errors"));
+    // What cannot be followed is said before a guest starts.
+    std::fs::remove_file(rig.path("base.raw")).unwrap();
+    let outcome = rig.manor(["start", "echo"]);
+    assert!(outcome.err.contains("base.raw does not exist"), "{}", outcome.err);
+    rig.write("top.qcow2", "no image at all");
+    let outcome = rig.manor(["start", "echo"]);
+    assert!(outcome.err.contains("top.qcow2: this is no qcow2 image"), "{}", outcome.err);
 }

@@ -65,7 +65,22 @@ pub struct SnapshotInfo {
     pub vm_clock: u64,
 }
 
+/// What a process that looks into an image says, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Inspected {
+    Image(Box<Description>),
+    Refused(String),
+}
+
 impl Description {
+    /// There may be many, which matter to nobody who opens the disk as it is now.
+    #[must_use]
+    pub fn without_snapshots(mut self) -> Self {
+        self.snapshots.clear();
+        self
+    }
+
     pub(crate) fn new(format: Format, size: u64) -> Self {
         Self {
             format,

@@ -20,7 +20,7 @@ pub mod storage;
 pub mod torture;
 mod view;
 
-pub use describe::{Description, Reference, SnapshotInfo, describe};
+pub use describe::{Description, Inspected, Reference, SnapshotInfo, describe};
 pub use error::ImageError;
 pub use format::{Format, UnknownFormat};
 pub use raw::Raw;

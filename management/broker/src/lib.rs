@@ -6,6 +6,7 @@
 
 mod cgroup;
 mod error;
+mod inspect;
 mod local;
 mod lock;
 mod open;
@@ -29,7 +30,8 @@ use std::path::Path;
 
 /// Performs privileged acts. Calls block: they belong on a thread that may.
 pub trait Broker: Send + Sync {
-    /// Do one thing. `files` go to a spawned process; no other request takes any.
+    /// Do one thing. `files` go to a spawned process, or are the one image to inspect; no other
+    /// request takes any.
     fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError>;
 }
 
@@ -89,6 +91,14 @@ impl dyn Broker + '_ {
     /// Remove a guest's firmware variables; none there is no error.
     pub fn remove_variables(&self, path: &Path) -> Result<(), BrokerError> {
         self.done(Request::RemoveVariables { path: path.to_owned() })
+    }
+
+    /// What a confined process reads in the header of an image of `format`, in its own words.
+    pub fn inspect(&self, format: &str, image: BorrowedFd<'_>) -> Result<Vec<u8>, BrokerError> {
+        match self.perform(Request::Inspect { format: format.to_owned() }, &[image])? {
+            Granted::Answer(answer) => Ok(answer),
+            other => Err(BrokerError::unexpected(&other)),
+        }
     }
 
     pub fn tap(&self, tap: Tap) -> Result<TapQueues, BrokerError> {

@@ -4,7 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use crate::{
-    Broker, BrokerError, Granted, Request, cgroup, lock, open, pty, rundir, spawn, tap, variables,
+    Broker, BrokerError, Granted, Request, cgroup, inspect, lock, open, pty, rundir, spawn, tap,
+    variables,
 };
 
 /// Acts with the privileges of this process.
@@ -13,6 +14,8 @@ pub struct Local {
     /// What is run for a domain: a program and its first arguments.
     program: PathBuf,
     arguments: Vec<String>,
+    /// What is run to read an image's header.
+    inspector: (PathBuf, Vec<String>),
     /// Where domains' cgroups go; found by itself if none.
     cgroup_parent: Option<PathBuf>,
 }
@@ -30,6 +33,7 @@ impl Local {
         Self {
             program: "/proc/self/exe".into(),
             arguments: vec!["run-domain".into()],
+            inspector: ("/proc/self/exe".into(), vec!["inspect".into()]),
             cgroup_parent: None,
         }
     }
@@ -37,6 +41,13 @@ impl Local {
     #[must_use]
     pub fn with_cgroup_parent(mut self, parent: Option<PathBuf>) -> Self {
         self.cgroup_parent = parent;
+        self
+    }
+
+    /// Run another program to look into images.
+    #[must_use]
+    pub fn with_inspector(mut self, program: PathBuf, arguments: Vec<String>) -> Self {
+        self.inspector = (program, arguments);
         self
     }
 
@@ -63,6 +74,14 @@ impl Broker for Local {
                 variables::make(&path, template.as_deref(), reset).map(|()| Granted::Done)
             }
             Request::RemoveVariables { path } => variables::remove(&path).map(|()| Granted::Done),
+            Request::Inspect { format } => {
+                let &[image] = files else {
+                    let source = std::io::Error::other("one image is inspected at a time");
+                    return Err(BrokerError::Host { act: "look into an image".into(), source });
+                };
+                let (program, arguments) = &self.inspector;
+                inspect::inspect(program, arguments, &format, image).map(Granted::Answer)
+            }
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
             Request::OpenPty => pty::open().map(|(master, path)| Granted::Pty { master, path }),
             Request::Listen { path } => rundir::listen(&path).map(Granted::File),

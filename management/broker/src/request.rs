@@ -37,6 +37,10 @@ pub enum Request {
     RemoveVariables {
         path: PathBuf,
     },
+    /// Read the header of an image, which is the one file that comes with it.
+    Inspect {
+        format: String,
+    },
     OpenTap(Tap),
     OpenPty,
     Listen {
@@ -129,4 +133,5 @@ pub enum Granted {
     Pty { master: OwnedFd, path: PathBuf },
     Tap(TapQueues),
     Spawned(SpawnedProcess),
+    Answer(Vec<u8>),
 }

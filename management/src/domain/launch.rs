@@ -12,7 +12,7 @@ use broker::{
 use uuid::Uuid;
 use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, ProcessFiles};
 use xml::device::chardev::{CharLog, CharSource, CharType};
-use xml::device::disk::{Disk, DiskDevice, Location};
+use xml::device::disk::{Disk, DiskDevice, DiskFormat, Location};
 use xml::device::interface::{Interface, InterfaceType};
 use xml::{DomainDef, OnOff, YesNo};
 
@@ -20,7 +20,7 @@ use super::record::Record;
 use crate::error::{Code, Error};
 use crate::firmware::Installed;
 use crate::translate::machine_devices::{cache, provided};
-use crate::translate::{self, OpenChardev, OpenTap, Resources, Start};
+use crate::translate::{self, OpenChardev, OpenDisk, OpenTap, Resources, Start};
 
 /// What to start, and where.
 #[derive(Debug, Clone)]
@@ -188,21 +188,21 @@ fn config_file(config: &vmm_protocol::config::MachineConfig) -> std::io::Result<
 
 /// The files of the new process. The configuration, added last, comes first.
 #[derive(Default)]
-struct Table {
+pub(super) struct Table {
     files: Vec<OwnedFd>,
 }
 
 impl Table {
-    fn add(&mut self, file: OwnedFd) -> Fd {
+    pub(super) fn add(&mut self, file: OwnedFd) -> Fd {
         self.files.push(file);
         // Far below any limit of open files.
         Fd(FIRST_FD.saturating_add(i32::try_from(self.files.len()).unwrap_or(i32::MAX)))
     }
 }
 
-struct Opener<'a> {
-    broker: &'a dyn Broker,
-    table: &'a mut Table,
+pub(super) struct Opener<'a> {
+    pub(super) broker: &'a dyn Broker,
+    pub(super) table: &'a mut Table,
     launch: &'a Launch,
 }
 
@@ -278,7 +278,7 @@ impl Opener<'_> {
         Ok(Some(self.table.add(file)))
     }
 
-    fn disk(&mut self, disk: &Disk) -> Result<Fd, Error> {
+    fn disk(&mut self, disk: &Disk) -> Result<OpenDisk, Error> {
         let (Location::File(path) | Location::Block(path)) = disk.location() else {
             let text = format!("disk {} has no file or block device", disk.target.dev);
             return Err(Error::new(Code::Unsupported, text));
@@ -287,10 +287,13 @@ impl Opener<'_> {
         let direct = matches!(mode, Cache::None | Cache::Directsync);
         let sharing = if disk.shareable { Sharing::Shared } else { Sharing::Exclusive };
         let image = self.image(path, disk.read_only, direct, sharing)?;
-        Ok(self.table.add(image))
+        match disk.driver.as_ref().and_then(|driver| driver.format) {
+            None | Some(DiskFormat::Raw) => Ok(OpenDisk::raw(self.table.add(image))),
+            Some(format) => self.chain(disk, path, format, image, direct),
+        }
     }
 
-    fn image(
+    pub(super) fn image(
         &self,
         path: &Path,
         read_only: bool,

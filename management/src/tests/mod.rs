@@ -3,6 +3,7 @@
 mod crash;
 mod fake_vmm;
 mod foreground;
+mod images;
 mod lifecycle;
 mod link;
 mod memory;

@@ -9,7 +9,8 @@ use xml::device::chardev::{
 };
 use xml::device::controller::{ControllerModel, ControllerType};
 use xml::device::disk::{
-    Disk, DiskFormat, DiskModel, DiskType, ErrorPolicy, ReadErrorPolicy, StartupPolicy,
+    BackingStore, Disk, DiskFormat, DiskModel, DiskType, ErrorPolicy, ReadErrorPolicy,
+    StartupPolicy,
 };
 use xml::device::input::InputBus;
 use xml::device::interface::{Interface, InterfaceBackend, InterfaceType};
@@ -20,6 +21,7 @@ use xml::{DomainDef, OnOff, YesNo};
 
 use super::check_small;
 use super::drives;
+use super::formats;
 use super::report::Report;
 
 /// Names of the kernel's own generator, which a VMM asks directly.
@@ -52,8 +54,8 @@ fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut Report<'_>
     check_model(disk.model.and_then(DiskModel::virtio), path, report);
     report.refuse_if(disk.rawio == Some(YesNo::Yes), &at("@rawio"), "raw SCSI commands");
     if let Some(driver) = &disk.driver {
-        if let Some(format) = driver.format.filter(|format| *format != DiskFormat::Raw) {
-            let message = format!("the image format {format}; convert the image to raw");
+        if let Some(format) = driver.format.filter(|format| formats::of_xml(*format).is_none()) {
+            let message = format!("the image format {format}; there are {}", formats::names());
             report.refuse(&at("driver/@type"), message);
         }
         let stop = matches!(driver.error_policy, Some(policy) if policy != ErrorPolicy::Report);
@@ -80,8 +82,13 @@ fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut Report<'_>
         let labels = !source.security_labels.is_empty();
         report.warn_if(labels, &at("source/seclabel"), "security labels");
     }
+    let raw = disk.driver.as_ref().and_then(|driver| driver.format);
+    let raw = raw.is_none_or(|format| format == DiskFormat::Raw);
     let backing = disk.backing_store.as_ref().is_some_and(|store| store.source.is_some());
-    report.refuse_if(backing, &at("backingStore"), "an image beneath a raw image");
+    report.refuse_if(backing && raw, &at("backingStore"), "an image beneath a raw image");
+    let shared = disk.shareable && !raw;
+    report.refuse_if(shared, &at("shareable"), "guests that share an image which is not raw");
+    check_backing(disk.backing_store.as_ref(), at("backingStore"), report);
     report.refuse_if(disk.io_tune.is_some(), &at("iotune"), "limits of disk throughput");
     report.refuse_if(disk.transient.is_some(), &at("transient"), "disks that forget");
     report.warn_if(disk.geometry.is_some(), &at("geometry"), "a disk geometry");
@@ -144,6 +151,23 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     }
     if let Some(mtu) = interface.mtu.filter(|mtu| !(68..=65_535).contains(mtu)) {
         report.invalid(&at("mtu/@size"), format!("an MTU is from 68 to 65535, not {mtu}"));
+    }
+}
+
+fn check_backing(mut store: Option<&BackingStore>, mut path: String, report: &mut Report<'_>) {
+    while let Some(layer) = store {
+        if let Some(kind) = layer.kind.filter(|it| !matches!(it, DiskType::File | DiskType::Block))
+        {
+            let message = format!("an image beneath of type='{kind}'; use file or block");
+            report.refuse(&format!("{path}/@type"), message);
+        }
+        let format = layer.format.map(|format| format.kind);
+        if let Some(format) = format.filter(|format| formats::of_xml(*format).is_none()) {
+            let message = format!("the image format {format}; there are {}", formats::names());
+            report.refuse(&format!("{path}/format/@type"), message);
+        }
+        store = layer.backing_store.as_deref();
+        path.push_str("/backingStore");
     }
 }
 

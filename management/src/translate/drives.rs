@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 
 use vmm_protocol::config::{
-    Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Image, Machine, Medium, PciDevice, PciKind,
-    Scsi,
+    Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Machine, Medium, PciDevice, PciKind, Scsi,
 };
 use xml::device::address::{DeviceAddress, DriveAddress};
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
@@ -293,12 +292,12 @@ fn drives_of(
     controller: &Controller,
 ) -> Result<Vec<Drive>, Error> {
     let mut drives = Vec::new();
-    for (disk, file) in def.devices.disks.iter().zip(&resources.disks) {
+    for (disk, open) in def.devices.disks.iter().zip(&resources.disks) {
         let here = controller_of(disk.target.bus()) == Some(controller.kind)
             && disk.drive_controller() == controller.index.unwrap_or(0);
         if here {
-            let image = file.map(|file| Image::Raw { file });
-            drives.push(drive(def, disk, image.map(|image| medium(disk, image)))?);
+            let medium = open.as_ref().map(|open| medium(disk, open.image.clone()));
+            drives.push(drive(def, disk, medium)?);
         }
     }
     Ok(drives)

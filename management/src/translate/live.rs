@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use vmm_protocol::config::Image;
 use xml::DomainDef;
 use xml::device::chardev::{CharSource, CharType};
+use xml::device::disk::{BackingStore, Disk, DiskSource, DiskType, StoreFormat};
 
-use super::{Resources, alias};
+use super::{OpenDisk, Resources, alias};
 
 /// `def` with an alias for every device, as the machine's configuration needs it.
 pub(crate) fn with_aliases(def: &DomainDef) -> DomainDef {
@@ -29,6 +31,12 @@ pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef
         let kind = console.kind();
         console.tty = show(kind, &mut console.sources, open.and_then(|open| open.path.as_ref()));
     }
+    let mut index = 0;
+    for (disk, open) in devices.disks.iter_mut().zip(&resources.disks) {
+        if let Some(open) = open {
+            show_chain(disk, open, &mut index);
+        }
+    }
     for (channel, open) in devices.channels.iter_mut().zip(&resources.channels) {
         show(channel.kind, &mut channel.sources, open.path.as_ref());
     }
@@ -36,6 +44,36 @@ pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef
         interface.target.get_or_insert_default().dev = Some(tap.name.clone());
     }
     live
+}
+
+/// The images below a disk's, each with a number by which block jobs would name it.
+fn show_chain(disk: &mut Disk, open: &OpenDisk, index: &mut u32) {
+    if !matches!(open.image, Image::Chain(_)) {
+        return;
+    }
+    let mut number = || {
+        *index += 1;
+        Some(*index)
+    };
+    if let Some(source) = &mut disk.source {
+        source.index = number();
+    }
+    // Numbers go down the chain, and it is built from its end.
+    let numbers: Vec<_> = open.below.iter().map(|_| number()).collect();
+    let end = BackingStore::default();
+    let chain = open.below.iter().zip(numbers).rev().fold(end, |below, (image, index)| {
+        let device = image.path.starts_with("/dev");
+        let mut source = DiskSource::default();
+        *if device { &mut source.dev } else { &mut source.file } = Some(image.path.clone());
+        BackingStore {
+            kind: Some(if device { DiskType::Block } else { DiskType::File }),
+            index,
+            format: Some(StoreFormat { kind: image.format }),
+            source: Some(source),
+            backing_store: Some(Box::new(below)),
+        }
+    });
+    disk.backing_store = Some(chain);
 }
 
 /// Put the path into the source; returns what stands in `tty=` too.

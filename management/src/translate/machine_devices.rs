@@ -47,9 +47,9 @@ pub(super) fn pci(
         found.push(PciDevice { boot_index, ..device });
     }
     super::drives::pci(def, resources, vcpus, io_threads, &mut found)?;
-    for (disk, file) in devices.disks.iter().zip(&resources.disks) {
-        let (DiskBus::Virtio, Some(file)) = (disk.target.bus(), *file) else { continue };
-        let kind = PciKind::Blk(blk(disk, Image::Raw { file }, vcpus, io_threads)?);
+    for (disk, open) in devices.disks.iter().zip(&resources.disks) {
+        let (DiskBus::Virtio, Some(open)) = (disk.target.bus(), open) else { continue };
+        let kind = PciKind::Blk(blk(disk, open.image.clone(), vcpus, io_threads)?);
         let boot_index = boot_order::of_disk(def, disk);
         let device = device(disk.alias.as_ref(), disk.address.as_ref(), kind)?;
         found.push(PciDevice { boot_index, ..device });

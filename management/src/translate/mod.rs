@@ -15,6 +15,7 @@ mod check_devices;
 mod check_small;
 mod drives;
 mod firmware;
+pub(crate) mod formats;
 mod io_threads;
 mod live;
 mod machine;
@@ -27,10 +28,11 @@ mod tests;
 
 use std::path::PathBuf;
 
-use vmm_protocol::config::{Chardev, Fd, Machine};
+use vmm_protocol::config::{Chardev, Fd, Image, Machine};
 use xml::DomainDef;
 use xml::device::Console;
 use xml::device::chardev::ConsoleTargetType;
+use xml::device::disk::DiskFormat;
 use xml::domain::Name;
 
 pub(crate) use firmware::{Host, variables};
@@ -112,12 +114,32 @@ pub(crate) struct Resources {
     /// The files of [`fw_cfg_files`].
     pub fw_cfg: Vec<Fd>,
     /// None: a drive without a medium.
-    pub disks: Vec<Option<Fd>>,
+    pub disks: Vec<Option<OpenDisk>>,
     pub interfaces: Vec<OpenTap>,
     pub serials: Vec<OpenChardev>,
     /// The first stands for the first serial port, if it is one, and has nothing of its own.
     pub consoles: Vec<OpenChardev>,
     pub channels: Vec<OpenChardev>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenDisk {
+    pub image: Image,
+    /// Shown in the live definition.
+    pub below: Vec<Below>,
+}
+
+/// An image below a disk's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Below {
+    pub path: PathBuf,
+    pub format: DiskFormat,
+}
+
+impl OpenDisk {
+    pub(crate) fn raw(file: Fd) -> Self {
+        Self { image: Image::Raw { file }, below: Vec::new() }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

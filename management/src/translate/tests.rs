@@ -5,8 +5,8 @@ use vmm_protocol::config::{
 };
 
 use super::{
-    Host, OpenChardev, OpenTap, Resources, Start, define, fw_cfg_files, live, machine, stored,
-    variables, with_aliases,
+    Host, OpenChardev, OpenDisk, OpenTap, Resources, Start, define, fw_cfg_files, live, machine,
+    stored, variables, with_aliases,
 };
 use crate::config;
 use crate::error::{Code, Error};
@@ -73,7 +73,7 @@ fn configured(def: &xml::DomainDef) -> MachineConfig {
         variables: variables(&def).map(|_| Fd(12)),
         fw_cfg: count(fw_cfg_files(&def).count()).collect(),
         disks: (def.devices.disks.iter().zip(count(def.devices.disks.len())))
-            .map(|(disk, fd)| disk.source.is_some().then_some(fd))
+            .map(|(disk, fd)| disk.source.is_some().then(|| OpenDisk::raw(fd)))
             .collect(),
         interfaces: def
             .devices
@@ -264,8 +264,8 @@ fn what_is_not_provided_is_refused_by_name_with_its_place() {
             "@type",
         ),
         (
-            "<disk><driver type='qcow2'/><source file='/a'/><target dev='vda'/></disk>",
-            "qcow2",
+            "<disk><driver type='qed'/><source file='/a'/><target dev='vda'/></disk>",
+            "the image format qed; there are raw, qcow2",
             "driver/@type",
         ),
         (

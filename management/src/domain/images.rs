@@ -1,0 +1,188 @@
+//! Opening a disk's image and everything below it.
+//!
+//! What lies below is named by the image's header, or by `<backingStore>`. Headers are read by
+//! a confined process; each name is resolved here and opened by the broker; formats are declared,
+//! never guessed.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use broker::Sharing;
+use image::chain::{MOST_DEEP, declared_format, locate};
+use image::{Description, Format, ImageError, Inspected};
+use vmm_protocol::config::{Fd, Image, Layer};
+use xml::device::disk::{BackingStore, Disk, DiskFormat, DiskType};
+
+use super::launch::Opener;
+use crate::error::{Code, Error};
+use crate::translate::{Below, OpenDisk, formats};
+
+/// What is about to be opened below another image.
+struct Next<'a> {
+    path: PathBuf,
+    format: DiskFormat,
+    /// What the definition says about the images below.
+    declared: Option<&'a BackingStore>,
+}
+
+impl Opener<'_> {
+    /// The chain of a disk whose image, already open, is not raw.
+    pub(super) fn chain(
+        &mut self,
+        disk: &Disk,
+        path: &Path,
+        format: DiskFormat,
+        top: OwnedFd,
+        direct: bool,
+    ) -> Result<OpenDisk, Error> {
+        let mut layers = Vec::new();
+        let mut below: Vec<Below> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut open = Some(top);
+        let mut now = Next { path: path.to_owned(), format, declared: disk.backing_store.as_ref() };
+        loop {
+            let about = About { disk: &disk.target.dev, path: &now.path };
+            let read_only = disk.read_only || !layers.is_empty();
+            let file = match open.take() {
+                Some(file) => file,
+                None => self.image(&now.path, true, direct, Sharing::Exclusive)?,
+            };
+            let stat = rustix::fs::fstat(&file).map_err(|errno| about.host(errno.into()))?;
+            if !seen.insert((stat.st_dev, stat.st_ino)) {
+                return Err(about.refused("it lies below itself"));
+            }
+            if layers.len() >= MOST_DEEP {
+                let text = format!("there are more than {MOST_DEEP} images on top of each other");
+                return Err(about.refused(&text));
+            }
+            let format = formats::of_xml(now.format).ok_or_else(|| {
+                about.refused(&format!("its format {} is not provided", now.format))
+            })?;
+            let description = self.describe(&file, format, &about)?;
+            if let Some(reason) = description.as_ref().and_then(|it| it.read_only.as_ref())
+                && !read_only
+            {
+                return Err(about.refused(&format!("it can only be read: {reason}")));
+            }
+            let layer =
+                self.layer(file, format, description.as_ref(), read_only, direct, &about)?;
+            layers.push(layer);
+            let Some(next) = next(&now, description.as_ref(), &about)? else { break };
+            below.push(Below { path: next.path.clone(), format: next.format });
+            now = next;
+        }
+        Ok(OpenDisk { image: Image::Chain(layers), below })
+    }
+
+    /// What the header says; nothing of a raw image, which has none.
+    fn describe(
+        &self,
+        file: &OwnedFd,
+        format: Format,
+        about: &About<'_>,
+    ) -> Result<Option<Description>, Error> {
+        if format == Format::Raw {
+            return Ok(None);
+        }
+        let answer = self.broker.inspect(format.name(), file.as_fd())?;
+        let inspected = serde_json::from_slice(&answer).map_err(|error| {
+            Error::new(Code::Internal, "a header was read to no sense").with_source(error)
+        })?;
+        let description = match inspected {
+            Inspected::Image(description) => *description,
+            Inspected::Refused(reason) => return Err(about.refused(&reason)),
+        };
+        if let Some(method) = &description.encryption {
+            return Err(about.refused(&format!("it uses {method} encryption")));
+        }
+        Ok(Some(description))
+    }
+
+    fn layer(
+        &mut self,
+        file: OwnedFd,
+        format: Format,
+        description: Option<&Description>,
+        read_only: bool,
+        direct: bool,
+        about: &About<'_>,
+    ) -> Result<Layer, Error> {
+        let mut other = |name: &String| -> Result<Fd, Error> {
+            let path = locate(name, about.path).map_err(|error| about.image(&error))?;
+            let file = self.image(&path, read_only, direct, Sharing::Exclusive)?;
+            Ok(self.table.add(file))
+        };
+        let data_file = description.and_then(|it| it.data_file.as_ref());
+        let data_file = data_file.map(&mut other).transpose()?;
+        let extents = description.map(|it| it.extents.as_slice()).unwrap_or_default();
+        let extents = extents.iter().map(other).collect::<Result<_, _>>()?;
+        let format = formats::to_config(format);
+        Ok(Layer { format, file: self.table.add(file), data_file, extents })
+    }
+}
+
+/// The image below: the definition's word goes before the header's.
+fn next<'a>(
+    now: &Next<'a>,
+    description: Option<&Description>,
+    about: &About<'_>,
+) -> Result<Option<Next<'a>>, Error> {
+    let named = description.and_then(|it| it.backing.as_ref());
+    let Some(store) = now.declared else {
+        let Some(backing) = named else { return Ok(None) };
+        let path = locate(&backing.name, about.path).map_err(|error| about.image(&error))?;
+        let format = declared_format(backing).map_err(|error| about.image(&error))?;
+        return Ok(Some(Next { path, format: formats::to_xml(format), declared: None }));
+    };
+    let Some(kind) = store.kind else {
+        // `<backingStore/>`: the chain ends here.
+        return match named {
+            Some(backing) => {
+                let text = format!(
+                    "it names a backing image {:?}, and the definition says <backingStore/>: none",
+                    backing.name
+                );
+                Err(about.refused(&text))
+            }
+            None => Ok(None),
+        };
+    };
+    if named.is_none() {
+        let text = "the definition has <backingStore> for it, and it names no backing image";
+        return Err(about.refused(text));
+    }
+    let source = store.source.as_ref();
+    let path = match kind {
+        DiskType::File => source.and_then(|source| source.file.clone()),
+        DiskType::Block => source.and_then(|source| source.dev.clone()),
+        other => {
+            return Err(about.refused(&format!("its <backingStore> is of type='{other}'")));
+        }
+    };
+    let path = path.ok_or_else(|| about.refused("its <backingStore> names no file"))?;
+    let format = store.format.map_or(DiskFormat::Raw, |format| format.kind);
+    Ok(Some(Next { path, format, declared: store.backing_store.as_deref() }))
+}
+
+/// Which image an error is about.
+struct About<'a> {
+    disk: &'a str,
+    path: &'a Path,
+}
+
+impl About<'_> {
+    fn refused(&self, reason: &str) -> Error {
+        let (disk, path) = (self.disk, self.path.display());
+        Error::new(Code::ResourceMissing, format!("disk {disk}: image {path}: {reason}"))
+    }
+
+    fn image(&self, error: &ImageError) -> Error {
+        self.refused(&error.in_full())
+    }
+
+    fn host(&self, source: std::io::Error) -> Error {
+        let text = format!("cannot look at image {}", self.path.display());
+        Error::new(Code::HostFailure, text).with_source(source)
+    }
+}

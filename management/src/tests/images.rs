@@ -1,0 +1,123 @@
+//! Disks whose images have others below them.
+
+use image::qcow2::{CreateOptions, create};
+use image::{FileStorage, Reference, Storage as _};
+
+use super::rig::{Daemon, Host};
+use crate::error::{Code, Error};
+use crate::ops::DumpXml;
+
+/// An image of `host` that names another one.
+fn make(host: &Host, name: &str, backing: Option<(&str, Option<&str>)>) {
+    let file = std::fs::File::options();
+    let file =
+        file.clone().read(true).write(true).create(true).truncate(true).open(host.path(name));
+    let mut options = CreateOptions::new(1 << 20);
+    options.backing = backing.map(|(name, format)| Reference {
+        name: name.to_owned(),
+        format: format.map(str::to_owned),
+    });
+    create(&FileStorage::new(file.unwrap()).unwrap(), &options).unwrap();
+}
+
+fn disk(host: &Host, image: &str, dev: &str, more: &str) -> String {
+    let path = host.path(image).display().to_string();
+    format!(
+        "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\
+         <source file='{path}'/>{more}<target dev='{dev}' bus='virtio'/></disk>"
+    )
+}
+
+async fn start(host: &Host, daemon: &Daemon, name: &str, devices: &str) -> Result<(), Error> {
+    daemon.define(host.xml_with(name, "", devices)).await;
+    daemon.start(name).await
+}
+
+#[tokio::test]
+async fn the_chain_is_opened_shown_and_locked() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    std::fs::write(host.path("base.raw"), vec![0; 1 << 20]).unwrap();
+    make(&host, "middle", Some(("base.raw", Some("raw"))));
+    let middle = host.path("middle").display().to_string();
+    for top in ["one", "other"] {
+        make(&host, top, Some((&middle, Some("qcow2"))));
+    }
+    // Two guests can share what lies below.
+    start(&host, &daemon, "one", &disk(&host, "one", "vda", "")).await.unwrap();
+    start(&host, &daemon, "other", &disk(&host, "other", "vda", "")).await.unwrap();
+    let shown = DumpXml { domain: "one".into(), inactive: false };
+    let shown = daemon.call(shown).await.unwrap();
+    let base = host.path("base.raw").display().to_string();
+    let expected = format!(
+        "      <backingStore type='file' index='2'>\n        <format type='qcow2'/>\n        \
+         <source file='{middle}'/>\n        <backingStore type='file' index='3'>\n          \
+         <format type='raw'/>\n          <source file='{base}'/>\n          <backingStore/>\n        \
+         </backingStore>\n      </backingStore>\n"
+    );
+    assert!(shown.contains(&expected), "{shown}");
+    // Nobody writes to it meanwhile.
+    let error =
+        start(&host, &daemon, "writer", &disk(&host, "middle", "vda", "")).await.unwrap_err();
+    assert_eq!(error.code, Code::Locked, "{error}");
+    daemon.destroy("one").await.unwrap();
+    daemon.destroy("other").await.unwrap();
+    daemon.start("writer").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_definition_can_say_what_lies_below() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    std::fs::write(host.path("moved.raw"), vec![0; 1 << 20]).unwrap();
+    make(&host, "top", Some(("gone.raw", None)));
+    let moved = host.path("moved.raw").display().to_string();
+    let store = format!(
+        "<backingStore type='file'><format type='raw'/><source file='{moved}'/><backingStore/>\
+         </backingStore>"
+    );
+    start(&host, &daemon, "web", &disk(&host, "top", "vda", &store)).await.unwrap();
+    let error = start(&host, &daemon, "cut", &disk(&host, "top", "vdb", "<backingStore/>")).await;
+    let error = error.unwrap_err();
+    assert!([Code::ResourceMissing, Code::Locked].contains(&error.code), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_strangers_image_names_is_refused_by_name() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    std::fs::write(host.path("base"), vec![0; 1 << 20]).unwrap();
+    std::fs::write(host.path("noise"), vec![1; 4096]).unwrap();
+    make(&host, "no-format", Some(("base", None)));
+    make(&host, "json", Some(("json:{\"driver\":\"raw\"}", Some("raw"))));
+    make(&host, "nbd", Some(("nbd:unix:/run/x", Some("raw"))));
+    make(&host, "lost", Some(("nowhere", Some("raw"))));
+    make(&host, "other-format", Some(("base", Some("cloop"))));
+    make(&host, "not-qcow2", Some(("base", Some("qcow2"))));
+    make(&host, "loop", Some(("pool", Some("qcow2"))));
+    make(&host, "pool", Some(("loop", Some("qcow2"))));
+    make(&host, "device", Some(("/dev/null", Some("raw"))));
+    make(&host, "encrypted", None);
+    let file = std::fs::File::options().write(true).open(host.path("encrypted")).unwrap();
+    FileStorage::new(file).unwrap().write(&2_u32.to_be_bytes(), 32).unwrap();
+    for (number, (image, words)) in (0..).zip([
+        ("no-format", "does not say which format its backing image \"base\" has"),
+        ("json", "begins with \"json\":, and only files are followed"),
+        ("nbd", "begins with \"nbd\":, and only files are followed"),
+        ("lost", "nowhere does not exist"),
+        ("other-format", "there is no image format \"cloop\""),
+        ("not-qcow2", "base: this is no qcow2 image"),
+        ("loop", "it lies below itself"),
+        ("device", "/dev/null is a character device"),
+        ("encrypted", "it uses LUKS encryption"),
+        ("noise", "noise: this is no qcow2 image"),
+    ]) {
+        let name = format!("guest{number}");
+        let error = start(&host, &daemon, &name, &disk(&host, image, "vda", "")).await.unwrap_err();
+        assert!(error.message.contains(words), "{image}: {error}");
+        let about = host.path(image).display().to_string();
+        let below = ["lost", "device", "not-qcow2"].contains(&image);
+        assert!(error.message.contains(&about) || below, "{error}");
+    }
+    assert!(host.run_dirs().is_empty(), "something was left behind");
+}
