@@ -23,7 +23,7 @@ use crate::component::Component;
 use crate::io_thread::Stop;
 use crate::irq::{Doorbells, IrqLine, MsiController};
 use crate::limit::warn_limited;
-use crate::pci::{Config, Msix, PciFunction, PortType};
+use crate::pci::{Bar, Config, Msix, OptionRom, PciFunction, PortType};
 use crate::sync::Lock;
 
 mod interrupts;
@@ -48,6 +48,8 @@ pub struct PciParts<'a> {
     pub intx: Option<(u8, Arc<dyn IrqLine>)>,
     /// What the PCI Express capability says; `None` on a conventional bus.
     pub express: Option<PortType>,
+    /// What firmware boots by it with.
+    pub rom: Option<OptionRom>,
     /// Told why the device refuses to go on, once until the driver resets it.
     pub on_broken: Box<dyn Fn(&str) + Send + Sync>,
 }
@@ -61,6 +63,7 @@ pub struct VirtioPci {
     msix_control: u16,
     /// Offset of the configuration access capability (§4.1.4.9).
     window: u16,
+    rom: Option<OptionRom>,
     msix: Arc<Msix>,
     interrupts: Arc<Interrupts>,
     doorbells: Arc<dyn Doorbells>,
@@ -92,6 +95,12 @@ enum StartError {
 }
 
 impl VirtioPci {
+    /// Vendor and device id of such a device.
+    #[must_use]
+    pub fn ids(device_type: u16) -> (u16, u16) {
+        layout::ids(device_type)
+    }
+
     /// Put `device` on PCI.
     ///
     /// # Errors
@@ -101,7 +110,8 @@ impl VirtioPci {
         let vectors = layout::vectors(sizes.len());
         let msix = Arc::new(Msix::new(parts.msi, vectors, layout::MSIX)?);
         let pin = parts.intx.as_ref().map(|(pin, _)| *pin);
-        let built = layout::config_space(device.device_type(), &msix, pin, parts.express);
+        let rom = parts.rom.as_ref().map(OptionRom::size);
+        let built = layout::config_space(device.device_type(), &msix, pin, parts.express, rom);
         let config = Arc::new(built.config);
         let line = parts.intx.map(|(_, line)| line);
         let interrupts =
@@ -118,6 +128,7 @@ impl VirtioPci {
             config,
             msix_control: built.msix_control,
             window: built.window,
+            rom: parts.rom,
             msix,
             interrupts,
             doorbells: parts.doorbells,
@@ -335,6 +346,9 @@ impl PciFunction for VirtioPci {
         if self.msix.bar_read(bar, offset, data) {
             return;
         }
+        if let (Bar::ROM, Some(rom)) = (bar, &self.rom) {
+            return rom.read(offset, data);
+        }
         data.fill(0xff);
         match Region::find(bar, offset, data.len()) {
             Some((Region::Common, offset)) => self.common_read(offset, data),
@@ -378,6 +392,8 @@ impl PciFunction for VirtioPci {
             let mut live = self.live.hold();
             live.bar = base;
             self.bind(&mut live);
+        } else if let (Bar::ROM, Some(rom)) = (bar, &self.rom) {
+            rom.moved(base);
         }
     }
 }

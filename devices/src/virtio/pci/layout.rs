@@ -1,7 +1,7 @@
 //! Where things lie: the BAR, the virtio capabilities that describe it (virtio 1.2 §4.1.4), and
 //! the identity of the function.
 
-use crate::pci::{BarKind, Config, ConfigBuilder, Ids, Msix, MsixPlace, PortType};
+use crate::pci::{Bar, BarKind, Config, ConfigBuilder, Ids, Msix, MsixPlace, PortType};
 
 /// The one BAR. 64 bits wide, so it takes two registers.
 pub(super) const BAR: u8 = 0;
@@ -76,6 +76,10 @@ pub(super) fn vectors(queues: usize) -> u16 {
     u16::try_from(queues + 1).unwrap_or(u16::MAX).min(MAX_VECTORS)
 }
 
+pub(super) fn ids(device_type: u16) -> (u16, u16) {
+    (VENDOR, DEVICE_ID_BASE.saturating_add(device_type))
+}
+
 pub(super) struct Built {
     pub(super) config: Config,
     pub(super) msix_control: u16,
@@ -87,14 +91,15 @@ pub(super) fn config_space(
     msix: &Msix,
     pin: Option<u8>,
     express: Option<PortType>,
+    rom: Option<u64>,
 ) -> Built {
-    let mut builder = ConfigBuilder::new(Ids {
-        vendor: VENDOR,
-        device: DEVICE_ID_BASE + device_type,
-        class: class(device_type),
-        revision: 1,
-    });
+    let (vendor, device) = ids(device_type);
+    let mut builder =
+        ConfigBuilder::new(Ids { vendor, device, class: class(device_type), revision: 1 });
     builder.subsystem(VENDOR, SUBSYSTEM).bar(BAR, BarKind::Memory64, BAR_SIZE);
+    if let Some(size) = rom {
+        builder.bar(Bar::ROM, BarKind::Rom, size);
+    }
     if let Some(pin) = pin {
         builder.interrupt_pin(pin);
     }

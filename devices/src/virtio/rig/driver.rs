@@ -120,6 +120,7 @@ impl Driver {
             msi: &*msi,
             doorbells: doorbells.clone(),
             intx: Some((1, line.clone())),
+            rom: None,
             express: Some(PortType::Endpoint),
             on_broken: Box::new(move |reason| told.lock().unwrap().push(reason.to_owned())),
         };
