@@ -342,6 +342,7 @@ fn devices(setup: &Setup, disk: Image, read_only: Image, files: &mut Files) -> V
             offloads: true,
             queues: vec![1],
             queue_size: 256,
+            rom: None,
         };
         devices.push(at(NET, "net", PciKind::Net(net)));
     }

@@ -1,7 +1,7 @@
 //! Start a kernel in a VMM process, for people who work on the VMM: no daemon, no XML.
 //!
 //! `launch KERNEL|firmware=FILE [initrd=FILE] [cmdline=TEXT] [variables=FILE] [menu=MILLISECONDS] [memory=MIB] [cpus=N] [machine=q35|pc|microvm]
-//! [disk=FILE] [io=uring|plain] [tap=NAME] [rng=] [console=] [pci=JSON] [reboot=restart] [control=PATH] [seccomp=off]
+//! [disk=FILE] [io=uring|plain] [tap=NAME] [rom=FILE] [rng=] [console=] [pci=JSON] [reboot=restart] [control=PATH] [seccomp=off]
 //! [config=FILE] [vmm=PROGRAM] [save=FILE after=SECONDS] [restore=FILE]`
 //!
 //! The console is the terminal. `config=FILE` shows the configuration that was made. Invoked as
@@ -126,6 +126,10 @@ fn launch() -> anyhow::Result<ExitCode> {
                 "offloads": true,
                 "queues": [0],
                 "queue_size": 256,
+                "rom": match options.get("rom") {
+                    Some(path) => Some(files.add(File::open(path).context(path.clone())?)),
+                    None => None,
+                },
             } },
         }));
     }

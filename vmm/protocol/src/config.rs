@@ -417,6 +417,9 @@ pub struct Net {
     /// The io thread of each queue pair.
     pub queues: Vec<usize>,
     pub queue_size: u16,
+    /// The option ROM by which firmware boots from the network.
+    #[serde(default)]
+    pub rom: Option<Fd>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -88,6 +88,7 @@ mod tests {
             offloads: true,
             queues: Vec::new(),
             queue_size: 256,
+            rom: None,
         };
         PciDevice { boot_index: Some(index), ..device(bus, slot, function, PciKind::Net(net)) }
     }

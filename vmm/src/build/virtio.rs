@@ -1,19 +1,21 @@
 //! Step 5: virtio devices, each on PCI, their queues on the io threads that the definition maps
 //! them to.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
 use devices::backend::packet::PacketBackend;
 use devices::backend::tap::Tap;
 use devices::io_thread::IoThread;
+use devices::pci::OptionRom;
 use devices::virtio::VirtioDevice;
 use devices::virtio::blk::{Block, BlockSpec};
 use devices::virtio::console::{Console, PortConfig};
 use devices::virtio::net::{Net, NetConfig, NetStats, feature};
 use devices::virtio::pci::{PciParts, VirtioPci};
 use devices::virtio::rng::{RateLimit, Rng};
-use vmm_protocol::config::{self, PciDevice, PciKind};
+use vmm_protocol::config::{self, Fd, PciDevice, PciKind};
 use vmm_protocol::control::InterfaceStatistics;
 
 use super::pci::Buses;
@@ -179,6 +181,12 @@ fn plug(
     built: Box<dyn VirtioDevice>,
 ) -> Result<(), BuildError> {
     let messages = site.vm.messages();
+    let rom = match &device.kind {
+        PciKind::Net(net) => {
+            net.rom.map(|rom| option_rom(site, device, rom, &*built)).transpose()?
+        }
+        _ => None,
+    };
     let parts = PciParts {
         id: &device.id,
         ram: site.vm.ram().clone(),
@@ -186,10 +194,27 @@ fn plug(
         doorbells: site.vm.doorbells(),
         intx: Some(buses.interrupt(site, device.address)?),
         express: buses.port_type(device.address, site.map.platform)?,
+        rom,
         on_broken: tell_broken(&device.id, &site.parts.notices),
     };
     let function = VirtioPci::new(parts, built).map_err(BuildError::device(&device.id))?;
     buses.plug(site, device.address, Arc::new(function))
+}
+
+fn option_rom(
+    site: &mut Site<'_>,
+    device: &PciDevice,
+    file: Fd,
+    built: &dyn VirtioDevice,
+) -> Result<OptionRom, BuildError> {
+    let mut image = Vec::new();
+    let file = site.files.take_file(file)?;
+    file.take(OptionRom::MAX as u64 + 1)
+        .read_to_end(&mut image)
+        .map_err(BuildError::device(&device.id))?;
+    let (vendor, id) = VirtioPci::ids(built.device_type());
+    let rom = OptionRom::new(&image, vendor, id, &*site.vm.windows());
+    rom.map_err(BuildError::device(&device.id))
 }
 
 /// The io thread that a definition names by its index.

@@ -110,6 +110,7 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
             }
             PciKind::Net(net) => {
                 all.extend(net.taps.iter().map(|fd| (*fd, format!("tap of {id}"))));
+                all.extend(net.rom.map(|fd| (fd, format!("option ROM of {id}"))));
             }
             PciKind::Video(video) => {
                 all.extend(video.rom.map(|fd| (fd, format!("option ROM of {id}"))));

@@ -43,6 +43,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
                 offloads: true,
                 queues: vec![0],
                 queue_size: 256,
+                rom: None,
             };
             devices.push(device("net0", 6, PciKind::Net(net)));
         }

@@ -2,15 +2,20 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use baremetal::sector::{self, If};
-use vmm_protocol::config::{Boot, Firmware, Machine, PciDevice, PciKind, RootPort};
+use vmm_protocol::config::{Boot, Firmware, Machine, Net, PciDevice, PciKind, RootPort};
+use vmm_protocol::control::{Reply, Request};
 use vmm_protocol::exit::ExitReason;
 
 use crate::devices::{blk, device};
 use crate::needs_kvm;
 use crate::rig::Rig;
 use crate::save::save;
+use crate::sys;
 
 /// Where the boot sector keeps how often it started: on the disk, since memory does not last.
 const COUNTER: u32 = 40;
@@ -121,6 +126,49 @@ fn a_machine_in_its_firmware_goes_on_in_another_process() {
     let kernel = Rig::new(&baremetal::pvh(|asm| _ = asm.stop())).restoring(&image).start();
     let ExitReason::Failed { message } = kernel.wait().1.reason else { panic!() };
     assert!(message.contains("with firmware, here it is"), "{message}");
+}
+
+/// iPXE switches modes with IRET, so it takes a complete KVM.
+#[test]
+fn a_network_card_with_an_option_rom_asks_the_network_what_to_boot() {
+    if let Some(skip) = manor_tests::KvmLevel::Linux.lacking() {
+        println!("{skip}");
+        return;
+    }
+    let mut rig = Rig::new(&[]).firmware(&seabios());
+    let name = format!("pxe{}", std::process::id());
+    let tap = match sys::open_tap(&name) {
+        Ok(tap) => tap,
+        Err(error) => return println!("SKIP: no tap for this test: {error}"),
+    };
+    let up = Command::new("ip").args(["link", "set", &name, "up"]).status();
+    assert!(up.unwrap().success(), "{name} cannot be switched on");
+    let rom = File::open(manor_tests::firmware::ipxe().unwrap()).unwrap();
+    let net = PciKind::Net(Net {
+        taps: vec![rig.add(tap)],
+        mac: [0x52, 0x54, 0, 1, 2, 3],
+        mtu: None,
+        link_up: true,
+        offloads: true,
+        queues: vec![0],
+        queue_size: 256,
+        rom: Some(rig.add(rom)),
+    });
+    let net = PciDevice { boot_index: Some(1), ..device("net0", 3, net) };
+    let Boot::Firmware(Firmware { serial_text, .. }) = &mut rig.config.boot else { panic!() };
+    *serial_text = true;
+    let mut guest = rig.devices(vec![net]).start();
+    guest.wait_serial("iPXE", |serial| serial.contains("Open Source Network Boot Firmware"));
+    let (mut client, _) = guest.greet();
+    let mut sent = || {
+        let Ok(Reply::Statistics(statistics)) = client.ask(Request::Statistics) else { panic!() };
+        statistics.interfaces.iter().any(|(_, it)| it.transmit_packets > 0)
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !sent() {
+        assert!(Instant::now() < deadline, "nothing was sent: {}", guest.serial());
+        sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

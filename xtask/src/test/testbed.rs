@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use manor_tests::testbed::{HostCrash, Options, Outcome as Ended};
-use manor_tests::{Testbed, debian};
+use manor_tests::{Testbed, debian, firmware};
 
 use super::libtest::{Outcome, Run};
 use super::programs::{Program, WithoutKvm};
@@ -17,6 +17,8 @@ const NAME: &str = "test";
 /// seldom, but a run has some hundred boots.
 const RETRIES: usize = 2;
 const LIMIT: Duration = Duration::from_secs(900);
+/// Where test programs inside find what they would fetch.
+const MADE: &str = "/tests/made";
 
 pub(super) fn run(
     programs: &[Program],
@@ -88,7 +90,9 @@ fn inside(program: &WithoutKvm) -> anyhow::Result<Run> {
     host.put(&program.program.executable, &remote)?;
     let mut argv = vec![remote.as_str(), "--exact", "--show-output"];
     argv.extend(program.tests.iter().map(|(test, _)| test.as_str()));
-    let output = host.command(&argv).timeout(LIMIT).output()?;
+    firmware::put_inside(&host, MADE)?;
+    let command = host.command(&argv).env("MANOR_TESTBED_DIR", MADE);
+    let output = command.timeout(LIMIT).output()?;
     let text = format!("{}{}", output.stderr(), output.stdout());
     let mut run = Run::parse(&text, output.outcome == Ended::Code(0));
     if output.outcome == Ended::TimedOut {
