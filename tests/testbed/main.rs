@@ -9,6 +9,7 @@ mod rig;
 mod run;
 mod side_by_side;
 mod systemd;
+mod uefi;
 
 use std::time::Duration;
 

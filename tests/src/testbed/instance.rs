@@ -230,8 +230,11 @@ fn start(dir: &Path) -> anyhow::Result<()> {
 
 fn arguments(instance: &Instance, options: &Options, kernel: &Kernel, dir: &Path) -> Vec<String> {
     let accelerated = std::env::var("MANOR_TESTBED_ACCEL").is_ok_and(|accel| accel == "kvm");
-    let (accel, cpu) =
-        if accelerated { ("kvm", "host") } else { ("tcg,thread=multi,tb-size=1024", "max") };
+    let (accel, cpu) = match (accelerated, options.counted) {
+        (true, _) => ("kvm", "host"),
+        (false, false) => ("tcg,thread=multi,tb-size=1024", "max"),
+        (false, true) => ("tcg,thread=single,tb-size=1024", "max"),
+    };
     let idle = options.idle.as_secs();
     // An oops leaves a kernel that lies; better a crash that is seen.
     let kernel_command_line = format!(
@@ -281,6 +284,9 @@ fn arguments(instance: &Instance, options: &Options, kernel: &Kernel, dir: &Path
     ]
     .map(str::to_owned)
     .into();
+    if options.counted && !accelerated {
+        line.extend(["-icount", "shift=1,sleep=off"].map(str::to_owned));
+    }
     line.extend(attach(SCRATCH, &dir.join(SCRATCH), "cache=unsafe,discard=unmap"));
     if options.root.is_some() {
         line.extend(attach(ROOT_DISK, &dir.join(ROOT_DISK), "cache=unsafe,discard=unmap"));

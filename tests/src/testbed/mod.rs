@@ -51,6 +51,9 @@ pub struct Options {
     /// An ext4 image whose own init runs the host; this instance writes to a copy of it, which
     /// [`Testbed::reboot`] keeps. Without one the root is memory and the agent is PID 1.
     pub root: Option<PathBuf>,
+    /// Its time is what it has executed: several times slower, but QEMU aborts without when a
+    /// nested guest writes CR8 while an interrupt waits, as UEFI firmware does.
+    pub counted: bool,
 }
 
 /// An ext4 image, mounted read-only at `/mnt/NAME`.
@@ -69,6 +72,7 @@ impl Options {
             idle: Duration::ZERO,
             disks: Vec::new(),
             root: None,
+            counted: false,
         }
     }
 
