@@ -66,7 +66,7 @@ pub(crate) enum Command {
     /// destroy (stop) a domain
     Destroy(Destroy),
     /// domain display connection URI
-    Domdisplay(Domain),
+    Domdisplay(Domdisplay),
     /// convert a domain name or UUID to domain id
     Domid(Domain),
     /// set link state of a virtual interface
@@ -89,6 +89,10 @@ pub(crate) enum Command {
     Resume(Domain),
     /// gracefully shutdown a domain
     Shutdown(Ask),
+    /// take a screenshot of a current domain console and store it into a file
+    Screenshot(Screenshot),
+    /// send keycodes to the guest
+    SendKey(SendKey),
     /// change memory allocation
     Setmem(Setmem),
     /// start a (previously defined) inactive domain
@@ -99,6 +103,8 @@ pub(crate) enum Command {
     Ttyconsole(Domain),
     /// undefine a domain
     Undefine(Undefine),
+    /// vnc display
+    Vncdisplay(Domain),
 
     /// list all domain blocks
     Domblklist(Domblklist),
@@ -367,6 +373,47 @@ pub(crate) struct Dommemstat {
     pub(crate) period: Option<u32>,
     #[command(flatten)]
     pub(crate) affects: Affects,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Domdisplay {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// includes the password into the connection URI if available
+    #[arg(long)]
+    pub(crate) include_password: bool,
+    /// select particular graphical display (e.g. "vnc", "spice")
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// show all possible graphical displays
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Screenshot {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// where to store the screenshot ('-' for stdout)
+    pub(crate) file: Option<String>,
+    /// ID of a screen to take screenshot of
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) screen: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendKey {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// the key code
+    #[arg(required = true)]
+    pub(crate) keycode: Vec<String>,
+    /// the codeset of keycodes, default:linux
+    #[arg(long, value_name = "CODESET")]
+    pub(crate) codeset: Option<String>,
+    /// the time (in milliseconds) how long the keys will be held
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) holdtime: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! domblklist, domiflist, domif-getlink, domif-setlink, domdisplay, ttyconsole.
+//! domblklist, domiflist, domif-getlink, domif-setlink, ttyconsole.
 
 use api::types::{Affects, Interface, LinkState};
 
@@ -135,12 +135,6 @@ fn normal_mac(text: &str) -> Option<String> {
     let bytes = bytes.filter(|bytes| bytes.len() == 6)?;
     let parts: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     Some(parts.join(":"))
-}
-
-/// No display device is provided yet, so no domain has one.
-pub(super) async fn domdisplay(session: &Session, args: Domain) -> Result<(), Failure> {
-    session.of(&args.domain, session.client.state(&args.domain)).await?;
-    Err(Failure::other("No graphical display found"))
 }
 
 /// The terminal on the host that is the first console's other end.

@@ -3,6 +3,7 @@
 mod console;
 mod definition;
 mod devices;
+mod display;
 mod events;
 mod info;
 mod list;
@@ -37,7 +38,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Create(args) => definition::create(session, args).await,
         Command::Define(args) => definition::define(session, args).await,
         Command::Destroy(args) => power::destroy(session, args).await,
-        Command::Domdisplay(args) => devices::domdisplay(session, args).await,
+        Command::Domdisplay(args) => display::domdisplay(session, args).await,
         Command::Domid(args) => info::domid(session, args).await,
         Command::Domname(args) => info::domname(session, args).await,
         Command::Domrename(args) => definition::domrename(session, args).await,
@@ -47,12 +48,15 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Reboot(args) => power::reboot(session, args).await,
         Command::Reset(args) => power::reset(session, args).await,
         Command::Resume(args) => power::resume(session, args).await,
+        Command::Screenshot(args) => display::screenshot(session, args).await,
+        Command::SendKey(args) => display::send_key(session, args).await,
         Command::Setmem(args) => memory::setmem(session, args).await,
         Command::Shutdown(args) => power::shutdown(session, args).await,
         Command::Start(args) => power::start(session, args).await,
         Command::Suspend(args) => power::suspend(session, args).await,
         Command::Ttyconsole(args) => devices::ttyconsole(session, args).await,
         Command::Undefine(args) => definition::undefine(session, args).await,
+        Command::Vncdisplay(args) => display::vncdisplay(session, args).await,
         Command::Domblklist(args) => devices::domblklist(session, args).await,
         Command::DomifGetlink(args) => devices::domif_getlink(session, args).await,
         Command::DomifSetlink(args) => devices::domif_setlink(session, args).await,

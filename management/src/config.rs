@@ -64,6 +64,8 @@ pub struct Domains {
 pub struct Firmware {
     /// BIOS images; the first that exists is used.
     pub bios: Vec<PathBuf>,
+    /// Directories of option ROMs: the BIOS of a graphics card.
+    pub option_roms: Vec<PathBuf>,
     /// Directories of firmware descriptors (JSON), those that come first hiding the others' files.
     pub descriptors: Vec<PathBuf>,
 }
@@ -75,6 +77,7 @@ impl Default for Firmware {
                 "/usr/share/seabios/bios-256k.bin".into(),
                 "/usr/share/qemu/bios-256k.bin".into(),
             ],
+            option_roms: vec!["/usr/share/seabios".into(), "/usr/share/qemu".into()],
             descriptors: vec!["/etc/qemu/firmware".into(), "/usr/share/qemu/firmware".into()],
         }
     }

@@ -179,12 +179,21 @@ async fn receive<T: DeserializeOwned>(
     wire::decode(&body).map(Some)
 }
 
-/// A connection of its own that turns into the raw bytes of a console.
+/// A connection that is a console's from now on.
 pub(crate) async fn open_console(
     path: &Path,
     id: &str,
     replay: bool,
     force: bool,
+    within: Duration,
+) -> Result<UnixStream, VmmError> {
+    open_stream(path, Request::Console { id: id.to_owned(), replay, force }, within).await
+}
+
+/// A connection of its own that `request` turns into raw bytes: a console's, a viewer's.
+pub(crate) async fn open_stream(
+    path: &Path,
+    request: Request,
     within: Duration,
 ) -> Result<UnixStream, VmmError> {
     let talk = async {
@@ -193,8 +202,7 @@ pub(crate) async fn open_console(
         if !matches!(hello, Reply::Hello(_)) {
             return Err(VmmError::Unexpected);
         }
-        let console = Request::Console { id: id.to_owned(), replay, force };
-        match call(&mut stream, 2, console).await? {
+        match call(&mut stream, 2, request).await? {
             Reply::Done => Ok(stream),
             _ => Err(VmmError::Unexpected),
         }

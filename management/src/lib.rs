@@ -13,6 +13,7 @@ mod firmware;
 pub mod foreground;
 mod host;
 mod journal;
+mod keys;
 mod manager;
 pub mod ops;
 mod registry;

@@ -5,6 +5,7 @@
 
 mod daemon;
 mod denied;
+mod display;
 mod guests;
 mod images;
 mod rig;

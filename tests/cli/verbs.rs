@@ -208,7 +208,7 @@ const FAILURES: &[(&[&str], &str, i32)] = &[
     (&["domif-setlink", "demo", "vnet0", "up"], "error: interface 'vnet0' not found\n", 3),
     (&["domif-setlink", "demo", "vnet0", "sideways"], "error: invalid link state 'sideways'\n", 2),
     (&["event"], "error: one of --list, --all, or --event <type> is required\n", 2),
-    (&["domdisplay", "demo"], "error: No graphical display found\n", 1),
+    (&["domdisplay", "demo"], "error: Domain is not running\n", 1),
     (
         &["-c", "test:///default", "list"],
         "error: failed to connect to the hypervisor\nerror: \"test:///default\" is no way to reach \

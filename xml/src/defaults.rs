@@ -1,5 +1,7 @@
 //! What libvirt fills into a definition when it is stored.
 
+mod display;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
@@ -61,6 +63,7 @@ impl DomainDef {
         self.complete_boot();
         self.complete_consoles();
         self.complete_controllers();
+        self.complete_display();
         self.devices.mem_balloon.get_or_insert(MemBalloon::new(BalloonModel::Virtio));
     }
 }

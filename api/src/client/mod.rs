@@ -116,6 +116,16 @@ impl Client {
         self.call(Method::PUT, &path, json(&types::Link { state })).await.map(drop)
     }
 
+    /// A PNG file.
+    pub async fn screenshot(&self, domain: &str) -> Result<Bytes> {
+        self.call(Method::GET, &domain_path(domain, "/screenshot"), Payload::Nothing).await
+    }
+
+    pub async fn send_keys(&self, domain: &str, keys: &types::SendKeys) -> Result<()> {
+        let path = domain_path(domain, "/send-keys");
+        self.call(Method::POST, &path, json(keys)).await.map(drop)
+    }
+
     /// What the guest is left with.
     pub async fn set_memory(
         &self,

@@ -22,7 +22,7 @@ use super::extract::{Domain, Params, Who};
 use super::query::switch;
 
 /// Typing and pasting; nobody sends more in one frame.
-const MAX_FRAME: usize = 64 << 10;
+pub(super) const MAX_FRAME: usize = 64 << 10;
 /// Finds peers that vanished without a word.
 const PING: Duration = Duration::from_secs(20);
 
@@ -74,7 +74,7 @@ pub(super) async fn console(
 
 /// Carry bytes until either side ends. The directions wait for nothing but their own reader: a guest
 /// that takes no input is still heard.
-async fn relay(socket: WebSocket, guest: UnixStream) {
+pub(super) async fn relay(socket: WebSocket, guest: UnixStream) {
     let (from_guest, to_guest) = guest.into_split();
     let (to_client, from_client) = socket.split();
     tokio::select! {

@@ -11,6 +11,7 @@ mod console;
 mod convert;
 mod definition;
 mod device;
+mod display;
 mod error;
 mod events;
 mod extract;
@@ -64,6 +65,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(power::suspend))
         .routes(routes!(power::resume))
         .routes(routes!(console::console))
+        .routes(routes!(display::screenshot))
+        .routes(routes!(display::vnc))
+        .routes(routes!(display::send_keys))
         .routes(routes!(query::all_stats))
         .routes(routes!(node::node))
         .routes(routes!(node::capabilities))

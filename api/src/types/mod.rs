@@ -4,6 +4,7 @@
 //! those it does not know. Sizes that XML and `virsh` show in KiB are bytes here.
 
 mod device;
+mod display;
 mod domain;
 mod event;
 mod node;
@@ -11,6 +12,7 @@ mod problem;
 mod stats;
 
 pub use device::{Affects, Disk, Interface, Link, LinkState, Memory, StatsPeriod};
+pub use display::SendKeys;
 pub use domain::{
     Autostart, Defined, Domain, DomainList, DomainState, DomainSummary, ListQuery, Nvram, Rename,
     Start, StateName,

@@ -47,6 +47,8 @@ pub enum BrokerError {
     NoCgroup { reason: String },
     #[error("no space left to {act} {}", path.display())]
     NoSpace { act: &'static str, path: PathBuf },
+    #[error("{address} has no free port {}: choose another, or autoport='yes'", range(*first, *last))]
+    PortBusy { address: std::net::IpAddr, first: u16, last: u16 },
     #[error("socket path {} is {len} bytes long, and the kernel takes 107", path.display())]
     SocketPath { path: PathBuf, len: usize },
     #[error("process {pid} is not the one that was started: it ended, and its number was reused")]
@@ -99,6 +101,10 @@ impl fmt::Display for Holder {
             Self::Unknown => f.write_str("another process"),
         }
     }
+}
+
+fn range(first: u16, last: u16) -> String {
+    if first == last { first.to_string() } else { format!("from {first} to {last}") }
 }
 
 fn at(path: &Path, component: &Path) -> String {

@@ -17,6 +17,7 @@ mod scope;
 mod spawn;
 mod sys;
 mod tap;
+mod tcp;
 mod variables;
 
 pub use error::{BrokerError, Holder};
@@ -119,6 +120,19 @@ impl dyn Broker + '_ {
     /// A listening unix stream socket; whatever lies at `path` is replaced if it is a socket.
     pub fn listen(&self, path: &Path) -> Result<OwnedFd, BrokerError> {
         self.file(Request::Listen { path: path.to_owned() })
+    }
+
+    /// A listening TCP socket at the first of `ports` that is free, and which that is.
+    pub fn listen_tcp(
+        &self,
+        address: std::net::IpAddr,
+        ports: std::ops::RangeInclusive<u16>,
+    ) -> Result<(OwnedFd, u16), BrokerError> {
+        let (first, last) = ports.into_inner();
+        match self.perform(Request::ListenTcp { address, first, last }, &[])? {
+            Granted::Port { listener, port } => Ok((listener, port)),
+            other => Err(BrokerError::unexpected(&other)),
+        }
     }
 
     pub fn make_run_dir(&self, path: &Path) -> Result<(), BrokerError> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::{
     Broker, BrokerError, Granted, Request, cgroup, inspect, lock, open, pty, rundir, spawn, tap,
-    variables,
+    tcp, variables,
 };
 
 /// Acts with the privileges of this process.
@@ -85,6 +85,8 @@ impl Broker for Local {
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
             Request::OpenPty => pty::open().map(|(master, path)| Granted::Pty { master, path }),
             Request::Listen { path } => rundir::listen(&path).map(Granted::File),
+            Request::ListenTcp { address, first, last } => tcp::listen(address, first..=last)
+                .map(|(listener, port)| Granted::Port { listener, port }),
             Request::MakeRunDir { path } => rundir::make(&path).map(|()| Granted::Done),
             Request::RemoveRunDir { path } => rundir::remove(&path).map(|()| Granted::Done),
             Request::LockRunDir { path } => lock::run_dir(&path).map(Granted::File),

@@ -46,6 +46,11 @@ pub enum Request {
     Listen {
         path: PathBuf,
     },
+    ListenTcp {
+        address: std::net::IpAddr,
+        first: u16,
+        last: u16,
+    },
     MakeRunDir {
         path: PathBuf,
     },
@@ -131,6 +136,7 @@ pub enum Granted {
     File(OwnedFd),
     Path(PathBuf),
     Pty { master: OwnedFd, path: PathBuf },
+    Port { listener: OwnedFd, port: u16 },
     Tap(TapQueues),
     Spawned(SpawnedProcess),
     Answer(Vec<u8>),

@@ -13,12 +13,14 @@ use uuid::Uuid;
 use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, ProcessFiles};
 use xml::device::chardev::{CharLog, CharSource, CharType};
 use xml::device::disk::{Disk, DiskDevice, DiskFormat, Location};
+use xml::device::graphics::Vnc;
 use xml::device::interface::{Interface, InterfaceType};
 use xml::{DomainDef, OnOff, YesNo};
 
 use super::record::Record;
 use crate::error::{Code, Error};
 use crate::firmware::Installed;
+use crate::translate::display::{OpenVnc, Place};
 use crate::translate::machine_devices::{cache, provided};
 use crate::translate::{self, OpenChardev, OpenDisk, OpenTap, Resources, Start};
 
@@ -251,7 +253,36 @@ impl Opener<'_> {
             };
             resources.channels.push(open);
         }
+        if let Some(card) = translate::display::card(&def.devices) {
+            // A kernel that is booted directly has no use for it.
+            if def.os.kernel.is_none() {
+                let name = translate::display::option_rom(card);
+                let rom = self.launch.firmware.option_rom(name);
+                resources.video_rom = rom.map(|path| self.input("VGA BIOS", &path)).transpose()?;
+            }
+            if let Some(vnc) = translate::display::server(&def.devices) {
+                resources.vnc = self.vnc(vnc)?;
+            }
+        }
         Ok(resources)
+    }
+
+    fn vnc(&mut self, vnc: &Vnc) -> Result<OpenVnc, Error> {
+        let mut open = OpenVnc::default();
+        match translate::display::place(vnc) {
+            Place::Tcp { address, ports } => {
+                let (listener, port) = self.broker.listen_tcp(address, ports)?;
+                open.listener = Some(self.table.add(listener));
+                open.port = Some(port);
+            }
+            Place::Unix(path) => {
+                let path = path.unwrap_or_else(|| self.launch.run_dir.join("vnc.sock"));
+                open.listener = Some(self.table.add(self.broker.listen(&path)?));
+                open.socket = Some(path);
+            }
+            Place::Nowhere => {}
+        }
+        Ok(open)
     }
 
     fn input(&mut self, what: &str, path: &Path) -> Result<Fd, Error> {
@@ -402,7 +433,7 @@ impl From<BrokerError> for Error {
             | BrokerError::NotTap { .. }
             | BrokerError::TapMode { .. } => Code::ResourceMissing,
             BrokerError::Locked { .. } => Code::Locked,
-            BrokerError::InterfaceBusy { .. } => Code::Busy,
+            BrokerError::InterfaceBusy { .. } | BrokerError::PortBusy { .. } => Code::Busy,
             BrokerError::RunDirLocked { .. } => Code::InvalidState,
             BrokerError::NoSpace { .. } => Code::NoSpace,
             BrokerError::Denied { .. }

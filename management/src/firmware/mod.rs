@@ -50,6 +50,12 @@ impl Installed {
         described.filter(|path| path.is_file()).or_else(named)
     }
 
+    /// The file of this name among the host's option ROMs.
+    pub(crate) fn option_rom(&self, name: &str) -> Option<PathBuf> {
+        let mut places = self.config.option_roms.iter().map(|dir| dir.join(name));
+        places.find(|path| path.is_file())
+    }
+
     /// The first UEFI firmware that this VMM can run for `machine`.
     pub(crate) fn efi(&self, machine: Machine, stateless: bool) -> Option<Efi> {
         self.descriptors().filter(|found| found.offers("uefi", machine)).find_map(|found| {

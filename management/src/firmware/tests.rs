@@ -50,6 +50,7 @@ impl Host {
     fn installed(&self) -> Installed {
         Installed::new(config::Firmware {
             bios: vec![self.path("images/none.bin"), self.path("images/bios.bin")],
+            option_roms: vec![self.path("roms"), self.path("images")],
             descriptors: vec![self.path("etc"), self.path("usr")],
         })
     }

@@ -28,8 +28,11 @@ fn host() -> Host {
         "features": [],
     });
     fs::write(host.path("descriptors/50.json"), descriptor.to_string()).unwrap();
-    host.config.firmware =
-        config::Firmware { bios: Vec::new(), descriptors: vec![host.path("descriptors")] };
+    host.config.firmware = config::Firmware {
+        bios: Vec::new(),
+        option_roms: Vec::new(),
+        descriptors: vec![host.path("descriptors")],
+    };
     host
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The rules are libvirt's. Where the definition has `pcie-root-port` controllers, devices take the
 //! next free port; else, and when the ports run out, the next free slot of bus 0. Slots that belong
-//! to the board (and the one where it has its display) are left free. Ports share slots, eight to
+//! to the board (and the one where it has its graphics card) are left free. Ports share slots, eight to
 //! one.
 
 use std::collections::BTreeSet;
@@ -14,20 +14,20 @@ use xml::device::controller::{Controller, ControllerModel, ControllerType};
 use xml::device::disk::DiskBus;
 use xml::device::memballoon::BalloonModel;
 use xml::device::watchdog::WatchdogModel;
-use xml::device::{Devices, Watchdog};
+use xml::device::{Devices, Video, Watchdog};
 use xml::{DomainDef, Hex, OnOff, PciAddress};
 
-use super::drives;
 use super::report::Report;
+use super::{display, drives};
 
 const SLOTS: u8 = 32;
 
 /// Slots of bus 0 that are the board's own, and the first that is given away.
 fn reserved(machine: Machine) -> (&'static [u8], u8) {
     match machine {
-        // Host bridge; LPC bridge. 1 is the display's.
+        // Host bridge; LPC bridge. 1 is the graphics card's.
         Machine::Q35 => (&[0, 31], 2),
-        // Host bridge; ISA bridge and power management. 2 is the display's.
+        // Host bridge; ISA bridge and power management. 2 is the graphics card's.
         Machine::Pc => (&[0, 1], 3),
         Machine::Microvm => (&[0], 1),
     }
@@ -63,7 +63,17 @@ pub(super) fn assign(def: &mut DomainDef, report: &mut Report<'_>) {
             *address = Some(place.into());
         }
     }
-    // No PCI Express device: it sits on the root bus.
+    // No PCI Express devices: they sit on the root bus.
+    if let Some(card) = graphics_card(&mut def.devices)
+        && needs(card.address.as_ref())
+    {
+        let (_, first) = reserved(machine);
+        let usual = first.checked_sub(1).filter(|slot| *slot > 0 && bus.slot_is_free(0, *slot));
+        let usual = usual.and_then(|slot| PciAddress::new(0, slot, 0));
+        let Some(place) = usual.or_else(|| bus.next_slot()) else { return full(report) };
+        bus.taken.insert(place);
+        card.address = Some(place.into());
+    }
     for watchdog in pci_watchdogs(&mut def.devices) {
         if needs(watchdog.address.as_ref()) {
             let Some(place) = bus.next_slot() else { return full(report) };
@@ -76,6 +86,12 @@ pub(super) fn assign(def: &mut DomainDef, report: &mut Report<'_>) {
 
 fn pci_watchdogs(devices: &mut Devices) -> impl Iterator<Item = &mut Watchdog> {
     devices.watchdogs.iter_mut().filter(|w| w.model == WatchdogModel::I6300esb)
+}
+
+/// The one that there can be.
+fn graphics_card(devices: &mut Devices) -> Option<&mut Video> {
+    let there = display::card(devices).is_some();
+    devices.videos.first_mut().filter(|_| there)
 }
 
 fn full(report: &mut Report<'_>) {
@@ -130,6 +146,10 @@ fn check(def: &mut DomainDef, bus: &mut Bus, report: &mut Report<'_>) {
     for (number, watchdog) in (1..).zip(pci_watchdogs(&mut def.devices)) {
         let path = format!("/domain/devices/watchdog[{number}]/address");
         written.push((path, watchdog.address.clone(), false));
+    }
+    if let Some(card) = graphics_card(&mut def.devices) {
+        let path = "/domain/devices/video[1]/address".to_owned();
+        written.push((path, card.address.clone(), false));
     }
     let endpoints = endpoints(def).into_iter();
     written.extend(endpoints.map(|(path, address)| (path, address.clone(), false)));

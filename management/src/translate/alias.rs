@@ -35,6 +35,12 @@ pub(super) fn assign(def: &mut DomainDef) {
     for (index, channel) in devices.channels.iter_mut().enumerate() {
         channel.alias.get_or_insert_with(|| format!("channel{index}"));
     }
+    for (index, input) in devices.inputs.iter_mut().enumerate() {
+        input.alias.get_or_insert_with(|| format!("input{index}"));
+    }
+    for (index, video) in devices.videos.iter_mut().enumerate() {
+        video.alias.get_or_insert_with(|| format!("video{index}"));
+    }
     for (index, rng) in devices.rngs.iter_mut().enumerate() {
         rng.alias.get_or_insert_with(|| format!("rng{index}"));
     }

@@ -12,17 +12,14 @@ use xml::device::disk::{
     BackingStore, Disk, DiskFormat, DiskModel, DiskType, ErrorPolicy, ReadErrorPolicy,
     StartupPolicy,
 };
-use xml::device::input::InputBus;
 use xml::device::interface::{Interface, InterfaceBackend, InterfaceType};
 use xml::device::panic::PanicModel;
 use xml::device::rng::RngBackend;
 use xml::device::{Devices, VirtioModel};
 use xml::{DomainDef, OnOff, YesNo};
 
-use super::check_small;
-use super::drives;
-use super::formats;
 use super::report::Report;
+use super::{check_display, check_small, drives, formats};
 
 /// Names of the kernel's own generator, which a VMM asks directly.
 const KERNEL_RANDOM: [&str; 2] = ["/dev/urandom", "/dev/random"];
@@ -42,6 +39,7 @@ pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
     check_chardevs(devices, report);
     check_rest(devices, report);
     check_small::check(def, report);
+    check_display::check(devices, report);
 }
 
 fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut Report<'_>) {
@@ -301,9 +299,7 @@ fn check_backend(
 }
 
 fn check_rest(devices: &Devices, report: &mut Report<'_>) {
-    let left_out: [(&str, usize, &str); 8] = [
-        ("graphics", devices.graphics.len(), "there is no display"),
-        ("video", devices.videos.len(), "there is no display"),
+    let left_out: [(&str, usize, &str); 6] = [
         ("sound", devices.sounds.len(), "there is no sound"),
         ("audio", devices.audios.len(), "there is no sound"),
         ("smartcard", devices.smartcards.len(), "there are no smartcards"),
@@ -313,11 +309,6 @@ fn check_rest(devices: &Devices, report: &mut Report<'_>) {
     ];
     for (name, count, message) in left_out {
         report.warn_if(count > 0, &format!("/domain/devices/{name}"), message);
-    }
-    for (number, input) in (1..).zip(&devices.inputs) {
-        let path = format!("/domain/devices/input[{number}]");
-        let ps2 = input.bus == Some(InputBus::Ps2);
-        report.warn_if(!ps2, &path, "there is no display, and the input device is left out");
     }
     for (number, rng) in (1..).zip(&devices.rngs) {
         let path = format!("/domain/devices/rng[{number}]");

@@ -6,8 +6,9 @@ use vmm_protocol::config::Image;
 use xml::DomainDef;
 use xml::device::chardev::{CharSource, CharType};
 use xml::device::disk::{BackingStore, Disk, DiskSource, DiskType, StoreFormat};
+use xml::device::graphics::Graphics;
 
-use super::{OpenDisk, Resources, alias};
+use super::{OpenDisk, Resources, alias, display};
 
 /// `def` with an alias for every device, as the machine's configuration needs it.
 pub(crate) fn with_aliases(def: &DomainDef) -> DomainDef {
@@ -42,6 +43,12 @@ pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef
     }
     for (interface, tap) in devices.interfaces.iter_mut().zip(&resources.interfaces) {
         interface.target.get_or_insert_default().dev = Some(tap.name.clone());
+    }
+    for graphics in &mut devices.graphics {
+        if let Graphics::Vnc(vnc) = graphics {
+            display::show(vnc, &resources.vnc);
+            break;
+        }
     }
     live
 }

@@ -3,7 +3,7 @@
 use vmm_protocol::Version;
 use vmm_protocol::config::{
     Action, Boot, Clock, CpuModel, Cpus, Firmware, Identity, Lifecycle, MachineConfig, Memory,
-    MemoryBacking, Platform, ProcessFiles, Topology,
+    MemoryBacking, Platform, ProcessFiles, Topology, Vnc,
 };
 use xml::DomainDef;
 use xml::domain::clock::{ClockBasis, ClockOffset, TimerName};
@@ -13,7 +13,7 @@ use xml::domain::memory::{MemoryAccess, MemorySource};
 use xml::{OnOff, YesNo};
 
 use super::io_threads::{IoThreads, cpus};
-use super::{Resources, firmware, machine_devices, sysinfo};
+use super::{Resources, display, firmware, machine_devices, sysinfo};
 use crate::error::{Code, Error};
 
 /// What a start adds to the definition.
@@ -52,11 +52,17 @@ pub(crate) fn machine(
         pci,
         serial: machine_devices::serials(def, resources),
         pvpanic: !def.devices.panics.is_empty(),
-        vnc: Vec::new(),
+        vnc: vnc(def, resources),
         process: start.process,
         restore: None,
         start_paused: start.paused,
     })
+}
+
+/// Nobody is let in to a guest without a graphics card.
+fn vnc(def: &DomainDef, resources: &Resources) -> Vec<Vnc> {
+    let server = display::server(&def.devices).filter(|_| display::card(&def.devices).is_some());
+    server.map(|server| display::vnc(server, &resources.vnc)).into_iter().collect()
 }
 
 pub(super) fn memory(def: &DomainDef) -> Memory {

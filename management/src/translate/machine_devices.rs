@@ -13,7 +13,7 @@ use xml::{DomainDef, OnOff};
 use super::check_devices::MOST_QUEUES;
 use super::io_threads::IoThreads;
 use super::machine::is_on;
-use super::{OpenTap, Resources, boot_order};
+use super::{OpenTap, Resources, boot_order, display};
 use crate::domain::link;
 use crate::error::{Code, Error};
 
@@ -53,6 +53,10 @@ pub(super) fn pci(
         let boot_index = boot_order::of_disk(def, disk);
         let device = device(disk.alias.as_ref(), disk.address.as_ref(), kind)?;
         found.push(PciDevice { boot_index, ..device });
+    }
+    if let Some(card) = display::card(devices) {
+        let kind = PciKind::Video(display::video(card, resources.video_rom));
+        found.push(device(card.alias.as_ref(), card.address.as_ref(), kind)?);
     }
     for rng in &devices.rngs {
         let rate =

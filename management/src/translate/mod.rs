@@ -12,7 +12,9 @@ mod alias;
 mod boot_order;
 mod check;
 mod check_devices;
+mod check_display;
 mod check_small;
+pub(crate) mod display;
 mod drives;
 mod firmware;
 pub(crate) mod formats;
@@ -120,6 +122,9 @@ pub(crate) struct Resources {
     /// The first stands for the first serial port, if it is one, and has nothing of its own.
     pub consoles: Vec<OpenChardev>,
     pub channels: Vec<OpenChardev>,
+    /// The BIOS of the graphics card.
+    pub video_rom: Option<Fd>,
+    pub vnc: display::OpenVnc,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

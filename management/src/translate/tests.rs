@@ -40,7 +40,8 @@ fn with(rest: &str, devices: &str) -> String {
 
 /// One without any firmware.
 fn host() -> Host {
-    let firmware = config::Firmware { bios: Vec::new(), descriptors: Vec::new() };
+    let firmware =
+        config::Firmware { bios: Vec::new(), option_roms: Vec::new(), descriptors: Vec::new() };
     Host { firmware: Installed::new(firmware), variables: "/var/lib/manor/nvram".into() }
 }
 
@@ -84,6 +85,8 @@ fn configured(def: &xml::DomainDef) -> MachineConfig {
         serials: vec![OpenChardev::default(); def.devices.serials.len()],
         consoles: vec![OpenChardev::default(); def.devices.consoles.len()],
         channels: vec![OpenChardev::default(); def.devices.channels.len()],
+        video_rom: Some(Fd(13)),
+        vnc: super::display::OpenVnc { listener: Some(Fd(14)), port: Some(5901), socket: None },
     };
     let nil = Uuid::nil();
     let identity = Identity { name: "t".into(), uuid: nil, start_token: nil, boot_id: nil };

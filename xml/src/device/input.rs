@@ -24,3 +24,17 @@ element! {
     }
     refuse ["source"];
 }
+
+impl Input {
+    pub(crate) fn ps2(kind: InputType) -> Self {
+        Self {
+            kind,
+            bus: Some(InputBus::Ps2),
+            model: None,
+            driver: None,
+            alias: None,
+            acpi_index: None,
+            address: None,
+        }
+    }
+}

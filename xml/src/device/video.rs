@@ -54,6 +54,23 @@ element! {
     }
 }
 
+impl VideoModel {
+    pub(crate) fn new(kind: VideoModelType) -> Self {
+        Self {
+            kind,
+            ram: None,
+            vram: None,
+            vram64: None,
+            vgamem: None,
+            heads: None,
+            primary: None,
+            blob: None,
+            acceleration: None,
+            resolution: None,
+        }
+    }
+}
+
 element! {
     #[derive(Default)]
     pub struct Acceleration {

@@ -2,6 +2,7 @@
 
 mod console;
 mod define;
+mod display;
 mod lifecycle;
 mod link;
 mod memory;
@@ -13,6 +14,7 @@ pub(crate) use console::consoles;
 pub use console::*;
 pub(crate) use define::NewIds;
 pub use define::*;
+pub use display::*;
 pub use lifecycle::*;
 pub use link::*;
 pub use memory::*;
