@@ -22,6 +22,7 @@ mod node;
 mod openapi;
 mod power;
 mod query;
+mod screen;
 pub mod server;
 mod stalled;
 #[cfg(test)]
@@ -81,6 +82,7 @@ pub fn router(manager: Manager) -> Router {
     let (router, _) = routes().split_for_parts();
     router
         .merge(openapi::pages())
+        .merge(screen::pages())
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(axum::middleware::from_fn(guard::guard))

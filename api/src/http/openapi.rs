@@ -87,7 +87,7 @@ pub(super) fn pages() -> Router<App> {
         .route("/docs/docs.css", get(async || page("text/css; charset=utf-8", STYLE)))
 }
 
-fn page(kind: &'static str, text: &'static str) -> Response {
+pub(super) fn page(kind: &'static str, text: &'static str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_SECURITY_POLICY, POLICY),

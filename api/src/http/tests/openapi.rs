@@ -14,6 +14,9 @@ const ROUTES: &[&str] = &[
     "GET /v1/domains",
     "GET /v1/domains/{domain}",
     "GET /v1/domains/{domain}/console",
+    "GET /v1/domains/{domain}/screenshot",
+    "GET /v1/domains/{domain}/vnc",
+    "POST /v1/domains/{domain}/send-keys",
     "GET /v1/domains/{domain}/disks",
     "GET /v1/domains/{domain}/interfaces",
     "GET /v1/domains/{domain}/state",
@@ -124,6 +127,9 @@ async fn the_page_is_served_whole_and_asks_nothing_of_other_servers() {
         ("/docs", "text/html"),
         ("/docs/docs.js", "text/javascript"),
         ("/docs/docs.css", "text/css"),
+        ("/screen", "text/html"),
+        ("/screen/screen.js", "text/javascript"),
+        ("/screen/screen.css", "text/css"),
     ] {
         let reply = rig.get(path).await;
         assert_eq!(reply.status, 200, "{path}");
@@ -133,8 +139,9 @@ async fn the_page_is_served_whole_and_asks_nothing_of_other_servers() {
             .text
             .match_indices("://")
             .map(|(at, _)| &reply.text[at.saturating_sub(5)..(at + 20).min(reply.text.len())])
-            // An XML namespace, and the example command line for curl.
+            // An XML namespace, the example command line for curl, and the service's own address.
             .filter(|text| !text.contains("www.w3.org/") && !text.contains("http://localhost"))
+            .filter(|text| !text.contains("eme}://${location.host}"))
             .collect();
         assert_eq!(outside, Vec::<&str>::new(), "{path}");
     }
