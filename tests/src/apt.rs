@@ -93,6 +93,31 @@ impl Apt {
         paths::remove(&self.archives)
     }
 
+    /// A system with these packages installed, maintainer scripts and all: what an installer
+    /// leaves on a root file system. Needs root, for the scripts run in the new root.
+    pub fn install(&self, packages: &[&str], root: &Path) -> anyhow::Result<()> {
+        if !rustix::process::geteuid().is_root() {
+            bail!("installing Debian into a directory needs root: run this with sudo");
+        }
+        let tools = paths::testbed().join("apt/mmdebstrap");
+        if !tools.exists() {
+            self.unpack(&["mmdebstrap"], &tools)?;
+        }
+        say(&format!("installing Debian with {}", packages.join(" ")));
+        let dir = paths::testbed().join("apt");
+        let options = dir.join("acquire.conf");
+        fs::write(&options, acquire_options()?)?;
+        let mut command = Command::new("perl");
+        command
+            .arg(tools.join("usr/bin/mmdebstrap"))
+            .args(["--mode=root", "--variant=minbase", "--format=directory", "--quiet"])
+            .arg(format!("--aptopt={}", options.display()))
+            .arg(format!("--include={}", packages.join(",")))
+            .arg(RELEASE)
+            .args([root, &dir.join("sources.list")]);
+        run(&mut command)
+    }
+
     /// The newest version's dependencies of a metapackage, by name.
     pub fn depends(&self, package: &str) -> anyhow::Result<Vec<String>> {
         let output = Command::new("apt-cache")
@@ -197,6 +222,16 @@ Acquire::Languages "none";
 Acquire::Retries "3";
 "#
     )
+}
+
+/// How the machine's apt reaches its mirror, for an apt that reads no other configuration of it.
+fn acquire_options() -> anyhow::Result<String> {
+    let output = Command::new("apt-config").args(["dump", "Acquire"]).output()?;
+    let dump = String::from_utf8(output.stdout)?;
+    let set = |line: &&str| !line.contains(r#" "";"#);
+    let mut text: String = dump.lines().filter(set).flat_map(|line| [line, "\n"]).collect();
+    text.push_str("Acquire::Languages \"none\";\n");
+    Ok(text)
 }
 
 fn unpack_all(debs: &Path, tree: &Path) -> anyhow::Result<()> {

@@ -42,6 +42,20 @@ pub fn of_tree(tree: &Path, image: &Path, size: &str) -> anyhow::Result<()> {
     run(command.arg(tree).arg(image).arg(size))
 }
 
+/// A tree as an ext4 file system inside an image, from byte `at`, `size` long.
+pub fn into_partition(
+    tree: &Path,
+    image: &Path,
+    label: &str,
+    at: u64,
+    size: u64,
+) -> anyhow::Result<()> {
+    let mut command = mke2fs()?.command();
+    command.args(["-q", "-F", "-t", "ext4", "-m", "0", "-L", label, "-d"]).arg(tree);
+    command.args(["-E", &format!("root_owner=0:0,offset={at}")]);
+    run(command.arg(image).arg(format!("{}k", size / 1024)))
+}
+
 /// Most machines have it, some only where ordinary users do not look.
 fn mke2fs() -> anyhow::Result<Program> {
     for name in ["mke2fs", "/sbin/mke2fs", "/usr/sbin/mke2fs"] {

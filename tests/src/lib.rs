@@ -10,6 +10,7 @@ pub mod domain;
 pub mod firmware;
 pub mod guest;
 pub mod http;
+pub mod installed;
 pub mod kernel;
 pub mod kvm;
 pub mod modules;

@@ -41,8 +41,12 @@ impl Daemon {
 
     /// In directories that may exist.
     pub(crate) fn start_kept(name: &str) -> Result<Daemon> {
+        Daemon::start_on(host()?, name)
+    }
+
+    /// On another host than the shared one, in directories that may exist.
+    pub(crate) fn start_on(host: Testbed, name: &str) -> Result<Daemon> {
         let port = PORT.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = host()?;
         let dir = format!("/run/e2e/{name}");
         host.sh(&format!("mkdir -p {dir}"))?;
         let config = format!(
@@ -87,7 +91,11 @@ impl Daemon {
     }
 
     pub(crate) fn define(&self, xml: &Xml) -> Result<()> {
-        self.api.post_xml("/v1/domains", &xml.text())?.success()?;
+        self.define_text(&xml.text())
+    }
+
+    pub(crate) fn define_text(&self, xml: &str) -> Result<()> {
+        self.api.post_xml("/v1/domains", xml)?.success()?;
         Ok(())
     }
 
@@ -147,6 +155,17 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
+    /// Root's, on a system that asks for a name and no password.
+    pub(crate) fn log_in(mut console: Console, within: Duration) -> Result<Shell> {
+        console.expect("guest login: ", within)?;
+        console.write(b"root\n")?;
+        console.expect("# ", within)?;
+        let mut shell = Shell { console };
+        // Marks of a terminal would stand between what a command writes.
+        shell.run("export TERM=dumb; bind 'set enable-bracketed-paste off' 2>/dev/null || true")?;
+        Ok(shell)
+    }
+
     pub(crate) fn await_prompt(&mut self) -> Result<()> {
         self.console.expect("MANOR-READY", LONG)?;
         self.console.expect("# ", LONG)?;

@@ -1,10 +1,12 @@
-//! Disks that came with the machine: the one with serial S is mounted at /mnt/S.
+//! Disks that came with the machine: the one with serial S is mounted at /mnt/S, or found as
+//! /dev/disk/S where it is to be left alone.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, mount};
-use testbed_agent::ROOT_DISK;
+use testbed_agent::{BARE_DISK, ROOT_DISK};
 
 use crate::console;
 
@@ -17,6 +19,12 @@ struct Disk {
 /// Below `root`, which is `/` or what is going to be.
 pub(crate) fn mount_below(root: &Path) -> anyhow::Result<()> {
     for disk in all()?.iter().filter(|disk| disk.serial != ROOT_DISK) {
+        if let Some(name) = disk.serial.strip_prefix(BARE_DISK) {
+            let dir = root.join("dev/disk");
+            fs::create_dir_all(&dir)?;
+            symlink(&disk.device, dir.join(name))?;
+            continue;
+        }
         let at = root.join("mnt").join(&disk.serial);
         fs::create_dir_all(&at)?;
         if let Err(error) = mount(&disk.device, &at, "ext4", disk.flags, None) {

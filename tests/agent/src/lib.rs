@@ -19,6 +19,8 @@ pub const IDLE_OPTION: &str = "manor.idle";
 /// Serial number of the disk that is the root file system. Where there is one, its own init
 /// becomes PID 1 and the agent a service of it.
 pub const ROOT_DISK: &str = "root";
+/// A disk whose serial number begins so is not mounted: it is what a guest shall boot from.
+pub const BARE_DISK: &str = "bare:";
 
 /// Modules loaded at boot, in order, one path per line.
 pub const MODULE_LIST: &str = "/etc/modules.boot";

@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use testbed_agent::wire::Act;
-use testbed_agent::{AGENT_PORT, HTTP_PORT, IDLE_OPTION, ROOT_DISK, TOKEN_OPTION};
+use testbed_agent::{AGENT_PORT, BARE_DISK, HTTP_PORT, IDLE_OPTION, ROOT_DISK, TOKEN_OPTION};
 
 use super::client::Command;
 use super::{HostCrash, Options, client, image};
@@ -294,16 +294,20 @@ fn arguments(instance: &Instance, options: &Options, kernel: &Kernel, dir: &Path
     for disk in &options.disks {
         line.extend(attach(&disk.name, &disk.image, "readonly=on"));
     }
+    for disk in &options.guest_disks {
+        line.extend(attach(&format!("{BARE_DISK}{}", disk.name), &disk.image, "snapshot=on"));
+    }
     line
 }
 
 /// The serial number tells the agent where to mount it.
 fn attach(name: &str, image: &Path, how: &str) -> [String; 4] {
+    let id = name.replace(':', "-");
     [
         "-drive".to_owned(),
-        format!("if=none,id={name},format=raw,{how},file={}", image.display()),
+        format!("if=none,id={id},format=raw,{how},file={}", image.display()),
         "-device".to_owned(),
-        format!("virtio-blk-pci,drive={name},serial={name}"),
+        format!("virtio-blk-pci,drive={id},serial={name}"),
     ]
 }
 

@@ -48,6 +48,9 @@ pub struct Options {
     pub idle: Duration,
     /// Besides the scratch disk at /mnt/scratch, which every instance has.
     pub disks: Vec<Disk>,
+    /// Disks for guests, found as `/dev/disk/NAME` (at most fifteen bytes). What is written to them
+    /// is forgotten with the instance.
+    pub guest_disks: Vec<Disk>,
     /// An ext4 image whose own init runs the host; this instance writes to a copy of it, which
     /// [`Testbed::reboot`] keeps. Without one the root is memory and the agent is PID 1.
     pub root: Option<PathBuf>,
@@ -56,7 +59,7 @@ pub struct Options {
     pub counted: bool,
 }
 
-/// An ext4 image, mounted read-only at `/mnt/NAME`.
+/// An ext4 image, mounted read-only at `/mnt/NAME`, where it is not a guest's.
 #[derive(Debug, Clone)]
 pub struct Disk {
     /// At most twenty bytes: it travels as the disk's serial number.
@@ -71,6 +74,7 @@ impl Options {
             memory_mib: 4096,
             idle: Duration::ZERO,
             disks: Vec::new(),
+            guest_disks: Vec::new(),
             root: None,
             counted: false,
         }

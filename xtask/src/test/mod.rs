@@ -22,6 +22,9 @@ pub(crate) struct Test {
     /// Only these parts (may be repeated)
     #[arg(long, value_enum)]
     only: Vec<Part>,
+    /// Also the tests that take long: every guest on every bus, by every firmware
+    #[arg(long)]
+    all: bool,
     /// Only tests whose name contains this
     #[arg(default_value = "")]
     filter: String,
@@ -45,6 +48,13 @@ enum Part {
 
 pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
     let wanted = |part| test.only.is_empty() || test.only.contains(&part);
+    let mut chosen = Vec::new();
+    if test.all {
+        chosen.push("--include-ignored");
+    }
+    if !test.filter.is_empty() {
+        chosen.push(&test.filter);
+    }
     let mut report = Report::default();
     if wanted(Part::Fmt) {
         report.check("fmt", &mut cargo(&["fmt", "--all", "--check"]))?;
@@ -67,10 +77,10 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
                 let mut without_kvm = Vec::new();
                 if wanted(Part::Unit) {
                     report.announce(&format!("tests on this machine ({})", local_kvm()));
-                    without_kvm = programs::run_local(&local, &test.filter, &mut report)?;
+                    without_kvm = programs::run_local(&local, &chosen, &mut report)?;
                 }
                 if wanted(Part::Testbed) {
-                    testbed::run(&testbed, &without_kvm, &test.filter, &mut report)?;
+                    testbed::run(&testbed, &without_kvm, &chosen, &mut report)?;
                 } else {
                     report.skip_all(&without_kvm);
                 }

@@ -115,13 +115,12 @@ impl Program {
 
 pub(super) fn run_local(
     programs: &[Program],
-    filter: &str,
+    chosen: &[&str],
     report: &mut Report,
 ) -> anyhow::Result<Vec<WithoutKvm>> {
-    let filter: Vec<_> = Some(filter).into_iter().filter(|text| !text.is_empty()).collect();
     let mut without_kvm = Vec::new();
     for program in programs {
-        let mut run = program.run(&filter)?;
+        let mut run = program.run(chosen)?;
         let mut tests = Vec::new();
         run.tests.retain(|test| match &test.outcome {
             Outcome::Skipped(reason) if reason.starts_with(LACKS_KVM) => {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use manor_tests::testbed::{HostCrash, Options, Outcome as Ended};
-use manor_tests::{Testbed, debian, firmware};
+use manor_tests::{Testbed, debian, firmware, installed};
 
 use super::libtest::{Outcome, Run};
 use super::programs::{Program, WithoutKvm};
@@ -23,7 +23,7 @@ const MADE: &str = "/tests/made";
 pub(super) fn run(
     programs: &[Program],
     without_kvm: &[WithoutKvm],
-    filter: &str,
+    chosen: &[&str],
     report: &mut Report,
 ) -> anyhow::Result<()> {
     report.announce("tests in the emulated host");
@@ -33,16 +33,17 @@ pub(super) fn run(
         report.failed("testbed", &format!("{error:#}"));
         return Ok(());
     }
-    let result = run_all(programs, without_kvm, filter, report);
+    let result = run_all(programs, without_kvm, chosen, report);
     Testbed::down(NAME)?;
     Testbed::down(debian::HOST)?;
+    Testbed::down(installed::HOST)?;
     result
 }
 
 fn run_all(
     programs: &[Program],
     without_kvm: &[WithoutKvm],
-    filter: &str,
+    chosen: &[&str],
     report: &mut Report,
 ) -> anyhow::Result<()> {
     for program in without_kvm {
@@ -59,9 +60,8 @@ fn run_all(
             Err(error) => report.failed(&name, &format!("{error:#}")),
         }
     }
-    let filter: Vec<_> = Some(filter).into_iter().filter(|text| !text.is_empty()).collect();
     for program in programs {
-        let mut run = program.run(&filter)?;
+        let mut run = program.run(chosen)?;
         for test in &mut run.tests {
             for _ in 0..RETRIES {
                 if test.outcome != Outcome::Failed {
@@ -72,7 +72,7 @@ fn run_all(
                 } else {
                     report.failed_at_first(&test.name, &test.output);
                 }
-                let again = program.run(&["--exact", &test.name])?;
+                let again = program.run(&["--exact", "--include-ignored", &test.name])?;
                 if let Some(second) = again.tests.into_iter().next() {
                     *test = second;
                 }

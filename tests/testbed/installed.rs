@@ -1,0 +1,94 @@
+//! Debian as an installer leaves it on a disk, started by firmware, as its users start it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use manor_tests::testbed::{Disk, Options};
+use manor_tests::{Testbed, firmware, installed, manor_binary};
+
+use crate::rig::{Daemon, LONG, Shell};
+
+/// The kernel and systemd take a minute here, a busy machine twice that.
+const BOOT: Duration = Duration::from_secs(600);
+
+/// How long the host outlives the last test.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// A host of its own, because its disks are.
+fn host() -> Result<Testbed> {
+    // What takes long to make comes before the host, which does not wait for ever.
+    let (manor, seabios) = (manor_binary()?, firmware::seabios()?);
+    let debian = Disk { name: "debian".into(), image: installed::debian()? };
+    let options = Options { guest_disks: vec![debian], ..Options::named(installed::HOST) };
+    let host = Testbed::up(&Options { idle: IDLE, ..options })?;
+    host.put(&manor, "/usr/bin/manor")?;
+    host.put(&seabios, "/usr/share/seabios/bios-256k.bin")?;
+    Ok(host)
+}
+
+/// What `virt-install --import --print-xml` writes for such a disk, without its display.
+fn definition(name: &str, machine: &str) -> String {
+    format!(
+        "<domain type='kvm'>
+  <name>{name}</name>
+  <uuid>0d8a7c1e-2b33-4f55-8a77-99bb1100ee22</uuid>
+  <metadata>
+    <libosinfo:libosinfo xmlns:libosinfo='http://libosinfo.org/xmlns/libvirt/domain/1.0'>
+      <libosinfo:os id='http://debian.org/debian/12'/>
+    </libosinfo:libosinfo>
+  </metadata>
+  <memory>786432</memory>
+  <currentMemory>786432</currentMemory>
+  <vcpu>2</vcpu>
+  <os>
+    <type arch='x86_64' machine='{machine}'>hvm</type>
+    <boot dev='hd'/>
+  </os>
+  <features><acpi/><apic/></features>
+  <cpu mode='host-passthrough'/>
+  <clock offset='utc'>
+    <timer name='rtc' tickpolicy='catchup'/>
+    <timer name='pit' tickpolicy='delay'/>
+    <timer name='hpet' present='no'/>
+  </clock>
+  <pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='block' device='disk'>
+      <driver name='qemu' type='raw' cache='none' io='native'/>
+      <source dev='/dev/disk/debian'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <controller type='usb' model='qemu-xhci' ports='15'/>
+    <console type='pty'/>
+    <channel type='unix'>
+      <source mode='bind'/>
+      <target type='virtio' name='org.qemu.guest_agent.0'/>
+    </channel>
+    <memballoon model='virtio'/>
+    <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+  </devices>
+</domain>
+"
+    )
+}
+
+#[test]
+fn seabios_boots_an_installed_debian_which_reboots_and_powers_off() -> Result<()> {
+    let daemon = Daemon::start_on(host()?, "installed")?;
+    daemon.define_text(&definition("debian", "q35"))?;
+    daemon.post("debian", "start")?;
+    let mut shell = Shell::log_in(daemon.api.console("debian")?, BOOT)?;
+    let uuid = shell.run("cat /sys/class/dmi/id/product_uuid")?;
+    assert!(uuid.contains("0d8a7c1e-2b33-4f55-8a77-99bb1100ee22"), "{uuid}");
+    let failed = shell.run("systemctl --failed --no-legend --plain; nproc")?;
+    assert!(failed.ends_with("2\r\n"), "units have failed, or CPUs are missing: {failed}");
+    let root = shell.run("findmnt -no SOURCE /")?;
+    assert!(root.contains("/dev/vda3"), "{root}");
+    shell.last("systemctl reboot")?;
+    let mut shell = Shell::log_in(shell.console, BOOT)?;
+    shell.last("systemctl poweroff")?;
+    let off = daemon.api.await_state("debian", "shut-off", LONG)?;
+    assert_eq!(off["reason"], "shutdown", "{off}");
+    Ok(())
+}
