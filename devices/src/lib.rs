@@ -20,6 +20,7 @@ pub mod input;
 pub mod io_thread;
 pub mod irq;
 pub mod limit;
+pub mod nvme;
 pub mod pci;
 pub mod scsi;
 mod sync;
