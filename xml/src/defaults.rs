@@ -117,12 +117,18 @@ impl DomainDef {
 
     /// Each bus that a device names has its controllers, and the PCI root is named.
     fn complete_controllers(&mut self) {
-        use ControllerType::{Ide, Pci, Sata, Scsi, VirtioSerial};
+        use ControllerType::{Ide, Nvme, Pci, Sata, Scsi, VirtioSerial};
         let pcie = self.os.kind.machine.as_deref().is_none_or(|machine| !is_i440fx(machine));
         let root = if pcie { PcieRoot } else { PciRoot };
         self.number_controllers();
         self.add_controllers(Pci, 0, Some(root));
-        for (bus, kind) in [(DiskBus::Sata, Sata), (DiskBus::Ide, Ide), (DiskBus::Scsi, Scsi)] {
+        let buses = [
+            (DiskBus::Sata, Sata),
+            (DiskBus::Ide, Ide),
+            (DiskBus::Scsi, Scsi),
+            (DiskBus::Nvme, Nvme),
+        ];
+        for (bus, kind) in buses {
             let on_bus = self.devices.disks.iter().filter(|disk| disk.target.bus() == bus);
             if let Some(last) = on_bus.map(Disk::drive_controller).max() {
                 let model = (kind == Scsi).then_some(ControllerModel::VirtioScsi);

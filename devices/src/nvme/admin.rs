@@ -46,7 +46,7 @@ fn queue_place(command: &Command) -> Result<u64, Status> {
     if !contiguous {
         return Err(Status::FIELD);
     }
-    if place % PAGE != 0 { Err(Status::PRP_OFFSET) } else { Ok(place) }
+    if !place.is_multiple_of(PAGE) { Err(Status::PRP_OFFSET) } else { Ok(place) }
 }
 
 fn create_completions(shared: &Shared, command: &Command) -> Answer {
@@ -145,7 +145,7 @@ fn log_page(shared: &Shared, command: &Command) -> Answer {
     let dwords = u64::from(command.dword(11) & 0xffff) << 16 | u64::from(command.dword(10) >> 16);
     let len = (dwords + 1) * 4;
     let offset = u64::from(command.dword(13)) << 32 | u64::from(command.dword(12));
-    if len > MOST_DATA || offset % 4 != 0 || offset > page.len() as u64 {
+    if len > MOST_DATA || !offset.is_multiple_of(4) || offset > page.len() as u64 {
         return Err(Status::FIELD);
     }
     let mut data: Vec<u8> = page.into_iter().skip(offset as usize).collect();

@@ -125,8 +125,10 @@ impl Controller {
 
     /// Whether a saved state can be one of this controller.
     pub(super) fn is_like(&self, saved: &Self) -> bool {
-        let valid = |queue: &Option<SubmissionQueue>| queue.as_ref().is_none_or(|q| q.is_valid());
-        let room = |queue: &Option<CompletionQueue>| queue.as_ref().is_none_or(|q| q.is_valid());
+        let valid =
+            |queue: &Option<SubmissionQueue>| queue.as_ref().is_none_or(SubmissionQueue::is_valid);
+        let room =
+            |queue: &Option<CompletionQueue>| queue.as_ref().is_none_or(CompletionQueue::is_valid);
         saved.submissions.len() == self.submissions.len()
             && saved.completions.len() == self.completions.len()
             && saved.submissions.iter().all(valid)

@@ -13,7 +13,7 @@ pub(super) fn fill(
     len: u64,
     buffers: &mut IoBuffers,
 ) -> Result<(), Status> {
-    if first % 4 != 0 {
+    if !first.is_multiple_of(4) {
         return Err(Status::PRP_OFFSET);
     }
     let part = (PAGE - first % PAGE).min(len);
@@ -23,7 +23,7 @@ pub(super) fn fill(
         return Ok(());
     }
     if left <= PAGE {
-        return if second % PAGE == 0 {
+        return if second.is_multiple_of(PAGE) {
             push(buffers, second, left)
         } else {
             Err(Status::PRP_OFFSET)
@@ -34,7 +34,7 @@ pub(super) fn fill(
 
 /// A list of pages. It ends with its page; its last entry then says where it goes on.
 fn list(ram: &GuestRam, mut at: u64, mut left: u64, buffers: &mut IoBuffers) -> Result<(), Status> {
-    if at % ENTRY != 0 {
+    if !at.is_multiple_of(ENTRY) {
         return Err(Status::PRP_OFFSET);
     }
     while left > 0 {
@@ -46,7 +46,7 @@ fn list(ram: &GuestRam, mut at: u64, mut left: u64, buffers: &mut IoBuffers) -> 
             entries.chunks_exact(8).map(|entry| entry.try_into().map_or(0, u64::from_le_bytes));
         let data = if needed > room { room - 1 } else { needed };
         for page in entries.by_ref().take(data as usize) {
-            if page % PAGE != 0 {
+            if !page.is_multiple_of(PAGE) {
                 return Err(Status::PRP_OFFSET);
             }
             let part = left.min(PAGE);
@@ -56,7 +56,7 @@ fn list(ram: &GuestRam, mut at: u64, mut left: u64, buffers: &mut IoBuffers) -> 
         if let Some(next) = entries.next() {
             // Only the first list may begin inside its page, so each one after it has entries for
             // data: the chain ends.
-            if next % PAGE != 0 {
+            if !next.is_multiple_of(PAGE) {
                 return Err(Status::PRP_OFFSET);
             }
             at = next;

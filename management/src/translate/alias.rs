@@ -76,6 +76,7 @@ fn disk_alias(disk: &Disk) -> String {
                 DiskBus::Scsi => {
                     format!("scsi{controller}-{at}-{}-{}", part(drive.target), part(drive.unit))
                 }
+                DiskBus::Nvme => format!("nvme{controller}-{}", part(drive.unit)),
                 bus => format!("{bus}{controller}-{at}-{}", part(drive.unit)),
             }
         }

@@ -210,7 +210,9 @@ fn check_controllers(def: &DomainDef, report: &mut Report<'_>) {
                 report.refuse_if(old, &format!("{path}/@model"), "virtio from before version 1.0");
             }
             (ControllerType::Usb, Some(ControllerModel::None)) => {}
-            (ControllerType::Scsi, _) => drives::check_controller(controller, &path, report),
+            (ControllerType::Scsi | ControllerType::Nvme, _) => {
+                drives::check_controller(controller, &path, report);
+            }
             (ControllerType::Sata, _) if drives::has_drives(def, controller) => {}
             // Whatever sat on these is refused by itself.
             (

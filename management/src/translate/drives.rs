@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use vmm_protocol::config::{
-    Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Machine, Medium, PciDevice, PciKind, Scsi,
+    Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Machine, Medium, Nvme, PciDevice, PciKind,
+    Scsi,
 };
 use xml::device::address::{DeviceAddress, DriveAddress};
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
@@ -28,6 +29,7 @@ fn places(bus: DiskBus) -> Option<(u32, u32, u32)> {
     match bus {
         DiskBus::Scsi => Some((1, 256, 0x4000)),
         DiskBus::Sata => Some((1, 1, 6)),
+        DiskBus::Nvme => Some((1, 1, 256)),
         _ => None,
     }
 }
@@ -37,6 +39,7 @@ pub(super) fn controller_of(bus: DiskBus) -> Option<ControllerType> {
     match bus {
         DiskBus::Scsi => Some(ControllerType::Scsi),
         DiskBus::Sata => Some(ControllerType::Sata),
+        DiskBus::Nvme => Some(ControllerType::Nvme),
         _ => None,
     }
 }
@@ -46,7 +49,7 @@ pub(super) fn controller_of(bus: DiskBus) -> Option<ControllerType> {
 pub(super) fn is_built(def: &DomainDef, controller: &Controller) -> bool {
     match controller.kind {
         ControllerType::Scsi => true,
-        ControllerType::Sata => has_drives(def, controller),
+        ControllerType::Sata | ControllerType::Nvme => has_drives(def, controller),
         _ => false,
     }
 }
@@ -79,9 +82,11 @@ pub(super) fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut
     let device = disk.device();
     match (device, bus) {
         (DiskDevice::Disk, DiskBus::Virtio) => {}
-        (DiskDevice::Disk | DiskDevice::Cdrom, bus) if places(bus).is_some() => {}
-        (DiskDevice::Cdrom, DiskBus::Virtio) => {
-            let message = format!("a cdrom drive on virtio; use {}", offered(machine, true));
+        (DiskDevice::Disk, DiskBus::Nvme) => {}
+        (DiskDevice::Disk | DiskDevice::Cdrom, bus)
+            if places(bus).is_some() && bus != DiskBus::Nvme => {}
+        (DiskDevice::Cdrom, DiskBus::Virtio | DiskBus::Nvme) => {
+            let message = format!("a cdrom drive on {bus}; use {}", offered(machine, true));
             report.refuse(&at("@device"), message);
         }
         (DiskDevice::Disk | DiskDevice::Cdrom, bus) => {
@@ -103,14 +108,15 @@ pub(super) fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut
     }
     let sector = disk.block_io.as_ref().and_then(|block| block.logical_block_size);
     let message = format!("sectors of 4096 bytes on {bus}, which has 512; use virtio or scsi");
-    let large = bus != DiskBus::Scsi && sector == Some(4096);
+    let fixed = !matches!(bus, DiskBus::Scsi | DiskBus::Nvme);
+    let large = fixed && sector == Some(4096);
     report.refuse_if(large, &at("blockio/@logical_block_size"), &message);
     check_address(disk, bus, path, report);
 }
 
 /// What to use instead.
 fn offered(_machine: Machine, cdrom: bool) -> &'static str {
-    if cdrom { "bus='sata' or 'scsi'" } else { "bus='virtio', 'scsi' or 'sata'" }
+    if cdrom { "bus='sata' or 'scsi'" } else { "bus='virtio', 'scsi', 'sata' or 'nvme'" }
 }
 
 fn check_identity(disk: &Disk, path: &str, report: &mut Report<'_>) {
@@ -188,6 +194,10 @@ fn parts(drive: &DriveAddress) -> (u32, u32, u32) {
 /// Controllers of drives.
 pub(super) fn check_controller(controller: &Controller, path: &str, report: &mut Report<'_>) {
     let at = |name: &str| format!("{path}/{name}");
+    if let Some(serial) = controller.serial.as_deref().filter(|serial| serial.len() > 20) {
+        let message = format!("a serial number has at most 20 bytes, this one {}", serial.len());
+        report.invalid(&at("serial"), message);
+    }
     match controller.model {
         None
         | Some(
@@ -265,11 +275,24 @@ pub(super) fn pci(
                 PciKind::Scsi(Scsi { drives, queues, queue_size: QUEUE_SIZE, io_thread })
             }
             ControllerType::Sata => PciKind::Ahci(Ahci { drives, io_thread }),
+            ControllerType::Nvme => {
+                let queues = vcpus.clamp(1, MOST_DEFAULT_QUEUES);
+                let serial = nvme_serial(controller, &drives);
+                PciKind::Nvme(Nvme { drives, serial, queues, io_thread })
+            }
             _ => continue,
         };
         found.push(device(controller.alias.as_ref(), controller.address.as_ref(), kind)?);
     }
     Ok(())
+}
+
+/// The controller's own, or its first disk's, or one that tells it from the others.
+fn nvme_serial(controller: &Controller, drives: &[Drive]) -> String {
+    let own = controller.serial.clone().or_else(|| {
+        drives.iter().map(|drive| drive.identity.serial.clone()).find(|serial| !serial.is_empty())
+    });
+    own.unwrap_or_else(|| format!("manor-nvme{}", controller.index.unwrap_or(0)))
 }
 
 fn thread(controller: &Controller, io_threads: &mut IoThreads) -> Result<usize, Error> {

@@ -42,6 +42,7 @@ fn drive_path(devices: &[PciDevice], device: &PciDevice, drive: &Drive) -> Optio
     let DrivePlace { target, unit, .. } = drive.place;
     let (node, end) = match &device.kind {
         PciKind::Scsi(_) => ("scsi", format!("/channel@0/disk@{target:x},{unit:x}")),
+        PciKind::Nvme(_) => ("pci8086,5845", format!("/namespace@{:x},0", unit + 1)),
         PciKind::Ahci(_) => ("pci8086,2922", format!("/drive@{unit:x}/disk@0")),
         _ => return None,
     };

@@ -12,6 +12,7 @@ mod identity;
 mod image;
 mod loader;
 mod memory;
+mod nvme;
 mod pci;
 mod reduced;
 mod scsi;
@@ -174,6 +175,7 @@ pub fn build(
     virtio::build(&mut site, &buses)?;
     watchdog::build(&mut site, &buses)?;
     ata::build(&mut site, &buses)?;
+    nvme::build(&mut site, &buses)?;
     video::build(&mut site, &buses, sandbox)?;
     pci::finish(&mut site)?;
     let rom = firmware::build(&mut site)?;

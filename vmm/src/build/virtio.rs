@@ -56,7 +56,11 @@ fn virtio_device(
 ) -> Result<Option<Box<dyn VirtioDevice>>, BuildError> {
     let id = &device.id;
     Ok(Some(match &device.kind {
-        PciKind::RootPort(_) | PciKind::Watchdog(_) | PciKind::Video(_) | PciKind::Ahci(_) => {
+        PciKind::RootPort(_)
+        | PciKind::Watchdog(_)
+        | PciKind::Video(_)
+        | PciKind::Ahci(_)
+        | PciKind::Nvme(_) => {
             return Ok(None);
         }
         PciKind::Blk(disk) => Box::new(block(site, id, disk)?),

@@ -103,7 +103,7 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
         match &device.kind {
             PciKind::RootPort(_) | PciKind::Rng(_) | PciKind::Balloon(_) | PciKind::Watchdog(_) => {
             }
-            PciKind::Scsi(_) | PciKind::Ahci(_) => {}
+            PciKind::Scsi(_) | PciKind::Ahci(_) | PciKind::Nvme(_) => {}
             PciKind::Blk(blk) => {
                 let files = blk.image.files().into_iter();
                 all.extend(files.map(|file| (file, format!("image of {id}"))));

@@ -59,6 +59,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
     let mut ahci = device("ide", 0x1f, PciKind::Ahci(disks::ahci(rig)));
     ahci.address.function = 2;
     devices.push(ahci);
+    devices.push(device("nvme0", 0x15, PciKind::Nvme(disks::nvme(rig))));
     // Whoever adds a kind comes past here, and adds it above.
     for device in &devices {
         match &device.kind {
@@ -66,6 +67,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
             | PciKind::Blk(_)
             | PciKind::Scsi(_)
             | PciKind::Ahci(_)
+            | PciKind::Nvme(_)
             | PciKind::Net(_)
             | PciKind::Console(_)
             | PciKind::Rng(_)

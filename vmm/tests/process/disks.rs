@@ -8,7 +8,7 @@ use baremetal::Width::{Byte, Dword, Word};
 use baremetal::{Asm, SCRATCH, Width, pvh, sector};
 use vmm_protocol::config::{
     Ahci, Cache, Discard, DiskIo, Drive, DriveIdentity, DriveKind, DrivePlace, Image, Machine,
-    Medium, PciDevice, PciKind, Scsi,
+    Medium, Nvme, PciDevice, PciKind, Scsi,
 };
 
 use crate::devices::device;
@@ -79,6 +79,12 @@ pub(crate) fn ahci(rig: &mut Rig) -> Ahci {
         empty(5),
     ];
     Ahci { drives, io_thread: 0 }
+}
+
+pub(crate) fn nvme(rig: &mut Rig) -> Nvme {
+    let drives =
+        vec![drive(rig, image(), DriveKind::Disk, 0), drive(rig, image(), DriveKind::Disk, 1)];
+    Nvme { drives, serial: "test".to_owned(), queues: 2, io_thread: 0 }
 }
 
 /// Wait until the value at `address` is this.
@@ -274,6 +280,75 @@ fn seabios_boots_the_sata_disk_that_comes_first() {
         let mut adapter = device("ide", 0x1f, PciKind::Ahci(Ahci { drives, io_thread: 0 }));
         adapter.address.function = 2;
         vec![adapter]
+    });
+    assert_eq!(serial, "first 1");
+}
+
+/// A command to queue `queue`, the next of it being number `n`; prints its status.
+fn nvme_command(asm: &mut Asm, queue: u32, n: u32, dwords: &[(u32, u32)]) {
+    let entry = AREA + 0x1000 * queue + 64 * n;
+    for (index, value) in dwords {
+        asm.poke(Dword, entry + 4 * index, *value);
+    }
+    asm.poke(Dword, BAR + 0x1000 + 8 * queue, n + 1);
+    let status = AREA + 0x4000 + 0x1000 * queue + 16 * n + 14;
+    let again = asm.here();
+    asm.load(Word, status).and_eax(1).jump_unless_eax_is(1, again);
+    asm.load(Word, status).print_eax().print(" ");
+}
+
+#[test]
+fn a_guest_reads_and_writes_nvme_disks() {
+    needs_kvm!();
+    let kernel = pvh(|asm| {
+        place_bar(asm, 3, 0, 0);
+        asm.poke(Dword, BAR + 0x24, 15 << 16 | 15);
+        asm.poke(Dword, BAR + 0x28, AREA).poke(Dword, BAR + 0x30, AREA + 0x4000);
+        asm.poke(Dword, BAR + 0x14, 0x0046_0001);
+        wait(asm, Dword, BAR + 0x1c, 1);
+        let size = 15 << 16;
+        nvme_command(asm, 0, 0, &[(0, 0x05), (6, AREA + 0x5000), (10, size | 1), (11, 1)]);
+        nvme_command(
+            asm,
+            0,
+            1,
+            &[(0, 0x01), (6, AREA + 0x1000), (10, size | 1), (11, 1 << 16 | 1)],
+        );
+        nvme_command(asm, 1, 0, &[(0, 0x02), (1, 1), (6, DATA), (10, 7), (12, 0)]);
+        asm.load(Dword, DATA + 508).print_eax().print("\n");
+        asm.poke(Dword, DATA + 4, 0x600d_f00d);
+        nvme_command(asm, 1, 1, &[(0, 0x01), (1, 2), (6, DATA), (10, 9), (12, 0)]);
+        nvme_command(asm, 1, 2, &[(0, 0x00), (1, 0xffff_ffff)]);
+        nvme_command(asm, 1, 3, &[(0, 0x02), (1, 3), (6, DATA)]);
+        asm.power_off();
+    });
+    let mut rig = Rig::new(&kernel);
+    let written = image();
+    let mut controller = nvme(&mut rig);
+    controller.drives[1] = drive(&mut rig, written.try_clone().unwrap(), DriveKind::Disk, 1);
+    let controller = device("nvme0", 3, PciKind::Nvme(controller));
+    let (_, _, serial) = rig.devices(vec![controller]).start().wait();
+    // The last one names no namespace: do not retry.
+    let expected = "00000001 00000001 00000001 07070707\n00000001 00000001 00008017 ";
+    assert_eq!(serial, expected);
+    let mut sector = [0; 512];
+    written.read_exact_at(&mut sector, 9 * 512).unwrap();
+    assert_eq!(sector[..9], [7, 7, 7, 7, 0x0d, 0xf0, 0x0d, 0x60, 7]);
+}
+
+#[test]
+fn seabios_boots_nvme_disks() {
+    needs_kvm!();
+    let serial = by_seabios(Machine::Q35, |rig| {
+        let mut controller = |n: u16, name, order| {
+            let drives = vec![bootable(rig, name, 0, order)];
+            let serial = format!("test{n}");
+            PciKind::Nvme(Nvme { drives, serial, queues: 1, io_thread: 0 })
+        };
+        vec![
+            device("nvme0", 4, controller(0, "second ", 2)),
+            device("nvme1", 5, controller(1, "first ", 1)),
+        ]
     });
     assert_eq!(serial, "first 1");
 }

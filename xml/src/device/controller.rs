@@ -54,11 +54,12 @@ element! {
         child target: Option<ControllerTarget>,
         child pcihole64: Option<Kib>,
         leaf("master" "startport") master: Option<u32>,
+        child serial: Option<String>,
         leaf("alias" "name") alias: Option<String>,
         leaf("acpi" "index") acpi_index: Option<u32>,
         child address: Option<DeviceAddress>,
     }
-    refuse ["@maxGrantFrames", "@maxEventChannels", "serial"];
+    refuse ["@maxGrantFrames", "@maxEventChannels"];
     check Controller::check;
 }
 
@@ -76,6 +77,7 @@ impl Controller {
             target: None,
             pcihole64: None,
             master: None,
+            serial: None,
             alias: None,
             acpi_index: None,
             address: None,
@@ -85,6 +87,12 @@ impl Controller {
     fn check(&self, at: Cursor<'_>) {
         if self.kind == ControllerType::Pci && self.model.is_none() {
             at.missing_attribute("model");
+        }
+        if self.kind != ControllerType::Nvme
+            && let Some(serial) = at.child("serial")
+        {
+            let message = format!("a controller of type='{}' has no serial number", self.kind);
+            serial.error(Kind::Invalid, message);
         }
         let Some(model) = self.model else { return };
         let models = models_of(self.kind);

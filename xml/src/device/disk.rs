@@ -135,6 +135,12 @@ impl Disk {
     /// The drive address that libvirt gives a disk by the letters of its name; `None` on buses whose
     /// disks have another kind of address.
     pub fn default_drive(&self) -> Option<DriveAddress> {
+        if self.target.bus() == DiskBus::Nvme {
+            let (controller, namespace) = self.target.namespace()?;
+            let unit = namespace.checked_sub(1);
+            let controller = Some(controller);
+            return Some(DriveAddress { controller, bus: Some(0), target: Some(0), unit });
+        }
         let number = self.target.number()?;
         let (controller, bus, unit) = match self.target.bus() {
             DiskBus::Ide => (number / 4, number % 4 / 2, number % 2),
@@ -382,6 +388,7 @@ impl DiskTarget {
     pub fn bus(&self) -> DiskBus {
         self.bus.unwrap_or_else(|| match self.dev.get(..2) {
             Some("hd") => DiskBus::Ide,
+            Some("nv") => DiskBus::Nvme,
             Some("sd") => DiskBus::Scsi,
             Some("fd") => DiskBus::Fdc,
             Some("xv") => DiskBus::Xen,
@@ -403,6 +410,13 @@ impl DiskTarget {
             number = number.checked_mul(26)?.checked_add(digit)?;
         }
         number.checked_sub(1)
+    }
+
+    /// Controller and namespace that the name of an NVMe disk says: `nvme0n1`.
+    fn namespace(&self) -> Option<(u32, u32)> {
+        let (controller, namespace) = self.dev.strip_prefix("nvme")?.split_once('n')?;
+        let namespace = namespace.parse().ok().filter(|number| *number > 0)?;
+        Some((controller.parse().ok()?, namespace))
     }
 
     fn check_bus(&self, at: Cursor<'_>, device: DiskDevice) {

@@ -84,6 +84,25 @@ fn an_adapter_without_drives_is_left_out_with_a_warning() {
 }
 
 #[test]
+fn nvme_disks_are_namespaces_of_a_controller() {
+    let devices = "<controller type='nvme' index='1'><serial>S1</serial></controller>".to_owned()
+        + &disk("nvme", "nvme0n1", "<serial>mine</serial>")
+        + &disk("nvme", "nvme1n2", "<boot order='1'/>");
+    let config = configured(&defined(&domain(&devices)));
+    let controllers: Vec<_> = (config.pci.iter())
+        .filter_map(|device| match &device.kind {
+            PciKind::Nvme(nvme) => Some((device.id.as_str(), nvme)),
+            _ => None,
+        })
+        .collect();
+    let [(first, one), (second, other)] = &controllers[..] else { panic!("{controllers:?}") };
+    assert_eq!((*first, one.serial.as_str()), ("nvme1", "S1"));
+    assert_eq!((*second, other.serial.as_str()), ("nvme0", "mine"));
+    assert_eq!((one.drives[0].id.as_str(), one.drives[0].place.unit), ("nvme1-1", 1));
+    assert_eq!(one.drives[0].boot_index, Some(1));
+}
+
+#[test]
 fn a_written_drive_address_is_kept() {
     let place = "<address type='drive' controller='2' bus='0' target='3' unit='300'/>";
     let found = drives(&disk("scsi", "sda", place));
@@ -100,6 +119,12 @@ fn drives_that_cannot_be_had_are_refused_where_they_are_written() {
         (at("controller='99'"), "no scsi controller 99", "disk[1]/address"),
         (at("unit='1'") + &disk("scsi", "sdb", ""), "where another one is", "disk[2]"),
         (disk("scsi", "sda", "<address type='pci'/>"), "type='drive'", "disk[1]/address"),
+        (disk("nvme", "nvme0", ""), "no place", "disk[1]/target/@dev"),
+        (
+            "<disk device='cdrom'><target dev='nvme0n1' bus='nvme'/></disk>".to_owned(),
+            "a cdrom drive on nvme",
+            "@device",
+        ),
         (disk("scsi", "vda1x", ""), "no place", "disk[1]/target/@dev"),
         (disk("scsi", "sda", "<wwn>5000</wwn>"), "16 hexadecimal digits", "wwn"),
         (disk("scsi", "sda", "<vendor>123456789</vendor>"), "at most 8", "vendor"),

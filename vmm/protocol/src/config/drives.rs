@@ -70,6 +70,18 @@ pub struct Ahci {
     pub io_thread: usize,
 }
 
+/// An NVMe controller. A drive's unit is the number of its namespace, counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nvme {
+    pub drives: Vec<Drive>,
+    /// Up to 20 bytes.
+    pub serial: String,
+    /// Queue pairs beside the admin queue.
+    pub queues: u16,
+    pub io_thread: usize,
+}
+
 impl PciKind {
     /// The drives of a controller.
     #[must_use]
@@ -77,6 +89,7 @@ impl PciKind {
         match self {
             Self::Scsi(scsi) => &scsi.drives,
             Self::Ahci(ahci) => &ahci.drives,
+            Self::Nvme(nvme) => &nvme.drives,
             _ => &[],
         }
     }
