@@ -48,6 +48,17 @@ fn a_command_that_hangs_is_ended_in_time() -> Result<()> {
 }
 
 #[test]
+fn a_measurement_that_runs_into_its_time_limit_takes_along_what_it_started() -> Result<()> {
+    let host = host()?;
+    let words = ["/init", "measure", "--until", "never said", "--"];
+    let command = [words.as_slice(), &["sh", "-c", "sleep 2341; true"]].concat();
+    let output = host.command(&command).timeout(Duration::from_secs(1)).output()?;
+    assert_eq!(output.outcome, Outcome::TimedOut);
+    assert!(!host.sh("ps")?.contains("sleep 2341"));
+    Ok(())
+}
+
+#[test]
 fn a_dropped_handle_ends_its_command() -> Result<()> {
     let host = host()?;
     let mut running = host.spawn(&["sh", "-c", "echo here; exec sleep 4321"])?;

@@ -7,13 +7,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::returns;
 
@@ -49,12 +48,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
         .args(rest)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .process_group(0)
+        // In our own group: whoever ends us, at a time limit or by leaving, ends the monitor too.
         .spawn()
         .with_context(|| format!("cannot run {program}"))?;
-    let group = Pid::from_child(&child);
     let result = observe(&arguments, &mut child, started);
-    let _ = kill_process_group(group, Signal::KILL);
+    for pid in family(child.id()) {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
     child.wait()?;
     let mut out = std::io::stdout().lock();
     for (name, value) in result? {
