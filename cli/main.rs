@@ -94,11 +94,17 @@ fn usage(error: &clap::Error) -> Failure {
     let text = error.to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or("wrong usage");
-    let mut failure = Failure::usage(first.strip_prefix("error: ").unwrap_or(first));
-    for line in lines.take_while(|line| !line.starts_with("Usage")) {
-        failure = failure.hint(line.strip_prefix("tip: ").unwrap_or(line));
+    let mut line = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    let is_list = line.ends_with(':');
+    let mut hints = Vec::new();
+    for more in lines.take_while(|line| !line.starts_with("Usage")) {
+        match more.strip_prefix("tip: ") {
+            // What is missing, one a line.
+            None if is_list => line.extend([" ", more]),
+            tip => hints.push(tip.unwrap_or(more)),
+        }
     }
-    failure
+    hints.into_iter().fold(Failure::usage(line), Failure::hint)
 }
 
 fn execute(global: &Global, command: Command, terminal: &Terminal) -> Result<ExitCode, Failure> {

@@ -25,6 +25,7 @@ use crate::control::{Vmm, open_console};
 use crate::domain::actor::vmm_error;
 use crate::domain::exit::Exit;
 use crate::domain::launch::{Launch, Launched, launch};
+use crate::domain::with_paths;
 use crate::error::{Code, Error, Problem};
 use crate::firmware::Installed;
 use crate::ops::{NewIds, consoles};
@@ -220,6 +221,12 @@ impl Guest {
         self.exit.ended().await;
         let status = self.exit.reap();
         let reason = read_record(&self.run_dir.join(EXIT_RECORD)).map(|record| record.reason);
+        let reason = reason.map(|reason| match reason {
+            ExitReason::Failed { message } => {
+                ExitReason::Failed { message: with_paths(&message, &self.def) }
+            }
+            other => other,
+        });
         if let Some(cgroup) = &self.cgroup {
             let _ = self.broker.remove_cgroup(cgroup);
         }

@@ -26,10 +26,42 @@ pub use view::{
     InterfaceRow, InterfaceStats, VcpuStats,
 };
 
+use xml::DomainDef;
+
 /// Text of a VMM, which may be a guest's, on its way to people: one line, not long, nothing that a
 /// terminal would obey.
 pub(crate) fn clean(text: &str) -> String {
     const LONGEST: usize = 500;
     let show = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     text.chars().take(LONGEST).map(show).collect()
+}
+
+/// A VMM's complaint with the names of the files that it is about: it knows them by descriptor only.
+pub(crate) fn with_paths(complaint: &str, def: &DomainDef) -> String {
+    let files = [
+        ("cannot boot this kernel", "cannot boot kernel", &def.os.kernel),
+        ("cannot use this initrd", "cannot use initrd", &def.os.initrd),
+    ];
+    let found = files.into_iter().find_map(|(nameless, named, path)| {
+        let rest = complaint.strip_prefix(nameless)?;
+        Some(format!("{named} {}{rest}", path.as_ref()?.display()))
+    });
+    found.unwrap_or_else(|| complaint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_about_a_file_names_it() {
+        let text = "<domain type='kvm'><name>a</name><memory>1</memory><os><type>hvm</type>\
+                    <kernel>/k</kernel></os></domain>";
+        let def = DomainDef::parse(text).unwrap().value;
+        let named = with_paths("cannot boot this kernel: the file is empty", &def);
+        assert_eq!(named, "cannot boot kernel /k: the file is empty");
+        for other in ["cannot use this initrd: too large", "no memory for this kernel"] {
+            assert_eq!(with_paths(other, &def), other);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use vmm_protocol::exit::{ExitReason, ExitRecord};
 use super::actor::{Actor, Link, blocking};
 use super::exit::Exit;
 use super::handle::Destroy;
-use super::{Paused, Running, ShutOff, State, clean};
+use super::{Paused, Running, ShutOff, State, clean, with_paths};
 use crate::error::{Code, Error};
 use crate::events::{EventKind, Lifecycle};
 use crate::journal::Origin;
@@ -160,20 +160,17 @@ impl Actor {
         {
             return error;
         }
-        let mut kernel = String::new();
-        if let Some(run) = &mut self.run {
+        let def = self.run.as_mut().map(|run| {
             run.announced = false;
-            // The VMM knows files by descriptor only.
-            if let Some(path) = &run.live.def.os.kernel {
-                kernel = format!("kernel {}, ", path.display());
-            }
-        }
+            run.live.def.clone()
+        });
         self.on_end().await;
         let log = self.node.config.log_dir.join(format!("{}.log", self.uuid));
         failure.unwrap_or_else(|| {
             let why = self.last_exit.clone().unwrap_or_default();
+            let why = def.as_ref().map_or(why.clone(), |def| with_paths(&why, def));
             let text = format!(
-                "domain {:?} could not be started: {why} ({kernel}its log is {})",
+                "domain {:?} could not be started: {why} (its log is {})",
                 self.name,
                 log.display()
             );
