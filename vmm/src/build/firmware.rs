@@ -228,6 +228,8 @@ fn read(file: File, room: u64) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use arch::layout::{MIB, Platform};
+    use devices::bus::Bus;
+    use devices::pci::{BusId, Chip, PciAddress};
 
     use super::*;
 
@@ -249,6 +251,29 @@ mod tests {
         assert_eq!(with_ecam(0x10_0000_0000), [(0x8000_0000, end)]);
         assert_eq!(with_ecam(0), [(0x8000_0000, end)]);
         assert_eq!(found(&map(Platform::Pc, 8 * GIB), None), [(0xc000_0000, end)]);
+    }
+
+    #[test]
+    fn tables_say_where_firmware_put_configuration_space() {
+        let map = map(Platform::Q35, GIB);
+        let bus = |name| Arc::new(Bus::new(name));
+        let root = PciRoot::new(bus("memory"), bus("port"), Vec::new(), None);
+        root.add(BusId::ROOT, 0, 0, Arc::new(Chip::q35_host_bridge(None))).unwrap();
+        let late = tables(Board::new(&map, (0..64).collect()), map, root.clone());
+        let mcfg = || {
+            let made = (late.make)();
+            for ((name, len), file) in late.files.iter().zip(&made) {
+                assert!(file.len() <= *len, "{name} is longer than announced");
+            }
+            let at = made[1].windows(4).position(|bytes| bytes == b"MCFG")?;
+            made[1][at + 44..].first_chunk().map(|base| u64::from_le_bytes(*base))
+        };
+        assert_eq!(mcfg(), None);
+        for base in [0xb000_0000u64, 0xe000_0000] {
+            let register = (base as u32 | 1).to_le_bytes();
+            let _ = root.config_write(PciAddress::HOST_BRIDGE, 0x60, &register);
+            assert_eq!(mcfg(), Some(base));
+        }
     }
 
     #[test]
