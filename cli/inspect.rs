@@ -97,7 +97,8 @@ fn filter() -> Result<seccompiler::BpfProgram, seccompiler::BackendError> {
     // How the image was opened, and whether a descriptor still is.
     let flags = |what: i32| rule(&[(1, Op::Eq, what as u64)]);
     rules.insert(libc::SYS_fcntl, vec![flags(libc::F_GETFL)?, flags(libc::F_GETFD)?]);
-    // What O_DIRECT asks for: of the open file alone, by an empty path.
+    // What O_DIRECT asks for: of the open file alone, by an empty path, or of its device (BLKSSZGET).
+    rules.insert(libc::SYS_ioctl, vec![flags(0x1268)?]);
     rules.insert(libc::SYS_statx, vec![rule(&[(2, Op::MaskedEq(0x1000), 0x1000)])?]);
     let (refuse, allow) = (SeccompAction::KillProcess, SeccompAction::Allow);
     SeccompFilter::new(rules, refuse, allow, TargetArch::x86_64)?.try_into()

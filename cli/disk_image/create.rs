@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::chain::{self, Node};
-use image::{FileStorage, Format, Reference, Storage, qcow2};
+use image::{FileStorage, Format, NewImage, Reference, Storage};
 use serde_json::json;
 
 use super::args::{Backing, Create, Source};
@@ -124,20 +124,29 @@ impl New {
         if self.in_place && format != Format::Raw && self.file.size().unwrap_or(0) < size {
             return Err(Failure::other(format!("{} is too small", self.path.display())));
         }
-        match format {
-            Format::Raw => {
-                options::none(&pairs, format)?;
-                self.file.set_len(size).map_err(|error| self.cannot(&error))?;
-            }
+        let new = match format {
+            Format::Raw => options::none(&pairs, format).map(|()| NewImage::Raw)?,
             Format::Qcow2 => {
                 let mut wanted = options::qcow2(&pairs, size)?;
                 wanted.backing = backing;
                 if let Some(name) = &wanted.data_file {
                     node.data_file = Some(self.data_file(name, size)?);
                 }
-                qcow2::create(&*self.file, &wanted).map_err(of(&self.path))?;
+                NewImage::Qcow2(wanted)
             }
-        }
+            Format::Vmdk => {
+                options::vmdk(&pairs)?;
+                let name = self.path.file_name().unwrap_or_default();
+                NewImage::Vmdk { name: name.display().to_string() }
+            }
+            Format::Vdi => NewImage::Vdi { fixed: options::vdi(&pairs)? },
+            Format::Vpc => NewImage::Vpc { fixed: options::vpc(&pairs)? },
+            Format::Vhdx => {
+                let line = "VHDX images are only read; make vpc, vdi, vmdk or qcow2";
+                return Err(Failure::usage(line));
+            }
+        };
+        new.create(&*self.file, size).map_err(of(&self.path))?;
         Ok(node)
     }
 

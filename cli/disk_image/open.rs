@@ -67,6 +67,10 @@ impl Opener {
             let path = chain::locate(name, &found.path).map_err(of(&found.path))?;
             node.data_file = Some(self.file(&path, read_only)?);
         }
+        for name in &found.description.extents {
+            let path = chain::locate(name, &found.path).map_err(of(&found.path))?;
+            node.extents.push(self.file(&path, read_only)?);
+        }
         Ok(node)
     }
 

@@ -85,3 +85,50 @@ pub(super) fn qcow2(pairs: &[(String, String)], size: u64) -> Result<CreateOptio
     }
     Ok(options)
 }
+
+/// Checked, and nothing to choose.
+pub(super) fn vmdk(pairs: &[(String, String)]) -> Result<(), Failure> {
+    let one = |name: &str, value: &str| name == "subformat" && value == "monolithicSparse";
+    match pairs.iter().find(|(name, value)| !one(name, value)) {
+        Some((name, value)) => {
+            let line = format!("option {name}={value} is not possible for vmdk");
+            Err(Failure::usage(line)
+                .hint("there is subformat=monolithicSparse, which is the default"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether the image is fixed.
+pub(super) fn vdi(pairs: &[(String, String)]) -> Result<bool, Failure> {
+    fixed(pairs, "vdi", &[("static", "on", true), ("static", "off", false)])
+}
+
+/// Whether the image is fixed. The size is always the one that was asked for.
+pub(super) fn vpc(pairs: &[(String, String)]) -> Result<bool, Failure> {
+    let known = [
+        ("subformat", "fixed", true),
+        ("subformat", "dynamic", false),
+        ("force_size", "on", false),
+    ];
+    fixed(pairs, "vpc", &known)
+}
+
+fn fixed(
+    pairs: &[(String, String)],
+    format: &str,
+    known: &[(&str, &str, bool)],
+) -> Result<bool, Failure> {
+    let mut fixed = false;
+    for (name, value) in pairs {
+        let found = known.iter().find(|(known, one, _)| known == name && one == value);
+        let Some((.., wanted)) = found else {
+            let all: Vec<_> =
+                known.iter().map(|(name, value, _)| format!("{name}={value}")).collect();
+            let line = format!("option {name}={value} is not possible for {format}");
+            return Err(Failure::usage(line).hint(format!("there are {}", all.join(", "))));
+        };
+        fixed |= wanted;
+    }
+    Ok(fixed)
+}

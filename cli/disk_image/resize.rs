@@ -29,6 +29,10 @@ pub(super) fn resize(args: &Resize, terminal: &Terminal) -> Result<(), Failure> 
             let node = opener.chain(found, false)?;
             chain::open_qcow2(node, None).and_then(|disk| disk.grow(size)).map_err(of(path))?;
         }
+        other => {
+            let line = format!("{}: a {other} image cannot be resized", path.display());
+            return Err(Failure::usage(line).hint("convert it to raw or qcow2 first"));
+        }
     }
     if terminal.json {
         let name = path.display().to_string();

@@ -243,3 +243,38 @@ fn a_guest_runs_on_a_chain_of_images() {
     let outcome = rig.manor(["start", "echo"]);
     assert!(outcome.err.contains("top.qcow2: this is no qcow2 image"), "{}", outcome.err);
 }
+
+#[test]
+fn a_disk_goes_into_the_formats_of_other_programs_and_back() {
+    let images = Images::new();
+    images.disk("raw");
+    for (format, options) in [
+        ("vmdk", ""),
+        ("vdi", ""),
+        ("vdi", "-o static=on"),
+        ("vpc", ""),
+        ("vhd", "-o subformat=fixed"),
+    ] {
+        images.done(&format!("convert -f raw -O {format} {options} raw disk"));
+        let known = if format == "vhd" { "vpc" } else { format };
+        images.qemu_img(&format!("compare -q -f raw -F {known} raw disk"));
+        let info = images.done("info disk");
+        assert!(info.contains(&format!("file format: {known}\n")), "{info}");
+        images.done(&format!("convert -f {format} -O raw disk back"));
+        images.qemu_img("compare -q -f raw -F raw raw back");
+    }
+    // Extents are files of their own, found by their names.
+    images.qemu_img("convert -f raw -O vmdk -o subformat=monolithicFlat raw flat.vmdk");
+    images.done("convert -f vmdk -O raw flat.vmdk back");
+    images.qemu_img("compare -q -f raw -F raw raw back");
+    images.qemu_img("convert -f raw -O vhdx raw disk.vhdx");
+    images.done("convert -f vhdx -O raw disk.vhdx back");
+    images.qemu_img("compare -q -f raw -F raw raw back");
+    assert!(images.done("info disk.vhdx").contains("writable: no: writing VHDX is not provided"));
+    assert!(images.refused("create -f vhdx new 1M").contains("VHDX images are only read"));
+    assert!(
+        images.refused("create -f vdi -o static=maybe new 1M").contains("static=on, static=off")
+    );
+    assert!(images.refused("create -f vdi -b raw -F raw new").contains("nothing below it"));
+    assert!(images.refused("resize -f vdi disk 30M").contains("this is no vdi image"));
+}

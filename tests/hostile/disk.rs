@@ -5,7 +5,7 @@ use std::fs;
 use baremetal::Width::{Byte, Dword};
 use image::FileStorage;
 use image::qcow2::{Repair, check};
-use vmm_protocol::config::DiskIo;
+use vmm_protocol::config::{DiskIo, ImageFormat};
 use vmm_protocol::exit::ExitReason;
 
 use crate::driver::{Buffer, Device, Guest, Kind, NEEDS_RESET, RUNNING, WRITE, common};
@@ -24,8 +24,8 @@ const UNSUPP: u32 = 2;
 
 const SECTORS: u64 = DISK_SIZE / 512;
 /// Ways in which a disk is served.
-const WAYS: [(DiskIo, bool); 3] =
-    [(DiskIo::Uring, false), (DiskIo::Plain, false), (DiskIo::Plain, true)];
+const WAYS: [(DiskIo, Option<ImageFormat>); 3] =
+    [(DiskIo::Uring, None), (DiskIo::Plain, None), (DiskIo::Plain, Some(ImageFormat::Qcow2))];
 const DISKS: [Kind; 2] = [Kind::Disk, Kind::ReadOnlyDisk];
 
 /// Discard or write zeroes: one segment, in the data.
@@ -38,8 +38,8 @@ fn range(guest: &mut Guest<'_>, device: &mut Device, kind: u32, sector: u64, len
 
 #[test]
 fn requests_beyond_the_disk_fail_and_leave_it_alone() {
-    for (io, layered) in WAYS {
-        attack(Setup { io, layered, ..Setup::default() }, |guest, devices| {
+    for (io, format) in WAYS {
+        attack(Setup { io, format, ..Setup::default() }, |guest, devices| {
             guest.case("sectors beyond the disk", devices, &DISKS, |guest, device| {
                 let data = u64::from(device.buffers) + 0x1000;
                 let sectors = [SECTORS, SECTORS - 1, u64::MAX, u64::MAX / 512, 1 << 55, 1 << 63];
@@ -142,7 +142,7 @@ fn a_read_only_disk_stays_as_it_is() {
     if without_kvm() {
         return;
     }
-    for (io, layered) in WAYS {
+    for (io, format) in WAYS {
         let mut devices = Device::all(false);
         let kernel = driver::kernel(|guest| {
             guest.start(&mut devices);
@@ -158,9 +158,9 @@ fn a_read_only_disk_stays_as_it_is() {
             }
             guest.works(device);
         });
-        let mut vm = Vm::start(Setup { io, layered, ..Setup::default() }, &kernel);
+        let mut vm = Vm::start(Setup { io, format, ..Setup::default() }, &kernel);
         vm.read_until("DONE");
-        let image = vm.read_only_disk.with_extension(if layered { "base" } else { "" });
+        let image = vm.read_only_disk.with_extension(if format.is_some() { "base" } else { "" });
         assert!(fs::read(image).unwrap().iter().all(|byte| *byte == 0x5a));
         assert_eq!(vm.end(), ExitReason::Shutdown);
     }
@@ -196,7 +196,7 @@ fn an_image_of_layers_is_whole_when_its_guest_is_gone() {
         guest.asm.load(Dword, data);
         guest.expect("data that was written", 0x1234_5678);
     });
-    let mut vm = Vm::start(Setup { layered: true, ..Setup::default() }, &kernel);
+    let mut vm = Vm::start(Setup { format: Some(ImageFormat::Qcow2), ..Setup::default() }, &kernel);
     vm.read_until("DONE");
     let base = fs::read(vm.disk.with_extension("base")).unwrap();
     let disk = FileStorage::new(fs::File::open(&vm.disk).unwrap()).unwrap();
@@ -205,4 +205,40 @@ fn an_image_of_layers_is_whole_when_its_guest_is_gone() {
     let report = check(&disk, Repair::Nothing).unwrap();
     assert_eq!((report.corruptions, report.leaks), (0, 0), "{:?}", report.messages);
     assert_eq!(report.allocated_clusters, 2, "one was given up");
+}
+
+/// Images of other programs grow under a guest's writes, inside what an I/O thread may do.
+#[test]
+fn images_of_other_programs_take_writes() {
+    if without_kvm() {
+        return;
+    }
+    for format in [ImageFormat::Vmdk, ImageFormat::Vdi, ImageFormat::Vpc] {
+        let mut devices = Device::all(false);
+        let kernel = driver::kernel(|guest| {
+            guest.start(&mut devices);
+            let device = devices.iter_mut().find(|it| it.kind == Kind::Disk).unwrap();
+            device.features |= 1 << 13 | 1 << 14;
+            guest.bring_up(device);
+            let data = device.buffers + 0x1000;
+            for sector in [0, 200, SECTORS - 8] {
+                guest.asm.poke(Dword, data, 0x1234_5678);
+                guest.disk_request(device, OUT, sector, &[(data.into(), 4096, 0)]);
+                guest.expect("status of a write", 0);
+                guest.asm.poke(Dword, data, 0);
+                guest.disk_request(device, READ, sector, &[(data.into(), 512, WRITE)]);
+                guest.asm.load(Dword, data);
+                guest.expect("data that was written", 0x1234_5678);
+            }
+            for kind in [DISCARD, WRITE_ZEROES] {
+                range(guest, device, kind, 128, 256, 0);
+                guest.expect("status of a range", 0);
+            }
+            guest.disk_request(device, FLUSH, 0, &[]);
+            guest.expect("status of a flush", 0);
+        });
+        let mut vm = Vm::start(Setup { format: Some(format), ..Setup::default() }, &kernel);
+        vm.read_until("DONE");
+        assert_eq!(vm.end(), ExitReason::Shutdown);
+    }
 }

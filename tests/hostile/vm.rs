@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use image::qcow2::{CreateOptions, create};
-use image::{FileStorage, Reference};
+use image::{FileStorage, NewImage, Reference};
 use tempfile::TempDir;
 use uuid::Uuid;
 use vmm_protocol::Version;
@@ -38,8 +38,9 @@ pub(crate) const DISK_SIZE: u64 = 4 << 20;
 pub(crate) struct Setup {
     pub(crate) cpus: u16,
     pub(crate) io: DiskIo,
-    /// Disks are qcow2 images over raw ones.
-    pub(crate) layered: bool,
+    /// None: raw. With qcow2, both disks lie in images over raw ones; of other formats, the one that
+    /// is written to does.
+    pub(crate) format: Option<ImageFormat>,
     pub(crate) tap: Option<OwnedFd>,
     pub(crate) on_reboot: Action,
     pub(crate) on_crash: Action,
@@ -50,7 +51,7 @@ impl Default for Setup {
         Self {
             cpus: 1,
             io: DiskIo::Uring,
-            layered: false,
+            format: None,
             tap: None,
             on_reboot: Action::Destroy,
             on_crash: Action::Destroy,
@@ -83,8 +84,9 @@ impl Vm {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let mut files = Files::default();
-        let disk = image(&mut files, &path("disk"), 0, setup.layered);
-        let read_only_disk = image(&mut files, &path("read-only-disk"), 0x5a, setup.layered);
+        let disk = image(&mut files, &path("disk"), 0, setup.format);
+        let below = setup.format.filter(|format| *format == ImageFormat::Qcow2);
+        let read_only_disk = image(&mut files, &path("read-only-disk"), 0x5a, below);
         fs::write(path("kernel"), kernel).unwrap();
         let record = tempfile::tempfile().unwrap();
         let kvm = File::options().read(true).write(true).open("/dev/kvm").unwrap();
@@ -276,8 +278,21 @@ fn program() -> &'static Path {
 }
 
 /// A disk of one byte again and again; in layers, all of it lies in the lower one, beside `path`.
-fn image(files: &mut Files, path: &Path, fill: u8, layered: bool) -> Image {
+fn image(files: &mut Files, path: &Path, fill: u8, format: Option<ImageFormat>) -> Image {
     let open = |path: &Path| File::options().read(true).write(true).open(path).unwrap();
+    let new = match format {
+        Some(ImageFormat::Vmdk) => Some(NewImage::Vmdk { name: "disk".to_owned() }),
+        Some(ImageFormat::Vdi) => Some(NewImage::Vdi { fixed: false }),
+        Some(ImageFormat::Vpc) => Some(NewImage::Vpc { fixed: false }),
+        _ => None,
+    };
+    if let (Some(format), Some(new)) = (format, new) {
+        fs::write(path, "").unwrap();
+        new.create(&FileStorage::new(open(path)).unwrap(), DISK_SIZE).unwrap();
+        let file = files.add(open(path));
+        return Image::Chain(vec![Layer { format, file, data_file: None, extents: Vec::new() }]);
+    }
+    let layered = format.is_some();
     let raw = if layered { path.with_extension("base") } else { path.to_owned() };
     fs::write(&raw, vec![fill; DISK_SIZE as usize]).unwrap();
     if !layered {

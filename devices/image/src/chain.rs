@@ -55,13 +55,15 @@ pub struct Node {
     pub format: Format,
     pub file: Arc<dyn Storage>,
     pub data_file: Option<Arc<dyn Storage>>,
+    /// In the order in which the image names them.
+    pub extents: Vec<Arc<dyn Storage>>,
     pub backing: Option<Box<Node>>,
 }
 
 impl Node {
     #[must_use]
     pub fn new(format: Format, file: Arc<dyn Storage>) -> Self {
-        Self { format, file, data_file: None, backing: None }
+        Self { format, file, data_file: None, extents: Vec::new(), backing: None }
     }
 
     /// # Errors
@@ -140,5 +142,9 @@ fn open_one(
             let options = OpenOptions { read_only, backing, data_file, snapshot: None };
             Ok(Arc::new(Qcow2::open(node.file, options)?))
         }
+        Format::Vmdk => crate::vmdk::open(node.file, node.extents, read_only),
+        Format::Vdi => crate::vdi::open(node.file, read_only),
+        Format::Vpc => crate::vhd::open(node.file, read_only),
+        Format::Vhdx => crate::vhdx::open(node.file, read_only),
     }
 }

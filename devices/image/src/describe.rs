@@ -111,5 +111,9 @@ pub fn describe(file: &dyn Storage, format: Format) -> Result<Description, Image
             Ok(Description::new(Format::Raw, size))
         }
         Format::Qcow2 => crate::qcow2::describe(file),
+        Format::Vmdk => crate::vmdk::describe(file),
+        Format::Vdi => crate::vdi::describe(file),
+        Format::Vpc => crate::vhd::describe(file),
+        Format::Vhdx => crate::vhdx::describe(file),
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bytes::be32;
+use crate::bytes::{be32, le32};
 use crate::storage::Storage;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -13,10 +13,16 @@ use crate::storage::Storage;
 pub enum Format {
     Raw,
     Qcow2,
+    Vmdk,
+    Vdi,
+    /// VHD, by the name that QEMU and libvirt have for it (Virtual PC).
+    Vpc,
+    Vhdx,
 }
 
 impl Format {
-    pub const ALL: [Self; 2] = [Self::Raw, Self::Qcow2];
+    pub const ALL: [Self; 6] =
+        [Self::Raw, Self::Qcow2, Self::Vmdk, Self::Vdi, Self::Vpc, Self::Vhdx];
 
     /// As libvirt and qemu-img call it.
     #[must_use]
@@ -24,6 +30,10 @@ impl Format {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+            Self::Vdi => "vdi",
+            Self::Vpc => "vpc",
+            Self::Vhdx => "vhdx",
         }
     }
 
@@ -35,7 +45,23 @@ impl Format {
     pub fn guess(file: &dyn Storage) -> std::io::Result<Self> {
         let mut start = [0; 512];
         file.read(&mut start, 0)?;
-        Ok(if be32(&start, 0) == crate::qcow2::MAGIC { Self::Qcow2 } else { Self::Raw })
+        if be32(&start, 0) == crate::qcow2::MAGIC {
+            return Ok(Self::Qcow2);
+        }
+        if le32(&start, 0) == crate::vmdk::MAGIC || start.starts_with(b"# Disk DescriptorFile") {
+            return Ok(Self::Vmdk);
+        }
+        if le32(&start, 0x40) == crate::vdi::SIGNATURE {
+            return Ok(Self::Vdi);
+        }
+        if start.starts_with(crate::vhdx::SIGNATURE) {
+            return Ok(Self::Vhdx);
+        }
+        let end = file.size()?.saturating_sub(512);
+        let mut footer = [0; 8];
+        file.read(&mut footer, end)?;
+        let vhd = start.starts_with(crate::vhd::COOKIE) || footer == *crate::vhd::COOKIE;
+        Ok(if vhd { Self::Vpc } else { Self::Raw })
     }
 }
 
@@ -57,6 +83,7 @@ impl FromStr for Format {
     type Err = UnknownFormat;
 
     fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        let name = if name == "vhd" { "vpc" } else { name };
         let found = Self::ALL.into_iter().find(|format| format.name() == name);
         found.ok_or_else(|| UnknownFormat(name.to_owned()))
     }

@@ -7,22 +7,30 @@
 //! Images are hostile: every number in them is checked before use, tables are bounded, and a
 //! contradiction found later makes one request fail.
 
+mod blocks;
 mod bytes;
 pub mod chain;
 pub mod copy;
 mod describe;
 mod error;
 mod format;
+mod new;
 pub mod qcow2;
 mod raw;
 pub mod storage;
 #[doc(hidden)]
 pub mod torture;
+mod vdi;
+mod vhd;
+mod vhdx;
 mod view;
+mod vmdk;
+mod window;
 
 pub use describe::{Description, Inspected, Reference, SnapshotInfo, describe};
 pub use error::ImageError;
 pub use format::{Format, UnknownFormat};
+pub use new::NewImage;
 pub use raw::Raw;
 pub use storage::{FileStorage, MemoryStorage, Storage};
 pub use view::{Extent, ExtentKind, Image};

@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use crate::chain::{Node, open};
+use crate::describe::describe;
+use crate::format::Format;
 use crate::qcow2::{OpenOptions, Qcow2, Repair, check};
 use crate::storage::{MemoryStorage, Storage};
 use crate::view::Image;
@@ -22,6 +25,20 @@ fn exercise(image: &dyn Image) {
         }
     }
     let _ = image.flush();
+}
+
+/// An image of any format but qcow2, which has more to it.
+pub fn any(format: Format, bytes: Vec<u8>) {
+    for read_only in [true, false] {
+        let file: Arc<dyn Storage> = Arc::new(MemoryStorage::new(bytes.clone()));
+        let Ok(description) = describe(&*file, format) else { return };
+        let mut node = Node::new(format, file.clone());
+        // Whatever it names is itself.
+        node.extents = description.extents.iter().take(3).map(|_| file.clone()).collect();
+        if let Ok(image) = open(node, read_only) {
+            exercise(&*image);
+        }
+    }
 }
 
 pub fn qcow2(bytes: Vec<u8>) {

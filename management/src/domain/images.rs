@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use broker::Sharing;
 use image::chain::{MOST_DEEP, declared_format, locate};
@@ -44,14 +44,17 @@ impl Opener<'_> {
         loop {
             let about = About { disk: &disk.target.dev, path: &now.path };
             let read_only = disk.read_only || !layers.is_empty();
+            // Asked before it is opened: it would be locked already, by us.
+            let stat = rustix::fs::stat(&now.path);
+            if stat.is_ok_and(|stat| seen.contains(&(stat.st_dev, stat.st_ino))) {
+                return Err(about.refused("it lies below itself"));
+            }
             let file = match open.take() {
                 Some(file) => file,
                 None => self.image(&now.path, true, direct, Sharing::Exclusive)?,
             };
             let stat = rustix::fs::fstat(&file).map_err(|errno| about.host(errno.into()))?;
-            if !seen.insert((stat.st_dev, stat.st_ino)) {
-                return Err(about.refused("it lies below itself"));
-            }
+            seen.insert((stat.st_dev, stat.st_ino));
             if layers.len() >= MOST_DEEP {
                 let text = format!("there are more than {MOST_DEEP} images on top of each other");
                 return Err(about.refused(&text));
@@ -110,6 +113,11 @@ impl Opener<'_> {
     ) -> Result<Layer, Error> {
         let mut other = |name: &String| -> Result<Fd, Error> {
             let path = locate(name, about.path).map_err(|error| about.image(&error))?;
+            if !lies_beside(&path, about.path) {
+                // Else a stranger's image would show any file of the host to its guest.
+                let text = format!("its data lies in {}, which is not beside it", path.display());
+                return Err(about.refused(&text));
+            }
             let file = self.image(&path, read_only, direct, Sharing::Exclusive)?;
             Ok(self.table.add(file))
         };
@@ -117,7 +125,7 @@ impl Opener<'_> {
         let data_file = data_file.map(&mut other).transpose()?;
         let extents = description.map(|it| it.extents.as_slice()).unwrap_or_default();
         let extents = extents.iter().map(other).collect::<Result<_, _>>()?;
-        let format = formats::to_config(format);
+        let format = formats::to_config(format).ok_or_else(|| about.no_disk(format))?;
         Ok(Layer { format, file: self.table.add(file), data_file, extents })
     }
 }
@@ -133,7 +141,8 @@ fn next<'a>(
         let Some(backing) = named else { return Ok(None) };
         let path = locate(&backing.name, about.path).map_err(|error| about.image(&error))?;
         let format = declared_format(backing).map_err(|error| about.image(&error))?;
-        return Ok(Some(Next { path, format: formats::to_xml(format), declared: None }));
+        let format = formats::to_xml(format).ok_or_else(|| about.no_disk(format))?;
+        return Ok(Some(Next { path, format, declared: None }));
     };
     let Some(kind) = store.kind else {
         // `<backingStore/>`: the chain ends here.
@@ -165,6 +174,12 @@ fn next<'a>(
     Ok(Some(Next { path, format, declared: store.backing_store.as_deref() }))
 }
 
+/// In the directory of the image, or below.
+fn lies_beside(path: &Path, image: &Path) -> bool {
+    let inside = image.parent().is_some_and(|directory| path.starts_with(directory));
+    inside && !path.components().any(|part| part == Component::ParentDir)
+}
+
 /// Which image an error is about.
 struct About<'a> {
     disk: &'a str,
@@ -175,6 +190,10 @@ impl About<'_> {
     fn refused(&self, reason: &str) -> Error {
         let (disk, path) = (self.disk, self.path.display());
         Error::new(Code::ResourceMissing, format!("disk {disk}: image {path}: {reason}"))
+    }
+
+    fn no_disk(&self, format: Format) -> Error {
+        self.refused(&format!("a guest's disk cannot be in the format {format}; convert it"))
     }
 
     fn image(&self, error: &ImageError) -> Error {

@@ -98,6 +98,9 @@ async fn what_a_strangers_image_names_is_refused_by_name() {
     make(&host, "pool", Some(("loop", Some("qcow2"))));
     make(&host, "device", Some(("/dev/null", Some("raw"))));
     make(&host, "encrypted", None);
+    let extent =
+        "# Disk DescriptorFile\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"/etc/passwd\" 0\n";
+    std::fs::write(host.path("elsewhere"), extent).unwrap();
     let file = std::fs::File::options().write(true).open(host.path("encrypted")).unwrap();
     FileStorage::new(file).unwrap().write(&2_u32.to_be_bytes(), 32).unwrap();
     for (number, (image, words)) in (0..).zip([
@@ -111,9 +114,12 @@ async fn what_a_strangers_image_names_is_refused_by_name() {
         ("device", "/dev/null is a character device"),
         ("encrypted", "it uses LUKS encryption"),
         ("noise", "noise: this is no qcow2 image"),
+        ("elsewhere", "its data lies in /etc/passwd, which is not beside it"),
     ]) {
         let name = format!("guest{number}");
-        let error = start(&host, &daemon, &name, &disk(&host, image, "vda", "")).await.unwrap_err();
+        let disk = disk(&host, image, "vda", "");
+        let disk = if image == "elsewhere" { disk.replace("qcow2", "vmdk") } else { disk };
+        let error = start(&host, &daemon, &name, &disk).await.unwrap_err();
         assert!(error.message.contains(words), "{image}: {error}");
         let about = host.path(image).display().to_string();
         let below = ["lost", "device", "not-qcow2"].contains(&image);

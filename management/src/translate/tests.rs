@@ -268,7 +268,7 @@ fn what_is_not_provided_is_refused_by_name_with_its_place() {
         ),
         (
             "<disk><driver type='qed'/><source file='/a'/><target dev='vda'/></disk>",
-            "the image format qed; there are raw, qcow2",
+            "the image format qed; there are raw, qcow2, vmdk, vdi, vpc",
             "driver/@type",
         ),
         (

@@ -361,6 +361,10 @@ pub struct Layer {
 pub enum ImageFormat {
     Raw,
     Qcow2,
+    Vmdk,
+    Vdi,
+    /// VHD.
+    Vpc,
 }
 
 impl Image {

@@ -24,6 +24,9 @@ pub(super) fn open(
     for layer in layers.iter().rev() {
         let mut next = Node::new(format(layer.format), storage(site, id, layer.file)?);
         next.data_file = layer.data_file.map(|file| storage(site, id, file)).transpose()?;
+        for extent in &layer.extents {
+            next.extents.push(storage(site, id, *extent)?);
+        }
         next.backing = node.take();
         node = Some(Box::new(next));
     }
@@ -35,6 +38,9 @@ fn format(format: ImageFormat) -> Format {
     match format {
         ImageFormat::Raw => Format::Raw,
         ImageFormat::Qcow2 => Format::Qcow2,
+        ImageFormat::Vmdk => Format::Vmdk,
+        ImageFormat::Vdi => Format::Vdi,
+        ImageFormat::Vpc => Format::Vpc,
     }
 }
 

@@ -38,7 +38,12 @@ impl Refcounts {
             return Err(damaged("a refcount table beyond the file's end".into()));
         }
         let table: Vec<u64> = bytes.chunks_exact(8).map(|entry| be64(entry, 0)).collect();
+        let mut seen = HashSet::new();
         for offset in table.iter().filter(|offset| **offset != 0) {
+            // One block for many clusters would be an endless search for a free one.
+            if !seen.insert(*offset) {
+                return Err(damaged(format!("a refcount block at {offset:#x} that is used twice")));
+            }
             if offset & REFCOUNT_TABLE_RESERVED != 0 {
                 return Err(damaged(format!("a refcount table entry of {offset:#x}")));
             }

@@ -170,6 +170,17 @@ fn a_table_in_a_cluster_that_counts_as_free_is_not_given_away() {
 }
 
 #[test]
+fn a_refcount_block_for_many_clusters_is_refused() {
+    let file = filled();
+    for entry in 1..512_u64 {
+        file.write(&8192_u64.to_be_bytes(), 4096 + 8 * entry).unwrap();
+    }
+    let error = open(&file).err().unwrap().in_full();
+    assert!(error.contains("a refcount block at 0x2000 that is used twice"), "{error}");
+    assert!(open_to_read(&file).is_ok());
+}
+
+#[test]
 fn impossible_entries_make_a_request_fail_and_no_more() {
     let l2 = 4 * 4096;
     for entry in [0x1ff, 1 << 56, 4096 | 1 << 60, u64::MAX] {

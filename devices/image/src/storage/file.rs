@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 use rustix::fs::{AtFlags, FallocateFlags, FileType, OFlags, SeekFrom, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -17,8 +17,9 @@ pub struct FileStorage {
     file: File,
     is_device: bool,
     direct: Option<Alignment>,
-    /// Held while part of a host block is rewritten, so that two such writes lose nothing.
-    rewriting: Mutex<()>,
+    /// Of direct I/O: held alone while part of a host block is rewritten, which would undo another
+    /// write to the rest of it meanwhile.
+    rewriting: RwLock<()>,
 }
 
 /// What O_DIRECT asks for: of addresses, and of offsets and lengths.
@@ -40,7 +41,7 @@ impl FileStorage {
             is_device: kind == FileType::BlockDevice,
             direct: direct.then(|| alignment(&file)),
             file,
-            rewriting: Mutex::new(()),
+            rewriting: RwLock::new(()),
         })
     }
 
@@ -109,7 +110,7 @@ impl FileStorage {
     }
 
     fn write_bounced(&self, data: &[u8], offset: u64, align: Alignment) -> io::Result<()> {
-        let _rewriting = self.rewriting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _rewriting = self.rewriting.write().unwrap_or_else(PoisonError::into_inner);
         let mut done = 0;
         while done < data.len() {
             let part = (data.len() - done).min(PIECE as usize);
@@ -148,6 +149,10 @@ impl Storage for FileStorage {
     fn write(&self, data: &[u8], offset: u64) -> io::Result<()> {
         match self.must_bounce(data.as_ptr(), offset, data.len()) {
             Some(align) => self.write_bounced(data, offset, align),
+            None if self.direct.is_some() => {
+                let _writing = self.rewriting.read().unwrap_or_else(PoisonError::into_inner);
+                self.write_all(data, offset)
+            }
             None => self.write_all(data, offset),
         }
     }
@@ -160,8 +165,9 @@ impl Storage for FileStorage {
         let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let tried = if offset >= have && !self.is_device {
-            // New bytes of a file are zeros.
-            self.allocate(FallocateFlags::empty(), offset, len)
+            // New bytes of a file are zeros: the last ones are written, and those before are a hole.
+            let last = len.min(512);
+            self.write(&[0; 512][..last as usize], end - last)
         } else if unmap && end <= have {
             self.allocate(hole, offset, len)
         } else {

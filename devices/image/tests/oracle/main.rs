@@ -2,6 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails that way")]
 
-mod rig;
-
+mod formats;
 mod qcow2;
+mod rig;

@@ -1,0 +1,6 @@
+//! An image from a stranger: whatever is in it, only errors come of it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| image::torture::any(image::Format::Vdi, data.to_vec()));
