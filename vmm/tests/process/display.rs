@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use baremetal::{Asm, SCRATCH, Width, pvh, sector};
 use manor_tests::rfb::{self, Viewer};
 use vmm_protocol::config::{PciDevice, PciKind, Video, VideoModel, Vnc, VncPassword, VncSharing};
-use vmm_protocol::control::{Codeset, ControlErrorCode, Reply, Request};
+use vmm_protocol::control::{Codeset, ControlErrorCode, Reply, Request, RunState};
 
 use crate::devices::{blk, device, video};
 use crate::needs_kvm;
@@ -275,4 +275,49 @@ fn a_bios_shows_text_and_takes_what_is_typed() {
         client.ask(Request::Keys { codes, codeset: Codeset::Xt, down }).unwrap();
     }
     guest.wait_serial("Enter", |serial| serial.ends_with("aB\r"));
+}
+
+/// Random values to the card's registers, to the display interface and into the window, for ever.
+fn storming() -> Vec<u8> {
+    pvh(|asm| {
+        asm.print("storming\n");
+        let again = asm.here();
+        asm.raw(&[0x69, 0xdb, 0x0d, 0x66, 0x19, 0x00]); // imul ebx, ebx, 1664525
+        asm.raw(&[0x81, 0xc3, 0x5f, 0xf3, 0x6e, 0x3c]); // add ebx, 1013904223
+        asm.raw(&[0x89, 0xd8, 0xc1, 0xe8, 0x08]); // mov eax, ebx; shr eax, 8
+        asm.raw(&[0x89, 0xda, 0xc1, 0xea, 0x1b]); // mov edx, ebx; shr edx, 27
+        asm.raw(&[0x81, 0xc2, 0xc0, 0x03, 0x00, 0x00, 0xee]); // add edx, 0x3c0; out dx, al
+        asm.raw(&[0x89, 0xd9, 0xc1, 0xe9, 0x14, 0x83, 0xe1, 0x0f]); // ecx = bits 20 to 23
+        asm.raw(&[0x66, 0xba, 0xce, 0x01, 0x91, 0x66, 0xef]); // mov dx, 0x1ce; out dx, cx
+        asm.raw(&[0x42, 0x91, 0x66, 0xef]); // inc edx; out dx, ax
+        asm.raw(&[0x89, 0xdf, 0x81, 0xe7, 0xff, 0xff, 0x01, 0x00]); // mov edi, ebx; and edi, 0x1ffff
+        asm.raw(&[0x81, 0xc7, 0x00, 0x00, 0x0a, 0x00, 0x88, 0x07]); // add edi, 0xa0000; mov [edi], al
+        asm.jump(again);
+    })
+}
+
+#[test]
+fn a_guest_that_misuses_its_card_spoils_nothing_but_its_picture() {
+    needs_kvm!();
+    let mut guest = with_card(&storming(), VideoModel::Vga).start();
+    guest.wait_serial("the storm", |serial| serial.contains("storming"));
+    let stream = turned(&guest, Request::Viewer { id: "video0".to_owned() });
+    let mut viewer = Viewer::connect(stream, None).unwrap();
+    let (mut client, _) = guest.greet();
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut updates = 0;
+    while Instant::now() < end || updates < 4 {
+        let encoding = [rfb::TIGHT, rfb::ZRLE, rfb::RAW][updates % 3];
+        viewer.set_encodings(&[encoding, rfb::DESKTOP_SIZE]).unwrap();
+        viewer.request(false).unwrap();
+        viewer.update().unwrap();
+        updates += 1;
+        assert!(client.ask(Request::Status).is_ok());
+    }
+    picture(&guest);
+    client.ask(Request::Pause).unwrap();
+    client.save(&tempfile::tempfile().unwrap()).unwrap();
+    client.ask(Request::Reset).unwrap();
+    assert_eq!(guest.state(), RunState::Paused);
+    assert_eq!(picture(&guest).2.iter().max(), Some(&0), "a reset card is dark");
 }
