@@ -101,6 +101,11 @@ fn a_viewer_sees_what_is_painted_in_every_encoding() {
     for encoding in [rfb::RAW, rfb::ZRLE, rfb::TIGHT] {
         let mut viewer = join(&rig);
         assert_eq!(viewer.name, "guest");
+        let painted = {
+            let (width, height, _) = &*rig.canvas.picture.hold();
+            (*width, *height)
+        };
+        assert_eq!((viewer.width as u32, viewer.height as u32), painted, "from the first on");
         viewer.set_encodings(&[encoding, rfb::DESKTOP_SIZE]).unwrap();
         viewer.request(false).unwrap();
         // Few colours, two, many in runs, and noise.

@@ -178,6 +178,13 @@ impl ScreenWorker {
     }
 
     fn read(&mut self, id: u32) -> State {
+        let role = self.clients.get(&id).map(|client| &client.role);
+        if let Some(Role::Viewer { viewer, .. }) = role
+            && viewer.awaits_size()
+        {
+            // Some viewers can be told a size only once: it shall be the one there is now.
+            self.draw(true);
+        }
         let Some(client) = self.clients.get_mut(&id) else { return State::Alive };
         let mut buffer = [0; CHUNK];
         let Some(bytes) = client.connection.read(&mut buffer) else { return State::Alive };

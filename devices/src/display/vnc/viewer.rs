@@ -126,6 +126,11 @@ impl Viewer {
         }
     }
 
+    /// Whether it is let in, and about to be told the size of the screen.
+    pub(crate) fn awaits_size(&self) -> bool {
+        matches!(self.stage, Stage::Init)
+    }
+
     /// Whether a new frame is of use to it.
     pub(crate) fn wants_frame(&self) -> bool {
         self.wish != Wish::Nothing && self.pending.is_empty()
