@@ -104,6 +104,7 @@ impl Vm {
             cpus: Cpus {
                 count: setup.cpus,
                 model: CpuModel::HostPassthrough,
+                details: Default::default(),
                 topology: Topology { sockets: 1, dies: 1, cores: setup.cpus, threads: 1 },
                 affinity: Vec::new(),
             },

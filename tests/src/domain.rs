@@ -13,6 +13,7 @@ pub struct Xml {
     /// Elements below `<domain>`, such as `<on_reboot>`.
     pub domain: String,
     pub devices: String,
+    pub balloon: String,
 }
 
 impl Xml {
@@ -29,6 +30,7 @@ impl Xml {
             vcpus: 1,
             domain: String::new(),
             devices: String::new(),
+            balloon: "<memballoon model='none'/>".into(),
         }
     }
 
@@ -59,7 +61,7 @@ impl Xml {
     #[must_use]
     pub fn text(&self) -> String {
         let Xml { name, machine, kernel, initrd, memory_mib, vcpus, domain, devices, .. } = self;
-        let command_line = self.command_line();
+        let (command_line, balloon) = (self.command_line(), &self.balloon);
         format!(
             "<domain type='kvm'>
   <name>{name}</name>
@@ -76,7 +78,7 @@ impl Xml {
   {domain}
   <devices>
     {devices}
-    <memballoon model='none'/>
+    {balloon}
     <serial type='pty'><target port='0'/></serial>
     <console type='pty'><target type='serial' port='0'/></console>
   </devices>

@@ -13,6 +13,7 @@ mod raw;
 pub mod stats;
 mod sys;
 pub mod tap;
+pub mod vhost;
 
 pub use blocking::{Blocking, BlockingChannel};
 pub use disk::{Action, Cache, Channel, Disk, DiskInfo, Finished, Request};

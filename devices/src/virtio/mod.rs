@@ -15,11 +15,13 @@ pub mod blk;
 mod chain;
 pub mod console;
 pub mod device;
+pub mod input;
 pub mod net;
 pub mod pci;
 pub mod queue;
 pub mod rng;
 pub mod scsi;
+pub mod vsock;
 pub mod worker;
 
 #[cfg(test)]

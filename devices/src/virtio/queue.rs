@@ -160,6 +160,27 @@ impl Queue {
         QueueProgress { next_available: self.ring.next_avail(), next_used: self.ring.next_used() }
     }
 
+    /// Size and place of the rings, for a backend that serves them itself.
+    #[must_use]
+    pub fn rings(&self) -> QueueConfig {
+        QueueConfig {
+            size: self.ring.size(),
+            enabled: true,
+            descriptors: self.ring.desc_table(),
+            available: self.ring.avail_ring(),
+            used: self.ring.used_ring(),
+        }
+    }
+
+    /// The used index as it stands in the ring.
+    #[must_use]
+    pub fn used_index(&self) -> u16 {
+        let at = GuestAddress(self.ring.used_ring() + 2);
+        let index = self.ram.view().load::<u16>(at, Ordering::Acquire).map(u16::from_le);
+        // The ring was checked to be RAM.
+        index.unwrap_or_else(|_| self.ring.next_used())
+    }
+
     /// The next available chain. `None` when there is none, or the queue is (now) broken.
     pub fn pop(&mut self) -> Option<Chain> {
         if self.broken.is_some() {

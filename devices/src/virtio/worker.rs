@@ -15,7 +15,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::Chain;
 use super::device::{ActivateError, Notify};
-use super::queue::{Queue, QueueProgress};
+use super::queue::{Queue, QueueConfig, QueueProgress};
 use crate::io_thread::{IoThread, Job, Running, Stop};
 
 #[cfg(test)]
@@ -127,6 +127,34 @@ impl ActiveQueue {
     #[must_use]
     pub fn in_flight(&self) -> u16 {
         self.queue.in_flight()
+    }
+
+    /// Size and place of the rings, for a backend that serves them itself.
+    #[must_use]
+    pub fn rings(&self) -> QueueConfig {
+        self.queue.rings()
+    }
+
+    #[must_use]
+    pub fn progress(&self) -> QueueProgress {
+        self.queue.progress()
+    }
+
+    /// How far such a backend has come, by the ring itself.
+    #[must_use]
+    pub fn used_index(&self) -> u16 {
+        self.queue.used_index()
+    }
+
+    /// What the driver rings.
+    #[must_use]
+    pub fn kick(&self) -> &Arc<EventFd> {
+        &self.kick
+    }
+
+    /// Signal the driver, whatever is in the ring.
+    pub fn notify(&self) {
+        self.notify.queue(self.index);
     }
 
     /// The next chain to serve. `None` when there is none, the queue is broken, or its turn is
@@ -287,7 +315,7 @@ trait Stoppable: Send {
     fn stop(self: Box<Self>, how: Stop) -> io::Result<Vec<(u16, QueueProgress)>>;
 }
 
-impl<W: QueueWorker> Stoppable for Running<Runner<W>> {
+impl<J: Job<Output = Vec<(u16, QueueProgress)>>> Stoppable for Running<J> {
     fn stop(self: Box<Self>, how: Stop) -> io::Result<Vec<(u16, QueueProgress)>> {
         Running::stop(*self, how)
     }
@@ -312,6 +340,21 @@ impl Workers {
         let running = thread
             .add(Runner { worker, queues, error: None })
             .map_err(|source| ActivateError::Worker { queue, source })?;
+        self.0.push(Box::new(running));
+        Ok(())
+    }
+
+    /// Start a `job` that looks after its queues by itself, from `queue` on.
+    ///
+    /// # Errors
+    /// When the thread is gone or the job cannot begin.
+    pub fn start_job(
+        &mut self,
+        thread: &Arc<IoThread>,
+        queue: u16,
+        job: impl Job<Output = Vec<(u16, QueueProgress)>>,
+    ) -> Result<(), ActivateError> {
+        let running = thread.add(job).map_err(|source| ActivateError::Worker { queue, source })?;
         self.0.push(Box::new(running));
         Ok(())
     }

@@ -19,6 +19,7 @@ mod sys;
 mod tap;
 mod tcp;
 mod variables;
+mod vsock;
 
 pub use error::{BrokerError, Holder};
 pub use local::Local;
@@ -105,6 +106,14 @@ impl dyn Broker + '_ {
     pub fn tap(&self, tap: Tap) -> Result<TapQueues, BrokerError> {
         match self.perform(Request::OpenTap(tap), &[])? {
             Granted::Tap(tap) => Ok(tap),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    /// The host's end of a guest's sockets, and the address the guest got.
+    pub fn vsock(&self, cid: Option<u32>) -> Result<(OwnedFd, u32), BrokerError> {
+        match self.perform(Request::OpenVsock { cid }, &[])? {
+            Granted::Vsock { device, cid } => Ok((device, cid)),
             other => Err(BrokerError::unexpected(&other)),
         }
     }

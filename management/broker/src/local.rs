@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::{
     Broker, BrokerError, Granted, Request, cgroup, inspect, lock, open, pty, rundir, spawn, tap,
-    tcp, variables,
+    tcp, variables, vsock,
 };
 
 /// Acts with the privileges of this process.
@@ -83,6 +83,9 @@ impl Broker for Local {
                 inspect::inspect(program, arguments, &format, image).map(Granted::Answer)
             }
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
+            Request::OpenVsock { cid } => {
+                vsock::vsock(cid).map(|(device, cid)| Granted::Vsock { device, cid })
+            }
             Request::OpenPty => pty::open().map(|(master, path)| Granted::Pty { master, path }),
             Request::Listen { path } => rundir::listen(&path).map(Granted::File),
             Request::ListenTcp { address, first, last } => tcp::listen(address, first..=last)

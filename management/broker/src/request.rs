@@ -42,6 +42,10 @@ pub enum Request {
         format: String,
     },
     OpenTap(Tap),
+    /// `/dev/vhost-vsock`, with this address for the guest, or any that is free.
+    OpenVsock {
+        cid: Option<u32>,
+    },
     OpenPty,
     Listen {
         path: PathBuf,
@@ -138,6 +142,7 @@ pub enum Granted {
     Pty { master: OwnedFd, path: PathBuf },
     Port { listener: OwnedFd, port: u16 },
     Tap(TapQueues),
+    Vsock { device: OwnedFd, cid: u32 },
     Spawned(SpawnedProcess),
     Answer(Vec<u8>),
 }

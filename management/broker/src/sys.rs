@@ -116,6 +116,16 @@ pub(crate) fn tun_set_header(file: BorrowedFd<'_>, bytes: c_int) -> io::Result<(
         .map(drop)
 }
 
+/// Reserve a guest's vsock address.
+pub(crate) fn vsock_set_cid(file: BorrowedFd<'_>, cid: u32) -> io::Result<()> {
+    const VHOST_VSOCK_SET_GUEST_CID: u32 = 0x4008_af60;
+    let cid = u64::from(cid);
+    // SAFETY: the command reads one u64.
+    let result =
+        unsafe { libc::ioctl(file.as_raw_fd(), VHOST_VSOCK_SET_GUEST_CID as _, &raw const cid) };
+    check(result).map(drop)
+}
+
 pub(crate) fn interface_set_mac(
     socket: BorrowedFd<'_>,
     name: &InterfaceName,

@@ -264,6 +264,12 @@ impl Opener<'_> {
                 resources.vnc = self.vnc(vnc)?;
             }
         }
+        if let Some(vsock) = &def.devices.vsock {
+            let cid = vsock.cid.unwrap_or_default();
+            let wanted = cid.address.filter(|_| cid.auto != Some(YesNo::Yes));
+            let (device, cid) = self.broker.vsock(wanted)?;
+            resources.vsock = Some((self.table.add(device), cid));
+        }
         Ok(resources)
     }
 

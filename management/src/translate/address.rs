@@ -12,6 +12,7 @@ use vmm_protocol::config::Machine;
 use xml::device::address::{DeviceAddress, PciPlace, VirtioSerialAddress};
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
 use xml::device::disk::DiskBus;
+use xml::device::input::InputBus;
 use xml::device::memballoon::BalloonModel;
 use xml::device::watchdog::WatchdogModel;
 use xml::device::{Devices, Video, Watchdog};
@@ -207,6 +208,10 @@ fn endpoints(def: &mut DomainDef) -> Vec<(String, &mut Option<DeviceAddress>)> {
         (b.model != BalloonModel::None).then_some(&mut b.address)
     }));
     found.extend(all("rng", &mut devices.rngs, |r| Some(&mut r.address)));
+    found.extend(all("input", &mut devices.inputs, |i| {
+        (i.bus == Some(InputBus::Virtio)).then_some(&mut i.address)
+    }));
+    found.extend(all("vsock", &mut devices.vsock, |v| Some(&mut v.address)));
     found
 }
 

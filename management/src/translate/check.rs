@@ -4,7 +4,6 @@
 //! the guest does not need it. Defaults are not filled in yet: only what was written is spoken of.
 
 use xml::device::memballoon::BalloonModel;
-use xml::domain::cpu::{CpuMode, FeaturePolicy};
 use xml::domain::features::State;
 use xml::domain::lifecycle::{CrashAction, LifecycleAction};
 use xml::domain::memory::{AllocationMode, MemorySource, Placement};
@@ -13,7 +12,7 @@ use xml::{DomainDef, OnOff, YesNo};
 
 use super::io_threads::IoThreads;
 use super::report::Report;
-use super::{check_devices, firmware, sysinfo};
+use super::{check_cpu, check_devices, firmware, sysinfo};
 
 const MOST_VCPUS: u16 = 64;
 const LEAST_MEMORY_KIB: u64 = 32 << 10;
@@ -93,21 +92,8 @@ fn check_cpus(def: &DomainDef, report: &mut Report<'_>) {
     report.refuse_if(def.numa_tune.is_some(), "/domain/numatune", "NUMA tuning");
     let Some(cpu) = &def.cpu else { return };
     let at = |name: &str| format!("/domain/cpu/{name}");
-    let mode = cpu.mode.unwrap_or(CpuMode::Custom);
-    // A custom model without a model is no model at all: libvirt's default.
-    if mode == CpuMode::Custom && cpu.model.is_some() {
-        let message = "named CPU models; use mode='host-model' or mode='host-passthrough'";
-        report.refuse(&at("model"), message);
-    }
-    for (number, feature) in (1..).zip(&cpu.features) {
-        let weak = matches!(feature.policy, Some(FeaturePolicy::Optional));
-        let path = format!("/domain/cpu/feature[{number}]");
-        let message = format!("the CPU feature {:?} chosen by itself", feature.name);
-        if weak { report.warn(&path, message) } else { report.refuse(&path, message) }
-    }
+    check_cpu::check(cpu, report);
     report.refuse_if(cpu.numa.is_some(), &at("numa"), "NUMA nodes");
-    report.refuse_if(cpu.max_phys_addr.is_some(), &at("maxphysaddr"), "a chosen address width");
-    report.warn_if(cpu.cache.is_some(), &at("cache"), "the guest sees the host's cache sizes");
     let clusters = cpu.topology.as_ref().and_then(|topology| topology.clusters);
     let clustered = clusters.is_some_and(|clusters| clusters > 1);
     report.refuse_if(clustered, &at("topology/@clusters"), "CPU clusters");
@@ -121,8 +107,6 @@ fn check_features(def: &DomainDef, report: &mut Report<'_>) {
     report.refuse_if(features.viridian, &at("viridian"), "Xen's Viridian features");
     report.warn_if(features.hyperv.is_some(), &at("hyperv"), "Hyper-V enlightenments");
     if let Some(kvm) = &features.kvm {
-        let hidden = kvm.hidden.as_ref().is_some_and(State::is_on);
-        report.refuse_if(hidden, &at("kvm/hidden"), "hiding KVM from the guest");
         report.warn_if(kvm.dirty_ring.is_some(), &at("kvm/dirty-ring"), "the dirty ring");
     }
     let vmport = features.vm_port.as_ref().is_some_and(State::is_on);

@@ -332,5 +332,4 @@ fn check_rest(devices: &Devices, report: &mut Report<'_>) {
             Some(model) => report.refuse(&path, format!("the panic device {model}; use isa")),
         }
     }
-    report.refuse_if(devices.vsock.is_some(), "/domain/devices/vsock", "vsock");
 }

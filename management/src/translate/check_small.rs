@@ -1,9 +1,10 @@
-//! What can be had of the small devices: balloon, watchdog.
+//! What can be had of the small devices: balloon, vsock, input devices, watchdog.
 
+use xml::device::input::{InputBus, InputType};
 use xml::device::memballoon::{BalloonModel, MemBalloon};
 use xml::device::watchdog::{WatchdogAction, WatchdogModel};
 use xml::device::{VirtioDriver, VirtioModel, Watchdog};
-use xml::{DomainDef, OnOff};
+use xml::{DomainDef, OnOff, YesNo};
 
 use super::check_devices::check_model;
 use super::report::Report;
@@ -11,6 +12,25 @@ use super::report::Report;
 pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
     if let Some(balloon) = &def.devices.mem_balloon {
         check_balloon(balloon, report);
+    }
+    if let Some(vsock) = &def.devices.vsock {
+        let path = "/domain/devices/vsock";
+        check_model(vsock.model, path, report);
+        check_driver(vsock.driver.as_ref(), path, report);
+        let cid = vsock.cid.unwrap_or_default();
+        if cid.auto != Some(YesNo::Yes) && cid.address.is_none() {
+            let message = "an address for the guest: <cid auto='yes'/> or <cid address='3'/>";
+            report.missing(path, message);
+        }
+    }
+    for (number, input) in (1..).zip(&def.devices.inputs) {
+        let path = format!("/domain/devices/input[{number}]");
+        if input.bus == Some(InputBus::Virtio) {
+            check_model(input.model, &path, report);
+            check_driver(input.driver.as_ref(), &path, report);
+        }
+        let host = matches!(input.kind, InputType::Passthrough | InputType::Evdev);
+        report.refuse_if(host, &format!("{path}/@type"), "input devices of the host");
     }
     check_watchdogs(&def.devices.watchdogs, report);
 }

@@ -50,6 +50,9 @@ pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef
             break;
         }
     }
+    if let (Some(vsock), Some((_, cid))) = (&mut devices.vsock, resources.vsock) {
+        vsock.cid.get_or_insert_default().address = Some(cid);
+    }
     live
 }
 

@@ -2,12 +2,11 @@
 
 use vmm_protocol::Version;
 use vmm_protocol::config::{
-    Action, Boot, Clock, CpuModel, Cpus, Firmware, Identity, Lifecycle, MachineConfig, Memory,
-    MemoryBacking, Platform, ProcessFiles, Topology, Vnc,
+    Action, Boot, Clock, Cpus, Firmware, Identity, Lifecycle, MachineConfig, Memory, MemoryBacking,
+    Platform, ProcessFiles, Topology, Vnc,
 };
 use xml::DomainDef;
 use xml::domain::clock::{ClockBasis, ClockOffset, TimerName};
-use xml::domain::cpu::CpuMode;
 use xml::domain::lifecycle::{CrashAction, LifecycleAction};
 use xml::domain::memory::{MemoryAccess, MemorySource};
 use xml::{OnOff, YesNo};
@@ -80,11 +79,6 @@ fn cpus_of(def: &DomainDef) -> Cpus {
     let vcpu = def.vcpu.as_ref();
     let max = vcpu.map_or(1, |vcpu| vcpu.max);
     let count = vcpu.and_then(|vcpu| vcpu.current).unwrap_or(max);
-    let mode = def.cpu.as_ref().and_then(|cpu| cpu.mode);
-    let model = match mode {
-        Some(CpuMode::HostPassthrough | CpuMode::Maximum) => CpuModel::HostPassthrough,
-        _ => CpuModel::HostModel,
-    };
     let written = def.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref()).filter(|_| count == max);
     let part = |number: u32| u16::try_from(number).unwrap_or(1);
     let topology = match written {
@@ -96,7 +90,8 @@ fn cpus_of(def: &DomainDef) -> Cpus {
         },
         None => Topology { sockets: count, dies: 1, cores: 1, threads: 1 },
     };
-    Cpus { count, model, topology, affinity: affinity(def, count) }
+    let (model, details) = super::machine_cpu::cpu(def);
+    Cpus { count, model, details, topology, affinity: affinity(def, count) }
 }
 
 /// `<vcpupin>`, or `<vcpu cpuset=…>` for those without one.

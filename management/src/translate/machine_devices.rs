@@ -64,7 +64,7 @@ pub(super) fn pci(
         let kind = PciKind::Rng(Rng { rate, io_thread: io_threads.shared() });
         found.push(device(rng.alias.as_ref(), rng.address.as_ref(), kind)?);
     }
-    super::machine_small::pci(def, io_threads, &mut found)?;
+    super::machine_small::pci(def, resources, io_threads, &mut found)?;
     Ok(found)
 }
 

@@ -1,15 +1,19 @@
 //! The small devices of a definition in the VMM's configuration.
 
-use vmm_protocol::config::{Balloon, PciDevice, PciKind, Watchdog, WatchdogAction};
+use vmm_protocol::config::{
+    Balloon, Input, InputRole, PciDevice, PciKind, Vsock, Watchdog, WatchdogAction,
+};
+use xml::device::input::{InputBus, InputType};
 use xml::device::memballoon::BalloonModel;
 use xml::device::watchdog::WatchdogModel;
 use xml::domain::Kib;
 use xml::{DomainDef, OnOff};
 
+use super::Resources;
 use super::io_threads::IoThreads;
 use super::machine::memory;
 use super::machine_devices::device;
-use crate::error::Error;
+use crate::error::{Code, Error};
 
 /// Whether the guest has a balloon.
 pub(crate) fn has_balloon(def: &DomainDef) -> bool {
@@ -18,6 +22,7 @@ pub(crate) fn has_balloon(def: &DomainDef) -> bool {
 
 pub(super) fn pci(
     def: &DomainDef,
+    resources: &Resources,
     io_threads: &mut IoThreads,
     found: &mut Vec<PciDevice>,
 ) -> Result<(), Error> {
@@ -32,6 +37,23 @@ pub(super) fn pci(
             io_thread: io_threads.shared(),
         });
         found.push(device(balloon.alias.as_ref(), balloon.address.as_ref(), kind)?);
+    }
+    if let Some(vsock) = &def.devices.vsock {
+        let (vhost, cid) = resources.vsock.ok_or_else(|| {
+            Error::new(Code::Internal, "a vsock device was not opened before its machine")
+        })?;
+        let kind = PciKind::Vsock(Vsock { cid, vhost, io_thread: io_threads.shared() });
+        found.push(device(vsock.alias.as_ref(), vsock.address.as_ref(), kind)?);
+    }
+    for input in def.devices.inputs.iter().filter(|input| input.bus == Some(InputBus::Virtio)) {
+        let role = match input.kind {
+            InputType::Mouse => InputRole::Mouse,
+            InputType::Tablet => InputRole::Tablet,
+            // The others were refused at define.
+            InputType::Keyboard | InputType::Passthrough | InputType::Evdev => InputRole::Keyboard,
+        };
+        let kind = PciKind::Input(Input { role, io_thread: io_threads.shared() });
+        found.push(device(input.alias.as_ref(), input.address.as_ref(), kind)?);
     }
     for watchdog in watchdogs(def) {
         let kind = PciKind::Watchdog(Watchdog { action: action(watchdog.action) });

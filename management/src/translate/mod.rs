@@ -11,6 +11,7 @@ mod address;
 mod alias;
 mod boot_order;
 mod check;
+mod check_cpu;
 mod check_devices;
 mod check_display;
 mod check_small;
@@ -21,6 +22,7 @@ pub(crate) mod formats;
 mod io_threads;
 mod live;
 mod machine;
+mod machine_cpu;
 pub(crate) mod machine_devices;
 pub(crate) mod machine_small;
 mod report;
@@ -108,6 +110,8 @@ pub(crate) fn board_of(def: &DomainDef) -> Machine {
 /// What was opened for a start, in the order of the definition's devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Resources {
+    /// The host's end of its sockets, and its address.
+    pub vsock: Option<(Fd, u32)>,
     pub kernel: Option<Fd>,
     pub initrd: Option<Fd>,
     pub firmware: Option<Fd>,

@@ -1,7 +1,7 @@
 use uuid::Uuid;
 use vmm_protocol::config::{
-    Boot, Fd, Firmware, FwCfgContent, FwCfgFile, Identity, MachineConfig, PciKind, ProcessFiles,
-    Smbios, WatchdogAction,
+    Boot, CpuMatch, CpuModel, Fd, FeaturePolicy, Firmware, FwCfgContent, FwCfgFile, Identity,
+    Input, InputRole, MachineConfig, PciKind, ProcessFiles, Smbios, WatchdogAction,
 };
 
 use super::{
@@ -68,6 +68,7 @@ fn configured(def: &xml::DomainDef) -> MachineConfig {
     let def = with_aliases(def);
     let count = |n: usize| (0..n).map(|n| Fd(100 + i32::try_from(n).unwrap()));
     let resources = Resources {
+        vsock: def.devices.vsock.as_ref().map(|_| (Fd(40), 7)),
         kernel: def.os.kernel.as_ref().map(|_| Fd(10)),
         initrd: None,
         firmware: Some(Fd(11)),
@@ -162,6 +163,65 @@ fn a_balloon_is_there_unless_it_is_not_wanted_and_holds_what_current_memory_leav
     assert_eq!(balloon(&domain("<memballoon model='none'/>")), None);
     let xen = refused(&domain("<memballoon model='xen'/>"));
     assert_eq!((xen.code, xen.problems.len()), (Code::Unsupported, 1));
+}
+
+#[test]
+fn a_vsock_has_the_address_that_it_was_given_also_in_the_live_definition() {
+    let def = defined(&domain("<vsock model='virtio'><cid auto='yes'/></vsock>"));
+    let config = configured(&def);
+    let vsock = config.pci.iter().find(|device| device.id == "vsock0").unwrap();
+    let PciKind::Vsock(vsock) = vsock.kind else { panic!("{:?}", vsock.kind) };
+    assert_eq!((vsock.cid, vsock.vhost), (7, Fd(40)));
+    let resources = Resources { vsock: Some((Fd(40), 7)), ..Resources::default() };
+    let running = live(&def, 1, &resources).to_xml();
+    assert!(running.contains("<cid auto='yes' address='7'/>"), "{running}");
+    let none = refused(&domain("<vsock model='virtio'/>"));
+    assert!(none.message.contains("cid auto"), "{}", none.message);
+}
+
+#[test]
+fn virtio_input_devices_are_there_and_the_hosts_own_are_refused() {
+    let inputs = "<input type='tablet' bus='virtio'/><input type='keyboard' bus='virtio'/>";
+    let config = configured(&defined(&domain(inputs)));
+    let role = |id: &str| config.pci.iter().find(|device| device.id == id).map(|d| d.kind.clone());
+    let input = |role| Some(PciKind::Input(Input { role, io_thread: 0 }));
+    assert_eq!(role("input0"), input(InputRole::Tablet));
+    assert_eq!(role("input1"), input(InputRole::Keyboard));
+    let host = refused(&domain("<input type='passthrough' bus='virtio'/>"));
+    assert!(host.message.contains("of the host"), "{}", host.message);
+}
+
+#[test]
+fn a_named_cpu_goes_with_its_features_and_what_no_version_knows_is_refused() {
+    let cpu = |text: &str| configured(&defined(&with(text, ""))).cpus;
+    let named =
+        cpu("<cpu mode='custom' match='minimum' check='none'><model>Skylake-Server</model>\
+         <vendor>Intel</vendor><cache mode='disable'/><maxphysaddr mode='emulate' bits='42'/>\
+         <feature policy='disable' name='hle'/><feature name='aes'/></cpu>");
+    assert_eq!(named.model, CpuModel::Named("Skylake-Server".to_owned()));
+    let details = named.details;
+    assert_eq!((details.matching, details.unchecked), (CpuMatch::Minimum, true));
+    assert_eq!((details.physical_bits, details.hide_caches), (Some(42), true));
+    let features = [("hle", FeaturePolicy::Disable), ("aes", FeaturePolicy::Require)];
+    assert_eq!(details.features, features.map(|(name, policy)| (name.to_owned(), policy)));
+    assert_eq!(cpu("<cpu mode='maximum'/>").model, CpuModel::HostPassthrough);
+    assert_eq!(
+        cpu("<cpu><topology sockets='1' cores='1' threads='1'/></cpu>").model,
+        CpuModel::HostModel
+    );
+    let hidden = "<features><kvm><hidden state='on'/></kvm></features>";
+    assert!(cpu(hidden).details.hide_kvm);
+    for (text, word) in [
+        ("<cpu mode='custom'><model>pentium</model></cpu>", "there are kvm64"),
+        ("<cpu mode='host-model'><feature name='aez'/></cpu>", "aez"),
+        ("<cpu mode='custom'><model vendor_id='short'>EPYC</model></cpu>", "12 characters"),
+        ("<cpu mode='custom'><model>EPYC</model><vendor>VIA</vendor></cpu>", "VIA"),
+        ("<cpu mode='host-model'><maxphysaddr mode='emulate'/></cpu>", "bits="),
+        ("<cpu mode='host-model'><maxphysaddr mode='emulate' bits='60'/></cpu>", "60"),
+    ] {
+        let message = refused(&with(text, "")).message;
+        assert!(message.contains(word), "{text}: {message}");
+    }
 }
 
 #[test]
@@ -276,7 +336,6 @@ fn what_is_not_provided_is_refused_by_name_with_its_place() {
             "type='tcp'",
             "@type",
         ),
-        ("<vsock><cid auto='yes'/></vsock>", "vsock", ""),
         (
             "<rng model='virtio'><backend model='random'>/dev/hwrng</backend></rng>",
             "from /dev/hwrng; use /dev/urandom",
@@ -296,7 +355,7 @@ fn what_is_not_provided_is_refused_by_name_with_its_place() {
 #[test]
 fn all_problems_come_at_once() {
     let text = with(
-        "<vcpu>65</vcpu><cpu mode='custom'><model>Skylake-Server</model></cpu>",
+        "<vcpu>65</vcpu><cpu mode='custom'><model>pentium</model></cpu>",
         "<vsock/><disk><source file='/a'/><target dev='hda'/></disk>",
     );
     let error = refused(&text);

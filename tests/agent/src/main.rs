@@ -2,7 +2,8 @@
 //!
 //! Two processes: the first prepares the system and reaps orphans, the second serves. Kept apart
 //! because whoever reaps *any* child would steal the exit status of the commands it runs. As
-//! `/init measure` it watches one virtual machine monitor for the benches.
+//! `/init measure` it watches one virtual machine monitor for the benches, as `/init vsock` it is one
+//! end of a connection.
 
 mod disks;
 mod exec;
@@ -13,11 +14,13 @@ mod measure;
 mod returns;
 mod root;
 mod serve;
+mod vsock;
 
 fn main() {
     let role = std::env::args().nth(1);
     let result = match role.as_deref() {
         Some("serve") => serve::run(),
+        Some("vsock") => vsock::run(),
         Some("measure") => measure::run(),
         _ => init::run(),
     };

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use arch::cpuid::{CpuModel, CpuSpec};
+use arch::cpuid::{CpuModel, CpuSpec, Selection};
 use arch::layout::{GIB, MIB, MemoryMap, Platform};
 use arch::topology::Topology;
 use baremetal::Width::{Byte, Dword};
@@ -101,6 +101,10 @@ fn drive(kvm: &Kvm, machine: &Machine, kernel: &[u8], cmdline: &str) -> (String,
         let vcpu = vm.create_vcpu(machine.topology.apic_id(index).into()).unwrap();
         let spec = CpuSpec {
             model: machine.model,
+            selection: Selection::default(),
+            vendor_id: None,
+            hide_caches: false,
+            hide_kvm: false,
             topology: machine.topology,
             phys_bits,
             kvmclock: true,

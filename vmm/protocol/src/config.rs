@@ -103,17 +103,62 @@ pub struct Cpus {
     /// vCPUs present at start, 1 to 64.
     pub count: u16,
     pub model: CpuModel,
+    #[serde(default)]
+    pub details: CpuDetails,
     pub topology: Topology,
     /// Host CPUs each vCPU may run on, by vCPU index; an empty list or a missing entry means any.
     #[serde(default)]
     pub affinity: Vec<Vec<u16>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CpuModel {
     HostPassthrough,
     HostModel,
+    /// One of libvirt's names (`Skylake-Server`).
+    Named(String),
+}
+
+/// What a definition says of the CPU beside its model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CpuDetails {
+    pub matching: CpuMatch,
+    /// Start also where the host lacks features of a named model; the guest goes without.
+    pub unchecked: bool,
+    /// Only on a host of this vendor: `Intel`, `AMD`, `Hygon`.
+    pub vendor: Option<String>,
+    /// What the guest sees as vendor: 12 bytes.
+    pub vendor_id: Option<String>,
+    /// By libvirt's names.
+    pub features: Vec<(String, FeaturePolicy)>,
+    /// Physical address bits; none: the host's.
+    pub physical_bits: Option<u32>,
+    /// At most so many of the host's.
+    pub physical_bits_limit: Option<u32>,
+    pub hide_caches: bool,
+    /// Nothing tells the guest that it runs on KVM.
+    pub hide_kvm: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuMatch {
+    Minimum,
+    #[default]
+    Exact,
+    Strict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeaturePolicy {
+    Force,
+    Require,
+    Optional,
+    Disable,
+    Forbid,
 }
 
 /// `sockets * dies * cores * threads` equals [`Cpus::count`].
@@ -274,6 +319,8 @@ pub enum PciKind {
     Video(Video),
     Balloon(Balloon),
     Watchdog(Watchdog),
+    Vsock(Vsock),
+    Input(Input),
 }
 
 /// A `pcie-root-port`; devices behind it name `controller` as their bus.
@@ -554,6 +601,33 @@ pub enum VncSharing {
     ForceShared,
     /// All stay.
     Ignore,
+}
+
+/// Sockets between guest and host, carried by the host's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vsock {
+    /// The guest's address.
+    pub cid: u32,
+    /// An open `/dev/vhost-vsock` that belongs to nobody yet.
+    pub vhost: Fd,
+    pub io_thread: usize,
+}
+
+/// What a display's user works with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub role: InputRole,
+    pub io_thread: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InputRole {
+    Keyboard,
+    Mouse,
+    Tablet,
 }
 
 /// An ISA serial port.

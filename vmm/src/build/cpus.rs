@@ -3,12 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use arch::cpuid::{CpuModel, CpuSpec, cpuid};
+use arch::cpuid::models::{self, Vendor};
+use arch::cpuid::{CpuError, CpuModel, CpuSpec, Match, Policy, Request, cpuid, features};
 use arch::topology::Topology;
 use kvm_bindings::CpuId;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use vmm_protocol::config;
-use vmm_protocol::config::MachineConfig;
+use vmm_protocol::config::{CpuMatch, FeaturePolicy, MachineConfig};
 
 use super::{BuildError, zones};
 use crate::kvm::{KvmError, Vm, install_kick_handler};
@@ -18,6 +19,8 @@ use crate::vcpu::{Buses, Handle, Inbox, Surroundings};
 
 /// What the guest and its saved states can count on.
 const MAX_VCPUS: u16 = 64;
+/// What every 64-bit processor has, and room for RAM and windows in it.
+const LEAST_PHYSICAL_BITS: u8 = 36;
 
 pub(super) fn build(
     config: &MachineConfig,
@@ -72,18 +75,86 @@ pub(super) fn topology(config: &MachineConfig) -> Result<Topology, BuildError> {
 }
 
 fn spec(config: &MachineConfig, vm: &Vm, supported: &CpuId) -> Result<CpuSpec, BuildError> {
+    let details = &config.cpus.details;
+    let request = request(config, vm.has_tsc_deadline_timer())?;
     Ok(CpuSpec {
-        model: match config.cpus.model {
-            config::CpuModel::HostPassthrough => CpuModel::HostPassthrough,
-            config::CpuModel::HostModel => CpuModel::HostModel,
-        },
+        model: request.model,
+        selection: arch::cpuid::select(supported.as_slice(), &request)?,
+        vendor_id: details.vendor_id.as_deref().map(vendor_id).transpose()?,
+        hide_caches: details.hide_caches,
+        hide_kvm: details.hide_kvm,
         topology: topology(config)?,
-        phys_bits: arch::cpuid::host_phys_bits(supported.as_slice()),
+        phys_bits: physical_bits(config, supported)?,
         kvmclock: config.clock.kvmclock,
         pmu: false,
         tsc_deadline: vm.has_tsc_deadline_timer(),
         tsc_khz: None,
     })
+}
+
+fn request(config: &MachineConfig, tsc_deadline: bool) -> Result<Request, BuildError> {
+    let details = &config.cpus.details;
+    let model = match &config.cpus.model {
+        config::CpuModel::HostPassthrough => CpuModel::HostPassthrough,
+        config::CpuModel::HostModel => CpuModel::HostModel,
+        config::CpuModel::Named(name) => {
+            let found = models::find(name);
+            CpuModel::Named(found.ok_or_else(|| {
+                BuildError::config("CPU model", name, "is none that this version knows")
+            })?)
+        }
+    };
+    let policy = |(name, policy): &(String, FeaturePolicy)| {
+        let feature = features::find(name).ok_or_else(|| {
+            BuildError::config("CPU feature", name, "is none that this version knows")
+        })?;
+        let policy = match policy {
+            FeaturePolicy::Force => Policy::Force,
+            FeaturePolicy::Require => Policy::Require,
+            FeaturePolicy::Optional => Policy::Optional,
+            FeaturePolicy::Disable => Policy::Disable,
+            FeaturePolicy::Forbid => Policy::Forbid,
+        };
+        Ok((feature, policy))
+    };
+    let vendor = |name: &String| {
+        let all = [Vendor::Intel, Vendor::Amd, Vendor::Hygon];
+        let found = all.into_iter().find(|vendor| vendor.name() == name);
+        found.ok_or_else(|| BuildError::config("CPU vendor", name, "is none that is known"))
+    };
+    Ok(Request {
+        model,
+        matching: match details.matching {
+            CpuMatch::Minimum => Match::Minimum,
+            CpuMatch::Exact => Match::Exact,
+            CpuMatch::Strict => Match::Strict,
+        },
+        check: !details.unchecked,
+        vendor: details.vendor.as_ref().map(vendor).transpose()?,
+        policies: details.features.iter().map(policy).collect::<Result<_, BuildError>>()?,
+        tsc_deadline,
+    })
+}
+
+fn vendor_id(text: &str) -> Result<[u8; 12], BuildError> {
+    let id = text.as_bytes().try_into();
+    id.map_err(|_| BuildError::config("CPU vendor id", text, "must be 12 bytes long"))
+}
+
+/// Physical address bits that the guest sees: the map of its addresses follows them.
+pub(super) fn physical_bits(config: &MachineConfig, supported: &CpuId) -> Result<u8, BuildError> {
+    let offered = arch::cpuid::host_phys_bits(supported.as_slice());
+    let details = &config.cpus.details;
+    match details.physical_bits {
+        Some(wanted) => u8::try_from(wanted)
+            .ok()
+            .filter(|bits| (LEAST_PHYSICAL_BITS..=offered).contains(bits))
+            .ok_or_else(|| CpuError::PhysicalBits { wanted, offered }.into()),
+        None => {
+            let limit = details.physical_bits_limit.and_then(|limit| u8::try_from(limit).ok());
+            Ok(limit.map_or(offered, |limit| offered.min(limit.max(LEAST_PHYSICAL_BITS))))
+        }
+    }
 }
 
 /// Restrict the calling thread to these host CPUs; none means any.

@@ -72,6 +72,8 @@ pub enum BuildError {
     #[error("thread {name} cannot be started")]
     Thread { name: String, source: io::Error },
     #[error(transparent)]
+    Cpu(#[from] arch::cpuid::CpuError),
+    #[error(transparent)]
     Topology(#[from] arch::topology::TopologyError),
     #[error(transparent)]
     Vcpu(#[from] VcpuError),
@@ -166,7 +168,7 @@ pub fn build(
         vm.wire_pics_through_ioapic()?;
     }
     let supported = vm.supported_cpuid()?;
-    let map = memory::map(config, arch::cpuid::host_phys_bits(supported.as_slice()))?;
+    let map = memory::map(config, cpus::physical_bits(config, &supported)?)?;
 
     let inbox = Arc::new(Inbox::new().map_err(BuildError::Inbox)?);
     let mut site = Site::open(config, files, sandbox, &vm, &map, &inbox)?;

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use devices::backend::packet::PacketBackend;
 use devices::backend::tap::Tap;
+use devices::backend::vhost::VhostVsock;
 use devices::io_thread::IoThread;
 use devices::pci::OptionRom;
 use devices::virtio::VirtioDevice;
 use devices::virtio::blk::{Block, BlockSpec};
 use devices::virtio::console::{Console, PortConfig};
+use devices::virtio::input::{Input, Role};
 use devices::virtio::net::{Net, NetConfig, NetStats, feature};
 use devices::virtio::pci::{PciParts, VirtioPci};
 use devices::virtio::rng::{RateLimit, Rng};
+use devices::virtio::vsock::Vsock;
 use vmm_protocol::config::{self, Fd, PciDevice, PciKind};
 use vmm_protocol::control::InterfaceStatistics;
 
@@ -67,6 +70,8 @@ fn virtio_device(
         PciKind::Net(net) => Box::new(network(site, id, net)?),
         PciKind::Rng(rng) => Box::new(entropy(site, id, rng)?),
         PciKind::Console(console) => Box::new(self::console(site, id, console)?),
+        PciKind::Vsock(vsock) => Box::new(self::vsock(site, id, vsock)?),
+        PciKind::Input(input) => Box::new(self::input(site, id, input)?),
         PciKind::Balloon(balloon) => Box::new(balloon::build(site, id, balloon)?),
         PciKind::Scsi(host) => Box::new(scsi::build(site, id, host)?),
     }))
@@ -160,6 +165,27 @@ fn entropy(site: &Site<'_>, id: &str, rng: &config::Rng) -> Result<Rng, BuildErr
         period: Duration::from_millis(rate.period.into()),
     });
     Rng::new(thread(site, rng.io_thread)?, limit).map_err(BuildError::device(id))
+}
+
+fn vsock(site: &mut Site<'_>, id: &str, vsock: &config::Vsock) -> Result<Vsock, BuildError> {
+    let device = site.files.take(vsock.vhost)?;
+    let ram = site.vm.ram().clone();
+    let backend = VhostVsock::new(device, vsock.cid, ram).map_err(BuildError::device(id))?;
+    Vsock::new(vsock.cid, Arc::new(backend), thread(site, vsock.io_thread)?)
+        .map_err(BuildError::device(id))
+}
+
+fn input(site: &mut Site<'_>, id: &str, input: &config::Input) -> Result<Input, BuildError> {
+    let role = match input.role {
+        config::InputRole::Keyboard => Role::Keyboard,
+        config::InputRole::Mouse => Role::Mouse,
+        config::InputRole::Tablet => Role::Tablet,
+    };
+    let device =
+        Input::new(role, thread(site, input.io_thread)?).map_err(BuildError::device(id))?;
+    // Before those of the board.
+    site.parts.inputs.insert(0, device.sink());
+    Ok(device)
 }
 
 pub(super) fn queue_size(size: u16) -> Result<u16, BuildError> {

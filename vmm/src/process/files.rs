@@ -101,9 +101,15 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
         }
         let id = &device.id;
         match &device.kind {
-            PciKind::RootPort(_) | PciKind::Rng(_) | PciKind::Balloon(_) | PciKind::Watchdog(_) => {
-            }
-            PciKind::Scsi(_) | PciKind::Ahci(_) | PciKind::Nvme(_) => {}
+            PciKind::Ahci(_)
+            | PciKind::Balloon(_)
+            | PciKind::Input(_)
+            | PciKind::Nvme(_)
+            | PciKind::Rng(_)
+            | PciKind::RootPort(_)
+            | PciKind::Scsi(_)
+            | PciKind::Watchdog(_) => {}
+            PciKind::Vsock(vsock) => all.push((vsock.vhost, format!("vhost device of {id}"))),
             PciKind::Blk(blk) => {
                 let files = blk.image.files().into_iter();
                 all.extend(files.map(|file| (file, format!("image of {id}"))));

@@ -44,6 +44,18 @@ pub(super) const TAP: &[u32] = &[
     0x4004_54d9, // TUNSETQUEUE
 ];
 
+/// Queues on their way into the host's kernel and back (`linux/vhost.h`).
+pub(super) const VHOST: &[u32] = &[
+    0x4008_af00, // SET_FEATURES
+    0x4008_af10, // SET_VRING_NUM
+    0x4028_af11, // SET_VRING_ADDR
+    0x4008_af12, // SET_VRING_BASE
+    0xc008_af12, // GET_VRING_BASE
+    0x4008_af20, // SET_VRING_KICK
+    0x4008_af21, // SET_VRING_CALL
+    0x4004_af61, // VSOCK_SET_RUNNING
+];
+
 /// A vCPU's own descriptor.
 pub(super) const VCPU: &[u32] = &[
     plain(0x80),                         // RUN

@@ -114,7 +114,7 @@ pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
     let mut requests = match kind {
         Kind::Main => [ioctls::DEVICES, ioctls::TAP, ioctls::CHIPS].concat(),
         Kind::Vcpu => [ioctls::DEVICES, ioctls::TAP, ioctls::VCPU].concat(),
-        Kind::Io => [ioctls::DEVICES, ioctls::TAP].concat(),
+        Kind::Io => [ioctls::DEVICES, ioctls::TAP, ioctls::VHOST].concat(),
         Kind::Screen => ioctls::INTERRUPTS.to_vec(),
     };
     if matches!(kind, Kind::Main | Kind::Screen) {

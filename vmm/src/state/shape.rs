@@ -1,7 +1,7 @@
 //! [`Shape`]: what of a machine a guest has seen, and so must be the same where it goes on.
 
 use serde::{Deserialize, Serialize};
-use vmm_protocol::config::{Boot, Firmware, MachineConfig, PciKind};
+use vmm_protocol::config::{Boot, Firmware, InputRole, MachineConfig, PciKind};
 
 use super::ImageError;
 
@@ -34,6 +34,12 @@ impl Shape {
                     PciKind::Rng(_) => "rng",
                     PciKind::Video(_) => "graphics card",
                     PciKind::Balloon(_) => "balloon",
+                    PciKind::Input(input) => match input.role {
+                        InputRole::Keyboard => "keyboard",
+                        InputRole::Mouse => "mouse",
+                        InputRole::Tablet => "tablet",
+                    },
+                    PciKind::Vsock(_) => "vsock",
                     PciKind::Watchdog(_) => "watchdog",
                 };
                 let at = device.address;

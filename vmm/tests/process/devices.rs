@@ -4,8 +4,9 @@ use std::io::{Seek as _, Write as _};
 
 use baremetal::{Asm, pvh};
 use vmm_protocol::config::{
-    Balloon, Blk, Cache, Chardev, Console, ConsolePort, Discard, DiskIo, Image, Machine, Net,
-    PciAddress, PciDevice, PciKind, Rng, RootPort, Video, VideoModel, Watchdog, WatchdogAction,
+    Balloon, Blk, Cache, Chardev, Console, ConsolePort, Discard, DiskIo, Image, Input, InputRole,
+    Machine, Net, PciAddress, PciDevice, PciKind, Rng, RootPort, Video, VideoModel, Watchdog,
+    WatchdogAction,
 };
 use vmm_protocol::control::{BalloonStatistics, ControlErrorCode, Reply, Request};
 
@@ -30,6 +31,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
         device("rng0", 4, PciKind::Rng(Rng { rate: None, io_thread: 0 })),
         device("console0", 5, PciKind::Console(console())),
         device("watchdog0", 9, watchdog(WatchdogAction::Reset)),
+        device("input0", 10, PciKind::Input(Input { role: InputRole::Tablet, io_thread: 0 })),
         device("balloon0", 8, PciKind::Balloon(balloon())),
     ];
     devices.push(device("video0", 11, PciKind::Video(video(rig, VideoModel::Vga))));
@@ -72,6 +74,8 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
             | PciKind::Console(_)
             | PciKind::Rng(_)
             | PciKind::Balloon(_)
+            | PciKind::Vsock(_)
+            | PciKind::Input(_)
             | PciKind::Watchdog(_)
             | PciKind::Video(_) => {}
         }

@@ -9,6 +9,7 @@
 
 mod coalescing;
 mod control;
+mod cpu;
 mod devices;
 mod disks;
 mod display;

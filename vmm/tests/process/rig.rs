@@ -188,7 +188,13 @@ impl Rig {
 
 fn cpus(count: u16) -> Cpus {
     let topology = Topology { sockets: 1, dies: 1, cores: count, threads: 1 };
-    Cpus { count, model: CpuModel::HostPassthrough, topology, affinity: Vec::new() }
+    Cpus {
+        count,
+        model: CpuModel::HostPassthrough,
+        details: Default::default(),
+        topology,
+        affinity: Vec::new(),
+    }
 }
 
 #[derive(Default)]

@@ -76,9 +76,39 @@ pub(super) fn narrow(table: &mut Table) {
     table.edit(0x8000_0021, 0, |leaf| keep(leaf, [E21_EAX, 0, 0, 0]));
 }
 
+/// Offer the state of the features that are left, and no other.
+pub(super) fn fit_xsave(table: &mut Table) {
+    let has = |table: &Table, leaf, register: fn(&kvm_cpuid_entry2) -> u32, bit: u32| {
+        table.get(leaf, 0).is_some_and(|leaf| register(leaf) >> bit & 1 == 1)
+    };
+    let mut components = 0;
+    if has(table, 1, |leaf| leaf.ecx, 26) {
+        components |= 0b11;
+        for (there, state) in [
+            (has(table, 1, |leaf| leaf.ecx, 28), 1 << 2),
+            (has(table, 7, |leaf| leaf.ebx, 16), 0b111 << 5),
+            (has(table, 7, |leaf| leaf.ecx, 3), 1 << 9),
+        ] {
+            components |= if there { state } else { 0 };
+        }
+    }
+    table.edit(0xd, 0, |leaf| leaf.eax &= components | !XCR0);
+    if components == 0 {
+        table.remove(0xd);
+        return;
+    }
+    resize_xsave(table);
+}
+
 /// Leaf 0xd: the components offered, and the size of the area that holds them all.
 fn xsave(table: &mut Table) {
-    let offered = table.get(0xd, 0).map_or(0, |leaf| leaf.eax) & XCR0;
+    table.edit(0xd, 0, |leaf| (leaf.eax, leaf.edx) = (leaf.eax & XCR0, 0));
+    resize_xsave(table);
+    table.edit(0xd, 1, |leaf| keep(leaf, [LD_1_EAX, 0, 0, 0]));
+}
+
+fn resize_xsave(table: &mut Table) {
+    let offered = table.get(0xd, 0).map_or(0, |leaf| leaf.eax);
     table.retain(|leaf| {
         leaf.function != 0xd
             || leaf.index < 2
@@ -91,12 +121,10 @@ fn xsave(table: &mut Table) {
         }
     });
     table.edit(0xd, 0, |leaf| {
-        (leaf.eax, leaf.edx) = (offered, 0);
         leaf.ecx = size;
         // EBX, the size for the enabled components, follows XCR0; KVM keeps it.
         leaf.ebx = leaf.ebx.min(size);
     });
-    table.edit(0xd, 1, |leaf| keep(leaf, [LD_1_EAX, 0, 0, 0]));
 }
 
 fn keep(leaf: &mut kvm_cpuid_entry2, [eax, ebx, ecx, edx]: [u32; 4]) {

@@ -2,33 +2,46 @@
 //! vCPU's own ids and KVM's paravirtual leaves put in (Intel SDM vol. 2 CPUID, AMD APM vol. 3
 //! appendix E, Linux `Documentation/virt/kvm/x86/cpuid.rst`).
 
+pub mod features;
 mod host_model;
 mod identity;
+pub mod models;
 mod paravirt;
+mod selection;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use kvm_bindings::kvm_cpuid_entry2;
-use serde::{Deserialize, Serialize};
 
 use super::topology::Topology;
+use models::Model;
+pub use selection::{CpuError, Match, Policy, Request, Selection, select};
 use table::Table;
 
 /// Which of the host's features a guest sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuModel {
     /// All that KVM can give on this host.
     HostPassthrough,
     /// The host's share of a fixed, documented list of features: those that a later KVM on the
     /// same CPU, or a migration to a like CPU, gives again (see `host_model.rs`).
     HostModel,
+    /// A model of a list, the same on every host.
+    Named(&'static Model),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpuSpec {
     pub model: CpuModel,
+    /// What becomes of single features: [`select`] says it.
+    pub selection: Selection,
+    /// Another vendor than the model's.
+    pub vendor_id: Option<[u8; 12]>,
+    /// The sizes of the caches are not told.
+    pub hide_caches: bool,
+    /// Nothing tells the guest that it runs on KVM, or how to make use of that.
+    pub hide_kvm: bool,
     /// Checked by [`Topology::check`].
     pub topology: Topology,
     /// Physical address bits that the guest sees; at most what the host offers is used.
@@ -61,16 +74,28 @@ pub fn host_phys_bits(supported: &[kvm_cpuid_entry2]) -> u8 {
 #[must_use]
 pub fn cpuid(supported: &[kvm_cpuid_entry2], spec: &CpuSpec, index: u32) -> Vec<kvm_cpuid_entry2> {
     let mut table = Table::new(supported);
-    let amd = table.is_amd();
-    if spec.model == CpuModel::HostModel {
+    if spec.model != CpuModel::HostPassthrough {
         host_model::narrow(&mut table);
     }
     drop_unprovided(&mut table);
+    selection::apply(&mut table, spec.model, &spec.selection);
+    if let Some(id) = &spec.vendor_id {
+        table.set_vendor(id);
+    }
+    if spec.hide_caches {
+        for leaf in [2, 4, 0x8000_0005, 0x8000_0006, 0x8000_001d] {
+            table.remove(leaf);
+        }
+    }
     if !spec.pmu {
         drop_pmu(&mut table);
     }
     basic_features(&mut table, spec);
+    let amd = table.is_amd();
     identity::set(&mut table, spec, index, amd);
+    if spec.hide_kvm {
+        return table.into_entries();
+    }
     paravirt::set(&mut table, supported, spec);
     table.into_entries()
 }

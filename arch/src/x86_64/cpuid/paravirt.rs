@@ -52,7 +52,7 @@ pub(super) fn set(table: &mut Table, supported: &[kvm_cpuid_entry2], spec: &CpuS
         features &= !CLOCKS;
     }
     // A guest that may be moved must not rely on polling that only this host's KVM does.
-    if spec.model == CpuModel::HostModel {
+    if spec.model != CpuModel::HostPassthrough {
         features &= !POLL_CONTROL;
     }
     let last = if spec.tsc_khz.is_some() { FREQUENCIES } else { FEATURES };

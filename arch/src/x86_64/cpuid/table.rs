@@ -2,7 +2,10 @@
 
 use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
+use super::features::{Feature, Register};
+
 /// Leaves in KVM's order.
+#[derive(Clone)]
 pub(super) struct Table(Vec<kvm_cpuid_entry2>);
 
 impl Table {
@@ -69,15 +72,61 @@ impl Table {
         }
     }
 
+    /// Change one register of a leaf that exists.
+    pub(super) fn change(
+        &mut self,
+        function: u32,
+        index: u32,
+        register: Register,
+        change: impl FnOnce(u32) -> u32,
+    ) {
+        self.edit(function, index, |leaf| {
+            let value = match register {
+                Register::Eax => &mut leaf.eax,
+                Register::Ebx => &mut leaf.ebx,
+                Register::Ecx => &mut leaf.ecx,
+                Register::Edx => &mut leaf.edx,
+            };
+            *value = change(*value);
+        });
+    }
+
+    pub(super) fn feature(&self, feature: &Feature) -> bool {
+        let value =
+            self.get(feature.leaf, feature.index).map_or(0, |leaf| match feature.register {
+                Register::Eax => leaf.eax,
+                Register::Ebx => leaf.ebx,
+                Register::Ecx => leaf.ecx,
+                Register::Edx => leaf.edx,
+            });
+        value >> feature.bit & 1 == 1
+    }
+
+    /// Replace a leaf without subleaves.
+    pub(super) fn set_leaf(&mut self, function: u32, [eax, ebx, ecx, edx]: [u32; 4]) {
+        self.remove(function);
+        self.push(kvm_cpuid_entry2 { function, eax, ebx, ecx, edx, ..Default::default() });
+    }
+
+    pub(super) fn vendor(&self) -> [u8; 12] {
+        let words = self.get(0, 0).map_or([0; 3], |leaf| [leaf.ebx, leaf.edx, leaf.ecx]);
+        let [[a, b, c, d], [e, f, g, h], [i, j, k, l]] = words.map(u32::to_le_bytes);
+        [a, b, c, d, e, f, g, h, i, j, k, l]
+    }
+
+    pub(super) fn set_vendor(&mut self, &[a, b, c, d, e, f, g, h, i, j, k, l]: &[u8; 12]) {
+        let words = [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_le_bytes);
+        for function in [0, 0x8000_0000] {
+            self.edit(function, 0, |leaf| [leaf.ebx, leaf.edx, leaf.ecx] = words);
+        }
+    }
+
     /// Highest basic leaf.
     pub(super) fn max_basic(&self) -> u32 {
         self.get(0, 0).map_or(0, |leaf| leaf.eax)
     }
 
     pub(super) fn is_amd(&self) -> bool {
-        self.get(0, 0).is_some_and(|leaf| {
-            let vendor = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat();
-            vendor == b"AuthenticAMD" || vendor == b"HygonGenuine"
-        })
+        matches!(&self.vendor(), b"AuthenticAMD" | b"HygonGenuine")
     }
 }

@@ -2,7 +2,7 @@ use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
 use super::*;
 
-fn entry(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
+pub(super) fn entry(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
     let flags = if index > 0 { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } else { 0 };
     kvm_cpuid_entry2 { function, index, flags, eax, ebx, ecx, edx, ..Default::default() }
 }
@@ -13,7 +13,7 @@ fn vendor(name: &[u8; 12], max: u32) -> kvm_cpuid_entry2 {
 }
 
 /// A host on which KVM supports every bit there is.
-fn everything(name: &[u8; 12]) -> Vec<kvm_cpuid_entry2> {
+pub(super) fn everything(name: &[u8; 12]) -> Vec<kvm_cpuid_entry2> {
     let all = [u32::MAX; 4];
     vec![
         vendor(name, 0x20),
@@ -48,17 +48,21 @@ fn everything(name: &[u8; 12]) -> Vec<kvm_cpuid_entry2> {
     ]
 }
 
-fn intel() -> Vec<kvm_cpuid_entry2> {
+pub(super) fn intel() -> Vec<kvm_cpuid_entry2> {
     everything(b"GenuineIntel")
 }
 
-fn amd() -> Vec<kvm_cpuid_entry2> {
+pub(super) fn amd() -> Vec<kvm_cpuid_entry2> {
     everything(b"AuthenticAMD")
 }
 
-fn spec(model: CpuModel) -> CpuSpec {
+pub(super) fn spec(model: CpuModel) -> CpuSpec {
     CpuSpec {
         model,
+        selection: Selection::default(),
+        vendor_id: None,
+        hide_caches: false,
+        hide_kvm: false,
         topology: Topology { sockets: 2, dies: 1, cores: 3, threads: 2 },
         phys_bits: 40,
         kvmclock: true,
@@ -68,7 +72,7 @@ fn spec(model: CpuModel) -> CpuSpec {
     }
 }
 
-fn leaf(table: &[kvm_cpuid_entry2], function: u32, index: u32) -> kvm_cpuid_entry2 {
+pub(super) fn leaf(table: &[kvm_cpuid_entry2], function: u32, index: u32) -> kvm_cpuid_entry2 {
     let found: Vec<_> =
         table.iter().filter(|e| e.function == function && e.index == index).collect();
     assert!(found.len() <= 1, "leaf {function:#x}.{index} appears {} times", found.len());

@@ -1,0 +1,44 @@
+//! The host's end of a guest's sockets: `/dev/vhost-vsock`, with an address for the guest.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+
+use crate::{BrokerError, sys};
+
+const DEVICE: &str = "/dev/vhost-vsock";
+/// 0 to 2 are the hypervisor, loopback and the host.
+const FIRST: u32 = 3;
+/// Addresses that are tried; far more than there are guests on one host.
+const TRIES: u32 = 10_000;
+
+/// Open the device and reserve `cid` in it, or the first that is free.
+pub(crate) fn vsock(cid: Option<u32>) -> Result<(OwnedFd, u32), BrokerError> {
+    let path = Path::new(DEVICE);
+    let device =
+        open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOENT | Errno::NODEV | Errno::NXIO => BrokerError::Host {
+                act: format!("open {DEVICE}; load the kernel module vhost_vsock"),
+                source: errno.into(),
+            },
+            _ => BrokerError::open("open", "device", path, errno.into()),
+        })?;
+    let candidates = match cid {
+        Some(cid) => cid..cid.saturating_add(1),
+        None => FIRST..FIRST + TRIES,
+    };
+    for candidate in candidates {
+        match sys::vsock_set_cid(device.as_fd(), candidate) {
+            Ok(()) => return Ok((device, candidate)),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && cid.is_none() => {}
+            Err(source) => {
+                let act = format!("give the guest the vsock address (CID) {candidate}");
+                return Err(BrokerError::Host { act, source });
+            }
+        }
+    }
+    let act = format!("find a free vsock address (CID) from {FIRST} on");
+    Err(BrokerError::Host { act, source: Errno::ADDRINUSE.into() })
+}
