@@ -39,6 +39,11 @@ pub(crate) fn memory() -> u64 {
     kib(&read("/proc/meminfo"), "MemTotal")
 }
 
+/// Of hugetlbfs where no size is named, KiB.
+pub(crate) fn huge_page_size() -> u64 {
+    kib(&read("/proc/meminfo"), "Hugepagesize")
+}
+
 /// What guests can be given here, in libvirt's words.
 pub(crate) fn capabilities() -> String {
     let host = details();

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::HUGE_PAGE;
 
@@ -17,6 +18,9 @@ pub(crate) struct Mapping {
     region: *mut u8,
     len: usize,
     contents: Contents,
+    /// Of the host: what is given back is a multiple of it.
+    page: usize,
+    locked: AtomicBool,
 }
 
 /// What untouched pages read as.
@@ -51,6 +55,36 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// Pages of a file on hugetlbfs from `offset`, all of them reserved: `page` bytes each.
+    pub(crate) fn huge(file: &File, offset: u64, len: usize, page: usize) -> io::Result<Self> {
+        let mut mapping =
+            Self::reserve_aligned(len, page.max(HUGE_PAGE as usize), Contents::Shared)?;
+        mapping.page = page;
+        mapping.place_reserved(libc::MAP_SHARED, file.as_raw_fd(), offset)?;
+        Ok(mapping)
+    }
+
+    /// Keep every page in RAM from now on.
+    pub(crate) fn lock(&self) -> io::Result<()> {
+        // SAFETY: locking pages of our own mapping changes no byte of them.
+        match unsafe { libc::mlock(self.region.cast(), self.len) } {
+            0 => {
+                self.locked.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Have the host give every page now.
+    pub(crate) fn prefault(&self) -> io::Result<()> {
+        // SAFETY: populating pages of our own mapping changes no byte of them.
+        match unsafe { libc::madvise(self.region.cast(), self.len, libc::MADV_POPULATE_WRITE) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Pages of `file` from `offset`, copied when written: how a saved guest's RAM comes back at once.
     pub(crate) fn copy_on_write(file: &File, offset: u64, len: usize) -> io::Result<Self> {
         let mapping = Self::reserve(len, Contents::Image)?;
@@ -64,6 +98,12 @@ impl Mapping {
 
     /// Every byte reads as zero afterwards, and the host has its memory back.
     pub(crate) fn clear(&self) -> io::Result<()> {
+        if self.locked.load(Ordering::Relaxed) {
+            // SAFETY: the range is our own mapping, readable and writable; nobody holds a Rust
+            // reference into it, and whoever else writes there races with a guest's reset.
+            unsafe { ptr::write_bytes(self.region, 0, self.len) };
+            return Ok(());
+        }
         let advice = match self.contents {
             Contents::Zeros => libc::MADV_DONTNEED,
             Contents::Shared => libc::MADV_REMOVE,
@@ -89,6 +129,13 @@ impl Mapping {
             Contents::Zeros | Contents::Image => libc::MADV_DONTNEED,
             Contents::Shared => libc::MADV_REMOVE,
         };
+        if self.locked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Of larger pages, those that lie in the range as a whole.
+        let end = (offset + len) / self.page * self.page;
+        let offset = offset.next_multiple_of(self.page);
+        let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else { return Ok(()) };
         let start = self.region.wrapping_add(offset);
         // SAFETY: the range was checked to lie inside our own mapping, and nobody holds a Rust
         // reference into it.
@@ -105,7 +152,10 @@ impl Mapping {
     }
 
     fn reserve(len: usize, contents: Contents) -> io::Result<Self> {
-        let huge = HUGE_PAGE as usize;
+        Self::reserve_aligned(len, HUGE_PAGE as usize, contents)
+    }
+
+    fn reserve_aligned(len: usize, huge: usize, contents: Contents) -> io::Result<Self> {
         // One huge page to align within, one guard on each side.
         let reserved_len =
             len.checked_add(3 * huge).ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
@@ -124,12 +174,24 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let start = (reserved as usize + huge).next_multiple_of(huge);
-        Ok(Self { reserved, reserved_len, region: start as *mut u8, len, contents })
+        Ok(Self {
+            reserved,
+            reserved_len,
+            region: start as *mut u8,
+            len,
+            contents,
+            page: PAGE,
+            locked: AtomicBool::new(false),
+        })
     }
 
     fn place(&self, flags: i32, fd: i32, offset: u64) -> io::Result<()> {
         // MAP_NORESERVE: whether the host overcommits is the host's policy, set by cgroup limits,
         // and not decided by how the mapping is made.
+        self.place_reserved(flags | libc::MAP_NORESERVE, fd, offset)
+    }
+
+    fn place_reserved(&self, flags: i32, fd: i32, offset: u64) -> io::Result<()> {
         // SAFETY: `region .. region + len` lies inside the reservation made above, which this value
         // owns, so MAP_FIXED replaces nothing but our own pages, into which there are no Rust references.
         let placed = unsafe {
@@ -137,7 +199,7 @@ impl Mapping {
                 self.region.cast(),
                 self.len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                flags | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                flags | libc::MAP_FIXED,
                 fd,
                 offset as libc::off_t,
             )

@@ -21,6 +21,8 @@ pub enum Backing<'a> {
     /// A file that others map too (memfd for vhost-user and shared access); regions follow one
     /// another in it.
     Shared(&'a File),
+    /// A file on hugetlbfs, with the size of its pages. They are reserved at once.
+    Huge(&'a File, u64),
     /// Private copy-on-write pages of a saved image; regions follow one another in it from this
     /// offset on (a multiple of 4096). The file must not change while it is mapped.
     CopyOnWrite(&'a File, u64),
@@ -79,6 +81,13 @@ impl GuestRam {
             let mapping = match backing {
                 Backing::Anonymous => Mapping::anonymous(size),
                 Backing::Shared(file) => Mapping::shared(file, file_offset, size),
+                Backing::Huge(file, page) => {
+                    let page = usize::try_from(*page).map_err(|_| bad_layout())?;
+                    if page == 0 || !size.is_multiple_of(page) {
+                        return Err(bad_layout());
+                    }
+                    Mapping::huge(file, file_offset, size, page)
+                }
                 Backing::CopyOnWrite(file, start) => {
                     let offset = start.checked_add(file_offset).ok_or_else(bad_layout)?;
                     Mapping::copy_on_write(file, offset, size)
@@ -184,16 +193,36 @@ impl GuestRam {
         Ok(buffers)
     }
 
+    /// Keep all of it in the host's RAM from now on.
+    ///
+    /// # Errors
+    /// When the host has a limit for that, or too little RAM.
+    pub fn lock(&self) -> Result<(), MemoryError> {
+        self.each(Mapping::lock)
+    }
+
+    /// Have the host give every page now, and not when the guest first touches it.
+    ///
+    /// # Errors
+    /// When the host has too little RAM, or a kernel older than 5.14.
+    pub fn prefault(&self) -> Result<(), MemoryError> {
+        self.each(Mapping::prefault)
+    }
+
+    fn each(&self, act: impl Fn(&Mapping) -> io::Result<()>) -> Result<(), MemoryError> {
+        for (region, mapping) in self.regions().iter().zip(&self.0.mappings) {
+            let len = region.len;
+            act(mapping).map_err(|source| MemoryError::Map { len, source })?;
+        }
+        Ok(())
+    }
+
     /// Zero every page, giving the memory back to the host: what a cold start finds.
     ///
     /// # Errors
     /// When the host refuses to drop the pages of a region.
     pub fn clear(&self) -> Result<(), MemoryError> {
-        for (region, mapping) in self.regions().iter().zip(&self.0.mappings) {
-            let len = region.len;
-            mapping.clear().map_err(|source| MemoryError::Map { len, source })?;
-        }
-        Ok(())
+        self.each(Mapping::clear)
     }
 
     /// Give the host the pages of `gpa .. gpa + len` (multiples of 4096). Until it is written again
@@ -340,6 +369,28 @@ mod tests {
         for (gpa, len) in [(u64::MAX - 4095, 4096), (0x800, 4096), (0x1000, 100)] {
             assert!(ram.discard(gpa, len).is_err(), "{gpa:#x}+{len:#x}");
         }
+    }
+
+    #[test]
+    fn locked_ram_is_cleared_all_the_same_and_stays_where_it_is() {
+        let ram = two_regions();
+        if let Err(error) = ram.lock() {
+            println!("SKIP: memory cannot be locked here: {error:?}");
+            return;
+        }
+        ram.prefault().unwrap();
+        ram.write_obj(0x1000, 9_u8).unwrap();
+        ram.discard(0x1000, 4096).unwrap();
+        assert_eq!(ram.read_obj::<u8>(0x1000).unwrap(), 9);
+        ram.clear().unwrap();
+        assert_eq!(ram.read_obj::<u8>(0x1000).unwrap(), 0);
+    }
+
+    #[test]
+    fn regions_that_are_no_whole_number_of_huge_pages_are_refused() {
+        let file = tempfile::tempfile().unwrap();
+        let error = GuestRam::new(&[(0, 3 * MIB)], &Backing::Huge(&file, 2 * MIB)).unwrap_err();
+        assert!(matches!(error, MemoryError::Layout { .. }), "{error}");
     }
 
     #[test]

@@ -100,7 +100,12 @@ impl Vm {
             },
             platform: Platform { machine: Machine::Q35, version: 1 },
             // Two regions of RAM with a hole between them.
-            memory: Memory { size: (2 << 30) + (64 << 20), backing: MemoryBacking::Anonymous },
+            memory: Memory {
+                size: (2 << 30) + (64 << 20),
+                backing: MemoryBacking::Anonymous,
+                locked: false,
+                prefault: false,
+            },
             cpus: Cpus {
                 count: setup.cpus,
                 model: CpuModel::HostPassthrough,
@@ -115,6 +120,7 @@ impl Vm {
                 cmdline: String::new(),
             },
             smbios: Smbios::default(),
+            generation: None,
             fw_cfg: Vec::new(),
             lifecycle: Lifecycle {
                 on_poweroff: Action::Destroy,

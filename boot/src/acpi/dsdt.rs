@@ -12,7 +12,8 @@ const OSC_PCI_HOST: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
 /// SHPC, PME and AER: no device of ours raises them, and their drivers would only look for them.
 const OSC_GRANTED: u32 = 0b1_0001;
 
-pub(super) fn table(board: &Board) -> Sdt {
+/// `generation`: where the generation of the guest lies, below 4 GiB.
+pub(super) fn table(board: &Board, generation: Option<u64>) -> Sdt {
     let mut devices = Vec::new();
     processors(board, &mut devices);
     pci_host(board, &mut devices);
@@ -28,6 +29,9 @@ pub(super) fn table(board: &Board) -> Sdt {
     }
     if board.pvpanic {
         pvpanic(&mut devices);
+    }
+    if let Some(address) = generation {
+        self::generation(address as u32, &mut devices);
     }
     if board.fw_cfg {
         fw_cfg(&mut devices);
@@ -236,6 +240,31 @@ fn ps2(out: &mut Vec<u8>) {
 fn pvpanic(out: &mut Vec<u8>) {
     let used = resources(&[&aml::IO::new(ports::PVPANIC, ports::PVPANIC, 1, 1)]);
     device("PEVT", out, &[&name("_HID", &"QEMU0001"), &name("_CRS", &used)]);
+}
+
+/// `Name (ADDR, Package (2) { <DWord>, Zero })`, up to the number: always four bytes of it, so that a
+/// loader can add to them.
+const GENERATION_ADDRESS: &[u8] = b"\x08ADDR\x12\x08\x02\x0c";
+
+/// Virtual Machine Generation ID (Microsoft's specification of that name). Its value never changes
+/// while the guest runs, so it raises no event.
+fn generation(address: u32, out: &mut Vec<u8>) {
+    let mut place = GENERATION_ADDRESS.to_vec();
+    place.extend(address.to_le_bytes());
+    place.push(0);
+    let parts = [
+        &name("_HID", &"VMGENCTR"),
+        &name("_CID", &"VM_Gen_Counter"),
+        &name("_DDN", &"VM_Gen_Counter"),
+        &Raw(place),
+    ];
+    device("VGEN", out, &parts.map(|part| part as &dyn Aml));
+}
+
+/// Where the table says so, for loaders that move it.
+pub(super) fn generation_pointer(table: &[u8]) -> Option<usize> {
+    let len = GENERATION_ADDRESS.len();
+    table.windows(len).position(|bytes| bytes == GENERATION_ADDRESS).map(|at| at + len)
 }
 
 /// By the id that guests know it under (QEMU's `docs/specs/fw_cfg`).

@@ -70,6 +70,8 @@ pub struct Board {
     pub reduced: bool,
     /// The clock of the CMOS.
     pub rtc: bool,
+    /// The generation of the guest: another one wherever it may run a second time.
+    pub generation: Option<[u8; 16]>,
     /// General purpose events (hotplug on `pc`); absent, their registers are never touched.
     pub gpe: bool,
 }
@@ -92,6 +94,7 @@ impl Board {
             fw_cfg: false,
             reduced: false,
             rtc: true,
+            generation: None,
             gpe: false,
         }
     }
@@ -127,7 +130,12 @@ impl Tables {
     pub fn new(board: &Board, address: u64) -> Self {
         let mut tables = Self { bytes: vec![0; Rsdp::len()], tables: vec![], pointers: vec![] };
         let facs = tables.add(*b"FACS", &aml(&FACS::new()));
-        let dsdt = tables.add(*b"DSDT", dsdt::table(board).as_slice());
+        let generation = board.generation.map(|id| tables.place(&id));
+        let place = generation.map(|offset| address + offset as u64);
+        let dsdt = dsdt::table(board, place);
+        let pointer = dsdt::generation_pointer(dsdt.as_slice());
+        let dsdt = tables.add(*b"DSDT", dsdt.as_slice());
+        tables.pointers.extend(pointer.map(|field| Pointer { offset: dsdt + field, size: 4 }));
         let fadt = aml(&fadt::table(board, address + facs as u64, address + dsdt as u64));
         let fadt = tables.add(*b"FACP", &fadt);
         for &(field, size) in fadt::POINTERS {
@@ -155,10 +163,16 @@ impl Tables {
 
     /// Append a table; its offset comes back. 64 is what the FACS asks for.
     fn add(&mut self, signature: [u8; 4], bytes: &[u8]) -> usize {
+        let start = self.place(bytes);
+        self.tables.push(Table { signature, span: start..self.bytes.len() });
+        start
+    }
+
+    /// Append what is no table: the one place where the generation lies.
+    fn place(&mut self, bytes: &[u8]) -> usize {
         self.bytes.resize(self.bytes.len().next_multiple_of(64), 0);
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        self.tables.push(Table { signature, span: start..self.bytes.len() });
         start
     }
 }

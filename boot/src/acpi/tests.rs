@@ -237,3 +237,20 @@ fn the_crash_port_is_announced_only_where_there_is_one() {
     assert!(announced(true));
     assert!(!announced(false));
 }
+
+#[test]
+fn the_generation_lies_where_the_guest_is_told() {
+    let map = MemoryMap::new(Platform::Q35, 1 << 30, 40).unwrap();
+    let mut board = Board::new(&map, vec![0]);
+    let without = Tables::new(&board, 0xe_0000).bytes;
+    assert!(!without.windows(8).any(|bytes| bytes == b"VMGENCTR"));
+    board.generation = Some(*b"a guest's number");
+    let tables = Tables::new(&board, 0xe_0000);
+    let list = &tables.bytes;
+    assert!(list.windows(8).any(|bytes| bytes == b"VMGENCTR"));
+    let name = list.windows(4).position(|bytes| bytes == b"ADDR").unwrap();
+    let at = u32::from_le_bytes(list[name + 8..name + 12].try_into().unwrap()) as usize - 0xe_0000;
+    assert_eq!((&list[at..at + 16], at % 8), (&b"a guest's number"[..], 0));
+    let pointer = tables.pointers.iter().find(|pointer| pointer.offset == name + 8);
+    assert_eq!(pointer.map(|pointer| pointer.size), Some(4));
+}

@@ -56,6 +56,7 @@ pub(crate) struct Launched {
 
 pub(crate) fn launch(broker: &dyn Broker, launch: &Launch) -> Result<Launched, Error> {
     check_memory(launch.def.memory.size.0, crate::host::memory())?;
+    super::huge_pages::check(&launch.def)?;
     broker.make_run_dir(&launch.run_dir)?;
     let lock = broker.lock_run_dir(&launch.run_dir)?;
     let mut undo = Undo { broker, run_dir: &launch.run_dir, cgroup: None, armed: true };

@@ -4,6 +4,7 @@ pub(crate) mod actor;
 mod definition;
 pub(crate) mod exit;
 pub(crate) mod handle;
+mod huge_pages;
 mod images;
 pub(crate) mod launch;
 pub(crate) mod link;

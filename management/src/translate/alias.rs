@@ -53,9 +53,6 @@ pub(super) fn assign(def: &mut DomainDef) {
     if let Some(vsock) = &mut devices.vsock {
         vsock.alias.get_or_insert_with(|| "vsock0".to_owned());
     }
-    for (index, input) in devices.inputs.iter_mut().enumerate() {
-        input.alias.get_or_insert_with(|| format!("input{index}"));
-    }
     if let Some(balloon) = &mut devices.mem_balloon {
         balloon.alias.get_or_insert_with(|| "balloon0".to_owned());
     }

@@ -6,7 +6,7 @@
 use xml::device::memballoon::BalloonModel;
 use xml::domain::features::State;
 use xml::domain::lifecycle::{CrashAction, LifecycleAction};
-use xml::domain::memory::{AllocationMode, MemorySource, Placement};
+use xml::domain::memory::{MemorySource, Placement};
 use xml::domain::os::OsKind;
 use xml::{DomainDef, OnOff, YesNo};
 
@@ -48,7 +48,6 @@ fn check_os(def: &DomainDef, report: &mut Report<'_>) {
     sysinfo::check(def, report);
     let timeout = os.bios.as_ref().is_some_and(|bios| bios.reboot_timeout.is_some());
     report.warn_if(timeout, "/domain/os/bios/@rebootTimeout", "a BIOS that finds nothing waits");
-    report.refuse_if(def.genid.is_some(), "/domain/genid", "the VM generation ID device");
 }
 
 fn check_memory(def: &DomainDef, report: &mut Report<'_>) {
@@ -62,13 +61,20 @@ fn check_memory(def: &DomainDef, report: &mut Report<'_>) {
     report.refuse_if(def.max_memory.is_some(), "/domain/maxMemory", "memory hotplug");
     if let Some(backing) = &def.memory_backing {
         let at = |name: &str| format!("/domain/memoryBacking/{name}");
-        report.refuse_if(backing.huge_pages.is_some(), &at("hugepages"), "hugetlbfs pages");
-        report.refuse_if(backing.locked, &at("locked"), "memory locked into RAM");
+        let pages = backing.huge_pages.iter().flat_map(|huge| &huge.pages);
+        let (count, of_nodes) = (pages.clone().count(), pages.clone().any(|p| p.nodeset.is_some()));
+        let several = count > 1 || of_nodes;
+        report.refuse_if(
+            several,
+            &at("hugepages/page"),
+            "pages of different sizes for guest nodes",
+        );
+        let odd = pages.clone().any(|page| !page.size.0.is_power_of_two());
+        if odd {
+            report.invalid(&at("hugepages/page/@size"), "a page's size is a power of two");
+        }
         let file = backing.source == Some(MemorySource::File);
         report.refuse_if(file, &at("source/@type"), "memory backed by a file");
-        let immediate =
-            backing.allocation.as_ref().and_then(|a| a.mode) == Some(AllocationMode::Immediate);
-        report.warn_if(immediate, &at("allocation"), "memory is allocated when it is first used");
         report.warn_if(backing.discard, &at("discard"), "memory is always discarded at the end");
     }
 }

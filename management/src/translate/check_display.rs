@@ -122,11 +122,13 @@ fn check_vnc(vnc: &Vnc, path: &str, report: &mut Report<'_>) {
 
 fn check_input(input: &Input, path: &str, report: &mut Report<'_>) {
     match (input.bus, input.kind) {
-        (None | Some(InputBus::Ps2), InputType::Keyboard | InputType::Mouse) => {}
+        (None | Some(InputBus::Ps2), InputType::Keyboard | InputType::Mouse)
+        | (Some(InputBus::Virtio), _) => {}
         (bus, kind) => {
             let bus = bus.map_or_else(|| "usb".to_owned(), |bus| bus.to_string());
             let message = format!(
-                "a {kind} on {bus} is left out; a guest with a screen has a PS/2 keyboard and mouse"
+                "a {kind} on {bus} is left out; a guest with a screen has a PS/2 keyboard and mouse, \
+                 and there is bus='virtio'"
             );
             report.warn(path, message);
         }

@@ -8,7 +8,7 @@ use vmm_protocol::config::{
 use xml::DomainDef;
 use xml::domain::clock::{ClockBasis, ClockOffset, TimerName};
 use xml::domain::lifecycle::{CrashAction, LifecycleAction};
-use xml::domain::memory::{MemoryAccess, MemorySource};
+use xml::domain::memory::{AllocationMode, MemoryAccess, MemorySource};
 use xml::{OnOff, YesNo};
 
 use super::io_threads::{IoThreads, cpus};
@@ -45,6 +45,7 @@ pub(crate) fn machine(
         clock: clock(def, start.now)?,
         boot: boot(def, resources)?,
         smbios: sysinfo::smbios(def),
+        generation: def.genid.as_ref().and_then(|genid| genid.id),
         fw_cfg: sysinfo::fw_cfg(def, &resources.fw_cfg),
         lifecycle: lifecycle(def),
         io_threads: io_threads.into_threads(),
@@ -71,8 +72,18 @@ pub(super) fn memory(def: &DomainDef) -> Memory {
     });
     // As libvirt, up to the next MiB.
     let size = def.memory.size.bytes().div_ceil(MIB).saturating_mul(MIB);
-    let backing = if shared { MemoryBacking::Shared } else { MemoryBacking::Anonymous };
-    Memory { size, backing }
+    let huge = backing.and_then(|backing| backing.huge_pages.as_ref());
+    let locked = backing.is_some_and(|backing| backing.locked);
+    let allocation = backing.and_then(|backing| backing.allocation.as_ref());
+    let prefault = allocation.and_then(|a| a.mode) == Some(AllocationMode::Immediate);
+    let backing = match huge {
+        Some(huge) => {
+            MemoryBacking::Huge { page: huge.pages.first().map(|page| page.size.bytes()) }
+        }
+        None if shared => MemoryBacking::Shared,
+        None => MemoryBacking::Anonymous,
+    };
+    Memory { size, backing, locked, prefault }
 }
 
 fn cpus_of(def: &DomainDef) -> Cpus {

@@ -76,6 +76,9 @@ pub(crate) fn define(
     }
     def.uuid = def.uuid.or_else(|| sysinfo::uuid(&def));
     def.fill_defaults(ids);
+    if let Some(genid) = &mut def.genid {
+        genid.id.get_or_insert_with(|| ids.uuid());
+    }
     firmware::complete(&mut def, host, &mut report);
     drives::check_places(&def, &mut report);
     address::assign(&mut def, &mut report);

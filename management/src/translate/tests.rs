@@ -1,7 +1,7 @@
 use uuid::Uuid;
 use vmm_protocol::config::{
     Boot, CpuMatch, CpuModel, Fd, FeaturePolicy, Firmware, FwCfgContent, FwCfgFile, Identity,
-    Input, InputRole, MachineConfig, PciKind, ProcessFiles, Smbios, WatchdogAction,
+    Input, InputRole, MachineConfig, MemoryBacking, PciKind, ProcessFiles, Smbios, WatchdogAction,
 };
 
 use super::{
@@ -222,6 +222,35 @@ fn a_named_cpu_goes_with_its_features_and_what_no_version_knows_is_refused() {
         let message = refused(&with(text, "")).message;
         assert!(message.contains(word), "{text}: {message}");
     }
+}
+
+#[test]
+fn a_generation_that_is_not_written_is_made_and_kept() {
+    let def = defined(&with("<genid/>", ""));
+    let made = def.genid.as_ref().and_then(|genid| genid.id);
+    assert!(made.is_some() && made != def.uuid);
+    assert_eq!(configured(&stored(&def.to_xml()).unwrap()).generation, made);
+    let id = "12345678-1234-1234-1234-123456789abc";
+    let written = configured(&defined(&with(&format!("<genid>{id}</genid>"), "")));
+    assert_eq!(written.generation.unwrap().to_string(), id);
+}
+
+#[test]
+fn memory_is_of_huge_pages_locked_and_given_at_once_as_the_definition_says() {
+    let memory = |backing: &str| {
+        let text = format!("<memoryBacking>{backing}</memoryBacking>");
+        configured(&defined(&with(&text, ""))).memory
+    };
+    let page = "<hugepages><page size='1' unit='GiB'/></hugepages>";
+    assert_eq!(memory(page).backing, MemoryBacking::Huge { page: Some(1 << 30) });
+    assert_eq!(memory("<hugepages/>").backing, MemoryBacking::Huge { page: None });
+    let both = memory("<nosharepages/><locked/><allocation mode='immediate'/>");
+    assert!(both.locked && both.prefault && both.backing == MemoryBacking::Anonymous);
+    let two = "<hugepages><page size='2' unit='M' nodeset='0'/></hugepages>";
+    let refusal = refused(&with(&format!("<memoryBacking>{two}</memoryBacking>"), ""));
+    assert_eq!(refusal.code, Code::Unsupported);
+    let odd = "<memoryBacking><hugepages><page size='3' unit='M'/></hugepages></memoryBacking>";
+    assert!(refused(&with(odd, "")).message.contains("power of two"));
 }
 
 #[test]

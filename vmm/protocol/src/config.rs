@@ -31,6 +31,9 @@ pub struct MachineConfig {
     /// What SMBIOS tells beside what it always tells.
     #[serde(default)]
     pub smbios: Smbios,
+    /// What the guest is told to be another machine by, when it was copied or taken back.
+    #[serde(default)]
+    pub generation: Option<Uuid>,
     /// Files that the guest finds in fw_cfg beside the board's own.
     #[serde(default)]
     pub fw_cfg: Vec<FwCfgFile>,
@@ -86,6 +89,12 @@ pub struct Memory {
     /// Bytes; a multiple of 1 MiB.
     pub size: u64,
     pub backing: MemoryBacking,
+    /// Kept in the host's RAM.
+    #[serde(default)]
+    pub locked: bool,
+    /// Given by the host before the guest starts.
+    #[serde(default)]
+    pub prefault: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +104,8 @@ pub enum MemoryBacking {
     Anonymous,
     /// memfd, for what must be shared with another process.
     Shared,
+    /// Pages of hugetlbfs, so many bytes each; none: the host's default size.
+    Huge { page: Option<u64> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

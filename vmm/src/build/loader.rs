@@ -83,6 +83,7 @@ pub(super) fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, Bu
     let mut board = Board::new(map, ids);
     board.reset = zones::waiting(&config.boot).reset;
     board.pvpanic = config.pvpanic;
+    board.generation = config.generation.map(|id| id.to_bytes_le());
     board.fw_cfg = matches!(config.boot, Boot::Firmware(_)) || !config.fw_cfg.is_empty();
     board.vga = video::has_vga(config);
     board.ps2 = video::has_screen(config);

@@ -7,12 +7,15 @@ use arch::layout::{MemoryMap, Platform, ram_regions};
 use arch::ports;
 use devices::pci::Windows;
 use memory::{Backing, GuestRam};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 use vmm_protocol::config::{Boot, Machine, MachineConfig, MemoryBacking};
 
 use super::BuildError;
 use crate::process::Files;
 use crate::state::{self, Saved, Shape};
+
+/// MFD_HUGE_SHIFT: the logarithm of the page size stands above.
+const HUGE_PAGE_SHIFT: u32 = 26;
 
 /// RAM, and what a saved state holds beside it.
 pub(super) fn build(
@@ -27,13 +30,58 @@ pub(super) fn build(
         let (saved, offset) = state::read(&file)?;
         saved.shape.must_be(&Shape::of(config))?;
         let ram = GuestRam::new(&layout, &Backing::CopyOnWrite(&file, offset)).map_err(failed)?;
+        prepare(config, &ram)?;
         return Ok((ram, Some(saved)));
     }
     let ram = match config.memory.backing {
         MemoryBacking::Anonymous => GuestRam::new(&layout, &Backing::Anonymous),
         MemoryBacking::Shared => GuestRam::new(&layout, &Backing::Shared(&shared_file(bytes)?)),
+        MemoryBacking::Huge { page } => return huge(config, &layout, page),
     };
-    Ok((ram.map_err(failed)?, None))
+    let ram = ram.map_err(failed)?;
+    prepare(config, &ram)?;
+    Ok((ram, None))
+}
+
+/// What a definition wants done with RAM before the guest has any of it.
+fn prepare(config: &MachineConfig, ram: &GuestRam) -> Result<(), BuildError> {
+    let bytes = config.memory.size;
+    if config.memory.locked {
+        ram.lock().map_err(|source| BuildError::LockMemory { bytes, source })?;
+    }
+    if config.memory.prefault {
+        ram.prefault().map_err(|source| BuildError::Memory { bytes, source })?;
+    }
+    Ok(())
+}
+
+/// RAM of hugetlbfs pages, reserved as it is mapped.
+fn huge(
+    config: &MachineConfig,
+    layout: &[(u64, u64)],
+    page: Option<u64>,
+) -> Result<(GuestRam, Option<Saved>), BuildError> {
+    let bytes = config.memory.size;
+    let no_such = |error: rustix::io::Errno| BuildError::HugePages { page, source: error.into() };
+    let size = match page {
+        None => MemfdFlags::empty(),
+        Some(page) if page.is_power_of_two() => {
+            MemfdFlags::from_bits_retain(page.trailing_zeros() << HUGE_PAGE_SHIFT)
+        }
+        Some(page) => return Err(BuildError::config("huge page size", page, "is no power of two")),
+    };
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | size;
+    let file = File::from(memfd_create("guest-ram", flags).map_err(no_such)?);
+    let page = fstat(&file).map_err(no_such)?.st_blksize as u64;
+    if layout.iter().any(|(_, len)| !len.is_multiple_of(page)) {
+        let reason = "is no whole number of huge pages, below and above 4 GiB";
+        return Err(BuildError::config("memory size", bytes, reason));
+    }
+    ftruncate(&file, bytes).map_err(no_such)?;
+    let ram = GuestRam::new(layout, &Backing::Huge(&file, page))
+        .map_err(|source| BuildError::TooFewHugePages { bytes, page, source })?;
+    prepare(config, &ram)?;
+    Ok((ram, None))
 }
 
 pub(super) fn map(config: &MachineConfig, phys_bits: u8) -> Result<MemoryMap, BuildError> {

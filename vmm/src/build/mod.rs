@@ -59,6 +59,14 @@ pub enum BuildError {
     Layout(#[from] LayoutError),
     #[error("guest memory of {bytes} bytes cannot be had")]
     Memory { bytes: u64, source: ::memory::MemoryError },
+    #[error("{bytes} bytes of guest memory cannot be locked into the host's RAM")]
+    LockMemory { bytes: u64, source: ::memory::MemoryError },
+    #[error(
+        "the host has too few free huge pages of {page} bytes for {bytes} bytes of guest memory"
+    )]
+    TooFewHugePages { bytes: u64, page: u64, source: ::memory::MemoryError },
+    #[error("the host gives no huge pages{}", .page.map(|page| format!(" of {page} bytes")).unwrap_or_default())]
+    HugePages { page: Option<u64>, source: io::Error },
     #[error("a shared memory file cannot be made")]
     MemoryFile(#[source] io::Error),
     #[error(transparent)]

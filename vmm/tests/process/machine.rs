@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use baremetal::{Asm, Width, pvh};
 use vmm_protocol::config::Machine;
+use vmm_protocol::config::MemoryBacking;
 use vmm_protocol::control::{EventKind, Reply, Request, RunState};
 use vmm_protocol::exit::ExitReason;
 
@@ -97,6 +98,32 @@ fn sixty_four_vcpus_are_named_threads_that_pause_and_reset() {
     assert_eq!(statistics.vcpus.len(), 64);
     assert!(statistics.vcpus[0].exits > 0 && statistics.vcpus[0].time_ns > 0);
     assert!(statistics.resident > 0);
+}
+
+#[test]
+fn locked_memory_that_is_given_at_once_is_there_before_the_guest_runs_and_after_its_reset() {
+    needs_kvm!();
+    let mut rig = Rig::new(&ticking());
+    (rig.config.memory.locked, rig.config.memory.prefault) = (true, true);
+    let mut guest = rig.start();
+    guest.wait_serial("ticks", |serial| serial.len() > 1);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", guest.id())).unwrap();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+    assert_eq!(locked.trim(), "65536 kB");
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Reset).unwrap();
+    let before = guest.serial().len();
+    guest.wait_serial("more ticks", |serial| serial.len() > before + 3);
+}
+
+#[test]
+fn too_few_huge_pages_are_named() {
+    needs_kvm!();
+    let mut rig = Rig::new(&ticking()).memory(1 << 20);
+    rig.config.memory.backing = MemoryBacking::Huge { page: None };
+    let (_, record, _) = rig.start().wait();
+    let ExitReason::Failed { message } = record.reason else { panic!("{record:?}") };
+    assert!(message.contains("huge pages"), "{message}");
 }
 
 #[test]

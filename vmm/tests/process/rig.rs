@@ -74,7 +74,12 @@ impl Rig {
                 boot_id: "6f2c9a4e-1111-4a6b-9d5e-000000000003".parse().unwrap(),
             },
             platform: Platform { machine: Machine::Q35, version: 1 },
-            memory: Memory { size: 64 << 20, backing: MemoryBacking::Anonymous },
+            memory: Memory {
+                size: 64 << 20,
+                backing: MemoryBacking::Anonymous,
+                locked: false,
+                prefault: false,
+            },
             cpus: cpus(1),
             clock: Clock { offset: 0, kvmclock: true },
             boot: Boot::Kernel {
@@ -83,6 +88,7 @@ impl Rig {
                 cmdline: "test".to_owned(),
             },
             smbios: Smbios::default(),
+            generation: None,
             fw_cfg: Vec::new(),
             lifecycle: Lifecycle {
                 on_poweroff: Action::Destroy,
