@@ -14,10 +14,13 @@ use crate::paths;
 const INIT: &[u8] = include_bytes!("../../resources/guest/init");
 
 /// What the guest may be given: all devices Manor has a model for, and the bus of QEMU's microvm.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 14] = [
     "virtio_pci",
     "virtio_mmio",
     "virtio_blk",
+    "virtio_scsi",
+    "sd_mod",
+    "sr_mod",
     "virtio_net",
     "virtio_console",
     "virtio_rng",

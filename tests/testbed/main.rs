@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "what a failed test shows")]
 
 mod costs;
+mod disks;
 mod installed;
 mod microvm;
 mod refusals;

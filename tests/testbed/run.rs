@@ -11,7 +11,7 @@ use crate::rig::{LONG, Xml, host, refused};
 /// Exit status of `manor run` when the guest crashed.
 const CRASHED: i32 = 8;
 
-fn run(host: &Testbed, xml: &Xml) -> Result<(Outcome, String)> {
+pub(crate) fn run(host: &Testbed, xml: &Xml) -> Result<(Outcome, String)> {
     let mut run = start(host, xml)?;
     let outcome = run.wait(LONG)?;
     Ok((outcome, run.text().to_owned()))
@@ -193,7 +193,7 @@ fn until_seen_twice(guest: &mut manor_tests::testbed::Running, text: &str) -> Re
     Ok(())
 }
 
-fn word_after<'a>(text: &'a str, before: &str) -> Result<&'a str> {
+pub(crate) fn word_after<'a>(text: &'a str, before: &str) -> Result<&'a str> {
     let (_, rest) = text.split_once(before).with_context(|| format!("no {before:?} in\n{text}"))?;
     rest.split_whitespace().next().context("nothing follows")
 }
