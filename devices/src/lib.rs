@@ -16,6 +16,7 @@ pub mod device_memory;
 pub mod display;
 mod engine;
 pub mod i6300esb;
+pub mod ide;
 pub mod input;
 pub mod io_thread;
 pub mod irq;

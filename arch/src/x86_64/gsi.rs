@@ -12,6 +12,8 @@ pub const IOAPIC_ID: u8 = 0;
 pub const PIT: u32 = 0;
 pub const PIT_IOAPIC_PIN: u32 = 2;
 pub const KEYBOARD: u32 = 1;
+/// The channels of the IDE function.
+pub const IDE: [u32; 2] = [14, 15];
 pub const COM2_COM4: u32 = 3;
 pub const COM1_COM3: u32 = 4;
 pub const RTC: u32 = 8;

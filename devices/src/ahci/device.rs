@@ -13,7 +13,7 @@ use super::engine::AhciEngine;
 use super::hba::{Attached, Hba};
 use super::spec::{BAR, BAR_SIZE, PORTS};
 use crate::ata::spec::{SIGNATURE_DISK, SIGNATURE_PACKET, status};
-use crate::ata::{AtaDisk, AtaState, PacketState, Packets};
+use crate::ata::{Drive, DriveState};
 use crate::bus::Effect;
 use crate::component::{Component, DeviceState, StateError};
 use crate::engine::Seat;
@@ -23,12 +23,6 @@ use crate::pci::{BarKind, Config, ConfigBuilder, ConfigState, Ids, Intx, Msi, Pc
 use crate::sync::Lock;
 
 const KIND: &str = "ahci";
-
-/// What is on a port.
-pub enum Drive {
-    Disk(AtaDisk),
-    Packets(Packets),
-}
 
 /// What the adapter needs from the machine.
 pub struct AhciParts<'a> {
@@ -85,12 +79,6 @@ struct Saved {
     drives: Vec<Option<DriveState>>,
 }
 
-#[derive(Serialize, Deserialize)]
-enum DriveState {
-    Disk(AtaState),
-    Packets(PacketState),
-}
-
 impl Ahci {
     /// # Errors
     /// When the host has no eventfds or interrupt vectors left, or an image cannot be used.
@@ -106,7 +94,7 @@ impl Ahci {
             .set(0x90, &[0x40])
             .writable(0x92, &[0x3f, 0x00]);
         let msi = Msi::new(msi, &mut builder)?;
-        let attached = std::array::from_fn(|index| drives[index].as_ref().map(Drive::attached));
+        let attached = std::array::from_fn(|index| drives[index].as_ref().map(attached));
         let seat = Seat::new(thread)?;
         let shared = Arc::new(Shared {
             ram,
@@ -141,27 +129,11 @@ impl Ahci {
     }
 }
 
-impl Drive {
-    fn attached(&self) -> Attached {
-        match self {
-            Self::Disk(_) => Attached { signature: SIGNATURE_DISK, status: status::READY },
-            // A packet device is not ready for other commands.
-            Self::Packets(_) => Attached { signature: SIGNATURE_PACKET, status: 0 },
-        }
-    }
-
-    fn reset(&self) {
-        match self {
-            Self::Disk(disk) => disk.reset(),
-            Self::Packets(packets) => packets.reset(),
-        }
-    }
-
-    fn save(&self) -> DriveState {
-        match self {
-            Self::Disk(disk) => DriveState::Disk(disk.save()),
-            Self::Packets(packets) => DriveState::Packets(packets.save()),
-        }
+fn attached(drive: &Drive) -> Attached {
+    match drive {
+        Drive::Disk(_) => Attached { signature: SIGNATURE_DISK, status: status::READY },
+        // A packet device is not ready for other commands.
+        Drive::Packets(_) => Attached { signature: SIGNATURE_PACKET, status: 0 },
     }
 }
 
@@ -274,13 +246,8 @@ impl Component for Ahci {
             return Err(mismatch());
         }
         for (drive, state) in shared.drives.iter().zip(&saved.drives) {
-            match (drive, state) {
-                (None, None) => {}
-                (Some(Drive::Disk(disk)), Some(DriveState::Disk(state))) => disk.restore(state),
-                (Some(Drive::Packets(packets)), Some(DriveState::Packets(state))) => {
-                    packets.restore(state);
-                }
-                _ => return Err(mismatch()),
+            if !Drive::take_state(drive.as_ref(), state.as_ref()) {
+                return Err(mismatch());
             }
         }
         shared.config.restore(KIND, &saved.config)?;

@@ -6,11 +6,11 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use super::command::{Broken, Command};
-use super::device::{Drive, Shared};
+use super::device::Shared;
 use super::hba::{Hba, Port};
 use super::spec::{self, FIS_INTERRUPT, PORTS, cmd, interrupt};
 use crate::ata::spec::{command, error, status};
-use crate::ata::{AtaDisk, PacketWork, Packets, TaskFile, Work};
+use crate::ata::{AtaDisk, Drive, PacketWork, Packets, TaskFile, Work};
 use crate::backend::lane::Lane;
 use crate::backend::{Action, Request};
 use crate::engine::Engine;
@@ -108,14 +108,7 @@ impl AhciEngine {
 
     fn open(&mut self, index: usize) -> io::Result<()> {
         let Some(drive) = &self.shared.drives[index] else { return Ok(()) };
-        let (generation, disk, meter) = match drive {
-            Drive::Disk(disk) => (0, Some(disk.disk().clone()), disk.meter().clone()),
-            Drive::Packets(packets) => {
-                let unit = packets.unit();
-                let (generation, disk) = unit.medium();
-                (generation, disk, unit.meter().clone())
-            }
-        };
+        let (generation, disk, meter) = drive.medium();
         let Some(disk) = disk else { return Ok(()) };
         let lane = Lane::new(&*disk, meter, self.shared.ram.clone(), spec::SLOTS as u16)?;
         self.come.extend(lane.source());

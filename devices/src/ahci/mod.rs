@@ -16,5 +16,5 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use device::{Ahci, AhciParts, Drive};
+pub use device::{Ahci, AhciParts};
 pub use spec::PORTS;

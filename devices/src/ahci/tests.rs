@@ -9,7 +9,7 @@ use super::spec::*;
 use super::*;
 use crate::ata::spec::{command, error, status};
 use crate::ata::tests::identity;
-use crate::ata::{AtaDisk, Packets};
+use crate::ata::{AtaDisk, Drive, Packets};
 use crate::backend::Disk;
 use crate::backend::held::{Held, HeldDisk};
 use crate::backend::lane::Meter;

@@ -5,6 +5,7 @@
 //! a CD-ROM drive go to the SCSI engine through [`Packets`].
 
 mod disk;
+mod drive;
 mod identify;
 mod log;
 mod packet;
@@ -13,6 +14,8 @@ pub(crate) mod spec;
 pub(crate) mod tests;
 
 pub use disk::{AtaDisk, AtaIdentity, AtaState};
-pub(crate) use disk::{TaskFile, Work};
+pub(crate) use disk::{TaskFile, Transfer, Work};
+pub use drive::Drive;
+pub(crate) use drive::DriveState;
+pub(crate) use packet::PacketWork;
 pub use packet::Packets;
-pub(crate) use packet::{PacketState, PacketWork};

@@ -2,6 +2,7 @@
 
 pub(crate) mod command {
     pub(crate) const DATA_SET_MANAGEMENT: u8 = 0x06;
+    pub(crate) const DEVICE_RESET: u8 = 0x08;
     pub(crate) const READ_SECTORS: u8 = 0x20;
     pub(crate) const READ_SECTORS_NO_RETRY: u8 = 0x21;
     pub(crate) const READ_SECTORS_EXT: u8 = 0x24;
@@ -20,6 +21,7 @@ pub(crate) mod command {
     pub(crate) const READ_QUEUED: u8 = 0x60;
     pub(crate) const WRITE_QUEUED: u8 = 0x61;
     pub(crate) const SEEK: u8 = 0x70;
+    pub(crate) const DIAGNOSTIC: u8 = 0x90;
     pub(crate) const INITIALIZE_PARAMETERS: u8 = 0x91;
     pub(crate) const STANDBY_IMMEDIATE_OLD: u8 = 0x94;
     pub(crate) const SLEEP_OLD: u8 = 0x99;

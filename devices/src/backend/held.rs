@@ -59,12 +59,15 @@ impl Disk for Held {
     }
 
     fn channel(&self, _depth: u16) -> io::Result<Box<dyn Channel>> {
-        Ok(Box::new(HeldChannel { disk: self.0.clone(), requests: VecDeque::new() }))
+        let event = self.0.event.try_clone()?;
+        Ok(Box::new(HeldChannel { disk: self.0.clone(), event, requests: VecDeque::new() }))
     }
 }
 
 struct HeldChannel {
     disk: Arc<HeldDisk>,
+    /// A descriptor of its own, so that several channels can be watched.
+    event: EventFd,
     requests: VecDeque<(u16, Request)>,
 }
 
@@ -91,7 +94,7 @@ impl Channel for HeldChannel {
     }
 
     fn source(&self) -> Option<RawFd> {
-        Some(self.disk.event.as_raw_fd())
+        Some(self.event.as_raw_fd())
     }
 
     fn wait(&mut self) {

@@ -213,7 +213,8 @@ fn check_controllers(def: &DomainDef, report: &mut Report<'_>) {
             (ControllerType::Scsi | ControllerType::Nvme, _) => {
                 drives::check_controller(controller, &path, report);
             }
-            (ControllerType::Sata, _) if drives::has_drives(def, controller) => {}
+            (ControllerType::Sata | ControllerType::Ide, _)
+                if drives::has_drives(def, controller) => {}
             // Whatever sat on these is refused by itself.
             (
                 ControllerType::Usb

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use vmm_protocol::config::{
-    Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Machine, Medium, Nvme, PciDevice, PciKind,
-    Scsi,
+    Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Ide, Machine, Medium, Nvme, PciDevice,
+    PciKind, Scsi,
 };
 use xml::device::address::{DeviceAddress, DriveAddress};
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
@@ -30,6 +30,7 @@ fn places(bus: DiskBus) -> Option<(u32, u32, u32)> {
         DiskBus::Scsi => Some((1, 256, 0x4000)),
         DiskBus::Sata => Some((1, 1, 6)),
         DiskBus::Nvme => Some((1, 1, 256)),
+        DiskBus::Ide => Some((2, 1, 2)),
         _ => None,
     }
 }
@@ -40,6 +41,7 @@ pub(super) fn controller_of(bus: DiskBus) -> Option<ControllerType> {
         DiskBus::Scsi => Some(ControllerType::Scsi),
         DiskBus::Sata => Some(ControllerType::Sata),
         DiskBus::Nvme => Some(ControllerType::Nvme),
+        DiskBus::Ide => Some(ControllerType::Ide),
         _ => None,
     }
 }
@@ -49,7 +51,9 @@ pub(super) fn controller_of(bus: DiskBus) -> Option<ControllerType> {
 pub(super) fn is_built(def: &DomainDef, controller: &Controller) -> bool {
     match controller.kind {
         ControllerType::Scsi => true,
-        ControllerType::Sata | ControllerType::Nvme => has_drives(def, controller),
+        ControllerType::Sata | ControllerType::Ide | ControllerType::Nvme => {
+            has_drives(def, controller)
+        }
         _ => false,
     }
 }
@@ -71,6 +75,7 @@ pub(super) fn has_drives(def: &DomainDef, controller: &Controller) -> bool {
 pub(super) fn board_place(machine: Machine, controller: &Controller) -> Option<PciAddress> {
     match (machine, controller.kind, controller.index) {
         (Machine::Q35, ControllerType::Sata, Some(0)) => PciAddress::new(0, 0x1f, 2),
+        (Machine::Pc, ControllerType::Ide, Some(0)) => PciAddress::new(0, 1, 1),
         _ => None,
     }
 }
@@ -84,7 +89,9 @@ pub(super) fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut
         (DiskDevice::Disk, DiskBus::Virtio) => {}
         (DiskDevice::Disk, DiskBus::Nvme) => {}
         (DiskDevice::Disk | DiskDevice::Cdrom, bus)
-            if places(bus).is_some() && bus != DiskBus::Nvme => {}
+            if places(bus).is_some()
+                && bus != DiskBus::Nvme
+                && (bus != DiskBus::Ide || machine == Machine::Pc) => {}
         (DiskDevice::Cdrom, DiskBus::Virtio | DiskBus::Nvme) => {
             let message = format!("a cdrom drive on {bus}; use {}", offered(machine, true));
             report.refuse(&at("@device"), message);
@@ -115,7 +122,14 @@ pub(super) fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut
 }
 
 /// What to use instead.
-fn offered(_machine: Machine, cdrom: bool) -> &'static str {
+fn offered(machine: Machine, cdrom: bool) -> &'static str {
+    if machine == Machine::Pc {
+        return if cdrom {
+            "bus='ide', 'sata' or 'scsi'"
+        } else {
+            "bus='virtio', 'scsi', 'ide', 'sata' or 'nvme'"
+        };
+    }
     if cdrom { "bus='sata' or 'scsi'" } else { "bus='virtio', 'scsi', 'sata' or 'nvme'" }
 }
 
@@ -234,6 +248,11 @@ pub(super) fn check_places(def: &DomainDef, report: &mut Report<'_>) {
             continue;
         };
         let controller = drive.controller.unwrap_or(0);
+        if bus == DiskBus::Ide && controller > 0 {
+            let message = "there is one IDE controller, with places for four drives";
+            report.invalid(&path, message);
+            continue;
+        }
         let has = |c: &Controller| c.kind == kind && c.index == Some(controller);
         if !def.devices.controllers.iter().any(has) {
             let message = format!("there is no {kind} controller {controller}");
@@ -275,6 +294,7 @@ pub(super) fn pci(
                 PciKind::Scsi(Scsi { drives, queues, queue_size: QUEUE_SIZE, io_thread })
             }
             ControllerType::Sata => PciKind::Ahci(Ahci { drives, io_thread }),
+            ControllerType::Ide => PciKind::Ide(Ide { drives, io_thread }),
             ControllerType::Nvme => {
                 let queues = vcpus.clamp(1, MOST_DEFAULT_QUEUES);
                 let serial = nvme_serial(controller, &drives);

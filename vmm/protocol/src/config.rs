@@ -7,7 +7,7 @@ use crate::Version;
 
 mod drives;
 
-pub use drives::{Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Nvme, Scsi};
+pub use drives::{Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Ide, Nvme, Scsi};
 
 /// An open file that came with the process. The number *is* the descriptor: the broker places the
 /// files of a spawn at 3, 4, 5 … in order ([`FIRST_FD`]).
@@ -323,6 +323,7 @@ pub enum PciKind {
     Blk(Blk),
     Scsi(Scsi),
     Ahci(Ahci),
+    Ide(Ide),
     Nvme(Nvme),
     Net(Net),
     Console(Console),

@@ -39,9 +39,10 @@ fn path(devices: &[PciDevice], device: &PciDevice) -> Option<String> {
 
 /// The path of a drive on a controller.
 fn drive_path(devices: &[PciDevice], device: &PciDevice, drive: &Drive) -> Option<String> {
-    let DrivePlace { target, unit, .. } = drive.place;
+    let DrivePlace { bus, target, unit } = drive.place;
     let (node, end) = match &device.kind {
         PciKind::Scsi(_) => ("scsi", format!("/channel@0/disk@{target:x},{unit:x}")),
+        PciKind::Ide(_) => ("ide", format!("/drive@{bus:x}/disk@{unit:x}")),
         PciKind::Nvme(_) => ("pci8086,5845", format!("/namespace@{:x},0", unit + 1)),
         PciKind::Ahci(_) => ("pci8086,2922", format!("/drive@{unit:x}/disk@0")),
         _ => return None,

@@ -63,6 +63,7 @@ fn virtio_device(
         | PciKind::Watchdog(_)
         | PciKind::Video(_)
         | PciKind::Ahci(_)
+        | PciKind::Ide(_)
         | PciKind::Nvme(_) => {
             return Ok(None);
         }

@@ -102,6 +102,7 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
         let id = &device.id;
         match &device.kind {
             PciKind::Ahci(_)
+            | PciKind::Ide(_)
             | PciKind::Balloon(_)
             | PciKind::Input(_)
             | PciKind::Nvme(_)

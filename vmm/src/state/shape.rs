@@ -28,6 +28,7 @@ impl Shape {
                     PciKind::Blk(_) => "disk",
                     PciKind::Scsi(_) => "SCSI host",
                     PciKind::Ahci(_) => "AHCI adapter",
+                    PciKind::Ide(_) => "IDE function",
                     PciKind::Nvme(_) => "NVMe controller",
                     PciKind::Net(_) => "interface",
                     PciKind::Console(_) => "console",

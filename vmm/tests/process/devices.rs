@@ -69,6 +69,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
             | PciKind::Blk(_)
             | PciKind::Scsi(_)
             | PciKind::Ahci(_)
+            | PciKind::Ide(_)
             | PciKind::Nvme(_)
             | PciKind::Net(_)
             | PciKind::Console(_)

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use baremetal::Width::{Byte, Dword, Word};
 use baremetal::{Asm, SCRATCH, Width, pvh, sector};
 use vmm_protocol::config::{
-    Ahci, Cache, Discard, DiskIo, Drive, DriveIdentity, DriveKind, DrivePlace, Image, Machine,
+    Ahci, Cache, Discard, DiskIo, Drive, DriveIdentity, DriveKind, DrivePlace, Ide, Image, Machine,
     Medium, Nvme, PciDevice, PciKind, Scsi,
 };
 
@@ -349,6 +349,20 @@ fn seabios_boots_nvme_disks() {
             device("nvme0", 4, controller(0, "second ", 2)),
             device("nvme1", 5, controller(1, "first ", 1)),
         ]
+    });
+    assert_eq!(serial, "first 1");
+}
+
+#[test]
+fn seabios_boots_the_ide_disk_that_comes_first() {
+    needs_kvm!();
+    let serial = by_seabios(Machine::Pc, |rig| {
+        let mut first = bootable(rig, "first ", 1, 1);
+        first.place.bus = 1;
+        let drives = vec![bootable(rig, "second ", 0, 2), first];
+        let mut ide = device("ide", 1, PciKind::Ide(Ide { drives, io_thread: 0 }));
+        ide.address.function = 1;
+        vec![ide]
     });
     assert_eq!(serial, "first 1");
 }

@@ -103,6 +103,30 @@ fn nvme_disks_are_namespaces_of_a_controller() {
 }
 
 #[test]
+fn ide_drives_are_on_the_channels_of_the_pc_board() {
+    let devices = disk("ide", "hda", "")
+        + "<disk device='cdrom'><target dev='hdc' bus='ide'/></disk>"
+        + &disk("virtio", "vda", "");
+    let text = domain(&devices).replace("machine='q35'", "machine='pc'");
+    let def = defined(&text);
+    assert_eq!(addresses(&def), ["ide0 0000:00:01.1", "vda 0000:00:03.0"]);
+    let config = configured(&def);
+    let Some(PciKind::Ide(ide)) =
+        config.pci.iter().map(|d| &d.kind).find(|k| !k.drives().is_empty())
+    else {
+        panic!("{:?}", config.pci)
+    };
+    let at: Vec<_> =
+        ide.drives.iter().map(|d| (d.id.as_str(), d.place.bus, d.place.unit)).collect();
+    assert_eq!(at, [("ide0-0-0", 0, 0), ("ide0-1-0", 1, 0)]);
+    let error = refused(&domain(&devices));
+    assert!(error.message.contains("the disk bus ide; use"), "{error}");
+    let more = disk("ide", "hde", "");
+    let error = refused(&domain(&more).replace("machine='q35'", "machine='pc'"));
+    assert!(error.message.contains("one IDE controller"), "{error}");
+}
+
+#[test]
 fn a_written_drive_address_is_kept() {
     let place = "<address type='drive' controller='2' bus='0' target='3' unit='300'/>";
     let found = drives(&disk("scsi", "sda", place));

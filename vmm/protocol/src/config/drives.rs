@@ -70,6 +70,14 @@ pub struct Ahci {
     pub io_thread: usize,
 }
 
+/// The IDE function of the PIIX3, at 00:01.1 of the `pc` board: two channels with two drives each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ide {
+    pub drives: Vec<Drive>,
+    pub io_thread: usize,
+}
+
 /// An NVMe controller. A drive's unit is the number of its namespace, counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +97,7 @@ impl PciKind {
         match self {
             Self::Scsi(scsi) => &scsi.drives,
             Self::Ahci(ahci) => &ahci.drives,
+            Self::Ide(ide) => &ide.drives,
             Self::Nvme(nvme) => &nvme.drives,
             _ => &[],
         }
