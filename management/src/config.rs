@@ -64,7 +64,7 @@ pub struct Domains {
 pub struct Firmware {
     /// BIOS images; the first that exists is used.
     pub bios: Vec<PathBuf>,
-    /// Directories of option ROMs: the BIOS of a graphics card.
+    /// Directories of option ROMs: the BIOS of a graphics card, the boot code of a network card.
     pub option_roms: Vec<PathBuf>,
     /// Directories of firmware descriptors (JSON), those that come first hiding the others' files.
     pub descriptors: Vec<PathBuf>,
@@ -77,7 +77,11 @@ impl Default for Firmware {
                 "/usr/share/seabios/bios-256k.bin".into(),
                 "/usr/share/qemu/bios-256k.bin".into(),
             ],
-            option_roms: vec!["/usr/share/seabios".into(), "/usr/share/qemu".into()],
+            option_roms: vec![
+                "/usr/share/seabios".into(),
+                "/usr/lib/ipxe/qemu".into(),
+                "/usr/share/qemu".into(),
+            ],
             descriptors: vec!["/etc/qemu/firmware".into(), "/usr/share/qemu/firmware".into()],
         }
     }

@@ -1,6 +1,6 @@
 //! Debian as an installer leaves it on a disk, started by firmware, as its users start it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use manor_tests::testbed::{Disk, Options};
@@ -27,7 +27,7 @@ fn host() -> Result<Testbed> {
 }
 
 /// What `virt-install --import --print-xml` writes for such a disk, without its display.
-fn definition(name: &str, machine: &str) -> String {
+fn definition(name: &str, machine: &str, disk: &str) -> String {
     format!(
         "<domain type='kvm'>
   <name>{name}</name>
@@ -57,7 +57,7 @@ fn definition(name: &str, machine: &str) -> String {
     <disk type='block' device='disk'>
       <driver name='qemu' type='raw' cache='none' io='native'/>
       <source dev='/dev/disk/debian'/>
-      <target dev='vda' bus='virtio'/>
+      {disk}
     </disk>
     <controller type='usb' model='qemu-xhci' ports='15'/>
     <console type='pty'/>
@@ -73,22 +73,54 @@ fn definition(name: &str, machine: &str) -> String {
     )
 }
 
+const VIRTIO: &str = "<target dev='vda' bus='virtio'/>";
+
 #[test]
 fn seabios_boots_an_installed_debian_which_reboots_and_powers_off() -> Result<()> {
-    let daemon = Daemon::start_on(host()?, "installed")?;
-    daemon.define_text(&definition("debian", "q35"))?;
-    daemon.post("debian", "start")?;
-    let mut shell = Shell::log_in(daemon.api.console("debian")?, BOOT)?;
+    lives("virtio", "q35", VIRTIO, "/dev/vda3")
+}
+
+#[test]
+#[ignore = "takes long: --all"]
+fn debian_lives_on_the_board_of_an_older_pc() -> Result<()> {
+    lives("pc", "pc", VIRTIO, "/dev/vda3")
+}
+
+#[test]
+#[ignore = "takes long: --all"]
+fn debian_lives_on_a_scsi_disk() -> Result<()> {
+    lives("scsi", "q35", "<target dev='sda' bus='scsi'/>", "/dev/sda3")
+}
+
+#[test]
+#[ignore = "takes long: --all"]
+fn debian_lives_on_an_nvme_disk() -> Result<()> {
+    lives("nvme", "q35", "<target dev='nvme0n1' bus='nvme'/>", "/dev/nvme0n1p3")
+}
+
+#[test]
+#[ignore = "takes long: --all"]
+fn debian_lives_on_a_sata_disk() -> Result<()> {
+    lives("sata", "q35", "<target dev='sda' bus='sata'/>", "/dev/sda3")
+}
+
+/// From power-on to a login, through a reboot, to power-off by the guest.
+fn lives(name: &str, machine: &str, disk: &str, root: &str) -> Result<()> {
+    let daemon = Daemon::start_on(host()?, name)?;
+    daemon.define_text(&definition(name, machine, disk))?;
+    let begun = Instant::now();
+    daemon.post(name, "start")?;
+    let mut shell = Shell::log_in(daemon.api.console(name)?, BOOT)?;
+    println!("{name}: {:.0} s from power-on to a shell", begun.elapsed().as_secs_f32());
     let uuid = shell.run("cat /sys/class/dmi/id/product_uuid")?;
     assert!(uuid.contains("0d8a7c1e-2b33-4f55-8a77-99bb1100ee22"), "{uuid}");
     let failed = shell.run("systemctl --failed --no-legend --plain; nproc")?;
     assert!(failed.ends_with("2\r\n"), "units have failed, or CPUs are missing: {failed}");
-    let root = shell.run("findmnt -no SOURCE /")?;
-    assert!(root.contains("/dev/vda3"), "{root}");
+    assert!(shell.run("findmnt -no SOURCE /")?.contains(root), "not on {root}");
     shell.last("systemctl reboot")?;
     let mut shell = Shell::log_in(shell.console, BOOT)?;
     shell.last("systemctl poweroff")?;
-    let off = daemon.api.await_state("debian", "shut-off", LONG)?;
+    let off = daemon.api.await_state(name, "shut-off", LONG)?;
     assert_eq!(off["reason"], "shutdown", "{off}");
     Ok(())
 }

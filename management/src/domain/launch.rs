@@ -24,6 +24,9 @@ use crate::translate::display::{OpenVnc, Place};
 use crate::translate::machine_devices::{cache, provided};
 use crate::translate::{self, OpenChardev, OpenDisk, OpenTap, Resources, Start};
 
+/// iPXE for virtio cards, with an image for a BIOS and one for UEFI.
+const NETWORK_ROM: &str = "efi-virtio.rom";
+
 /// What to start, and where.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
@@ -230,8 +233,10 @@ impl Opener<'_> {
             let file = if empty { None } else { Some(self.disk(disk)?) };
             resources.disks.push(file);
         }
-        for interface in &def.devices.interfaces {
-            resources.interfaces.push(self.tap(interface)?);
+        for (index, interface) in def.devices.interfaces.iter().enumerate() {
+            // Before the tap: nothing is made for a start that cannot be.
+            let rom = self.network_rom(def, index)?;
+            resources.interfaces.push(OpenTap { rom, ..self.tap(interface)? });
         }
         for serial in &def.devices.serials {
             let open = self.chardev(serial.kind, &serial.sources, serial.log.as_ref(), None)?;
@@ -351,6 +356,27 @@ impl Opener<'_> {
         }
     }
 
+    /// What an interface that is in the boot order needs to be booted from.
+    fn network_rom(&mut self, def: &DomainDef, index: usize) -> Result<Option<Fd>, Error> {
+        let ordered = translate::boot_order_of_interface(def, index).is_some();
+        if !ordered || def.os.kernel.is_some() {
+            return Ok(None);
+        }
+        let rom = def.devices.interfaces.get(index).and_then(|interface| interface.rom.as_ref());
+        if rom.is_some_and(|rom| rom.enabled == Some(YesNo::No) || rom.bar == Some(OnOff::Off)) {
+            return Ok(None);
+        }
+        if let Some(path) = rom.and_then(|rom| rom.file.as_ref()) {
+            return self.input("network boot ROM", path).map(Some);
+        }
+        let found = self.launch.firmware.option_rom(NETWORK_ROM);
+        if found.is_none() {
+            let name = &def.name;
+            tracing::warn!(domain = %name, "no {NETWORK_ROM}, of the package ipxe-qemu: no boot from the network");
+        }
+        found.map(|path| self.input("network boot ROM", &path)).transpose()
+    }
+
     fn tap(&mut self, interface: &Interface) -> Result<OpenTap, Error> {
         let source = interface.source.as_ref();
         let target = interface.target.as_ref();
@@ -371,7 +397,7 @@ impl Opener<'_> {
         };
         let tap = self.broker.tap(request)?;
         let queues = tap.queues.into_iter().map(|queue| self.table.add(queue)).collect();
-        Ok(OpenTap { name: tap.name, queues })
+        Ok(OpenTap { name: tap.name, queues, rom: None })
     }
 
     fn chardev(

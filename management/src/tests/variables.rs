@@ -122,3 +122,26 @@ async fn a_start_whose_firmware_is_gone_says_so_and_makes_nothing() {
     assert_eq!(error.code, Code::ResourceMissing);
     assert!(error.message.contains("install the package seabios"), "{error}");
 }
+
+#[tokio::test]
+async fn an_interface_in_the_boot_order_has_the_rom_it_is_booted_by() {
+    let mut host = host();
+    fs::write(host.path("bios.bin"), "bios").unwrap();
+    host.config.firmware.bios = vec![host.path("bios.bin")];
+    let daemon = host.daemon().await;
+    let missing = host.path("missing.rom").display().to_string();
+    let xml = |rom: &str| {
+        format!(
+            "<domain type='kvm'><name>net</name><memory unit='MiB'>64</memory>\
+             <os><type>hvm</type></os><devices><interface type='ethernet'>\
+             <target dev='no-such-tap' managed='no'/><boot order='1'/>{rom}</interface></devices></domain>"
+        )
+    };
+    let create = CreateDomain { xml: xml(""), paused: false, reset_variables: false };
+    assert!(daemon.call(create).await.unwrap_err().message.contains("no-such-tap"));
+    let named = xml(&format!("<rom file='{missing}'/>"));
+    let create = CreateDomain { xml: named, paused: false, reset_variables: false };
+    let error = daemon.call(create).await.unwrap_err();
+    assert_eq!(error.code, Code::ResourceMissing);
+    assert!(error.message.contains("network boot ROM"), "{error}");
+}

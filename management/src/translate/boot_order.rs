@@ -16,7 +16,7 @@ pub(super) fn of_disk(def: &DomainDef, disk: &Disk) -> Option<u32> {
 }
 
 /// Place of an interface, by its index in the definition.
-pub(super) fn of_interface(def: &DomainDef, index: usize) -> Option<u32> {
+pub(crate) fn of_interface(def: &DomainDef, index: usize) -> Option<u32> {
     let own = def.devices.interfaces.get(index)?.boot.as_ref().map(|boot| boot.order);
     own.or_else(|| of_kind(def, BootDevice::Network).filter(|_| index == 0))
 }

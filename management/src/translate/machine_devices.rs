@@ -177,7 +177,7 @@ fn net(interface: &Interface, tap: &OpenTap, io_threads: &mut IoThreads) -> Net 
         offloads: host.is_none_or(|host| is_on(host.csum) && is_on(host.gso)),
         queues: vec![thread; tap.queues.len().max(1)],
         queue_size: queue_size(size),
-        rom: None,
+        rom: tap.rom,
     }
 }
 

@@ -39,6 +39,7 @@ use xml::device::chardev::ConsoleTargetType;
 use xml::device::disk::DiskFormat;
 use xml::domain::Name;
 
+pub(crate) use boot_order::of_interface as boot_order_of_interface;
 pub(crate) use firmware::{Host, variables};
 pub(crate) use live::{live, with_aliases};
 pub(crate) use machine::{Start, lifecycle, machine};
@@ -158,6 +159,8 @@ impl OpenDisk {
 pub(crate) struct OpenTap {
     pub name: String,
     pub queues: Vec<Fd>,
+    /// By which firmware boots from this network.
+    pub rom: Option<Fd>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -81,7 +81,7 @@ fn configured(def: &xml::DomainDef) -> MachineConfig {
             .devices
             .interfaces
             .iter()
-            .map(|_| OpenTap { name: "vnet0".into(), queues: vec![Fd(20), Fd(21)] })
+            .map(|_| OpenTap { name: "vnet0".into(), queues: vec![Fd(20), Fd(21)], rom: None })
             .collect(),
         serials: vec![OpenChardev::default(); def.devices.serials.len()],
         consoles: vec![OpenChardev::default(); def.devices.consoles.len()],
@@ -459,7 +459,7 @@ fn consoles_and_channels_get_ports() {
 fn the_live_definition_shows_where_consoles_and_interfaces_are() {
     let def = defined(&domain(&format!("{NIC}<serial type='pty'/>")));
     let resources = Resources {
-        interfaces: vec![OpenTap { name: "vnet5".into(), queues: vec![] }],
+        interfaces: vec![OpenTap { name: "vnet5".into(), queues: vec![], rom: None }],
         serials: vec![OpenChardev { path: Some("/dev/pts/9".into()), ..OpenChardev::default() }],
         consoles: vec![OpenChardev::default()],
         ..Resources::default()
