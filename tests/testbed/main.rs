@@ -10,6 +10,7 @@ mod refusals;
 mod rig;
 mod run;
 mod side_by_side;
+mod small_devices;
 mod systemd;
 mod uefi;
 
