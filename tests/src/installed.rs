@@ -22,6 +22,8 @@ use crate::{disk, paths};
 
 /// The instance that the tests of such disks share, one after another.
 pub const HOST: &str = "installed";
+/// The same, counting its time.
+pub const COUNTED_HOST: &str = "installed-counted";
 /// Raised when what is made here changes.
 const VERSION: u32 = 1;
 const MIB: u64 = 1 << 20;

@@ -302,17 +302,6 @@ fn check_backend(
 }
 
 fn check_rest(devices: &Devices, report: &mut Report<'_>) {
-    let left_out: [(&str, usize, &str); 6] = [
-        ("sound", devices.sounds.len(), "there is no sound"),
-        ("audio", devices.audios.len(), "there is no sound"),
-        ("smartcard", devices.smartcards.len(), "there are no smartcards"),
-        ("redirdev", devices.redirected.len(), "there is no USB redirection"),
-        ("hub", devices.hubs.len(), "there is no USB"),
-        ("redirfilter", usize::from(devices.redirection_filter.is_some()), "there is no USB"),
-    ];
-    for (name, count, message) in left_out {
-        report.warn_if(count > 0, &format!("/domain/devices/{name}"), message);
-    }
     for (number, rng) in (1..).zip(&devices.rngs) {
         let path = format!("/domain/devices/rng[{number}]");
         check_model(Some(rng.model), &path, report);

@@ -37,6 +37,7 @@ pub(super) fn run(
     Testbed::down(NAME)?;
     Testbed::down(debian::HOST)?;
     Testbed::down(installed::HOST)?;
+    Testbed::down(installed::COUNTED_HOST)?;
     result
 }
 
