@@ -164,7 +164,9 @@ impl Config {
         let register = spec::BAR0 + 4 * u16::from(bar.index);
         let low = live.u32(register);
         let (enable, base) = match bar.kind {
-            BarKind::Io => (spec::COMMAND_IO, u64::from(low & !3 & 0xffff)),
+            // Ports have 16 bits: what is placed beyond, while it is measured, is nowhere.
+            BarKind::Io if low >> 16 != 0 => return None,
+            BarKind::Io => (spec::COMMAND_IO, u64::from(low & !3)),
             BarKind::Memory32 => (spec::COMMAND_MEMORY, u64::from(low & !0xf)),
             BarKind::Rom if low & spec::ROM_ENABLE == 0 => return None,
             BarKind::Rom => (spec::COMMAND_MEMORY, u64::from(low & !0x7ff)),

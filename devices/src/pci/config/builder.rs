@@ -129,8 +129,8 @@ impl ConfigBuilder {
         let size = size.max(least).next_power_of_two();
         let mask = (!(size - 1)).to_le_bytes();
         match kind {
-            BarKind::Io => self.writable(offset, &[mask[0], mask[1], 0, 0]),
-            BarKind::Memory32 => self.writable(offset, &mask[..4]),
+            // I/O too: SeaBIOS takes upper bits that stay zero for a range of 4 GiB.
+            BarKind::Io | BarKind::Memory32 => self.writable(offset, &mask[..4]),
             BarKind::Memory64 => self.writable(offset, &mask),
             BarKind::Rom => self.writable(offset, &[1, mask[1], mask[2], mask[3]]),
         };
