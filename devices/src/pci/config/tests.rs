@@ -30,7 +30,7 @@ fn ids_are_read_only() {
 #[test]
 fn bars_report_their_size_and_kind() {
     let config = config();
-    assert_eq!(size_bar(&config, 0x10), 0x0000_ffe1);
+    assert_eq!(size_bar(&config, 0x10), 0xffff_ffe1);
     assert_eq!(size_bar(&config, 0x14), 0xffff_f000);
     assert_eq!(size_bar(&config, 0x20), 0xffff_c00c);
     assert_eq!(size_bar(&config, 0x24), 0xffff_ffff);
