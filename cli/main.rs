@@ -37,6 +37,9 @@ fn main() -> ExitCode {
     if words.first().is_some_and(|role| role == "run-domain") {
         return run_domain::main(words.into_iter().skip(1));
     }
+    if words.first().is_some_and(|role| role == "run-network") {
+        return network::run_network(words.into_iter().skip(1));
+    }
     if words.first().is_some_and(|role| role == "inspect") {
         return inspect::main(words.into_iter().skip(1));
     }

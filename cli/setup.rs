@@ -260,9 +260,18 @@ fn running(run_dir: &Path) -> Vec<String> {
 }
 
 fn has_definitions(state_dir: &Path) -> bool {
-    ["domains", "quarantine"].iter().any(|name| {
-        std::fs::read_dir(state_dir.join(name)).is_ok_and(|mut entries| entries.next().is_some())
-    })
+    let entries = |name: &str| {
+        let entries = std::fs::read_dir(state_dir.join(name)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    // The network that every host begins with is nobody's work until it is changed.
+    let untouched = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let first = text.lines().next().unwrap_or_default();
+        first.contains(r#""name":"default","generation":1,"autostart":false"#)
+    };
+    let made = ["domains", "pools", "quarantine"].iter().any(|name| !entries(name).is_empty());
+    made || !entries("networks").iter().all(untouched)
 }
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {

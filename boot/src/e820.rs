@@ -1,7 +1,7 @@
 //! The memory map that a kernel is told, in the types that e820 and PVH share.
 
 use arch::layout::{
-    EBDA_START, HIGH_RAM_START, HIMEM_START, KVM_IDENTITY_MAP, MemoryMap, PAGE_SIZE,
+    EBDA_START, GENERATION, HIGH_RAM_START, HIMEM_START, KVM_TSS, MemoryMap, PAGE_SIZE,
 };
 
 pub(crate) const RAM: u32 = 1;
@@ -27,7 +27,8 @@ pub(crate) fn spans(map: &MemoryMap) -> Vec<Span> {
         // Linux takes MCFG at its word early only where the map has it reserved.
         spans.push(span(ecam.start, ecam.end, RESERVED));
     }
-    spans.push(span(KVM_IDENTITY_MAP, KVM_IDENTITY_MAP + 4 * PAGE_SIZE, RESERVED));
+    // With the pages that KVM keeps for itself, right behind.
+    spans.push(span(GENERATION, KVM_TSS + 3 * PAGE_SIZE, RESERVED));
     if map.high_ram_end > HIGH_RAM_START {
         spans.push(span(HIGH_RAM_START, map.high_ram_end, RAM));
     }

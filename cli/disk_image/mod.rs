@@ -13,6 +13,7 @@ mod resize;
 mod size;
 
 pub(crate) use args::Image;
+pub(crate) use progress::Progress;
 
 use crate::failure::Failure;
 use crate::terminal::Terminal;

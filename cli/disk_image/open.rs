@@ -44,7 +44,7 @@ impl Opener {
         let file = self.file(&source.path, read_only)?;
         let format = match source.format {
             Some(format) => format,
-            None => Format::guess(&*file).map_err(|error| {
+            None => image::guess(&*file).map_err(|error| {
                 Failure::other(format!("cannot read {}: {error}", source.path.display()))
             })?,
         };

@@ -23,6 +23,12 @@ impl<'a> Progress<'a> {
         Self { terminal, total, shown: wanted || asked, start: Instant::now(), last: None }
     }
 
+    /// The work has another size than it seemed.
+    pub(crate) fn at_of(&mut self, done: u64, total: u64) {
+        self.total = total;
+        self.at(done);
+    }
+
     pub(crate) fn at(&mut self, done: u64) {
         let soon = self.last.is_some_and(|last| last.elapsed() < EACH) && done < self.total;
         if !self.shown || soon {

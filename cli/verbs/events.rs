@@ -13,12 +13,18 @@ use crate::terminal::printable;
 const KINDS: &[&str] = &[
     "lifecycle",
     "reboot",
+    "rtc-change",
     "watchdog",
+    "tray-change",
+    "disk-change",
     "io-error",
     "device-broken",
     "link-changed",
     "reachable",
     "autostart-changed",
+    "network",
+    "pool",
+    "job",
     "lost",
 ];
 
@@ -109,7 +115,12 @@ fn print(session: &Session, args: &Event, event: &types::Event) {
         return;
     }
     let stamp = if args.timestamp { format!("{}: ", event.time) } else { String::new() };
-    let of = event.name.as_ref().map(|name| format!(" for domain '{}'", printable(name)));
+    let named = |kind: &str, name: &Option<String>| {
+        name.as_ref().map(|name| format!(" for {kind} '{}'", printable(name)))
+    };
+    let about = named("network", &event.network).or_else(|| named("pool", &event.pool));
+    let of = about
+        .or_else(|| event.name.as_ref().map(|name| format!(" for domain '{}'", printable(name))));
     let of = of.unwrap_or_default();
     let line = format!("{stamp}event '{}'{of}{}\n", event.event, printable(&details(event)));
     session.terminal.print(&line);
@@ -122,14 +133,24 @@ fn details(event: &types::Event) -> String {
         // virsh's line, without the device.
         return format!(": {action}");
     }
+    words.extend(event.offset.map(|seconds| seconds.to_string()));
     words.extend([&event.lifecycle, &event.detail, &event.device].into_iter().flatten().cloned());
     let flag =
         |is: Option<bool>, yes: &str, no: &str| is.map(|is| (if is { yes } else { no }).to_owned());
     words.extend(flag(event.write, "write", "read"));
     words.extend(flag(event.up, "up", "down"));
+    words.extend(flag(event.open, "opened", "closed"));
+    words.extend(event.source.clone());
     words.extend(flag(event.reachable, "answers again", "does not answer"));
     words.extend(flag(event.autostart, "enabled", "disabled"));
     words.extend(event.up_to.map(|id| format!("up to {id}")));
+    words.extend([&event.change, &event.volume].into_iter().flatten().cloned());
+    if let Some(job) = &event.job {
+        words.extend([job.kind.clone(), job.object.clone(), job.phase.clone()]);
+        words.extend((job.total_bytes > 0).then(|| {
+            format!("{}%", u128::from(job.done_bytes) * 100 / u128::from(job.total_bytes))
+        }));
+    }
     words.extend(event.reason.as_ref().map(|reason| format!("({reason})")));
     if words.is_empty() { String::new() } else { format!(": {}", words.join(" ")) }
 }

@@ -8,7 +8,7 @@ use super::Session;
 use crate::args::{self, Dommemstat, Setmem};
 use crate::failure::Failure;
 
-fn affects(args: args::Affects) -> Result<Affects, Failure> {
+pub(super) fn affects(args: args::Affects) -> Result<Affects, Failure> {
     let args::Affects { config, live, current } = args;
     if current && (config || live) {
         let other = if config { "config" } else { "live" };
@@ -20,7 +20,7 @@ fn affects(args: args::Affects) -> Result<Affects, Failure> {
 
 pub(super) async fn setmem(session: &Session, args: Setmem) -> Result<(), Failure> {
     let affects = affects(args.affects)?;
-    let bytes = scaled(&args.size)?;
+    let bytes = scaled(&args.size, "k", "size")?;
     session.of(&args.domain, session.client.set_memory(&args.domain, bytes, affects)).await?;
     Ok(())
 }
@@ -71,11 +71,12 @@ fn lines(stats: &BalloonStats) -> String {
     figures(stats).iter().map(|(name, value)| format!("{name} {value}\n")).collect()
 }
 
-/// A number of bytes, as virsh reads it: KiB without a unit; `M` and `MiB` are 2^20, `MB` is 10^6.
-fn scaled(text: &str) -> Result<u64, Failure> {
+/// A number of bytes, as virsh reads it: in `bare` without a unit; `M` and `MiB` are 2^20, `MB` is
+/// 10^6.
+pub(super) fn scaled(text: &str, bare: &str, option: &str) -> Result<u64, Failure> {
     let wrong = || {
         Failure::usage(format!(
-            "Scaled numeric value '{text}' for <size> option is malformed or out of range"
+            "Scaled numeric value '{text}' for <{option}> option is malformed or out of range"
         ))
     };
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -83,7 +84,7 @@ fn scaled(text: &str) -> Result<u64, Failure> {
     let number: u64 = number.parse().map_err(|_| wrong())?;
     let unit = unit.to_ascii_lowercase();
     let (prefix, decimal) = match unit.as_str() {
-        "" => ("k", false),
+        "" => (bare, false),
         "b" | "byte" | "bytes" => ("", false),
         _ => match unit.strip_suffix("ib") {
             Some(prefix) => (prefix, false),
@@ -114,10 +115,10 @@ mod tests {
             ("100b", 100),
             ("2KiB", 2048),
         ] {
-            assert_eq!(scaled(text).ok(), Some(bytes), "{text}");
+            assert_eq!(scaled(text, "k", "size").ok(), Some(bytes), "{text}");
         }
         for text in ["", "M", "-1", "1X", "1 M", "99999999999999999999", "20000000000G"] {
-            assert!(scaled(text).is_err(), "{text}");
+            assert!(scaled(text, "k", "size").is_err(), "{text}");
         }
     }
 }

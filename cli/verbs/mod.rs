@@ -7,10 +7,13 @@ mod display;
 mod events;
 mod info;
 mod list;
+mod media;
 mod memory;
+mod network;
 mod node;
 mod power;
 mod stats;
+mod storage;
 
 use api::client::{Client, ClientError};
 pub(crate) use definition::read_document;
@@ -51,6 +54,8 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Screenshot(args) => display::screenshot(session, args).await,
         Command::SendKey(args) => display::send_key(session, args).await,
         Command::Setmem(args) => memory::setmem(session, args).await,
+        Command::ChangeMedia(args) => media::change_media(session, args).await,
+        Command::Blockresize(args) => media::blockresize(session, args).await,
         Command::Shutdown(args) => power::shutdown(session, args).await,
         Command::Start(args) => power::start(session, args).await,
         Command::Suspend(args) => power::suspend(session, args).await,
@@ -60,12 +65,59 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Domblklist(args) => devices::domblklist(session, args).await,
         Command::DomifGetlink(args) => devices::domif_getlink(session, args).await,
         Command::DomifSetlink(args) => devices::domif_setlink(session, args).await,
+        Command::Domifaddr(args) => network::domifaddr(session, args).await,
         Command::Domiflist(args) => devices::domiflist(session, args).await,
         Command::Dominfo(args) => info::dominfo(session, args).await,
         Command::Dommemstat(args) => memory::dommemstat(session, args).await,
         Command::Domstate(args) => info::domstate(session, args).await,
         Command::Domstats(args) => stats::domstats(session, args).await,
         Command::List(args) => list::list(session, args).await,
+        Command::NetAutostart(args) => network::autostart(session, args).await,
+        Command::NetCreate(args) => network::create(session, args).await,
+        Command::NetDefine(args) => network::define(session, args).await,
+        Command::NetDestroy(args) => network::destroy(session, args).await,
+        Command::NetDhcpLeases(args) => network::leases(session, args).await,
+        Command::NetDumpxml(args) => network::dumpxml(session, args).await,
+        Command::NetInfo(args) => network::info(session, args).await,
+        Command::NetList(args) => network::list(session, args).await,
+        Command::NetName(args) => network::name(session, args).await,
+        Command::NetStart(args) => network::start(session, args).await,
+        Command::NetUndefine(args) => network::undefine(session, args).await,
+        Command::NetUpdate(args) => network::update(session, args).await,
+        Command::NetUuid(args) => network::uuid(session, args).await,
+        Command::PoolAutostart(args) => storage::pool::autostart(session, args).await,
+        Command::PoolBuild(args) => storage::pool::build(session, args).await,
+        Command::PoolCreate(args) => storage::pool::create(session, args).await,
+        Command::PoolCreateAs(args) => storage::pool::create_as(session, args).await,
+        Command::PoolDefine(args) => storage::pool::define(session, args).await,
+        Command::PoolDefineAs(args) => storage::pool::define_as(session, args).await,
+        Command::PoolDelete(args) => storage::pool::delete(session, args).await,
+        Command::PoolDestroy(args) => storage::pool::destroy(session, args).await,
+        Command::PoolDumpxml(args) => storage::pool::dumpxml(session, args).await,
+        Command::PoolInfo(args) => storage::pool::info(session, args).await,
+        Command::PoolList(args) => storage::pool::list(session, args).await,
+        Command::PoolName(args) => storage::pool::name(session, args).await,
+        Command::PoolRefresh(args) => storage::pool::refresh(session, args).await,
+        Command::PoolStart(args) => storage::pool::start(session, args).await,
+        Command::PoolUndefine(args) => storage::pool::undefine(session, args).await,
+        Command::PoolUuid(args) => storage::pool::uuid(session, args).await,
+        Command::VolClone(args) => storage::volume::clone(session, args).await,
+        Command::VolCreate(args) => storage::volume::create(session, args).await,
+        Command::VolCreateAs(args) => storage::volume::create_as(session, args).await,
+        Command::VolCreateFrom(args) => storage::volume::create_from(session, args).await,
+        Command::VolDelete(args) => storage::volume::delete(session, args).await,
+        Command::VolDownload(args) => storage::transfer::download(session, args).await,
+        Command::VolDumpxml(args) => storage::volume::dumpxml(session, args).await,
+        Command::VolInfo(args) => storage::volume::info(session, args).await,
+        Command::VolKey(args) => storage::volume::path(session, args).await,
+        Command::VolList(args) => storage::volume::list(session, args).await,
+        Command::VolName(args) => storage::volume::name(session, args).await,
+        Command::VolPath(args) => storage::volume::path(session, args).await,
+        Command::VolPool(args) => storage::volume::pool(session, args).await,
+        Command::VolResize(args) => storage::volume::resize(session, args).await,
+        Command::VolUpload(args) => storage::transfer::upload(session, args).await,
+        Command::VolWipe(args) => storage::volume::wipe(session, args).await,
+        Command::Job(args) => storage::job::job(session, args).await,
         Command::Capabilities => node::capabilities(session).await,
         Command::Hostname => node::hostname(session).await,
         Command::Nodeinfo => node::nodeinfo(session).await,

@@ -27,4 +27,5 @@ pub mod scsi;
 mod sync;
 #[cfg(test)]
 mod testing;
+pub mod torture;
 pub mod virtio;

@@ -17,6 +17,7 @@ pub struct Config {
     pub log: Log,
     pub domains: Domains,
     pub firmware: Firmware,
+    pub vnc: Vnc,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -70,6 +71,28 @@ pub struct Firmware {
     pub descriptors: Vec<PathBuf>,
 }
 
+/// What holds for the VNC servers of all guests, as libvirt's `qemu.conf` has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Vnc {
+    /// Viewers come in by TLS, and in no other way.
+    pub tls: bool,
+    /// Has `server-cert.pem` and `server-key.pem`, and `ca-cert.pem` for `tls_x509_verify`.
+    pub tls_x509_cert_dir: PathBuf,
+    /// Viewers need a certificate that the authority in `ca-cert.pem` signed.
+    pub tls_x509_verify: bool,
+}
+
+impl Default for Vnc {
+    fn default() -> Self {
+        Self {
+            tls: false,
+            tls_x509_cert_dir: "/etc/pki/libvirt-vnc".into(),
+            tls_x509_verify: false,
+        }
+    }
+}
+
 impl Default for Firmware {
     fn default() -> Self {
         Self {
@@ -97,6 +120,7 @@ impl Default for Config {
             log: Log::default(),
             domains: Domains::default(),
             firmware: Firmware::default(),
+            vnc: Vnc::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -46,7 +47,7 @@ type Waiting = Arc<Mutex<HashMap<u64, Answer>>>;
 /// A connection to one VMM. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Vmm {
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: mpsc::Sender<Frame>,
     waiting: Waiting,
     next: Arc<AtomicU64>,
 }
@@ -81,8 +82,18 @@ impl Vmm {
     }
 
     pub(crate) async fn ask(&self, request: Request, within: Duration) -> Result<Reply, VmmError> {
+        self.ask_with(request, None, within).await
+    }
+
+    /// With a file beside the request, which the VMM gets a copy of.
+    async fn ask_with(
+        &self,
+        request: Request,
+        file: Option<OwnedFd>,
+        within: Duration,
+    ) -> Result<Reply, VmmError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let frame = wire::encode(&Call { id, request })?;
+        let frame = Frame { bytes: wire::encode(&Call { id, request })?, file };
         let (answer, answered) = oneshot::channel();
         lock(&self.waiting).insert(id, answer);
         // Whatever happens, also when the caller goes away.
@@ -97,7 +108,17 @@ impl Vmm {
 
     /// Ask for something that has no answer but its being done.
     pub(crate) async fn tell(&self, request: Request, within: Duration) -> Result<(), VmmError> {
-        match self.ask(request, within).await? {
+        self.tell_with(request, None, within).await
+    }
+
+    /// With a file beside the request.
+    pub(crate) async fn tell_with(
+        &self,
+        request: Request,
+        file: Option<OwnedFd>,
+        within: Duration,
+    ) -> Result<(), VmmError> {
+        match self.ask_with(request, file, within).await? {
             Reply::Done => Ok(()),
             _ => Err(VmmError::Unexpected),
         }
@@ -119,12 +140,38 @@ fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<u64, Answer>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn write(mut stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
-    while let Some(frame) = queue.recv().await {
-        if stream.write_all(&frame).await.is_err() {
+/// A message on its way, and what goes beside it.
+struct Frame {
+    bytes: Vec<u8>,
+    file: Option<OwnedFd>,
+}
+
+async fn write(mut stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>) {
+    while let Some(Frame { bytes, file }) = queue.recv().await {
+        let begun = match file {
+            Some(file) => send_beside(&stream, &bytes, &file).await,
+            None => Ok(0),
+        };
+        let Ok(begun) = begun else { break };
+        if stream.write_all(bytes.get(begun..).unwrap_or_default()).await.is_err() {
             break;
         }
     }
+}
+
+/// Send the first of `bytes` with `file` beside them (SCM_RIGHTS); how many.
+async fn send_beside(stream: &OwnedWriteHalf, bytes: &[u8], file: &OwnedFd) -> io::Result<usize> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let files = [file.as_fd()];
+    let send = || {
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&files));
+        let parts = [io::IoSlice::new(bytes)];
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        Ok(sendmsg(stream.as_ref(), &parts, &mut control, flags)?)
+    };
+    stream.as_ref().async_io(Interest::WRITABLE, send).await
 }
 
 async fn read(mut stream: OwnedReadHalf, waiting: Waiting, events: mpsc::Sender<Event>) {

@@ -1,5 +1,6 @@
 //! The one error every front end sees: a stable code, a text a person can act on, and its causes.
 
+use broker::BrokerError;
 use std::fmt;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -213,5 +214,42 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<BrokerError> for Error {
+    fn from(error: BrokerError) -> Self {
+        let code = match &error {
+            BrokerError::Missing { .. }
+            | BrokerError::NoTemplate { .. }
+            | BrokerError::WrongKind { .. }
+            | BrokerError::NoBridge { .. }
+            | BrokerError::NoInterface { .. }
+            | BrokerError::NotTap { .. }
+            | BrokerError::TapMode { .. } => Code::ResourceMissing,
+            BrokerError::Exists { .. }
+            | BrokerError::BridgeTaken { .. }
+            | BrokerError::SubnetTaken { .. } => Code::Exists,
+            BrokerError::NotEmpty { .. } => Code::InvalidState,
+            BrokerError::Locked { .. } => Code::Locked,
+            BrokerError::InterfaceBusy { .. }
+            | BrokerError::PortBusy { .. }
+            | BrokerError::ServiceBusy { .. } => Code::Busy,
+            BrokerError::RunDirLocked { .. } => Code::InvalidState,
+            BrokerError::NoSpace { .. } => Code::NoSpace,
+            BrokerError::Denied { .. }
+            | BrokerError::KvmDenied { .. }
+            | BrokerError::NoKvm { .. }
+            | BrokerError::NoCgroup { .. }
+            | BrokerError::SocketPath { .. }
+            | BrokerError::Rules { .. }
+            | BrokerError::Host { .. } => Code::HostFailure,
+            BrokerError::OtherProcess { .. } | BrokerError::Unexpected { .. } => Code::Internal,
+        };
+        let message = error.to_string();
+        match std::error::Error::source(&error).map(ToString::to_string) {
+            Some(cause) => Self::new(code, message).with_source(cause),
+            None => Self::new(code, message),
+        }
     }
 }

@@ -48,11 +48,27 @@ pub enum EventKind {
         device: String,
         up: bool,
     },
+    /// A drive has opened or closed.
+    TrayChange {
+        device: String,
+        open: bool,
+    },
+    /// Another medium is in a drive.
+    DiskChange {
+        device: String,
+        /// None: the drive is empty.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
+    },
     /// The guest did not reload its watchdog in time.
     Watchdog {
         device: String,
         /// What was done about it, in libvirt's word.
         action: String,
+    },
+    /// The guest set its clock: so many seconds ahead of UTC.
+    RtcChange {
+        offset: i64,
     },
     /// The VMM stopped answering, or answers again.
     Reachable {
@@ -60,6 +76,31 @@ pub enum EventKind {
     },
     AutostartChanged {
         autostart: bool,
+    },
+    /// Something was done to a pool, or to a volume of it.
+    Pool {
+        pool: String,
+        pool_uuid: Uuid,
+        change: PoolChange,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        volume: Option<String>,
+    },
+    /// Something was done to a network.
+    Network {
+        network: String,
+        network_uuid: Uuid,
+        change: NetworkChange,
+    },
+    /// A job began, has come further, or ended.
+    Job {
+        job: Uuid,
+        kind: String,
+        object: String,
+        phase: String,
+        done: u64,
+        total: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// Events up to this one are gone; ask for the state instead.
     Lost {
@@ -77,10 +118,78 @@ impl EventKind {
             Self::IoError { .. } => "io-error",
             Self::DeviceBroken { .. } => "device-broken",
             Self::LinkChanged { .. } => "link-changed",
+            Self::TrayChange { .. } => "tray-change",
+            Self::DiskChange { .. } => "disk-change",
             Self::Watchdog { .. } => "watchdog",
+            Self::RtcChange { .. } => "rtc-change",
             Self::Reachable { .. } => "reachable",
             Self::AutostartChanged { .. } => "autostart-changed",
+            Self::Pool { .. } => "pool",
+            Self::Network { .. } => "network",
+            Self::Job { .. } => "job",
             Self::Lost { .. } => "lost",
+        }
+    }
+}
+
+/// What was done to a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkChange {
+    Defined,
+    Undefined,
+    Started,
+    Stopped,
+}
+
+impl NetworkChange {
+    /// libvirt's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Defined => "Defined",
+            Self::Undefined => "Undefined",
+            Self::Started => "Started",
+            Self::Stopped => "Stopped",
+        }
+    }
+}
+
+/// What was done to a pool or a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolChange {
+    Defined,
+    Undefined,
+    Built,
+    Started,
+    Stopped,
+    Deleted,
+    Refreshed,
+    VolumeCreated,
+    VolumeDeleted,
+    VolumeResized,
+    VolumeUploaded,
+    VolumeWiped,
+}
+
+impl PoolChange {
+    /// libvirt's word of a pool's lifecycle, or one made like it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Defined => "Defined",
+            Self::Undefined => "Undefined",
+            Self::Built => "Created",
+            Self::Started => "Started",
+            Self::Stopped => "Stopped",
+            Self::Deleted => "Deleted",
+            Self::Refreshed => "Refreshed",
+            Self::VolumeCreated => "Volume Created",
+            Self::VolumeDeleted => "Volume Deleted",
+            Self::VolumeResized => "Volume Resized",
+            Self::VolumeUploaded => "Volume Uploaded",
+            Self::VolumeWiped => "Volume Wiped",
         }
     }
 }
@@ -180,14 +289,25 @@ impl Subscription {
         Self { journal, after, domain, latest }
     }
 
+    /// Who follows a domain is told of the node as well, but not of pools, networks and jobs.
+    fn wants(&self, event: &Event) -> bool {
+        match (self.domain, &event.domain) {
+            (None, _) => true,
+            (Some(own), Some(domain)) => own == domain.uuid,
+            (Some(_), None) => !matches!(
+                event.kind,
+                EventKind::Pool { .. } | EventKind::Network { .. } | EventKind::Job { .. }
+            ),
+        }
+    }
+
     /// The next event; none when the daemon stops. May be dropped and asked again.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             self.latest.borrow_and_update();
             while let Some(event) = self.journal.after(self.after) {
                 self.after = event.id;
-                let other = |domain: &DomainId| self.domain.is_some_and(|own| own != domain.uuid);
-                if !event.domain.as_ref().is_some_and(other) {
+                if self.wants(&event) {
                     return Some(event);
                 }
             }

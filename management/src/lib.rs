@@ -12,13 +12,17 @@ pub mod events;
 mod firmware;
 pub mod foreground;
 mod host;
+pub mod jobs;
 mod journal;
 mod keys;
 mod manager;
+pub mod network;
 pub mod ops;
 mod registry;
+pub mod storage;
 mod store;
 mod translate;
+mod worker;
 
 pub use auth::{Access, Caller};
 pub use error::{Code, Error, Problem};

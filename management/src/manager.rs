@@ -20,8 +20,11 @@ use crate::domain::actor::{Begin, blocking};
 use crate::domain::handle::{Act, Definition, Handle, Start};
 use crate::domain::record::Record;
 use crate::error::{Code, Error};
+use crate::jobs::Jobs;
 use crate::journal::Journal;
-use crate::registry::Node;
+use crate::network::{self, Networks};
+use crate::registry::{Node, Parts};
+use crate::storage::{Found, Pools};
 use crate::store::{Contents, Disk, Store};
 use crate::translate;
 
@@ -67,25 +70,44 @@ impl Manager {
     pub async fn open_with(config: Config, broker: Arc<dyn Broker>) -> Result<Self, Error> {
         let (dir, state, marker) =
             (config.run_dir.clone(), config.state_dir.clone(), config.run_dir.join(AUTOSTARTED));
-        let (logs, made) = (config.log_dir.clone(), broker.clone());
-        let (store, contents, host_was_booted, boot_id, found, journal) = blocking(move || {
-            made.make_run_dir(&dir.join("domains"))?;
-            let mut degraded = Vec::new();
-            if let Err(error) = made.make_run_dir(&logs) {
-                degraded.push(error.to_string());
-            }
-            let boot_id = boot_id()?;
-            let marked = std::fs::read_to_string(&marker).unwrap_or_default();
-            let host_was_booted = marked.trim() != boot_id.to_string();
-            let (store, mut contents) = Store::open(Arc::new(Disk), &state);
-            contents.degraded.append(&mut degraded);
-            let journal = Journal::open(&state, host_was_booted);
-            let found = run_dirs(&dir.join("domains"));
-            Ok((store, contents, host_was_booted, boot_id, found, journal))
-        })
-        .await?;
-        let node = Arc::new(Node::new(config, broker, Arc::new(store), journal, boot_id));
-        let Contents { domains, mut quarantined, degraded } = contents;
+        let (logs, made, settings) = (config.log_dir.clone(), broker.clone(), config.clone());
+        let (store, contents, host_was_booted, boot_id, found, journal, storage) =
+            blocking(move || {
+                made.make_run_dir(&dir.join("domains"))?;
+                let mut degraded = Vec::new();
+                if let Err(error) = made.make_run_dir(&logs) {
+                    degraded.push(error.to_string());
+                }
+                let boot_id = boot_id()?;
+                let marked = std::fs::read_to_string(&marker).unwrap_or_default();
+                let host_was_booted = marked.trim() != boot_id.to_string();
+                let (store, mut contents) = Store::open(Arc::new(Disk), &state);
+                contents.degraded.append(&mut degraded);
+                let journal = Journal::open(&state, host_was_booted);
+                let found = run_dirs(&dir.join("domains"));
+                let jobs = Arc::new(Jobs::open(Arc::new(Disk), &state, journal.clone()));
+                let networks = network::Found::read(Arc::new(Disk), &settings);
+                let storage = (jobs, Found::read(Arc::new(Disk), &settings), networks);
+                Ok((store, contents, host_was_booted, boot_id, found, journal, storage))
+            })
+            .await?;
+        let (jobs, mut pools, mut networks) = storage;
+        let Contents { objects: domains, mut quarantined, mut degraded } = contents;
+        quarantined.append(&mut pools.quarantined);
+        degraded.append(&mut pools.degraded);
+        quarantined.append(&mut networks.quarantined);
+        degraded.append(&mut networks.degraded);
+        // Before the domains, whose disks may be volumes.
+        let pools = Pools::open(pools, &config, broker.clone(), journal.clone()).await;
+        let running: Vec<_> = found
+            .iter()
+            .filter_map(|(_, record)| translate::stored(&record.as_ref()?.live).ok())
+            .collect();
+        let networks =
+            Networks::open(networks, &config, broker.clone(), journal.clone(), &running).await;
+        let (store, pools, networks) = (Arc::new(store), Arc::new(pools), Arc::new(networks));
+        let parts = Parts { config, broker, store, journal, jobs, pools, networks, boot_id };
+        let node = Arc::new(Node::new(parts));
         let mut definitions = HashMap::new();
         for stored in domains {
             match translate::stored(&stored.xml) {
@@ -115,6 +137,9 @@ impl Manager {
             tracing::error!(%error, marker = %marker.display(), "domains are not started");
             return;
         }
+        node.pools.autostart().await;
+        // Before the domains that are in them.
+        node.networks.autostart().await;
         if !node.config.domains.autostart {
             return;
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use broker::Broker;
 use uuid::Uuid;
+use xml::device::interface::Interface;
 
 use crate::config::Config;
 use crate::domain::DomainRef;
@@ -14,19 +15,37 @@ use crate::domain::actor;
 use crate::domain::handle::{Handle, View};
 use crate::error::{Code, Error};
 use crate::firmware::Installed;
+use crate::jobs::Jobs;
 use crate::journal::Journal;
+use crate::network::Networks;
+use crate::storage::Pools;
 use crate::store::Store;
 
 /// What the actors of all domains work with.
 pub(crate) struct Node {
+    pub parts: Parts,
+    tables: Mutex<Tables>,
+    next_id: AtomicU32,
+}
+
+/// What a node has beside its domains.
+pub(crate) struct Parts {
     pub config: Config,
     pub broker: Arc<dyn Broker>,
     pub store: Arc<Store>,
     pub journal: Arc<Journal>,
+    pub jobs: Arc<Jobs>,
+    pub pools: Arc<Pools>,
+    pub networks: Arc<Networks>,
     /// Of this boot of the host.
     pub boot_id: Uuid,
-    tables: Mutex<Tables>,
-    next_id: AtomicU32,
+}
+
+impl std::ops::Deref for Node {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 #[derive(Default)]
@@ -36,15 +55,8 @@ struct Tables {
 }
 
 impl Node {
-    pub(crate) fn new(
-        config: Config,
-        broker: Arc<dyn Broker>,
-        store: Arc<Store>,
-        journal: Arc<Journal>,
-        boot_id: Uuid,
-    ) -> Self {
-        let tables = Mutex::default();
-        Self { config, broker, store, journal, boot_id, tables, next_id: AtomicU32::new(1) }
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts, tables: Mutex::default(), next_id: AtomicU32::new(1) }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -80,6 +92,22 @@ impl Node {
             Some((process.pid, view.name.clone()))
         };
         self.tables().domains.values().filter_map(|handle| process(&handle.view.borrow())).collect()
+    }
+
+    /// Taps of running domains that are in a network.
+    pub(crate) fn interfaces_of(&self, network: &str) -> Vec<String> {
+        let taps = |view: &View| {
+            let live = view.live.as_ref()?;
+            let inside = |interface: &&Interface| {
+                interface.source.as_ref().and_then(|source| source.network.as_deref())
+                    == Some(network)
+            };
+            let tap = |interface: &Interface| interface.target.as_ref()?.dev.clone();
+            let interfaces = live.def.devices.interfaces.iter();
+            Some(interfaces.filter(inside).filter_map(tap).collect::<Vec<_>>())
+        };
+        let tables = self.tables();
+        tables.domains.values().filter_map(|handle| taps(&handle.view.borrow())).flatten().collect()
     }
 
     pub(crate) fn get(&self, uuid: Uuid) -> Option<Handle> {

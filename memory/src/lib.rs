@@ -10,9 +10,11 @@
 
 mod buffers;
 mod mapping;
+mod policy;
 mod ram;
 
 pub use buffers::IoBuffers;
+pub use policy::{Placement, Policy};
 pub use ram::{Backing, GuestRam, MemoryError, ReadFileError, RegionInfo};
 
 /// Alignment of every region's host address, congruent with its guest address: lets KVM use

@@ -5,8 +5,10 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::HUGE_PAGE;
+use crate::policy::Policy;
 
 const PAGE: usize = 4096;
 
@@ -21,6 +23,8 @@ pub(crate) struct Mapping {
     /// Of the host: what is given back is a multiple of it.
     page: usize,
     locked: AtomicBool,
+    /// Of parts: offset, length. Pages that replace others follow them as well.
+    policies: Mutex<Vec<(usize, usize, Policy)>>,
 }
 
 /// What untouched pages read as.
@@ -108,7 +112,13 @@ impl Mapping {
             Contents::Zeros => libc::MADV_DONTNEED,
             Contents::Shared => libc::MADV_REMOVE,
             // Dropping the copies would bring the image back: the pages are replaced instead.
-            Contents::Image => return self.place_anonymous(),
+            Contents::Image => {
+                self.place_anonymous()?;
+                let policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+                return policies.iter().try_for_each(|(offset, len, policy)| {
+                    policy.apply(self.region.wrapping_add(*offset), *len)
+                });
+            }
         };
         // SAFETY: the range is our own mapping, and nobody holds a Rust reference into it.
         match unsafe { libc::madvise(self.region.cast(), self.len, advice) } {
@@ -143,6 +153,18 @@ impl Mapping {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
+    }
+
+    /// Have pages of a part come from where `policy` says, those that were given already apart.
+    pub(crate) fn bind(&self, offset: usize, len: usize, policy: &Policy) -> io::Result<()> {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        if !inside || !offset.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        policy.apply(self.region.wrapping_add(offset), len)?;
+        let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        policies.push((offset, len, policy.clone()));
+        Ok(())
     }
 
     fn place_anonymous(&self) -> io::Result<()> {
@@ -182,6 +204,7 @@ impl Mapping {
             contents,
             page: PAGE,
             locked: AtomicBool::new(false),
+            policies: Mutex::default(),
         })
     }
 

@@ -12,6 +12,7 @@ use vm_memory::{
 
 use crate::buffers::IoBuffers;
 use crate::mapping::Mapping;
+use crate::policy::Policy;
 
 /// Where the pages of guest RAM come from.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub enum MemoryError {
     Outside { gpa: u64, len: u64 },
     #[error("guest range {gpa:#x}+{len:#x} cannot be given back to the host")]
     Discard { gpa: u64, len: u64, source: io::Error },
+    #[error("guest range {gpa:#x}+{len:#x} cannot be placed on these NUMA nodes of the host")]
+    Place { gpa: u64, len: u64, source: io::Error },
 }
 
 /// A region as KVM's memslots want it.
@@ -231,6 +234,31 @@ impl GuestRam {
     /// # Errors
     /// When the range is not RAM throughout, or the host keeps the pages.
     pub fn discard(&self, gpa: u64, len: u64) -> Result<(), MemoryError> {
+        self.parts(gpa, len, |mapping, offset, len, gpa| {
+            let failed = |source| MemoryError::Discard { gpa, len: len as u64, source };
+            mapping.discard(offset, len).map_err(failed)
+        })
+    }
+
+    /// Have the pages of `gpa .. gpa + len` (multiples of 4096) come from where `policy` says: all
+    /// that the host has not given yet.
+    ///
+    /// # Errors
+    /// When the range is not RAM throughout, or the host lacks a node.
+    pub fn bind(&self, gpa: u64, len: u64, policy: &Policy) -> Result<(), MemoryError> {
+        self.parts(gpa, len, |mapping, offset, len, gpa| {
+            let failed = |source| MemoryError::Place { gpa, len: len as u64, source };
+            mapping.bind(offset, len, policy).map_err(failed)
+        })
+    }
+
+    /// What of each mapping lies in a range: mapping, offset in it, length, guest address.
+    fn parts(
+        &self,
+        gpa: u64,
+        len: u64,
+        act: impl Fn(&Mapping, usize, usize, u64) -> Result<(), MemoryError>,
+    ) -> Result<(), MemoryError> {
         if !self.contains(gpa, len) {
             return Err(MemoryError::Outside { gpa, len });
         }
@@ -238,12 +266,7 @@ impl GuestRam {
             let start = gpa.max(region.gpa);
             let end = (gpa + len).min(region.gpa + region.len);
             if start < end {
-                let (offset, len) = ((start - region.gpa) as usize, (end - start) as usize);
-                mapping.discard(offset, len).map_err(|source| MemoryError::Discard {
-                    gpa: start,
-                    len: end - start,
-                    source,
-                })?;
+                act(mapping, (start - region.gpa) as usize, (end - start) as usize, start)?;
             }
         }
         Ok(())
@@ -288,6 +311,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
+    use crate::policy::Placement;
 
     const MIB: u64 = 1 << 20;
 
@@ -384,6 +408,29 @@ mod tests {
         assert_eq!(ram.read_obj::<u8>(0x1000).unwrap(), 9);
         ram.clear().unwrap();
         assert_eq!(ram.read_obj::<u8>(0x1000).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_policy_holds_for_parts_and_is_kept_when_an_image_is_cleared() {
+        let image = tempfile::tempfile().unwrap();
+        image.set_len(4 * MIB).unwrap();
+        for backing in [Backing::Anonymous, Backing::CopyOnWrite(&image, 0)] {
+            let ram = GuestRam::new(&[(0, 2 * MIB), (2 * MIB, 2 * MIB)], &backing).unwrap();
+            let here = Policy::new(Placement::Strict, &[0]).unwrap();
+            if let Err(MemoryError::Place { source, .. }) = ram.bind(MIB, 2 * MIB, &here) {
+                println!("SKIP: this host knows no NUMA policies: {source}");
+                return;
+            }
+            ram.clear().unwrap();
+            for gpa in [0x1000, 2 * MIB] {
+                ram.write_obj(gpa, 1_u8).unwrap();
+            }
+            let nowhere = Policy::new(Placement::Strict, &[1023]).unwrap();
+            let error = ram.bind(0, MIB, &nowhere).unwrap_err();
+            assert!(matches!(error, MemoryError::Place { gpa: 0, .. }), "{error}");
+            assert!(ram.bind(3 * MIB, 2 * MIB, &here).is_err(), "beyond the end");
+            assert!(ram.bind(100, 4096, &here).is_err(), "no whole page");
+        }
     }
 
     #[test]

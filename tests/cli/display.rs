@@ -6,9 +6,10 @@ use std::os::unix::net::UnixStream;
 
 use baremetal::Width;
 use manor_tests::rfb::{self, Viewer};
+use manor_tests::vencrypt::{self, Certificates};
 
 use super::guests::ok;
-use super::rig::{Rig, wait_for};
+use super::rig::{Outcome, Rig, wait_for};
 
 const ATTRIBUTE: u16 = 0x3c0;
 const DISPI: u16 = 0x1ce;
@@ -37,6 +38,13 @@ fn started(graphics: &str) -> Option<Rig> {
         return None;
     }
     let rig = Rig::new();
+    let created = create(&rig, graphics);
+    assert_eq!((created.status, created.err.as_str()), (0, ""));
+    wait_for("the guest", || serial_of(&rig).contains("ready"));
+    Some(rig)
+}
+
+fn create(rig: &Rig, graphics: &str) -> Outcome {
     rig.write("kernel", showing_guest());
     let uuid = uuid::Uuid::new_v4();
     let [kernel, serial] = ["kernel", "serial"].map(|name| rig.path(name).display().to_string());
@@ -47,10 +55,7 @@ fn started(graphics: &str) -> Option<Rig> {
          </devices></domain>"
     );
     rig.write("show.xml", xml);
-    let created = rig.manor(["create", "show.xml"]);
-    assert_eq!((created.status, created.err.as_str()), (0, ""));
-    wait_for("the guest", || serial_of(&rig).contains("ready"));
-    Some(rig)
+    rig.manor(["create", "show.xml"])
 }
 
 fn serial_of(rig: &Rig) -> String {
@@ -87,6 +92,44 @@ fn viewers_find_the_port_in_the_live_definition_and_need_the_password() {
     viewer.key('a'.into(), true).unwrap();
     viewer.key('a'.into(), false).unwrap();
     wait_for("the key", || serial_of(&rig).contains("0000001e\n0000009e\n"));
+}
+
+#[test]
+fn viewers_come_in_by_tls_with_the_certificates_of_the_configured_directory() {
+    let mut rig = Rig::without_daemon();
+    let config = std::fs::read_to_string(rig.path("manor.toml")).unwrap();
+    let pki = rig.path("pki");
+    let vnc = format!("[vnc]\ntls = true\ntls_x509_cert_dir = {:?}\n", pki.display().to_string());
+    rig.write("manor.toml", config + &vnc);
+    rig.start_daemon();
+    let graphics = "<graphics type='vnc' port='-1' passwd='sesame'/>";
+    let certificates = Certificates::new().unwrap();
+
+    let missing = create(&rig, graphics).err;
+    let path = pki.join("server-cert.pem").display().to_string();
+    assert!(
+        missing.contains(&format!("VNC server's certificate {path} does not exist")),
+        "{missing}"
+    );
+    certificates.write(&pki).unwrap();
+    rig.write("pki/server-key.pem", "not a key");
+    if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        println!("SKIP: /dev/kvm cannot be opened");
+        return;
+    }
+    let bad = create(&rig, graphics).err;
+    assert!(bad.contains("the server's key cannot be read"), "{bad}");
+
+    certificates.write(&pki).unwrap();
+    let created = create(&rig, graphics);
+    assert_eq!((created.status, created.err.as_str()), (0, ""));
+    let display = ok(&rig, &["vncdisplay", "show"]);
+    let number: u16 = display.trim().strip_prefix("127.0.0.1:").unwrap().parse().unwrap();
+    let connect = || TcpStream::connect(("127.0.0.1", 5900 + number)).unwrap();
+    assert!(Viewer::connect(connect(), Some("sesame")).is_err(), "without TLS");
+    look(&mut vencrypt::connect(connect(), &certificates, false, Some("sesame")).unwrap());
+    // Callers of the API are in already.
+    look(&mut Viewer::connect(WebSocket::open(&rig, "/v1/domains/show/vnc"), None).unwrap());
 }
 
 #[test]

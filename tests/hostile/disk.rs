@@ -103,6 +103,33 @@ fn requests_beyond_the_disk_fail_and_leave_it_alone() {
     }
 }
 
+/// As many as the queue holds, which an image serves with several threads, and a reset meanwhile.
+#[test]
+fn many_requests_of_an_image_are_in_flight_when_its_device_is_reset() {
+    let setup = Setup { format: Some(ImageFormat::Qcow2), ..Setup::default() };
+    attack(setup, |guest, devices| {
+        guest.case("resets of a busy image", devices, &DISKS, |guest, device| {
+            for _ in 0..10 {
+                let data = u64::from(device.buffers) + 0x1000;
+                for sector in [0, 1000, 2000] {
+                    guest.disk_request(device, READ, sector, &[(data, 512, WRITE)]);
+                }
+                for _ in 0..60 {
+                    guest.offer_busy(device);
+                }
+                guest.kick(device, 0);
+                guest.bring_up(device);
+            }
+            // In flight together, and all of them come back.
+            for _ in 0..60 {
+                guest.offer_busy(device);
+            }
+            guest.kick(device, 0);
+            guest.wait_used(device, 60);
+        });
+    });
+}
+
 /// Broken or answered: either way the driver hears of it, unless the answer has no place to go.
 #[test]
 fn requests_without_their_parts_are_contained() {

@@ -5,7 +5,7 @@
 use baremetal::Width::{Byte, Dword, Word};
 use baremetal::{Asm, Label, Width};
 
-use crate::vm::{BALLOON, CONSOLE, DISK, NET, READ_ONLY_DISK, RNG};
+use crate::vm::{BALLOON, CONSOLE, DISK, NET, READ_ONLY_DISK, RNG, SCSI, VSOCK};
 
 pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
@@ -76,6 +76,8 @@ pub(crate) enum Kind {
     Net,
     Console,
     Balloon,
+    Vsock,
+    Scsi,
 }
 
 #[derive(Debug, Clone)]
@@ -96,6 +98,9 @@ impl Device {
             Kind::Rng => (1, 64),
             Kind::Console => (2, 64),
             Kind::Balloon => (4, 128),
+            Kind::Vsock => (2, 128),
+            // Control, events, requests.
+            Kind::Scsi => (3, 256),
             Kind::Disk | Kind::ReadOnlyDisk | Kind::Net => (2, 256),
         };
         let ring = |index| Ring {
@@ -122,6 +127,7 @@ impl Device {
             Self::new(READ_ONLY_DISK, Kind::ReadOnlyDisk),
             Self::new(RNG, Kind::Rng),
             Self::new(CONSOLE, Kind::Console),
+            Self::new(VSOCK, Kind::Vsock),
         ];
         if net {
             all.push(Self::new(NET, Kind::Net));
@@ -137,9 +143,18 @@ impl Device {
         balloon
     }
 
+    /// Only where [`Setup::controllers`](crate::vm::Setup) are.
+    pub(crate) fn scsi() -> Self {
+        Self::new(SCSI, Kind::Scsi)
+    }
+
     /// The queue that takes requests from the driver.
     pub(crate) fn queue(&self) -> u16 {
-        u16::from(matches!(self.kind, Kind::Net | Kind::Console))
+        match self.kind {
+            Kind::Net | Kind::Console | Kind::Vsock => 1,
+            Kind::Scsi => 2,
+            _ => 0,
+        }
     }
 
     pub(crate) fn ring(&mut self) -> &mut Ring {
@@ -368,8 +383,10 @@ impl Guest<'_> {
                 &[(header, 16, 0), (data, 0x1_0000, WRITE), (status, 1, WRITE)]
             }
             Kind::Rng => &[(data, 0x1_0000, WRITE)],
-            Kind::Net | Kind::Console => &[(data, 1500, 0)],
+            Kind::Net | Kind::Console | Kind::Vsock => &[(data, 1500, 0)],
             Kind::Balloon => &[(data, 4, 0)],
+            // A read of 64 KiB: its command was put there by `works`.
+            Kind::Scsi => &[(header, 51, 0), (status, 108, WRITE), (data, 0x1_0000, WRITE)],
         };
         self.offer_chain(device.ring(), buffers);
     }
@@ -423,6 +440,39 @@ impl Guest<'_> {
         self.asm.load(Byte, status);
     }
 
+    /// The header of a packet to a port where nobody is; `what`: type, and operation above it.
+    pub(crate) fn vsock_packet(&mut self, at: u32, what: u32, len: u32) {
+        let header = [3, 0, 2, 0, 1, 2, len, what, 0, 0x1_0000, 0];
+        for (offset, value) in (0..).step_by(4).zip(header) {
+            self.asm.poke(Dword, at + offset, value);
+        }
+    }
+
+    /// A command of unit `lun` with room for so much data at 0x1000 of the buffers: its status comes
+    /// back in EAX.
+    pub(crate) fn scsi_command(
+        &mut self,
+        device: &mut Device,
+        lun: u8,
+        cdb: &[u8],
+        room: Option<u32>,
+    ) {
+        let (header, answer) = (device.buffers, device.buffers + 0x800);
+        for at in 0..13 {
+            self.asm.poke(Dword, header + 4 * at, 0);
+        }
+        self.asm.poke(Dword, header, 1 | u32::from(lun) << 24);
+        for (at, byte) in (header + 19..).zip(cdb) {
+            self.asm.poke(Byte, at, (*byte).into());
+        }
+        self.asm.poke(Dword, answer + 8, u32::MAX);
+        let mut buffers = vec![(header.into(), 51, 0), (answer.into(), 108, WRITE)];
+        buffers.extend(room.map(|len| (u64::from(header) + 0x1000, len, WRITE)));
+        self.submit(device, &buffers);
+        self.wait_used(device, 1);
+        self.asm.load(Byte, answer + 10);
+    }
+
     /// An ordinary request succeeds.
     pub(crate) fn works(&mut self, device: &mut Device) {
         let data = device.buffers + 0x200;
@@ -466,6 +516,19 @@ impl Guest<'_> {
                 self.asm.poke(Dword, data, u32::from_le_bytes(*b"text"));
                 self.submit(device, &[(data.into(), 4, 0)]);
                 self.wait_used(device, 1);
+            }
+            Kind::Vsock => {
+                self.vsock_packet(data, 1 << 16 | 1, 0);
+                self.submit(device, &[(data.into(), 44, 0)]);
+                self.wait_used(device, 1);
+            }
+            Kind::Scsi => {
+                // The attention of a reset is the first answer.
+                self.scsi_command(device, 0, &[0], None);
+                self.scsi_command(device, 0, &[0x28, 0, 0, 0, 0, 9, 0, 0, 128], Some(0x1_0000));
+                self.expect("status of a SCSI read", 0);
+                self.asm.load(Dword, device.buffers + 0x1000);
+                self.expect("data of the SCSI disk", 0x5a5a_5a5a);
             }
             Kind::Balloon => {
                 let page = device.buffers + 0x1_0000;

@@ -7,16 +7,21 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test: what fails here fails it")]
 #![allow(clippy::print_stdout, reason = "says when there is no KVM to test with")]
 
+mod ahci;
 mod balloon;
 mod board;
 mod disk;
 mod driver;
+mod ide;
+mod nvme;
+mod scsi;
 #[path = "../../vmm/tests/process/sys.rs"]
 #[allow(dead_code, reason = "the VMM's own tests use all of it")]
 mod sys;
 mod transport;
 mod virtqueue;
 mod vm;
+mod vsock;
 
 use manor_tests::KvmLevel;
 use vmm_protocol::exit::ExitReason;

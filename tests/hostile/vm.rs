@@ -16,10 +16,11 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use vmm_protocol::Version;
 use vmm_protocol::config::{
-    Action, Balloon, Blk, Boot, Cache, Chardev, Clock, Console, ConsolePort, CpuModel, Cpus,
-    Discard, DiskIo, Fd, Identity, Image, ImageFormat, IoThread, Layer, Lifecycle, Machine,
-    MachineConfig, Memory, MemoryBacking, Net, PciAddress, PciDevice, PciKind, Platform,
-    ProcessFiles, Rng, Serial, Smbios, Topology,
+    Action, Ahci, Balloon, Blk, Boot, Cache, Chardev, Clock, Console, ConsolePort, CpuModel, Cpus,
+    Discard, DiskIo, Drive, DriveIdentity, DriveKind, DrivePlace, Fd, Ide, Identity, Image,
+    ImageFormat, IoThread, Layer, Lifecycle, Machine, MachineConfig, Medium, Memory, MemoryBacking,
+    Net, Numa, Nvme, PciAddress, PciDevice, PciKind, Platform, ProcessFiles, Rng, Scsi, Serial,
+    Smbios, Timers, Topology, Vsock, VsockHost,
 };
 use vmm_protocol::control::{Call, Message, Reply, Request, RunState};
 use vmm_protocol::exit::{ExitReason, ExitRecord};
@@ -36,7 +37,10 @@ pub(crate) const DISK_SIZE: u64 = 4 << 20;
 
 /// What the attacker gets.
 pub(crate) struct Setup {
+    pub(crate) machine: Machine,
     pub(crate) cpus: u16,
+    /// Controllers with drives on them: AHCI, NVMe, virtio SCSI, and on pc IDE.
+    pub(crate) controllers: bool,
     pub(crate) io: DiskIo,
     /// None: raw. With qcow2, both disks lie in images over raw ones; of other formats, the one that
     /// is written to does.
@@ -49,7 +53,9 @@ pub(crate) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            machine: Machine::Q35,
             cpus: 1,
+            controllers: false,
             io: DiskIo::Uring,
             format: None,
             tap: None,
@@ -66,6 +72,10 @@ pub(crate) const RNG: u8 = 6;
 pub(crate) const NET: u8 = 7;
 pub(crate) const CONSOLE: u8 = 8;
 pub(crate) const BALLOON: u8 = 9;
+pub(crate) const VSOCK: u8 = 10;
+pub(crate) const AHCI: u8 = 11;
+pub(crate) const NVME: u8 = 12;
+pub(crate) const SCSI: u8 = 13;
 
 pub(crate) struct Vm {
     child: Child,
@@ -98,7 +108,7 @@ impl Vm {
                 start_token: Uuid::from_u128(2),
                 boot_id: Uuid::from_u128(3),
             },
-            platform: Platform { machine: Machine::Q35, version: 1 },
+            platform: Platform { machine: setup.machine, version: 1 },
             // Two regions of RAM with a hole between them.
             memory: Memory {
                 size: (2 << 30) + (64 << 20),
@@ -113,7 +123,8 @@ impl Vm {
                 topology: Topology { sockets: 1, dies: 1, cores: setup.cpus, threads: 1 },
                 affinity: Vec::new(),
             },
-            clock: Clock { offset: 0, kvmclock: true },
+            numa: Numa::default(),
+            clock: Clock { offset: 0, kvmclock: true, timers: Timers::default() },
             boot: Boot::Kernel {
                 kernel: files.add(File::open(path("kernel")).unwrap()),
                 initrd: None,
@@ -152,7 +163,11 @@ impl Vm {
             start_paused: true,
         };
         let mut command = Command::new(program());
-        command.arg("run-domain").stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .env("MANOR_SECCOMP", "trap")
+            .arg("run-domain")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         command.stderr(File::create(path("log")).unwrap());
         let mut child = sys::spawn(command, &files.with_config(&config)).unwrap();
         let (sender, lines) = mpsc::channel();
@@ -348,13 +363,20 @@ fn devices(setup: &Setup, disk: Image, read_only: Image, files: &mut Files) -> V
         chardev: Chardev::default(),
     };
     let console = PciKind::Console(Console { ports: vec![port], io_thread: 1 });
+    let place = tempfile::tempdir().unwrap();
+    let listener = files.add(UnixListener::bind(place.path().join("vsock")).unwrap());
+    let vsock = PciKind::Vsock(Vsock { cid: 3, host: VsockHost::Socket { listener } });
     let mut devices = vec![
         at(CONSOLE, "console", console),
         at(DISK, "disk", blk(disk, false)),
         at(READ_ONLY_DISK, "read-only-disk", blk(read_only, true)),
         at(BALLOON, "balloon", balloon()),
+        at(VSOCK, "vsock", vsock),
         at(RNG, "rng", PciKind::Rng(Rng { rate: None, io_thread: 1 })),
     ];
+    if setup.controllers {
+        devices.extend(controllers(setup, files));
+    }
     if let Some(tap) = &setup.tap {
         let net = Net {
             taps: vec![files.add(tap.try_clone().unwrap())],
@@ -369,6 +391,56 @@ fn devices(setup: &Setup, disk: Image, read_only: Image, files: &mut Files) -> V
         devices.push(at(NET, "net", PciKind::Net(net)));
     }
     devices
+}
+
+/// Each with a disk and, but for NVMe, a CD-ROM drive.
+fn controllers(setup: &Setup, files: &mut Files) -> Vec<PciDevice> {
+    let at = |slot, function, kind| PciDevice {
+        id: format!("controller{slot}"),
+        address: PciAddress { bus: 0, slot, function },
+        multifunction: false,
+        boot_index: None,
+        kind,
+    };
+    let io_thread = 0;
+    let pair = |files: &mut Files| {
+        vec![drive(files, DriveKind::Disk, 0), drive(files, DriveKind::Cdrom, 1)]
+    };
+    let scsi = Scsi { drives: pair(files), queues: 1, queue_size: 256, io_thread };
+    let drives = vec![drive(files, DriveKind::Disk, 0)];
+    let nvme = Nvme { drives, serial: "hostile".to_owned(), queues: 2, io_thread };
+    let mut all = vec![
+        at(AHCI, 0, PciKind::Ahci(Ahci { drives: pair(files), io_thread })),
+        at(NVME, 0, PciKind::Nvme(nvme)),
+        at(SCSI, 0, PciKind::Scsi(scsi)),
+    ];
+    if setup.machine == Machine::Pc {
+        let mut drives = pair(files);
+        drives[1].place = DrivePlace { bus: 1, target: 0, unit: 0 };
+        all.push(at(1, 1, PciKind::Ide(Ide { drives, io_thread })));
+    }
+    all
+}
+
+fn drive(files: &mut Files, kind: DriveKind, unit: u16) -> Drive {
+    let mut image = tempfile::tempfile().unwrap();
+    image.write_all(&vec![0x5a; DISK_SIZE as usize]).unwrap();
+    let medium = Medium {
+        image: Image::Raw { file: files.add(image) },
+        read_only: kind == DriveKind::Cdrom,
+        cache: Cache::Writeback,
+        discard: Discard::Unmap,
+        logical_block_size: 512,
+        io: DiskIo::Uring,
+    };
+    Drive {
+        id: format!("drive{}", files.0.len()),
+        place: DrivePlace { bus: 0, target: 0, unit },
+        kind,
+        medium: Some(medium),
+        identity: DriveIdentity::default(),
+        boot_index: None,
+    }
 }
 
 fn balloon() -> PciKind {

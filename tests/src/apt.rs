@@ -11,8 +11,33 @@ use anyhow::{Context, bail};
 
 use crate::paths;
 
-/// The testbed is made of one release whatever the machine runs, so that results compare.
-const RELEASE: &str = "bookworm";
+/// Of Debian. The testbed is made of one of them whatever the machine runs, so that results compare.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Release {
+    /// 12, which the testbed is.
+    #[default]
+    Bookworm,
+    /// 13.
+    Trixie,
+}
+
+impl Release {
+    pub fn name(self) -> &'static str {
+        match self {
+            Release::Bookworm => "bookworm",
+            Release::Trixie => "trixie",
+        }
+    }
+
+    /// For the name of what is made of it: nothing for the usual one.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Release::Bookworm => "",
+            Release::Trixie => "-trixie",
+        }
+    }
+}
+
 pub const BACKPORTS: &str = "bookworm-backports";
 
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
@@ -21,6 +46,8 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A private view of Debian's archive.
 pub struct Apt {
+    release: Release,
+    dir: PathBuf,
     config: PathBuf,
     archives: PathBuf,
 }
@@ -28,6 +55,11 @@ pub struct Apt {
 impl Apt {
     /// Call it from within [`paths::made_once`], whose lock keeps two users apart.
     pub fn open() -> anyhow::Result<Apt> {
+        Apt::of(Release::default())
+    }
+
+    /// The packages of another release.
+    pub fn of(release: Release) -> anyhow::Result<Apt> {
         for (tool, package) in [("apt-get", "apt"), ("dpkg-deb", "dpkg")] {
             if Command::new(tool).arg("--version").output().is_err() {
                 bail!(
@@ -36,16 +68,16 @@ impl Apt {
                 );
             }
         }
-        let root = paths::testbed().join("apt");
+        let root = paths::testbed().join(format!("apt{}", release.suffix()));
         let archives = root.join("cache/archives");
         for dir in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(root.join(dir))?;
         }
         fs::write(root.join("state/status"), "")?;
-        fs::write(root.join("sources.list"), sources()?)?;
+        fs::write(root.join("sources.list"), sources(release)?)?;
         let config = root.join("apt.conf");
         fs::write(&config, configuration(&root))?;
-        let apt = Apt { config, archives };
+        let apt = Apt { release, dir: root.clone(), config, archives };
         if !root.join("updated").exists() {
             apt.update()?;
         }
@@ -61,15 +93,20 @@ impl Apt {
 
     /// Just these packages, unpacked into `tree`.
     pub fn unpack(&self, packages: &[&str], tree: &Path) -> anyhow::Result<()> {
+        let into = self.dir.join("download");
+        paths::remove(&into)?;
+        self.download(packages, &into)?;
+        unpack_all(&into, tree)?;
+        paths::remove(&into)
+    }
+
+    /// Just these packages, as files in `into`.
+    pub fn download(&self, packages: &[&str], into: &Path) -> anyhow::Result<()> {
         say(&format!("fetching {}", packages.join(" ")));
         let mut names = vec!["download"];
         names.extend(packages);
-        let into = paths::testbed().join("apt/download");
-        paths::remove(&into)?;
-        fs::create_dir_all(&into)?;
-        self.refreshing(|| self.get_in(&into, &names))?;
-        unpack_all(&into, tree)?;
-        paths::remove(&into)
+        fs::create_dir_all(into)?;
+        self.refreshing(|| self.get_in(into, &names))
     }
 
     /// These packages with all they depend on, unpacked into `tree`: what an installation into
@@ -99,13 +136,12 @@ impl Apt {
         if !rustix::process::geteuid().is_root() {
             bail!("installing Debian into a directory needs root: run this with sudo");
         }
-        let tools = paths::testbed().join("apt/mmdebstrap");
+        let tools = self.dir.join("mmdebstrap");
         if !tools.exists() {
             self.unpack(&["mmdebstrap"], &tools)?;
         }
         say(&format!("installing Debian with {}", packages.join(" ")));
-        let dir = paths::testbed().join("apt");
-        let options = dir.join("acquire.conf");
+        let options = self.dir.join("acquire.conf");
         fs::write(&options, acquire_options()?)?;
         let mut command = Command::new("perl");
         command
@@ -113,8 +149,8 @@ impl Apt {
             .args(["--mode=root", "--variant=minbase", "--format=directory", "--quiet"])
             .arg(format!("--aptopt={}", options.display()))
             .arg(format!("--include={}", packages.join(",")))
-            .arg(RELEASE)
-            .args([root, &dir.join("sources.list")]);
+            .arg(self.release.name())
+            .args([root, &self.dir.join("sources.list")]);
         run(&mut command)
     }
 
@@ -162,7 +198,7 @@ impl Apt {
 }
 
 /// Mirrors of the machine's own configuration where it has Debian's, else the public ones.
-fn sources() -> anyhow::Result<String> {
+fn sources(release: Release) -> anyhow::Result<String> {
     let output = Command::new("apt-get")
         .args(["indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"])
         .output()?;
@@ -183,12 +219,16 @@ fn sources() -> anyhow::Result<String> {
     let keyring =
         if Path::new(KEYRING).exists() { format!("signed-by={KEYRING}") } else { String::new() };
     let mut text = String::new();
-    for (uri, suite) in [
-        (&main, RELEASE),
-        (&main, "bookworm-updates"),
-        (&main, BACKPORTS),
-        (&security, "bookworm-security"),
-    ] {
+    let name = release.name();
+    let mut suites = vec![
+        (&main, name.to_owned()),
+        (&main, format!("{name}-updates")),
+        (&security, format!("{name}-security")),
+    ];
+    if release == Release::Bookworm {
+        suites.push((&main, BACKPORTS.to_owned()));
+    }
+    for (uri, suite) in suites {
         writeln!(text, "deb [arch=amd64 {keyring}] {uri} {suite} main")?;
     }
     Ok(text)

@@ -10,6 +10,8 @@ pub struct Xml {
     pub words: String,
     pub memory_mib: u64,
     pub vcpus: u32,
+    pub features: String,
+    pub cpu: String,
     /// Elements below `<domain>`, such as `<on_reboot>`.
     pub domain: String,
     pub devices: String,
@@ -28,6 +30,8 @@ impl Xml {
             words: words.into(),
             memory_mib: 128,
             vcpus: 1,
+            features: "<acpi/>".into(),
+            cpu: "<cpu mode='host-passthrough'/>".into(),
             domain: String::new(),
             devices: String::new(),
             balloon: "<memballoon model='none'/>".into(),
@@ -61,7 +65,8 @@ impl Xml {
     #[must_use]
     pub fn text(&self) -> String {
         let Xml { name, machine, kernel, initrd, memory_mib, vcpus, domain, devices, .. } = self;
-        let (command_line, balloon) = (self.command_line(), &self.balloon);
+        let (features, cpu, balloon) = (&self.features, &self.cpu, &self.balloon);
+        let command_line = self.command_line();
         format!(
             "<domain type='kvm'>
   <name>{name}</name>
@@ -73,8 +78,8 @@ impl Xml {
     <initrd>{initrd}</initrd>
     <cmdline>{command_line}</cmdline>
   </os>
-  <features><acpi/></features>
-  <cpu mode='host-passthrough'/>
+  <features>{features}</features>
+  {cpu}
   {domain}
   <devices>
     {devices}

@@ -1,4 +1,4 @@
-//! Debian 12 on a disk as an installer leaves it: partitions, GRUB for BIOS and for UEFI, the generic
+//! Debian on a disk as an installer leaves it: partitions, GRUB for BIOS and for UEFI, the generic
 //! kernel with its own initramfs, systemd, a login prompt on the serial port.
 //!
 //! ```text
@@ -16,14 +16,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::apt::{Apt, run};
+use crate::apt::{Apt, Release, run};
 use crate::tree::Program;
 use crate::{disk, paths};
 
-/// The instance that the tests of such disks share, one after another.
+/// The instances that the tests of such disks share, one after another: the usual one, one for UEFI
+/// firmware, and one with another release's disk.
 pub const HOST: &str = "installed";
-/// The same, counting its time.
-pub const COUNTED_HOST: &str = "installed-counted";
+pub const UEFI_HOST: &str = "installed-uefi";
+pub const TRIXIE_HOST: &str = "installed-trixie";
 /// Raised when what is made here changes.
 const VERSION: u32 = 1;
 const MIB: u64 = 1 << 20;
@@ -91,12 +92,17 @@ const GRUB_MODULES: [&str; 14] = [
 
 /// The raw disk image; root logs in without a password. It is shared: write to a copy.
 pub fn debian() -> anyhow::Result<PathBuf> {
-    let name = format!("installed-debian-{VERSION}");
+    debian_of(Release::default())
+}
+
+/// The same of another release.
+pub fn debian_of(release: Release) -> anyhow::Result<PathBuf> {
+    let name = format!("installed-debian-{VERSION}{}", release.suffix());
     let tools =
         paths::made_once("guest-tools", |tree| Apt::open()?.unpack_closure(&TOOLS, None, tree))?;
     let dir = paths::made_once(&name, |dir| {
         let root = dir.join("root");
-        Apt::open()?.install(&PACKAGES, &root)?;
+        Apt::of(release)?.install(&PACKAGES, &root)?;
         configure(&root)?;
         let image = dir.join("disk.raw");
         partition(&tools, &image)?;
@@ -106,6 +112,21 @@ pub fn debian() -> anyhow::Result<PathBuf> {
         paths::remove(&root)
     })?;
     Ok(dir.join("disk.raw"))
+}
+
+/// A CD-ROM with Debian's package `hello` in its root directory.
+pub fn cdrom() -> anyhow::Result<PathBuf> {
+    let tools = paths::made_once("iso-tools", |tree| {
+        Apt::open()?.unpack_closure(&["genisoimage"], None, tree)
+    })?;
+    let dir = paths::made_once("cdrom-1", |dir| {
+        let files = dir.join("files");
+        Apt::open()?.download(&["hello"], &files)?;
+        let mut make = tool(&tools, "usr/bin/genisoimage").command();
+        make.args(["-quiet", "-rational-rock", "-volid", "PACKAGES", "-o"]);
+        run(make.arg(dir.join("cdrom.iso")).arg(&files))
+    })?;
+    Ok(dir.join("cdrom.iso"))
 }
 
 fn configure(root: &Path) -> anyhow::Result<()> {

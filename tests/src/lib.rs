@@ -17,8 +17,10 @@ pub mod modules;
 pub mod paths;
 pub mod qemu;
 pub mod rfb;
+pub mod seeds;
 pub mod testbed;
 pub mod tree;
+pub mod vencrypt;
 
 pub use binaries::manor_binary;
 pub use domain::Xml;

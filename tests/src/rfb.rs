@@ -34,16 +34,15 @@ pub struct Viewer<S> {
 impl<S: Read + Write> Viewer<S> {
     /// Shake hands as version 3.8.
     pub fn connect(mut stream: S, password: Option<&str>) -> Result<Self> {
-        let mut version = [0; 12];
-        stream.read_exact(&mut version).context("the server's version")?;
-        ensure!(&version == b"RFB 003.008\n", "version {:?}", String::from_utf8_lossy(&version));
-        stream.write_all(&version)?;
-        let [count] = take(&mut stream)?;
-        let mut types = vec![0; count.into()];
-        stream.read_exact(&mut types)?;
+        let types = greet(&mut stream)?;
         let wanted = if password.is_some() { 2 } else { 1 };
         ensure!(types.contains(&wanted), "security types {types:?}, without {wanted}");
         stream.write_all(&[wanted])?;
+        Self::join(stream, password)
+    }
+
+    /// From the authentication on, whose type is chosen.
+    pub fn join(mut stream: S, password: Option<&str>) -> Result<Self> {
         if let Some(password) = password {
             let challenge: [u8; 16] = take(&mut stream)?;
             stream.write_all(&answer(password, challenge))?;
@@ -304,7 +303,19 @@ fn compact(data: &mut &[u8]) -> Result<u32> {
     Ok(u32::from_le_bytes([blue, green, red, 0]))
 }
 
-fn take<const N: usize>(stream: &mut impl Read) -> Result<[u8; N]> {
+/// Exchange versions; the security types that the server offers.
+pub fn greet(mut stream: impl Read + Write) -> Result<Vec<u8>> {
+    let mut version = [0; 12];
+    stream.read_exact(&mut version).context("the server's version")?;
+    ensure!(&version == b"RFB 003.008\n", "version {:?}", String::from_utf8_lossy(&version));
+    stream.write_all(&version)?;
+    let [count] = take(&mut stream)?;
+    let mut types = vec![0; count.into()];
+    stream.read_exact(&mut types)?;
+    Ok(types)
+}
+
+pub(crate) fn take<const N: usize>(stream: &mut impl Read) -> Result<[u8; N]> {
     let mut bytes = [0; N];
     stream.read_exact(&mut bytes)?;
     Ok(bytes)

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use manor_tests::apt::Release;
 use manor_tests::testbed::{Disk, Options};
-use manor_tests::{Testbed, firmware, installed, manor_binary};
+use manor_tests::{Testbed, firmware, installed, manor_binary, testbed};
 
 use crate::rig::{Daemon, LONG, Shell};
 
@@ -14,15 +15,27 @@ const BOOT: Duration = Duration::from_secs(600);
 /// How long the host outlives the last test.
 const IDLE: Duration = Duration::from_secs(300);
 
+/// What an emulated host is for.
+#[derive(Clone, Copy)]
+struct For {
+    name: &'static str,
+    release: Release,
+}
+
+const BIOS: For = For { name: installed::HOST, release: Release::Bookworm };
+const UEFI: For = For { name: installed::UEFI_HOST, release: Release::Bookworm };
+const TRIXIE: For = For { name: installed::TRIXIE_HOST, release: Release::Trixie };
+
 /// A host of its own, because its disks are.
-fn host(counted: bool) -> Result<Testbed> {
+fn host(wanted: For) -> Result<Testbed> {
     // What takes long to make comes before the host, which does not wait for ever.
-    let (manor, seabios) = (manor_binary()?, firmware::seabios()?);
-    let [code, variables] = firmware::ovmf()?;
-    let debian = Disk { name: "debian".into(), image: installed::debian()? };
-    let name = if counted { installed::COUNTED_HOST } else { installed::HOST };
-    let options = Options { guest_disks: vec![debian], counted, ..Options::named(name) };
-    let host = Testbed::up(&Options { idle: IDLE, ..options })?;
+    let (manor, seabios) = (manor_binary()?, firmware::seabios_of(wanted.release)?);
+    let [code, variables] = firmware::ovmf_of(wanted.release)?;
+    let debian = Disk { name: "debian".into(), image: installed::debian_of(wanted.release)? };
+    let cdrom = Disk { name: "packages".into(), image: installed::cdrom()? };
+    let options =
+        Options { guest_disks: vec![debian, cdrom], idle: IDLE, ..Options::named(wanted.name) };
+    let host = Testbed::up(&options)?;
     host.put(&manor, "/usr/bin/manor")?;
     host.put(&seabios, "/usr/share/seabios/bios-256k.bin")?;
     host.put(&code, "/usr/share/OVMF/OVMF_CODE_4M.fd")?;
@@ -43,54 +56,36 @@ const DESCRIPTOR: &str = r#"{
     "features": ["acpi-s3", "amd-sev", "verbose-dynamic"]
 }"#;
 
-/// What `virt-install --import --print-xml` writes for such a disk, without its display.
-fn definition(name: &str, machine: &str, disk: &str) -> String {
-    format!(
-        "<domain type='kvm'>
-  <name>{name}</name>
-  <uuid>0d8a7c1e-2b33-4f55-8a77-99bb1100ee22</uuid>
-  <metadata>
-    <libosinfo:libosinfo xmlns:libosinfo='http://libosinfo.org/xmlns/libvirt/domain/1.0'>
-      <libosinfo:os id='http://debian.org/debian/12'/>
-    </libosinfo:libosinfo>
-  </metadata>
-  <memory>786432</memory>
-  <currentMemory>786432</currentMemory>
-  <vcpu>2</vcpu>
-  <os>
-    <type arch='x86_64' machine='{machine}'>hvm</type>
-    <boot dev='hd'/>
-  </os>
-  <features><acpi/><apic/></features>
-  <cpu mode='host-passthrough'/>
-  <clock offset='utc'>
-    <timer name='rtc' tickpolicy='catchup'/>
-    <timer name='pit' tickpolicy='delay'/>
-    <timer name='hpet' present='no'/>
-  </clock>
-  <pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>
-  <devices>
-    <emulator>/usr/bin/qemu-system-x86_64</emulator>
-    <disk type='block' device='disk'>
-      <driver name='qemu' type='raw' cache='none' io='native'/>
-      <source dev='/dev/disk/debian'/>
-      {disk}
-    </disk>
-    <controller type='usb' model='qemu-xhci' ports='15'/>
-    <console type='pty'/>
-    <channel type='unix'>
-      <source mode='bind'/>
-      <target type='virtio' name='org.qemu.guest_agent.0'/>
-    </channel>
-    <memballoon model='virtio'/>
-    <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
-  </devices>
-</domain>
-"
-    )
+/// What virt-install 4.1 writes for a guest on q35: `virt-install --connect qemu:///system
+/// --name debian --memory 768 --vcpus 2 --disk /dev/disk/debian,format=raw --import
+/// --osinfo debian11 --network none --print-xml`, with and without `--boot uefi`; only the UUID is
+/// chosen.
+const BY_BIOS: &str = include_str!("virt-install/bios.xml");
+const BY_UEFI: &str = include_str!("virt-install/uefi.xml");
+
+/// The same for another place of the disk, with a CD-ROM.
+fn definition(text: &str, name: &str, machine: &str, disk: &str) -> String {
+    let cdrom = match machine {
+        "pc" => "<target dev='hdc' bus='ide'/>",
+        _ => "<target dev='sdc' bus='sata'/>",
+    };
+    let devices = format!(
+        "<disk type='block' device='cdrom'><driver name='qemu' type='raw'/>\
+         <source dev='/dev/disk/packages'/>{cdrom}<readonly/></disk></devices>"
+    );
+    let text = text
+        .replace("<name>debian</name>", &format!("<name>{name}</name>"))
+        .replace("machine=\"q35\"", &format!("machine=\"{machine}\""))
+        .replace(VIRTIO, disk)
+        .replace("</devices>", &devices);
+    // That board has no such ports.
+    match machine {
+        "pc" => text.lines().filter(|line| !line.contains("pcie-root")).collect(),
+        _ => text,
+    }
 }
 
-const VIRTIO: &str = "<target dev='vda' bus='virtio'/>";
+const VIRTIO: &str = "<target dev=\"vda\" bus=\"virtio\"/>";
 
 #[test]
 fn seabios_boots_an_installed_debian_which_reboots_and_powers_off() -> Result<()> {
@@ -127,30 +122,52 @@ fn debian_lives_on_an_ide_disk() -> Result<()> {
     lives("ide", "pc", "<target dev='hda' bus='ide'/>", "/dev/sda3")
 }
 
-/// The host counts its time, so it takes four times as long as by a BIOS.
+/// UEFI firmware trips over a fault of QEMU's emulation, which ends the host; one that counts its
+/// time, as `uefi.rs` has it, would need hours for the kernel. Where KVM nests, neither is needed.
 #[test]
 #[ignore = "takes long: --all"]
 fn debian_lives_by_uefi() -> Result<()> {
-    let daemon = Daemon::start_on(host(true)?, "uefi")?;
-    let xml = definition("uefi", "q35", VIRTIO).replace("<os>", "<os firmware='efi'>");
-    daemon.define_text(&xml)?;
-    lives_on(&daemon, "uefi", "/dev/vda3", 4 * BOOT)?;
+    if !testbed::is_accelerated() {
+        println!(
+            "SKIP: QEMU's emulation of SVM ends in UEFI firmware; set MANOR_TESTBED_ACCEL=kvm"
+        );
+        return Ok(());
+    }
+    let daemon = Daemon::start_on(host(UEFI)?, "uefi")?;
+    daemon.define_text(&definition(BY_UEFI, "uefi", "q35", VIRTIO))?;
+    daemon.post("uefi", "start")?;
+    lives_on(&daemon, "uefi", "/dev/vda3", BOOT)?;
     assert!(daemon.refused("undefine uefi")?.contains("--nvram"));
     daemon.manor("undefine uefi --nvram")?;
     daemon.host.sh("test -z \"$(ls /run/e2e/uefi/state/nvram)\"")?;
     Ok(())
 }
 
-/// From power-on to a login, through a reboot, to power-off by the guest.
+/// The emulated host's nested guests fail in what a newer kernel does with newer processors.
+#[test]
+#[ignore = "takes long: --all"]
+fn debian_13_lives_on_a_virtio_disk() -> Result<()> {
+    let daemon = Daemon::start_on(host(TRIXIE)?, "trixie")?;
+    let cpu = "<cpu mode='custom' match='exact' check='none'><model>Nehalem</model></cpu>";
+    let text = definition(BY_BIOS, "trixie", "q35", VIRTIO)
+        .replace("<cpu mode=\"host-passthrough\"/>", cpu);
+    daemon.define_text(&text)?;
+    daemon.post("trixie", "start")?;
+    lives_on(&daemon, "trixie", "/dev/vda3", BOOT)
+}
+
+/// From power-on to a login, through a reboot, to power-off by the guest, of what `manor create`
+/// makes: it is gone in the end.
 fn lives(name: &str, machine: &str, disk: &str, root: &str) -> Result<()> {
-    let daemon = Daemon::start_on(host(false)?, name)?;
-    daemon.define_text(&definition(name, machine, disk))?;
+    let daemon = Daemon::start_on(host(BIOS)?, name)?;
+    let file = format!("{}/{name}.xml", daemon.dir);
+    daemon.host.write(&file, definition(BY_BIOS, name, machine, disk).as_bytes())?;
+    daemon.manor(&format!("create {file}"))?;
     lives_on(&daemon, name, root, BOOT)
 }
 
 fn lives_on(daemon: &Daemon, name: &str, root: &str, boot: Duration) -> Result<()> {
     let begun = Instant::now();
-    daemon.post(name, "start")?;
     let mut shell = Shell::log_in(daemon.api.console(name)?, boot)?;
     println!("{name}: {:.0} s from power-on to a shell", begun.elapsed().as_secs_f32());
     let uuid = shell.run("cat /sys/class/dmi/id/product_uuid")?;
@@ -158,10 +175,15 @@ fn lives_on(daemon: &Daemon, name: &str, root: &str, boot: Duration) -> Result<(
     let failed = shell.run("systemctl --failed --no-legend --plain; nproc")?;
     assert!(failed.ends_with("2\r\n"), "units have failed, or CPUs are missing: {failed}");
     assert!(shell.run("findmnt -no SOURCE /")?.contains(root), "not on {root}");
+    let installed = shell.run("mount -o ro /dev/sr0 /mnt && dpkg -i /mnt/hello_*.deb && hello")?;
+    assert!(installed.contains("Hello, world!"), "{installed}");
     shell.last("systemctl reboot")?;
     let mut shell = Shell::log_in(shell.console, boot)?;
     shell.last("systemctl poweroff")?;
-    let off = daemon.api.await_state(name, "shut-off", 2 * LONG)?;
-    assert_eq!(off["reason"], "shutdown", "{off}");
+    let ended = Instant::now();
+    while daemon.manor("list --name")?.contains(name) {
+        assert!(ended.elapsed() < 2 * LONG, "it does not power off");
+        std::thread::sleep(Duration::from_secs(1));
+    }
     Ok(())
 }

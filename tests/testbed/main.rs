@@ -6,11 +6,14 @@ mod costs;
 mod disks;
 mod installed;
 mod microvm;
+mod networks;
+mod processors;
 mod refusals;
 mod rig;
 mod run;
 mod side_by_side;
 mod small_devices;
+mod storage;
 mod systemd;
 mod uefi;
 

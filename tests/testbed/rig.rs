@@ -115,6 +115,13 @@ impl Daemon {
         Ok(())
     }
 
+    /// On a console that is at the prompt already.
+    pub(crate) fn shell_again(&self, domain: &str) -> Result<Shell> {
+        let mut shell = Shell { console: self.api.console(domain)? };
+        shell.run("true")?;
+        Ok(shell)
+    }
+
     /// A guest whose init ends in a shell.
     pub(crate) fn shell(&self, domain: &str) -> Result<Shell> {
         let mut shell = Shell { console: self.api.console(domain)? };
@@ -158,6 +165,8 @@ impl Shell {
     /// Root's, on a system that asks for a name and no password.
     pub(crate) fn log_in(mut console: Console, within: Duration) -> Result<Shell> {
         console.expect("guest login: ", within)?;
+        // A prompt of before a reboot is not the one to come: what is typed before that is lost.
+        console.forget();
         console.write(b"root\n")?;
         console.expect("# ", within)?;
         let mut shell = Shell { console };

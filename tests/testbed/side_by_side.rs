@@ -41,7 +41,7 @@ fn two_guests_ping_each_other_outlive_the_daemon_and_obey_the_next_one() -> Resu
     ensure!(adopted.elapsed() < Duration::from_secs(20), "adopted after {:?}", adopted.elapsed());
     println!("adopted {:?} after the daemon answered", adopted.elapsed());
     assert_eq!(pids(&daemon)?, before, "the same processes");
-    let mut guests = [shell_again(&daemon, NAMES[0])?, shell_again(&daemon, NAMES[1])?];
+    let mut guests = [daemon.shell_again(NAMES[0])?, daemon.shell_again(NAMES[1])?];
     for (guest, last) in guests.iter_mut().zip(last) {
         let now = guest.tick()?;
         ensure!(now > last, "tick {now} after {last}: the guest began anew");
@@ -119,13 +119,6 @@ fn pids(daemon: &Daemon) -> Result<Vec<u64>> {
             domain["pid"].as_u64().ok_or_else(|| anyhow::anyhow!("no pid in {domain}"))
         })
         .collect()
-}
-
-/// On a console that is already at the prompt.
-fn shell_again(daemon: &Daemon, name: &str) -> Result<Shell> {
-    let mut shell = Shell { console: daemon.api.console(name)? };
-    shell.run("true")?;
-    Ok(shell)
 }
 
 fn suspend_and_resume(daemon: &Daemon, guest: &mut Shell) -> Result<()> {

@@ -1,22 +1,34 @@
 //! UEFI firmware, on an emulated host of its own that is slow enough not to trip over it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use manor_tests::testbed::Options;
-use manor_tests::{Testbed, firmware, manor_binary};
+use anyhow::{Result, ensure};
+use manor_tests::apt::Release;
+use manor_tests::testbed::{Disk, Options, Running};
+use manor_tests::{Testbed, firmware, installed, manor_binary};
 
 const HOST: &str = "uefi";
 const PATIENCE: Duration = Duration::from_secs(840);
 
-const XML: &str = "<domain type='kvm'>
+/// The firmware's own shell, which it starts where there is no disk.
+const SHELL: &str = "BdsDxe: starting Boot0001 \"EFI Internal Shell\"";
+
+const FLASH: &str = "<loader readonly='yes' type='pflash'>/guest/code.fd</loader>
+    <nvram template='/guest/vars.fd'>/guest/nvram.fd</nvram>";
+
+const DISK: &str = "<disk type='block'><driver name='qemu' type='raw' cache='none'/>
+      <source dev='/dev/disk/debian'/><target dev='vda' bus='virtio'/></disk>";
+
+fn definition(machine: &str, loader: &str, cpus: u32, devices: &str) -> String {
+    format!(
+        "<domain type='kvm'>
   <name>uefi</name>
   <uuid>0b4a1c6e-3333-4a6b-9d5e-000000000001</uuid>
   <memory unit='MiB'>256</memory>
+  <vcpu>{cpus}</vcpu>
   <os>
-    <type arch='x86_64' machine='q35'>hvm</type>
-    <loader readonly='yes' type='pflash'>/guest/code.fd</loader>
-    <nvram template='/guest/vars.fd'>/guest/nvram.fd</nvram>
+    <type arch='x86_64' machine='{machine}'>hvm</type>
+    {loader}
   </os>
   <features><acpi/></features>
   <cpu mode='host-passthrough'/>
@@ -24,28 +36,95 @@ const XML: &str = "<domain type='kvm'>
     <memballoon model='none'/>
     <serial type='pty'><target port='0'/></serial>
     <console type='pty'><target type='serial' port='0'/></console>
+    {devices}
   </devices>
 </domain>
-";
+"
+    )
+}
 
-/// The shell is in the firmware, and what it boots without a disk.
-#[test]
-fn ovmf_starts_its_shell_and_keeps_its_variables() -> Result<()> {
-    let options = Options { memory_mib: 1024, counted: true, ..Options::named(HOST) };
+/// The counted host, with this release's firmware.
+fn host(release: Release) -> Result<Testbed> {
+    let debian = Disk { name: "debian".into(), image: installed::debian()? };
+    let options = Options {
+        memory_mib: 1024,
+        counted: true,
+        guest_disks: vec![debian],
+        ..Options::named(HOST)
+    };
+    let [code, variables] = firmware::ovmf_of(release)?;
+    let whole = firmware::ovmf_whole(release)?;
+    let manor = manor_binary()?;
     let host = Testbed::up(&options)?;
-    host.put(&manor_binary()?, "/usr/bin/manor")?;
-    let [code, variables] = firmware::ovmf()?;
+    host.put(&manor, "/usr/bin/manor")?;
     host.put(&code, "/guest/code.fd")?;
     host.put(&variables, "/guest/vars.fd")?;
-    host.write("/guest/uefi.xml", XML.as_bytes())?;
+    host.put(&whole, "/guest/whole.fd")?;
     host.sh("rm -f /guest/nvram.fd")?;
+    Ok(host)
+}
+
+/// Start it and wait until it says `text`.
+fn start(host: &Testbed, definition: &str, text: &str) -> Result<Running> {
+    host.write("/guest/uefi.xml", definition.as_bytes())?;
     let mut run = host.spawn(&["manor", "run", "/guest/uefi.xml"])?;
-    run.expect("BdsDxe: starting Boot0001 \"EFI Internal Shell\"", PATIENCE)?;
+    run.expect(text, PATIENCE)?;
+    Ok(run)
+}
+
+/// As far as an emulated host carries it in minutes: the menu of the installed system's GRUB.
+#[test]
+fn ovmf_starts_an_installed_disks_grub_and_keeps_its_variables() -> Result<()> {
+    let host = host(Release::Bookworm)?;
+    let mut run = start(&host, &definition("q35", FLASH, 1, DISK), "Welcome to GRUB!")?;
+    run.expect("*Debian", PATIENCE)?;
     drop(run);
     // The boot entry that it started by is a variable, named in UTF-16.
     let kept = host.read("/guest/nvram.fd")?;
-    assert_eq!(kept.len(), std::fs::metadata(&variables)?.len() as usize);
+    assert_eq!(kept.len(), host.read("/guest/vars.fd")?.len());
     let name: Vec<u8> = "Boot0001".encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert!(kept.windows(name.len()).any(|bytes| bytes == name), "no boot entry was kept");
+    Testbed::down(HOST)
+}
+
+/// It resets by the reset register of the ACPI tables, and finds what it kept.
+#[test]
+#[ignore = "takes long: --all"]
+fn ovmf_starts_two_processors_and_resets() -> Result<()> {
+    let host = host(Release::Bookworm)?;
+    let mut run = start(&host, &definition("q35", FLASH, 2, ""), SHELL)?;
+    run.expect("Shell> ", PATIENCE)?;
+    let before = run.text().len();
+    run.input(b"reset\r")?;
+    let begun = Instant::now();
+    while !run.text()[before..].contains(SHELL) {
+        ensure!(begun.elapsed() < PATIENCE, "it does not start again: {}", &run.text()[before..]);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Testbed::down(HOST)
+}
+
+#[test]
+#[ignore = "takes long: --all"]
+fn ovmf_starts_on_the_board_of_an_older_pc() -> Result<()> {
+    let host = host(Release::Bookworm)?;
+    start(&host, &definition("pc", FLASH, 1, ""), SHELL)?;
+    Testbed::down(HOST)
+}
+
+#[test]
+#[ignore = "takes long: --all"]
+fn ovmf_starts_with_code_and_variables_in_one_image() -> Result<()> {
+    let host = host(Release::Bookworm)?;
+    let whole = "<loader type='rom'>/guest/whole.fd</loader>";
+    start(&host, &definition("q35", whole, 1, ""), SHELL)?;
+    Testbed::down(HOST)
+}
+
+#[test]
+#[ignore = "takes long: --all"]
+fn the_next_releases_ovmf_starts_its_shell() -> Result<()> {
+    let host = host(Release::Trixie)?;
+    start(&host, &definition("q35", FLASH, 1, ""), SHELL)?;
     Testbed::down(HOST)
 }

@@ -10,7 +10,7 @@ use vmm_protocol::control::EventKind;
 use crate::vcpu::Inbox;
 
 /// A disk that fails every request must not fill the ring: beyond this, notices wait to be fetched
-/// before new ones are taken. Not so the watchdog, which is acted on.
+/// before new ones are taken. Not so the watchdog, which is acted on, and trays, of which there are few.
 const LIMIT: usize = 16;
 
 pub(crate) struct Notices {
@@ -25,8 +25,14 @@ impl Notices {
 
     fn post(&self, notice: EventKind) {
         let mut waiting = self.lock();
+        let is_state = is_same_state(&notice, &notice);
+        if is_state {
+            // Only what it came to counts.
+            waiting.retain(|earlier| !is_same_state(earlier, &notice));
+        }
+        let is_acted_on = matches!(notice, EventKind::Watchdog { .. });
+        let heard = waiting.len() < LIMIT || is_state || is_acted_on;
         // The same trouble again is no news.
-        let heard = waiting.len() < LIMIT || matches!(notice, EventKind::Watchdog { .. });
         if heard && !waiting.contains(&notice) {
             waiting.push(notice);
             self.inbox.ring();
@@ -39,6 +45,15 @@ impl Notices {
 
     fn lock(&self) -> MutexGuard<'_, Vec<EventKind>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether both tell of one thing that is in one state at a time: the clock, or a drive's tray.
+fn is_same_state(one: &EventKind, other: &EventKind) -> bool {
+    match (one, other) {
+        (EventKind::ClockChanged { .. }, EventKind::ClockChanged { .. }) => true,
+        (EventKind::TrayMoved { id, .. }, EventKind::TrayMoved { id: other, .. }) => id == other,
+        _ => false,
     }
 }
 
@@ -59,6 +74,18 @@ pub(crate) fn tell_watchdog(
 ) -> Box<dyn Fn() + Send + Sync> {
     let (id, notices) = (id.to_owned(), notices.clone());
     Box::new(move || notices.post(EventKind::Watchdog { id: id.clone(), action }))
+}
+
+/// What the outside hears when the guest set its clock.
+pub(crate) fn tell_clock(notices: &Arc<Notices>) -> Box<dyn Fn(i64) + Send + Sync> {
+    let notices = notices.clone();
+    Box::new(move |offset| notices.post(EventKind::ClockChanged { offset }))
+}
+
+/// What the world hears of the tray of drive `id`.
+pub(crate) fn tell_tray(id: &str, notices: &Arc<Notices>) -> impl Fn(bool) + Send + Sync + use<> {
+    let (id, notices) = (id.to_owned(), notices.clone());
+    move |open| notices.post(EventKind::TrayMoved { id: id.clone(), open })
 }
 
 /// Host errors of one disk reach the guest, and the event ring.
@@ -87,6 +114,32 @@ mod tests {
         let reason = "queue 1: a loop of descriptors".to_owned();
         let expected = EventKind::DeviceBroken { id: "net0".to_owned(), reason };
         assert_eq!(notices.take(), [expected]);
+    }
+
+    #[test]
+    fn of_a_clock_that_is_set_again_the_last_counts_whatever_else_waits() {
+        let notices = Notices::new(Arc::new(Inbox::new().unwrap()));
+        for number in 0..LIMIT {
+            tell_broken(&format!("net{number}"), &notices)("broken");
+        }
+        let tell = tell_clock(&notices);
+        tell(60);
+        tell(-60);
+        let taken = notices.take();
+        assert_eq!(taken.len(), LIMIT + 1);
+        assert_eq!(taken.last(), Some(&EventKind::ClockChanged { offset: -60 }));
+    }
+
+    #[test]
+    fn of_a_tray_that_moves_to_and_fro_its_last_place_is_told() {
+        let notices = Notices::new(Arc::new(Inbox::new().unwrap()));
+        let tell = [tell_tray("sata0-0-0", &notices), tell_tray("sata0-0-1", &notices)];
+        for _ in 0..100 {
+            tell.iter().for_each(|tell| tell(true));
+            tell[0](false);
+        }
+        let moved = |id: &str, open| EventKind::TrayMoved { id: id.to_owned(), open };
+        assert_eq!(notices.take(), [moved("sata0-0-1", true), moved("sata0-0-0", false)]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What libvirt fills into a definition when it is stored.
 
 mod display;
+mod numa;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,10 +39,11 @@ impl DomainDef {
         if let Some(genid) = &mut self.genid {
             genid.id.get_or_insert_with(|| source.uuid());
         }
-        self.current_memory.get_or_insert(self.memory.size);
         let vcpu =
             self.vcpu.get_or_insert(Vcpu { placement: None, cpuset: None, current: None, max: 1 });
         vcpu.placement.get_or_insert(Placement::Static);
+        self.complete_numa();
+        self.current_memory.get_or_insert(self.memory.size);
         self.os.kind.arch.get_or_insert_with(|| "x86_64".to_owned());
         self.os.kind.machine.get_or_insert_with(|| "q35".to_owned());
         self.clock.get_or_insert_with(Clock::utc);

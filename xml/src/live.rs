@@ -18,6 +18,7 @@ impl DomainDef {
         self.id = None;
         let devices = &mut self.devices;
         for disk in &mut devices.disks {
+            disk.target.tray = None;
             if let Some(source) = &mut disk.source {
                 source.index = None;
             }

@@ -1,6 +1,7 @@
 //! Values: what the text of an attribute or element stands for.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -117,6 +118,20 @@ impl Value for PathBuf {
         self.to_string_lossy()
     }
 }
+
+macro_rules! addresses {
+    ($($type:ty: $form:literal),+) => { $(
+        impl Value for $type {
+            fn parse(text: &str) -> Result<Self, Expected> {
+                text.parse().map_err(|_| Expected::Form($form))
+            }
+            fn print(&self) -> Cow<'_, str> {
+                Cow::Owned(self.to_string())
+            }
+        }
+    )+ };
+}
+addresses!(IpAddr: "an IP address such as 192.168.122.1", Ipv4Addr: "an IPv4 address such as 192.168.122.1");
 
 impl Value for Uuid {
     fn parse(text: &str) -> Result<Self, Expected> {

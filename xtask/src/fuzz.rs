@@ -2,6 +2,7 @@
 //! toolchain.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
@@ -28,7 +29,9 @@ pub(crate) fn run(fuzz: &Fuzz) -> anyhow::Result<ExitCode> {
         println!("==> {target}, {} seconds", fuzz.seconds);
         let status = Command::new("cargo")
             .current_dir(paths::workspace())
-            .args(["+nightly", "fuzz", "run", target, "--", "-print_final_stats=1", "-timeout=10"])
+            .args(["+nightly", "fuzz", "run", target])
+            .args(directories(target)?)
+            .args(["--", "-print_final_stats=1", "-timeout=10"])
             .arg(format!("-max_total_time={}", fuzz.seconds))
             // Set by the cargo that runs this; the other one must find its own.
             .env_remove("RUSTUP_TOOLCHAIN")
@@ -41,6 +44,15 @@ pub(crate) fn run(fuzz: &Fuzz) -> anyhow::Result<ExitCode> {
     }
     println!("{} fuzz targets, {} failed {}", targets.len(), failed.len(), failed.join(", "));
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where inputs that reach something new are kept, and those that a target begins with.
+fn directories(target: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let fuzz = paths::workspace().join("fuzz");
+    let corpus = fuzz.join("corpus").join(target);
+    fs::create_dir_all(&corpus).with_context(|| format!("cannot create {corpus:?}"))?;
+    let seeds = fuzz.join("seeds").join(target);
+    Ok([Some(corpus), seeds.is_dir().then_some(seeds)].into_iter().flatten().collect())
 }
 
 fn known() -> anyhow::Result<Vec<String>> {

@@ -6,15 +6,18 @@
 mod console;
 mod endpoint;
 mod events;
+mod network;
+mod storage;
 
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -25,6 +28,7 @@ use tokio::net::{TcpStream, UnixStream};
 pub use console::{Console, ConsoleReader, ConsoleWriter};
 pub use endpoint::{BadUri, DEFAULT_SOCKET, Endpoint, READ_ONLY_SOCKET};
 pub use events::EventStream;
+pub use storage::Download;
 
 use crate::types::{self, PROBLEM_JSON, Problem, XML};
 
@@ -61,7 +65,11 @@ enum Payload {
     Nothing,
     Xml(String),
     Json(Vec<u8>),
+    /// Bytes as they come, and how many, if that is known.
+    Bytes(Outgoing, Option<u64>),
 }
+
+type Outgoing = BoxBody<Bytes, std::io::Error>;
 
 impl Client {
     #[must_use]
@@ -114,6 +122,25 @@ impl Client {
         let place = format!("/interfaces/{}/link", percent(interface));
         let path = path(&domain_path(domain, &place), &affects);
         self.call(Method::PUT, &path, json(&types::Link { state })).await.map(drop)
+    }
+
+    /// `disk` is its target, or its image.
+    pub async fn change_medium(
+        &self,
+        domain: &str,
+        disk: &str,
+        medium: &types::Medium,
+        affects: types::Affects,
+    ) -> Result<()> {
+        let place = format!("/disks/{}/medium", percent(disk));
+        let path = path(&domain_path(domain, &place), &affects);
+        self.call(Method::PUT, &path, json(medium)).await.map(drop)
+    }
+
+    /// Make a disk larger while its domain runs.
+    pub async fn resize_disk(&self, domain: &str, disk: &str, bytes: u64) -> Result<()> {
+        let path = domain_path(domain, &format!("/disks/{}/size", percent(disk)));
+        self.call(Method::PUT, &path, json(&types::DiskSize { bytes })).await.map(drop)
     }
 
     /// A PNG file.
@@ -266,14 +293,24 @@ impl Client {
             Payload::Nothing => request,
             Payload::Xml(_) => request.header(CONTENT_TYPE, XML),
             Payload::Json(_) => request.header(CONTENT_TYPE, "application/json"),
+            Payload::Bytes(_, length) => {
+                let request = request.header(CONTENT_TYPE, "application/octet-stream");
+                match length {
+                    Some(length) => request.header(CONTENT_LENGTH, *length),
+                    None => request,
+                }
+            }
         };
+        let whole = |bytes: Bytes| Full::new(bytes).map_err(|never| match never {}).boxed();
         let body = match body {
-            Payload::Nothing => Bytes::new(),
-            Payload::Xml(text) => text.into(),
-            Payload::Json(text) => text.into(),
+            Payload::Nothing => whole(Bytes::new()),
+            Payload::Xml(text) => whole(text.into()),
+            Payload::Json(text) => whole(text.into()),
+            Payload::Bytes(body, _) => body,
         };
-        let request = extra(request).body(Full::new(body)).map_err(|error| {
-            ClientError::Broken { endpoint: self.endpoint.clone(), source: error.into() }
+        let request = extra(request).body(body).map_err(|error| ClientError::Broken {
+            endpoint: self.endpoint.clone(),
+            source: error.into(),
         })?;
         match self.connect().await? {
             Connected::Unix(stream) => self.exchange(stream, request).await,
@@ -281,11 +318,7 @@ impl Client {
         }
     }
 
-    async fn exchange<S>(
-        &self,
-        stream: S,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>>
+    async fn exchange<S>(&self, stream: S, request: Request<Outgoing>) -> Result<Response<Incoming>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

@@ -18,8 +18,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::error::{Failure, HttpCode};
-use super::extract::{Domain, Params, Who};
-use super::query::switch;
+use super::extract::{Domain, Params, Who, switch};
 
 /// Typing and pasting; nobody sends more in one frame.
 pub(super) const MAX_FRAME: usize = 64 << 10;

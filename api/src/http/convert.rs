@@ -222,12 +222,38 @@ impl From<Event> for types::Event {
                 wire.device = Some(device);
                 wire.up = Some(up);
             }
+            EventKind::TrayChange { device, open } => {
+                wire.device = Some(device);
+                wire.open = Some(open);
+            }
+            EventKind::DiskChange { device, source } => {
+                wire.device = Some(device);
+                wire.source = source;
+            }
             EventKind::Watchdog { device, action } => {
                 wire.device = Some(device);
                 wire.action = Some(action);
             }
+            EventKind::RtcChange { offset } => wire.offset = Some(offset),
             EventKind::Reachable { reachable } => wire.reachable = Some(reachable),
             EventKind::AutostartChanged { autostart } => wire.autostart = Some(autostart),
+            EventKind::Pool { pool, pool_uuid, change, volume } => {
+                wire.pool = Some(pool);
+                wire.uuid = Some(pool_uuid);
+                wire.change = Some(change.word().to_owned());
+                wire.volume = volume;
+            }
+            EventKind::Network { network, network_uuid, change } => {
+                wire.network = Some(network);
+                wire.uuid = Some(network_uuid);
+                wire.change = Some(change.word().to_owned());
+            }
+            EventKind::Job { job, kind, object, phase, done, total, reason } => {
+                let (id, done_bytes, total_bytes) = (job, done, total);
+                wire.job =
+                    Some(types::JobProgress { id, kind, object, phase, done_bytes, total_bytes });
+                wire.reason = reason;
+            }
             EventKind::Lost { up_to } => wire.up_to = Some(up_to),
         }
         wire

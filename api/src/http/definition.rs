@@ -11,8 +11,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::error::{Failure, HttpCode};
-use super::extract::{Domain, JsonBody, Params, Who, Xml};
-use super::query::switch;
+use super::extract::{Domain, JsonBody, Params, Who, Xml, switch};
 use crate::types::{self, Mistake};
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]

@@ -9,8 +9,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::error::Failure;
-use super::extract::{DomainInterface, JsonBody, Params, Who};
-use super::query::switch;
+use super::extract::{DomainInterface, JsonBody, Params, Who, switch};
 use crate::types::{self, LinkState};
 
 /// Which definition a change touches. Without either: the live one of a running domain, else the

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, header};
 use management::Caller;
 use management::domain::DomainRef;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Deserializer};
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::{IntoParams, PartialSchema as _};
@@ -90,6 +91,49 @@ impl<S: Send + Sync> FromRequestParts<S> for DomainInterface {
             .await
             .map_err(|error| Failure::new(HttpCode::BadRequest, error.body_text()))?;
         Ok(Self(DomainRef::Any(domain), interface))
+    }
+}
+
+/// What stands in the path.
+#[derive(Debug, Clone)]
+pub(super) struct PathParams<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathParams<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path(params) = Path::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Failure::new(HttpCode::BadRequest, error.body_text()))?;
+        Ok(Self(params))
+    }
+}
+
+/// A domain and a disk of it in the path: its target, or its image.
+#[derive(Debug, Clone)]
+pub(super) struct DomainDisk(pub DomainRef, pub String);
+
+impl IntoParams for DomainDisk {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let disk = ParameterBuilder::new()
+            .name("disk")
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .description(Some("Target (`sda`), or the path of the image"))
+            .schema(Some(String::schema()));
+        let mut parameters = Domain::into_params(place);
+        parameters.push(disk.build());
+        parameters
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for DomainDisk {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let DomainInterface(domain, disk) =
+            DomainInterface::from_request_parts(parts, state).await?;
+        Ok(Self(domain, disk))
     }
 }
 
@@ -183,4 +227,13 @@ fn is_length_limit(error: &axum::Error) -> bool {
         next = cause.source();
     }
     false
+}
+
+/// `?start=true`, and also a bare `?start`.
+pub(super) fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    match String::deserialize(from)?.as_str() {
+        "" | "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        other => Err(serde::de::Error::custom(format!("{other:?} is neither true nor false"))),
+    }
 }

@@ -16,17 +16,24 @@ mod error;
 mod events;
 mod extract;
 mod guard;
+mod job;
+mod media;
 mod memory;
 mod metrics;
+mod network;
 mod node;
 mod openapi;
+mod pool;
 mod power;
 mod query;
 mod screen;
 pub mod server;
 mod stalled;
+mod storage_convert;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod volume;
 
 use axum::Router;
 use axum::http::{Method, Uri};
@@ -53,7 +60,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(query::stats))
         .routes(routes!(query::disks))
         .routes(routes!(query::interfaces))
+        .routes(routes!(query::addresses))
         .routes(routes!(device::link))
+        .routes(routes!(media::medium))
+        .routes(routes!(media::size))
         .routes(routes!(memory::memory))
         .routes(routes!(memory::stats_period))
         .routes(routes!(definition::rename))
@@ -69,6 +79,33 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(display::screenshot))
         .routes(routes!(display::vnc))
         .routes(routes!(display::send_keys))
+        .routes(routes!(network::list, network::define))
+        .routes(routes!(network::describe, network::undefine))
+        .routes(routes!(network::xml))
+        .routes(routes!(network::start))
+        .routes(routes!(network::stop))
+        .routes(routes!(network::autostart))
+        .routes(routes!(network::leases))
+        .routes(routes!(network::update))
+        .routes(routes!(pool::list, pool::define))
+        .routes(routes!(pool::describe, pool::undefine))
+        .routes(routes!(pool::xml))
+        .routes(routes!(pool::build))
+        .routes(routes!(pool::start))
+        .routes(routes!(pool::refresh))
+        .routes(routes!(pool::stop))
+        .routes(routes!(pool::delete))
+        .routes(routes!(pool::autostart))
+        .routes(routes!(volume::list, volume::create))
+        .routes(routes!(volume::describe, volume::delete))
+        .routes(routes!(volume::xml))
+        .routes(routes!(volume::clone))
+        .routes(routes!(volume::resize))
+        .routes(routes!(volume::wipe))
+        .routes(routes!(volume::find))
+        .routes(routes!(transfer::download, transfer::upload))
+        .routes(routes!(job::list))
+        .routes(routes!(job::describe, job::abort))
         .routes(routes!(query::all_stats))
         .routes(routes!(node::node))
         .routes(routes!(node::capabilities))

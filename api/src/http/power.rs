@@ -8,8 +8,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::error::Failure;
-use super::extract::{Domain, Params, Who};
-use super::query::switch;
+use super::extract::{Domain, Params, Who, switch};
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]

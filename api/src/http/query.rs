@@ -5,13 +5,13 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use management::ops;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
 use super::definition::etag;
 use super::error::{Failure, HttpCode};
-use super::extract::{Domain, Params, Who};
+use super::extract::{Domain, Params, Who, switch};
 use crate::types::{self, StateName};
 
 /// Which of a domain's definitions is meant.
@@ -34,15 +34,6 @@ pub(super) struct XmlQuery {
     /// With passwords; needs write access.
     #[serde(deserialize_with = "switch")]
     secure: bool,
-}
-
-/// `?start=true`, and also a bare `?start`.
-pub(super) fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
-    match String::deserialize(from)?.as_str() {
-        "" | "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        other => Err(serde::de::Error::custom(format!("{other:?} is neither true nor false"))),
-    }
 }
 
 /// List domains with their states and figures.
@@ -205,4 +196,23 @@ pub(super) async fn interfaces(
 ) -> Result<Json<Vec<types::Interface>>, Failure> {
     let rows = app.manager.call(&caller, ops::ListInterfaces { domain, inactive }).await?;
     Ok(Json(rows.into_iter().map(Into::into).collect()))
+}
+
+/// Addresses that a running domain's interfaces have by DHCP of the networks they are in.
+#[utoipa::path(get, path = "/v1/domains/{domain}/addresses", tag = "Devices",
+    params(Domain),
+    responses((status = 200, body = [types::InterfaceAddress])))]
+pub(super) async fn addresses(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<Json<Vec<types::InterfaceAddress>>, Failure> {
+    let rows = app.manager.call(&caller, ops::LeasedAddresses { domain }).await?;
+    let address = |row: management::domain::AddressRow| types::InterfaceAddress {
+        interface: row.interface,
+        mac: row.mac,
+        address: row.address.to_string(),
+        prefix: row.prefix,
+    };
+    Ok(Json(rows.into_iter().map(address).collect()))
 }

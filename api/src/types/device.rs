@@ -33,6 +33,20 @@ pub struct Interface {
     pub link: LinkState,
 }
 
+/// An address that a guest's interface has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InterfaceAddress {
+    /// The tap on the host.
+    #[schema(example = "vnet0")]
+    pub interface: String,
+    #[schema(example = "52:54:00:12:34:56")]
+    pub mac: String,
+    #[schema(example = "192.168.122.42")]
+    pub address: String,
+    #[schema(example = 24)]
+    pub prefix: u8,
+}
+
 /// Whether an interface's cable is plugged in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -57,6 +71,41 @@ impl LinkState {
 #[serde(deny_unknown_fields)]
 pub struct Link {
     pub state: LinkState,
+}
+
+/// What is done to a drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MediumAction {
+    Eject,
+    /// Only into an empty drive.
+    Insert,
+    Update,
+}
+
+/// A change of a drive's medium.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Medium {
+    pub action: MediumAction,
+    /// The new image: an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/srv/iso/debian.iso")]
+    pub source: Option<String>,
+    /// The source is a block device.
+    #[serde(default)]
+    pub block: bool,
+    /// Also of a drive that the guest has locked.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// How large a disk is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskSize {
+    #[schema(example = 21_474_836_480_u64)]
+    pub bytes: u64,
 }
 
 /// How much memory a guest is left with.

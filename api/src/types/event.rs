@@ -4,14 +4,29 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+/// How far a job has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobProgress {
+    pub id: Uuid,
+    #[schema(example = "volume-clone")]
+    pub kind: String,
+    #[schema(example = "default/web.qcow2")]
+    pub object: String,
+    #[schema(example = "running")]
+    pub phase: String,
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+}
+
 /// Something that happened; the `data` of one server-sent event, whose `id` and `event` repeat
 /// the members of these names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// Grows by one from event to event, also over restarts of the daemon.
     pub id: u64,
-    /// `lifecycle`, `reboot`, `io-error`, `device-broken`, `link-changed`, `watchdog`,
-    /// `reachable`, `autostart-changed` or `lost`.
+    /// `lifecycle`, `reboot`, `io-error`, `device-broken`, `link-changed`, `tray-change`,
+    /// `disk-change`, `watchdog`, `rtc-change`, `reachable`, `autostart-changed`, `network`, `pool`, `job` or
+    /// `lost`.
     #[schema(example = "lifecycle")]
     pub event: String,
     /// RFC 3339, UTC.
@@ -42,16 +57,41 @@ pub struct Event {
     /// Of `link-changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up: Option<bool>,
+    /// Of `tray-change`: the drive is open now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<bool>,
+    /// Of `disk-change`: what is in the drive now; absent when that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Of `watchdog`: what was done about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "reset")]
     pub action: Option<String>,
+    /// Of `rtc-change`: seconds that the guest's clock is ahead of UTC now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
     /// Of `reachable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reachable: Option<bool>,
     /// Of `autostart-changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autostart: Option<bool>,
+    /// The network it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// The pool it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// The volume of that pool, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// Of `network` and `pool`: what was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Started")]
+    pub change: Option<String>,
+    /// Of `job`: as it is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobProgress>,
     /// Of `lost`: events up to this one are gone; ask for the state instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up_to: Option<u64>,

@@ -7,20 +7,31 @@ mod device;
 mod display;
 mod domain;
 mod event;
+mod job;
+mod network;
 mod node;
 mod problem;
 mod stats;
+mod storage;
 
-pub use device::{Affects, Disk, Interface, Link, LinkState, Memory, StatsPeriod};
+pub use device::{
+    Affects, Disk, DiskSize, Interface, InterfaceAddress, Link, LinkState, Medium, MediumAction,
+    Memory, StatsPeriod,
+};
 pub use display::SendKeys;
 pub use domain::{
     Autostart, Defined, Domain, DomainList, DomainState, DomainSummary, ListQuery, Nvram, Rename,
     Start, StateName,
 };
-pub use event::Event;
+pub use event::{Event, JobProgress};
+pub use job::{Job, JobList, JobPhase};
+pub use network::{Lease, Network, NetworkList, UpdateNetwork};
 pub use node::{Node, Quarantined};
 pub use problem::{Mistake, Problem, TYPE_PREFIX};
 pub use stats::{BalloonStats, BlockStats, DomainStats, InterfaceStats, StatsList, VcpuStats};
+pub use storage::{
+    CloneMode, CloneVolume, MadeVolume, Pool, PoolList, ResizeVolume, Volume, VolumeList,
+};
 
 /// Serialised problems, for `Content-Type`.
 pub const PROBLEM_JSON: &str = "application/problem+json";

@@ -53,6 +53,8 @@ pub const MMIO32_END: u64 = IOAPIC_START;
 pub const IOAPIC_START: u64 = 0xfec0_0000;
 pub const TPM_START: u64 = 0xfed4_0000;
 pub const LAPIC_START: u64 = 0xfee0_0000;
+/// The number of the guest's generation, read-only, in a page of its own.
+pub const GENERATION: u64 = 0xfeff_b000;
 /// One page that KVM keeps for itself on hosts without unrestricted guests
 /// (`KVM_SET_IDENTITY_MAP_ADDR`).
 pub const KVM_IDENTITY_MAP: u64 = 0xfeff_c000;
@@ -168,6 +170,21 @@ impl MemoryMap {
         }
         regions
     }
+
+    /// Where the bytes `part` of RAM lie, counted as if there was no hole in it.
+    #[must_use]
+    pub fn ram_part(&self, part: Range<u64>) -> Vec<Range<u64>> {
+        let mut before = 0;
+        let mut found = Vec::new();
+        for (start, len) in self.ram_regions() {
+            let (from, to) = (part.start.max(before), part.end.min(before + len));
+            if from < to {
+                found.push(start + (from - before)..start + (to - before));
+            }
+            before += len;
+        }
+        found
+    }
 }
 
 /// [`MemoryMap::ram_regions`] for callers that need nothing else of the map.
@@ -203,6 +220,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_part_of_ram_may_lie_on_both_sides_of_the_hole() {
+        let map = map(5 * GIB);
+        let parts = |part: Range<u64>| {
+            map.ram_part(part).into_iter().map(|p| (p.start, p.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(0..GIB), [(0, GIB)]);
+        assert_eq!(parts(GIB..3 * GIB), [(GIB, 2 * GIB), (4 * GIB, 5 * GIB)]);
+        assert_eq!(parts(3 * GIB..9 * GIB), [(5 * GIB, 7 * GIB)]);
+        assert_eq!(parts(GIB..GIB), []);
     }
 
     #[test]

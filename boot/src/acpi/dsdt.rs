@@ -2,6 +2,7 @@
 
 use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, aml};
+use arch::layout::GENERATION;
 use arch::{gsi, ports};
 
 use super::{Board, sdt};
@@ -12,14 +13,13 @@ const OSC_PCI_HOST: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
 /// SHPC, PME and AER: no device of ours raises them, and their drivers would only look for them.
 const OSC_GRANTED: u32 = 0b1_0001;
 
-/// `generation`: where the generation of the guest lies, below 4 GiB.
-pub(super) fn table(board: &Board, generation: Option<u64>) -> Sdt {
+pub(super) fn table(board: &Board) -> Sdt {
     let mut devices = Vec::new();
     processors(board, &mut devices);
     pci_host(board, &mut devices);
     motherboard(board, &mut devices);
     if board.reduced {
-        events(&mut devices);
+        events(board, &mut devices);
     }
     if board.rtc {
         rtc(&mut devices);
@@ -30,8 +30,8 @@ pub(super) fn table(board: &Board, generation: Option<u64>) -> Sdt {
     if board.pvpanic {
         pvpanic(&mut devices);
     }
-    if let Some(address) = generation {
-        self::generation(address as u32, &mut devices);
+    if board.generation {
+        generation(&mut devices);
     }
     if board.fw_cfg {
         fw_cfg(&mut devices);
@@ -46,6 +46,9 @@ pub(super) fn table(board: &Board, generation: Option<u64>) -> Sdt {
     aml::Name::new("_S5_".into(), &aml::Package::new(vec![&s5, &s5, &0u8, &0u8]))
         .to_aml_bytes(&mut sleep);
     dsdt.append_slice(&sleep);
+    if board.generation && !board.reduced {
+        dsdt.append_slice(&aml::Scope::raw("\\_GPE".into(), generation_event()));
+    }
     dsdt
 }
 
@@ -170,10 +173,10 @@ fn motherboard(board: &Board, out: &mut Vec<u8>) {
 }
 
 /// The Generic Event Device (ACPI 6.5 §5.6.9), and the button that it speaks for.
-fn events(out: &mut Vec<u8>) {
+fn events(board: &Board, out: &mut Vec<u8>) {
     use aml::{FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, OpRegionSpace};
     const POWER_BUTTON: u8 = 1;
-    const PRESSED: u8 = 0x80;
+    const GENERATION: u8 = 2;
     let hid = aml::EISAName::new("PNP0C0C");
     device("PWRB", out, &[&name("_HID", &hid), &name("_UID", &0u8)]);
 
@@ -193,10 +196,18 @@ fn events(out: &mut Vec<u8>) {
     let (pending, source) = (aml::Local(0), aml::Path::new("EPND"));
     let (mask, button) = (POWER_BUTTON, aml::Path::new("PWRB"));
     let is_button = aml::And::new(&aml::Local(1), &pending, &mask);
-    let notify = aml::Notify::new(&button, &PRESSED);
+    let notify = aml::Notify::new(&button, &CHANGED);
     let take = aml::Store::new(&pending, &source);
     let tell = aml::If::new(&is_button, vec![&notify]);
-    let handler = aml::Method::new("_EVT".into(), 1, true, vec![&take, &tell]);
+    let (other_mask, generation) = (GENERATION, aml::Path::new(GENERATION_DEVICE));
+    let is_generation = aml::And::new(&aml::Local(1), &pending, &other_mask);
+    let notify_other = aml::Notify::new(&generation, &CHANGED);
+    let tell_other = aml::If::new(&is_generation, vec![&notify_other]);
+    let mut steps: Vec<&dyn Aml> = vec![&take, &tell];
+    if board.generation {
+        steps.push(&tell_other);
+    }
+    let handler = aml::Method::new("_EVT".into(), 1, true, steps);
     // Level triggered, active high.
     let line = resources(&[&aml::Interrupt::new(true, false, false, false, gsi::SCI)]);
     device(
@@ -242,29 +253,27 @@ fn pvpanic(out: &mut Vec<u8>) {
     device("PEVT", out, &[&name("_HID", &"QEMU0001"), &name("_CRS", &used)]);
 }
 
-/// `Name (ADDR, Package (2) { <DWord>, Zero })`, up to the number: always four bytes of it, so that a
-/// loader can add to them.
-const GENERATION_ADDRESS: &[u8] = b"\x08ADDR\x12\x08\x02\x0c";
+/// A button was pressed, a status is another: the first code that is a device's own.
+const CHANGED: u8 = 0x80;
+const GENERATION_DEVICE: &str = "\\_SB_.VGEN";
 
-/// Virtual Machine Generation ID (Microsoft's specification of that name). Its value never changes
-/// while the guest runs, so it raises no event.
-fn generation(address: u32, out: &mut Vec<u8>) {
-    let mut place = GENERATION_ADDRESS.to_vec();
-    place.extend(address.to_le_bytes());
-    place.push(0);
+/// Virtual Machine Generation ID (Microsoft's specification of that name).
+fn generation(out: &mut Vec<u8>) {
+    let place = GENERATION as u32;
     let parts = [
         &name("_HID", &"VMGENCTR"),
         &name("_CID", &"VM_Gen_Counter"),
         &name("_DDN", &"VM_Gen_Counter"),
-        &Raw(place),
+        &name("ADDR", &aml::Package::new(vec![&place, &0u8])),
     ];
     device("VGEN", out, &parts.map(|part| part as &dyn Aml));
 }
 
-/// Where the table says so, for loaders that move it.
-pub(super) fn generation_pointer(table: &[u8]) -> Option<usize> {
-    let len = GENERATION_ADDRESS.len();
-    table.windows(len).position(|bytes| bytes == GENERATION_ADDRESS).map(|at| at + len)
+/// General purpose event 5, which the board raises when the generation is another.
+fn generation_event() -> Vec<u8> {
+    let device = aml::Path::new(GENERATION_DEVICE);
+    let notify = aml::Notify::new(&device, &CHANGED);
+    super::aml(&aml::Method::new("_E05".into(), 0, false, vec![&notify]))
 }
 
 /// By the id that guests know it under (QEMU's `docs/specs/fw_cfg`).

@@ -11,6 +11,7 @@ mod dsdt;
 mod fadt;
 mod firmware;
 mod madt;
+mod numa;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use acpi_tables::xsdt::XSDT;
 use arch::layout::MemoryMap;
 
 pub use firmware::FirmwareTables;
+pub use numa::Node;
 
 const OEM_ID: [u8; 6] = *b"MANOR ";
 const OEM_TABLE_ID: [u8; 8] = *b"MANORVMM";
@@ -44,6 +46,8 @@ pub enum ResetRegister {
 pub struct Board {
     /// APIC ids of the vCPUs, by index.
     pub apic_ids: Vec<u32>,
+    /// NUMA nodes, by number; none where the guest is to see no such thing.
+    pub nodes: Vec<Node>,
     /// PCI Express configuration space, where the chipset has it at the moment.
     pub ecam: Option<Range<u64>>,
     /// The highest bus number that bridges have or may get: 0 when there are none.
@@ -70,8 +74,9 @@ pub struct Board {
     pub reduced: bool,
     /// The clock of the CMOS.
     pub rtc: bool,
-    /// The generation of the guest: another one wherever it may run a second time.
-    pub generation: Option<[u8; 16]>,
+    /// The guest has a generation, another one wherever it may run a second time, and hears of it by
+    /// a general purpose event.
+    pub generation: bool,
     /// General purpose events (hotplug on `pc`); absent, their registers are never touched.
     pub gpe: bool,
 }
@@ -82,6 +87,7 @@ impl Board {
     pub fn new(map: &MemoryMap, apic_ids: Vec<u32>) -> Self {
         Self {
             apic_ids,
+            nodes: Vec::new(),
             ecam: map.ecam.clone(),
             last_bus: 0,
             mmio32: vec![map.mmio32.clone()],
@@ -94,7 +100,7 @@ impl Board {
             fw_cfg: false,
             reduced: false,
             rtc: true,
-            generation: None,
+            generation: false,
             gpe: false,
         }
     }
@@ -130,12 +136,7 @@ impl Tables {
     pub fn new(board: &Board, address: u64) -> Self {
         let mut tables = Self { bytes: vec![0; Rsdp::len()], tables: vec![], pointers: vec![] };
         let facs = tables.add(*b"FACS", &aml(&FACS::new()));
-        let generation = board.generation.map(|id| tables.place(&id));
-        let place = generation.map(|offset| address + offset as u64);
-        let dsdt = dsdt::table(board, place);
-        let pointer = dsdt::generation_pointer(dsdt.as_slice());
-        let dsdt = tables.add(*b"DSDT", dsdt.as_slice());
-        tables.pointers.extend(pointer.map(|field| Pointer { offset: dsdt + field, size: 4 }));
+        let dsdt = tables.add(*b"DSDT", dsdt::table(board).as_slice());
         let fadt = aml(&fadt::table(board, address + facs as u64, address + dsdt as u64));
         let fadt = tables.add(*b"FACP", &fadt);
         for &(field, size) in fadt::POINTERS {
@@ -146,6 +147,10 @@ impl Tables {
             let mut mcfg = MCFG::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
             mcfg.add_ecam(ecam.start, 0, 0, board.last_bus);
             listed.push(tables.add(*b"MCFG", &aml(&mcfg)));
+        }
+        if !board.nodes.is_empty() {
+            listed.push(tables.add(*b"SRAT", numa::affinities(board).as_slice()));
+            listed.push(tables.add(*b"SLIT", numa::distances(board).as_slice()));
         }
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         for offset in &listed {
@@ -163,16 +168,10 @@ impl Tables {
 
     /// Append a table; its offset comes back. 64 is what the FACS asks for.
     fn add(&mut self, signature: [u8; 4], bytes: &[u8]) -> usize {
-        let start = self.place(bytes);
-        self.tables.push(Table { signature, span: start..self.bytes.len() });
-        start
-    }
-
-    /// Append what is no table: the one place where the generation lies.
-    fn place(&mut self, bytes: &[u8]) -> usize {
         self.bytes.resize(self.bytes.len().next_multiple_of(64), 0);
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
+        self.tables.push(Table { signature, span: start..self.bytes.len() });
         start
     }
 }

@@ -209,7 +209,7 @@ fn the_dsdt_names_the_devices_that_are_there() {
 #[test]
 fn the_largest_machine_fits_its_room() {
     let mut board = board(Platform::Q35, (0..64).collect());
-    (board.serial, board.ps2, board.gpe) = ([true; 4], true, true);
+    (board.serial, board.ps2, board.generation) = ([true; 4], true, true);
     assert!(Tables::new(&board, AT).bytes.len() <= 0x1_0000);
 }
 
@@ -218,7 +218,9 @@ fn the_largest_machine_fits_its_room() {
 fn dump_for_iasl() {
     let Some(dir) = std::env::var_os("ACPI_DUMP") else { return };
     let mut board = board(Platform::Q35, (0..4).collect());
-    (board.serial, board.ps2, board.gpe) = ([true; 4], true, true);
+    (board.serial, board.ps2, board.generation) = ([true; 4], true, true);
+    let node = |apic_ids, memory| Node { apic_ids, memory, distances: Vec::new() };
+    board.nodes = vec![node(vec![0, 1], vec![0..GIB, GIB..2 * GIB]), node(vec![2, 3], Vec::new())];
     let tables = Tables::new(&board, AT);
     for table in &tables.tables {
         let name = String::from_utf8_lossy(&table.signature).to_lowercase();
@@ -239,18 +241,17 @@ fn the_crash_port_is_announced_only_where_there_is_one() {
 }
 
 #[test]
-fn the_generation_lies_where_the_guest_is_told() {
-    let map = MemoryMap::new(Platform::Q35, 1 << 30, 40).unwrap();
-    let mut board = Board::new(&map, vec![0]);
-    let without = Tables::new(&board, 0xe_0000).bytes;
-    assert!(!without.windows(8).any(|bytes| bytes == b"VMGENCTR"));
-    board.generation = Some(*b"a guest's number");
-    let tables = Tables::new(&board, 0xe_0000);
-    let list = &tables.bytes;
-    assert!(list.windows(8).any(|bytes| bytes == b"VMGENCTR"));
-    let name = list.windows(4).position(|bytes| bytes == b"ADDR").unwrap();
-    let at = u32::from_le_bytes(list[name + 8..name + 12].try_into().unwrap()) as usize - 0xe_0000;
-    assert_eq!((&list[at..at + 16], at % 8), (&b"a guest's number"[..], 0));
-    let pointer = tables.pointers.iter().find(|pointer| pointer.offset == name + 8);
-    assert_eq!(pointer.map(|pointer| pointer.size), Some(4));
+fn the_generation_lies_at_its_address_and_has_an_event() {
+    let has = |board: &Board, words: &[u8]| {
+        find(&Tables::new(board, AT), b"DSDT").windows(words.len()).any(|bytes| bytes == words)
+    };
+    let mut board = board(Platform::Q35, vec![0]);
+    assert!(!has(&board, b"VMGENCTR") && !has(&board, b"_E05"));
+    board.generation = true;
+    // Package (2) { 0xFEFFB000, Zero }
+    assert!(has(&board, b"ADDR\x12\x08\x02\x0c\x00\xb0\xff\xfe\x00"));
+    assert!(has(&board, b"VMGENCTR") && has(&board, b"_E05"));
+    assert_ne!(u32_at(find(&Tables::new(&board, AT), b"FACP"), 80), 0, "its register block");
+    board.reduced = true;
+    assert!(has(&board, b"VGEN") && !has(&board, b"_E05"));
 }

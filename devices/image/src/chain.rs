@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::describe::{Description, Reference, describe};
+use crate::describe::describe;
+use crate::description::{Description, Reference};
 use crate::error::ImageError;
 use crate::format::Format;
 use crate::qcow2::{OpenOptions, Qcow2};

@@ -5,9 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bytes::{be32, le32};
-use crate::storage::Storage;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -35,33 +32,6 @@ impl Format {
             Self::Vpc => "vpc",
             Self::Vhdx => "vhdx",
         }
-    }
-
-    /// What the first bytes say. Only for a person who asks what a file is: whoever wrote an image
-    /// wrote those bytes too, so nothing that is attached to a guest is opened by them.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn guess(file: &dyn Storage) -> std::io::Result<Self> {
-        let mut start = [0; 512];
-        file.read(&mut start, 0)?;
-        if be32(&start, 0) == crate::qcow2::MAGIC {
-            return Ok(Self::Qcow2);
-        }
-        if le32(&start, 0) == crate::vmdk::MAGIC || start.starts_with(b"# Disk DescriptorFile") {
-            return Ok(Self::Vmdk);
-        }
-        if le32(&start, 0x40) == crate::vdi::SIGNATURE {
-            return Ok(Self::Vdi);
-        }
-        if start.starts_with(crate::vhdx::SIGNATURE) {
-            return Ok(Self::Vhdx);
-        }
-        let end = file.size()?.saturating_sub(512);
-        let mut footer = [0; 8];
-        file.read(&mut footer, end)?;
-        let vhd = start.starts_with(crate::vhd::COOKIE) || footer == *crate::vhd::COOKIE;
-        Ok(if vhd { Self::Vpc } else { Self::Raw })
     }
 }
 

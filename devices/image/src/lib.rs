@@ -12,6 +12,7 @@ mod bytes;
 pub mod chain;
 pub mod copy;
 mod describe;
+mod description;
 mod error;
 mod format;
 mod new;
@@ -27,7 +28,8 @@ mod view;
 mod vmdk;
 mod window;
 
-pub use describe::{Description, Inspected, Reference, SnapshotInfo, describe};
+pub use describe::{describe, guess};
+pub use description::{Description, Inspected, Reference, SnapshotInfo};
 pub use error::ImageError;
 pub use format::{Format, UnknownFormat};
 pub use new::NewImage;

@@ -75,6 +75,10 @@ impl Image for Raw {
         self.file.sync()
     }
 
+    fn grow(&self, size: u64) -> io::Result<()> {
+        self.resize(size.max(self.size()))
+    }
+
     fn map(&self, offset: u64, len: u64) -> io::Result<Extent> {
         check_range(offset, len, self.size())?;
         let (data, run) = self.file.data_run(offset, len)?;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::blocks::{Blocks, Layout, Place};
 use crate::bytes::{le32, le64, put};
-use crate::describe::Description;
+use crate::description::Description;
 use crate::error::ImageError;
 use crate::format::Format;
 use crate::storage::Storage;

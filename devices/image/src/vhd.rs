@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::blocks::{Blocks, Layout, Place};
 use crate::bytes::{be32, be64, put};
-use crate::describe::Description;
+use crate::description::Description;
 use crate::error::ImageError;
 use crate::format::Format;
 use crate::storage::Storage;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::blocks::{Blocks, Layout, Place};
 use crate::bytes::{le16, le32, le64};
-use crate::describe::Description;
+use crate::description::Description;
 use crate::error::ImageError;
 use crate::format::Format;
 use crate::storage::Storage;

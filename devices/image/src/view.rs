@@ -36,6 +36,15 @@ pub trait Image: Send + Sync {
     /// What the host refused.
     fn flush(&self) -> io::Result<()>;
 
+    /// The disk becomes `size` bytes large, which is no less than before; what is new reads as zeros.
+    ///
+    /// # Errors
+    /// As `write`; `Unsupported` where the format cannot.
+    fn grow(&self, _size: u64) -> io::Result<()> {
+        let text = "an image of this format cannot be made larger while it is in use";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+    }
+
     /// What is at `offset`: the first run of at most `len` bytes that are all alike.
     ///
     /// # Errors

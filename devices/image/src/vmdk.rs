@@ -10,7 +10,7 @@ use descriptor::{Access, Descriptor, ExtentKind};
 use sparse::Header;
 
 use crate::bytes::le32;
-use crate::describe::Description;
+use crate::description::Description;
 use crate::error::ImageError;
 use crate::format::Format;
 use crate::storage::Storage;

@@ -96,6 +96,7 @@ impl Ahci {
         let msi = Msi::new(msi, &mut builder)?;
         let attached = std::array::from_fn(|index| drives[index].as_ref().map(attached));
         let seat = Seat::new(thread)?;
+        drives.iter().flatten().for_each(|drive| drive.follow(&seat.kick_event()));
         let shared = Arc::new(Shared {
             ram,
             drives,

@@ -5,10 +5,11 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use super::answer::{End, apply, fatal, registers};
 use super::command::{Broken, Command};
 use super::device::Shared;
-use super::hba::{Hba, Port};
-use super::spec::{self, FIS_INTERRUPT, PORTS, cmd, interrupt};
+use super::hba::Hba;
+use super::spec::{self, PORTS, cmd, interrupt};
 use crate::ata::spec::{command, error, status};
 use crate::ata::{AtaDisk, Drive, PacketWork, Packets, TaskFile, Work};
 use crate::backend::lane::Lane;
@@ -57,30 +58,6 @@ struct Line {
     queued: u32,
 }
 
-/// How a command ends, for the registers.
-enum End {
-    /// The registers that the device sends.
-    Registers {
-        status: u8,
-        error: u8,
-        task: TaskFile,
-    },
-    Pio {
-        bytes: u64,
-        task: TaskFile,
-    },
-    Queued {
-        status: u8,
-        error: u8,
-    },
-    /// Nothing is sent: the structures are broken.
-    Fatal(u32),
-    /// The control register was written.
-    Control {
-        reset: bool,
-    },
-}
-
 pub(super) struct AhciEngine {
     shared: Arc<Shared>,
     lines: [Line; PORTS],
@@ -126,6 +103,19 @@ impl AhciEngine {
         self.retired.extend(self.lines[index].medium.take().map(|medium| medium.lane));
         if let Err(error) = self.open(index) {
             warn_limited!("cannot use the new medium of a drive: {error}");
+        }
+    }
+
+    /// A medium that was taken out is let go of now, and not when its drive is used again.
+    fn follow_media(&mut self) {
+        let shared = self.shared.clone();
+        for (index, drive) in shared.drives.iter().enumerate() {
+            let medium = &self.lines[index].medium;
+            if let Some(Drive::Packets(packets)) = drive
+                && medium.as_ref().is_none_or(|medium| medium.lane.is_idle())
+            {
+                self.follow_medium(index, packets);
+            }
         }
     }
 
@@ -481,7 +471,7 @@ impl AhciEngine {
         let port = &mut hba.ports[index];
         port.in_flight = port.in_flight.saturating_sub(1);
         if heard && (port.is_running() || matches!(end, End::Control { .. })) {
-            apply(port, slot, end, shared);
+            apply(port, slot, end, &shared.ram);
         }
         finish(&mut hba, shared);
     }
@@ -494,104 +484,6 @@ fn finish(hba: &mut Hba, shared: &Shared) {
     shared.signal(hba);
 }
 
-fn apply(port: &mut Port, slot: u32, end: End, shared: &Shared) {
-    let ram = &shared.ram;
-    let bit = 1 << slot;
-    match end {
-        End::Registers { status, error, task } => {
-            port.task_file = u32::from(error) << 8 | u32::from(status);
-            port.receive(ram, spec::RECEIVED_D2H, &registers(status, error, &task, true));
-            port.interrupts |= interrupt::D2H_REGISTER;
-            halt_if(port, status);
-            if !port.halted {
-                port.issued &= !bit;
-            }
-        }
-        End::Pio { bytes, task } => {
-            port.task_file = status::READY.into();
-            let mut fis = registers(status::READY | status::DRQ, 0, &task, true);
-            fis[0] = spec::FIS_PIO_SETUP;
-            // From the device.
-            fis[1] |= 0x20;
-            fis[15] = status::READY;
-            fis[16..18].copy_from_slice(&(bytes.min(0xffff) as u16).to_le_bytes());
-            port.receive(ram, spec::RECEIVED_PIO_SETUP, &fis);
-            port.interrupts |= interrupt::PIO_SETUP;
-            port.issued &= !bit;
-        }
-        End::Queued { status, error } => {
-            let good = status & status::ERR == 0;
-            let done = if good { bit } else { 0 };
-            port.active &= !done;
-            // A command that the device refused was not accepted before.
-            port.issued &= !bit;
-            let busy = port.task_file & u32::from(status::BSY | status::DRQ);
-            port.task_file = u32::from(error) << 8 | busy | u32::from(status & 0x77);
-            let [d0, d1, d2, d3] = u32::to_le_bytes(done);
-            let fis = [spec::FIS_DEVICE_BITS, FIS_INTERRUPT, status & 0x77, error, d0, d1, d2, d3];
-            port.receive(ram, spec::RECEIVED_DEVICE_BITS, &fis);
-            port.interrupts |= interrupt::DEVICE_BITS;
-            halt_if(port, status);
-        }
-        End::Fatal(cause) => {
-            port.interrupts |= cause;
-            port.halted = true;
-        }
-        End::Control { reset } => {
-            port.issued &= !bit;
-            if port.soft_reset && !reset {
-                port.device_reset(ram);
-            }
-            port.soft_reset = reset;
-        }
-    }
-}
-
-/// An error stops the port until the driver restarts it (AHCI 1.3.1 §6.2).
-fn halt_if(port: &mut Port, status: u8) {
-    if status & status::ERR != 0 {
-        port.interrupts |= interrupt::TASK_FILE;
-        port.halted = true;
-    }
-}
-
-/// A FIS from the device with its registers.
-fn registers(status: u8, error: u8, task: &TaskFile, interrupts: bool) -> [u8; 20] {
-    let [l0, l1, l2, l3, l4, l5, _, _] = task.lba.to_le_bytes();
-    let [c0, c1] = task.count.to_le_bytes();
-    let flags = if interrupts { FIS_INTERRUPT } else { 0 };
-    [
-        spec::FIS_D2H,
-        flags,
-        status,
-        error,
-        l0,
-        l1,
-        l2,
-        task.device,
-        l3,
-        l4,
-        l5,
-        0,
-        c0,
-        c1,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]
-}
-
-fn fatal(broken: Broken) -> u32 {
-    match broken {
-        Broken::Structure => interrupt::HOST_FATAL,
-        Broken::Data => interrupt::HOST_DATA,
-        Broken::Short => interrupt::OVERFLOW,
-    }
-}
-
 impl Engine for AhciEngine {
     fn sources(&self) -> Vec<RawFd> {
         let media = self.lines.iter().filter_map(|line| line.medium.as_ref());
@@ -599,6 +491,7 @@ impl Engine for AhciEngine {
     }
 
     fn kicked(&mut self) {
+        self.follow_media();
         self.work();
     }
 

@@ -8,6 +8,7 @@
 //! A write to the issue register wakes the engine on its io thread, which reads command list, table
 //! and descriptors once, and moves the data straight between the disk and guest memory.
 
+mod answer;
 mod command;
 mod device;
 mod engine;

@@ -88,7 +88,6 @@ pub struct AtaState {
 
 pub struct AtaDisk {
     disk: Arc<dyn Disk>,
-    info: DiskInfo,
     identity: AtaIdentity,
     meter: Arc<Meter>,
     state: Mutex<AtaState>,
@@ -97,9 +96,13 @@ pub struct AtaDisk {
 impl AtaDisk {
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, identity: AtaIdentity, meter: Arc<Meter>) -> Self {
-        let info = disk.info();
-        let state = Mutex::new(AtaState::new(&info));
-        Self { disk, info, identity, meter, state }
+        let state = Mutex::new(AtaState::new(&disk.info()));
+        Self { disk, identity, meter, state }
+    }
+
+    /// What the disk is now: it may have grown.
+    fn info(&self) -> DiskInfo {
+        self.disk.info()
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
@@ -111,7 +114,7 @@ impl AtaDisk {
     }
 
     pub(crate) fn reset(&self) {
-        *self.state.hold() = AtaState::new(&self.info);
+        *self.state.hold() = AtaState::new(&self.info());
     }
 
     pub(crate) fn save(&self) -> AtaState {
@@ -125,7 +128,7 @@ impl AtaDisk {
     }
 
     fn sectors(&self) -> u64 {
-        self.info.size / SECTOR
+        self.info().size / SECTOR
     }
 
     /// Begin a command.
@@ -164,7 +167,7 @@ impl AtaDisk {
             DATA_SET_MANAGEMENT => self.trim(task),
             IDENTIFY => {
                 let state = self.state.hold();
-                Work::Input(identify::disk(&self.info, &self.identity, &state))
+                Work::Input(identify::disk(&self.info(), &self.identity, &state))
             }
             READ_LOG_EXT if !self.identity.parallel => self.read_log(task),
             SMART => self.smart(task),
@@ -190,7 +193,7 @@ impl AtaDisk {
         };
         let action = match task.command {
             command::READ_QUEUED => Action::Read,
-            _ if self.info.read_only => return Work::Failed(error::ABRT),
+            _ if self.info().read_only => return Work::Failed(error::ABRT),
             // The device register has FUA.
             _ => self.write_action(task.device & 0x80 != 0),
         };
@@ -241,7 +244,7 @@ impl AtaDisk {
 
     fn write(&self, task: &TaskFile, block: Option<u8>, forced: bool) -> Work {
         match self.range(task) {
-            Ok(_) if self.info.read_only => Work::Failed(error::ABRT),
+            Ok(_) if self.info().read_only => Work::Failed(error::ABRT),
             Ok((offset, len)) => {
                 Work::Transfer(Transfer { action: self.write_action(forced), offset, len, block })
             }
@@ -250,7 +253,7 @@ impl AtaDisk {
     }
 
     fn trim(&self, task: &TaskFile) -> Work {
-        let offered = self.info.discard && !self.info.read_only;
+        let offered = self.info().discard && !self.info().read_only;
         if !offered || task.features & 0xff != 1 || !(1..=MOST_TRIM_SECTORS).contains(&task.count) {
             return Work::Failed(error::ABRT);
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::disk::{AtaDisk, AtaState};
 use super::packet::{PacketState, Packets};
@@ -29,6 +30,14 @@ impl Drive {
                 let (generation, disk) = packets.unit().medium();
                 (generation, disk, packets.unit().meter().clone())
             }
+        }
+    }
+
+    /// `kick` the engine when the medium was exchanged.
+    pub(crate) fn follow(&self, kick: &Arc<EventFd>) {
+        if let Self::Packets(packets) = self {
+            let kick = kick.clone();
+            packets.unit().on_exchange(move || _ = kick.write(1));
         }
     }
 

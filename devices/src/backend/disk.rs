@@ -62,6 +62,15 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// What the host refused.
     fn channel(&self, depth: u16) -> io::Result<Box<dyn Channel>>;
+
+    /// The disk becomes `size` bytes large, while its channels work on: more than before, and what is
+    /// new reads as zeros. The device model is told by whoever asked.
+    ///
+    /// # Errors
+    /// What the host refused.
+    fn grow(&self, _size: u64) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "the disk cannot be made larger"))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

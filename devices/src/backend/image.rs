@@ -8,6 +8,7 @@ use memory::IoBuffers;
 
 use super::blocking::{Blocking, BlockingChannel};
 use super::disk::{Action, Cache, Channel, Disk, DiskInfo};
+use super::pool::Pool;
 use super::raw::Bounce;
 
 const SECTOR: u64 = 512;
@@ -26,16 +27,16 @@ pub struct ImageSpec {
     pub block_size: u32,
 }
 
-/// Requests are carried out when they start, on the queue's io thread.
+/// Requests are carried out on the queue's io thread, several of them on threads of the disk's own.
 pub struct ImageDisk {
+    pool: Option<Pool>,
     shared: Arc<Shared>,
+    /// All but the size, which may grow.
     info: DiskInfo,
 }
 
 struct Shared {
     image: Arc<dyn Image>,
-    /// Whole sectors.
-    size: u64,
     discard: bool,
     ignore_flush: bool,
 }
@@ -50,7 +51,7 @@ impl ImageDisk {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let info = DiskInfo {
-            size: image.size().next_multiple_of(SECTOR),
+            size: 0,
             read_only: image.read_only(),
             block_size,
             physical_block_size: block_size.max(4096),
@@ -58,18 +59,44 @@ impl ImageDisk {
             discard,
         };
         let ignore_flush = cache == Cache::Unsafe;
-        let shared = Shared { image, size: info.size, discard, ignore_flush };
-        Ok(Self { shared: Arc::new(shared), info })
+        let shared = Shared { image, discard, ignore_flush };
+        Ok(Self { pool: None, shared: Arc::new(shared), info })
+    }
+}
+
+impl ImageDisk {
+    /// With `count` threads called `name` for requests that come together, on up to `users` channels;
+    /// each runs `prepare` first.
+    ///
+    /// # Errors
+    /// When a thread cannot be made, or not be prepared.
+    pub fn with_threads(
+        mut self,
+        name: &str,
+        count: usize,
+        users: usize,
+        prepare: impl Fn() -> io::Result<()> + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        self.pool = Some(Pool::new(&self.shared, name, count, users, prepare)?);
+        Ok(self)
     }
 }
 
 impl Disk for ImageDisk {
     fn info(&self) -> DiskInfo {
-        self.info
+        // Whole sectors.
+        DiskInfo { size: self.shared.image.size().next_multiple_of(SECTOR), ..self.info }
     }
 
     fn channel(&self, _depth: u16) -> io::Result<Box<dyn Channel>> {
-        Ok(Box::new(BlockingChannel::new(self.shared.clone())))
+        Ok(match self.pool.as_ref().and_then(|pool| pool.channel(&self.shared)) {
+            Some(channel) => Box::new(channel),
+            None => Box::new(BlockingChannel::new(self.shared.clone())),
+        })
+    }
+
+    fn grow(&self, size: u64) -> io::Result<()> {
+        self.shared.image.grow(size)
     }
 }
 
@@ -115,7 +142,6 @@ impl Shared {
 
 impl Blocking for Shared {
     fn run(&self, action: Action, offset: u64, buffers: &mut IoBuffers) -> io::Result<()> {
-        debug_assert!(offset <= self.size, "a device checks ranges");
         match action {
             Action::Read => self.read(offset, buffers),
             Action::Write { durable } => {
@@ -219,6 +245,57 @@ mod tests {
         let report = image::qcow2::check(&*rig.file, image::qcow2::Repair::Nothing).unwrap();
         assert_eq!((report.allocated_clusters, report.leaks), (0, 0));
         assert!(rig.file.size().unwrap() > 0);
+    }
+
+    #[test]
+    fn an_image_grows_while_it_is_used() {
+        let rig = Rig::new(Cache::Writeback);
+        rig.disk.grow(2 * SIZE).unwrap();
+        assert_eq!(rig.disk.info().size, 2 * SIZE);
+        rig.ram.write_slice(0, &[9; 512]).unwrap();
+        rig.run(Action::Write { durable: true }, 2 * SIZE - 512, &[(0, 512)]).unwrap();
+        assert_eq!(rig.durable(2 * SIZE - 512, 512), [9; 512]);
+        assert!(rig.disk.grow(SIZE).is_err(), "a qcow2 image does not shrink");
+    }
+
+    /// Each request on clusters of its own, in the same tables.
+    #[test]
+    fn requests_that_come_together_do_not_mix_up_what_they_write() {
+        const CLUSTER: u64 = 65536;
+        let Rig { file, ram, disk } = Rig::new(Cache::Writeback);
+        let disk = disk.with_threads("image", 4, 1, || Ok(())).unwrap();
+        let mut channel = disk.channel(32).unwrap();
+        let mut all = |action: Action| {
+            for token in 0..16_u16 {
+                let n = u64::from(token);
+                let buffers = ram.buffers([(n * CLUSTER, CLUSTER)]).unwrap();
+                channel.start(token, Request { action, offset: n * CLUSTER, buffers });
+            }
+            channel.submit();
+            let mut ended = 0;
+            while ended < 16 {
+                channel.wait();
+                while let Some(finished) = channel.finished() {
+                    finished.result.unwrap();
+                    ended += 1;
+                }
+            }
+        };
+        for n in 0..16 {
+            ram.write_slice(n * CLUSTER, &vec![n as u8 + 1; CLUSTER as usize]).unwrap();
+        }
+        all(Action::Write { durable: true });
+        ram.clear().unwrap();
+        all(Action::Read);
+        for n in 0..16 {
+            let mut data = vec![0; CLUSTER as usize];
+            ram.read_slice(n * CLUSTER, &mut data).unwrap();
+            assert!(data.iter().all(|byte| *byte == n as u8 + 1), "{n}");
+        }
+        drop(channel);
+        drop(disk);
+        let report = image::qcow2::check(&*file, image::qcow2::Repair::Nothing).unwrap();
+        assert_eq!((report.corruptions, report.leaks), (0, 0), "{:?}", report.messages);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod image;
 mod io_uring;
 pub mod lane;
 pub mod packet;
+mod pool;
 mod raw;
 pub mod stats;
 mod sys;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileTypeExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use memory::IoBuffers;
@@ -56,7 +57,9 @@ pub struct DiskSpec {
 /// A raw disk.
 pub struct RawDisk {
     file: Arc<RawFile>,
+    /// All but the size, which may grow.
     info: DiskInfo,
+    is_device: bool,
     /// None: blocking calls.
     rings: Option<Arc<Rings>>,
 }
@@ -64,8 +67,8 @@ pub struct RawDisk {
 /// The file and what its I/O must respect; shared by all channels.
 pub(super) struct RawFile {
     file: Arc<File>,
-    /// Bytes when it was opened: nothing below may be missing later.
-    len: u64,
+    /// Bytes that it has: nothing below may be missing later.
+    len: AtomicU64,
     discard: bool,
     ignore_flush: bool,
     direct: Option<Alignment>,
@@ -107,7 +110,7 @@ impl RawDisk {
         };
         let file = RawFile {
             file: Arc::new(file),
-            len,
+            len: AtomicU64::new(len),
             discard,
             ignore_flush: cache == Cache::Unsafe,
             direct,
@@ -121,13 +124,13 @@ impl RawDisk {
                 .ok(),
             DiskIo::Threads => None,
         };
-        Ok(Self { file: Arc::new(file), info, rings })
+        Ok(Self { file: Arc::new(file), info, is_device, rings })
     }
 }
 
 impl Disk for RawDisk {
     fn info(&self) -> DiskInfo {
-        self.info
+        DiskInfo { size: self.file.len().next_multiple_of(SECTOR), ..self.info }
     }
 
     fn channel(&self, depth: u16) -> io::Result<Box<dyn Channel>> {
@@ -138,11 +141,37 @@ impl Disk for RawDisk {
         }
         Ok(Box::new(BlockingChannel::new(self.file.clone())))
     }
+
+    fn grow(&self, size: u64) -> io::Result<()> {
+        if self.info.read_only {
+            return Err(invalid("the disk is only read".to_owned()));
+        }
+        let align = self.file.alignment().offset;
+        if !size.is_multiple_of(align) {
+            return Err(invalid(format!(
+                "{size} bytes are no multiple of {align}, as cache none needs"
+            )));
+        }
+        let there = rustix::fs::seek(self.file.file(), SeekFrom::End(0))?;
+        if there < size && self.is_device {
+            let text = format!("the block device has only {there} bytes; make that larger first");
+            return Err(invalid(text));
+        }
+        if there < size {
+            rustix::fs::ftruncate(self.file.file(), size)?;
+        }
+        self.file.len.fetch_max(size, Ordering::AcqRel);
+        Ok(())
+    }
 }
 
 impl RawFile {
     pub(super) fn file(&self) -> &Arc<File> {
         &self.file
+    }
+
+    fn len(&self) -> u64 {
+        self.len.load(Ordering::Acquire)
     }
 
     /// Carry out what is left of an action by [`effective`](Self::effective), blocking.
@@ -213,7 +242,7 @@ impl RawFile {
     /// A read met the end of the file at `offset`: the rest of a last partial sector is zeros,
     /// but what was there when the disk was opened must not have gone.
     pub(super) fn read_end(&self, offset: u64, buffers: &mut IoBuffers) -> io::Result<()> {
-        if offset < self.len {
+        if offset < self.len() {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the disk's file was cut off while in use",

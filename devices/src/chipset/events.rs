@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::PowerButton;
+use super::{GenerationEvent, PowerButton};
 use crate::bus::{BusDevice, Effect};
 use crate::component::{Component, DeviceState, StateError};
 use crate::irq::IrqLine;
 use crate::sync::Lock;
 
 const POWER_BUTTON: u8 = 1 << 0;
+const GENERATION: u8 = 1 << 1;
 
 const PENDING: u64 = 0;
 const SLEEP_CONTROL: u64 = 1;
@@ -62,6 +63,12 @@ impl PowerButton for EventDevice {
     }
 }
 
+impl GenerationEvent for EventDevice {
+    fn raise(&self) {
+        self.change(|state| state.pending |= GENERATION);
+    }
+}
+
 impl BusDevice for EventDevice {
     fn name(&self) -> &str {
         "acpi-events"
@@ -103,7 +110,7 @@ impl Component for EventDevice {
 
     fn restore(&self, saved: &DeviceState) -> Result<(), StateError> {
         let saved: State = saved.decode(self.kind(), 1)?;
-        self.change(|state| state.pending = saved.pending & POWER_BUTTON);
+        self.change(|state| state.pending = saved.pending & (POWER_BUTTON | GENERATION));
         Ok(())
     }
 }

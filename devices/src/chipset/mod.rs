@@ -3,6 +3,7 @@
 mod debug;
 mod events;
 mod fw_cfg;
+mod generation;
 mod i8042;
 mod pflash;
 mod pm;
@@ -15,13 +16,14 @@ mod serial;
 pub use debug::{DebugPort, PostPort};
 pub use events::EventDevice;
 pub use fw_cfg::{FwCfg, FwCfgError, Items, Late, key as fw_cfg_key};
+pub use generation::{Generation, GenerationEvent};
 pub use i8042::I8042;
 pub use pflash::{Pflash, PflashError};
 pub use pm::AcpiPm;
 pub use port92::Port92;
 pub use pvpanic::PvPanic;
 pub use reset_port::ResetPort;
-pub use rtc::{MemorySizes, Rtc};
+pub use rtc::{MemorySizes, Rtc, Told};
 pub use serial::Serial;
 
 /// The button by which a guest is asked to shut down.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::PowerButton;
+use super::{GenerationEvent, PowerButton};
 use crate::bus::{BusDevice, Effect};
 use crate::clock::Clock;
 use crate::component::{Component, DeviceState, StateError};
@@ -34,6 +34,9 @@ const CONTROL_STORED: u16 = 1 << 1 | 7 << SLEEP_TYPE_SHIFT;
 
 /// SMIs from the APM port count as set up, so firmware does not wait for one.
 const SMI_ENABLE: u32 = 1 << 5;
+
+/// The general-purpose event of the generation: `_E05` in the tables.
+const GENERATION_EVENT: u8 = 5;
 
 const GPE0: usize = 0x20;
 const SMI: usize = 0x30;
@@ -139,6 +142,12 @@ impl AcpiPm {
 impl PowerButton for AcpiPm {
     fn press(&self) {
         self.change(|state| state.status |= POWER_BUTTON);
+    }
+}
+
+impl GenerationEvent for AcpiPm {
+    fn raise(&self) {
+        self.raise_gpe(GENERATION_EVENT);
     }
 }
 

@@ -48,6 +48,11 @@ const D_VALID: u8 = 1 << 7;
 
 const CMOS_SIZE: usize = 128;
 
+/// Periodic interrupts that are made up for at most: a second of the fastest that systems use.
+const MOST_LOST: u32 = 1024;
+/// A guest sets its clock register by register; what it came to is told then, and not more often.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// RAM as firmware without fw_cfg learns of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemorySizes {
@@ -65,8 +70,16 @@ pub struct Rtc {
     clock: Arc<dyn Clock>,
     /// Tells the timer that what is enabled changed.
     rearm: EventFd,
+    /// Periodic interrupts that the guest had no time for come later.
+    catch_up: bool,
+    told: Option<Told>,
     state: Mutex<State>,
+    /// When to tell that the guest set its clock, in monotonic time.
+    tell: Mutex<Option<Duration>>,
 }
+
+/// Hears how many seconds the clock is ahead of UTC when the guest has set it.
+pub type Told = Box<dyn Fn(i64) + Send + Sync>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
@@ -78,6 +91,9 @@ struct State {
     flags: u8,
     /// Guest time when flags were last worked out.
     seen: Duration,
+    /// Periodic interrupts that the guest still has to get; none after a pause, and so after a save.
+    #[serde(skip)]
+    lost: u32,
 }
 
 impl State {
@@ -107,12 +123,27 @@ impl State {
                 self.flags |= ALARM;
             }
         }
-        if let Some(period) = self.period()
-            && now.as_nanos() / period.as_nanos() != self.seen.as_nanos() / period.as_nanos()
-        {
-            self.flags |= PERIODIC;
+        if let Some(period) = self.period() {
+            let (ticks, before) = [now, self.seen].map(|t| t.as_nanos() / period.as_nanos()).into();
+            if ticks != before {
+                let waiting = u128::from(self.flags & PERIODIC != 0);
+                let missed = ticks.saturating_sub(before).saturating_sub(1) + waiting;
+                if self.cmos[REG_B] & PERIODIC != 0 {
+                    let missed = u32::try_from(missed).unwrap_or(MOST_LOST);
+                    self.lost = self.lost.saturating_add(missed).min(MOST_LOST);
+                }
+                self.flags |= PERIODIC;
+            }
         }
         self.seen = now;
+    }
+
+    /// The guest took its last periodic interrupt: one that it missed is next.
+    fn make_up(&mut self) {
+        if self.lost > 0 && self.flags & PERIODIC == 0 {
+            self.lost -= 1;
+            self.flags |= PERIODIC;
+        }
     }
 
     fn alarm_at(&self, second: u64) -> bool {
@@ -157,11 +188,31 @@ impl Rtc {
     ) -> std::io::Result<Self> {
         let cmos = cmos(memory, cpus);
         let rearm = EventFd::new(EFD_NONBLOCK)?;
-        let state =
-            State { index: 0, cmos: cmos.to_vec(), set_offset: 0, flags: 0, seen: Duration::ZERO };
-        let rtc = Self { base_offset: offset, cmos, irq, clock, rearm, state: Mutex::new(state) };
+        let state = State {
+            index: 0,
+            cmos: cmos.to_vec(),
+            set_offset: 0,
+            flags: 0,
+            seen: Duration::ZERO,
+            lost: 0,
+        };
+        let (state, tell) = (Mutex::new(state), Mutex::default());
+        let (base_offset, catch_up, told) = (offset, false, None);
+        let rtc = Self { base_offset, cmos, irq, clock, rearm, catch_up, told, state, tell };
         rtc.reset();
         Ok(rtc)
+    }
+
+    /// Make up for periodic interrupts that the guest had no time for (`tickpolicy='catchup'`).
+    #[must_use]
+    pub fn catching_up(self) -> Self {
+        Self { catch_up: true, ..self }
+    }
+
+    /// Have `told` hear of it when the guest sets its clock.
+    #[must_use]
+    pub fn telling(self, told: Told) -> Self {
+        Self { told: Some(told), ..self }
     }
 
     /// Seconds that the guest's clock is ahead of UTC now: what `<clock offset='variable'>` keeps.
@@ -183,9 +234,31 @@ impl Rtc {
         let mut state = self.state.hold();
         let now = self.now(&state);
         state.update(now);
+        let offset = state.set_offset;
         let result = change(&mut state, now);
+        if state.set_offset != offset {
+            // The time between was never there: nothing was missed in it.
+            state.seen = self.now(&state);
+        }
+        if !self.catch_up {
+            state.lost = 0;
+        }
         self.irq.set(state.raises());
         result
+    }
+
+    /// Tell what the guest set its clock to, when it is time; how long until then.
+    fn tell_change(&self) -> Option<Duration> {
+        let mut due = self.tell.hold();
+        let left = (*due)?.checked_sub(self.clock.monotonic()).filter(|left| !left.is_zero());
+        if left.is_none() {
+            *due = None;
+            drop(due);
+            if let Some(told) = &self.told {
+                told(self.offset());
+            }
+        }
+        left
     }
 
     fn read_register(&self, state: &mut State, now: Duration) -> u8 {
@@ -256,7 +329,11 @@ fn adopt(state: &mut State, now: i64) {
 impl Timed for Rtc {
     /// Raise what is due; how long to wait for what comes next.
     fn tick(&self) -> Option<Duration> {
-        self.change(|state, now| state.deadline(now).map(|deadline| deadline.saturating_sub(now)))
+        let next = self.change(|state, now| {
+            state.make_up();
+            state.deadline(now).map(|deadline| deadline.saturating_sub(now))
+        });
+        [next, self.tell_change()].into_iter().flatten().min()
     }
 
     fn rearm(&self) -> &EventFd {
@@ -285,7 +362,14 @@ impl BusDevice for Rtc {
             // Bit 7 masks NMIs, of which there are none from here.
             self.state.hold().index = value & 0x7f;
         } else {
-            self.change(|state, now| self.write_register(state, now, value));
+            let set = self.change(|state, now| {
+                let before = state.set_offset;
+                self.write_register(state, now, value);
+                state.set_offset != before
+            });
+            if set && self.told.is_some() {
+                self.tell.hold().get_or_insert(self.clock.monotonic() + SETTLED);
+            }
             let _ = self.rearm.write(1);
         }
         Effect::None
@@ -308,7 +392,13 @@ impl Component for Rtc {
             state.cmos = self.cmos.to_vec();
             state.flags = 0;
             state.seen = now;
+            state.lost = 0;
         });
+    }
+
+    /// While the machine stood still the guest missed nothing.
+    fn resume(&self) {
+        self.change(|state, _| state.lost = 0);
     }
 
     fn save(&self) -> Result<DeviceState, StateError> {

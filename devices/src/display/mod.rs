@@ -7,12 +7,12 @@ mod picture;
 mod screen;
 pub(crate) mod surface;
 pub mod vga;
-mod vnc;
+pub(crate) mod vnc;
 
 pub use inputs::Inputs;
 pub use screen::{Listener, Screen, ScreenWorker, Sharing};
 pub use surface::{Rect, Surface, TILE};
-pub use vnc::{Password, Terms};
+pub use vnc::{Password, Terms, Tls, TlsError, TlsParts};
 
 /// A monitor output.
 pub trait Scanout: Send + Sync {

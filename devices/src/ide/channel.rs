@@ -449,14 +449,10 @@ impl Channel {
         wanted
     }
 
-    /// The host has finished a request; whether it still matters.
+    /// The host has finished a request; whether it still matters. The channel stays busy until it is
+    /// told what follows: a reset that comes before must find that it is.
     pub(super) fn returned(&mut self) -> bool {
-        self.phase = Phase::Idle;
-        if self.resetting {
-            self.control_reset();
-            return false;
-        }
-        true
+        self.still_wanted()
     }
 
     pub(super) fn read_master(&self, offset: u64) -> u8 {

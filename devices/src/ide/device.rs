@@ -115,6 +115,8 @@ impl Ide {
         };
         let channels = std::array::from_fn(|n| Mutex::new(Channel::new(attached(&drives[n]))));
         let seat = Seat::new(thread)?;
+        let all = drives.iter().flatten().flatten();
+        all.for_each(|drive| drive.follow(&seat.kick_event()));
         let kick = seat.kick_event();
         let config = builder.build();
         let shared = Arc::new(Shared { ram, drives, config, channels, lines, kick });

@@ -451,7 +451,6 @@ impl IdeEngine {
                     }
                     Ok(()) => match flight.rest.pop_front() {
                         Some((offset, len)) => {
-                            self.shared.channels[index].hold().phase = Phase::Busy;
                             let action = Action::Discard { len };
                             self.start(place, flight.kind, action, offset, flight.rest);
                         }
@@ -527,7 +526,16 @@ impl Engine for IdeEngine {
     }
 
     fn kicked(&mut self) {
-        (0..CHANNELS).for_each(|index| self.work(index));
+        for index in 0..CHANNELS {
+            for unit in 0..2 {
+                // One that was taken out is let go of now, and not when its drive is used again.
+                let medium = self.media[index][unit].as_ref();
+                if medium.is_none_or(|medium| medium.direct.is_idle() && medium.scratch.is_idle()) {
+                    self.follow_medium(index, unit);
+                }
+            }
+            self.work(index);
+        }
     }
 
     fn ready(&mut self) {

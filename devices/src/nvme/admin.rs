@@ -5,7 +5,7 @@ use memory::{GuestRam, IoBuffers};
 use super::controller::Controller;
 use super::device::{Namespace, Shared};
 use super::queue::{CompletionQueue, SubmissionQueue};
-use super::spec::{Command, MOST_DATA, MOST_ENTRIES, PAGE, Status, admin, feature};
+use super::spec::{Command, MOST_DATA, MOST_ENTRIES, PAGE, Status, admin, feature, log};
 use super::{identify, prp};
 use crate::sync::Lock;
 
@@ -141,7 +141,10 @@ fn identify(shared: &Shared, command: &Command) -> Answer {
 
 fn log_page(shared: &Shared, command: &Command) -> Answer {
     let number = command.dword(10) as u8;
-    let page = identify::log_page(number, &shared.namespaces).ok_or(Status::LOG_PAGE)?;
+    let page = match number {
+        log::CHANGED_NAMESPACES => identify::changed(&shared.controller.hold().changed),
+        _ => identify::log_page(number, &shared.namespaces).ok_or(Status::LOG_PAGE)?,
+    };
     let dwords = u64::from(command.dword(11) & 0xffff) << 16 | u64::from(command.dword(10) >> 16);
     let len = (dwords + 1) * 4;
     let offset = u64::from(command.dword(13)) << 32 | u64::from(command.dword(12));
@@ -153,8 +156,8 @@ fn log_page(shared: &Shared, command: &Command) -> Answer {
     data.resize(len as usize, 0);
     give(&shared.ram, command, &data)?;
     // Unless the event is to be kept.
-    if number == 0x01 && command.dword(10) & 1 << 15 == 0 {
-        shared.controller.hold().log_was_read();
+    if command.dword(10) & 1 << 15 == 0 {
+        shared.controller.hold().log_was_read(number);
     }
     DONE
 }

@@ -13,25 +13,37 @@ use serde::{Deserialize, Serialize};
 
 use super::queue::{Completion, CompletionQueue, SubmissionQueue};
 use super::spec::{
-    self, Command, DOORBELLS, DOORBELLS_END, MOST_EVENT_REQUESTS, MOST_IN_FLIGHT, PAGE, Status, cc,
-    csts, register,
+    self, Command, DOORBELLS, DOORBELLS_END, MOST_EVENT_REQUESTS, MOST_IN_FLIGHT,
+    NAMESPACE_NOTICES, PAGE, Status, cc, csts, log, register,
 };
 
-/// Errors that the driver is told of by an event: of a doorbell, which was there and which was not.
+/// What the driver is told by an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Event {
     NoSuchDoorbell,
     BadDoorbellValue,
+    /// The log page says which.
+    NamespaceChanged,
 }
 
 impl Event {
-    /// Type error, its information, and the error log page.
+    /// Type, information, and the log page that is to be read then (§5.2.1).
     fn result(self) -> u32 {
-        let information = match self {
-            Self::NoSuchDoorbell => 0,
-            Self::BadDoorbellValue => 1,
+        const ERROR: u32 = 0;
+        const NOTICE: u32 = 2;
+        let (kind, information) = match self {
+            Self::NoSuchDoorbell => (ERROR, 0),
+            Self::BadDoorbellValue => (ERROR, 1),
+            Self::NamespaceChanged => (NOTICE, 0),
         };
-        information << 8 | 0x01 << 16
+        kind | information << 8 | u32::from(self.log()) << 16
+    }
+
+    fn log(self) -> u8 {
+        match self {
+            Self::NoSuchDoorbell | Self::BadDoorbellValue => log::ERRORS,
+            Self::NamespaceChanged => log::CHANGED_NAMESPACES,
+        }
     }
 }
 
@@ -80,8 +92,10 @@ pub(super) struct Controller {
     write_cache: bool,
     event_requests: VecDeque<u16>,
     events: VecDeque<Event>,
-    /// The log of the last event was not read yet.
-    events_masked: bool,
+    /// Logs of events that were told and not read yet: more of their kind has to wait.
+    unread_logs: Vec<u8>,
+    /// Namespaces that have changed since that log was read.
+    pub(super) changed: Vec<u32>,
     resetting: bool,
     /// The engine shall flush all namespaces.
     pub(super) flush_wanted: bool,
@@ -106,7 +120,8 @@ impl Controller {
             write_cache,
             event_requests: VecDeque::new(),
             events: VecDeque::new(),
-            events_masked: false,
+            unread_logs: Vec::new(),
+            changed: Vec::new(),
             resetting: false,
             flush_wanted: false,
             in_flight: 0,
@@ -287,15 +302,25 @@ impl Controller {
 
     /// Answer a request for events, if there is one of each.
     fn tell_events(&mut self) {
-        if self.events_masked || self.events.is_empty() {
-            return;
-        }
-        if let Some(id) = self.event_requests.pop_front()
-            && let Some(event) = self.events.pop_front()
+        while !self.event_requests.is_empty()
+            && let Some(at) = self.events.iter().position(|e| !self.unread_logs.contains(&e.log()))
+            && let Some(event) = self.events.remove(at)
+            && let Some(id) = self.event_requests.pop_front()
         {
-            self.events_masked = true;
+            self.unread_logs.push(event.log());
             self.complete(0, id, event.result(), Status::SUCCESS);
         }
+    }
+
+    /// A namespace has another size: told to a driver that wants to know.
+    pub(super) fn namespace_changed(&mut self, number: u32, ram: &GuestRam) {
+        if self.features.events & NAMESPACE_NOTICES == 0 {
+            return;
+        }
+        if !self.changed.contains(&number) {
+            self.changed.push(number);
+        }
+        self.happened(Event::NamespaceChanged, ram);
     }
 
     /// An event request waits until something happens.
@@ -308,9 +333,12 @@ impl Controller {
         Ok(())
     }
 
-    /// The error log was read: the next event may be told.
-    pub(super) fn log_was_read(&mut self) {
-        self.events_masked = false;
+    /// A log was read: the next event of its kind may be told.
+    pub(super) fn log_was_read(&mut self, number: u8) {
+        if number == log::CHANGED_NAMESPACES {
+            self.changed.clear();
+        }
+        self.unread_logs.retain(|unread| *unread != number);
         self.tell_events();
     }
 

@@ -25,6 +25,8 @@ use crate::pci::{
 use crate::sync::Lock;
 
 const KIND: &str = "nvme";
+/// Of the saved state.
+const VERSION: u16 = 2;
 
 /// A disk of the controller.
 pub struct Namespace {
@@ -176,6 +178,13 @@ impl Nvme {
         }
     }
 
+    /// The disk of a namespace has another size: tell the guest.
+    pub fn resized(&self, namespace: u32) {
+        let mut controller = self.shared.controller.hold();
+        controller.namespace_changed(namespace, &self.shared.ram);
+        self.shared.signal(&mut controller);
+    }
+
     fn follow_config(&self) {
         let shared = &self.shared;
         shared.msix.config_written(shared.config.u16(self.msix_control));
@@ -288,11 +297,11 @@ impl Component for Nvme {
             msix: shared.msix.save(),
             controller: shared.controller.hold().clone(),
         };
-        DeviceState::encode(KIND, 1, &saved)
+        DeviceState::encode(KIND, VERSION, &saved)
     }
 
     fn restore(&self, state: &DeviceState) -> Result<(), StateError> {
-        let saved: Saved = state.decode(KIND, 1)?;
+        let saved: Saved = state.decode(KIND, VERSION)?;
         let shared = &self.shared;
         let mut controller = shared.controller.hold();
         if !controller.is_like(&saved.controller) {

@@ -206,13 +206,17 @@ impl NvmeEngine {
     }
 
     fn reap(&mut self) {
+        let mut went_on = false;
         for index in 0..self.lanes.len() {
             while let Some((flight, result)) = self.lanes[index].as_mut().and_then(Lane::finished) {
                 let Flight { owner, step, rest } = flight;
                 let status = match result {
                     Ok(()) if rest.is_empty() => Status::SUCCESS,
                     Ok(()) => match self.proceed(owner, rest, None) {
-                        Ok(()) => continue,
+                        Ok(()) => {
+                            went_on = true;
+                            continue;
+                        }
                         Err(status) => status,
                     },
                     Err(error) => status_of(step.action, &error),
@@ -221,6 +225,10 @@ impl NvmeEngine {
             }
         }
         self.submit();
+        if went_on {
+            // Perhaps on a disk that was looked at before.
+            self.shared.wake();
+        }
     }
 
     fn end(&self, owner: Owner, status: Status) {

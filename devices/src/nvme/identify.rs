@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::device::{Namespace, NvmeIdentity};
-use super::spec::{MDTS, MOST_EVENT_REQUESTS, VERSION};
+use super::spec::{MDTS, MOST_EVENT_REQUESTS, NAMESPACE_NOTICES, VERSION, log};
 use crate::backend::DiskInfo;
 
 pub(super) const VENDOR: u16 = 0x1b36;
@@ -36,6 +36,7 @@ pub(super) fn controller(identity: &NvmeIdentity, namespaces: usize, trims: bool
     page[72] = 6;
     page[77] = MDTS;
     put(&mut page, 80, &VERSION.to_le_bytes());
+    put(&mut page, 92, &NAMESPACE_NOTICES.to_le_bytes());
     // An I/O controller.
     page[111] = 1;
     // Four aborts and event requests at once.
@@ -121,10 +122,10 @@ pub(super) fn names(namespace: &Namespace) -> Vec<u8> {
 /// A log page, if there is one of this number.
 pub(super) fn log_page(number: u8, namespaces: &[Option<Namespace>]) -> Option<Vec<u8>> {
     match number {
-        // Errors: no entry is kept.
-        0x01 => Some(vec![0; 64]),
-        0x02 => Some(health(namespaces)),
-        0x03 => {
+        // No entry is kept.
+        log::ERRORS => Some(vec![0; 64]),
+        log::HEALTH => Some(health(namespaces)),
+        log::FIRMWARE => {
             let mut page = vec![0; 512];
             page[0] = 1;
             text(&mut page, 8, 8, env!("CARGO_PKG_VERSION"));
@@ -132,6 +133,15 @@ pub(super) fn log_page(number: u8, namespaces: &[Option<Namespace>]) -> Option<V
         }
         _ => None,
     }
+}
+
+/// The log page of namespaces that have changed. There are fewer than it has room for.
+pub(super) fn changed(numbers: &[u32]) -> Vec<u8> {
+    let mut page = vec![0; PAGE];
+    for (place, number) in page.chunks_exact_mut(4).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    page
 }
 
 /// A controller that is never ill, and what its namespaces have moved.

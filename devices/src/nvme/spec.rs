@@ -18,6 +18,17 @@ pub(super) const MOST_IN_FLIGHT: u32 = 1024;
 /// Asynchronous event requests that wait at once.
 pub(super) const MOST_EVENT_REQUESTS: usize = 4;
 
+/// Optional events: "namespace attribute notices", in the identity and in the driver's choice.
+pub(super) const NAMESPACE_NOTICES: u32 = 1 << 8;
+
+/// Log pages.
+pub(super) mod log {
+    pub(crate) const ERRORS: u8 = 0x01;
+    pub(crate) const HEALTH: u8 = 0x02;
+    pub(crate) const FIRMWARE: u8 = 0x03;
+    pub(crate) const CHANGED_NAMESPACES: u8 = 0x04;
+}
+
 pub(super) mod register {
     pub(crate) const CAP: u64 = 0x00;
     pub(crate) const CAP_HIGH: u64 = 0x04;

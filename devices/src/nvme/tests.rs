@@ -1,231 +1,17 @@
-use std::fs::File;
+mod rig;
+
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use memory::{GuestRam, IoBuffers};
+use memory::IoBuffers;
 
 use super::spec::{admin, *};
 use super::*;
-use crate::backend::Disk;
-use crate::backend::held::{Held, HeldDisk};
-use crate::backend::lane::Meter;
-use crate::backend::stats::ReportErrors;
 use crate::component::Component;
-use crate::io_thread::IoThread;
 use crate::pci::PciFunction;
 use crate::scsi::tests::disk as image;
-use crate::testing::FakeLine;
-use crate::virtio::rig::driver::FakeMsi;
 use crate::virtio::rig::{END, FAR, HOLE, Random, SEAM, ram, wait_for};
-
-const MIB: u64 = 1 << 20;
-/// Submission and completion queues, by number.
-const SUBMISSIONS: u64 = 0x1_0000;
-const COMPLETIONS: u64 = 0x2_0000;
-const LISTS: u64 = 0x3_0000;
-const DATA: u64 = 0x10_0000;
-const ENTRIES: u32 = 8;
-const DEALLOCATE: u32 = 1 << 2;
-
-struct Rig {
-    nvme: Nvme,
-    ram: GuestRam,
-    line: Arc<FakeLine>,
-    msi: Arc<FakeMsi>,
-    file: File,
-    tails: [u32; 3],
-    heads: [u32; 3],
-    phases: [u16; 3],
-    next_id: u16,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Entry {
-    opcode: u8,
-    flags: u8,
-    namespace: u32,
-    pages: (u64, u64),
-    dwords: [u32; 6],
-}
-
-fn nvme(ram: &GuestRam, disks: Vec<Arc<dyn Disk>>) -> (Nvme, Arc<FakeLine>, Arc<FakeMsi>) {
-    let (line, msi) = (Arc::new(FakeLine::default()), Arc::new(FakeMsi::default()));
-    let namespace = |disk| Namespace {
-        disk,
-        meter: Meter::new(Arc::new(ReportErrors)),
-        eui: Some(0x0011_2233_4455_6677),
-    };
-    let parts = NvmeParts {
-        id: "nvme0",
-        ram: ram.clone(),
-        msi: &*msi,
-        intx: line.clone(),
-        express: None,
-        thread: IoThread::spawn("nvme", || Ok(())).unwrap(),
-        identity: NvmeIdentity { model: "MANOR NVME".to_owned(), serial: "s-1".to_owned() },
-        namespaces: disks.into_iter().map(|disk| Some(namespace(disk))).collect(),
-        queues: 2,
-    };
-    (Nvme::new(parts).unwrap(), line, msi)
-}
-
-impl Rig {
-    fn new() -> Self {
-        let (disk, file) = image(4 * MIB, false);
-        Self::with(disk, file)
-    }
-
-    fn held(hold: bool) -> (Self, Arc<HeldDisk>) {
-        let held = HeldDisk::new(MIB, hold);
-        (Self::with(Arc::new(Held(held.clone())), tempfile::tempfile().unwrap()), held)
-    }
-
-    fn with(disk: Arc<dyn Disk>, file: File) -> Self {
-        let ram = ram();
-        let read_only = image(MIB, true).0;
-        let (nvme, line, msi) = nvme(&ram, vec![disk, read_only]);
-        let _ = nvme.config_write(4, &[0x06, 0]);
-        let mut rig = Self {
-            nvme,
-            ram,
-            line,
-            msi,
-            file,
-            tails: [0; 3],
-            heads: [0; 3],
-            phases: [1; 3],
-            next_id: 0,
-        };
-        rig.bring_up();
-        rig
-    }
-
-    fn bring_up(&mut self) {
-        self.write(register::CC, 0);
-        wait_for("the reset", || self.read(register::CSTS) & csts::READY == 0);
-        (self.tails, self.heads, self.phases) = ([0; 3], [0; 3], [1; 3]);
-        self.ram.write_slice(COMPLETIONS, &[0; 0x3000]).unwrap();
-        self.write(register::AQA, (ENTRIES - 1) << 16 | (ENTRIES - 1));
-        self.write(register::ASQ, SUBMISSIONS as u32);
-        self.write(register::ACQ, COMPLETIONS as u32);
-        self.write(register::ASQ_HIGH, 0);
-        self.write(register::ACQ_HIGH, 0);
-        self.write(register::CC, 0x0046_0001);
-        wait_for("the controller", || self.read(register::CSTS) == csts::READY);
-        assert_eq!(self.create(1), Status::SUCCESS);
-    }
-
-    /// The I/O queues of this number.
-    fn create(&mut self, number: u32) -> Status {
-        let dwords = |eleven| [(ENTRIES - 1) << 16 | number, eleven, 0, 0, 0, 0];
-        let place = |base: u64| (base + 0x1000 * u64::from(number), 0);
-        let (status, _) = self.admin(Entry {
-            opcode: admin::CREATE_CQ,
-            pages: place(COMPLETIONS),
-            dwords: dwords(number << 16 | 3),
-            ..Entry::default()
-        });
-        assert_eq!(status, Status::SUCCESS);
-        self.admin(Entry {
-            opcode: admin::CREATE_SQ,
-            pages: place(SUBMISSIONS),
-            dwords: dwords(number << 16 | 1),
-            ..Entry::default()
-        })
-        .0
-    }
-
-    fn read(&self, at: u64) -> u32 {
-        let mut data = [0; 4];
-        self.nvme.bar_read(BAR, at, &mut data);
-        u32::from_le_bytes(data)
-    }
-
-    fn write(&self, at: u64, value: u32) {
-        let _ = self.nvme.bar_write(BAR, at, &value.to_le_bytes());
-    }
-
-    fn submit(&mut self, queue: usize, entry: Entry) -> u16 {
-        let id = self.next_id;
-        self.next_id += 1;
-        let mut bytes = vec![entry.opcode, entry.flags];
-        bytes.extend(id.to_le_bytes());
-        bytes.extend(entry.namespace.to_le_bytes());
-        bytes.extend([0; 16]);
-        bytes.extend(entry.pages.0.to_le_bytes());
-        bytes.extend(entry.pages.1.to_le_bytes());
-        bytes.extend(entry.dwords.iter().flat_map(|dword| dword.to_le_bytes()));
-        let at = SUBMISSIONS + 0x1000 * queue as u64 + 64 * u64::from(self.tails[queue]);
-        self.ram.write_slice(at, &bytes).unwrap();
-        self.tails[queue] = (self.tails[queue] + 1) % ENTRIES;
-        self.write(DOORBELLS + 8 * queue as u64, self.tails[queue]);
-        id
-    }
-
-    /// The next completion, if there is one: id, status, result.
-    fn completion(&mut self, queue: usize) -> Option<(u16, Status, u32)> {
-        let at = COMPLETIONS + 0x1000 * queue as u64 + 16 * u64::from(self.heads[queue]);
-        let dword = |index: u64| self.ram.read_obj::<u32>(at + 4 * index).unwrap();
-        let last = dword(3);
-        if (last >> 16 & 1) as u16 != self.phases[queue] {
-            return None;
-        }
-        let found = (last as u16, Status((last >> 17) as u16), dword(0));
-        self.heads[queue] = (self.heads[queue] + 1) % ENTRIES;
-        if self.heads[queue] == 0 {
-            self.phases[queue] ^= 1;
-        }
-        Some(found)
-    }
-
-    fn consume(&self, queue: usize) {
-        self.write(DOORBELLS + 8 * queue as u64 + 4, self.heads[queue]);
-    }
-
-    fn answer(&mut self, queue: usize) -> (u16, Status, u32) {
-        let mut found = None;
-        wait_for("a completion", || {
-            found = self.completion(queue);
-            found.is_some()
-        });
-        self.consume(queue);
-        found.unwrap()
-    }
-
-    fn admin(&mut self, entry: Entry) -> (Status, u32) {
-        let id = self.submit(0, entry);
-        let (answered, status, result) = self.answer(0);
-        assert_eq!(answered, id);
-        (status, result)
-    }
-
-    fn io(&mut self, entry: Entry) -> Status {
-        let id = self.submit(1, Entry { namespace: entry.namespace.max(1), ..entry });
-        let (answered, status, _) = self.answer(1);
-        assert_eq!(answered, id);
-        status
-    }
-
-    fn transfer(&mut self, opcode: u8, first: u32, count: u32, pages: (u64, u64)) -> Status {
-        self.io(Entry { opcode, pages, dwords: [first, 0, count - 1, 0, 0, 0], ..Entry::default() })
-    }
-
-    fn expect_working(&mut self) {
-        assert_eq!(self.transfer(nvm::READ, 9, 1, (DATA, 0)), Status::SUCCESS);
-        assert_eq!(self.ram.read_obj::<u8>(DATA + 511).unwrap(), 9);
-    }
-
-    fn identify(&mut self, what: u32, namespace: u32) -> (Status, Vec<u8>) {
-        let dwords = [what, 0, 0, 0, 0, 0];
-        let pages = (DATA, 0);
-        let (status, _) =
-            self.admin(Entry { opcode: admin::IDENTIFY, namespace, pages, dwords, flags: 0 });
-        let mut page = vec![0; 4096];
-        self.ram.read_slice(DATA, &mut page).unwrap();
-        (status, page)
-    }
-}
+use rig::*;
 
 #[test]
 fn the_controller_says_what_it_is() {
@@ -496,6 +282,46 @@ fn doorbells_that_make_no_sense_are_told_as_events() {
         rig.write(at, u32::MAX);
     }
     rig.expect_working();
+}
+
+#[test]
+fn a_namespace_that_has_grown_is_told_to_a_driver_that_asked_for_it() {
+    let (disk, file) = image(4 * MIB, false);
+    let mut rig = Rig::with(disk.clone(), file);
+    let blocks = |rig: &mut Rig| {
+        let identify =
+            Entry { opcode: admin::IDENTIFY, namespace: 1, pages: (DATA, 0), ..Entry::default() };
+        assert_eq!(rig.admin(identify).0, Status::SUCCESS);
+        rig.ram.read_obj::<u64>(DATA).unwrap()
+    };
+    let events = Entry {
+        opcode: admin::SET_FEATURES,
+        dwords: [feature::EVENTS.into(), NAMESPACE_NOTICES, 0, 0, 0, 0],
+        ..Entry::default()
+    };
+    assert_eq!(rig.admin(events).0, Status::SUCCESS);
+    let waiting =
+        [0, 1].map(|_| rig.submit(0, Entry { opcode: admin::EVENT_REQUEST, ..Entry::default() }));
+    assert_eq!(blocks(&mut rig), 4 * MIB / 512);
+    disk.grow(6 * MIB).unwrap();
+    rig.nvme.resized(1);
+    // A notice of the log page 4; another waits until that was read.
+    assert_eq!(rig.answer(0), (waiting[0], Status::SUCCESS, 0x0004_0002));
+    rig.nvme.resized(1);
+    assert_eq!(rig.completion(0), None);
+    assert_eq!(blocks(&mut rig), 6 * MIB / 512);
+    let log = Entry {
+        opcode: admin::GET_LOG_PAGE,
+        pages: (DATA, 0),
+        dwords: [1023 << 16 | u32::from(log::CHANGED_NAMESPACES), 0, 0, 0, 0, 0],
+        ..Entry::default()
+    };
+    let read = rig.submit(0, log);
+    let answers = [rig.answer(0), rig.answer(0)];
+    assert!(answers.contains(&(waiting[1], Status::SUCCESS, 0x0004_0002)), "{answers:?}");
+    assert!(answers.contains(&(read, Status::SUCCESS, 0)), "{answers:?}");
+    assert_eq!(rig.ram.read_obj::<u64>(DATA).unwrap(), 1);
+    assert_eq!(rig.transfer(nvm::READ, (6 * MIB / 512 - 1) as u32, 1, (DATA, 0)), Status::SUCCESS);
 }
 
 #[test]

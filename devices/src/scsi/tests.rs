@@ -1,6 +1,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::backend::lane::Meter;
@@ -306,6 +307,35 @@ fn a_drive_opens_closes_and_tells_of_its_medium() {
     assert_eq!(event(), [2, 2]);
     assert_eq!(rig.run(&[0]), Err(Sense::MEDIUM_CHANGED));
     assert_eq!(rig.reply(&[0x25])[..4], [0, 0, 3, 0xff]);
+}
+
+#[test]
+fn whoever_moves_the_tray_or_exchanges_the_medium_it_is_heard() {
+    let rig = Rig::cdrom();
+    let (trays, exchanges) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU32::new(0)));
+    let (heard, counted) = (trays.clone(), exchanges.clone());
+    rig.unit.on_tray(move |open| heard.lock().unwrap().push(open));
+    rig.unit.on_exchange(move || _ = counted.fetch_add(1, SeqCst));
+    rig.run(&[0x1b, 0, 0, 0, 2]).unwrap();
+    // Open it is, whatever was locked before: nothing is in it that could be lost.
+    assert_eq!(rig.run(&[0x1e, 0, 0, 0, 1]), Ok(Outcome::Done));
+    rig.unit.eject(false).unwrap();
+    rig.unit.load(disk(2 * MIB, true).0);
+    rig.unit.load(disk(MIB, true).0);
+    rig.unit.eject(false).unwrap();
+    rig.unit.reset();
+    assert_eq!(*trays.lock().unwrap(), [true, false, true, false]);
+    assert_eq!(exchanges.load(SeqCst), 4);
+}
+
+#[test]
+fn a_disk_that_has_grown_says_so_before_the_next_command() {
+    let rig = Rig::disk();
+    rig.unit.medium().1.unwrap().grow(8 * MIB).unwrap();
+    rig.unit.resized();
+    assert_eq!(rig.run(&[0]), Err(Sense::CAPACITY_CHANGED));
+    let last = 8 * MIB as u32 / 512 - 1;
+    assert_eq!(rig.reply(&[0x25])[..4], last.to_be_bytes());
 }
 
 #[test]

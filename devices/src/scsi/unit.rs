@@ -6,7 +6,7 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +80,8 @@ pub struct LogicalUnit {
     meter: Arc<Meter>,
     slot: Mutex<Slot>,
     state: Mutex<UnitState>,
+    exchanged: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    tray_moved: OnceLock<Box<dyn Fn(bool) + Send + Sync>>,
 }
 
 impl LogicalUnit {
@@ -92,7 +94,27 @@ impl LogicalUnit {
     ) -> Self {
         let write_cache = disk.as_ref().is_some_and(|disk| disk.info().writeback);
         let slot = Mutex::new(Slot { disk, generation: 0 });
-        Self { kind, identity, meter, slot, state: Mutex::new(UnitState::new(write_cache)) }
+        Self {
+            kind,
+            identity,
+            meter,
+            slot,
+            state: Mutex::new(UnitState::new(write_cache)),
+            exchanged: OnceLock::new(),
+            tray_moved: OnceLock::new(),
+        }
+    }
+
+    /// `hear` that the medium was exchanged: for the adapter, which lets the old one go. Only the
+    /// first who asks is told, on any thread.
+    pub(crate) fn on_exchange(&self, hear: impl Fn() + Send + Sync + 'static) {
+        let _ = self.exchanged.set(Box::new(hear));
+    }
+
+    /// `hear` that the tray has opened (true) or closed, whoever did it. Only the first who asks is
+    /// told, on any thread.
+    pub fn on_tray(&self, hear: impl Fn(bool) + Send + Sync + 'static) {
+        let _ = self.tray_moved.set(Box::new(hear));
     }
 
     #[must_use]
@@ -120,10 +142,11 @@ impl LogicalUnit {
     /// Close the drive with `disk` in it.
     pub fn load(&self, disk: Arc<dyn Disk>) {
         self.exchange(Some(disk));
-        let mut state = self.state.hold();
-        state.tray_open = false;
-        state.event = mmc::MediaEvent::New;
-        state.attend(Sense::MEDIUM_CHANGED);
+        self.change(|state| {
+            state.tray_open = false;
+            state.event = mmc::MediaEvent::New;
+            state.attend(Sense::MEDIUM_CHANGED);
+        });
     }
 
     /// Take the medium out of the drive, which stays open.
@@ -131,24 +154,49 @@ impl LogicalUnit {
     /// # Errors
     /// When the guest has locked the drive; with `force` it only hears of it.
     pub fn eject(&self, force: bool) -> Result<(), MediumLocked> {
-        {
-            let mut state = self.state.hold();
-            if state.locked && !force {
+        self.change(|state| {
+            // An open tray holds nothing any more, whatever the guest said before it opened.
+            if state.locked && !state.tray_open && !force {
                 state.event = mmc::MediaEvent::EjectRequest;
                 return Err(MediumLocked);
             }
             state.locked = false;
             state.tray_open = true;
             state.event = mmc::MediaEvent::Removal;
-        }
+            Ok(())
+        })?;
         self.exchange(None);
         Ok(())
     }
 
     fn exchange(&self, disk: Option<Arc<dyn Disk>>) {
-        let mut slot = self.slot.hold();
-        slot.disk = disk;
-        slot.generation += 1;
+        {
+            let mut slot = self.slot.hold();
+            slot.disk = disk;
+            slot.generation += 1;
+        }
+        if let Some(hear) = self.exchanged.get() {
+            hear();
+        }
+    }
+
+    /// Change the state; who listens hears of a tray that moved.
+    fn change<R>(&self, act: impl FnOnce(&mut UnitState) -> R) -> R {
+        let (result, moved) = {
+            let mut state = self.state.hold();
+            let before = state.tray_open;
+            let result = act(&mut state);
+            (result, (state.tray_open != before).then_some(state.tray_open))
+        };
+        if let (Some(open), Some(hear)) = (moved, self.tray_moved.get()) {
+            hear(open);
+        }
+        result
+    }
+
+    /// The disk has another size now.
+    pub fn resized(&self) {
+        self.attend(Sense::CAPACITY_CHANGED);
     }
 
     /// The initiator hears of `sense` before its next command.
@@ -159,7 +207,7 @@ impl LogicalUnit {
     /// Back to the state after power-on.
     pub fn reset(&self) {
         let write_cache = self.medium().1.is_some_and(|disk| disk.info().writeback);
-        *self.state.hold() = UnitState::new(write_cache);
+        self.change(|state| *state = UnitState::new(write_cache));
     }
 
     #[must_use]
@@ -170,7 +218,7 @@ impl LogicalUnit {
     pub fn restore(&self, saved: &UnitState) {
         let mut saved = saved.clone();
         saved.attentions.truncate(MOST_ATTENTIONS);
-        *self.state.hold() = saved;
+        self.change(|state| *state = saved);
     }
 
     /// Begin a command. `parameters` fills its argument with the first bytes that the initiator
@@ -248,19 +296,20 @@ impl LogicalUnit {
             return Ok(Outcome::Done);
         }
         let present = self.slot.hold().disk.is_some();
-        let mut state = self.state.hold();
-        if start {
-            if std::mem::take(&mut state.tray_open) && present {
-                state.event = mmc::MediaEvent::New;
-                state.attend(Sense::MEDIUM_CHANGED);
+        self.change(|state| {
+            if start {
+                if std::mem::take(&mut state.tray_open) && present {
+                    state.event = mmc::MediaEvent::New;
+                    state.attend(Sense::MEDIUM_CHANGED);
+                }
+            } else if state.locked {
+                return Err(Sense::REMOVAL_PREVENTED);
+            } else {
+                state.tray_open = true;
+                state.event = mmc::MediaEvent::Removal;
             }
-        } else if state.locked {
-            return Err(Sense::REMOVAL_PREVENTED);
-        } else {
-            state.tray_open = true;
-            state.event = mmc::MediaEvent::Removal;
-        }
-        Ok(Outcome::Done)
+            Ok(Outcome::Done)
+        })
     }
 
     /// What the medium is, if there is one.

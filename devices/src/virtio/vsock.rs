@@ -1,6 +1,6 @@
-//! Socket device (virtio 1.2 §5.10) whose packets are the host kernel's business: vhost-vsock
-//! serves the receive and the transmit queue, and what is left here are identity, interrupts and
-//! the event queue.
+//! Socket device (virtio 1.2 §5.10). Its packets are the host kernel's business, where there is
+//! vhost-vsock: that serves the receive and the transmit queue, and what is left here are identity,
+//! interrupts and the event queue. Elsewhere [`Sockets`] carries them.
 
 use std::io;
 use std::sync::Arc;
@@ -10,13 +10,17 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::backend::vhost::VsockBackend;
 use crate::component::{DeviceState, StateError};
 use crate::io_thread::IoThread;
+use crate::limit::warn_limited;
 use crate::virtio::device::read_config_bytes;
-use crate::virtio::{ActivateError, Activation, VirtioDevice, Workers, features};
+use crate::virtio::{ActivateError, Activation, ActiveQueue, VirtioDevice, Workers, features};
 
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod worker;
 
+use sockets::SocketWorker;
+pub use sockets::Sockets;
 use worker::VsockWorker;
 
 const KIND: &str = "virtio-vsock";
@@ -25,20 +29,32 @@ const DEVICE_TYPE: u16 = 19;
 const QUEUE_SIZES: [u16; 3] = [128; 3];
 /// Stream sockets alone need no feature; whole messages do.
 const SEQPACKET: u64 = 1 << 1;
+/// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET
+const TRANSPORT_RESET: u32 = 0;
 
 /// The device.
 pub struct Vsock {
     /// Address of the guest.
     cid: u32,
-    backend: Arc<dyn VsockBackend>,
+    host: Host,
     thread: Arc<IoThread>,
-    /// Of the receive and the transmit queue.
-    calls: [Arc<EventFd>; 2],
     /// The driver's connections are of another host, or another time: it has to be told.
     moved: bool,
 }
 
+/// Who takes the guest's packets.
+enum Host {
+    Kernel {
+        backend: Arc<dyn VsockBackend>,
+        /// Of the receive and the transmit queue.
+        calls: [Arc<EventFd>; 2],
+    },
+    Sockets(Arc<Sockets>),
+}
+
 impl Vsock {
+    /// A device whose packets the host's kernel serves.
+    ///
     /// # Errors
     /// When the host has no events for it.
     pub fn new(
@@ -47,7 +63,14 @@ impl Vsock {
         thread: Arc<IoThread>,
     ) -> io::Result<Self> {
         let call = || EventFd::new(EFD_NONBLOCK).map(Arc::new);
-        Ok(Self { cid, backend, thread, calls: [call()?, call()?], moved: false })
+        let host = Host::Kernel { backend, calls: [call()?, call()?] };
+        Ok(Self { cid, host, thread, moved: false })
+    }
+
+    /// A device whose connections go through a socket of the host.
+    #[must_use]
+    pub fn through(cid: u32, sockets: Arc<Sockets>, thread: Arc<IoThread>) -> Self {
+        Self { cid, host: Host::Sockets(sockets), thread, moved: false }
     }
 }
 
@@ -61,7 +84,10 @@ impl VirtioDevice for Vsock {
     }
 
     fn features(&self) -> u64 {
-        self.backend.features() & SEQPACKET
+        match &self.host {
+            Host::Kernel { backend, .. } => backend.features() & SEQPACKET,
+            Host::Sockets(_) => 0,
+        }
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -75,24 +101,41 @@ impl VirtioDevice for Vsock {
     fn activate(&mut self, mut activation: Activation) -> Result<Workers, ActivateError> {
         let mut workers = Workers::default();
         // A driver that enabled one of the two only is none that could do anything.
-        if let (Some(receive), Some(transmit)) = (activation.take(0), activation.take(1)) {
-            let worker = VsockWorker {
-                backend: self.backend.clone(),
-                features: activation.features & (SEQPACKET | features::COMMON),
-                calls: self.calls.clone(),
-                data: [receive, transmit],
-                events: activation.take(2),
-                announce: std::mem::take(&mut self.moved),
-                running: false,
-                error: None,
-            };
-            workers.start_job(&self.thread, 0, worker)?;
+        let (Some(receive), Some(transmit)) = (activation.take(0), activation.take(1)) else {
+            return Ok(workers);
+        };
+        let events = activation.take(2);
+        let announce = std::mem::take(&mut self.moved);
+        match &self.host {
+            Host::Kernel { backend, calls } => {
+                let worker = VsockWorker {
+                    backend: backend.clone(),
+                    features: activation.features & (SEQPACKET | features::COMMON),
+                    calls: calls.clone(),
+                    data: [receive, transmit],
+                    events,
+                    announce,
+                    running: false,
+                    error: None,
+                };
+                workers.start_job(&self.thread, 0, worker)?;
+            }
+            Host::Sockets(sockets) => {
+                // Always there: the worker before it gave them back when it stopped.
+                if let Some(worker) = SocketWorker::new(sockets, announce) {
+                    let queues = [receive, transmit].into_iter().chain(events).collect();
+                    workers.start(&self.thread, worker, queues)?;
+                }
+            }
         }
         Ok(workers)
     }
 
     fn reset(&mut self) {
         self.moved = false;
+        if let Host::Sockets(sockets) = &self.host {
+            sockets.reset();
+        }
     }
 
     fn save(&self) -> Result<DeviceState, StateError> {
@@ -104,5 +147,17 @@ impl VirtioDevice for Vsock {
         // §5.10.6.7: the device may have another CID now, and no connection survived.
         self.moved = true;
         Ok(())
+    }
+}
+
+/// Tell the driver that its connections are gone (§5.10.6.7).
+fn tell_reset(events: &mut ActiveQueue) {
+    match events.next() {
+        Some(mut chain) => {
+            let written = if chain.write_obj(TRANSPORT_RESET.to_le()) { 4 } else { 0 };
+            events.complete(chain, written);
+            events.flush();
+        }
+        None => warn_limited!("a guest hears too late that its vsock connections are gone"),
     }
 }

@@ -39,12 +39,36 @@ pub enum BrokerError {
     NotTap { name: String },
     #[error("tap {name:?} {problem}")]
     TapMode { name: String, problem: &'static str },
+    #[error(
+        "there is {what} with the name {name:?} on this host; give the network another <bridge name=…>, or \
+         remove that"
+    )]
+    BridgeTaken { name: String, what: String },
+    #[error(
+        "{wanted} cannot be the network's: {interface} has {net} on this host, and whoever is there would be \
+         reached no more; choose another <ip>"
+    )]
+    SubnetTaken { wanted: ipnet::IpNet, net: ipnet::IpNet, interface: String },
+    #[error(
+        "{address} on bridge {bridge:?} is in use by another server; stop it, or have it listen elsewhere \
+         (dnsmasq: bind-interfaces and except-interface={bridge})"
+    )]
+    ServiceBusy { address: std::net::SocketAddr, bridge: String },
+    #[error(
+        "the kernel refuses the rules of networks and ports: {what}; it needs nf_tables for them, with the \
+         families inet and, where guests' ports are checked, bridge (CONFIG_NF_TABLES_BRIDGE)"
+    )]
+    Rules { what: String, source: io::Error },
     #[error("this host cannot run guests: {reason}")]
     NoKvm { reason: &'static str, source: io::Error },
     #[error("no permission to open /dev/kvm: {owner}; {remedy}")]
     KvmDenied { owner: Ownership, remedy: &'static str },
     #[error("no cgroup for the domain: {reason}")]
     NoCgroup { reason: String },
+    #[error("there is a file {} already", path.display())]
+    Exists { path: PathBuf },
+    #[error("{} is not empty", path.display())]
+    NotEmpty { path: PathBuf },
     #[error("no space left to {act} {}", path.display())]
     NoSpace { act: &'static str, path: PathBuf },
     #[error("{address} has no free port {}: choose another, or autoport='yes'", range(*first, *last))]

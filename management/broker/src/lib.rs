@@ -9,7 +9,9 @@ mod error;
 mod inspect;
 mod local;
 mod lock;
+mod network;
 mod open;
+mod pool;
 mod pty;
 mod request;
 mod rundir;
@@ -23,7 +25,12 @@ mod vsock;
 
 pub use error::{BrokerError, Holder};
 pub use local::Local;
-pub use request::{Granted, Request, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
+pub use network::{
+    BridgeSpec, Checks, Forwarding, NetworkAct, NetworkRules, PortForward, PortRules, Protocol,
+    RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec,
+};
+pub use pool::{Permissions, PoolAct, PoolContents, PoolFile, Wanted};
+pub use request::{Granted, Request, Role, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
 pub use rundir::{CONTROL_SOCKET, EXIT_RECORD, LOCK};
 pub use spawn::{Process, ProcessId};
 
@@ -103,6 +110,38 @@ impl dyn Broker + '_ {
         }
     }
 
+    /// Do something to a pool that gives nothing back.
+    pub fn pool(&self, pool: &Path, act: PoolAct) -> Result<(), BrokerError> {
+        self.done(Request::Pool { pool: pool.to_owned(), act })
+    }
+
+    /// What is in a pool, and how much space there is.
+    pub fn pool_contents(&self, pool: &Path, wanted: Wanted) -> Result<PoolContents, BrokerError> {
+        let (pool, act) = (pool.to_owned(), PoolAct::Look(wanted));
+        match self.perform(Request::Pool { pool, act }, &[])? {
+            Granted::Pool(contents) => Ok(contents),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    /// A file of a pool.
+    pub fn pool_file(&self, pool: &Path, act: PoolAct) -> Result<OwnedFd, BrokerError> {
+        self.file(Request::Pool { pool: pool.to_owned(), act })
+    }
+
+    /// A volume through the page cache: `shared` with those who write to it.
+    pub fn pool_open(
+        &self,
+        pool: &Path,
+        volume: &str,
+        write: bool,
+        shared: bool,
+    ) -> Result<OwnedFd, BrokerError> {
+        let sharing = if shared { Sharing::Shared } else { Sharing::Exclusive };
+        let volume = volume.to_owned();
+        self.pool_file(pool, PoolAct::Open { volume, write, direct: false, sharing })
+    }
+
     pub fn tap(&self, tap: Tap) -> Result<TapQueues, BrokerError> {
         match self.perform(Request::OpenTap(tap), &[])? {
             Granted::Tap(tap) => Ok(tap),
@@ -111,9 +150,9 @@ impl dyn Broker + '_ {
     }
 
     /// The host's end of a guest's sockets, and the address the guest got.
-    pub fn vsock(&self, cid: Option<u32>) -> Result<(OwnedFd, u32), BrokerError> {
+    pub fn vsock(&self, cid: Option<u32>) -> Result<Option<(OwnedFd, u32)>, BrokerError> {
         match self.perform(Request::OpenVsock { cid }, &[])? {
-            Granted::Vsock { device, cid } => Ok((device, cid)),
+            Granted::Vsock(device) => Ok(device),
             other => Err(BrokerError::unexpected(&other)),
         }
     }
@@ -170,16 +209,60 @@ impl dyn Broker + '_ {
         self.done(Request::RemoveCgroup { path: path.to_owned() })
     }
 
-    /// Start a VMM. `files` appear in it from descriptor 3 upward, in order.
+    /// Make a network's bridge, or make it so.
+    pub fn make_bridge(&self, bridge: BridgeSpec) -> Result<(), BrokerError> {
+        self.done(Request::Network(NetworkAct::Bridge(bridge)))
+    }
+
+    /// Remove a bridge that was made for the network `owner`; none there is no error.
+    pub fn remove_bridge(&self, name: &str, owner: &str) -> Result<(), BrokerError> {
+        let (name, owner) = (name.to_owned(), owner.to_owned());
+        self.done(Request::Network(NetworkAct::RemoveBridge { name, owner }))
+    }
+
+    /// Put taps back into the bridge that they have fallen out of.
+    pub fn reattach(&self, bridge: &str, taps: Vec<String>) -> Result<(), BrokerError> {
+        let bridge = bridge.to_owned();
+        self.done(Request::Network(NetworkAct::Reattach { bridge, taps }))
+    }
+
+    /// The rules of all networks and ports, in place of those that are in force.
+    pub fn network_rules(&self, rules: RuleSet) -> Result<(), BrokerError> {
+        self.done(Request::Network(NetworkAct::Rules(rules)))
+    }
+
+    /// Whether these rules are in force, and no others beside them.
+    pub fn are_network_rules(&self, rules: RuleSet) -> Result<bool, BrokerError> {
+        match self.perform(Request::Network(NetworkAct::LookRules(rules)), &[])? {
+            Granted::Intact(intact) => Ok(intact),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    /// What a network's process listens at.
+    pub fn service_sockets(&self, sockets: SocketsSpec) -> Result<Sockets, BrokerError> {
+        match self.perform(Request::Network(NetworkAct::Sockets(sockets)), &[])? {
+            Granted::Sockets(sockets) => Ok(sockets),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    /// Start the process of a domain or a network. `files` appear in it from descriptor 3 upward,
+    /// in order.
     pub fn spawn(
         &self,
+        role: Role,
         name: &str,
         stdio: Stdio,
         cgroup: Option<&Path>,
         files: &[BorrowedFd<'_>],
     ) -> Result<SpawnedProcess, BrokerError> {
-        let request =
-            Request::Spawn { name: name.to_owned(), stdio, cgroup: cgroup.map(Path::to_owned) };
+        let request = Request::Spawn {
+            role,
+            name: name.to_owned(),
+            stdio,
+            cgroup: cgroup.map(Path::to_owned),
+        };
         match self.perform(request, files)? {
             Granted::Spawned(process) => Ok(process),
             other => Err(BrokerError::unexpected(&other)),

@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use crate::{
-    Broker, BrokerError, Granted, Request, cgroup, inspect, lock, open, pty, rundir, spawn, tap,
-    tcp, variables, vsock,
+    Broker, BrokerError, Granted, Request, Role, cgroup, inspect, lock, network, open, pool, pty,
+    rundir, spawn, tap, tcp, variables, vsock,
 };
 
 /// Acts with the privileges of this process.
@@ -14,6 +14,8 @@ pub struct Local {
     /// What is run for a domain: a program and its first arguments.
     program: PathBuf,
     arguments: Vec<String>,
+    /// What is run for a network.
+    server: (PathBuf, Vec<String>),
     /// What is run to read an image's header.
     inspector: (PathBuf, Vec<String>),
     /// Where domains' cgroups go; found by itself if none.
@@ -33,6 +35,7 @@ impl Local {
         Self {
             program: "/proc/self/exe".into(),
             arguments: vec!["run-domain".into()],
+            server: ("/proc/self/exe".into(), vec!["run-network".into()]),
             inspector: ("/proc/self/exe".into(), vec!["inspect".into()]),
             cgroup_parent: None,
         }
@@ -48,6 +51,13 @@ impl Local {
     #[must_use]
     pub fn with_inspector(mut self, program: PathBuf, arguments: Vec<String>) -> Self {
         self.inspector = (program, arguments);
+        self
+    }
+
+    /// Run another program for networks.
+    #[must_use]
+    pub fn with_server(mut self, program: PathBuf, arguments: Vec<String>) -> Self {
+        self.server = (program, arguments);
         self
     }
 
@@ -82,10 +92,9 @@ impl Broker for Local {
                 let (program, arguments) = &self.inspector;
                 inspect::inspect(program, arguments, &format, image).map(Granted::Answer)
             }
+            Request::Pool { pool, act } => pool::act(&pool, &act),
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
-            Request::OpenVsock { cid } => {
-                vsock::vsock(cid).map(|(device, cid)| Granted::Vsock { device, cid })
-            }
+            Request::OpenVsock { cid } => vsock::vsock(cid).map(Granted::Vsock),
             Request::OpenPty => pty::open().map(|(master, path)| Granted::Pty { master, path }),
             Request::Listen { path } => rundir::listen(&path).map(Granted::File),
             Request::ListenTcp { address, first, last } => tcp::listen(address, first..=last)
@@ -97,10 +106,16 @@ impl Broker for Local {
                 cgroup::make(self.cgroup_parent.as_deref(), &name).map(Granted::Path)
             }
             Request::RemoveCgroup { path } => cgroup::remove(&path).map(|()| Granted::Done),
-            Request::Spawn { name, stdio, cgroup } => {
+            Request::Network(act) => network::act(&act),
+            Request::Spawn { role, name, stdio, cgroup } => {
+                let (program, arguments) = match role {
+                    Role::Domain => (&self.program, &self.arguments),
+                    Role::Network => (&self.server.0, &self.server.1),
+                };
                 let command = spawn::Command {
-                    program: &self.program,
-                    arguments: &self.arguments,
+                    program,
+                    arguments,
+                    role,
                     name: &name,
                     stdio: &stdio,
                     cgroup: cgroup.as_deref(),

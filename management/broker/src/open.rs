@@ -66,12 +66,22 @@ pub(crate) fn output(path: &Path, append: bool) -> Result<OwnedFd, BrokerError> 
 }
 
 pub(crate) fn image(path: &Path, read_only: bool, direct: bool) -> Result<OwnedFd, BrokerError> {
+    image_by(path, read_only, direct, |flags| open(path, flags, Mode::empty()))
+}
+
+/// An image that `open` opens; `path` is for errors.
+pub(crate) fn image_by(
+    path: &Path,
+    read_only: bool,
+    direct: bool,
+    open: impl FnOnce(OFlags) -> rustix::io::Result<OwnedFd>,
+) -> Result<OwnedFd, BrokerError> {
     let mut flags = CAREFUL | if read_only { OFlags::RDONLY } else { OFlags::RDWR };
     if direct {
         flags |= OFlags::DIRECT;
     }
     let act = if read_only { "read" } else { "write" };
-    let file = open(path, flags, Mode::empty()).map_err(|errno| match errno {
+    let file = open(flags).map_err(|errno| match errno {
         // The errno of O_DIRECT on a file system without it.
         Errno::INVAL if direct => BrokerError::Host {
             act: format!(
@@ -82,6 +92,7 @@ pub(crate) fn image(path: &Path, read_only: bool, direct: bool) -> Result<OwnedF
             source: errno.into(),
         },
         Errno::ISDIR => wrong("image", path, "a directory", IMAGE),
+        Errno::LOOP => wrong("image", path, "a symbolic link", IMAGE),
         Errno::ROFS => BrokerError::Host {
             act: format!("write image {}; add <readonly/> to only read it", path.display()),
             source: errno.into(),

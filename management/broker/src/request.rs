@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::{NetworkAct, Sockets};
+use crate::pool::{PoolAct, PoolContents};
 use crate::spawn::{Process, ProcessId};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +43,13 @@ pub enum Request {
     Inspect {
         format: String,
     },
+    /// Something with a pool, which is a directory.
+    Pool {
+        pool: PathBuf,
+        act: PoolAct,
+    },
     OpenTap(Tap),
-    /// `/dev/vhost-vsock`, with this address for the guest, or any that is free.
+    /// `/dev/vhost-vsock`, if there is one, with this address for the guest, or any that is free.
     OpenVsock {
         cid: Option<u32>,
     },
@@ -70,8 +77,11 @@ pub enum Request {
     RemoveCgroup {
         path: PathBuf,
     },
+    /// Something with the networks of the host.
+    Network(NetworkAct),
     Spawn {
-        /// The domain's, for the process list.
+        role: Role,
+        /// The domain's or the network's, for the process list.
         name: String,
         stdio: Stdio,
         cgroup: Option<PathBuf>,
@@ -80,6 +90,14 @@ pub enum Request {
         process: ProcessId,
         cgroup: Option<PathBuf>,
     },
+}
+
+/// What a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    Domain,
+    Network,
 }
 
 /// Who else may use an image at the same time.
@@ -139,10 +157,20 @@ pub enum Granted {
     Done,
     File(OwnedFd),
     Path(PathBuf),
-    Pty { master: OwnedFd, path: PathBuf },
-    Port { listener: OwnedFd, port: u16 },
+    Pty {
+        master: OwnedFd,
+        path: PathBuf,
+    },
+    Port {
+        listener: OwnedFd,
+        port: u16,
+    },
     Tap(TapQueues),
-    Vsock { device: OwnedFd, cid: u32 },
+    Vsock(Option<(OwnedFd, u32)>),
     Spawned(SpawnedProcess),
     Answer(Vec<u8>),
+    Pool(PoolContents),
+    Sockets(Sockets),
+    /// What was asked about is as it should be.
+    Intact(bool),
 }

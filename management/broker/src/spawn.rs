@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use vmm_protocol::config::FIRST_FD;
 
 use crate::request::SpawnedProcess;
-use crate::{BrokerError, Stdio, cgroup, scope, sys};
+use crate::{BrokerError, Role, Stdio, cgroup, scope, sys};
 
 /// A process as one can write it down: a number alone is reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -96,6 +96,7 @@ pub(crate) fn kill(process: ProcessId, cgroup: Option<&Path>) -> Result<(), Brok
 }
 
 pub(crate) struct Command<'a> {
+    pub role: Role,
     pub program: &'a Path,
     pub arguments: &'a [String],
     pub name: &'a str,
@@ -107,7 +108,11 @@ pub(crate) fn spawn(
     command: &Command<'_>,
     files: &[BorrowedFd<'_>],
 ) -> Result<SpawnedProcess, BrokerError> {
-    let act = format!("start the VMM of {:?}", command.name);
+    let what = match command.role {
+        Role::Domain => "VMM",
+        Role::Network => "server",
+    };
+    let act = format!("start the {what} of {:?}", command.name);
     let prepared = prepare(command, files).map_err(BrokerError::host(act.clone()))?;
     let settle = |pid: u32| settle(pid, command);
     let child = sys::spawn(&prepared, settle).map_err(BrokerError::host(act.clone()))?;
@@ -149,7 +154,11 @@ fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::E
         table.push((raise(*file)?, target));
     }
     // The name is for whoever reads the process list.
-    let mut arguments = vec![c_string(format!("manor guest={}", command.name).as_bytes())?];
+    let kind = match command.role {
+        Role::Domain => "guest",
+        Role::Network => "network",
+    };
+    let mut arguments = vec![c_string(format!("manor {kind}={}", command.name).as_bytes())?];
     for argument in command.arguments {
         arguments.push(c_string(argument.as_bytes())?);
     }
@@ -201,6 +210,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let trace = dir.path().join("trace");
         let command = Command {
+            role: Role::Domain,
             program: Path::new("/bin/sh"),
             arguments: &["-c".to_owned(), format!("echo $$ >{}", trace.display())],
             name: "demo",

@@ -355,3 +355,54 @@ impl Plan<'_> {
         }
     }
 }
+
+// ---- sockets of networks -------------------------------------------------------------------
+
+fn set_option<T>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    // SAFETY: the value lives for the call, and its length is that of its type.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, ptr::from_ref(value).cast(), length)
+    };
+    check(result).map(drop)
+}
+
+/// Take and send packets of one interface alone.
+pub(crate) fn bind_to_device(socket: BorrowedFd<'_>, interface: &str) -> io::Result<()> {
+    let mut name = [0u8; libc::IFNAMSIZ];
+    for (byte, from) in name.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.bytes()) {
+        *byte = from;
+    }
+    set_option(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &name)
+}
+
+/// Room for what is sent at once, past the host's limit.
+pub(crate) fn send_buffer(socket: &impl std::os::fd::AsFd, bytes: usize) -> io::Result<()> {
+    let bytes = c_int::try_from(bytes).map_err(io::Error::other)?;
+    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes)
+}
+
+/// A raw ICMPv6 socket hears nothing but router solicitations (RFC 3542 §3.2).
+pub(crate) fn only_router_solicitations(socket: BorrowedFd<'_>) -> io::Result<()> {
+    const ICMP6_FILTER: c_int = 1;
+    const SOLICITATION: usize = 133;
+    // A bit for each type; those that are set are not heard.
+    let mut filter = [u32::MAX; 8];
+    filter[SOLICITATION / 32] &= !(1 << (SOLICITATION % 32));
+    set_option(socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &filter)
+}
+
+/// Where packets to groups leave.
+pub(crate) fn multicast_interface(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let index = c_int::try_from(index).map_err(io::Error::other)?;
+    set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, &index)
+}
+
+pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
+    let name = CString::new(name).map_err(io::Error::other)?;
+    // SAFETY: the name is a string with its end.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}

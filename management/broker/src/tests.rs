@@ -33,7 +33,7 @@ impl Rig {
             Local::new().with_program("/bin/sh".into(), vec!["-c".into(), script.to_owned()]);
         let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
         let broker: &dyn Broker = &broker;
-        broker.spawn("demo", Stdio::Log(self.path("log")), None, &files)
+        broker.spawn(crate::Role::Domain, "demo", Stdio::Log(self.path("log")), None, &files)
     }
 
     fn output(&self) -> OwnedFd {
@@ -127,7 +127,9 @@ fn a_program_that_cannot_be_run_is_an_error_and_leaves_no_process() {
     let rig = Rig::new();
     let local = Local::new().with_program("/nonexistent".into(), Vec::new());
     let broker: &dyn Broker = &local;
-    let error = broker.spawn("demo", Stdio::Log(rig.path("log")), None, &[]).unwrap_err();
+    let error = broker
+        .spawn(crate::Role::Domain, "demo", Stdio::Log(rig.path("log")), None, &[])
+        .unwrap_err();
     let BrokerError::Host { act, source } = &error else { panic!("{error:?}") };
     assert_eq!(act, "start the VMM of \"demo\"");
     assert_eq!(source.kind(), std::io::ErrorKind::NotFound);

@@ -14,24 +14,22 @@ const FIRST: u32 = 3;
 /// Addresses that are tried; far more than there are guests on one host.
 const TRIES: u32 = 10_000;
 
-/// Open the device and reserve `cid` in it, or the first that is free.
-pub(crate) fn vsock(cid: Option<u32>) -> Result<(OwnedFd, u32), BrokerError> {
+/// Open the device and reserve `cid` in it, or the first that is free. None: this host's kernel has
+/// no such device.
+pub(crate) fn vsock(cid: Option<u32>) -> Result<Option<(OwnedFd, u32)>, BrokerError> {
     let path = Path::new(DEVICE);
-    let device =
-        open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| match errno {
-            Errno::NOENT | Errno::NODEV | Errno::NXIO => BrokerError::Host {
-                act: format!("open {DEVICE}; load the kernel module vhost_vsock"),
-                source: errno.into(),
-            },
-            _ => BrokerError::open("open", "device", path, errno.into()),
-        })?;
+    let device = match open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(device) => device,
+        Err(Errno::NOENT | Errno::NODEV | Errno::NXIO) => return Ok(None),
+        Err(errno) => return Err(BrokerError::open("open", "device", path, errno.into())),
+    };
     let candidates = match cid {
         Some(cid) => cid..cid.saturating_add(1),
         None => FIRST..FIRST + TRIES,
     };
     for candidate in candidates {
         match sys::vsock_set_cid(device.as_fd(), candidate) {
-            Ok(()) => return Ok((device, candidate)),
+            Ok(()) => return Ok(Some((device, candidate))),
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && cid.is_none() => {}
             Err(source) => {
                 let act = format!("give the guest the vsock address (CID) {candidate}");

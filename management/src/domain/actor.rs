@@ -286,6 +286,8 @@ impl Actor {
             Act::Suspend => self.suspend().await,
             Act::Resume => self.resume().await,
             Act::ChangeMemory(change, affects) => self.change_memory(change, affects).await,
+            Act::ChangeMedium(change, affects) => self.change_medium(change, affects).await,
+            Act::ResizeDisk { disk, bytes } => self.resize_disk(&disk, bytes).await,
             Act::SetLink { interface, up, affects } => self.set_link(&interface, up, affects).await,
         };
         // Whoever is answered sees the new state, and a domain that is nothing is gone.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use vmm_protocol::control::{Reply, Request, Statistics};
 use xml::DomainDef;
 
+use super::media::MediumChange;
 use super::memory::MemoryChange;
 use super::record::Record;
 use super::{Affects, DomainSummary, State};
@@ -95,6 +96,11 @@ pub(crate) enum Act {
     Suspend,
     Resume,
     ChangeMemory(MemoryChange, Affects),
+    ChangeMedium(MediumChange, Affects),
+    ResizeDisk {
+        disk: String,
+        bytes: u64,
+    },
     SetLink {
         interface: String,
         up: bool,

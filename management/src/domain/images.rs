@@ -51,7 +51,7 @@ impl Opener<'_> {
             }
             let file = match open.take() {
                 Some(file) => file,
-                None => self.image(&now.path, true, direct, Sharing::Exclusive)?,
+                None => self.disk_image(disk, &now.path, true, direct, Sharing::Exclusive)?,
             };
             let stat = rustix::fs::fstat(&file).map_err(|errno| about.host(errno.into()))?;
             seen.insert((stat.st_dev, stat.st_ino));
@@ -69,7 +69,7 @@ impl Opener<'_> {
                 return Err(about.refused(&format!("it can only be read: {reason}")));
             }
             let layer =
-                self.layer(file, format, description.as_ref(), read_only, direct, &about)?;
+                self.layer(disk, file, format, description.as_ref(), (read_only, direct), &about)?;
             layers.push(layer);
             let Some(next) = next(&now, description.as_ref(), &about)? else { break };
             below.push(Below { path: next.path.clone(), format: next.format });
@@ -104,11 +104,11 @@ impl Opener<'_> {
 
     fn layer(
         &mut self,
+        disk: &Disk,
         file: OwnedFd,
         format: Format,
         description: Option<&Description>,
-        read_only: bool,
-        direct: bool,
+        (read_only, direct): (bool, bool),
         about: &About<'_>,
     ) -> Result<Layer, Error> {
         let mut other = |name: &String| -> Result<Fd, Error> {
@@ -118,7 +118,7 @@ impl Opener<'_> {
                 let text = format!("its data lies in {}, which is not beside it", path.display());
                 return Err(about.refused(&text));
             }
-            let file = self.image(&path, read_only, direct, Sharing::Exclusive)?;
+            let file = self.disk_image(disk, &path, read_only, direct, Sharing::Exclusive)?;
             Ok(self.table.add(file))
         };
         let data_file = description.and_then(|it| it.data_file.as_ref());

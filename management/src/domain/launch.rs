@@ -5,27 +5,34 @@ use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use broker::{
-    Broker, BrokerError, CONTROL_SOCKET, EXIT_RECORD, Holder, Process, Sharing, Stdio, Tap,
+    Broker, BrokerError, CONTROL_SOCKET, EXIT_RECORD, Holder, Process, Role, Sharing, Stdio,
 };
 use uuid::Uuid;
-use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, ProcessFiles};
+use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, ProcessFiles, VncTls};
 use xml::device::chardev::{CharLog, CharSource, CharType};
 use xml::device::disk::{Disk, DiskDevice, DiskFormat, Location};
 use xml::device::graphics::Vnc;
-use xml::device::interface::{Interface, InterfaceType};
 use xml::{DomainDef, OnOff, YesNo};
 
 use super::record::Record;
+use crate::config;
 use crate::error::{Code, Error};
 use crate::firmware::Installed;
+use crate::network::Networks;
+use crate::storage::PoolView;
 use crate::translate::display::{OpenVnc, Place};
 use crate::translate::machine_devices::{cache, provided};
-use crate::translate::{self, OpenChardev, OpenDisk, OpenTap, Resources, Start};
+use crate::translate::{
+    self, OpenChardev, OpenDisk, OpenTap, OpenVsock, Resources, Start, VsockEnd,
+};
 
-/// iPXE for virtio cards, with an image for a BIOS and one for UEFI.
-const NETWORK_ROM: &str = "efi-virtio.rom";
+/// In a run directory: where programs of the host meet a guest's sockets.
+const VSOCK_SOCKET: &str = "vsock.sock";
+/// 0 to 2 are the hypervisor, loopback and the host.
+const FIRST_CID: u32 = 3;
 
 /// What to start, and where.
 #[derive(Debug, Clone)]
@@ -39,6 +46,7 @@ pub(crate) struct Launch {
     pub seccomp: bool,
     /// Where the host has a BIOS for those that name no firmware.
     pub firmware: Installed,
+    pub vnc: config::Vnc,
     /// Make the firmware's variables anew.
     pub reset_variables: bool,
     pub run_dir: PathBuf,
@@ -46,6 +54,10 @@ pub(crate) struct Launch {
     pub log: Option<PathBuf>,
     pub stdio: Stdio,
     pub boot_id: Uuid,
+    /// Those that are active: where volumes lie.
+    pub pools: Vec<PoolView>,
+    /// None without a daemon.
+    pub networks: Option<Arc<Networks>>,
     /// Other domains by process: one of them may hold what this one needs.
     pub neighbours: HashMap<u32, String>,
 }
@@ -65,6 +77,11 @@ pub(crate) fn launch(broker: &dyn Broker, launch: &Launch) -> Result<Launched, E
     let mut undo = Undo { broker, run_dir: &launch.run_dir, cgroup: None, armed: true };
     let result = launch_locked(broker, launch, lock, &mut undo);
     undo.armed = result.is_err();
+    if let (Err(_), Some(networks)) = (&result, &launch.networks)
+        && let Err(error) = networks.sweep()
+    {
+        tracing::error!(error = %error.chain(), "rules of taps that are gone stay");
+    }
     result
 }
 
@@ -113,6 +130,7 @@ fn launch_locked(
     let locks = vec![table.add(lock)];
     let def = translate::with_aliases(&launch.def);
     let resources = Opener { broker, table: &mut table, launch }.open(&def)?;
+    super::interfaces::guard(&def, &resources, launch)?;
     let live = translate::live(&launch.def, launch.id, &resources);
 
     let mut degraded = Vec::new();
@@ -135,6 +153,7 @@ fn launch_locked(
         cgroup: undo.cgroup.clone(),
         process: None,
         rebooting: false,
+        medium: None,
         degraded,
     };
     // Before anything runs: whoever finds this directory knows whose it is.
@@ -165,7 +184,8 @@ fn launch_locked(
     })?;
     let files: Vec<_> = std::iter::once(&config).chain(&table.files).map(|f| f.as_fd()).collect();
     let stdio = launch.stdio.clone();
-    let spawned = broker.spawn(&record.name, stdio, record.cgroup.as_deref(), &files)?;
+    let spawned =
+        broker.spawn(Role::Domain, &record.name, stdio, record.cgroup.as_deref(), &files)?;
     record.process = Some(spawned.id);
     if let Err(error) = write_record(&record, &launch.run_dir) {
         // Without its number the process could not be found again.
@@ -209,7 +229,25 @@ impl Table {
 pub(super) struct Opener<'a> {
     pub(super) broker: &'a dyn Broker,
     pub(super) table: &'a mut Table,
-    launch: &'a Launch,
+    pub(super) launch: &'a Launch,
+}
+
+/// An image that another domain has is in use by that, and not by some process.
+pub(super) fn name_holder(
+    opened: Result<OwnedFd, BrokerError>,
+    neighbours: &HashMap<u32, String>,
+) -> Result<OwnedFd, Error> {
+    match opened {
+        Ok(image) => Ok(image),
+        Err(BrokerError::Locked { path, holder: Holder::Process { pid, .. } })
+            if neighbours.contains_key(&pid) =>
+        {
+            let (path, name) = (path.display(), &neighbours[&pid]);
+            let text = format!("image {path} is in use by domain {name:?}");
+            Err(Error::new(Code::Locked, text))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Opener<'_> {
@@ -273,8 +311,18 @@ impl Opener<'_> {
         if let Some(vsock) = &def.devices.vsock {
             let cid = vsock.cid.unwrap_or_default();
             let wanted = cid.address.filter(|_| cid.auto != Some(YesNo::Yes));
-            let (device, cid) = self.broker.vsock(wanted)?;
-            resources.vsock = Some((self.table.add(device), cid));
+            resources.vsock = Some(match self.broker.vsock(wanted)? {
+                Some((device, cid)) => {
+                    OpenVsock { end: VsockEnd::Kernel(self.table.add(device)), cid }
+                }
+                None => {
+                    let path = self.launch.run_dir.join(VSOCK_SOCKET);
+                    let listener = self.table.add(self.broker.listen(&path)?);
+                    // No other guest is reached through this socket, so any address is free.
+                    let cid = wanted.unwrap_or(FIRST_CID);
+                    OpenVsock { end: VsockEnd::Socket(listener), cid }
+                }
+            });
         }
         Ok(resources)
     }
@@ -294,10 +342,26 @@ impl Opener<'_> {
             }
             Place::Nowhere => {}
         }
+        if open.listener.is_some() && self.launch.vnc.tls {
+            open.tls = Some(self.vnc_tls(&self.launch.vnc)?);
+        }
         Ok(open)
     }
 
-    fn input(&mut self, what: &str, path: &Path) -> Result<Fd, Error> {
+    /// Files of libvirt's names in the directory that the daemon's configuration names.
+    fn vnc_tls(&mut self, config: &config::Vnc) -> Result<VncTls, Error> {
+        let mut file = |what, name| self.input(what, &config.tls_x509_cert_dir.join(name));
+        Ok(VncTls {
+            certificate: file("VNC server's certificate", "server-cert.pem")?,
+            key: file("VNC server's key", "server-key.pem")?,
+            viewers: config
+                .tls_x509_verify
+                .then(|| file("certificate of the VNC viewers' authority", "ca-cert.pem"))
+                .transpose()?,
+        })
+    }
+
+    pub(super) fn input(&mut self, what: &str, path: &Path) -> Result<Fd, Error> {
         Ok(self.table.add(self.broker.open_input(what, path)?))
     }
 
@@ -322,17 +386,14 @@ impl Opener<'_> {
     }
 
     fn disk(&mut self, disk: &Disk) -> Result<OpenDisk, Error> {
-        let (Location::File(path) | Location::Block(path)) = disk.location() else {
-            let text = format!("disk {} has no file or block device", disk.target.dev);
-            return Err(Error::new(Code::Unsupported, text));
-        };
+        let path = self.place(disk)?;
         let mode = cache(disk.driver.as_ref().and_then(|driver| driver.cache));
         let direct = matches!(mode, Cache::None | Cache::Directsync);
         let sharing = if disk.shareable { Sharing::Shared } else { Sharing::Exclusive };
-        let image = self.image(path, disk.read_only, direct, sharing)?;
+        let image = self.disk_image(disk, &path, disk.read_only, direct, sharing)?;
         match disk.driver.as_ref().and_then(|driver| driver.format) {
             None | Some(DiskFormat::Raw) => Ok(OpenDisk::raw(self.table.add(image))),
-            Some(format) => self.chain(disk, path, format, image, direct),
+            Some(format) => self.chain(disk, &path, format, image, direct),
         }
     }
 
@@ -343,61 +404,12 @@ impl Opener<'_> {
         direct: bool,
         sharing: Sharing,
     ) -> Result<OwnedFd, Error> {
-        match self.broker.open_image(path, read_only, direct, sharing) {
-            Ok(image) => Ok(image),
-            Err(BrokerError::Locked { path, holder: Holder::Process { pid, .. } })
-                if self.launch.neighbours.contains_key(&pid) =>
-            {
-                let (path, name) = (path.display(), &self.launch.neighbours[&pid]);
-                let text = format!("image {path} is in use by domain {name:?}");
-                Err(Error::new(Code::Locked, text))
-            }
-            Err(error) => Err(error.into()),
-        }
+        self.or_user(self.broker.open_image(path, read_only, direct, sharing))
     }
 
-    /// What an interface that is in the boot order needs to be booted from.
-    fn network_rom(&mut self, def: &DomainDef, index: usize) -> Result<Option<Fd>, Error> {
-        let ordered = translate::boot_order_of_interface(def, index).is_some();
-        if !ordered || def.os.kernel.is_some() {
-            return Ok(None);
-        }
-        let rom = def.devices.interfaces.get(index).and_then(|interface| interface.rom.as_ref());
-        if rom.is_some_and(|rom| rom.enabled == Some(YesNo::No) || rom.bar == Some(OnOff::Off)) {
-            return Ok(None);
-        }
-        if let Some(path) = rom.and_then(|rom| rom.file.as_ref()) {
-            return self.input("network boot ROM", path).map(Some);
-        }
-        let found = self.launch.firmware.option_rom(NETWORK_ROM);
-        if found.is_none() {
-            let name = &def.name;
-            tracing::warn!(domain = %name, "no {NETWORK_ROM}, of the package ipxe-qemu: no boot from the network");
-        }
-        found.map(|path| self.input("network boot ROM", &path)).transpose()
-    }
-
-    fn tap(&mut self, interface: &Interface) -> Result<OpenTap, Error> {
-        let source = interface.source.as_ref();
-        let target = interface.target.as_ref();
-        let name = target.and_then(|target| target.dev.clone());
-        let mac = interface.mac_address().map_or([0; 6], |mac| mac.0);
-        let mtu = interface.mtu.and_then(|mtu| u16::try_from(mtu).ok());
-        let queues = interface.driver.as_ref().and_then(|driver| driver.queues).unwrap_or(1);
-        let queues = u16::try_from(queues).unwrap_or(1);
-        let managed = target.and_then(|target| target.managed);
-        let bridge = source.and_then(|source| source.bridge.clone());
-        let request = match (interface.kind, bridge, name) {
-            (InterfaceType::Bridge, Some(bridge), name) => {
-                Tap::Bridged { bridge, name: name.filter(|name| kept(name)), mac, mtu, queues }
-            }
-            // A tap with a name is the user's own, unless it is said that it is ours to make.
-            (_, _, Some(name)) if managed != Some(YesNo::Yes) => Tap::Existing { name, queues },
-            (_, _, name) => Tap::Standalone { name, mac, mtu, queues },
-        };
-        let tap = self.broker.tap(request)?;
-        let queues = tap.queues.into_iter().map(|queue| self.table.add(queue)).collect();
-        Ok(OpenTap { name: tap.name, queues, rom: None })
+    /// The image, or the domain that has it.
+    pub(super) fn or_user(&self, opened: Result<OwnedFd, BrokerError>) -> Result<OwnedFd, Error> {
+        name_holder(opened, &self.launch.neighbours)
     }
 
     fn chardev(
@@ -445,42 +457,5 @@ impl Opener<'_> {
         let safe = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' };
         let name: String = channel.chars().map(safe).take(30).collect();
         self.launch.run_dir.join(format!("{name}.sock"))
-    }
-}
-
-/// libvirt's rule: a name it would give itself (`vnet3`) is of an earlier run.
-fn kept(name: &str) -> bool {
-    let generated =
-        name.strip_prefix("vnet").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
-    !generated
-}
-
-impl From<BrokerError> for Error {
-    fn from(error: BrokerError) -> Self {
-        let code = match &error {
-            BrokerError::Missing { .. }
-            | BrokerError::NoTemplate { .. }
-            | BrokerError::WrongKind { .. }
-            | BrokerError::NoBridge { .. }
-            | BrokerError::NoInterface { .. }
-            | BrokerError::NotTap { .. }
-            | BrokerError::TapMode { .. } => Code::ResourceMissing,
-            BrokerError::Locked { .. } => Code::Locked,
-            BrokerError::InterfaceBusy { .. } | BrokerError::PortBusy { .. } => Code::Busy,
-            BrokerError::RunDirLocked { .. } => Code::InvalidState,
-            BrokerError::NoSpace { .. } => Code::NoSpace,
-            BrokerError::Denied { .. }
-            | BrokerError::KvmDenied { .. }
-            | BrokerError::NoKvm { .. }
-            | BrokerError::NoCgroup { .. }
-            | BrokerError::SocketPath { .. }
-            | BrokerError::Host { .. } => Code::HostFailure,
-            BrokerError::OtherProcess { .. } | BrokerError::Unexpected { .. } => Code::Internal,
-        };
-        let message = error.to_string();
-        match std::error::Error::source(&error).map(ToString::to_string) {
-            Some(cause) => Self::new(code, message).with_source(cause),
-            None => Self::new(code, message),
-        }
     }
 }

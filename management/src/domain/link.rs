@@ -111,7 +111,6 @@ impl Actor {
     /// Show a change that the VMM has made in the live definition, and write it down for the next
     /// daemon.
     pub(super) async fn change_live(&mut self, change: impl Fn(&mut DomainDef)) {
-        let dir = self.node.run_dir(self.uuid);
         let Some(run) = &mut self.run else { return };
         let mut def = translate::with_aliases(&run.live.def);
         change(&mut def);
@@ -122,12 +121,25 @@ impl Actor {
             change(&mut started);
             run.record.definition = started.to_xml();
         }
+        self.show_live(def).await;
+    }
+
+    /// `def` is what the domain is now, as its record says already.
+    pub(super) async fn show_live(&mut self, def: DomainDef) {
+        let Some(run) = &mut self.run else { return };
         run.live = Arc::new(Live {
             record: run.record.clone(),
             def,
             run_dir: run.live.run_dir.clone(),
             sandbox: run.live.sandbox.clone(),
         });
+        self.keep_record().await;
+    }
+
+    /// Write the record down for the next daemon, here and in the VMM.
+    pub(super) async fn keep_record(&mut self) {
+        let dir = self.node.run_dir(self.uuid);
+        let Some(run) = &self.run else { return };
         if let Err(error) = run.record.write(&dir) {
             tracing::warn!(%error, dir = %dir.display(), "cannot update the domain's record");
         }

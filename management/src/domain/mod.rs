@@ -1,13 +1,16 @@
 //! Domains as they are managed: names, states, what callers are told of them.
 
 pub(crate) mod actor;
+mod clock;
 mod definition;
 pub(crate) mod exit;
 pub(crate) mod handle;
 mod huge_pages;
 mod images;
+mod interfaces;
 pub(crate) mod launch;
 pub(crate) mod link;
+pub(crate) mod media;
 pub(crate) mod memory;
 mod power;
 pub(crate) mod record;
@@ -16,15 +19,18 @@ mod start;
 mod state;
 mod stop;
 mod sys;
+mod uses;
 mod view;
+mod volumes;
 
 pub use handle::Variables;
 pub use link::Affects;
+pub use media::{MediumAction, MediumSource};
 pub use reference::DomainRef;
 pub use state::{Paused, Running, ShutOff, State};
 pub use view::{
-    BalloonStats, BlockStats, DiskRow, DomainDetails, DomainId, DomainStats, DomainSummary,
-    InterfaceRow, InterfaceStats, VcpuStats,
+    AddressRow, BalloonStats, BlockStats, DiskRow, DomainDetails, DomainId, DomainStats,
+    DomainSummary, InterfaceRow, InterfaceStats, VcpuStats,
 };
 
 use xml::DomainDef;

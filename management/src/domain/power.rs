@@ -1,5 +1,6 @@
 //! Commands that a running domain's VMM carries out.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use vmm_protocol::config::Lifecycle;
@@ -23,6 +24,15 @@ impl Actor {
 
     /// Ask the VMM for something; a destroy that comes meanwhile goes first.
     pub(super) async fn tell(&mut self, request: Request) -> Result<(), Error> {
+        self.tell_with(request, None).await
+    }
+
+    /// With a file beside the request.
+    pub(super) async fn tell_with(
+        &mut self,
+        request: Request,
+        file: Option<OwnedFd>,
+    ) -> Result<(), Error> {
         let within = Duration::from_secs(self.node.config.domains.command_timeout);
         let run = self.running()?;
         let Link::Up { vmm, .. } = &run.link else { return Err(self.unreachable()) };
@@ -34,7 +44,7 @@ impl Actor {
                 let text = format!("domain {:?} was destroyed meanwhile", self.name);
                 return Err(Error::new(Code::InvalidState, text));
             }
-            told = vmm.tell(request, within) => told,
+            told = vmm.tell_with(request, file, within) => told,
         };
         told.map_err(|error| vmm_error(&self.name, error))
     }

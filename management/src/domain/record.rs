@@ -8,6 +8,8 @@ use broker::ProcessId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::media::MediumIntent;
+
 pub(crate) const FILE: &str = "record.json";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub(crate) struct Record {
     /// The guest was asked to shut down so that it starts again.
     #[serde(default)]
     pub rebooting: bool,
+    /// A medium that is about to be exchanged: written down before the VMM is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<MediumIntent>,
     /// What the host did not offer.
     #[serde(default)]
     pub degraded: Vec<String>,

@@ -48,12 +48,15 @@ impl Actor {
             platform,
             paused: how.paused,
             firmware: node.firmware(),
+            vnc: node.config.vnc.clone(),
             reset_variables: how.reset_variables,
             seccomp: node.config.domains.seccomp,
             run_dir: node.run_dir(self.uuid),
             stdio: broker::Stdio::Log(log.clone()),
             log: Some(log),
             boot_id: node.boot_id,
+            pools: node.pools.views().into_iter().filter(|pool| pool.active).collect(),
+            networks: Some(node.networks.clone()),
             neighbours: node.processes(),
         };
         let launched = blocking(move || launch(&*node.broker, &plan)).await?;

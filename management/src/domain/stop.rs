@@ -80,9 +80,20 @@ impl Actor {
                 self.take_link(&id, up).await;
                 self.announce(EventKind::LinkChanged { device: clean(&id), up }, origin);
             }
+            VmmEvent::TrayMoved { id, open } => {
+                self.take_tray(&id, open).await;
+                self.announce(EventKind::TrayChange { device: clean(&id), open }, origin);
+            }
+            VmmEvent::MediumChanged { id, source } => {
+                self.on_medium_changed(&id, source.as_deref(), origin).await;
+            }
             VmmEvent::Watchdog { id, action } => {
                 let action = watchdog_action(action).to_owned();
                 self.announce(EventKind::Watchdog { device: clean(&id), action }, origin);
+            }
+            VmmEvent::ClockChanged { offset } => {
+                self.take_clock(offset).await;
+                self.announce(EventKind::RtcChange { offset }, origin);
             }
             VmmEvent::Lost { up_to } => {
                 tracing::warn!(domain = self.name, up_to, "events of the VMM were lost");
@@ -256,7 +267,8 @@ fn clean_lines(text: &str) -> String {
     text.lines().take(64).map(clean).collect::<Vec<_>>().join("\n")
 }
 
-/// Remove what a VMM leaves. Its taps, locks and ptys went with it.
+/// Remove what a VMM leaves. Its taps, locks and ptys went with it, but not what is said of its taps:
+/// the next one of that name may be anybody's.
 pub(super) async fn clean_up(node: &Arc<Node>, uuid: Uuid, cgroup: Option<std::path::PathBuf>) {
     let (node, dir) = (node.clone(), node.run_dir(uuid));
     let work = blocking(move || {
@@ -269,7 +281,9 @@ pub(super) async fn clean_up(node: &Arc<Node>, uuid: Uuid, cgroup: Option<std::p
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
-        Ok(node.broker.remove_run_dir(&dir)?)
+        let swept = node.networks.sweep();
+        node.broker.remove_run_dir(&dir)?;
+        swept
     });
     if let Err(error) = work.await {
         tracing::error!(%uuid, error = %error.chain(), "cannot clean up after a domain");

@@ -144,6 +144,16 @@ pub struct DiskRow {
     pub source: Option<String>,
 }
 
+/// A row of `domifaddr`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressRow {
+    /// The tap.
+    pub interface: String,
+    pub mac: String,
+    pub address: std::net::IpAddr,
+    pub prefix: u8,
+}
+
 /// A row of `domiflist`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfaceRow {

@@ -3,9 +3,17 @@
 
 mod domain;
 mod events;
+mod job;
+mod network;
 mod node;
+mod pool;
+mod volume;
 
 pub use domain::*;
 pub(crate) use domain::{NewIds, consoles};
 pub use events::*;
+pub use job::*;
+pub use network::*;
 pub use node::*;
+pub use pool::*;
+pub use volume::*;

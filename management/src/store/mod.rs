@@ -6,7 +6,9 @@
 //! old object or the new one. What cannot be read is put aside in `quarantine/`, with a reason.
 
 mod disk;
+mod network;
 mod object;
+mod pool;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -15,13 +17,17 @@ mod vfs;
 
 use std::collections::HashMap;
 use std::io;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 pub(crate) use disk::Disk;
+pub(crate) use network::StoredNetwork;
+use object::Object;
 pub(crate) use object::StoredDomain;
+pub(crate) use pool::StoredPool;
 pub(crate) use vfs::Vfs;
 
 use crate::error::{Code, Error};
@@ -30,20 +36,28 @@ const OBJECT: &str = "xml";
 const PREVIOUS: &str = "prev";
 const UNFINISHED: &str = "tmp";
 
-pub(crate) struct Store {
+/// The objects of one kind.
+pub(crate) struct Store<T = StoredDomain> {
     vfs: Arc<dyn Vfs>,
-    domains: PathBuf,
+    objects: PathBuf,
     quarantine: PathBuf,
+    kind: PhantomData<fn() -> T>,
 }
 
 /// What was found at the start.
-#[derive(Debug, Default)]
-pub(crate) struct Contents {
-    pub domains: Vec<StoredDomain>,
+#[derive(Debug)]
+pub(crate) struct Contents<T = StoredDomain> {
+    pub objects: Vec<T>,
     /// Files put aside, and why.
     pub quarantined: Vec<(String, String)>,
     /// What does not work now, in words.
     pub degraded: Vec<String>,
+}
+
+impl<T> Default for Contents<T> {
+    fn default() -> Self {
+        Self { objects: Vec::new(), quarantined: Vec::new(), degraded: Vec::new() }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,30 +94,30 @@ fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreErro
     move |source| StoreError { act, path, source }
 }
 
-impl Store {
+impl<T: Object> Store<T> {
     /// Open the store in `dir` and read everything. A store that cannot be read or written now is
     /// no reason to leave running domains alone: it is told in [`Contents::degraded`].
-    pub(crate) fn open(vfs: Arc<dyn Vfs>, dir: &Path) -> (Self, Contents) {
-        let (domains, quarantine) = (dir.join("domains"), dir.join("quarantine"));
-        let store = Self { vfs, domains, quarantine };
+    pub(crate) fn open(vfs: Arc<dyn Vfs>, dir: &Path) -> (Self, Contents<T>) {
+        let (objects, quarantine) = (dir.join(T::DIRECTORY), dir.join("quarantine"));
+        let store = Self { vfs, objects, quarantine, kind: PhantomData };
         let mut contents = Contents::default();
-        for dir in [&store.domains, &store.quarantine] {
+        for dir in [&store.objects, &store.quarantine] {
             if let Err(error) = store.vfs.make_dir(dir) {
                 contents.degraded.push(format!("cannot make {}: {error}", dir.display()));
             }
         }
-        match store.vfs.list(&store.domains) {
+        match store.vfs.list(&store.objects) {
             Ok(names) => store.read_all(&names, &mut contents),
             Err(error) => {
-                let place = store.domains.display();
+                let place = store.objects.display();
                 contents.degraded.push(format!("cannot read definitions in {place}: {error}"));
             }
         }
         (store, contents)
     }
 
-    fn read_all(&self, names: &[String], contents: &mut Contents) {
-        let path = |name: &str| self.domains.join(name);
+    fn read_all(&self, names: &[String], contents: &mut Contents<T>) {
+        let path = |name: &str| self.objects.join(name);
         for name in names {
             let stem = |suffix| name.strip_suffix(suffix).and_then(|stem| stem.strip_suffix('.'));
             if stem(UNFINISHED).is_some() {
@@ -117,40 +131,40 @@ impl Store {
                 self.read_one(name, contents);
             }
         }
-        contents.domains.sort_by_key(|domain| domain.generation);
+        contents.objects.sort_by_key(T::generation);
         let mut names: HashMap<String, Uuid> = HashMap::new();
-        contents.domains.retain(|domain| {
-            let other = names.insert(domain.name.clone(), domain.uuid);
+        contents.objects.retain(|object| {
+            let other = names.insert(object.name().to_owned(), object.uuid());
             if let Some(other) = other {
-                names.insert(domain.name.clone(), other);
-                let reason = format!("its name {:?} is that of {other} too", domain.name);
-                let file = self.put_aside(&format!("{}.{OBJECT}", domain.uuid));
+                names.insert(object.name().to_owned(), other);
+                let reason = format!("its name {:?} is that of {other} too", object.name());
+                let file = self.put_aside(&format!("{}.{OBJECT}", object.uuid()));
                 contents.quarantined.push((file, reason));
             }
             other.is_none()
         });
     }
 
-    fn read_one(&self, name: &str, contents: &mut Contents) {
-        let path = self.domains.join(name);
+    fn read_one(&self, name: &str, contents: &mut Contents<T>) {
+        let path = self.objects.join(name);
         let read = |path: &Path| {
             let bytes = self.vfs.read(path).map_err(|error| error.to_string())?;
-            let domain = StoredDomain::decode(&bytes).map_err(str::to_owned)?;
-            let expected = format!("{}.{OBJECT}", domain.uuid);
-            if expected == name { Ok(domain) } else { Err(format!("it holds {}", domain.uuid)) }
+            let object = T::decode(&bytes).map_err(str::to_owned)?;
+            let expected = format!("{}.{OBJECT}", object.uuid());
+            if expected == name { Ok(object) } else { Err(format!("it holds {}", object.uuid())) }
         };
         let mut reason = match read(&path) {
-            Ok(domain) => return contents.domains.push(domain),
+            Ok(object) => return contents.objects.push(object),
             Err(reason) => reason,
         };
         let previous = path.with_extension(PREVIOUS);
         let file = self.put_aside(name);
-        if let Ok(domain) = read(&previous)
+        if let Ok(object) = read(&previous)
             && self.vfs.rename(&previous, &path).is_ok()
         {
-            let _ = self.vfs.sync_dir(&self.domains);
-            reason = format!("{reason}; version {} took its place", domain.generation);
-            contents.domains.push(domain);
+            let _ = self.vfs.sync_dir(&self.objects);
+            reason = format!("{reason}; version {} took its place", object.generation());
+            contents.objects.push(object);
         }
         tracing::error!(file, reason, "a definition cannot be read and was put aside");
         contents.quarantined.push((file, reason));
@@ -158,14 +172,14 @@ impl Store {
 
     /// Returns where the file lies now.
     fn put_aside(&self, name: &str) -> String {
-        let from = self.domains.join(name);
+        let from = self.objects.join(name);
         let taken = self.vfs.list(&self.quarantine).unwrap_or_default();
         let free = (0..).map(|n| format!("{name}.{n}")).find(|name| !taken.contains(name));
         let to = self.quarantine.join(free.unwrap_or_else(|| name.to_owned()));
         match self.vfs.rename(&from, &to) {
             Ok(()) => {
                 let _ = self.vfs.sync_dir(&self.quarantine);
-                let _ = self.vfs.sync_dir(&self.domains);
+                let _ = self.vfs.sync_dir(&self.objects);
                 to.display().to_string()
             }
             Err(_) => from.display().to_string(),
@@ -173,18 +187,32 @@ impl Store {
     }
 
     fn path(&self, uuid: Uuid) -> PathBuf {
-        self.domains.join(format!("{uuid}.{OBJECT}"))
+        self.objects.join(format!("{uuid}.{OBJECT}"))
     }
 
     /// Store a definition, new or changed. On return it is durable; on error the old one is.
-    pub(crate) fn put(&self, domain: &StoredDomain) -> Result<(), StoreError> {
-        let path = self.path(domain.uuid);
+    pub(crate) fn put(&self, object: &T) -> Result<(), StoreError> {
+        let path = self.path(object.uuid());
         let unfinished = path.with_extension(UNFINISHED);
-        let result = self.replace(&path, &unfinished, &domain.encode());
+        let result = self.replace(&path, &unfinished, &object.encode());
         if result.is_err() {
             let _ = self.vfs.remove(&unfinished);
         }
         result
+    }
+
+    /// Store `object` with a change, if it is one; what is stored then.
+    pub(crate) fn change(&self, object: &T, change: impl FnOnce(&mut T)) -> Result<T, StoreError>
+    where
+        T: Clone + PartialEq,
+    {
+        let mut next = object.clone();
+        change(&mut next);
+        if next != *object {
+            next.set_generation(object.generation().saturating_add(1));
+            self.put(&next)?;
+        }
+        Ok(next)
     }
 
     fn replace(&self, path: &Path, unfinished: &Path, data: &[u8]) -> Result<(), StoreError> {
@@ -193,7 +221,7 @@ impl Store {
         // The old version gets a second name before its first is taken: there is no moment without it.
         let kept = self.keep(path, &previous).map_err(failed("keep the old version of", path))?;
         self.vfs.rename(unfinished, path).map_err(failed("replace", path))?;
-        if let Err(source) = self.vfs.sync_dir(&self.domains) {
+        if let Err(source) = self.vfs.sync_dir(&self.objects) {
             // Not durable, so not stored: back to what is.
             let _ = if kept { self.vfs.rename(&previous, path) } else { self.vfs.remove(path) };
             return Err(failed("sync the directory of", path)(source));
@@ -218,7 +246,7 @@ impl Store {
         let path = self.path(uuid);
         let previous = path.with_extension(PREVIOUS);
         self.vfs.rename(&path, &previous).map_err(failed("remove", &path))?;
-        if let Err(source) = self.vfs.sync_dir(&self.domains) {
+        if let Err(source) = self.vfs.sync_dir(&self.objects) {
             let _ = self.vfs.rename(&previous, &path);
             return Err(failed("sync the directory of", &path)(source));
         }

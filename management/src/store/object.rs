@@ -33,12 +33,43 @@ struct Header<'a> {
     platform: u16,
 }
 
-const FIRST: &str = "<!-- manor domain 1 ";
 const LAST: &str = "<!-- end length=";
 const CLOSE: &str = " -->\n";
 
-impl StoredDomain {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+/// What is stored: one file each, in a directory for each kind.
+pub(crate) trait Object: Sized {
+    /// In the first line of each file.
+    const KIND: &'static str;
+    const DIRECTORY: &'static str;
+    fn uuid(&self) -> Uuid;
+    fn name(&self) -> &str;
+    fn generation(&self) -> u64;
+    fn set_generation(&mut self, generation: u64);
+    fn encode(&self) -> Vec<u8>;
+    fn decode(bytes: &[u8]) -> Result<Self, &'static str>;
+}
+
+impl Object for StoredDomain {
+    const KIND: &'static str = "domain";
+    const DIRECTORY: &'static str = "domains";
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
+    fn encode(&self) -> Vec<u8> {
         let header = Header {
             uuid: self.uuid,
             name: self.name.as_str().into(),
@@ -46,40 +77,53 @@ impl StoredDomain {
             autostart: self.autostart,
             platform: self.platform,
         };
-        // XML allows no double hyphen in a comment, JSON any escape in a string.
-        let header = serde_json::to_string(&header).unwrap_or_default().replace("--", "-\\u002d");
-        let mut text = format!("{FIRST}{header}{CLOSE}{}", self.xml);
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
-        let (length, crc) = (text.len(), crc32(text.as_bytes()));
-        text.push_str(&format!("{LAST}{length} crc32={crc:08x}{CLOSE}"));
-        text.into_bytes()
+        encode(Self::KIND, &header, &self.xml)
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
-        let body = text.rfind(LAST).ok_or("its last line is missing: it was cut off")?;
-        let (body, last) = text.split_at(body);
-        let last = last.strip_prefix(LAST).and_then(|last| last.strip_suffix(CLOSE));
-        let (length, crc) =
-            last.and_then(|last| last.split_once(" crc32=")).ok_or("its last line is damaged")?;
-        if length.parse() != Ok(body.len()) {
-            return Err("its length is not that which was written");
-        }
-        if u32::from_str_radix(crc, 16) != Ok(crc32(body.as_bytes())) {
-            return Err("its checksum does not match");
-        }
-        let (first, xml) = body.split_once('\n').ok_or("its first line is missing")?;
-        let header = first
-            .strip_prefix(FIRST)
-            .and_then(|first| first.strip_suffix(CLOSE.trim_end()))
-            .ok_or("its first line is of another version, or damaged")?;
+    fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        let (header, xml) = decode(Self::KIND, bytes)?;
         let Header { uuid, name, generation, autostart, platform } =
-            serde_json::from_str(header).map_err(|_| "its first line is damaged")?;
+            serde_json::from_str(header).map_err(|_| DAMAGED)?;
         let (name, xml) = (name.into_owned(), xml.to_owned());
         Ok(Self { uuid, name, generation, autostart, platform, xml })
     }
+}
+
+pub(super) const DAMAGED: &str = "its first line is damaged";
+
+/// The file of an object of `kind`.
+pub(super) fn encode(kind: &str, header: &impl Serialize, xml: &str) -> Vec<u8> {
+    // XML allows no double hyphen in a comment, JSON any escape in a string.
+    let header = serde_json::to_string(header).unwrap_or_default().replace("--", "-\\u002d");
+    let mut text = format!("<!-- manor {kind} 1 {header}{CLOSE}{xml}");
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    let (length, crc) = (text.len(), crc32(text.as_bytes()));
+    text.push_str(&format!("{LAST}{length} crc32={crc:08x}{CLOSE}"));
+    text.into_bytes()
+}
+
+/// The header and the XML of a file that is whole and of `kind`.
+pub(super) fn decode<'a>(kind: &str, bytes: &'a [u8]) -> Result<(&'a str, &'a str), &'static str> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
+    let body = text.rfind(LAST).ok_or("its last line is missing: it was cut off")?;
+    let (body, last) = text.split_at(body);
+    let last = last.strip_prefix(LAST).and_then(|last| last.strip_suffix(CLOSE));
+    let (length, crc) =
+        last.and_then(|last| last.split_once(" crc32=")).ok_or("its last line is damaged")?;
+    if length.parse() != Ok(body.len()) {
+        return Err("its length is not that which was written");
+    }
+    if u32::from_str_radix(crc, 16) != Ok(crc32(body.as_bytes())) {
+        return Err("its checksum does not match");
+    }
+    let (first, xml) = body.split_once('\n').ok_or("its first line is missing")?;
+    let header = first
+        .strip_prefix(&format!("<!-- manor {kind} 1 "))
+        .and_then(|first| first.strip_suffix(CLOSE.trim_end()))
+        .ok_or("its first line is of another version, or damaged")?;
+    Ok((header, xml))
 }
 
 /// CRC-32 as in Ethernet and zip.

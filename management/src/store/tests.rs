@@ -26,7 +26,7 @@ fn open(disk: Arc<ForgetfulDisk>) -> (Store, Contents) {
 }
 
 fn definitions(contents: &Contents) -> Definitions {
-    contents.domains.iter().map(|domain| (domain.uuid, domain.clone())).collect()
+    contents.objects.iter().map(|domain| (domain.uuid, domain.clone())).collect()
 }
 
 /// What users do, as pseudo-random as a fixed seed makes it.
@@ -116,7 +116,7 @@ fn a_failing_disk_changes_nothing_and_says_so() {
                 };
                 assert_eq!(code, expected);
                 let (_, contents) = open(disk);
-                assert_eq!(contents.domains, [domain(1, 2)], "{kind:?} after {acts} acts");
+                assert_eq!(contents.objects, [domain(1, 2)], "{kind:?} after {acts} acts");
                 assert_eq!(contents.quarantined, []);
             }
         }
@@ -131,7 +131,7 @@ fn a_failed_removal_removes_nothing() {
         store.put(&domain(1, 1)).unwrap();
         disk.fail_after(acts, io::ErrorKind::Other);
         store.remove(Uuid::from_u128(1)).unwrap_err();
-        assert_eq!(open(disk).1.domains, [domain(1, 1)]);
+        assert_eq!(open(disk).1.objects, [domain(1, 1)]);
     }
 }
 
@@ -146,11 +146,11 @@ fn a_damaged_object_is_put_aside_and_its_previous_version_takes_its_place() {
     disk.damage(&path(1));
     disk.damage(&path(2));
     let (_, contents) = open(disk.clone());
-    assert_eq!(contents.domains, [domain(1, 1)]);
+    assert_eq!(contents.objects, [domain(1, 1)]);
     assert_eq!(contents.quarantined.len(), 2);
     assert!(disk.names().iter().filter(|name| name.starts_with("/store/quarantine/")).count() == 2);
     let (_, again) = open(disk);
-    assert_eq!((again.domains.len(), again.quarantined.len()), (1, 0));
+    assert_eq!((again.objects.len(), again.quarantined.len()), (1, 0));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_name_belongs_to_one_domain() {
     store.put(&domain(1, 1)).unwrap();
     store.put(&StoredDomain { name: "guest1".into(), ..domain(2, 2) }).unwrap();
     let (_, contents) = open(disk);
-    assert_eq!(contents.domains, [domain(1, 1)]);
+    assert_eq!(contents.objects, [domain(1, 1)]);
     assert!(contents.quarantined[0].1.contains("guest1"), "{:?}", contents.quarantined);
 }
 
@@ -172,7 +172,7 @@ fn the_real_disk_behaves_like_the_simulated_one() {
     for (step, piece) in (1..).zip(work(50)) {
         perform(&store, &mut expected, step, piece);
     }
-    let (_, contents) = Store::open(Arc::new(Disk), dir.path());
+    let (_, contents) = Store::<StoredDomain>::open(Arc::new(Disk), dir.path());
     assert_eq!(definitions(&contents), expected);
     assert!(contents.degraded.is_empty());
 }
@@ -182,7 +182,7 @@ fn a_store_that_cannot_be_made_is_told_and_refuses_writes() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let (store, contents) = Store::open(Arc::new(Disk), &file);
+    let (store, contents) = Store::<StoredDomain>::open(Arc::new(Disk), &file);
     assert!(!contents.degraded.is_empty());
     let error = Error::from(store.put(&domain(1, 1)).unwrap_err());
     assert_eq!(error.code, Code::HostFailure);

@@ -221,6 +221,16 @@ impl Fake {
                     reason: "r".repeat(9999),
                 }),
                 "pull net0" => self.event(EventKind::LinkChanged { id: "net0".into(), up: false }),
+                line if line.starts_with("claim ") => self.event(EventKind::MediumChanged {
+                    id: "sata0-0-0".into(),
+                    source: line.strip_prefix("claim ").map(str::to_owned),
+                }),
+                line if line.starts_with("tray ") => {
+                    self.event(EventKind::TrayMoved { id: line[5..].into(), open: true });
+                }
+                line if line.starts_with("shut ") => {
+                    self.event(EventKind::TrayMoved { id: line[5..].into(), open: false });
+                }
                 other => self.print(&format!("{other}: not found\n")),
             }
         }
@@ -276,6 +286,19 @@ impl Fake {
             Request::SetLifecycle { lifecycle } => self.inner().lifecycle = lifecycle,
             Request::SetLink { id, .. } if !self.config.pci.iter().any(|pci| pci.id == id) => {
                 return Err(refusal(Code::NotFound, "there is no such interface"));
+            }
+            Request::Eject { force: false, .. } | Request::Insert { force: false, .. }
+                if self.has("locked") =>
+            {
+                return Err(refusal(Code::Busy, "the guest has locked the medium in its drive"));
+            }
+            Request::Eject { id, .. } => {
+                self.event(EventKind::MediumChanged { id: id.clone(), source: None });
+                self.event(EventKind::TrayMoved { id, open: true });
+            }
+            Request::Insert { id, source, .. } => {
+                self.event(EventKind::MediumChanged { id: id.clone(), source: Some(source) });
+                self.event(EventKind::TrayMoved { id, open: false });
             }
             Request::SetMemory { bytes } => self.inner().memory = Some(bytes),
             Request::SetLink { id, up } => self.event(EventKind::LinkChanged { id, up }),

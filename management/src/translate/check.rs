@@ -12,7 +12,7 @@ use xml::{DomainDef, OnOff, YesNo};
 
 use super::io_threads::IoThreads;
 use super::report::Report;
-use super::{check_cpu, check_devices, firmware, sysinfo};
+use super::{check_cpu, check_devices, clock, firmware, hyperv, numa, sysinfo};
 
 const MOST_VCPUS: u16 = 64;
 const LEAST_MEMORY_KIB: u64 = 32 << 10;
@@ -22,8 +22,10 @@ pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
     check_os(def, report);
     check_memory(def, report);
     check_cpus(def, report);
+    numa::check(def, report);
+    hyperv::check(def, report);
     check_features(def, report);
-    check_clock(def, report);
+    clock::check(def, report);
     check_lifecycle(def, report);
     check_tuning(def, report);
     check_devices::check(def, report);
@@ -51,7 +53,8 @@ fn check_os(def: &DomainDef, report: &mut Report<'_>) {
 }
 
 fn check_memory(def: &DomainDef, report: &mut Report<'_>) {
-    if def.memory.size.0 < LEAST_MEMORY_KIB {
+    let all = numa::memory(def).unwrap_or(def.memory.size.bytes());
+    if all < LEAST_MEMORY_KIB << 10 {
         report.invalid("/domain/memory", "a guest has at least 32 MiB of memory");
     }
     let less = def.current_memory.is_some_and(|current| current < def.memory.size);
@@ -62,7 +65,9 @@ fn check_memory(def: &DomainDef, report: &mut Report<'_>) {
     if let Some(backing) = &def.memory_backing {
         let at = |name: &str| format!("/domain/memoryBacking/{name}");
         let pages = backing.huge_pages.iter().flat_map(|huge| &huge.pages);
-        let (count, of_nodes) = (pages.clone().count(), pages.clone().any(|p| p.nodeset.is_some()));
+        let in_part = |nodes: &xml::CpuSet| !numa::covers_all_cells(def, nodes);
+        let of_nodes = pages.clone().any(|page| page.nodeset.as_ref().is_some_and(in_part));
+        let count = pages.clone().count();
         let several = count > 1 || of_nodes;
         report.refuse_if(
             several,
@@ -95,11 +100,9 @@ fn check_cpus(def: &DomainDef, report: &mut Report<'_>) {
         report.warn_if(auto, "/domain/vcpu/@placement", "the host's scheduler places the vCPUs");
     }
     report.refuse_if(def.vcpus.is_some(), "/domain/vcpus", "the state of single vCPUs");
-    report.refuse_if(def.numa_tune.is_some(), "/domain/numatune", "NUMA tuning");
     let Some(cpu) = &def.cpu else { return };
     let at = |name: &str| format!("/domain/cpu/{name}");
     check_cpu::check(cpu, report);
-    report.refuse_if(cpu.numa.is_some(), &at("numa"), "NUMA nodes");
     let clusters = cpu.topology.as_ref().and_then(|topology| topology.clusters);
     let clustered = clusters.is_some_and(|clusters| clusters > 1);
     report.refuse_if(clustered, &at("topology/@clusters"), "CPU clusters");
@@ -111,29 +114,19 @@ fn check_features(def: &DomainDef, report: &mut Report<'_>) {
     let smm = features.smm.as_ref().is_some_and(|smm| smm.state != Some(OnOff::Off));
     report.refuse_if(smm, &at("smm"), "system management mode");
     report.refuse_if(features.viridian, &at("viridian"), "Xen's Viridian features");
-    report.warn_if(features.hyperv.is_some(), &at("hyperv"), "Hyper-V enlightenments");
     if let Some(kvm) = &features.kvm {
+        let dedicated = kvm.hint_dedicated.as_ref().is_some_and(State::is_on);
+        let hosts = def.cpu.as_ref().is_some_and(check_cpu::is_hosts);
+        if dedicated && !hosts {
+            let message = "it goes with the host's CPU: <cpu mode='host-passthrough'/>";
+            report.invalid(&at("kvm/hint-dedicated"), message);
+        }
         report.warn_if(kvm.dirty_ring.is_some(), &at("kvm/dirty-ring"), "the dirty ring");
     }
     let vmport = features.vm_port.as_ref().is_some_and(State::is_on);
     report.warn_if(vmport, &at("vmport"), "VMware's I/O port");
     let core = features.vm_core_info.as_ref().is_some_and(State::is_on);
     report.warn_if(core, &at("vmcoreinfo"), "the vmcoreinfo device");
-}
-
-fn check_clock(def: &DomainDef, report: &mut Report<'_>) {
-    use xml::domain::clock::TimerName::{Hpet, HypervClock, Tsc};
-    let Some(clock) = &def.clock else { return };
-    for (number, timer) in (1..).zip(&clock.timers) {
-        let at = format!("/domain/clock/timer[{number}]");
-        let present = timer.present != Some(YesNo::No);
-        match timer.name {
-            Hpet if present => report.refuse(&at, "the HPET; write present='no'"),
-            HypervClock if present => report.warn(&at, "Hyper-V's clock"),
-            Tsc if timer.frequency.is_some() => report.refuse(&at, "a chosen TSC frequency"),
-            _ => {}
-        }
-    }
 }
 
 fn check_lifecycle(def: &DomainDef, report: &mut Report<'_>) {

@@ -33,16 +33,53 @@ pub(super) fn check(cpu: &Cpu, report: &mut Report<'_>) {
             report.refuse(&at(&format!("feature[{number}]/@name")), message);
         }
     }
-    if let Some(address) = &cpu.max_phys_addr {
-        let lacking = address.mode == PhysAddrMode::Emulate && address.bits.is_none();
-        if lacking {
-            report.missing(&at("maxphysaddr"), "mode='emulate' needs bits='…'");
+    check_address(cpu, report);
+    check_cache(cpu, report);
+}
+
+/// Whether the guest has the host's own processor.
+pub(super) fn is_hosts(cpu: &Cpu) -> bool {
+    matches!(cpu.mode, Some(CpuMode::HostPassthrough | CpuMode::Maximum))
+}
+
+fn check_address(cpu: &Cpu, report: &mut Report<'_>) {
+    let Some(address) = &cpu.max_phys_addr else { return };
+    let at = |name: &str| format!("/domain/cpu/maxphysaddr{name}");
+    match address.mode {
+        PhysAddrMode::Emulate => {
+            if address.bits.is_none() {
+                report.missing(&at(""), "mode='emulate' needs bits='…'");
+            }
+            if address.limit.is_some() {
+                report.invalid(&at("/@limit"), "a limit goes with mode='passthrough'");
+            }
         }
-        if let Some(bits) = address.bits.filter(|bits| !(36..=57).contains(bits)) {
-            let message = format!("{bits} physical address bits; there can be 36 to 57");
-            report.invalid(&at("maxphysaddr/@bits"), message);
+        PhysAddrMode::Passthrough => {
+            if address.bits.is_some() {
+                report.invalid(&at("/@bits"), "bits go with mode='emulate'");
+            }
+            if !is_hosts(cpu) {
+                let message = "the host's width goes with the host's CPU: mode='host-passthrough'";
+                report.invalid(&at("/@mode"), message);
+            }
         }
     }
-    let emulated = cpu.cache.as_ref().is_some_and(|cache| cache.mode == CpuCacheMode::Emulate);
-    report.warn_if(emulated, &at("cache"), "the guest sees the host's cache sizes");
+    if let Some(bits) = address.bits.filter(|bits| !(36..=57).contains(bits)) {
+        let message = format!("{bits} physical address bits; there can be 36 to 57");
+        report.invalid(&at("/@bits"), message);
+    }
+}
+
+fn check_cache(cpu: &Cpu, report: &mut Report<'_>) {
+    let Some(cache) = &cpu.cache else { return };
+    let at = |name: &str| format!("/domain/cpu/cache/@{name}");
+    let third = cache.mode == CpuCacheMode::Emulate && cache.level == Some(3);
+    if let Some(level) = cache.level.filter(|_| !third) {
+        let message = format!("level {level} alone with mode='{}'; 3 with 'emulate'", cache.mode);
+        report.refuse(&at("level"), message);
+    }
+    if cache.mode == CpuCacheMode::Passthrough && !is_hosts(cpu) {
+        let message = "the host's caches go with the host's CPU: mode='host-passthrough'";
+        report.invalid(&at("mode"), message);
+    }
 }

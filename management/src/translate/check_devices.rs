@@ -19,7 +19,7 @@ use xml::device::{Devices, VirtioModel};
 use xml::{DomainDef, OnOff, YesNo};
 
 use super::report::Report;
-use super::{check_display, check_small, drives, formats};
+use super::{check_display, check_small, drives, formats, ports};
 
 /// Names of the kernel's own generator, which a VMM asks directly.
 const KERNEL_RANDOM: [&str; 2] = ["/dev/urandom", "/dev/random"];
@@ -44,10 +44,16 @@ pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
 
 fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut Report<'_>) {
     let at = |name: &str| format!("{path}/{name}");
-    if !matches!(disk.kind(), DiskType::File | DiskType::Block) {
-        let message = format!("a disk of type='{}'; use file or block", disk.kind());
+    if !matches!(disk.kind(), DiskType::File | DiskType::Block | DiskType::Volume) {
+        let message = format!("a disk of type='{}'; use file, block or volume", disk.kind());
         report.refuse(&at("@type"), message);
     }
+    let mode = disk.source.as_ref().and_then(|source| source.mode);
+    report.refuse_if(
+        mode.is_some(),
+        &at("source/@mode"),
+        "a mode: it is for volumes of iSCSI pools",
+    );
     drives::check_disk(machine, disk, path, report);
     check_model(disk.model.and_then(DiskModel::virtio), path, report);
     report.refuse_if(disk.rawio == Some(YesNo::Yes), &at("@rawio"), "raw SCSI commands");
@@ -99,16 +105,33 @@ fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut Report<'_>
     }
 }
 
+fn check_filter(interface: &Interface, path: &str, report: &mut Report<'_>) {
+    let Some(filter) = &interface.filterref else { return };
+    if interface.kind == InterfaceType::Ethernet {
+        return report.refuse(path, "filters of a tap that is in no bridge");
+    }
+    let known: Vec<_> = ports::filter_names().collect();
+    if !known.contains(&filter.filter.as_str()) {
+        let message = format!("the filter {}; there are {}", filter.filter, known.join(", "));
+        report.refuse(&format!("{path}/@filter"), message);
+    }
+    for (index, parameter) in (1..).zip(&filter.parameters) {
+        let path = format!("{path}/parameter[{index}]");
+        if parameter.name != ports::ADDRESS {
+            report.refuse(&path, format!("the parameter {}; there is IP", parameter.name));
+        } else if parameter.value.parse::<std::net::IpAddr>().is_err() {
+            report.invalid(&path, format!("{:?} is no IP address", parameter.value));
+        }
+    }
+}
+
 fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     let at = |name: &str| format!("{path}/{name}");
     match interface.kind {
-        InterfaceType::Bridge | InterfaceType::Ethernet => {}
-        InterfaceType::Network => {
-            let message = "virtual networks; use type='bridge' with a bridge of the host";
-            report.refuse(&at("@type"), message);
-        }
+        InterfaceType::Bridge | InterfaceType::Ethernet | InterfaceType::Network => {}
         other => {
-            let message = format!("an interface of type='{other}'; use bridge or ethernet");
+            let message =
+                format!("an interface of type='{other}'; use network, bridge or ethernet");
             report.refuse(&at("@type"), message);
         }
     }
@@ -136,7 +159,7 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     report.refuse_if(interface.virtual_port.is_some(), &at("virtualport"), "virtual ports (OVS)");
     report.refuse_if(interface.vlan.is_some(), &at("vlan"), "VLAN tags");
     report.refuse_if(interface.bandwidth.is_some(), &at("bandwidth"), "bandwidth limits");
-    report.refuse_if(interface.filterref.is_some(), &at("filterref"), "network filters");
+    check_filter(interface, &at("filterref"), report);
     let isolated = interface.isolated == Some(YesNo::Yes);
     report.refuse_if(isolated, &at("port/@isolated"), "isolated ports");
     report.warn_if(interface.tune.is_some(), &at("tune"), "tuning of the tap");
@@ -318,8 +341,10 @@ fn check_rest(devices: &Devices, report: &mut Report<'_>) {
     for (number, panic) in (1..).zip(&devices.panics) {
         let path = format!("/domain/devices/panic[{number}]");
         match panic.model {
-            None | Some(PanicModel::Isa) => {}
-            Some(model) => report.refuse(&path, format!("the panic device {model}; use isa")),
+            None | Some(PanicModel::Isa | PanicModel::Hyperv) => {}
+            Some(model) => {
+                report.refuse(&path, format!("the panic device {model}; use isa or hyperv"));
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use vmm_protocol::config::{Fd, Video, VideoModel, Vnc, VncPassword, VncSharing};
+use vmm_protocol::config::{Fd, Video, VideoModel, Vnc, VncPassword, VncSharing, VncTls};
 use xml::YesNo;
 use xml::device::Devices;
 use xml::device::graphics::{self, Graphics, Listen, ListenAddress, ListenSocket, SharePolicy};
@@ -24,6 +24,7 @@ pub(crate) struct OpenVnc {
     pub port: Option<u16>,
     /// Of a socket of our own choice.
     pub socket: Option<PathBuf>,
+    pub tls: Option<VncTls>,
 }
 
 /// Where viewers shall come in.
@@ -102,6 +103,7 @@ pub(super) fn vnc(vnc: &graphics::Vnc, open: &OpenVnc) -> Vnc {
             text: text.clone(),
             valid_to: vnc.password_valid_to.as_deref().and_then(valid_to),
         }),
+        tls: open.tls,
         sharing: match vnc.share_policy {
             None | Some(SharePolicy::AllowExclusive) => VncSharing::AllowExclusive,
             Some(SharePolicy::ForceShared) => VncSharing::ForceShared,

@@ -43,6 +43,11 @@ pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef
     }
     for (interface, tap) in devices.interfaces.iter_mut().zip(&resources.interfaces) {
         interface.target.get_or_insert_default().dev = Some(tap.name.clone());
+        if let Some(source) = &mut interface.source
+            && source.network.is_some()
+        {
+            source.bridge = tap.bridge.clone();
+        }
     }
     for graphics in &mut devices.graphics {
         if let Graphics::Vnc(vnc) = graphics {
@@ -50,8 +55,8 @@ pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef
             break;
         }
     }
-    if let (Some(vsock), Some((_, cid))) = (&mut devices.vsock, resources.vsock) {
-        vsock.cid.get_or_insert_default().address = Some(cid);
+    if let (Some(vsock), Some(open)) = (&mut devices.vsock, resources.vsock) {
+        vsock.cid.get_or_insert_default().address = Some(open.cid);
     }
     live
 }

@@ -2,17 +2,17 @@
 
 use vmm_protocol::Version;
 use vmm_protocol::config::{
-    Action, Boot, Clock, Cpus, Firmware, Identity, Lifecycle, MachineConfig, Memory, MemoryBacking,
+    Action, Boot, Cpus, Firmware, Identity, Lifecycle, MachineConfig, Memory, MemoryBacking,
     Platform, ProcessFiles, Topology, Vnc,
 };
 use xml::DomainDef;
-use xml::domain::clock::{ClockBasis, ClockOffset, TimerName};
+use xml::OnOff;
+use xml::device::panic::PanicModel;
 use xml::domain::lifecycle::{CrashAction, LifecycleAction};
 use xml::domain::memory::{AllocationMode, MemoryAccess, MemorySource};
-use xml::{OnOff, YesNo};
 
 use super::io_threads::{IoThreads, cpus};
-use super::{Resources, display, firmware, machine_devices, sysinfo};
+use super::{Resources, clock, display, firmware, machine_devices, numa, sysinfo};
 use crate::error::{Code, Error};
 
 /// What a start adds to the definition.
@@ -41,8 +41,9 @@ pub(crate) fn machine(
         identity: start.identity,
         platform: Platform { machine: super::board_of(def), version: start.platform },
         memory: memory(def),
+        numa: numa::numa(def, vcpus.count),
         cpus: vcpus,
-        clock: clock(def, start.now)?,
+        clock: clock::clock(def, start.now)?,
         boot: boot(def, resources)?,
         smbios: sysinfo::smbios(def),
         generation: def.genid.as_ref().and_then(|genid| genid.id),
@@ -51,7 +52,7 @@ pub(crate) fn machine(
         io_threads: io_threads.into_threads(),
         pci,
         serial: machine_devices::serials(def, resources),
-        pvpanic: !def.devices.panics.is_empty(),
+        pvpanic: def.devices.panics.iter().any(|panic| panic.model != Some(PanicModel::Hyperv)),
         vnc: vnc(def, resources),
         process: start.process,
         restore: None,
@@ -70,8 +71,10 @@ pub(super) fn memory(def: &DomainDef) -> Memory {
     let shared = backing.is_some_and(|backing| {
         backing.access == Some(MemoryAccess::Shared) || backing.source == Some(MemorySource::Memfd)
     });
+    let shared = shared || numa::is_shared(def);
     // As libvirt, up to the next MiB.
-    let size = def.memory.size.bytes().div_ceil(MIB).saturating_mul(MIB);
+    let whole = |bytes: u64| bytes.div_ceil(MIB).saturating_mul(MIB);
+    let size = numa::memory(def).unwrap_or(whole(def.memory.size.bytes()));
     let huge = backing.and_then(|backing| backing.huge_pages.as_ref());
     let locked = backing.is_some_and(|backing| backing.locked);
     let allocation = backing.and_then(|backing| backing.allocation.as_ref());
@@ -117,39 +120,6 @@ fn affinity(def: &DomainDef, count: u16) -> Vec<Vec<u16>> {
         pin.map(|pin| cpus(&pin.cpuset)).or_else(|| all.clone()).unwrap_or_default()
     };
     (0..count).map(of).collect()
-}
-
-fn clock(def: &DomainDef, now: jiff::Timestamp) -> Result<Clock, Error> {
-    let kvmclock = def
-        .clock
-        .iter()
-        .flat_map(|clock| &clock.timers)
-        .all(|timer| timer.name != TimerName::KvmClock || timer.present != Some(YesNo::No));
-    let Some(clock) = &def.clock else { return Ok(Clock { offset: 0, kvmclock }) };
-    let zone = |zone: &jiff::tz::TimeZone| i64::from(zone.to_offset(now).seconds());
-    let local = || zone(&jiff::tz::TimeZone::system());
-    let adjustment = clock.adjustment.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let offset = match clock.offset {
-        ClockOffset::Utc => 0,
-        ClockOffset::LocalTime => local(),
-        ClockOffset::Timezone => {
-            let name = clock.timezone.as_deref().unwrap_or_default();
-            let found = jiff::tz::TimeZone::get(name).map_err(|error| {
-                let text = format!("the time zone {name:?} of <clock> is not known on this host");
-                Error::new(Code::ResourceMissing, text).with_source(error)
-            })?;
-            zone(&found)
-        }
-        ClockOffset::Variable if clock.basis == Some(ClockBasis::LocalTime) => {
-            local().saturating_add(adjustment)
-        }
-        ClockOffset::Variable => adjustment,
-        ClockOffset::Absolute => {
-            let start = clock.start.and_then(|start| i64::try_from(start).ok()).unwrap_or(0);
-            start.saturating_sub(now.as_second())
-        }
-    };
-    Ok(Clock { offset, kvmclock })
 }
 
 fn boot(def: &DomainDef, resources: &Resources) -> Result<Boot, Error> {

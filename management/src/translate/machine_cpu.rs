@@ -1,23 +1,30 @@
 //! The CPU model of a definition in the VMM's configuration.
 
-use vmm_protocol::config::{self, CpuDetails, CpuModel};
+use vmm_protocol::config::{self, CpuCaches, CpuDetails, CpuModel};
 use xml::DomainDef;
 use xml::domain::cpu::{
     Cpu, CpuCacheMode, CpuCheck, CpuMatch, CpuMode, FeaturePolicy, PhysAddrMode,
 };
-use xml::domain::features::State;
+use xml::domain::features::{Kvm, State};
+
+use super::hyperv;
 
 pub(super) fn cpu(def: &DomainDef) -> (CpuModel, CpuDetails) {
-    let hide_kvm = def
-        .features
-        .as_ref()
-        .and_then(|features| features.kvm.as_ref())
-        .and_then(|kvm| kvm.hidden.as_ref())
-        .is_some_and(State::is_on);
-    let Some(cpu) = &def.cpu else {
-        return (CpuModel::HostModel, CpuDetails { hide_kvm, ..CpuDetails::default() });
+    let (model, of_cpu) = match &def.cpu {
+        Some(cpu) => (model(cpu), details(cpu)),
+        None => (CpuModel::HostModel, CpuDetails::default()),
     };
-    (model(cpu), CpuDetails { hide_kvm, ..details(cpu) })
+    let kvm = def.features.as_ref().and_then(|features| features.kvm.as_ref());
+    let state = |of: fn(&Kvm) -> &Option<State>| kvm.and_then(|kvm| of(kvm).as_ref());
+    let details = CpuDetails {
+        hide_kvm: state(|kvm| &kvm.hidden).is_some_and(State::is_on),
+        dedicated: state(|kvm| &kvm.hint_dedicated).is_some_and(State::is_on),
+        poll_control: state(|kvm| &kvm.poll_control).map(State::is_on),
+        without_pv_ipi: state(|kvm| &kvm.pv_ipi).is_some_and(|state| !state.is_on()),
+        hyperv: hyperv::hyperv(def),
+        ..of_cpu
+    };
+    (model, details)
 }
 
 fn model(cpu: &Cpu) -> CpuModel {
@@ -52,8 +59,12 @@ fn details(cpu: &Cpu) -> CpuDetails {
             .collect(),
         physical_bits: emulated.and_then(|address| address.bits),
         physical_bits_limit: address.and_then(|address| address.limit),
-        hide_caches: cpu.cache.as_ref().is_some_and(|cache| cache.mode == CpuCacheMode::Disable),
-        hide_kvm: false,
+        caches: match cpu.cache.as_ref().map(|cache| cache.mode) {
+            None | Some(CpuCacheMode::Passthrough) => CpuCaches::Host,
+            Some(CpuCacheMode::Disable) => CpuCaches::Hidden,
+            Some(CpuCacheMode::Emulate) => CpuCaches::Emulated,
+        },
+        ..CpuDetails::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The small devices of a definition in the VMM's configuration.
 
 use vmm_protocol::config::{
-    Balloon, Input, InputRole, PciDevice, PciKind, Vsock, Watchdog, WatchdogAction,
+    Balloon, Input, InputRole, PciDevice, PciKind, Vsock, VsockHost, Watchdog, WatchdogAction,
 };
 use xml::device::input::{InputBus, InputType};
 use xml::device::memballoon::BalloonModel;
@@ -9,10 +9,10 @@ use xml::device::watchdog::WatchdogModel;
 use xml::domain::Kib;
 use xml::{DomainDef, OnOff};
 
-use super::Resources;
 use super::io_threads::IoThreads;
 use super::machine::memory;
 use super::machine_devices::device;
+use super::{Resources, VsockEnd};
 use crate::error::{Code, Error};
 
 /// Whether the guest has a balloon.
@@ -39,10 +39,14 @@ pub(super) fn pci(
         found.push(device(balloon.alias.as_ref(), balloon.address.as_ref(), kind)?);
     }
     if let Some(vsock) = &def.devices.vsock {
-        let (vhost, cid) = resources.vsock.ok_or_else(|| {
+        let open = resources.vsock.ok_or_else(|| {
             Error::new(Code::Internal, "a vsock device was not opened before its machine")
         })?;
-        let kind = PciKind::Vsock(Vsock { cid, vhost, io_thread: io_threads.shared() });
+        let host = match open.end {
+            VsockEnd::Kernel(vhost) => VsockHost::Kernel { vhost, io_thread: io_threads.shared() },
+            VsockEnd::Socket(listener) => VsockHost::Socket { listener },
+        };
+        let kind = PciKind::Vsock(Vsock { cid: open.cid, host });
         found.push(device(vsock.alias.as_ref(), vsock.address.as_ref(), kind)?);
     }
     for input in def.devices.inputs.iter().filter(|input| input.bus == Some(InputBus::Virtio)) {

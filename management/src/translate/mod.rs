@@ -15,16 +15,20 @@ mod check_cpu;
 mod check_devices;
 mod check_display;
 mod check_small;
+pub(crate) mod clock;
 pub(crate) mod display;
 mod drives;
 mod firmware;
 pub(crate) mod formats;
+mod hyperv;
 mod io_threads;
 mod live;
 mod machine;
 mod machine_cpu;
 pub(crate) mod machine_devices;
 pub(crate) mod machine_small;
+mod numa;
+pub(crate) mod ports;
 mod report;
 mod sysinfo;
 #[cfg(test)]
@@ -43,7 +47,7 @@ pub(crate) use boot_order::of_interface as boot_order_of_interface;
 pub(crate) use firmware::{Host, variables};
 pub(crate) use live::{live, with_aliases};
 pub(crate) use machine::{Start, lifecycle, machine};
-use report::invalid;
+pub(crate) use report::invalid;
 pub(crate) use sysinfo::files as fw_cfg_files;
 
 use crate::error::{Code, Error, Problem};
@@ -111,11 +115,23 @@ pub(crate) fn board_of(def: &DomainDef) -> Machine {
     def.os.kind.machine.as_deref().and_then(board).unwrap_or(Machine::Q35)
 }
 
+/// The host's end of a guest's sockets, and the guest's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpenVsock {
+    pub end: VsockEnd,
+    pub cid: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VsockEnd {
+    Kernel(Fd),
+    Socket(Fd),
+}
+
 /// What was opened for a start, in the order of the definition's devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Resources {
-    /// The host's end of its sockets, and its address.
-    pub vsock: Option<(Fd, u32)>,
+    pub vsock: Option<OpenVsock>,
     pub kernel: Option<Fd>,
     pub initrd: Option<Fd>,
     pub firmware: Option<Fd>,
@@ -158,6 +174,8 @@ impl OpenDisk {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct OpenTap {
     pub name: String,
+    /// Which it is in.
+    pub bridge: Option<String>,
     pub queues: Vec<Fd>,
     /// By which firmware boots from this network.
     pub rom: Option<Fd>,

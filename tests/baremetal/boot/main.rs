@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use arch::cpuid::{CpuModel, CpuSpec, Selection};
+use arch::cpuid::{Caches, CpuModel, CpuSpec, KvmHints, Selection};
 use arch::layout::{GIB, MIB, MemoryMap, Platform};
 use arch::topology::Topology;
 use baremetal::Width::{Byte, Dword};
@@ -103,8 +103,10 @@ fn drive(kvm: &Kvm, machine: &Machine, kernel: &[u8], cmdline: &str) -> (String,
             model: machine.model,
             selection: Selection::default(),
             vendor_id: None,
-            hide_caches: false,
+            caches: Caches::Host,
             hide_kvm: false,
+            hints: KvmHints::default(),
+            hyperv: None,
             topology: machine.topology,
             phys_bits,
             kvmclock: true,

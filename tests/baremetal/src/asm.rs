@@ -284,6 +284,11 @@ impl Asm {
         self.raw(&[0x3d]).raw(&value.to_le_bytes()).raw(&[0x0f, 0x85]).relative(to)
     }
 
+    /// Jump unless memory or a device at `address` has what EAX (or its low part) has.
+    pub fn jump_unless_eax_is_at(&mut self, width: Width, address: u32, to: Label) -> &mut Self {
+        self.set_edi(address).sized(width, 0x3a, &[0x07]).raw(&[0x0f, 0x85]).relative(to)
+    }
+
     fn relative(&mut self, to: Label) -> &mut Self {
         self.fixups.push((self.code.len(), to));
         self.raw(&[0; 4])

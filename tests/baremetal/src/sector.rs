@@ -53,6 +53,50 @@ pub fn disk(write: impl FnOnce(&mut Sector)) -> Vec<u8> {
     image
 }
 
+/// Of a CD-ROM.
+pub const CD_SECTOR: usize = 2048;
+/// Where [`cdrom`] has room for data, of which the first byte is 5: a sector of the CD-ROM.
+pub const CD_DATA: u32 = 32;
+
+/// A CD-ROM that a BIOS boots without making a floppy or a disk of it (El Torito 1.0). It holds no
+/// files: a volume descriptor, a boot record, the catalogue that it names, and the code.
+pub fn cdrom(write: impl FnOnce(&mut Sector)) -> Vec<u8> {
+    const CATALOGUE: u32 = 19;
+    const CODE: u32 = 20;
+    let mut code = Sector::default();
+    // As `disk` does, but all of the code is there already, at 07c0:0000.
+    code.raw(&[0xea]).raw(&(LOAD + 5).to_le_bytes()).raw(&[0, 0]);
+    code.raw(&[0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0, 0xbc]).raw(&LOAD.to_le_bytes());
+    code.raw(&[0x88, 0x16]).raw(&DRIVE.to_le_bytes());
+    write(&mut code);
+    code.stop();
+    assert!(code.code.len() <= BODY * SECTOR, "the code fits the sectors that are loaded");
+
+    let mut image = vec![0; 64 * CD_SECTOR];
+    let mut put = |sector: u32, at: usize, bytes: &[u8]| {
+        let at = sector as usize * CD_SECTOR + at;
+        image[at..at + bytes.len()].copy_from_slice(bytes);
+    };
+    put(16, 0, b"\x01CD001\x01");
+    put(17, 0, b"\x00CD001\x01EL TORITO SPECIFICATION");
+    put(17, 0x47, &CATALOGUE.to_le_bytes());
+    put(18, 0, b"\xffCD001\x01");
+    // The validation entry for an 80x86, whose words add up to zero, and the default entry:
+    // bootable, without emulation.
+    let mut validation = [0; 32];
+    (validation[0], validation[30], validation[31]) = (1, 0x55, 0xaa);
+    let words = validation.chunks(2).map(|word| u16::from_le_bytes([word[0], word[1]]));
+    let sum = words.fold(0_u16, u16::wrapping_add);
+    validation[28..30].copy_from_slice(&sum.wrapping_neg().to_le_bytes());
+    put(CATALOGUE, 0, &validation);
+    put(CATALOGUE, 32, &[0x88, 0]);
+    put(CATALOGUE, 32 + 6, &(BODY as u16).to_le_bytes());
+    put(CATALOGUE, 32 + 8, &CODE.to_le_bytes());
+    put(CODE, 0, &code.code);
+    put(CD_DATA, 0, &[5]);
+    image
+}
+
 impl Sector {
     pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.code.extend_from_slice(bytes);

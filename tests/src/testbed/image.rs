@@ -25,7 +25,7 @@ const LOADED: [&str; 11] = [
 ];
 
 /// Carried for `modprobe` and for the kernel's own requests.
-const CARRIED: [&str; 51] = [
+const CARRIED: [&str; 52] = [
     "veth",
     "dummy",
     "macvtap",
@@ -64,6 +64,7 @@ const CARRIED: [&str; 51] = [
     "nft_reject_ipv6",
     "nft_log",
     "nft_limit",
+    "nft_meta_bridge",
     "nft_compat",
     "nft_redir",
     "nft_fib_inet",

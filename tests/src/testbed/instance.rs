@@ -229,7 +229,7 @@ fn start(dir: &Path) -> anyhow::Result<()> {
 }
 
 fn arguments(instance: &Instance, options: &Options, kernel: &Kernel, dir: &Path) -> Vec<String> {
-    let accelerated = std::env::var("MANOR_TESTBED_ACCEL").is_ok_and(|accel| accel == "kvm");
+    let accelerated = super::is_accelerated();
     let (accel, cpu) = match (accelerated, options.counted) {
         (true, _) => ("kvm", "host"),
         (false, false) => ("tcg,thread=multi,tb-size=1024", "max"),

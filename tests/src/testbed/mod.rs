@@ -33,6 +33,11 @@ pub struct HostCrash {
     pub tail: String,
 }
 
+/// Whether this machine's own KVM carries the hosts, which are then no emulation.
+pub fn is_accelerated() -> bool {
+    std::env::var("MANOR_TESTBED_ACCEL").is_ok_and(|accel| accel == "kvm")
+}
+
 /// A running emulated host.
 #[derive(Debug, Clone)]
 pub struct Testbed {

@@ -86,6 +86,25 @@ pub enum Request {
     SetLifecycle {
         lifecycle: crate::config::Lifecycle,
     },
+    /// Open a drive, and take its medium out. With `force` also one that the guest has locked.
+    Eject {
+        id: String,
+        force: bool,
+    },
+    /// Put the raw image passed beside this message (SCM_RIGHTS) into a drive, to be read only, and
+    /// close it. What is in there is taken out first.
+    Insert {
+        id: String,
+        force: bool,
+        cache: crate::config::Cache,
+        /// What the image is to the client; comes back in the event.
+        source: String,
+    },
+    /// Make a disk larger.
+    ResizeDisk {
+        id: String,
+        bytes: u64,
+    },
     /// Write the paused machine's state to the file passed beside this message (SCM_RIGHTS).
     Save,
 }
@@ -196,10 +215,24 @@ pub enum EventKind {
         id: String,
         up: bool,
     },
+    /// A drive has opened or closed, by the guest's wish or from outside.
+    TrayMoved {
+        id: String,
+        open: bool,
+    },
+    /// Another medium is in a drive; `source` as it came with `Insert`, none: it is empty.
+    MediumChanged {
+        id: String,
+        source: Option<String>,
+    },
     /// The guest did not reload its watchdog in time.
     Watchdog {
         id: String,
         action: WatchdogAction,
+    },
+    /// The guest set its clock: so many seconds ahead of UTC.
+    ClockChanged {
+        offset: i64,
     },
     /// The process is about to end; the last event.
     Exiting(ExitReason),

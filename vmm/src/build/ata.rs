@@ -123,5 +123,7 @@ fn drive(site: &mut Site<'_>, drive: &config::Drive, parallel: bool) -> Result<D
         return Err(BuildError::config("disk", &drive.id, reason));
     }
     let opened = disk::open(site, &drive.id, medium, users, DEPTH)?;
+    // ATA has no word for it: the guest learns it when it asks for the disk's identity again.
+    disk::may_grow(site, &drive.id, &opened, |_| {});
     Ok(Drive::Disk(AtaDisk::new(opened, identity, disk::meter(site, &drive.id))))
 }

@@ -3,12 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use arch::gsi;
+use arch::{gsi, layout};
 use devices::alarm::Alarm;
 use devices::backend::chardev::{Chardev, ConsoleBackend};
 use devices::bus::BusDevice;
 use devices::chipset::{
-    AcpiPm, EventDevice, I8042, MemorySizes, Port92, PostPort, PowerButton, PvPanic, Rtc, Serial,
+    AcpiPm, EventDevice, Generation, GenerationEvent, I8042, MemorySizes, Port92, PostPort,
+    PowerButton, PvPanic, Rtc, Serial,
 };
 use devices::clock::{Clock, HostClock};
 use devices::component::Component;
@@ -19,10 +20,22 @@ use vmm_protocol::config::{self, MachineConfig};
 use super::{BuildError, Site, reduced, video};
 use crate::console::Console;
 use crate::kvm::Lines;
+use crate::notices::tell_clock;
 use crate::vcpu::Buses;
 
-/// The button, and the device behind it, which comes before all others.
-pub(super) type Power = (Arc<dyn PowerButton>, Arc<dyn Component>);
+/// What tells a guest of something by ACPI, as who uses it sees it.
+pub(super) struct Power {
+    pub(super) button: Arc<dyn PowerButton>,
+    pub(super) generation: Arc<dyn GenerationEvent>,
+    /// It comes before all others.
+    pub(super) device: Arc<dyn Component>,
+}
+
+impl Power {
+    fn of<T: PowerButton + GenerationEvent + Component + 'static>(device: Arc<T>) -> Self {
+        Self { button: device.clone(), generation: device.clone(), device }
+    }
+}
 
 pub(super) fn power(
     config: &MachineConfig,
@@ -33,17 +46,18 @@ pub(super) fn power(
     if reduced::is_reduced(config) {
         let events = Arc::new(EventDevice::new(line));
         buses.ports.insert(EventDevice::BASE, EventDevice::LEN, events.clone())?;
-        return Ok((events.clone(), events));
+        return Ok(Power::of(events));
     }
     let pm = Arc::new(AcpiPm::new(line, Arc::new(HostClock::new())));
     buses.ports.insert(AcpiPm::BASE, AcpiPm::LEN, pm.clone())?;
-    Ok((pm.clone(), pm))
+    Ok(Power::of(pm))
 }
 
 pub(super) fn build(site: &mut Site<'_>) -> Result<(), BuildError> {
     let port92 = Arc::new(Port92::new());
     add(site, Port92::BASE, Port92::LEN, port92.clone(), Some(port92))?;
     add(site, PostPort::BASE, PostPort::LEN, Arc::new(PostPort), None)?;
+    generation(site)?;
     i8042(site)?;
     rtc(site)?;
     if site.config.pvpanic {
@@ -53,6 +67,14 @@ pub(super) fn build(site: &mut Site<'_>) -> Result<(), BuildError> {
     for serial in &site.config.serial {
         self::serial(site, serial)?;
     }
+    Ok(())
+}
+
+fn generation(site: &mut Site<'_>) -> Result<(), BuildError> {
+    let Some(id) = site.config.generation else { return Ok(()) };
+    let event = site.generation.clone();
+    let device = Generation::new(id.to_bytes_le(), layout::GENERATION, &*site.vm.windows(), event);
+    site.parts.components.push(Arc::new(device.map_err(BuildError::device("generation"))?));
     Ok(())
 }
 
@@ -74,13 +96,15 @@ fn i8042(site: &mut Site<'_>) -> Result<(), BuildError> {
 }
 
 fn rtc(site: &mut Site<'_>) -> Result<(), BuildError> {
-    let high = site.map.high_ram_end - arch::layout::HIGH_RAM_START;
+    let high = site.map.high_ram_end - layout::HIGH_RAM_START;
     let sizes = MemorySizes { low: site.map.low_ram_end, high };
     let cpus = u8::try_from(site.config.cpus.count).unwrap_or(u8::MAX);
     let clock: Arc<dyn Clock> = Arc::new(HostClock::new());
     let irq = line(&site.lines, gsi::RTC)?;
     let rtc = Rtc::new(site.config.clock.offset, sizes, cpus, irq, clock);
-    let rtc = Arc::new(rtc.map_err(BuildError::device("rtc"))?);
+    let rtc = rtc.map_err(BuildError::device("rtc"))?.telling(tell_clock(&site.parts.notices));
+    let catches_up = site.config.clock.timers.rtc_catches_up;
+    let rtc = Arc::new(if catches_up { rtc.catching_up() } else { rtc });
     let timer = Alarm::new(rtc.clone()).map_err(BuildError::device("rtc"))?;
     let running = site.parts.board_thread.add(timer).map_err(BuildError::device("rtc"))?;
     // It works for as long as its thread does.

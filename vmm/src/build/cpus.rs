@@ -4,14 +4,17 @@ use std::io;
 use std::sync::Arc;
 
 use arch::cpuid::models::{self, Vendor};
-use arch::cpuid::{CpuError, CpuModel, CpuSpec, Match, Policy, Request, cpuid, features};
+use arch::cpuid::{
+    Caches, CpuError, CpuModel, CpuSpec, Enlightenment, HyperV, KvmHints, MICROSOFT, Match, Policy,
+    Request, cpuid, features, synic_msrs,
+};
 use arch::topology::Topology;
 use kvm_bindings::CpuId;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use vmm_protocol::config;
-use vmm_protocol::config::{CpuMatch, FeaturePolicy, MachineConfig};
+use vmm_protocol::config::{CpuCaches, CpuMatch, FeaturePolicy, MachineConfig};
 
-use super::{BuildError, zones};
+use super::{BuildError, timers, zones};
 use crate::kvm::{KvmError, Vm, install_kick_handler};
 use crate::machine::Cpus;
 use crate::sandbox::{Kind, Sandbox};
@@ -37,6 +40,10 @@ pub(super) fn build(
     let mut handles = Vec::with_capacity(config.cpus.count.into());
     for index in 0..config.cpus.count {
         let vcpu = vm.vcpu(spec.topology.apic_id(index.into()))?;
+        timers::set_tsc(config, vm, &vcpu)?;
+        if let Some(hyperv) = &spec.hyperv {
+            vcpu.enable_hyperv(hyperv)?;
+        }
         let leaves = cpuid(supported.as_slice(), &spec, index.into());
         let leaves = CpuId::from_entries(&leaves).map_err(|_| KvmError::State { what: "CPUID" })?;
         vcpu.set_cpuid(&leaves)?;
@@ -54,7 +61,13 @@ pub(super) fn build(
         let prepare = Box::new(move || pin(&allowed).and_then(|()| confine()));
         handles.push(Handle::spawn(index, vcpu, around, prepare)?);
     }
-    Ok(Cpus::new(handles, vm.saved_msrs()?)?)
+    let mut msrs = vm.saved_msrs()?;
+    if spec.hyperv.is_some_and(|hyperv| hyperv.has(Enlightenment::Synic)) {
+        msrs.extend(synic_msrs());
+        msrs.sort_unstable();
+        msrs.dedup();
+    }
+    Ok(Cpus::new(handles, msrs)?)
 }
 
 /// Count and topology, checked.
@@ -81,8 +94,18 @@ fn spec(config: &MachineConfig, vm: &Vm, supported: &CpuId) -> Result<CpuSpec, B
         model: request.model,
         selection: arch::cpuid::select(supported.as_slice(), &request)?,
         vendor_id: details.vendor_id.as_deref().map(vendor_id).transpose()?,
-        hide_caches: details.hide_caches,
+        caches: match details.caches {
+            CpuCaches::Host => Caches::Host,
+            CpuCaches::Hidden => Caches::Hidden,
+            CpuCaches::Emulated => Caches::Emulated,
+        },
         hide_kvm: details.hide_kvm,
+        hints: KvmHints {
+            dedicated: details.dedicated,
+            poll_control: details.poll_control,
+            without_pv_ipi: details.without_pv_ipi,
+        },
+        hyperv: details.hyperv.as_ref().map(|hyperv| self::hyperv(hyperv, vm)).transpose()?,
         topology: topology(config)?,
         phys_bits: physical_bits(config, supported)?,
         kvmclock: config.clock.kvmclock,
@@ -90,6 +113,28 @@ fn spec(config: &MachineConfig, vm: &Vm, supported: &CpuId) -> Result<CpuSpec, B
         tsc_deadline: vm.has_tsc_deadline_timer(),
         tsc_khz: None,
     })
+}
+
+fn hyperv(given: &config::Hyperv, vm: &Vm) -> Result<HyperV, BuildError> {
+    let supported = vm.supported_hyperv_cpuid()?;
+    let mut vendor = MICROSOFT;
+    if let Some(id) = &given.vendor_id {
+        vendor = [0; 12];
+        let room = vendor.get_mut(..id.len());
+        let reason = "must be at most 12 bytes long";
+        room.ok_or_else(|| BuildError::config("Hyper-V vendor id", id, reason))?
+            .copy_from_slice(id.as_bytes());
+    }
+    if given.passthrough {
+        return Ok(HyperV::passthrough(supported.as_slice(), vendor));
+    }
+    let find = |name: &String| {
+        Enlightenment::find(name).ok_or_else(|| {
+            BuildError::config("Hyper-V enlightenment", name, "is none that this version knows")
+        })
+    };
+    let wanted = given.enlightenments.iter().map(find).collect::<Result<_, _>>()?;
+    Ok(HyperV::new(supported.as_slice(), wanted, given.spinlock_retries, vendor)?)
 }
 
 fn request(config: &MachineConfig, tsc_deadline: bool) -> Result<Request, BuildError> {

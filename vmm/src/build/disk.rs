@@ -1,6 +1,7 @@
 //! Disks: the open image of a definition as a [`Disk`] for whichever device model serves it, and
 //! what is counted of it.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +13,12 @@ use vmm_protocol::config::{self, Drive, DriveKind, Medium};
 use vmm_protocol::control::BlockStatistics;
 
 use super::{BuildError, Site};
-use crate::notices::TellErrors;
+use crate::notices::{TellErrors, tell_tray};
+use crate::sandbox::Kind;
+
+/// Requests of an image that are carried out at once, when several come together.
+const IMAGE_THREADS: usize = 4;
+const IMAGE_THREAD: &str = "image";
 
 /// Open `medium` for `queues` users at once, each with up to `depth` requests in flight. `id` is
 /// the alias of the disk.
@@ -23,13 +29,7 @@ pub(super) fn open(
     queues: usize,
     depth: u16,
 ) -> Result<Arc<dyn Disk>, BuildError> {
-    let cache = match medium.cache {
-        config::Cache::None => Cache::None,
-        config::Cache::Writethrough => Cache::Writethrough,
-        config::Cache::Writeback => Cache::Writeback,
-        config::Cache::Directsync => Cache::DirectSync,
-        config::Cache::Unsafe => Cache::Unsafe,
-    };
+    let cache = cache(medium.cache);
     let discard = medium.discard == config::Discard::Unmap;
     let block_size = medium.logical_block_size;
     let file = match &medium.image {
@@ -37,7 +37,14 @@ pub(super) fn open(
         config::Image::Chain(layers) => {
             let image = super::image::open(site, id, layers, medium.read_only)?;
             let spec = ImageSpec { cache, discard, block_size };
-            return Ok(Arc::new(ImageDisk::new(image, spec).map_err(BuildError::device(id))?));
+            let sandbox = site.sandbox.clone();
+            let disk = ImageDisk::new(image, spec)
+                .and_then(|disk| {
+                    let prepare = move || sandbox.enter(Kind::Io);
+                    disk.with_threads(IMAGE_THREAD, IMAGE_THREADS, queues, prepare)
+                })
+                .map_err(BuildError::device(id))?;
+            return Ok(Arc::new(disk));
         }
     };
     let spec = DiskSpec {
@@ -54,6 +61,16 @@ pub(super) fn open(
         depth,
     };
     Ok(Arc::new(RawDisk::new(spec).map_err(BuildError::device(id))?))
+}
+
+pub(crate) fn cache(cache: config::Cache) -> Cache {
+    match cache {
+        config::Cache::None => Cache::None,
+        config::Cache::Writethrough => Cache::Writethrough,
+        config::Cache::Writeback => Cache::Writeback,
+        config::Cache::Directsync => Cache::DirectSync,
+        config::Cache::Unsafe => Cache::Unsafe,
+    }
 }
 
 /// The logical unit of a drive, with what is counted of it. Its medium can have `queues` users.
@@ -84,7 +101,34 @@ pub(super) fn unit(
         removable: given.removable,
     };
     let meter = meter(site, &drive.id);
-    Ok(Arc::new(LogicalUnit::new(kind, identity, disk, meter)))
+    let unit = Arc::new(LogicalUnit::new(kind, identity, disk, meter));
+    if drive.kind == DriveKind::Cdrom {
+        unit.on_tray(tell_tray(&drive.id, &site.parts.notices));
+        site.parts.drives.insert(drive.id.clone(), unit.clone());
+    }
+    Ok(unit)
+}
+
+/// Let disk `id` be made larger while the guest runs; `tell` is how the guest learns its new size,
+/// in bytes.
+pub(super) fn may_grow(
+    site: &mut Site<'_>,
+    id: &str,
+    disk: &Arc<dyn Disk>,
+    tell: impl Fn(u64) + Send + Sync + 'static,
+) {
+    let disk = disk.clone();
+    let grow = move |bytes: u64| {
+        let size = disk.info().size;
+        if bytes < size {
+            let text = format!("the disk has {size} bytes, and cannot become smaller");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        disk.grow(bytes)?;
+        tell(disk.info().size);
+        Ok(())
+    };
+    site.parts.growing.insert(id.to_owned(), Box::new(grow));
 }
 
 /// Counts what disk `id` does, for the machine's statistics.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arch::layout::{
-    FIRMWARE_MIN, GIB, HIGH_RAM_START, IOAPIC_START, KVM_IDENTITY_MAP, MemoryMap, PAGE_SIZE,
+    FIRMWARE_MIN, GENERATION, GIB, HIGH_RAM_START, IOAPIC_START, KVM_TSS, MemoryMap, PAGE_SIZE,
 };
 use boot::acpi::{Board, FirmwareTables};
 use boot::smbios;
@@ -134,11 +134,11 @@ fn facts(
     Ok(files)
 }
 
-/// RAM, and the pages that KVM keeps for itself; firmware adds what it places.
+/// RAM, the generation, and the pages that KVM keeps for itself behind it; firmware adds what it places.
 fn e820(map: &MemoryMap) -> Vec<u8> {
     let mut spans = vec![
         (0, map.low_ram_end, USABLE),
-        (KVM_IDENTITY_MAP, 4 * PAGE_SIZE, RESERVED),
+        (GENERATION, KVM_TSS + 3 * PAGE_SIZE - GENERATION, RESERVED),
         (HIGH_RAM_START, map.high_ram_end - HIGH_RAM_START, USABLE),
     ];
     spans.retain(|(_, len, _)| *len > 0);

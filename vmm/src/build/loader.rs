@@ -12,7 +12,7 @@ use memory::GuestRam;
 use vmm_protocol::config::{Boot, MachineConfig, PciKind};
 
 use super::identity::identity;
-use super::{BuildError, cpus, reduced, video, zones};
+use super::{BuildError, cpus, numa, reduced, video, zones};
 use crate::firmware::Rom;
 use crate::process::Files;
 
@@ -81,9 +81,10 @@ pub(super) fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, Bu
     let topology = cpus::topology(config)?;
     let ids = (0..config.cpus.count).map(|index| topology.apic_id(index.into())).collect();
     let mut board = Board::new(map, ids);
+    board.nodes = numa::nodes(config, map)?;
     board.reset = zones::waiting(&config.boot).reset;
     board.pvpanic = config.pvpanic;
-    board.generation = config.generation.map(|id| id.to_bytes_le());
+    board.generation = config.generation.is_some();
     board.fw_cfg = matches!(config.boot, Boot::Firmware(_)) || !config.fw_cfg.is_empty();
     board.vga = video::has_vga(config);
     board.ps2 = video::has_screen(config);

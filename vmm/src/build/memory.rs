@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::ops::Range;
 
-use arch::layout::{MemoryMap, Platform, ram_regions};
+use arch::layout::{MemoryMap, PHYS_BITS_MAX, Platform, ram_regions};
 use arch::ports;
 use devices::pci::Windows;
 use memory::{Backing, GuestRam};
 use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 use vmm_protocol::config::{Boot, Machine, MachineConfig, MemoryBacking};
 
-use super::BuildError;
+use super::{BuildError, numa};
 use crate::process::Files;
 use crate::state::{self, Saved, Shape};
 
@@ -46,6 +46,7 @@ pub(super) fn build(
 /// What a definition wants done with RAM before the guest has any of it.
 fn prepare(config: &MachineConfig, ram: &GuestRam) -> Result<(), BuildError> {
     let bytes = config.memory.size;
+    numa::place(config, ram, &MemoryMap::new(platform(config), bytes, PHYS_BITS_MAX)?)?;
     if config.memory.locked {
         ram.lock().map_err(|source| BuildError::LockMemory { bytes, source })?;
     }

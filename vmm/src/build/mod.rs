@@ -6,16 +6,18 @@ pub(crate) mod balloon;
 mod boot_order;
 mod chipset;
 mod cpus;
-mod disk;
+pub(crate) mod disk;
 mod firmware;
 mod identity;
 mod image;
 mod loader;
 mod memory;
+mod numa;
 mod nvme;
 mod pci;
 mod reduced;
 mod scsi;
+mod timers;
 mod video;
 mod virtio;
 mod watchdog;
@@ -28,12 +30,13 @@ use std::sync::Arc;
 use arch::layout::{LayoutError, MemoryMap};
 use devices::backend::chardev::ChardevWorker;
 use devices::bus::{Bus, Overlap};
-use devices::chipset::PowerButton;
+use devices::chipset::{GenerationEvent, PowerButton};
 use devices::component::{Component, StateError};
 use devices::display::{Inputs, Screen};
 use devices::input::InputSink;
 use devices::io_thread::{IoThread, Running};
 use devices::pci::{PciError, PciRoot, Windows};
+use devices::scsi::LogicalUnit;
 use devices::virtio::balloon::BalloonHandle;
 use vmm_protocol::config::{Boot, IoThread as IoThreadConfig, MachineConfig};
 use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
@@ -67,6 +70,15 @@ pub enum BuildError {
     TooFewHugePages { bytes: u64, page: u64, source: ::memory::MemoryError },
     #[error("the host gives no huge pages{}", .page.map(|page| format!(" of {page} bytes")).unwrap_or_default())]
     HugePages { page: Option<u64>, source: io::Error },
+    #[error(
+        "guest memory cannot come from the host's NUMA nodes {nodes}: the host lacks one of them, \
+         or has no memory there"
+    )]
+    HostNodes { nodes: String, source: ::memory::MemoryError },
+    #[error(
+        "a TSC of {wanted} kHz cannot be had: the host's counts at {host} kHz, and its processor scales none"
+    )]
+    TscFrequency { wanted: u32, host: u32 },
     #[error("a shared memory file cannot be made")]
     MemoryFile(#[source] io::Error),
     #[error(transparent)]
@@ -81,6 +93,8 @@ pub enum BuildError {
     Thread { name: String, source: io::Error },
     #[error(transparent)]
     Cpu(#[from] arch::cpuid::CpuError),
+    #[error(transparent)]
+    HyperV(#[from] arch::cpuid::HyperVError),
     #[error(transparent)]
     Topology(#[from] arch::topology::TopologyError),
     #[error(transparent)]
@@ -111,6 +125,9 @@ impl BuildError {
 /// Where a device's figures are read.
 pub type Figures<T> = Vec<(String, Box<dyn Fn() -> T + Send + Sync>)>;
 
+/// Makes a disk larger, and tells the guest.
+pub type Grow = Box<dyn Fn(u64) -> io::Result<()> + Send + Sync>;
+
 /// The live devices of a machine, and the handles by which it reaches single ones.
 pub struct Parts {
     pub buses: Buses,
@@ -125,6 +142,10 @@ pub struct Parts {
     pub balloon: Option<BalloonHandle>,
     pub links: BTreeMap<String, Box<dyn Fn(bool) + Send + Sync>>,
     pub blocks: Figures<BlockStatistics>,
+    /// Drives whose media come and go.
+    pub drives: BTreeMap<String, Arc<LogicalUnit>>,
+    /// Disks that can be made larger, to so many bytes.
+    pub growing: BTreeMap<String, Grow>,
     pub interfaces: Figures<InterfaceStatistics>,
     /// What takes a user's input, the preferred first.
     pub inputs: Vec<Arc<dyn InputSink>>,
@@ -156,9 +177,13 @@ impl Parts {
 struct Site<'a> {
     config: &'a MachineConfig,
     files: &'a mut Files,
+    /// What confines the threads of devices.
+    sandbox: &'a Sandbox,
     vm: &'a Vm,
     map: &'a MemoryMap,
     lines: Lines,
+    /// How the guest hears that its generation is another.
+    generation: Arc<dyn GenerationEvent>,
     parts: Parts,
 }
 
@@ -171,6 +196,7 @@ pub fn build(
 ) -> Result<Machine, BuildError> {
     let (ram, saved) = memory::build(config, files)?;
     let mut vm = Vm::new(files.take(config.process.kvm)?, &ram, config.cpus.count.into())?;
+    timers::build(config, &vm)?;
     video::make_room(config, &mut vm)?;
     if matches!(config.boot, Boot::Kernel { .. }) && !reduced::is_reduced(config) {
         vm.wire_pics_through_ioapic()?;
@@ -182,7 +208,7 @@ pub fn build(
     let mut site = Site::open(config, files, sandbox, &vm, &map, &inbox)?;
     chipset::build(&mut site)?;
     let buses = pci::build(&mut site)?;
-    virtio::build(&mut site, &buses)?;
+    virtio::build(&mut site, &buses, sandbox)?;
     watchdog::build(&mut site, &buses)?;
     ata::build(&mut site, &buses)?;
     nvme::build(&mut site, &buses)?;
@@ -208,7 +234,7 @@ impl<'a> Site<'a> {
     fn open(
         config: &'a MachineConfig,
         files: &'a mut Files,
-        sandbox: &Sandbox,
+        sandbox: &'a Sandbox,
         vm: &'a Vm,
         map: &'a MemoryMap,
         inbox: &Arc<Inbox>,
@@ -221,20 +247,22 @@ impl<'a> Site<'a> {
             .map(|thread| virtio::io_thread(thread, sandbox))
             .collect::<Result<_, _>>()?;
         let board_thread = IoThreadConfig { name: "board".to_owned(), affinity: Vec::new() };
-        let (power_button, power) = chipset::power(config, &lines, &buses)?;
+        let power = chipset::power(config, &lines, &buses)?;
         let ram = vm.ram().regions().iter().map(|region| (region.gpa, region.len));
         let memory = ram.chain(firmware::place(config)).collect();
         let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), memory, None);
         let parts = Parts {
-            power_button,
+            power_button: power.button,
             buses,
-            components: vec![power],
+            components: vec![power.device],
             consoles: BTreeMap::new(),
             console_workers: Vec::new(),
             notices: Notices::new(inbox.clone()),
             balloon: None,
             links: BTreeMap::new(),
             blocks: Vec::new(),
+            drives: BTreeMap::new(),
+            growing: BTreeMap::new(),
             interfaces: Vec::new(),
             inputs: Vec::new(),
             input: None,
@@ -244,6 +272,7 @@ impl<'a> Site<'a> {
             board_thread: virtio::io_thread(&board_thread, sandbox)?,
             io_threads,
         };
-        Ok(Self { config, files, vm, map, lines, parts })
+        let generation = power.generation;
+        Ok(Self { config, files, sandbox, vm, map, lines, generation, parts })
     }
 }

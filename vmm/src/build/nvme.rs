@@ -42,8 +42,16 @@ fn place(
         namespaces: namespaces(site, controller)?,
         queues: controller.queues,
     };
-    let built = Nvme::new(parts).map_err(BuildError::device(&device.id))?;
-    buses.plug(site, device.address, Arc::new(built))
+    let disks: Vec<_> =
+        parts.namespaces.iter().map(|it| it.as_ref().map(|it| it.disk.clone())).collect();
+    let built = Arc::new(Nvme::new(parts).map_err(BuildError::device(&device.id))?);
+    for drive in &controller.drives {
+        let unit = usize::from(drive.place.unit);
+        let Some(Some(disk)) = disks.get(unit) else { continue };
+        let (nvme, number) = (built.clone(), u32::from(drive.place.unit) + 1);
+        disk::may_grow(site, &drive.id, disk, move |_| nvme.resized(number));
+    }
+    buses.plug(site, device.address, built)
 }
 
 /// By their numbers. A place without a disk would be a namespace that is not there.

@@ -10,6 +10,7 @@ use vmm_protocol::config::{Boot, Machine, MachineConfig};
 pub(super) fn is_reduced(config: &MachineConfig) -> bool {
     config.platform.machine == Machine::Microvm
         && config.clock.kvmclock
+        && !config.cpus.details.hide_kvm
         && matches!(config.boot, Boot::Kernel { .. })
 }
 

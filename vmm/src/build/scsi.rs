@@ -1,7 +1,7 @@
 //! Virtio SCSI hosts and the drives on them.
 
 use devices::virtio::scsi::{Scsi, ScsiSpec, UnitAt};
-use vmm_protocol::config;
+use vmm_protocol::config::{self, DriveKind};
 
 use super::virtio::{MAX_QUEUES, queue_size, thread};
 use super::{BuildError, Site, disk};
@@ -32,5 +32,13 @@ pub(super) fn build(
         queue_size: queue_size(host.queue_size)?,
         depth: DEPTH,
     };
-    Scsi::new(spec).map_err(BuildError::device(id))
+    let places: Vec<_> = spec.units.iter().map(|at| (at.target, at.lun, at.unit.clone())).collect();
+    let scsi = Scsi::new(spec).map_err(BuildError::device(id))?;
+    for ((target, lun, unit), drive) in places.into_iter().zip(&host.drives) {
+        if let (DriveKind::Disk, Some(disk)) = (drive.kind, unit.medium().1) {
+            let handle = scsi.handle();
+            disk::may_grow(site, &drive.id, &disk, move |_| handle.resized(target, lun));
+        }
+    }
+    Ok(scsi)
 }

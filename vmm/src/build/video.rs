@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use devices::display::vga::{Model, Vga, VgaParts};
-use devices::display::{Inputs, Listener, Password, Screen, Sharing, Terms};
+use devices::display::{Inputs, Listener, Password, Screen, Sharing, Terms, Tls, TlsParts};
 use devices::io_thread::IoThread;
 use devices::pci::PortType;
 use vmm_protocol::config::{self, MachineConfig, PciDevice, PciKind, VideoModel};
@@ -17,6 +17,8 @@ use crate::sandbox::{Kind, Sandbox};
 
 /// Largest option ROM, bytes.
 const MOST_ROM: u64 = 1 << 20;
+/// Longest certificate or key, bytes: some thousand authorities.
+const MOST_PEM: u64 = 4 << 20;
 
 /// The graphics card of a configuration.
 fn card(config: &MachineConfig) -> Option<(&PciDevice, &config::Video)> {
@@ -122,7 +124,9 @@ fn listen(site: &mut Site<'_>, server: &config::Vnc, screen: &Screen) -> Result<
             .valid_to
             .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))),
     });
-    let terms = Arc::new(Terms::new(&site.config.identity.name, password));
+    let mut terms = Terms::new(&site.config.identity.name, password);
+    terms.tls = server.tls.map(|files| tls(site, files)).transpose()?;
+    let terms = Arc::new(terms);
     let sharing = match server.sharing {
         config::VncSharing::AllowExclusive => Sharing::AllowExclusive,
         config::VncSharing::ForceShared => Sharing::ForceShared,
@@ -134,4 +138,18 @@ fn listen(site: &mut Site<'_>, server: &config::Vnc, screen: &Screen) -> Result<
         screen.listen(Listener { socket, terms: terms.clone(), sharing });
     }
     Ok(())
+}
+
+fn tls(site: &mut Site<'_>, files: config::VncTls) -> Result<Tls, BuildError> {
+    let mut read = |fd| -> Result<Vec<u8>, BuildError> {
+        let mut text = Vec::new();
+        let read = site.files.take_file(fd)?.take(MOST_PEM).read_to_end(&mut text);
+        read.map_err(BuildError::device("vnc"))?;
+        Ok(text)
+    };
+    let certificate = read(files.certificate)?;
+    let key = read(files.key)?;
+    let viewers = files.viewers.map(read).transpose()?;
+    let parts = TlsParts { certificate: &certificate, key: &key, viewers: viewers.as_deref() };
+    Tls::new(&parts).map_err(BuildError::device("VNC by TLS"))
 }

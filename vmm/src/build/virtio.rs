@@ -17,8 +17,8 @@ use devices::virtio::input::{Input, Role};
 use devices::virtio::net::{Net, NetConfig, NetStats, feature};
 use devices::virtio::pci::{PciParts, VirtioPci};
 use devices::virtio::rng::{RateLimit, Rng};
-use devices::virtio::vsock::Vsock;
-use vmm_protocol::config::{self, Fd, PciDevice, PciKind};
+use devices::virtio::vsock::{Sockets, Vsock};
+use vmm_protocol::config::{self, Fd, PciDevice, PciKind, VsockHost};
 use vmm_protocol::control::InterfaceStatistics;
 
 use super::pci::Buses;
@@ -43,9 +43,13 @@ pub(super) fn io_thread(
         .map_err(|source| BuildError::Thread { name: thread.name.clone(), source })
 }
 
-pub(super) fn build(site: &mut Site<'_>, buses: &Buses) -> Result<(), BuildError> {
+pub(super) fn build(
+    site: &mut Site<'_>,
+    buses: &Buses,
+    sandbox: &Sandbox,
+) -> Result<(), BuildError> {
     for device in &site.config.pci {
-        if let Some(built) = virtio_device(site, device)? {
+        if let Some(built) = virtio_device(site, device, sandbox)? {
             plug(site, buses, device, built)?;
         }
     }
@@ -56,6 +60,7 @@ pub(super) fn build(site: &mut Site<'_>, buses: &Buses) -> Result<(), BuildError
 fn virtio_device(
     site: &mut Site<'_>,
     device: &PciDevice,
+    sandbox: &Sandbox,
 ) -> Result<Option<Box<dyn VirtioDevice>>, BuildError> {
     let id = &device.id;
     Ok(Some(match &device.kind {
@@ -71,7 +76,7 @@ fn virtio_device(
         PciKind::Net(net) => Box::new(network(site, id, net)?),
         PciKind::Rng(rng) => Box::new(entropy(site, id, rng)?),
         PciKind::Console(console) => Box::new(self::console(site, id, console)?),
-        PciKind::Vsock(vsock) => Box::new(self::vsock(site, id, vsock)?),
+        PciKind::Vsock(vsock) => Box::new(self::vsock(site, id, vsock, sandbox)?),
         PciKind::Input(input) => Box::new(self::input(site, id, input)?),
         PciKind::Balloon(balloon) => Box::new(balloon::build(site, id, balloon)?),
         PciKind::Scsi(host) => Box::new(scsi::build(site, id, host)?),
@@ -82,14 +87,15 @@ fn block(site: &mut Site<'_>, id: &str, blk: &config::Blk) -> Result<Block, Buil
     let opened =
         disk::open(site, id, &blk.medium(), blk.queues.len(), queue_size(blk.queue_size)?)?;
     let block = Block::new(BlockSpec {
-        disk: opened,
+        disk: opened.clone(),
         threads: threads(site, &blk.queues)?,
         queue_size: queue_size(blk.queue_size)?,
         serial: blk.serial.clone(),
         errors: disk::errors(site, id),
     });
-    let handle = block.handle();
+    let (handle, grown) = (block.handle(), block.handle());
     site.parts.blocks.push((id.to_owned(), Box::new(move || disk::figures(handle.stats()))));
+    disk::may_grow(site, id, &opened, move |size| grown.resize(size));
     Ok(block)
 }
 
@@ -168,12 +174,28 @@ fn entropy(site: &Site<'_>, id: &str, rng: &config::Rng) -> Result<Rng, BuildErr
     Rng::new(thread(site, rng.io_thread)?, limit).map_err(BuildError::device(id))
 }
 
-fn vsock(site: &mut Site<'_>, id: &str, vsock: &config::Vsock) -> Result<Vsock, BuildError> {
-    let device = site.files.take(vsock.vhost)?;
-    let ram = site.vm.ram().clone();
-    let backend = VhostVsock::new(device, vsock.cid, ram).map_err(BuildError::device(id))?;
-    Vsock::new(vsock.cid, Arc::new(backend), thread(site, vsock.io_thread)?)
-        .map_err(BuildError::device(id))
+fn vsock(
+    site: &mut Site<'_>,
+    id: &str,
+    vsock: &config::Vsock,
+    sandbox: &Sandbox,
+) -> Result<Vsock, BuildError> {
+    let failed = || BuildError::device(id);
+    match vsock.host {
+        VsockHost::Kernel { vhost, io_thread } => {
+            let device = site.files.take(vhost)?;
+            let ram = site.vm.ram().clone();
+            let backend = VhostVsock::new(device, vsock.cid, ram).map_err(failed())?;
+            Vsock::new(vsock.cid, Arc::new(backend), thread(site, io_thread)?).map_err(failed())
+        }
+        VsockHost::Socket { listener } => {
+            let sockets = Sockets::new(site.files.take(listener)?, vsock.cid).map_err(failed())?;
+            let name = "vsock".to_owned();
+            let thread = IoThread::spawn(&name, sandbox.entering(Kind::Vsock))
+                .map_err(|source| BuildError::Thread { name, source })?;
+            Ok(Vsock::through(vsock.cid, sockets, thread))
+        }
+    }
 }
 
 fn input(site: &mut Site<'_>, id: &str, input: &config::Input) -> Result<Input, BuildError> {

@@ -3,8 +3,9 @@
 use std::slice;
 
 use kvm_bindings::{
-    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO,
-    KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, kvm_run,
+    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HYPERV, KVM_EXIT_HYPERV_HCALL, KVM_EXIT_INTERNAL_ERROR,
+    KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT,
+    KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, kvm_run,
 };
 
 use super::vcpu::RunPage;
@@ -32,6 +33,16 @@ pub enum Exit<'a> {
     },
     /// Triple fault.
     Shutdown,
+    /// The guest asked for it by a register of Hyper-V's.
+    Reset,
+    /// The guest said, by registers of Hyper-V's, that it crashed.
+    GuestCrashed,
+    /// A call of Hyper-V's that KVM leaves to us; its status is the lower half.
+    HypervCall {
+        result: &'a mut u64,
+    },
+    /// The guest set up what KVM does as Hyper-V, which needs nothing of us.
+    HypervSetup,
     /// The processor refused the guest's state.
     EntryFailed {
         reason: u64,
@@ -77,8 +88,13 @@ pub(super) fn decode(page: &RunPage) -> Exit<'_> {
         KVM_EXIT_SYSTEM_EVENT => {
             // SAFETY: as above.
             let event = unsafe { (*page.base()).__bindgen_anon_1.system_event };
-            Exit::Unexpected { reason: KVM_EXIT_SYSTEM_EVENT | event.type_ << 16 }
+            match event.type_ {
+                KVM_SYSTEM_EVENT_RESET => Exit::Reset,
+                KVM_SYSTEM_EVENT_CRASH => Exit::GuestCrashed,
+                other => Exit::Unexpected { reason: KVM_EXIT_SYSTEM_EVENT | other << 16 },
+            }
         }
+        KVM_EXIT_HYPERV => hyperv(page.base()),
         reason => Exit::Unexpected { reason },
     }
 }
@@ -103,6 +119,18 @@ fn port_access(page: &RunPage) -> Exit<'_> {
         // SAFETY: see above; nobody else accesses these bytes until the next KVM_RUN.
         let data = unsafe { slice::from_raw_parts_mut(data, len) };
         Exit::PortRead { port: io.port, width, data }
+    }
+}
+
+fn hyperv<'a>(run: *mut kvm_run) -> Exit<'a> {
+    // SAFETY: as in `decode`; the lifetime is the one `decode` gives the result.
+    let exit = unsafe { &mut (*run).__bindgen_anon_1.hyperv };
+    match exit.type_ {
+        KVM_EXIT_HYPERV_HCALL => {
+            // SAFETY: the kind says which member of the union is meant; all are plain integers.
+            Exit::HypervCall { result: unsafe { &mut exit.u.hcall.result } }
+        }
+        _ => Exit::HypervSetup,
     }
 }
 

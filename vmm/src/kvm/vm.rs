@@ -114,6 +114,10 @@ impl Vm {
         set_slots(&self.fd, &self.ram, self.hole.as_ref(), 0)
     }
 
+    pub(super) fn kvm(&self) -> &Kvm {
+        &self.kvm
+    }
+
     pub(super) fn fd(&self) -> &VmFd {
         &self.fd
     }

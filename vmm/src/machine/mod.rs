@@ -9,6 +9,7 @@
 //! Everything here is called by one thread (the process's main loop) and returns when it is done.
 
 mod cpus;
+mod media;
 mod save;
 mod statistics;
 
@@ -27,6 +28,7 @@ use crate::state::{ImageError, Shape};
 use crate::vcpu::{Inbox, Stop, VcpuError};
 
 pub use cpus::Cpus;
+pub use media::MediumError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {

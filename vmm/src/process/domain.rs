@@ -20,11 +20,14 @@ use vmm_protocol::exit::{CrashReport, ExitReason};
 use super::pacing::Pacing;
 use super::ring::EventRing;
 use super::server::refuse;
-use crate::machine::{Machine, MachineError};
+use crate::machine::{Machine, MachineError, MediumError};
 use crate::vcpu::Stop;
 
 /// Largest live record: with JSON's escapes it still fits a message.
 const MAX_LIVE_RECORD: usize = 3 << 19;
+
+/// Bytes of what names an image: the event that has it is kept.
+const MAX_SOURCE: usize = 16 << 10;
 
 /// Keys of one request: more than any shortcut has.
 const MAX_KEYS: usize = 32;
@@ -344,6 +347,23 @@ impl Domain {
             }
             Request::SetMemory { bytes } => self.balloon()?.set_memory(bytes),
             Request::SetStatisticsPeriod { seconds } => self.balloon()?.set_period(seconds),
+            Request::Eject { id, force } => {
+                self.machine.eject(&id, force).map_err(medium_refused)?;
+                self.events.push(EventKind::MediumChanged { id, source: None });
+            }
+            Request::Insert { id, force, cache, source } => {
+                if source.len() > MAX_SOURCE {
+                    let text = format!("what names an image has at most {MAX_SOURCE} bytes");
+                    return Err(refuse(Code::Malformed, text));
+                }
+                let text = "Insert comes with the file of an image";
+                let file = file.ok_or_else(|| refuse(Code::Malformed, text))?;
+                self.machine.insert(&id, force, file.into(), cache).map_err(medium_refused)?;
+                self.events.push(EventKind::MediumChanged { id, source: Some(source) });
+            }
+            Request::ResizeDisk { id, bytes } => {
+                self.machine.resize_disk(&id, bytes).map_err(medium_refused)?;
+            }
             Request::Save => self.save(file)?,
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
@@ -448,6 +468,15 @@ impl Domain {
 
 fn failed(error: MachineError) -> ControlError {
     refuse(Code::Failed, super::chain(&error))
+}
+
+fn medium_refused(error: MediumError) -> ControlError {
+    let code = match &error {
+        MediumError::NoDrive { .. } | MediumError::NoDisk { .. } => Code::NotFound,
+        MediumError::Locked(_) => Code::Busy,
+        MediumError::Image(_) | MediumError::Grow { .. } => Code::Failed,
+    };
+    refuse(code, super::chain(&error))
 }
 
 fn log_crash(report: &CrashReport) {

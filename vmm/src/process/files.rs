@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use vmm_protocol::config::{Boot, Chardev, Fd, FwCfgContent, MachineConfig, PciKind};
+use vmm_protocol::config::{Boot, Chardev, Fd, FwCfgContent, MachineConfig, PciKind, VsockHost};
 
 use super::sys;
 
@@ -110,7 +110,10 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
             | PciKind::RootPort(_)
             | PciKind::Scsi(_)
             | PciKind::Watchdog(_) => {}
-            PciKind::Vsock(vsock) => all.push((vsock.vhost, format!("vhost device of {id}"))),
+            PciKind::Vsock(vsock) => all.push(match vsock.host {
+                VsockHost::Kernel { vhost, .. } => (vhost, format!("vhost device of {id}")),
+                VsockHost::Socket { listener } => (listener, format!("socket of {id}")),
+            }),
             PciKind::Blk(blk) => {
                 let files = blk.image.files().into_iter();
                 all.extend(files.map(|file| (file, format!("image of {id}"))));
@@ -131,6 +134,11 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
     }
     let listeners = config.vnc.iter().flat_map(|server| &server.listeners);
     all.extend(listeners.map(|fd| (*fd, "VNC listener".to_owned())));
+    for tls in config.vnc.iter().filter_map(|server| server.tls) {
+        all.push((tls.certificate, "VNC certificate".to_owned()));
+        all.push((tls.key, "VNC key".to_owned()));
+        all.extend(tls.viewers.map(|fd| (fd, "VNC authority".to_owned())));
+    }
     all.extend(config.restore.iter().map(|restore| (restore.image, "saved state".to_owned())));
     all
 }

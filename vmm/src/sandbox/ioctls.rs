@@ -38,6 +38,12 @@ pub(super) const DEVICES: &[u32] = &[
 /// A keyboard's interrupt.
 pub(super) const INTERRUPTS: &[u32] = &[write::<kvm::kvm_irq_level>(0x61)];
 
+/// Of a block device that comes as a medium while the guest runs (`linux/fs.h`).
+pub(super) const BLOCK_SIZES: &[u32] = &[
+    0x1268, // BLKSSZGET
+    0x127b, // BLKPBSZGET
+];
+
 /// What a driver's choice of features and queues means for a tap (`linux/if_tun.h`).
 pub(super) const TAP: &[u32] = &[
     0x4004_54d0, // TUNSETOFFLOAD

@@ -1,7 +1,7 @@
 //! [`Shape`]: what of a machine a guest has seen, and so must be the same where it goes on.
 
 use serde::{Deserialize, Serialize};
-use vmm_protocol::config::{Boot, Firmware, InputRole, MachineConfig, PciKind};
+use vmm_protocol::config::{Boot, Firmware, InputRole, MachineConfig, NumaCell, PciKind};
 
 use super::ImageError;
 
@@ -13,6 +13,21 @@ pub struct Shape {
     serial_ports: Vec<u8>,
     /// Kind and address of each device.
     devices: Vec<String>,
+}
+
+/// The guest's NUMA nodes, if it sees any.
+fn nodes(config: &MachineConfig) -> String {
+    let node = |cell: &NumaCell| format!(", node of {} with {:?}", cell.memory, cell.cpus);
+    config.numa.cells.iter().map(node).collect()
+}
+
+/// What of Hyper-V the guest may have turned on.
+fn enlightenments(config: &MachineConfig) -> String {
+    match &config.cpus.details.hyperv {
+        None => String::new(),
+        Some(hyperv) if hyperv.passthrough => ", all of Hyper-V".to_owned(),
+        Some(hyperv) => format!(", {} of Hyper-V", hyperv.enlightenments.join(" ")),
+    }
 }
 
 impl Shape {
@@ -49,6 +64,7 @@ impl Shape {
             .collect();
         let drives = config.pci.iter().flat_map(|device| device.kind.drives());
         devices.extend(drives.map(|drive| format!("drive {}", drive.id)));
+        devices.extend(config.generation.map(|_| "generation".to_owned()));
         devices.extend(config.pvpanic.then(|| "pvpanic".to_owned()));
         Self {
             platform: format!(
@@ -63,12 +79,14 @@ impl Shape {
             ),
             memory: config.memory.size,
             vcpus: format!(
-                "{} in {} x {} x {} x {}",
+                "{} in {} x {} x {} x {}{}{}",
                 config.cpus.count,
                 topology.sockets,
                 topology.dies,
                 topology.cores,
-                topology.threads
+                topology.threads,
+                nodes(config),
+                enlightenments(config)
             ),
             serial_ports: config.serial.iter().map(|serial| serial.port).collect(),
             devices,

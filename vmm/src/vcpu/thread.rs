@@ -30,6 +30,10 @@ pub(super) struct Thread {
     pub(super) commands: Receiver<Command>,
 }
 
+/// Status of a hypercall by a code that is none (TLFS, appendix B): messages and events between
+/// partitions, of which there are no others.
+const HYPERV_NO_SUCH_CALL: u64 = 2;
+
 /// Why [`Thread::run`] came back.
 enum Left {
     /// Somebody wants something.
@@ -130,6 +134,10 @@ fn serve(exit: Exit<'_>, around: &Surroundings, exits: &Exits) -> Result<Effect,
             exits.mmio.fetch_add(1, Ordering::Relaxed);
             return Ok(around.buses.mmio.write(gpa, data));
         }
+        Exit::Reset => return Ok(Effect::Reset),
+        Exit::GuestCrashed => return Ok(Effect::Panicked),
+        Exit::HypervCall { result } => *result = HYPERV_NO_SUCH_CALL,
+        Exit::HypervSetup => {}
         Exit::Shutdown => return Err("triple fault".to_owned()),
         Exit::EntryFailed { reason } => {
             return Err(format!("the processor refused to enter the guest (reason {reason:#x})"));

@@ -1,12 +1,13 @@
 //! Machines with devices.
 
 use std::io::{Seek as _, Write as _};
+use std::os::unix::net::UnixListener;
 
 use baremetal::{Asm, pvh};
 use vmm_protocol::config::{
     Balloon, Blk, Cache, Chardev, Console, ConsolePort, Discard, DiskIo, Image, Input, InputRole,
-    Machine, Net, PciAddress, PciDevice, PciKind, Rng, RootPort, Video, VideoModel, Watchdog,
-    WatchdogAction,
+    Machine, Net, PciAddress, PciDevice, PciKind, Rng, RootPort, Video, VideoModel, Vsock,
+    VsockHost, Watchdog, WatchdogAction,
 };
 use vmm_protocol::control::{BalloonStatistics, ControlErrorCode, Reply, Request};
 
@@ -34,6 +35,10 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
         device("input0", 10, PciKind::Input(Input { role: InputRole::Tablet, io_thread: 0 })),
         device("balloon0", 8, PciKind::Balloon(balloon())),
     ];
+    let place = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(place.path().join("vsock")).unwrap();
+    let host = VsockHost::Socket { listener: rig.add(listener) };
+    devices.push(device("vsock0", 12, PciKind::Vsock(Vsock { cid: 3, host })));
     devices.push(device("video0", 11, PciKind::Video(video(rig, VideoModel::Vga))));
     match sys::open_tap("manortest%d") {
         Ok(tap) => {
@@ -62,7 +67,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
     ahci.address.function = 2;
     devices.push(ahci);
     devices.push(device("nvme0", 0x15, PciKind::Nvme(disks::nvme(rig))));
-    // Whoever adds a kind comes past here, and adds it above.
+    // Whoever adds a kind comes past here, and adds it above; IDE is on the other board, in `save`.
     for device in &devices {
         match &device.kind {
             PciKind::RootPort(_)
@@ -125,6 +130,8 @@ fn console() -> Console {
 pub(crate) fn video(rig: &mut Rig, model: VideoModel) -> Video {
     let mut rom = tempfile::tempfile().unwrap();
     rom.write_all(&[0x55, 0xaa, 1]).unwrap();
+    // As long as it says.
+    rom.set_len(512).unwrap();
     rom.rewind().unwrap();
     Video { model, memory: 1 << 20, resolution: (1024, 768), rom: Some(rig.add(rom)) }
 }

@@ -17,13 +17,15 @@ use crate::rig::Rig;
 
 const SECTORS: u64 = 2048;
 /// Where the guest puts the device's BAR.
-const BAR: u32 = 0xc000_0000;
+pub(crate) const BAR: u32 = 0xc000_0000;
 /// Its memory for structures and data, all zeros.
-const AREA: u32 = SCRATCH;
-const DATA: u32 = SCRATCH + 0x1_0000;
+pub(crate) const AREA: u32 = SCRATCH;
+/// What a SCSI command answers.
+pub(crate) const ANSWER: u32 = AREA + 0x4000;
+pub(crate) const DATA: u32 = SCRATCH + 0x1_0000;
 
 /// An image of 1 MiB, each sector filled with its number.
-fn image() -> File {
+pub(crate) fn image() -> File {
     let mut file = tempfile::tempfile().unwrap();
     for sector in 0..SECTORS {
         file.write_all(&[sector as u8; 512]).unwrap();
@@ -32,7 +34,7 @@ fn image() -> File {
     file
 }
 
-fn drive(rig: &mut Rig, image: File, kind: DriveKind, unit: u16) -> Drive {
+pub(crate) fn drive(rig: &mut Rig, image: File, kind: DriveKind, unit: u16) -> Drive {
     let read_only = kind == DriveKind::Cdrom;
     let medium = Medium {
         image: Image::Raw { file: rig.add(image) },
@@ -81,6 +83,21 @@ pub(crate) fn ahci(rig: &mut Rig) -> Ahci {
     Ahci { drives, io_thread: 0 }
 }
 
+/// Two disks of the first channel, and a drive with and one without a medium on the second.
+pub(crate) fn ide(rig: &mut Rig) -> PciDevice {
+    let mut drives = vec![
+        drive(rig, image(), DriveKind::Disk, 0),
+        drive(rig, image(), DriveKind::Disk, 1),
+        drive(rig, image(), DriveKind::Cdrom, 0),
+        empty(1),
+    ];
+    drives[2].place.bus = 1;
+    drives[3].place.bus = 1;
+    let mut ide = device("ide", 1, PciKind::Ide(Ide { drives, io_thread: 0 }));
+    ide.address.function = 1;
+    ide
+}
+
 pub(crate) fn nvme(rig: &mut Rig) -> Nvme {
     let drives =
         vec![drive(rig, image(), DriveKind::Disk, 0), drive(rig, image(), DriveKind::Disk, 1)];
@@ -100,7 +117,7 @@ fn poke_bytes(asm: &mut Asm, address: u32, bytes: &[u8]) {
 }
 
 /// BAR `index` of the function at `slot` to [`BAR`], decoded, with bus mastering.
-fn place_bar(asm: &mut Asm, slot: u8, function: u8, index: u8) {
+pub(crate) fn place_bar(asm: &mut Asm, slot: u8, function: u8, index: u8) {
     asm.pci_write(slot, function, 0x10 + 4 * index, BAR);
     if index < 5 {
         asm.pci_write(slot, function, 0x14 + 4 * index, 0);
@@ -109,7 +126,7 @@ fn place_bar(asm: &mut Asm, slot: u8, function: u8, index: u8) {
 }
 
 /// One request queue of a virtio SCSI host, brought up.
-fn virtio_scsi(asm: &mut Asm, slot: u8) {
+pub(crate) fn virtio_scsi(asm: &mut Asm, slot: u8) {
     place_bar(asm, slot, 0, 0);
     for status in [0, 1, 3] {
         asm.poke(Byte, BAR + 0x14, status);
@@ -123,15 +140,15 @@ fn virtio_scsi(asm: &mut Asm, slot: u8) {
     asm.poke(Word, BAR + 0x1c, 1).poke(Byte, BAR + 0x14, 0xf);
 }
 
-/// Command number `n` to a unit; prints status and sense key.
-fn command(asm: &mut Asm, n: u16, unit: u8, cdb: &[u8], data: Option<(u32, u16)>) {
-    let (request, answer) = (AREA + 0x3000, AREA + 0x4000);
+/// A command to a unit with so many bytes of data, in descriptors from the first on.
+pub(crate) fn request(asm: &mut Asm, unit: u8, cdb: &[u8], data: Option<u32>) {
+    let (request, answer) = (AREA + 0x3000, ANSWER);
     poke_bytes(asm, request, &[1, 0, 0, unit]);
     poke_bytes(asm, request + 19, &[0; 16]);
     poke_bytes(asm, request + 19, cdb);
     let write = |flags: u16| if cdb[0] == 0x2a { 0 } else { flags };
     let mut chain = vec![(request, 51, 0), (answer, 108, 2)];
-    if let Some((len, _)) = data {
+    if let Some(len) = data {
         let at = if cdb[0] == 0x2a { 1 } else { 2 };
         chain.insert(at, (DATA, len, write(2)));
     }
@@ -141,11 +158,16 @@ fn command(asm: &mut Asm, n: u16, unit: u8, cdb: &[u8], data: Option<(u32, u16)>
         asm.poke(Dword, at, *gpa).poke(Dword, at + 4, 0).poke(Dword, at + 8, *len);
         asm.poke(Dword, at + 12, u32::from(*flags) | next | (index + 1) << 16);
     }
+}
+
+/// Command number `n` to a unit; prints its status.
+fn command(asm: &mut Asm, n: u16, unit: u8, cdb: &[u8], data: Option<u32>) {
+    request(asm, unit, cdb, data);
     asm.poke(Word, AREA + 0x1004 + 2 * u32::from(n % 16), 0);
     asm.poke(Word, AREA + 0x1002, u32::from(n) + 1);
     asm.poke(Word, BAR + 0x3000 + 8, 2);
     wait(asm, Word, AREA + 0x2002, u32::from(n) + 1);
-    asm.load(Byte, answer + 10).print_eax().print(" ");
+    asm.load(Byte, ANSWER + 10).print_eax().print(" ");
 }
 
 #[test]
@@ -155,14 +177,14 @@ fn a_guest_reads_and_writes_virtio_scsi_disks() {
         virtio_scsi(asm, 3);
         let read = |sector: u8| [0x28, 0, 0, 0, 0, sector, 0, 0, 1];
         // The attention of power-on is the first answer of each unit.
-        command(asm, 0, 0, &read(7), Some((512, 0)));
-        command(asm, 1, 0, &read(7), Some((512, 0)));
+        command(asm, 0, 0, &read(7), Some(512));
+        command(asm, 1, 0, &read(7), Some(512));
         asm.load(Dword, DATA + 508).print_eax().print("\n");
         asm.poke(Dword, DATA + 4, 0x600d_f00d);
-        command(asm, 2, 0, &[0x2a, 0, 0, 0, 0, 9, 0, 0, 1], Some((512, 0)));
+        command(asm, 2, 0, &[0x2a, 0, 0, 0, 0, 9, 0, 0, 1], Some(512));
         command(asm, 3, 0, &[0x35], None);
         command(asm, 4, 1, &[0], None);
-        command(asm, 5, 1, &read(1), Some((2048, 0)));
+        command(asm, 5, 1, &read(1), Some(2048));
         asm.load(Dword, DATA + 2044).print_eax().power_off();
     });
     let mut rig = Rig::new(&kernel);
@@ -178,7 +200,7 @@ fn a_guest_reads_and_writes_virtio_scsi_disks() {
 }
 
 /// A port of an AHCI adapter, brought up.
-fn ahci_port(asm: &mut Asm, port: u32) {
+pub(crate) fn ahci_port(asm: &mut Asm, port: u32) {
     let base = BAR + 0x100 + port * 0x80;
     asm.poke(Dword, base, AREA).poke(Dword, base + 8, AREA + 0x1000);
     asm.poke(Dword, base + 0x30, 0xffff_ffff);
@@ -187,7 +209,7 @@ fn ahci_port(asm: &mut Asm, port: u32) {
 }
 
 /// A command in slot 0 of a port; prints the task file.
-fn ata(asm: &mut Asm, port: u32, command: u8, sector: u8, packet: &[u8], len: u32) {
+pub(crate) fn ata(asm: &mut Asm, port: u32, command: u8, sector: u8, packet: &[u8], len: u32) {
     let (base, table) = (BAR + 0x100 + port * 0x80, AREA + 0x2000);
     asm.poke(Dword, AREA, 5 | 1 << 16).poke(Dword, AREA + 8, table);
     poke_bytes(asm, table, &[0x27, 0x80, command, u8::from(command == 0xa0), sector, 0, 0, 0x40]);
@@ -365,4 +387,40 @@ fn seabios_boots_the_ide_disk_that_comes_first() {
         vec![ide]
     });
     assert_eq!(serial, "first 1");
+}
+
+/// A drive with a CD-ROM that says its name, reads a sector by INT 13h and powers off.
+fn bootable_cdrom(rig: &mut Rig, unit: u16) -> Drive {
+    let image = sector::cdrom(|code| {
+        code.print("cdrom ").read(sector::CD_DATA, 1, 0x9000).print_digit(0x9000);
+        code.out_word(0x604, 0x3400);
+    });
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&image).unwrap();
+    Drive { boot_index: Some(1), ..drive(rig, file, DriveKind::Cdrom, unit) }
+}
+
+#[test]
+fn seabios_boots_cdroms_on_every_bus_that_has_them() {
+    needs_kvm!();
+    let scsi = by_seabios(Machine::Q35, |rig| {
+        let drives = vec![bootable(rig, "disk ", 0, 2), bootable_cdrom(rig, 1)];
+        let host = Scsi { drives, queues: 1, queue_size: 128, io_thread: 0 };
+        vec![device("scsi0", 4, PciKind::Scsi(host))]
+    });
+    let sata = by_seabios(Machine::Q35, |rig| {
+        let drives = vec![bootable(rig, "disk ", 0, 2), bootable_cdrom(rig, 1)];
+        let mut adapter = device("ide", 0x1f, PciKind::Ahci(Ahci { drives, io_thread: 0 }));
+        adapter.address.function = 2;
+        vec![adapter]
+    });
+    let ide = by_seabios(Machine::Pc, |rig| {
+        let mut cdrom = bootable_cdrom(rig, 0);
+        cdrom.place.bus = 1;
+        let drives = vec![bootable(rig, "disk ", 0, 2), cdrom];
+        let mut ide = device("ide", 1, PciKind::Ide(Ide { drives, io_thread: 0 }));
+        ide.address.function = 1;
+        vec![ide]
+    });
+    assert_eq!([&scsi[..], &sata, &ide], ["cdrom 5"; 3]);
 }

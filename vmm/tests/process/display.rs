@@ -1,14 +1,17 @@
 //! The graphics card and its screen: what a guest draws is what viewers and pictures show.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use baremetal::{Asm, SCRATCH, Width, pvh, sector};
 use manor_tests::rfb::{self, Viewer};
-use vmm_protocol::config::{PciDevice, PciKind, Video, VideoModel, Vnc, VncPassword, VncSharing};
+use manor_tests::vencrypt::{self, Certificates};
+use vmm_protocol::config::{
+    PciDevice, PciKind, Video, VideoModel, Vnc, VncPassword, VncSharing, VncTls,
+};
 use vmm_protocol::control::{Codeset, ControlErrorCode, Reply, Request, RunState};
 
 use crate::devices::{blk, device, video};
@@ -149,13 +152,47 @@ fn viewers_come_in_at_the_listener_with_the_password() {
     let password = VncPassword { text: "secret".to_owned(), valid_to: None };
     let listeners = vec![rig.add(listener)];
     let sharing = VncSharing::AllowExclusive;
-    rig.config.vnc = vec![Vnc { listeners, password: Some(password), sharing }];
+    rig.config.vnc = vec![Vnc { listeners, password: Some(password), tls: None, sharing }];
     let mut guest = rig.start();
     guest.wait_serial("drawn", |serial| serial.contains("drawn"));
     assert!(Viewer::connect(TcpStream::connect(address).unwrap(), Some("guess")).is_err());
     let stream = TcpStream::connect(address).unwrap();
     let mut viewer = Viewer::connect(stream, Some("secret")).unwrap();
     viewer.set_encodings(&[rfb::TIGHT, rfb::DESKTOP_SIZE]).unwrap();
+    while viewer.pixels[0] != 0x00_ff00 {
+        viewer.request(true).unwrap();
+        viewer.update().unwrap();
+    }
+}
+
+#[test]
+fn viewers_come_in_by_tls_with_the_certificate_of_the_server() {
+    needs_kvm!();
+    let certificates = Certificates::new().unwrap();
+    let mut rig = with_card(&drawing(), VideoModel::Vga);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut file = |text: &str| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.rewind().unwrap();
+        rig.add(file)
+    };
+    let tls = VncTls {
+        certificate: file(&certificates.server.certificate),
+        key: file(&certificates.server.key),
+        viewers: Some(file(&certificates.authority)),
+    };
+    let password = Some(VncPassword { text: "secret".to_owned(), valid_to: None });
+    let (listeners, sharing) = (vec![rig.add(listener)], VncSharing::AllowExclusive);
+    rig.config.vnc = vec![Vnc { listeners, password, tls: Some(tls), sharing }];
+    let mut guest = rig.start();
+    guest.wait_serial("drawn", |serial| serial.contains("drawn"));
+    let connect = || TcpStream::connect(address).unwrap();
+    assert!(Viewer::connect(connect(), Some("secret")).is_err(), "without TLS");
+    assert!(vencrypt::connect(connect(), &certificates, false, Some("secret")).is_err());
+    let mut viewer = vencrypt::connect(connect(), &certificates, true, Some("secret")).unwrap();
+    viewer.set_encodings(&[rfb::ZRLE, rfb::DESKTOP_SIZE]).unwrap();
     while viewer.pixels[0] != 0x00_ff00 {
         viewer.request(true).unwrap();
         viewer.update().unwrap();

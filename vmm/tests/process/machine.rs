@@ -204,3 +204,22 @@ fn a_microvm_takes_its_power_button_from_the_event_device() {
     let (_, record, serial) = guest.wait();
     assert_eq!((record.reason, serial.as_str()), (ExitReason::Shutdown, "up\n00000000"));
 }
+
+const PM_TIMER: u16 = 0x608;
+
+/// kvmclock is all that a microvm measures time by, and a guest that is not told of KVM has none.
+#[test]
+fn a_microvm_has_the_timers_of_old_pcs_only_if_it_hides_kvm() {
+    needs_kvm!();
+    let kernel = pvh(|asm| {
+        asm.read_port(Width::Dword, PM_TIMER).print_eax().stop();
+    });
+    for hidden in [false, true] {
+        let mut rig = Rig::new(&kernel);
+        rig.config.platform.machine = Machine::Microvm;
+        rig.config.cpus.details.hide_kvm = hidden;
+        let mut guest = rig.start();
+        let serial = guest.wait_serial("the value", |serial| serial.len() == 8);
+        assert_eq!(serial != "ffffffff", hidden, "{serial}");
+    }
+}

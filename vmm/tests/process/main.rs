@@ -7,6 +7,7 @@
 )]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod clock;
 mod coalescing;
 mod control;
 mod cpu;
@@ -16,7 +17,9 @@ mod display;
 mod ends;
 mod firmware;
 mod flash;
+mod hyperv;
 mod machine;
+mod media;
 mod rig;
 mod sandbox;
 mod save;

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use vmm_protocol::Version;
 use vmm_protocol::config::{
     Action, Boot, Chardev, Clock, CpuModel, Cpus, Fd, Firmware, Identity, IoThread, Lifecycle,
-    Machine, MachineConfig, Memory, MemoryBacking, PciDevice, Platform, ProcessFiles, Restore,
-    Serial, Smbios, Topology,
+    Machine, MachineConfig, Memory, MemoryBacking, Numa, PciDevice, Platform, ProcessFiles,
+    Restore, Serial, Smbios, Timers, Topology,
 };
 use vmm_protocol::control::{
     Call, ControlError, Event, EventKind, Hello, Message, Reply, Request, RunState,
@@ -81,7 +81,8 @@ impl Rig {
                 prefault: false,
             },
             cpus: cpus(1),
-            clock: Clock { offset: 0, kvmclock: true },
+            numa: Numa::default(),
+            clock: Clock { offset: 0, kvmclock: true, timers: Timers::default() },
             boot: Boot::Kernel {
                 kernel: files.add(image),
                 initrd: None,
@@ -349,6 +350,10 @@ impl Client {
     /// One request and its reply; events that come meanwhile are kept.
     pub(crate) fn ask(&mut self, request: Request) -> Result<Reply, ControlError> {
         let asked = self.send(request);
+        self.reply_to(asked)
+    }
+
+    fn reply_to(&mut self, asked: u64) -> Result<Reply, ControlError> {
         loop {
             match self.receive().expect("the VMM answers before it closes") {
                 Message::Event(event) => self.events.push(event),
@@ -380,12 +385,20 @@ impl Client {
         }
     }
 
-    /// `Save`, with the file beside it.
     pub(crate) fn save(&mut self, file: &File) -> Result<Reply, ControlError> {
+        self.ask_with(Request::Save, file)
+    }
+
+    /// A request with a file beside it, and its reply.
+    pub(crate) fn ask_with(
+        &mut self,
+        request: Request,
+        file: &File,
+    ) -> Result<Reply, ControlError> {
         use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
         let id = self.next;
         self.next += 1;
-        let frame = wire::encode(&Call { id, request: Request::Save }).unwrap();
+        let frame = wire::encode(&Call { id, request }).unwrap();
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let files = [file.as_fd()];
@@ -393,9 +406,6 @@ impl Client {
         let parts = [io::IoSlice::new(&frame)];
         let sent = sendmsg(&self.stream, &parts, &mut control, SendFlags::empty()).unwrap();
         assert_eq!(sent, frame.len());
-        match self.receive() {
-            Some(Message::Reply { result, .. }) => result,
-            other => panic!("{other:?}"),
-        }
+        self.reply_to(id)
     }
 }

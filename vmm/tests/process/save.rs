@@ -4,11 +4,12 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use baremetal::{SCRATCH, Width, pvh};
-use vmm_protocol::config::Machine;
+use vmm_protocol::config::{Machine, PciKind};
 use vmm_protocol::control::{ControlErrorCode, Reply, Request, RunState};
 use vmm_protocol::exit::ExitReason;
 
-use crate::devices::one_of_each;
+use crate::devices::{device, one_of_each};
+use crate::disks;
 use crate::needs_kvm;
 use crate::rig::{Guest, Rig};
 
@@ -137,6 +138,26 @@ fn a_saved_microvm_goes_on_with_its_event_device() {
     guest.wait_serial("counting", |serial| serial.lines().count() > 20);
 }
 
+/// The drives that only this board has, with one of each other kind that it can have too.
+#[test]
+fn a_pc_with_ide_drives_is_saved_and_restored() {
+    needs_kvm!();
+    let pc = || {
+        let mut rig = Rig::new(&counting());
+        rig.config.platform.machine = Machine::Pc;
+        let mut devices = vec![disks::ide(&mut rig)];
+        devices.push(device("scsi0", 4, PciKind::Scsi(disks::scsi(&mut rig))));
+        devices.push(device("nvme0", 5, PciKind::Nvme(disks::nvme(&mut rig))));
+        rig.devices(devices)
+    };
+    let image = tempfile::tempfile().unwrap();
+    let before = save(pc().start(), &image, 200);
+    let mut guest = pc().restoring(&image).start();
+    let after = guest.wait_serial("counting", |serial| serial.lines().count() > 20);
+    let all = numbers(&(before + &after));
+    assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "{all:?}");
+}
+
 /// Every kind of device that a machine can have goes through a file and back.
 #[test]
 fn a_machine_with_one_of_each_device_is_saved_and_restored() {
@@ -144,6 +165,7 @@ fn a_machine_with_one_of_each_device_is_saved_and_restored() {
     let with_all = || {
         let mut rig = Rig::new(&counting());
         let devices = one_of_each(&mut rig);
+        rig.config.generation = Some(ONE.parse().unwrap());
         rig.devices(devices)
     };
     let image = tempfile::tempfile().unwrap();
@@ -152,4 +174,75 @@ fn a_machine_with_one_of_each_device_is_saved_and_restored() {
     let after = guest.wait_serial("counting", |serial| serial.lines().count() > 20);
     let all = numbers(&(before + &after));
     assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "{all:?}");
+}
+
+/// Where the number of the guest's generation lies, and the status of general purpose events.
+const GENERATION: u32 = 0xfeff_b000;
+const GPE_STATUS: u16 = 0x620;
+const ONE: &str = "11111111-0000-0000-0000-000000000000";
+const OTHER: &str = "22222222-0000-0000-0000-000000000000";
+
+/// Tells for ever of which generation it is, and which events are pending.
+fn of_a_generation(id: &str) -> Rig {
+    let kernel = pvh(|asm| {
+        let again = asm.here();
+        asm.load(Width::Dword, GENERATION).print_eax().print(" ");
+        asm.read_port(Width::Word, GPE_STATUS).and_eax(0xffff).print_eax().print("\n");
+        // Nothing that it writes there changes it.
+        asm.poke(Width::Dword, GENERATION, 7);
+        asm.repeat(100, |asm| {
+            asm.read_port(Width::Byte, 0x80);
+        });
+        asm.jump(again);
+    });
+    let mut rig = Rig::new(&kernel);
+    rig.config.generation = Some(id.parse().unwrap());
+    rig
+}
+
+#[test]
+fn a_guest_that_goes_on_as_another_generation_reads_so_and_gets_an_event() {
+    needs_kvm!();
+    let image = tempfile::tempfile().unwrap();
+    let before = save(of_a_generation(ONE).start(), &image, 60);
+    assert!(before.lines().all(|line| "11111111 00000000".starts_with(line)), "{before}");
+    let last = |rig: Rig| {
+        let mut guest = rig.start();
+        let seen = guest.wait_serial("lines", |serial| serial.lines().count() > 4);
+        let last = seen.lines().nth(3).unwrap().to_owned();
+        (guest, last)
+    };
+    let (_same, line) = last(of_a_generation(ONE).restoring(&image));
+    assert_eq!(line, "11111111 00000000");
+    let (mut guest, line) = last(of_a_generation(OTHER).restoring(&image));
+    assert_eq!(line, "22222222 00000020", "the event of the tables' _E05");
+    // A reset is no new generation.
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Reset).unwrap();
+    guest.wait_serial("a new start", |serial| serial.contains("22222222 00000000\n"));
+}
+
+#[test]
+fn a_microvm_hears_of_its_generation_from_the_event_device() {
+    needs_kvm!();
+    let microvm = |id: &str| {
+        let kernel = pvh(|asm| {
+            let again = asm.here();
+            // A read takes what is pending.
+            asm.read_port(Width::Byte, 0x600).and_eax(0xff).print_eax().print("\n");
+            asm.repeat(100, |asm| {
+                asm.read_port(Width::Byte, 0x80);
+            });
+            asm.jump(again);
+        });
+        let mut rig = Rig::new(&kernel);
+        rig.config.platform.machine = Machine::Microvm;
+        rig.config.generation = Some(id.parse().unwrap());
+        rig
+    };
+    let image = tempfile::tempfile().unwrap();
+    save(microvm(ONE).start(), &image, 60);
+    let mut guest = microvm(OTHER).restoring(&image).start();
+    let seen = guest.wait_serial("the event", |serial| numbers(serial).contains(&2));
+    assert_eq!(numbers(&seen).iter().filter(|number| **number == 2).count(), 1, "{seen}");
 }

@@ -27,8 +27,8 @@ impl Kib {
 
 /// Bytes in a unit, in any case: `b` or `bytes`; decimal ones end in `B`, binary ones in `iB` or have no ending.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Unit {
-    bytes: u64,
+pub(crate) struct Unit {
+    pub(crate) bytes: u64,
     text: String,
 }
 
@@ -59,7 +59,7 @@ impl Value for Unit {
 }
 
 /// The element's number; `2GiB` gets a word of its own, because everyone writes it once.
-fn read_amount(at: Cursor<'_>) -> Option<u64> {
+pub(crate) fn read_amount(at: Cursor<'_>) -> Option<u64> {
     let text = at.text();
     let text = trim(&text);
     let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());

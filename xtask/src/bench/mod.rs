@@ -2,6 +2,7 @@
 //! alternately in one testbed run. Exit counts repeat within a few per cent whatever the load;
 //! times are for ratios within one run only (docs/testing.md).
 
+mod installed;
 mod table;
 mod vmm;
 
@@ -59,6 +60,8 @@ enum What {
     Disk,
     /// Exits per round trip, and per MiB sent
     Net,
+    /// An installed Debian, from exec to its login prompt
+    Installed,
 }
 
 /// One measurement: the names of the testbed agent's `measure`.
@@ -67,6 +70,9 @@ type Sample = BTreeMap<String, u64>;
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     let mut options = Options::named(NAME);
     options.disks = vec![Disk { name: "qemu".into(), image: qemu::peer()? }];
+    if bench.what == What::Installed {
+        options.guest_disks = vec![installed::disk()?];
+    }
     let host = Testbed::up(&options)?;
     let result = prepare(&host).and_then(|()| measure_all(bench, &host));
     if !bench.keep {
@@ -79,6 +85,7 @@ fn prepare(host: &Testbed) -> anyhow::Result<()> {
     host.put(&guest::vmlinux()?, KERNEL)?;
     host.put(&guest::initrd()?, INITRD)?;
     host.put(&manor_binary()?, "/usr/bin/manor")?;
+    installed::prepare(host)?;
     // Read by every VMM: keep it in the page cache, as a tmpfs file is.
     host.sh(&format!("test -f {DISK} || dd if=/dev/urandom of={DISK} bs=1M count=64"))?;
     host.sh(&format!(
@@ -94,7 +101,11 @@ fn prepare(host: &Testbed) -> anyhow::Result<()> {
 }
 
 fn measure_all(bench: &Bench, host: &Testbed) -> anyhow::Result<ExitCode> {
-    let all = if bench.vmm.is_empty() { Vmm::value_variants() } else { &bench.vmm };
+    let all = match bench.what {
+        _ if !bench.vmm.is_empty() => &bench.vmm,
+        What::Installed => &installed::VMMS[..],
+        _ => Vmm::value_variants(),
+    };
     let mut samples: BTreeMap<Vmm, Vec<Sample>> = BTreeMap::new();
     let mut failed = false;
     for round in 0..bench.rounds {
@@ -133,6 +144,12 @@ fn rows(what: What) -> Vec<(&'static str, Value)> {
         counters.iter().map(|name| field(sample, name)).sum()
     }
     match what {
+        What::Installed => vec![
+            ("exec to login, s", |s| Some(field(s, "elapsed_us")? / 1e6)),
+            ("VM exits", |s| field(s, "exits")),
+            ("… to user space", |s| field(s, "user_space_accesses")),
+            ("user CPU of the VMM, s", |s| Some(field(s, "user_ms")? / 1e3)),
+        ],
         What::Boot => vec![
             ("exec to init, s", |s| Some(field(s, "elapsed_us")? / 1e6)),
             ("VM exits", |s| field(s, "exits")),
@@ -173,6 +190,11 @@ fn measure(what: What, vmm: Vmm, host: &Testbed) -> anyhow::Result<Sample> {
     let hold = Guest { words: "manor.hold".into(), disk: false, net: false };
     match what {
         What::Boot => run_one(vmm, host, &hold, &["--until", "MANOR-GUEST-UP"]),
+        What::Installed => {
+            let command = installed::command(vmm, host)?;
+            let marks = ["--until", installed::LOGIN];
+            observe(host, &command, installed::GUEST_MIB, &marks, installed::LIMIT)
+        }
         What::Memory => {
             let settled = ["--until", "MANOR-GUEST-UP", "--settle-ms", "2000"];
             let mut sample = run_one(vmm, host, &hold, &settled)?;
@@ -215,14 +237,23 @@ fn measure(what: What, vmm: Vmm, host: &Testbed) -> anyhow::Result<Sample> {
 }
 
 fn run_one(vmm: Vmm, host: &Testbed, guest: &Guest, marks: &[&str]) -> anyhow::Result<Sample> {
-    let command = vmm.command(host, guest, 0)?;
+    observe(host, &vmm.command(host, guest, 0)?, GUEST_MIB, marks, LIMIT)
+}
+
+fn observe(
+    host: &Testbed,
+    command: &[String],
+    guest_mib: u64,
+    marks: &[&str],
+    limit: Duration,
+) -> anyhow::Result<Sample> {
     let mut argv = vec!["/init", "measure", "--guest-mib"];
-    let guest_mib = GUEST_MIB.to_string();
+    let guest_mib = guest_mib.to_string();
     argv.push(&guest_mib);
     argv.extend(marks);
     argv.push("--");
     argv.extend(command.iter().map(String::as_str));
-    let text = host.command(&argv).timeout(LIMIT).output()?.success()?;
+    let text = host.command(&argv).timeout(limit).output()?.success()?;
     let mut sample = Sample::new();
     for line in text.lines() {
         let Some((name, value)) = line.split_once(' ') else { bail!("not a measurement: {line}") };

@@ -37,7 +37,8 @@ pub(super) fn run(
     Testbed::down(NAME)?;
     Testbed::down(debian::HOST)?;
     Testbed::down(installed::HOST)?;
-    Testbed::down(installed::COUNTED_HOST)?;
+    Testbed::down(installed::UEFI_HOST)?;
+    Testbed::down(installed::TRIXIE_HOST)?;
     result
 }
 

@@ -5,3 +5,4 @@ mod hostile;
 mod openapi;
 mod refusals;
 mod rig;
+mod storage;

@@ -109,6 +109,8 @@ async fn a_read_only_caller_can_change_nothing() {
         ("PUT /v1/domains/a/memory", "application/json", "{\"bytes\":65536}"),
         ("PUT /v1/domains/a/memory/stats-period", "application/json", "{\"period_s\":1}"),
         ("PUT /v1/domains/a/interfaces/b/link", "application/json", "{\"state\":\"up\"}"),
+        ("PUT /v1/domains/a/disks/sda/medium", "application/json", "{\"action\":\"eject\"}"),
+        ("PUT /v1/domains/a/disks/vda/size", "application/json", "{\"bytes\":1}"),
         ("GET /v1/domains/a/xml?secure", "", ""),
     ] {
         let reply = rig.call(line, kind, body).await;

@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 pub(super) struct Rig {
     pub(super) router: Router,
     pub(super) access: Access,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// A reply with its body.
@@ -31,7 +31,11 @@ impl Rig {
             ..Config::default()
         };
         let manager = Manager::open(config).await.unwrap();
-        Self { router: super::super::router(manager), access: Access::Admin, _directory: directory }
+        Self { router: super::super::router(manager), access: Access::Admin, directory }
+    }
+
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
     }
 
     pub(super) async fn send(&self, mut request: Request<Body>) -> Reply {

@@ -2,8 +2,10 @@
 //! vCPU's own ids and KVM's paravirtual leaves put in (Intel SDM vol. 2 CPUID, AMD APM vol. 3
 //! appendix E, Linux `Documentation/virt/kvm/x86/cpuid.rst`).
 
+mod caches;
 pub mod features;
 mod host_model;
+mod hyperv;
 mod identity;
 pub mod models;
 mod paravirt;
@@ -15,6 +17,8 @@ mod tests;
 use kvm_bindings::kvm_cpuid_entry2;
 
 use super::topology::Topology;
+pub use caches::Caches;
+pub use hyperv::{Enlightenment, HyperV, HyperVError, MICROSOFT, synic_msrs};
 use models::Model;
 pub use selection::{CpuError, Match, Policy, Request, Selection, select};
 use table::Table;
@@ -38,10 +42,12 @@ pub struct CpuSpec {
     pub selection: Selection,
     /// Another vendor than the model's.
     pub vendor_id: Option<[u8; 12]>,
-    /// The sizes of the caches are not told.
-    pub hide_caches: bool,
+    pub caches: Caches,
     /// Nothing tells the guest that it runs on KVM, or how to make use of that.
     pub hide_kvm: bool,
+    pub hints: KvmHints,
+    /// What KVM does as Hyper-V would; none: the guest hears nothing of that.
+    pub hyperv: Option<HyperV>,
     /// Checked by [`Topology::check`].
     pub topology: Topology,
     /// Physical address bits that the guest sees; at most what the host offers is used.
@@ -55,6 +61,17 @@ pub struct CpuSpec {
     /// The vCPUs' TSC rate (`KVM_GET_TSC_KHZ`) if it never changes under the guest: then the
     /// frequency leaf 0x4000_0010 is offered, which spares some guests the calibration.
     pub tsc_khz: Option<u32>,
+}
+
+/// What a definition says of single KVM features.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KvmHints {
+    /// vCPUs are never preempted: the guest need not be prepared for it.
+    pub dedicated: bool,
+    /// The guest may choose whether the host polls when it halts; none: as the model has it.
+    pub poll_control: Option<bool>,
+    /// Interrupts between processors by hypercall are not offered.
+    pub without_pv_ipi: bool,
 }
 
 /// Physical address bits that KVM offers to guests on this host (36 when it does not say).
@@ -82,21 +99,19 @@ pub fn cpuid(supported: &[kvm_cpuid_entry2], spec: &CpuSpec, index: u32) -> Vec<
     if let Some(id) = &spec.vendor_id {
         table.set_vendor(id);
     }
-    if spec.hide_caches {
-        for leaf in [2, 4, 0x8000_0005, 0x8000_0006, 0x8000_001d] {
-            table.remove(leaf);
-        }
-    }
+    caches::set(&mut table, spec.caches);
     if !spec.pmu {
         drop_pmu(&mut table);
     }
     basic_features(&mut table, spec);
     let amd = table.is_amd();
     identity::set(&mut table, spec, index, amd);
-    if spec.hide_kvm {
-        return table.into_entries();
+    if let Some(hyperv) = &spec.hyperv {
+        hyperv.set(&mut table);
     }
-    paravirt::set(&mut table, supported, spec);
+    if !spec.hide_kvm {
+        paravirt::set(&mut table, supported, spec);
+    }
     table.into_entries()
 }
 

@@ -1,9 +1,9 @@
-//! KVM's paravirtual leaves, 0x4000_0000 and up.
+//! KVM's paravirtual leaves, 0x4000_0000 and up, or 0x4000_0100 where Hyper-V has the first place.
 
 use kvm_bindings::kvm_cpuid_entry2;
 
 use super::table::Table;
-use super::{CpuModel, CpuSpec};
+use super::{CpuModel, CpuSpec, hyperv};
 
 const SIGNATURE: u32 = 0x4000_0000;
 const FEATURES: u32 = 0x4000_0001;
@@ -25,6 +25,9 @@ const POLL_CONTROL: u32 = 1 << 12;
 const PV_SCHED_YIELD: u32 = 1 << 13;
 const ASYNC_PF_INT: u32 = 1 << 14;
 const CLOCKSOURCE_STABLE: u32 = 1 << 24;
+
+/// In edx: vCPUs are never preempted for an unlimited time.
+const HINT_REALTIME: u32 = 1 << 0;
 
 const CLOCKS: u32 = CLOCKSOURCE | CLOCKSOURCE2 | CLOCKSOURCE_STABLE;
 /// All that the kernel does alone. Left out: features that user space must serve (extended MSI
@@ -52,17 +55,26 @@ pub(super) fn set(table: &mut Table, supported: &[kvm_cpuid_entry2], spec: &CpuS
         features &= !CLOCKS;
     }
     // A guest that may be moved must not rely on polling that only this host's KVM does.
-    if spec.model != CpuModel::HostPassthrough {
+    let passthrough = spec.model == CpuModel::HostPassthrough;
+    if !spec.hints.poll_control.unwrap_or(passthrough) {
         features &= !POLL_CONTROL;
     }
-    let last = if spec.tsc_khz.is_some() { FREQUENCIES } else { FEATURES };
-    let mut leaf = |function, [eax, ebx, ecx, edx]: [u32; 4]| {
+    if spec.hints.without_pv_ipi {
+        features &= !PV_SEND_IPI;
+    }
+    let hints = if spec.hints.dedicated { HINT_REALTIME } else { 0 };
+    // Guests look for the frequencies at the fixed place only, which Hyper-V's own leaves have then.
+    let khz = spec.tsc_khz.filter(|_| spec.hyperv.is_none());
+    let moved = if spec.hyperv.is_some() { hyperv::KVM_BASE - SIGNATURE } else { 0 };
+    let last = moved + if khz.is_some() { FREQUENCIES } else { FEATURES };
+    let mut leaf = |function: u32, [eax, ebx, ecx, edx]: [u32; 4]| {
+        let function = function + moved;
         table.push(kvm_cpuid_entry2 { function, eax, ebx, ecx, edx, ..Default::default() });
     };
     let word = |bytes| u32::from_le_bytes(bytes);
     leaf(SIGNATURE, [last, word(*b"KVMK"), word(*b"VMKV"), word(*b"M\0\0\0")]);
-    leaf(FEATURES, [features, 0, 0, 0]);
-    if let Some(khz) = spec.tsc_khz {
+    leaf(FEATURES, [features, 0, 0, hints]);
+    if let Some(khz) = khz {
         leaf(FREQUENCIES, [khz, LAPIC_BUS_KHZ, 0, 0]);
     }
 }

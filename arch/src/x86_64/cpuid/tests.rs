@@ -61,8 +61,10 @@ pub(super) fn spec(model: CpuModel) -> CpuSpec {
         model,
         selection: Selection::default(),
         vendor_id: None,
-        hide_caches: false,
+        caches: Caches::Host,
         hide_kvm: false,
+        hints: KvmHints::default(),
+        hyperv: None,
         topology: Topology { sockets: 2, dies: 1, cores: 3, threads: 2 },
         phys_bits: 40,
         kvmclock: true,
@@ -274,4 +276,16 @@ fn runtime_bits_are_left_to_kvm_and_the_deadline_timer_to_its_capability() {
 fn an_empty_host_table_does_not_panic() {
     let table = cpuid(&[], &spec(CpuModel::HostModel), 0);
     assert!(table.iter().any(|l| l.function == 0xb));
+}
+
+#[test]
+fn single_features_of_kvm_are_chosen() {
+    let features = |hints| {
+        let spec = CpuSpec { hints, ..spec(CpuModel::HostModel) };
+        let found = leaf(&cpuid(&intel(), &spec, 0), 0x4000_0001, 0);
+        (found.eax >> 11 & 1, found.eax >> 12 & 1, found.edx)
+    };
+    assert_eq!(features(KvmHints::default()), (1, 0, 0));
+    let all = KvmHints { dedicated: true, poll_control: Some(true), without_pv_ipi: true };
+    assert_eq!(features(all), (0, 1, 1));
 }

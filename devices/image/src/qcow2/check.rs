@@ -47,6 +47,22 @@ pub struct CheckReport {
     pub messages: Vec<String>,
 }
 
+/// What counting may cost while a guest waits for its disk: bytes of tables that are read, and
+/// [`CHUNK`]s of counts. Enough for half a terabyte in clusters of 64 KiB.
+const AT_OPEN: Budget = Budget { tables: 64 << 20, chunks: 8192 };
+
+/// Bounds of a check. An image may claim what it likes.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    tables: u64,
+    chunks: usize,
+}
+
+impl Budget {
+    /// A person waits, and can stop waiting.
+    const NONE: Self = Self { tables: u64::MAX, chunks: usize::MAX };
+}
+
 /// Check the image, and repair it.
 ///
 /// # Errors
@@ -56,12 +72,13 @@ pub fn check(file: &dyn Storage, repair: Repair) -> Result<CheckReport, ImageErr
     if header.bitmaps {
         return Err(ImageError::unsupported(Format::Qcow2, "dirty bitmaps, which are not checked"));
     }
-    let before = Check::run(file, &header, Repair::Nothing)?;
+    let run = |header: &Header, repair| Check::run(file, header, repair, Budget::NONE);
+    let before = run(&header, Repair::Nothing)?;
     if repair == Repair::Nothing || before.corruptions + before.leaks == 0 && is_clean(&header) {
         return Ok(before);
     }
-    let _ = Check::run(file, &header, repair)?;
-    let mut after = Check::run(file, &header, Repair::Nothing)?;
+    let _ = run(&header, repair)?;
+    let mut after = run(&header, Repair::Nothing)?;
     if after.corruptions == 0 && repair == Repair::All && !is_clean(&header) {
         header.incompatible &= !(INCOMPATIBLE_CORRUPT | INCOMPATIBLE_DIRTY);
         header.write_fields(file).map_err(ImageError::io("cannot write the header"))?;
@@ -81,14 +98,15 @@ fn is_clean(header: &Header) -> bool {
     header.incompatible & (INCOMPATIBLE_CORRUPT | INCOMPATIBLE_DIRTY) == 0
 }
 
-/// Make the counts right: of an image whose last writer did not (lazy refcounts).
+/// Make the counts right: of an image whose last writer did not (lazy refcounts). Bounded, so that no
+/// image keeps a start waiting for ever.
 pub(super) fn rebuild(file: &dyn Storage, header: &Header) -> Result<(), ImageError> {
     if header.bitmaps {
         let reason = "it was not closed properly and has dirty bitmaps; use qemu-img check -r all";
         return Err(ImageError::NotWritable { reason: reason.into() });
     }
-    Check::run(file, header, Repair::All)?;
-    let report = Check::run(file, header, Repair::Nothing)?;
+    Check::run(file, header, Repair::All, AT_OPEN)?;
+    let report = Check::run(file, header, Repair::Nothing, AT_OPEN)?;
     if report.corruptions > 0 {
         let first = report.messages.into_iter().next().unwrap_or_default();
         return Err(ImageError::damaged(Format::Qcow2, first));
@@ -103,6 +121,8 @@ struct Check<'a> {
     repair: Repair,
     counts: BTreeMap<u64, Box<[u64]>>,
     file_clusters: u64,
+    /// What is left of it.
+    budget: Budget,
     report: CheckReport,
 }
 
@@ -111,6 +131,7 @@ impl<'a> Check<'a> {
         file: &'a dyn Storage,
         header: &'a Header,
         repair: Repair,
+        budget: Budget,
     ) -> Result<CheckReport, ImageError> {
         let geometry = Geometry::new(header);
         let len = file.size().map_err(ImageError::io("cannot find the image's size"))?;
@@ -121,6 +142,7 @@ impl<'a> Check<'a> {
             repair,
             counts: BTreeMap::new(),
             file_clusters: len.div_ceil(geometry.cluster),
+            budget,
             report: CheckReport {
                 total_clusters: header.size.div_ceil(geometry.cluster),
                 ..CheckReport::default()
@@ -134,20 +156,44 @@ impl<'a> Check<'a> {
         let mut counted = || {
             check.count_l1(&l1, &mut l2, true)?;
             for snapshot in snapshot::read_table(file, header).map_err(io::Error::from)? {
+                check.spend(u64::from(snapshot.l1_size) * 8)?;
                 let l1 = read_l1(file, snapshot.l1_offset, snapshot.l1_size)?;
                 check.count_l1(&l1, &mut l2, false)?;
+            }
+            let blocks = refcounts.table().iter().filter(|block| **block != 0).count();
+            check.spend(blocks as u64 * geometry.cluster)?;
+            // Nothing was changed so far.
+            if check.is_too_large() {
+                return Err(io::Error::other("too much to count"));
             }
             check.compare(&mut refcounts)?;
             refcounts.write_back(file)?;
             check.check_copied(l1.clone(), &mut l2, &mut refcounts)
         };
-        counted().map_err(io)?;
+        let result = counted();
+        if check.is_too_large() {
+            let reason = "it was not closed properly, and its tables are too large to be counted anew \
+                          while it is opened; do that first (manor image check --repair all)";
+            return Err(ImageError::NotWritable { reason: reason.into() });
+        }
+        result.map_err(io)?;
         let last = check.counts.iter().next_back();
         let last = last.and_then(|(chunk, counts)| {
             Some(chunk * CHUNK + counts.iter().rposition(|count| *count > 0)? as u64 + 1)
         });
         check.report.end = last.unwrap_or(0) << geometry.cluster_bits;
         Ok(check.report)
+    }
+
+    /// So many bytes of tables are about to be read.
+    fn spend(&mut self, bytes: u64) -> io::Result<()> {
+        let left = self.budget.tables.checked_sub(bytes);
+        self.budget.tables = left.unwrap_or(0);
+        left.map(|_| ()).ok_or_else(|| io::Error::other("too much to read"))
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.budget.tables == 0 || self.counts.len() > self.budget.chunks
     }
 
     fn wrong(&mut self, what: String) {
@@ -167,6 +213,9 @@ impl<'a> Check<'a> {
         for cluster in (offset >> bits)..offset.saturating_add(len).div_ceil(1 << bits) {
             if cluster > self.file_clusters {
                 self.wrong(format!("{what} at {offset:#x} lies beyond the file's end"));
+                return;
+            }
+            if self.counts.len() > self.budget.chunks {
                 return;
             }
             let chunk = self.counts.entry(cluster / CHUNK);
@@ -218,6 +267,7 @@ impl<'a> Check<'a> {
                 self.wrong(format!("the L2 table at {offset:#x} is used twice"));
                 continue;
             }
+            self.spend(self.geometry.cluster)?;
             self.count_l2(offset, l2, active)?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::spec::*;
 use crate::bytes::put;
-use crate::describe::Reference;
+use crate::description::Reference;
 use crate::error::ImageError;
 use crate::format::Format;
 use crate::storage::Storage;

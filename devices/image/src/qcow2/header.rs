@@ -3,7 +3,7 @@
 use super::snapshot;
 use super::spec::*;
 use crate::bytes::{be32, be64, put};
-use crate::describe::{Description, Reference};
+use crate::description::{Description, Reference};
 use crate::error::ImageError;
 use crate::format::Format;
 use crate::storage::Storage;

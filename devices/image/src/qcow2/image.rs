@@ -249,6 +249,10 @@ impl Image for Qcow2 {
         self.flush_all()
     }
 
+    fn grow(&self, size: u64) -> io::Result<()> {
+        Self::grow(self, size).map_err(io::Error::other)
+    }
+
     fn map(&self, offset: u64, len: u64) -> io::Result<Extent> {
         check_range(offset, len, self.size())?;
         if len == 0 {

@@ -3,7 +3,7 @@
 use super::header::{Header, check_l1};
 use super::spec::*;
 use crate::bytes::{be16, be32, be64};
-use crate::describe::SnapshotInfo;
+use crate::description::SnapshotInfo;
 use crate::error::ImageError;
 use crate::format::Format;
 use crate::storage::Storage;

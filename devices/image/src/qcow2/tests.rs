@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::ImageError;
-use crate::storage::{MemoryStorage, Storage};
+use crate::storage::{FileStorage, MemoryStorage, Storage};
 use crate::view::Image;
 
 const SIZE: u64 = 1 << 20;
@@ -457,4 +457,35 @@ fn damage_anywhere_is_contained() {
         }
         crate::torture::qcow2(bytes);
     }
+}
+
+/// Nobody closed it, and each of its clusters lies far from the others in a file of holes.
+#[test]
+fn an_image_that_costs_too_much_to_count_anew_is_refused_by_name_and_left_as_it_is() {
+    const CLUSTERS: u64 = 8300;
+    let file = Arc::new(FileStorage::new(tempfile::tempfile().unwrap()).unwrap());
+    let options = CreateOptions { cluster_size: 512, ..CreateOptions::new(CLUSTERS * 512) };
+    create(&*file, &options).unwrap();
+    let disk = Qcow2::open(file.clone(), OpenOptions::default()).unwrap();
+    disk.write(&vec![1; CLUSTERS as usize * 512], 0).unwrap();
+    drop(disk);
+    let be64 = |at: u64| {
+        let mut bytes = [0; 8];
+        file.read(&mut bytes, at).unwrap();
+        u64::from_be_bytes(bytes)
+    };
+    let l1 = be64(40);
+    for cluster in 0..CLUSTERS {
+        let table = be64(l1 + cluster / 64 * 8) & 0x00ff_ffff_ffff_fe00;
+        let far = (1 << 63) | ((cluster + 16) * 1024 * 512);
+        file.write(&far.to_be_bytes(), table + cluster % 64 * 8).unwrap();
+    }
+    file.set_len((CLUSTERS + 17) * 1024 * 512).unwrap();
+    file.write(&1_u64.to_be_bytes(), 72).unwrap();
+    let error = Qcow2::open(file.clone(), OpenOptions::default()).err().unwrap().in_full();
+    assert!(error.contains("too large to be counted anew"), "{error}");
+    assert_eq!(be64(72), 1, "nothing was changed");
+    // Reading it needs no counts.
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    assert!(Qcow2::open(file.clone(), options).is_ok());
 }

@@ -320,3 +320,25 @@ fn an_impossible_block_size_is_refused_by_name() {
         assert!(error.contains(&block_size.to_string()), "{error}");
     }
 }
+
+#[test]
+fn a_disk_grows_under_its_channels() {
+    for (io, cache) in MODES.into_iter().zip([Cache::None, Cache::Writeback]) {
+        let mut rig = Rig::new(io, cache, 8192);
+        rig.disk.grow(16384).unwrap();
+        assert_eq!((rig.disk.info().size, rig.image().len()), (16384, 16384));
+        rig.ram.write_slice(DATA, &[9; 4096]).unwrap();
+        rig.run(Action::Write { durable: true }, 12288, &[(DATA, 4096)]).unwrap();
+        rig.run(Action::Read, 8192, &[(DATA, 8192)]).unwrap();
+        let mut back = [1; 8192];
+        rig.ram.read_slice(DATA, &mut back).unwrap();
+        assert_eq!((back[0], back[4095], back[4096], back[8191]), (0, 0, 9, 9));
+        // Smaller it does not become.
+        rig.disk.grow(8192).unwrap();
+        assert_eq!(rig.disk.info().size, 16384);
+    }
+    let rig = Rig::new(DiskIo::Threads, Cache::None, 8192);
+    if rig.disk.file.alignment().offset > 1 {
+        assert!(rig.disk.grow(16385).is_err());
+    }
+}

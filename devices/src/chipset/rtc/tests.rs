@@ -198,3 +198,69 @@ fn a_saved_clock_comes_back() {
     assert_eq!(read(&restored.rtc, 0x40), 0x77);
     assert_eq!(restored.rtc.offset(), 8 * 3600);
 }
+
+/// Ticks that a guest gets which takes the first of `periods` at their end, and all after it at once.
+fn taken(rtc: &Rtc, rig: &Rig, periods: u32) -> u32 {
+    write(rtc, 0x0a, 0x2a); // 64 Hz
+    write(rtc, 0x0b, PERIODIC | B_24_HOURS);
+    read(rtc, 0x0c);
+    rig.clock.advance(Duration::from_micros(15_625 * u64::from(periods)));
+    let mut taken = 0;
+    while {
+        rtc.tick();
+        rig.line.is_high()
+    } {
+        assert_ne!(read(rtc, 0x0c) & PERIODIC, 0);
+        assert!(!rig.line.is_high(), "each is an edge of its own");
+        taken += 1;
+    }
+    taken
+}
+
+fn rebuilt(rig: &Rig) -> Rtc {
+    Rtc::new(0, MEMORY, 4, rig.line.clone(), rig.clock.clone()).unwrap()
+}
+
+#[test]
+fn missed_periodic_interrupts_come_later_where_the_policy_says_so() {
+    let rig = rig();
+    assert_eq!(taken(&rebuilt(&rig), &rig, 9), 1);
+    let rtc = rebuilt(&rig).catching_up();
+    assert_eq!(taken(&rtc, &rig, 9), 9);
+    assert_eq!(taken(&rtc, &rig, 1_000_000), MOST_LOST + 1, "there is a limit");
+    // The guest's own change of its clock is no time in which it missed anything, nor is a pause.
+    write(&rtc, 0x0a, 0x2a);
+    write(&rtc, 0x0b, PERIODIC | B_24_HOURS);
+    write(&rtc, 9, 0x30);
+    rtc.tick();
+    read(&rtc, 0x0c);
+    rtc.tick();
+    assert!(!rig.line.is_high());
+    rig.clock.advance(Duration::from_secs(3));
+    rtc.resume();
+    read(&rtc, 0x0c);
+    rtc.tick();
+    assert!(!rig.line.is_high());
+}
+
+#[test]
+fn what_the_guest_set_its_clock_to_is_told_once_it_has_settled() {
+    let rig = rig_with(100);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = told.clone();
+    let rtc = Rtc::new(100, MEMORY, 4, rig.line.clone(), rig.clock.clone()).unwrap();
+    let rtc = rtc.telling(Box::new(move |offset| heard.hold().push(offset)));
+    rig.clock.advance(Duration::from_secs(5));
+    rtc.tick();
+    let hour = time(&rtc)[5];
+    write(&rtc, 4, hour + 1);
+    write(&rtc, 4, hour + 2);
+    assert_eq!(rtc.tick(), Some(SETTLED));
+    assert!(told.hold().is_empty());
+    rig.clock.advance(SETTLED);
+    rtc.tick();
+    rtc.tick();
+    assert_eq!(*told.hold(), [100 + 2 * 3600]);
+    rig.clock.advance(SETTLED);
+    assert_eq!((rtc.tick(), told.hold().len()), (None, 1));
+}

@@ -7,6 +7,8 @@
 mod connection;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 mod worker;
 
 use std::io;

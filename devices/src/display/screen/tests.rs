@@ -1,4 +1,4 @@
-use std::io::Read as _;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use crate::io_thread::IoThread;
 use crate::sync::Lock;
 
 /// What a test paints.
-struct Canvas {
+pub(super) struct Canvas {
     picture: Mutex<(u32, u32, Vec<u32>)>,
     drawn: AtomicU32,
 }
@@ -42,14 +42,14 @@ impl InputSink for Sink {
     }
 }
 
-struct Rig {
-    screen: Arc<Screen>,
-    canvas: Arc<Canvas>,
+pub(super) struct Rig {
+    pub(super) screen: Arc<Screen>,
+    pub(super) canvas: Arc<Canvas>,
     sink: Arc<Sink>,
     _thread: Arc<IoThread>,
 }
 
-fn rig() -> Rig {
+pub(super) fn rig() -> Rig {
     let canvas = Canvas { picture: Mutex::default(), drawn: AtomicU32::new(0) };
     let (canvas, sink) = (Arc::new(canvas), Arc::new(Sink::default()));
     paint(&canvas, 200, 100, |_, _| 0x12_3456);
@@ -59,7 +59,7 @@ fn rig() -> Rig {
     Rig { screen, canvas, sink, _thread: thread }
 }
 
-fn paint(canvas: &Canvas, width: u32, height: u32, colour: impl Fn(u32, u32) -> u32) {
+pub(super) fn paint(canvas: &Canvas, width: u32, height: u32, colour: impl Fn(u32, u32) -> u32) {
     let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
     let pixels = pixels.map(|(x, y)| colour(x, y)).collect();
     *canvas.picture.hold() = (width, height, pixels);
@@ -78,7 +78,7 @@ fn join(rig: &Rig) -> Viewer<UnixStream> {
 }
 
 /// Read updates until the viewer has the painted picture.
-fn expect_picture(rig: &Rig, viewer: &mut Viewer<UnixStream>) {
+pub(super) fn expect_picture<S: Read + Write>(rig: &Rig, viewer: &mut Viewer<S>) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         {
@@ -247,7 +247,7 @@ fn a_viewer_that_wants_to_be_alone_is() {
     rig.screen.listen(Listener { socket, terms, sharing: Sharing::AllowExclusive });
     let mut first = Viewer::connect(UnixStream::connect(&path).unwrap(), None).unwrap();
     let mut alone = UnixStream::connect(&path).unwrap();
-    std::io::Write::write_all(&mut alone, b"RFB 003.008\n\x01\x00").unwrap();
+    alone.write_all(b"RFB 003.008\n\x01\x00").unwrap();
     assert_eq!(first.stream().read(&mut [0]).unwrap(), 0, "the first has to go");
     assert!(
         Viewer::connect(UnixStream::connect(&path).unwrap(), None).is_err() || {

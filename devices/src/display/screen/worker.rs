@@ -33,7 +33,6 @@ const IDLE_FRAME: Duration = Duration::from_millis(100);
 const IDLE_AFTER: u32 = 60;
 /// What blinks does so at about the rate of a VGA.
 const BLINK_MS: u128 = 266;
-const CHUNK: usize = 4 << 10;
 /// Times that a viewer's socket is filled before others get their turn.
 const ROUNDS: usize = 16;
 
@@ -186,18 +185,26 @@ impl ScreenWorker {
             self.draw(true);
         }
         let Some(client) = self.clients.get_mut(&id) else { return State::Alive };
-        let mut buffer = [0; CHUNK];
-        let Some(bytes) = client.connection.read(&mut buffer) else { return State::Alive };
-        let Role::Viewer { viewer, sharing, alone } = &mut client.role else {
-            // Who waits for a picture has nothing to say: only its end is of interest.
-            return if bytes.is_empty() { State::Gone } else { State::Alive };
-        };
-        if bytes.is_empty() {
+        let mut bytes = Vec::new();
+        if client.connection.read(&mut bytes) == State::Gone {
             return State::Gone;
         }
+        let Role::Viewer { viewer, sharing, alone } = &mut client.role else {
+            // Who waits for a picture has nothing to say: only its end is of interest.
+            return State::Alive;
+        };
         let input = &*self.screen.input;
-        match viewer.receive(bytes, &self.surface, input, client.connection.out()) {
+        match viewer.receive(&bytes, &self.surface, input, client.connection.out()) {
             Ok(None) => State::Alive,
+            Ok(Some(Notice::Secure)) => {
+                let Some(tls) = viewer.tls() else { return State::Gone };
+                if let Err(error) = client.connection.secure(tls) {
+                    tracing::info!(%error, screen = self.screen.name, "TLS did not begin");
+                    return State::Gone;
+                }
+                viewer.secured(client.connection.out());
+                State::Alive
+            }
             Ok(Some(Notice::Joined { shared })) => {
                 client.deadline = None;
                 let sharing = *sharing;
@@ -282,7 +289,7 @@ impl ScreenWorker {
     fn register_interest(&mut self, ops: &mut EventOps) {
         for (&id, client) in &mut self.clients {
             let mut interest = EventSet::IN;
-            interest.set(EventSet::OUT, client.connection.backlog() > 0);
+            interest.set(EventSet::OUT, client.connection.wants_to_send());
             let connection = &mut client.connection;
             if connection.registered != interest
                 && ops.modify(Events::with_data(&connection.fd, id, interest)).is_ok()

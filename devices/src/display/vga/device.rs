@@ -1,4 +1,4 @@
-//! [`Vga`]: the PCI function, its legacy ports and its window.
+//! [`Vga`]: the PCI function with its frame buffer and its registers.
 
 use std::io::{self, Read as _};
 use std::sync::{Arc, Mutex};
@@ -13,21 +13,24 @@ use super::draw::draw;
 use super::edid::edid;
 use super::registers::Registers;
 use super::spec::*;
-use super::window::Window;
-use crate::bus::{BusDevice, Effect};
+use crate::bus::Effect;
 use crate::component::{Component, DeviceState, StateError};
 use crate::device_memory::{GuestAccess, MemoryMapper, MemoryWindow};
 use crate::display::{Scanout, Surface};
 use crate::limit::warn_limited;
-use crate::pci::{Bar, BarKind, Config, ConfigBuilder, ConfigState, Ids, PciFunction, PortType};
+use crate::pci::{
+    Bar, BarKind, Config, ConfigBuilder, ConfigState, Ids, OptionRom, OptionRomError, PciFunction,
+    PortType,
+};
 use crate::sync::Lock;
 
+const VENDOR: u16 = 0x1234;
+const DEVICE: u16 = 0x1111;
 const FRAME_BUFFER: u8 = 0;
 const REGISTERS: u8 = 2;
 const PAGE: u64 = 4096;
 /// Saved states hold the memory, and are to stay small enough to hold.
 const MEMORY: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
-const MOST_ROM: usize = 1 << 20;
 
 /// Which of the two cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +49,8 @@ pub enum VgaError {
     Memory(#[from] MemoryError),
     #[error("video memory cannot be mapped into the guest")]
     Window(#[source] io::Error),
-    #[error("an option ROM of {0} bytes: it must have 1 byte to 1 MiB")]
-    RomSize(usize),
+    #[error("the VGA BIOS cannot be used")]
+    Rom(#[from] OptionRomError),
 }
 
 /// What a card is made of.
@@ -66,20 +69,15 @@ pub struct VgaParts<'a> {
 }
 
 pub struct Vga {
-    id: String,
-    model: Model,
+    pub(super) id: String,
+    pub(super) model: Model,
     config: Config,
     edid: [u8; 128],
     size: u64,
-    memory: GuestRam,
+    pub(super) memory: GuestRam,
     window: Arc<dyn MemoryWindow>,
-    rom: Option<Rom>,
-    state: Mutex<State>,
-}
-
-struct Rom {
-    memory: GuestRam,
-    window: Arc<dyn MemoryWindow>,
+    rom: Option<OptionRom>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,13 +110,13 @@ impl Vga {
         }
         let memory = GuestRam::new(&[(0, size)], &Backing::Anonymous)?;
         let window = mapper.window(&memory, GuestAccess::ReadWrite).map_err(VgaError::Window)?;
-        let rom = rom.map(|image| Rom::new(image, mapper)).transpose()?;
+        let rom = rom.map(|image| OptionRom::new(image, VENDOR, DEVICE, mapper)).transpose()?;
         let class = match model {
             Model::Vga => 0x03_00_00,
             Model::Bochs => 0x03_80_00,
         };
         // Revision 2 says that the register BAR has everything described for it.
-        let ids = Ids { vendor: 0x1234, device: 0x1111, class, revision: 2 };
+        let ids = Ids { vendor: VENDOR, device: DEVICE, class, revision: 2 };
         let mut builder = ConfigBuilder::new(ids);
         builder.subsystem(0x1af4, 0x1100).bar(FRAME_BUFFER, BarKind::Memory32, size).bar(
             REGISTERS,
@@ -126,7 +124,7 @@ impl Vga {
             REGISTERS_LEN,
         );
         if let Some(rom) = &rom {
-            builder.bar(Bar::ROM, BarKind::Rom, rom.memory.size());
+            builder.bar(Bar::ROM, BarKind::Rom, rom.size());
         }
         if let Some(port) = express {
             builder.express(port);
@@ -149,36 +147,7 @@ impl Vga {
         }))
     }
 
-    /// The legacy ranges of the port bus: base and length of each.
-    #[must_use]
-    pub fn ports(self: &Arc<Self>) -> Vec<(u64, u64, Arc<dyn BusDevice>)> {
-        let legacy = |base: u16, len: u64| {
-            let device: Arc<dyn BusDevice> = Arc::new(Ports { vga: self.clone(), base });
-            (u64::from(base), len, device)
-        };
-        let dispi: Arc<dyn BusDevice> = Arc::new(DispiPorts(self.clone()));
-        match self.model {
-            Model::Vga => vec![
-                legacy(MONO_CRTC, MONO_CRTC_LEN),
-                legacy(MONO_STATUS, 1),
-                legacy(PORTS, PORTS_LEN),
-                (DISPI_PORTS.into(), DISPI_PORTS_LEN, dispi),
-            ],
-            Model::Bochs => Vec::new(),
-        }
-    }
-
-    /// The window of the memory bus, where the machine must have no RAM.
-    #[must_use]
-    pub fn legacy_window(self: &Arc<Self>) -> Option<(u64, u64, Arc<dyn BusDevice>)> {
-        let window: Arc<dyn BusDevice> = Arc::new(LegacyWindow(self.clone()));
-        (self.model == Model::Vga).then_some((WINDOW, WINDOW_LEN, window))
-    }
-
-    /// Where [`legacy_window`](Self::legacy_window) will be.
-    pub const LEGACY_WINDOW: std::ops::Range<u64> = WINDOW..WINDOW + WINDOW_LEN;
-
-    fn write_dispi(&self, state: &mut State, index: usize, value: u16) {
+    pub(super) fn write_dispi(&self, state: &mut State, index: usize, value: u16) {
         if state.dispi.write(index, value)
             && let Some(mode) = state.dispi.linear()
         {
@@ -266,19 +235,6 @@ impl Vga {
     }
 }
 
-impl Rom {
-    fn new(image: &[u8], mapper: &dyn MemoryMapper) -> Result<Self, VgaError> {
-        if image.is_empty() || image.len() > MOST_ROM {
-            return Err(VgaError::RomSize(image.len()));
-        }
-        let size = (image.len() as u64).next_power_of_two().max(PAGE);
-        let memory = GuestRam::new(&[(0, size)], &Backing::Anonymous)?;
-        memory.write_slice(0, image)?;
-        let window = mapper.window(&memory, GuestAccess::ReadOnly).map_err(VgaError::Window)?;
-        Ok(Self { memory, window })
-    }
-}
-
 impl Scanout for Vga {
     fn draw(&self, surface: &mut Surface, blink: bool) {
         let state = self.state.hold().clone();
@@ -308,12 +264,10 @@ impl PciFunction for Vga {
                     *byte = self.read_registers(at);
                 }
             }
-            _ => {
-                let rom = self.rom.as_ref();
-                if rom.is_none_or(|rom| rom.memory.read_slice(offset, data).is_err()) {
-                    data.fill(0xff);
-                }
-            }
+            _ => match &self.rom {
+                Some(rom) => rom.read(offset, data),
+                None => data.fill(0xff),
+            },
         }
     }
 
@@ -330,16 +284,14 @@ impl PciFunction for Vga {
     }
 
     fn bar_moved(&self, bar: u8, base: Option<u64>) {
-        let window = match bar {
-            FRAME_BUFFER => &self.window,
-            Bar::ROM => match &self.rom {
-                Some(rom) => &rom.window,
-                None => return,
-            },
-            _ => return,
-        };
-        if let Err(error) = window.place(base) {
-            warn_limited!(%error, device = self.id, "memory is not mapped: accesses are slow");
+        match (bar, &self.rom) {
+            (FRAME_BUFFER, _) => {
+                if let Err(error) = self.window.place(base) {
+                    warn_limited!(%error, device = self.id, "memory is not mapped: accesses are slow");
+                }
+            }
+            (Bar::ROM, Some(rom)) => rom.moved(base),
+            _ => {}
         }
     }
 
@@ -394,99 +346,5 @@ impl Component for Vga {
         state.registers = saved.registers;
         state.dispi = saved.dispi;
         Ok(())
-    }
-}
-
-/// A range of the legacy ports, each one byte wide: a wider access is several.
-struct Ports {
-    vga: Arc<Vga>,
-    base: u16,
-}
-
-impl BusDevice for Ports {
-    fn name(&self) -> &str {
-        &self.vga.id
-    }
-
-    fn read(&self, offset: u64, data: &mut [u8]) {
-        let mut state = self.vga.state.hold();
-        for (port, byte) in (self.base + offset as u16..).zip(data) {
-            *byte = state.registers.read(port);
-        }
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Effect {
-        let mut state = self.vga.state.hold();
-        for (port, byte) in (self.base + offset as u16..).zip(data) {
-            state.registers.write(port, *byte);
-        }
-        Effect::None
-    }
-}
-
-/// Index and data, 16 bits each.
-struct DispiPorts(Arc<Vga>);
-
-impl BusDevice for DispiPorts {
-    fn name(&self) -> &str {
-        &self.0.id
-    }
-
-    fn read(&self, offset: u64, data: &mut [u8]) {
-        let state = self.0.state.hold();
-        let value = match offset {
-            0 => state.dispi.index,
-            _ => state.dispi.read(state.dispi.index.into()),
-        };
-        data.fill(0xff);
-        for (byte, value) in data.iter_mut().zip(value.to_le_bytes()) {
-            *byte = value;
-        }
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Effect {
-        let &[low, high] = data else { return Effect::None };
-        let value = u16::from_le_bytes([low, high]);
-        let mut state = self.0.state.hold();
-        match offset {
-            0 => state.dispi.index = value,
-            _ => {
-                let index = state.dispi.index.into();
-                self.0.write_dispi(&mut state, index, value);
-            }
-        }
-        Effect::None
-    }
-}
-
-struct LegacyWindow(Arc<Vga>);
-
-impl LegacyWindow {
-    fn access<T>(&self, access: impl FnOnce(&mut Window<'_>) -> T) -> T {
-        let State { registers, dispi, .. } = &mut *self.0.state.hold();
-        access(&mut Window { memory: &self.0.memory, registers, dispi })
-    }
-}
-
-impl BusDevice for LegacyWindow {
-    fn name(&self) -> &str {
-        &self.0.id
-    }
-
-    fn read(&self, offset: u64, data: &mut [u8]) {
-        self.access(|window| {
-            for (at, byte) in (offset..).zip(data) {
-                *byte = window.read(at);
-            }
-        });
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Effect {
-        self.access(|window| {
-            for (at, byte) in (offset..).zip(data) {
-                window.write(at, *byte);
-            }
-        });
-        Effect::None
     }
 }

@@ -15,6 +15,7 @@ mod device;
 mod dispi;
 mod draw;
 mod edid;
+mod legacy;
 mod registers;
 mod spec;
 #[cfg(test)]

@@ -8,6 +8,13 @@ use crate::display::{Scanout, Surface};
 use crate::pci::PciFunction;
 use crate::testing::FakeMapper;
 
+/// As long as a ROM says that it is.
+const ROM: [u8; 512] = {
+    let mut rom = [0; 512];
+    (rom[0], rom[1], rom[2]) = (0x55, 0xaa, 1);
+    rom
+};
+
 struct Rig {
     vga: Arc<Vga>,
     ports: Bus,
@@ -22,7 +29,7 @@ fn card(model: Model, mapper: &FakeMapper) -> Result<Arc<Vga>, VgaError> {
         model,
         memory: 1 << 20,
         resolution: (1024, 768),
-        rom: Some(&[0x55, 0xaa, 1]),
+        rom: Some(&ROM),
         express: None,
         mapper,
     })

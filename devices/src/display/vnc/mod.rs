@@ -3,15 +3,20 @@
 
 mod auth;
 mod encode;
+mod handshake;
+mod held;
+mod message;
 mod pixels;
 mod spec;
 #[cfg(test)]
 mod tests;
 mod tight;
+mod tls;
 mod viewer;
 mod zrle;
 
 pub use auth::Password;
+pub use tls::{Tls, TlsError, TlsParts};
 pub(crate) use viewer::{Notice, Viewer};
 
 /// Longest text in a cut buffer that a viewer may send, bytes. It is skipped, not stored, but a
@@ -25,6 +30,8 @@ pub struct Terms {
     pub name: String,
     /// None: whoever connects is let in.
     pub password: Option<Password>,
+    /// None: what is said can be read on the way.
+    pub tls: Option<Tls>,
     pub(crate) random: fn() -> [u8; 16],
     pub(crate) most_cut_text: usize,
 }
@@ -34,7 +41,7 @@ impl Terms {
     pub fn new(name: &str, password: Option<Password>) -> Self {
         // The length goes before it, and viewers have a title bar for it.
         let name = name.chars().take(256).collect();
-        Self { name, password, random, most_cut_text: MOST_CUT_TEXT }
+        Self { name, password, tls: None, random, most_cut_text: MOST_CUT_TEXT }
     }
 }
 

@@ -5,6 +5,18 @@ pub(super) const VERSION: &[u8; 12] = b"RFB 003.008\n";
 
 pub(super) const SECURITY_NONE: u8 = 1;
 pub(super) const SECURITY_VNC: u8 = 2;
+pub(super) const SECURITY_VENCRYPT: u8 = 19;
+
+/// VeNCrypt: the one version there is of use, major and minor.
+pub(super) const VENCRYPT_VERSION: [u8; 2] = [0, 2];
+pub(super) const VENCRYPT_VERSION_TAKEN: u8 = 0;
+pub(super) const VENCRYPT_VERSION_REFUSED: u8 = 0xff;
+pub(super) const VENCRYPT_SUBTYPE_TAKEN: u8 = 1;
+pub(super) const VENCRYPT_SUBTYPE_REFUSED: u8 = 0;
+/// TLS with the server's certificate, then what the name says. (Those without one, 257 to 259, are
+/// anonymous Diffie-Hellman: anybody in between could read along.)
+pub(super) const VENCRYPT_X509_NONE: u32 = 260;
+pub(super) const VENCRYPT_X509_VNC: u32 = 261;
 
 // Client to server.
 pub(super) const SET_PIXEL_FORMAT: u8 = 0;

@@ -1,41 +1,31 @@
 //! [`Viewer`]: the server's side of one RFB connection, without its socket.
 //!
-//! ```text
-//! Version ─▶ Security ─▶ Response ─▶ Init ─▶ Running
-//!            └── no password: straight to Init ──┘
-//! ```
 //! Bytes come in, and bytes go out when there is room for them: what a viewer says only changes
 //! what it is sent next, so one that does not read costs no memory, however much it asks for.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use super::auth::CHALLENGE;
 use super::encode::{Block, Encoder, Encoding};
+use super::handshake::{Handshake, Step, put_text};
+use super::held::Held;
+use super::message::{Bytes, Message};
 use super::pixels::{self, Format};
 use super::spec::*;
-use super::{Hangup, Terms};
-use crate::display::keymap;
+use super::{Hangup, Terms, Tls};
 use crate::display::{Rect, Surface};
-use crate::input::{Accepts, InputEvent, InputSink, button};
+use crate::input::{Accepts, InputSink};
 
 /// Rectangles are at most this wide: tight allows 2048.
 const MOST_WIDTH: u32 = 1024;
 /// And as high as a row of tiles.
 const MOST_HEIGHT: u32 = crate::display::TILE;
-/// More encodings than there are.
-const MOST_ENCODINGS: usize = 1024;
-/// Keys that may be down at once; a user has ten fingers.
-const MOST_KEYS: usize = 64;
 /// Nothing more is encoded while this much waits to go out.
 const HIGH_WATER: usize = 64 << 10;
 
 pub(crate) struct Viewer {
     terms: Arc<Terms>,
-    stage: Stage,
-    /// Of the protocol's version: 3, 7 or 8.
-    minor: u32,
+    /// None: it is let in.
+    handshake: Option<Handshake>,
     incoming: Vec<u8>,
     /// Bytes of a cut text that are still to come, and to be ignored.
     skip: usize,
@@ -52,14 +42,6 @@ pub(crate) struct Viewer {
     /// What is left to encode of the update under way, last first.
     pending: Vec<Rect>,
     input: Held,
-}
-
-enum Stage {
-    Version,
-    Security,
-    Response([u8; CHALLENGE]),
-    Init,
-    Running,
 }
 
 /// What the viewer has said that it can do, and what is still to be told about it.
@@ -86,32 +68,22 @@ enum Wish {
     All(Rect),
 }
 
-/// Keys and buttons that are down, to be let go when the viewer leaves.
-#[derive(Default)]
-struct Held {
-    keys: BTreeSet<u16>,
-    buttons: u8,
-    /// Where the pointer was last.
-    pointer: Option<(u16, u16)>,
-}
-
 /// What became of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
+    /// What is in `out` goes as it is; from then on all is TLS, which has to be told by
+    /// [`Viewer::secured`].
+    Secure,
     /// Authenticated, and whether it lets others in.
     Joined { shared: bool },
 }
 
-const BUTTONS: [u16; 3] = [button::LEFT, button::MIDDLE, button::RIGHT];
-
 impl Viewer {
     /// A viewer whose greeting is in `out`.
     pub(crate) fn new(terms: Arc<Terms>, out: &mut Vec<u8>) -> Self {
-        out.extend_from_slice(VERSION);
         Self {
+            handshake: Some(Handshake::new(terms.clone(), out)),
             terms,
-            stage: Stage::Version,
-            minor: 0,
             incoming: Vec::new(),
             skip: 0,
             abilities: Abilities::default(),
@@ -128,7 +100,19 @@ impl Viewer {
 
     /// Whether it is let in, and about to be told the size of the screen.
     pub(crate) fn awaits_size(&self) -> bool {
-        matches!(self.stage, Stage::Init)
+        self.handshake.as_ref().is_some_and(Handshake::awaits_size)
+    }
+
+    /// What secures it, if it is to be.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.terms.tls.as_ref()
+    }
+
+    /// TLS has begun, of which `out` is the inside.
+    pub(crate) fn secured(&mut self, out: &mut Vec<u8>) {
+        if let Some(handshake) = &mut self.handshake {
+            handshake.secured(out);
+        }
     }
 
     /// Whether a new frame is of use to it.
@@ -152,10 +136,24 @@ impl Viewer {
             let skipped = self.skip.min(rest.len());
             self.skip -= skipped;
             rest = &rest[skipped..];
-            let message = Message { bytes: rest };
-            let used = match self.stage {
-                Stage::Running => self.serve(message, sink)?,
-                _ => self.shake_hands(message, surface, out, &mut notice)?,
+            let used = match &mut self.handshake {
+                None => self.serve(Bytes(rest), sink)?,
+                Some(handshake) => match handshake.step(Bytes(rest), out)? {
+                    Step::Wait => None,
+                    Step::Used(used) => Some(used),
+                    Step::Secure(used) => {
+                        // Whoever is in between could have put it there.
+                        if rest.len() > used {
+                            return Err(Hangup::Protocol("something before TLS began"));
+                        }
+                        return Ok(Some(Notice::Secure));
+                    }
+                    Step::Done { used, shared } => {
+                        notice = Some(Notice::Joined { shared });
+                        self.greet(surface, out);
+                        Some(used)
+                    }
+                },
             };
             let Some(used) = used else { break };
             rest = rest.get(used..).unwrap_or_default();
@@ -164,193 +162,51 @@ impl Viewer {
         Ok(notice)
     }
 
-    /// One step of the handshake; how many bytes it took, none if there are too few yet.
-    fn shake_hands(
-        &mut self,
-        message: Message<'_>,
-        surface: &Surface,
-        out: &mut Vec<u8>,
-        notice: &mut Option<Notice>,
-    ) -> Result<Option<usize>, Hangup> {
-        match self.stage {
-            Stage::Version => {
-                let Some(version) = message.take::<12>(0) else { return Ok(None) };
-                let minor = minor_version(&version).ok_or(Hangup::Protocol("no RFB version"))?;
-                self.offer_security(minor, out);
-                Ok(Some(12))
-            }
-            Stage::Security => {
-                let Some([chosen]) = message.take(0) else { return Ok(None) };
-                if chosen != self.security() {
-                    return Err(Hangup::Protocol("a security type that was not offered"));
-                }
-                self.begin_security(out);
-                Ok(Some(1))
-            }
-            Stage::Response(challenge) => {
-                let Some(response) = message.take(0) else { return Ok(None) };
-                let password = self.terms.password.as_ref();
-                let now = SystemTime::now();
-                if password.is_none_or(|known| !known.admits(&challenge, &response, now)) {
-                    let reason = b"the password is wrong, or not valid any more";
-                    out.extend_from_slice(&1u32.to_be_bytes());
-                    out.extend_from_slice(&(reason.len() as u32).to_be_bytes());
-                    out.extend_from_slice(reason);
-                    return Err(Hangup::Denied);
-                }
-                self.admit(out);
-                Ok(Some(CHALLENGE))
-            }
-            Stage::Init => {
-                let Some([shared]) = message.take(0) else { return Ok(None) };
-                *notice = Some(Notice::Joined { shared: shared != 0 });
-                self.size = (surface.width(), surface.height());
-                put_u16(out, &[self.size.0, self.size.1]);
-                out.extend_from_slice(&pixels::NATIVE);
-                let name = self.terms.name.as_bytes();
-                out.extend_from_slice(&(name.len() as u32).to_be_bytes());
-                out.extend_from_slice(name);
-                self.stage = Stage::Running;
-                Ok(Some(1))
-            }
-            Stage::Running => Ok(None),
-        }
-    }
-
-    fn security(&self) -> u8 {
-        if self.terms.password.is_some() { SECURITY_VNC } else { SECURITY_NONE }
-    }
-
-    fn offer_security(&mut self, minor: u32, out: &mut Vec<u8>) {
-        self.minor = minor;
-        let security = self.security();
-        if minor >= 7 {
-            out.extend([1, security]);
-            self.stage = Stage::Security;
-        } else {
-            // Before 3.7 the server decides, and says nothing of success without a password.
-            out.extend_from_slice(&u32::from(security).to_be_bytes());
-            self.begin_security(out);
-        }
-    }
-
-    fn begin_security(&mut self, out: &mut Vec<u8>) {
-        if self.security() == SECURITY_VNC {
-            let challenge = (self.terms.random)();
-            out.extend_from_slice(&challenge);
-            self.stage = Stage::Response(challenge);
-        } else {
-            // RFC 6143 §7.1.3: version 3.8 hears of its success also without authentication.
-            if self.minor >= 8 {
-                self.admit(out);
-            }
-            self.stage = Stage::Init;
-        }
-    }
-
-    fn admit(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&0u32.to_be_bytes());
-        self.stage = Stage::Init;
+    /// It is let in: tell it what it will see.
+    fn greet(&mut self, surface: &Surface, out: &mut Vec<u8>) {
+        self.handshake = None;
+        self.size = (surface.width(), surface.height());
+        put_u16(out, &[self.size.0, self.size.1]);
+        out.extend_from_slice(&pixels::NATIVE);
+        put_text(out, &self.terms.name);
     }
 
     /// One message; how many bytes it has, none if it is not complete yet.
-    fn serve(
-        &mut self,
-        message: Message<'_>,
-        sink: &dyn InputSink,
-    ) -> Result<Option<usize>, Hangup> {
-        let Some([kind]) = message.take(0) else { return Ok(None) };
-        match kind {
-            SET_PIXEL_FORMAT => {
-                let Some(wire) = message.take(4) else { return Ok(None) };
-                let format = Format::parse(&wire);
-                let format = format.ok_or(Hangup::Protocol("a pixel format that cannot be"))?;
-                if self.pending.is_empty() {
-                    self.format = format;
-                } else {
-                    self.next_format = Some(format);
+    fn serve(&mut self, bytes: Bytes<'_>, sink: &dyn InputSink) -> Result<Option<usize>, Hangup> {
+        let Some((message, used)) = Message::parse(bytes)? else { return Ok(None) };
+        match message {
+            Message::PixelFormat(format) if self.pending.is_empty() => self.format = format,
+            Message::PixelFormat(format) => self.next_format = Some(format),
+            Message::Encodings(list) => self.set_encodings(&list),
+            Message::Update { incremental, area } => self.ask_update(incremental, area),
+            Message::Key { code, down } => {
+                if let Some(code) = code {
+                    self.input.key(code, down, sink);
                 }
-                Ok(Some(4 + pixels::LEN))
             }
-            SET_ENCODINGS => {
-                let Some(count) = message.take(2).map(u16::from_be_bytes) else { return Ok(None) };
-                let count = usize::from(count);
-                if count > MOST_ENCODINGS {
-                    return Err(Hangup::Protocol("too many encodings"));
-                }
-                let Some(list) = message.bytes.get(4..4 + 4 * count) else { return Ok(None) };
-                self.set_encodings(
-                    list.chunks_exact(4)
-                        .map(|number| i32::from_be_bytes(std::array::from_fn(|at| number[at]))),
-                );
-                Ok(Some(4 + 4 * count))
-            }
-            UPDATE_REQUEST => {
-                let Some([incremental]) = message.take(1) else { return Ok(None) };
-                let Some(area) = message.take::<8>(2) else { return Ok(None) };
-                let [x, y, width, height] =
-                    [0, 2, 4, 6].map(|at| u32::from(u16::from_be_bytes([area[at], area[at + 1]])));
-                self.ask_update(incremental != 0, Rect { x, y, width, height });
-                Ok(Some(10))
-            }
-            KEY_EVENT => {
-                let Some(down) = message.take(1) else { return Ok(None) };
-                let Some(keysym) = message.take(4).map(u32::from_be_bytes) else { return Ok(None) };
-                if let Some(key) = keymap::from_keysym(keysym) {
-                    self.input.key(key, down != [0], sink);
-                }
-                Ok(Some(8))
-            }
-            POINTER_EVENT => {
-                let Some([buttons]) = message.take(1) else { return Ok(None) };
-                let Some(at) = message.take::<4>(2) else { return Ok(None) };
-                let [x, y] = [[at[0], at[1]], [at[2], at[3]]].map(u16::from_be_bytes);
+            Message::Pointer { buttons, at } => {
                 let counts_motion = self.abilities.told_absolute == Some(false);
-                self.input.pointer(buttons, (x, y), self.size, counts_motion, sink);
-                Ok(Some(6))
+                self.input.pointer(buttons, at, self.size, counts_motion, sink);
             }
-            CUT_TEXT => {
-                let Some(length) = message.take(4).map(i32::from_be_bytes) else { return Ok(None) };
-                // Negative is the extended clipboard's, which was not offered. There is nobody in
-                // the guest to give it to: it is skipped as it comes, and never stored.
-                self.skip = length.unsigned_abs() as usize;
+            Message::CutText { length } => {
+                // There is nobody in the guest to give it to: it is skipped as it comes, and never
+                // stored.
+                self.skip = length;
                 if self.skip > self.terms.most_cut_text {
                     return Err(Hangup::Protocol("a cut text of absurd length"));
                 }
-                Ok(Some(8))
             }
-            SET_DESKTOP_SIZE => {
-                let Some([screens]) = message.take(6) else { return Ok(None) };
-                let length = 8 + 16 * usize::from(screens);
-                if message.bytes.len() < length {
-                    return Ok(None);
-                }
+            Message::DesktopSize => {
                 self.abilities.owed_size = Some((RESIZE_BY_CLIENT, RESIZE_PROHIBITED));
-                Ok(Some(length))
             }
-            QEMU_MESSAGE => {
-                let Some([QEMU_KEY_EVENT]) = message.take(1) else {
-                    let complete = message.bytes.len() > 1;
-                    let unknown = Err(Hangup::Protocol("a message that was not offered"));
-                    return if complete { unknown } else { Ok(None) };
-                };
-                let Some(down) = message.take::<2>(2) else { return Ok(None) };
-                let Some(keysym) = message.take(4).map(u32::from_be_bytes) else { return Ok(None) };
-                let Some(code) = message.take(8).map(u32::from_be_bytes) else { return Ok(None) };
-                let key = u16::try_from(code).ok().and_then(keymap::from_scan_code);
-                if let Some(key) = key.or_else(|| keymap::from_keysym(keysym)) {
-                    self.input.key(key, down != [0; 2], sink);
-                }
-                Ok(Some(12))
-            }
-            _ => Err(Hangup::Protocol("a message of unknown type")),
         }
+        Ok(Some(used))
     }
 
-    fn set_encodings(&mut self, list: impl Iterator<Item = i32>) {
+    fn set_encodings(&mut self, list: &[i32]) {
         let told_absolute = self.abilities.told_absolute;
         let mut abilities = Abilities { told_absolute, ..Abilities::default() };
-        for number in list {
+        for &number in list {
             match number {
                 DESKTOP_SIZE => abilities.resize = true,
                 EXTENDED_DESKTOP_SIZE => {
@@ -486,33 +342,6 @@ impl Viewer {
         self.input.release(sink);
     }
 }
-
-/// What of a message is there.
-#[derive(Clone, Copy)]
-struct Message<'a> {
-    bytes: &'a [u8],
-}
-
-impl Message<'_> {
-    fn take<const N: usize>(self, at: usize) -> Option<[u8; N]> {
-        self.bytes.get(at..at + N)?.first_chunk().copied()
-    }
-}
-
-/// `RFB 003.00N`: anything else that begins so is taken for 3.3, as the RFC asks.
-fn minor_version(version: &[u8; 12]) -> Option<u32> {
-    if !version.starts_with(b"RFB 003.") || version[11] != b'\n' {
-        return None;
-    }
-    let digits = std::str::from_utf8(&version[8..11]).ok()?;
-    let minor = digits.parse::<u32>().ok()?;
-    Some(match minor {
-        7 => 7,
-        8.. => 8,
-        _ => 3,
-    })
-}
-
 fn put_u16(out: &mut Vec<u8>, values: &[u32]) {
     for value in values {
         out.extend_from_slice(&(*value as u16).to_be_bytes());
@@ -537,72 +366,4 @@ fn pieces(rect: Rect) -> Vec<Rect> {
         }
     }
     found
-}
-
-impl Held {
-    fn key(&mut self, code: u16, down: bool, sink: &dyn InputSink) {
-        if down {
-            if self.keys.len() >= MOST_KEYS && !self.keys.contains(&code) {
-                return;
-            }
-            self.keys.insert(code);
-        } else {
-            self.keys.remove(&code);
-        }
-        sink.send(&[InputEvent::Key { code, down }]);
-    }
-
-    fn pointer(
-        &mut self,
-        buttons: u8,
-        at: (u16, u16),
-        size: (u32, u32),
-        counts_motion: bool,
-        sink: &dyn InputSink,
-    ) {
-        let mut events = Vec::with_capacity(6);
-        if counts_motion {
-            let [dx, dy] = [at.0, at.1].map(|to| i32::from(to) - MOTION_CENTRE);
-            events.push(InputEvent::Motion { dx, dy });
-        } else if sink.accepts().position {
-            let scale = |value: u16, size: u32| {
-                let last = size.saturating_sub(1).max(1);
-                let far = u32::from(InputEvent::FAR);
-                (u32::from(value).min(last) * far / last) as u16
-            };
-            events.push(InputEvent::Position { x: scale(at.0, size.0), y: scale(at.1, size.1) });
-        } else if let Some(before) = self.pointer {
-            let by = |to: u16, from: u16| i32::from(to) - i32::from(from);
-            events.push(InputEvent::Motion { dx: by(at.0, before.0), dy: by(at.1, before.1) });
-        }
-        self.pointer = Some(at);
-        let changed = self.buttons ^ buttons;
-        for (bit, code) in
-            BUTTONS.into_iter().enumerate().filter(|(bit, _)| changed >> bit & 1 != 0)
-        {
-            events.push(InputEvent::Button { code, down: buttons >> bit & 1 != 0 });
-        }
-        // Wheels are buttons that are pressed for each notch.
-        let notch = |bit: u8| i32::from((changed & buttons) >> bit & 1);
-        let (vertical, horizontal) = (notch(3) - notch(4), notch(6) - notch(5));
-        if (vertical, horizontal) != (0, 0) {
-            events.push(InputEvent::Wheel { vertical, horizontal });
-        }
-        self.buttons = buttons;
-        if !events.is_empty() {
-            sink.send(&events);
-        }
-    }
-
-    fn release(&mut self, sink: &dyn InputSink) {
-        let keys = std::mem::take(&mut self.keys).into_iter();
-        let mut events: Vec<InputEvent> =
-            keys.map(|code| InputEvent::Key { code, down: false }).collect();
-        let held = std::mem::take(&mut self.buttons);
-        let buttons = BUTTONS.into_iter().enumerate().filter(|(bit, _)| held >> bit & 1 != 0);
-        events.extend(buttons.map(|(_, code)| InputEvent::Button { code, down: false }));
-        if !events.is_empty() {
-            sink.send(&events);
-        }
-    }
 }

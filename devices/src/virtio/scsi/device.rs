@@ -45,7 +45,7 @@ pub struct ScsiSpec {
 pub(super) struct Shared {
     pub(super) units: BTreeMap<Address, Arc<LogicalUnit>>,
     pub(super) events: Mutex<Events>,
-    /// Written when there are events.
+    /// Written when there are events, or a medium was exchanged.
     pub(super) wake: EventFd,
     pub(super) sense_size: AtomicU32,
     pub(super) cdb_size: AtomicU32,
@@ -58,6 +58,9 @@ pub struct ScsiHandle(Arc<Shared>);
 impl ScsiHandle {
     /// The disk of a unit has grown or shrunk: tell the guest.
     pub fn resized(&self, target: u8, lun: u16) {
+        if let Some(unit) = self.0.units.get(&Address { target, lun }) {
+            unit.resized();
+        }
         self.tell(Event::Resized(Address { target, lun }));
     }
 
@@ -113,6 +116,10 @@ impl Scsi {
             sense_size: AtomicU32::new(spec::DEFAULT_SENSE_SIZE),
             cdb_size: AtomicU32::new(spec::DEFAULT_CDB_SIZE),
         };
+        for unit in shared.units.values() {
+            let wake = shared.wake.try_clone()?;
+            unit.on_exchange(move || _ = wake.write(1));
+        }
         let count = spec::REQUESTS + usize::from(queues.max(1));
         let queue_sizes = vec![queue_size; count];
         Ok(Self { shared: Arc::new(shared), thread, queue_sizes, depth })

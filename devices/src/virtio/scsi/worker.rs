@@ -91,9 +91,9 @@ impl ScsiWorker {
 
     /// A unit whose medium was exchanged: what is in flight on the old one ends first.
     fn follow_medium(&mut self, position: usize, cx: &mut Context<'_, '_>) {
-        let generation = self.units[position].1.medium().0;
+        let (generation, medium) = self.units[position].1.medium();
         let current = self.disks[position].as_ref().map(|disk| disk.generation);
-        if current == Some(generation) || (current.is_none() && generation == 0) {
+        if current == medium.is_some().then_some(generation) {
             return;
         }
         while self.disks[position].as_ref().is_some_and(|disk| !disk.lane.is_idle()) {
@@ -316,6 +316,9 @@ impl QueueWorker for ScsiWorker {
         match (token as usize).checked_sub(1) {
             None => {
                 let _ = self.shared.wake.read();
+                for position in 0..self.units.len() {
+                    self.follow_medium(position, cx);
+                }
                 self.deliver_events(cx.queues);
             }
             Some(position) if position < self.disks.len() => self.reap(position, cx.queues),

@@ -10,11 +10,9 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::backend::vhost::{Vring, VsockBackend};
 use crate::io_thread::{Job, Stop};
-use crate::limit::warn_limited;
 use crate::virtio::{ActiveQueue, QueueProgress};
 
-/// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET
-const TRANSPORT_RESET: u32 = 0;
+use super::tell_reset;
 
 pub(super) struct VsockWorker {
     pub(super) backend: Arc<dyn VsockBackend>,
@@ -52,20 +50,12 @@ impl VsockWorker {
             // Chains may have come whose kick went to whoever served the queue before.
             let _ = queue.kick().write(1);
         }
-        self.tell_reset();
-        Ok(())
-    }
-
-    fn tell_reset(&mut self) {
-        let Some(events) = self.events.as_mut().filter(|_| self.announce) else { return };
-        match events.next() {
-            Some(mut chain) => {
-                let written = if chain.write_obj(TRANSPORT_RESET.to_le()) { 4 } else { 0 };
-                events.complete(chain, written);
-                events.flush();
-            }
-            None => warn_limited!("a guest hears too late that its vsock connections are gone"),
+        if self.announce
+            && let Some(events) = &mut self.events
+        {
+            tell_reset(events);
         }
+        Ok(())
     }
 }
 

@@ -275,7 +275,7 @@ pub(super) fn interface_row(interface: &Interface) -> InterfaceRow {
     InterfaceRow {
         target: interface.target.as_ref().and_then(|target| target.dev.clone()),
         kind: interface.kind.to_string(),
-        source: source.and_then(|s| s.bridge.clone().or(s.network.clone()).or(s.dev.clone())),
+        source: source.and_then(|s| s.network.clone().or(s.bridge.clone()).or(s.dev.clone())),
         model: interface.model.clone(),
         mac: interface.mac_address().map(|mac| mac.to_string()).unwrap_or_default(),
         link_up: link::is_up(interface),

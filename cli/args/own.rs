@@ -1,0 +1,89 @@
+//! Manor's own verbs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// report daemon version too
+    #[arg(long)]
+    pub(crate) daemon: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Help {
+    /// Prints global help, command specific help, or help for a group of related commands
+    pub(crate) command: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Daemon {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = crate::config::DEFAULT_PATH)]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Check a configuration file and say what is wrong in it
+    Check {
+        #[arg(default_value = crate::config::DEFAULT_PATH)]
+        file: PathBuf,
+    },
+    /// Print the default configuration with its explanations
+    Default,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// File containing an XML domain description
+    pub(crate) file: PathBuf,
+    /// Where the control socket and the locks lie meanwhile
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Do not install seccomp filters: only to debug the monitor itself
+    #[arg(long, hide = true)]
+    pub(crate) no_seccomp: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Setup {
+    /// Undo what setup did. Definitions, changed configuration and logs stay
+    #[arg(long)]
+    pub(crate) remove: bool,
+    /// With --remove: definitions, configuration and logs go too
+    #[arg(long, requires = "remove")]
+    pub(crate) purge: bool,
+    /// Work on the system whose root this is, and start nothing
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// Path of the manor binary in the units; this binary's own if not given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Install the files only: neither enable nor start the daemon
+    #[arg(long)]
+    pub(crate) no_start: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completion {
+    pub(crate) shell: Shell,
+    /// Complete this command's name
+    #[arg(long, default_value = "manor")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Elvish,
+    Fish,
+    Zsh,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Directory to write them to
+    pub(crate) directory: PathBuf,
+}

@@ -1,0 +1,34 @@
+//! What fuzz targets do with devices and servers: whatever a guest or a viewer says, no panic and no
+//! unbounded work come of it, and what holds at the start holds at the end.
+
+mod firmware;
+#[cfg(test)]
+mod tests;
+mod viewer;
+
+pub use firmware::{flash, fw_cfg};
+pub use viewer::rfb;
+
+/// Takes an input apart; one that ends goes on as zeros.
+struct Script<'a>(&'a [u8]);
+
+impl<'a> Script<'a> {
+    fn byte(&mut self) -> u8 {
+        self.take(1).first().copied().unwrap_or(0)
+    }
+
+    fn number(&mut self) -> u32 {
+        self.take(4).iter().fold(0, |number, byte| number << 8 | u32::from(*byte))
+    }
+
+    /// As many of `count` bytes as there are.
+    fn take(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+}

@@ -1,0 +1,6 @@
+//! Firmware that tells its flash anything.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| devices::torture::flash(data));

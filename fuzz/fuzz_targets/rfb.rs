@@ -1,0 +1,6 @@
+//! A VNC viewer that says anything.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| devices::torture::rfb(data));

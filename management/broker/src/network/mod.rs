@@ -1,0 +1,198 @@
+//! The host's side of virtual networks: bridges, rules of who reaches whom, sockets of services.
+
+mod bridge;
+mod netlink;
+mod nft;
+mod ports;
+mod rules;
+mod sockets;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{BrokerError, Granted};
+
+pub use rules::RulesWatch;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum NetworkAct {
+    /// Make it, or make it so; what is right stays untouched.
+    Bridge(BridgeSpec),
+    /// Only one that was made for this network; none there is no error.
+    RemoveBridge {
+        name: String,
+        owner: String,
+    },
+    /// Put these taps into the bridge that they have fallen out of.
+    Reattach {
+        bridge: String,
+        taps: Vec<String>,
+    },
+    /// The rules of all networks and ports, in place of those that are in force.
+    Rules(RuleSet),
+    /// Whether these are in force, and nothing else is in their tables.
+    LookRules(RuleSet),
+    Sockets(SocketsSpec),
+}
+
+/// A bridge of a network's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BridgeSpec {
+    pub name: String,
+    /// The network's name.
+    pub owner: String,
+    pub mac: [u8; 6],
+    pub stp: bool,
+    /// Seconds before a new port forwards.
+    pub delay: u16,
+    pub mtu: Option<u32>,
+    /// The host's in it, with their subnets.
+    pub addresses: Vec<IpNet>,
+    /// Subnets behind a guest.
+    pub routes: Vec<RouteSpec>,
+    /// Packets of its guests go through the host.
+    pub forwarding: bool,
+    /// Guests may use IPv6 among themselves though the host has no address of it.
+    pub ipv6: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteSpec {
+    pub to: IpNet,
+    pub gateway: IpAddr,
+    pub metric: Option<u32>,
+}
+
+/// All rules that Manor has on this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSet {
+    pub networks: Vec<NetworkRules>,
+    pub ports: Vec<PortRules>,
+}
+
+/// What a guest may send through its tap, whatever bridge that is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortRules {
+    pub tap: String,
+    pub mac: [u8; 6],
+    /// The guest's; of a family that none is given of, any.
+    pub addresses: Vec<IpAddr>,
+    pub checks: Checks,
+}
+
+/// What is looked at. Whatever but the first is looked at keeps frames with VLAN tags out: what is
+/// in them would not be seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checks {
+    /// Frames come from the guest's MAC address alone.
+    pub mac: bool,
+    /// ARP and advertisements of neighbours (IPv6) speak of the guest's addresses alone.
+    pub arp: bool,
+    /// Packets come from the guest's addresses alone. Of IPv6, the link-local one is that of its MAC
+    /// address (RFC 4291, appendix A).
+    pub ip: bool,
+    /// It is no DHCP server.
+    pub dhcp_server: bool,
+    /// It is no IPv6 router.
+    pub router: bool,
+}
+
+/// Who reaches whom through a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRules {
+    pub network: String,
+    pub bridge: String,
+    pub subnets: Vec<IpNet>,
+    pub mode: Forwarding,
+    /// The only interface that guests leave the host by.
+    pub out_interface: Option<String>,
+    pub port_forwards: Vec<PortForward>,
+    pub dhcp: bool,
+    pub dns: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Forwarding {
+    /// Guests reach each other and the host.
+    Isolated,
+    /// Nothing is filtered.
+    Open,
+    /// Their subnets are reached, and reach others, with their own addresses.
+    Routed,
+    /// They reach others with an address of the host.
+    Nat {
+        ipv6: bool,
+        /// First and last; none: that of the interface they leave by.
+        addresses: Option<(Ipv4Addr, Ipv4Addr)>,
+        ports: Option<(u16, u16)>,
+    },
+}
+
+/// Who connects to these ports of the host reaches a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortForward {
+    pub protocol: Protocol,
+    /// None: every address of the host.
+    pub host_address: Option<IpAddr>,
+    /// First and last.
+    pub host_ports: (u16, u16),
+    pub guest: IpAddr,
+    /// The first.
+    pub guest_port: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SocketsSpec {
+    pub bridge: String,
+    pub dhcp: bool,
+    /// Where names are asked for.
+    pub dns: Vec<IpAddr>,
+    /// Routers are asked for there.
+    pub router: bool,
+}
+
+/// Bound to their bridge, all of them.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// UDP, 0.0.0.0:67
+    pub dhcp: Option<OwnedFd>,
+    /// UDP and TCP, port 53
+    pub dns_udp: Vec<OwnedFd>,
+    pub dns_tcp: Vec<OwnedFd>,
+    /// ICMPv6, raw
+    pub router: Option<OwnedFd>,
+}
+
+pub(crate) fn act(act: &NetworkAct) -> Result<Granted, BrokerError> {
+    match act {
+        NetworkAct::Bridge(spec) => bridge::make(spec)?,
+        NetworkAct::RemoveBridge { name, owner } => bridge::remove(name, owner)?,
+        NetworkAct::Reattach { bridge, taps } => bridge::reattach(bridge, taps)?,
+        NetworkAct::Rules(rules) => rules::apply(rules)?,
+        NetworkAct::LookRules(rules) => return rules::look(rules).map(Granted::Intact),
+        NetworkAct::Sockets(spec) => return sockets::open(spec).map(Granted::Sockets),
+    }
+    Ok(Granted::Done)
+}

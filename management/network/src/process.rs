@@ -1,0 +1,167 @@
+//! The process behind `manor run-network`, from the configuration on its first descriptor to the
+//! request that ends it.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::config::{ConfigError, FIRST_FD, NetworkConfig, VERSION};
+use crate::files::{FileError, Files};
+use crate::state::{Shared, State};
+use crate::{LeaseFile, chain, control, dhcp, dns, router, sys};
+
+/// Largest configuration, bytes.
+const MAX_CONFIG: u64 = 16 << 20;
+
+#[derive(Debug, thiserror::Error)]
+enum ProcessError {
+    #[error("run-network takes no arguments: its configuration comes on descriptor {FIRST_FD}")]
+    Arguments,
+    #[error("cannot read the configuration from descriptor {FIRST_FD}")]
+    ReadConfig(#[source] io::Error),
+    #[error("the configuration is longer than {MAX_CONFIG} bytes")]
+    ConfigTooLong,
+    #[error("the configuration is not valid")]
+    Malformed(#[source] serde_json::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("cannot prepare the process")]
+    Prepare(#[source] io::Error),
+    #[error("cannot read the lease file")]
+    Leases(#[source] io::Error),
+    #[error("the {service} service failed")]
+    Service { service: &'static str, source: io::Error },
+}
+
+/// Serve one network to its end. Called first thing in a process of its own.
+pub fn run_network(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = format!("manor: {}\n", chain(&error));
+            let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), ProcessError> {
+    if arguments.into_iter().next().is_some() {
+        return Err(ProcessError::Arguments);
+    }
+    let config = read_config()?;
+    config.check()?;
+    let files = Files::adopt(&config.files)?;
+    log();
+    harden(&config.name).map_err(ProcessError::Prepare)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(ProcessError::Prepare)?.block_on(serve(config, files))
+}
+
+fn read_config() -> Result<NetworkConfig, ProcessError> {
+    #[derive(serde::Deserialize)]
+    struct OnlyVersion {
+        version: u32,
+    }
+    let file = File::from(sys::adopt(FIRST_FD).map_err(ProcessError::ReadConfig)?);
+    let mut text = Vec::new();
+    file.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(ProcessError::ReadConfig)?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(ProcessError::ConfigTooLong);
+    }
+    // The version first: what else a newer configuration holds must not matter for the message.
+    let only = serde_json::from_slice(&text).map_err(ProcessError::Malformed)?;
+    match only {
+        OnlyVersion { version: VERSION } => {
+            serde_json::from_slice(&text).map_err(ProcessError::Malformed)
+        }
+        OnlyVersion { version: found } => Err(ConfigError::Version { found }.into()),
+    }
+}
+
+/// JSON lines on stderr; `RUST_LOG=debug` in the environment asks for more.
+fn log() {
+    let debug = std::env::var_os("RUST_LOG").is_some_and(|value| value == "debug");
+    let level = if debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
+    // Fails when there is a subscriber already, as in tests that run in process.
+    let _ = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .try_init();
+}
+
+/// No core dumps or ptrace by others of the same user, and no new privileges.
+fn harden(network: &str) -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    rustix::thread::set_no_new_privs(true)?;
+    // What `ps` and `top` show: as much of the name as the kernel keeps.
+    let mut name: Vec<u8> = format!("net:{network}").bytes().filter(|byte| *byte != 0).collect();
+    name.truncate(15);
+    if let Ok(name) = CString::new(name) {
+        // A label for people: the network is served as well without.
+        let _ = rustix::thread::set_name(&name);
+    }
+    Ok(())
+}
+
+async fn serve(config: NetworkConfig, files: Files) -> Result<(), ProcessError> {
+    let prepare = ProcessError::Prepare;
+    let mut terminate = signal(SignalKind::terminate()).map_err(prepare)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(prepare)?;
+    // The end of the session that started us does not concern the network.
+    let _hangup = signal(SignalKind::hangup()).map_err(prepare)?;
+    files.control.set_nonblocking(true).map_err(prepare)?;
+    let listener = tokio::net::UnixListener::from_std(files.control).map_err(prepare)?;
+
+    let dhcp = match (&files.dhcp, dhcp::Link::of(&config)) {
+        (Some(_), Some(link)) => {
+            let found = files.leases.map(LeaseFile::load).transpose();
+            let (file, leases) = found.map_err(ProcessError::Leases)?.unzip();
+            let leases = leases.unwrap_or_default();
+            Some(dhcp::Server::new(link, &config.settings, file, leases))
+        }
+        _ => None,
+    };
+    tracing::info!(network = config.name, bridge = config.bridge, "the network is served");
+    let shared = Shared::new(State::new(config, dhcp));
+    let stop = Arc::new(Notify::new());
+    let router = files.router.map(router::Socket::new).transpose().map_err(prepare)?;
+    let service = |service, result: io::Result<()>| {
+        result.map_err(|source| ProcessError::Service { service, source })
+    };
+    tokio::select! {
+        result = dhcp::service::serve(files.dhcp, shared.clone()) => service("DHCP", result)?,
+        result = dns::serve(files.dns_udp, files.dns_tcp, shared.clone()) => service("DNS", result)?,
+        () = router::serve(router.as_ref(), &shared) => {}
+        () = control::serve(listener, shared.clone(), stop.clone()) => {}
+        () = stop.notified() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    if let Some(router) = &router {
+        router.farewell(&shared);
+    }
+    tracing::info!("the network is no longer served");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_refused() {
+        let error = run([OsString::from("lab")]).unwrap_err();
+        assert!(matches!(error, ProcessError::Arguments));
+    }
+}

@@ -1,0 +1,48 @@
+//! What others do to the rules of networks is found out and undone: a flushed ruleset would leave
+//! guests without a way out, or open to everyone.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use broker::RulesWatch;
+
+use super::state::Shared;
+
+/// A reload of a firewall is many changes.
+const SETTLED: Duration = Duration::from_millis(200);
+
+pub(super) fn watch(shared: &Arc<Shared>) {
+    let watch = match RulesWatch::new() {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::debug!(%error, "changes of the host's packet filter are not seen");
+            return;
+        }
+    };
+    let shared = Arc::downgrade(shared);
+    let thread = std::thread::Builder::new().name("rules".to_owned());
+    if let Err(error) = thread.spawn(move || follow(&watch, &shared)) {
+        tracing::error!(%error, "changes of the host's packet filter are not seen");
+    }
+}
+
+fn follow(watch: &RulesWatch, shared: &Weak<Shared>) {
+    loop {
+        if let Err(error) = watch.changed() {
+            tracing::error!(%error, "changes of the host's packet filter are not seen any more");
+            return;
+        }
+        std::thread::sleep(SETTLED);
+        let Some(shared) = shared.upgrade() else { return };
+        match shared.firewall.repair() {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!(
+                "somebody changed the rules of networks (nft list table inet manor); they are \
+                 restored"
+            ),
+            Err(error) => {
+                tracing::error!(error = %error.chain(), "the rules of networks are not in force");
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The long works on a volume's content: fill it from another one, have all of it there, wipe it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+
+use image::chain::{self, Node};
+use image::copy::{Target, copy};
+use image::{FileStorage, Format, Storage};
+use rustix::fs::{FallocateFlags, fallocate, ioctl_ficlone};
+
+use super::create::{NewVolume, image_error, io_error};
+use super::{Pools, VolumeView, scan};
+use crate::error::{Code, Error};
+use crate::jobs::Progress;
+
+/// Done between two looks at whether the job is to go on.
+const PIECE: u64 = 64 << 20;
+const BLOCK: u64 = 4096;
+
+/// Whether a copy may share its blocks with what it is a copy of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Where the file system can.
+    Try,
+    Must,
+}
+
+/// Put into `file`, which is empty, what `source` shows.
+pub(crate) fn fill(
+    pools: &Pools,
+    source: &VolumeView,
+    source_file: OwnedFd,
+    file: &OwnedFd,
+    new: &NewVolume,
+    share: Share,
+    progress: &Progress,
+) -> Result<(), Error> {
+    if new.is_twin_of(source) {
+        match ioctl_ficlone(file, &source_file) {
+            Ok(()) => return sync(file, new),
+            Err(errno) if share == Share::Must => return Err(not_shared(errno.into())),
+            Err(_) => {}
+        }
+    } else if share == Share::Must {
+        return Err(not_shared(io::ErrorKind::InvalidInput.into()));
+    }
+    let failed = |error: image::ImageError| image_error(&source.name, &error);
+    let source_image = chain::open(chain_of(pools, source, source_file)?, true).map_err(failed)?;
+    progress.set_total(source_image.size());
+    let storage = Arc::new(scan::storage(file)?);
+    new.format(&*storage)?;
+    let node = Node::new(new.format, storage);
+    let step = new_step(new);
+    let target = chain::open(node, false).map_err(|error| image_error(&new.name, &error))?;
+    let copied = copy(&*source_image, &*target, Target::Blank, step, &mut |at| progress.at(at));
+    copied.and_then(|()| target.flush()).map_err(|error| io_error(&new.name, error))?;
+    drop(target);
+    sync(file, new)
+}
+
+fn chain_of(pools: &Pools, volume: &VolumeView, file: OwnedFd) -> Result<Node, Error> {
+    super::chain::open(pools, volume, file)
+}
+
+fn new_step(new: &NewVolume) -> u64 {
+    if new.format == Format::Qcow2 { new.options.cluster_size.max(BLOCK) } else { BLOCK }
+}
+
+fn sync(file: &OwnedFd, new: &NewVolume) -> Result<(), Error> {
+    rustix::fs::fsync(file).map_err(|errno| io_error(&new.name, errno.into()))
+}
+
+fn not_shared(source: io::Error) -> Error {
+    let text = "the copy cannot share its blocks: that takes one file system that can (btrfs, xfs), \
+                and a copy of the same format and size";
+    Error::new(Code::Unsupported, text).with_source(source)
+}
+
+/// Have the first `allocation` bytes of a new raw volume there.
+pub(crate) fn allocate(file: &OwnedFd, new: &NewVolume, progress: &Progress) -> Result<(), Error> {
+    let storage = scan::storage(file)?;
+    new.format(&storage)?;
+    let mut at = 0;
+    while at < new.allocation {
+        progress.at(at).map_err(|error| io_error(&new.name, error))?;
+        let len = PIECE.min(new.allocation - at);
+        let done = match fallocate(file.as_fd(), FallocateFlags::KEEP_SIZE, at, len) {
+            Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(&storage, at, len),
+            other => other.map_err(io::Error::from),
+        };
+        done.map_err(|error| io_error(&new.name, error))?;
+        at += len;
+    }
+    sync(file, new)
+}
+
+fn write_zeros(file: &dyn Storage, offset: u64, len: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let (mut at, end) = (offset, offset + len);
+    while at < end {
+        let part = (end - at).min(zeros.len() as u64);
+        file.write(&zeros[..part as usize], at)?;
+        at += part;
+    }
+    Ok(())
+}
+
+/// Overwrite everything that lies in a volume, and leave it empty, as large as it was.
+pub(crate) fn wipe(volume: &VolumeView, file: OwnedFd, progress: &Progress) -> Result<(), Error> {
+    let failed = |error| io_error(&volume.name, error);
+    let file = FileStorage::new(File::from(file)).map_err(failed)?;
+    let size = file.size().map_err(failed)?;
+    progress.set_total(size);
+    let mut at = 0;
+    while at < size {
+        progress.at(at).map_err(failed)?;
+        let (is_data, len) = file.data_run(at, (size - at).min(PIECE)).map_err(failed)?;
+        if is_data {
+            write_zeros(&file, at, len).map_err(failed)?;
+        }
+        at += len.max(1);
+    }
+    file.sync().map_err(failed)?;
+    // Now that it is overwritten, its space may be given back.
+    file.set_len(0).map_err(failed)?;
+    NewVolume::like(volume, &volume.name)?.format(&file)?;
+    file.sync().map_err(failed)
+}

@@ -1,0 +1,437 @@
+//! One pool: its worker, which does one thing at a time, and its state.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use broker::{Broker, Permissions, PoolAct, Wanted};
+use uuid::Uuid;
+use xml::PoolDef;
+
+use super::scan::{self, Known};
+use super::{PoolView, VolumeView, is_unfinished};
+use crate::error::{Code, Error};
+use crate::events::{EventKind, PoolChange};
+use crate::journal::Journal;
+use crate::store::{Store, StoredPool};
+use crate::worker::{self, State as _, Worker};
+
+/// What the workers of all pools work with.
+pub(super) struct Shared {
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) store: Store<StoredPool>,
+    pub(super) journal: Arc<Journal>,
+    /// Definitions of pools that are active, by which the next daemon finds them so.
+    pub(super) run_dir: PathBuf,
+}
+
+/// A pool for everyone but its worker.
+pub(crate) type Pool = Worker<State>;
+
+/// What there was when the worker was last done with something.
+pub(crate) struct Published {
+    pub(crate) view: PoolView,
+    pub(crate) def: PoolDef,
+    pub(super) volumes: Arc<BTreeMap<String, Known>>,
+    /// Neither stored nor active: the worker has ended, or will.
+    pub(super) gone: bool,
+}
+
+pub(crate) struct State {
+    pub(super) shared: Arc<Shared>,
+    uuid: Uuid,
+    pub(super) stored: Option<StoredPool>,
+    pub(super) def: PoolDef,
+    pub(super) active: bool,
+    /// Bytes in all, and available.
+    space: (u64, u64),
+    pub(super) volumes: Arc<BTreeMap<String, Known>>,
+    /// Volumes that work is done on beside this worker, and which.
+    pub(super) busy: BTreeMap<String, &'static str>,
+    /// Files that are raw, whatever their guests wrote into them, and their inodes.
+    raw: BTreeMap<String, u64>,
+    /// Claimed, and nothing was done with it yet.
+    fresh: bool,
+}
+
+impl Pool {
+    pub(crate) fn view(&self) -> PoolView {
+        self.now().view.clone()
+    }
+}
+
+impl worker::State for State {
+    type Published = Published;
+    const KIND: &'static str = "pool";
+
+    fn publish(&self) -> Published {
+        self.published()
+    }
+
+    fn touched(&mut self) {
+        self.fresh = false;
+    }
+
+    /// A pool that was claimed and came to nothing is gone as well.
+    fn is_gone(&self) -> bool {
+        self.stored.is_none() && !self.active && !self.fresh
+    }
+}
+
+impl State {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        uuid: Uuid,
+        stored: Option<StoredPool>,
+        def: PoolDef,
+    ) -> Self {
+        let raw = stored.as_ref().map(|stored| stored.raw.clone()).unwrap_or_default();
+        Self {
+            shared,
+            uuid,
+            stored,
+            def,
+            active: false,
+            space: (0, 0),
+            volumes: Arc::default(),
+            busy: BTreeMap::new(),
+            raw,
+            fresh: true,
+        }
+    }
+
+    fn published(&self) -> Published {
+        let (capacity, available) = self.space;
+        let view = PoolView {
+            name: self.name(),
+            uuid: self.uuid,
+            kind: self.def.kind.to_string(),
+            path: self.dir().to_owned(),
+            active: self.active,
+            persistent: self.stored.is_some(),
+            autostart: self.stored.as_ref().is_some_and(|stored| stored.autostart),
+            capacity,
+            allocation: capacity.saturating_sub(available),
+            available,
+            volumes: self.volumes.len(),
+        };
+        let (def, volumes) = (self.def.clone(), self.volumes.clone());
+        Published { view, def, volumes, gone: self.is_gone() }
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.def.name.to_string()
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.def.path()
+    }
+
+    fn tell(&self, change: PoolChange, volume: Option<&str>) {
+        let kind = EventKind::Pool {
+            pool: self.name(),
+            pool_uuid: self.uuid,
+            change,
+            volume: volume.map(str::to_owned),
+        };
+        self.shared.journal.publish(None, kind, None);
+    }
+
+    pub(super) fn need_active(&self) -> Result<(), Error> {
+        if self.active {
+            return Ok(());
+        }
+        let name = self.name();
+        let text = format!("pool {name:?} is not active; start it (pool-start {name})");
+        Err(Error::new(Code::InvalidState, text))
+    }
+
+    fn need_inactive(&self) -> Result<(), Error> {
+        if !self.active {
+            return Ok(());
+        }
+        let name = self.name();
+        let text = format!("pool {name:?} is active; stop it first (pool-destroy {name})");
+        Err(Error::new(Code::InvalidState, text))
+    }
+
+    fn need_idle(&self) -> Result<(), Error> {
+        let Some((volume, work)) = self.busy.first_key_value() else { return Ok(()) };
+        let text = format!("volume {volume:?} of pool {:?} is busy: {work}", self.name());
+        Err(Error::new(Code::Busy, text))
+    }
+
+    /// The stored one with this change to it.
+    fn change(&mut self, change: impl FnOnce(&mut StoredPool)) -> Result<(), Error> {
+        let Some(stored) = &self.stored else {
+            let text = format!("pool {:?} is transient: it has no definition", self.name());
+            return Err(Error::new(Code::InvalidState, text));
+        };
+        self.stored = Some(self.shared.store.change(stored, change)?);
+        Ok(())
+    }
+
+    pub(crate) fn define(&mut self, def: PoolDef) -> Result<(), Error> {
+        if self.active && def.path() != self.dir() {
+            return self.need_inactive();
+        }
+        let xml = def.to_xml();
+        if self.stored.is_some() {
+            self.change(|stored| stored.xml = xml)?;
+        } else {
+            let (uuid, name) = (self.uuid, def.name.to_string());
+            let raw = self.raw.clone();
+            let stored = StoredPool { uuid, name, generation: 1, autostart: false, raw, xml };
+            self.shared.store.put(&stored)?;
+            self.stored = Some(stored);
+        }
+        self.def = def;
+        self.tell(PoolChange::Defined, None);
+        Ok(())
+    }
+
+    pub(crate) fn undefine(&mut self) -> Result<(), Error> {
+        self.need_inactive()?;
+        self.shared.store.remove(self.uuid)?;
+        self.stored = None;
+        self.tell(PoolChange::Undefined, None);
+        Ok(())
+    }
+
+    pub(crate) fn set_autostart(&mut self, autostart: bool) -> Result<(), Error> {
+        self.change(|stored| stored.autostart = autostart)
+    }
+
+    pub(crate) fn build(&mut self) -> Result<(), Error> {
+        self.need_inactive()?;
+        let permissions = self.def.target.as_ref().and_then(|target| target.permissions.as_ref());
+        let permissions = permissions.map(permissions_of).unwrap_or_default();
+        self.shared.broker.pool(self.dir(), PoolAct::Build(permissions))?;
+        self.tell(PoolChange::Built, None);
+        Ok(())
+    }
+
+    /// Remove the pool's directory.
+    pub(crate) fn delete(&mut self) -> Result<(), Error> {
+        self.need_inactive()?;
+        self.shared.broker.pool(self.dir(), PoolAct::Delete)?;
+        self.tell(PoolChange::Deleted, None);
+        Ok(())
+    }
+
+    pub(crate) fn start(&mut self, build: bool) -> Result<(), Error> {
+        self.need_inactive()?;
+        if build {
+            self.build()?;
+        }
+        self.activate()?;
+        if let Err(source) = self.remember() {
+            self.settle();
+            let place = self.shared.run_dir.display();
+            let text = format!("cannot write the pool's record in {place}");
+            return Err(Error::new(Code::HostFailure, text).with_source(source));
+        }
+        self.tell(PoolChange::Started, None);
+        Ok(())
+    }
+
+    /// Look at what is there, and sweep up what a daemon that died has left.
+    pub(super) fn activate(&mut self) -> Result<(), Error> {
+        let contents = self.shared.broker.pool_contents(self.dir(), Wanted::All)?;
+        for file in contents.files.iter().filter(|file| is_unfinished(&file.name)) {
+            tracing::warn!(pool = self.name(), file = file.name, "removes what was half made");
+            let remove = PoolAct::Remove { volume: file.name.clone() };
+            if let Err(error) = self.shared.broker.pool(self.dir(), remove) {
+                tracing::error!(error = %Error::from(error).chain(), "it stays");
+            }
+        }
+        self.take(contents);
+        self.active = true;
+        Ok(())
+    }
+
+    fn record(&self) -> PathBuf {
+        self.shared.run_dir.join(format!("{}.xml", self.uuid))
+    }
+
+    fn remember(&self) -> std::io::Result<()> {
+        std::fs::create_dir_all(&self.shared.run_dir)?;
+        let unfinished = self.record().with_extension("tmp");
+        std::fs::write(&unfinished, self.def.to_xml())?;
+        std::fs::rename(unfinished, self.record())
+    }
+
+    /// Back to rest.
+    fn settle(&mut self) {
+        self.active = false;
+        self.space = (0, 0);
+        self.volumes = Arc::default();
+    }
+
+    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+        self.need_active()?;
+        self.need_idle()?;
+        match std::fs::remove_file(self.record()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let text = format!("cannot remove the record of pool {:?}", self.name());
+                return Err(Error::new(Code::HostFailure, text).with_source(error));
+            }
+            _ => {}
+        }
+        self.settle();
+        self.tell(PoolChange::Stopped, None);
+        Ok(())
+    }
+
+    pub(crate) fn refresh(&mut self) -> Result<(), Error> {
+        self.need_active()?;
+        let contents = self.shared.broker.pool_contents(self.dir(), Wanted::All)?;
+        self.take(contents);
+        self.tell(PoolChange::Refreshed, None);
+        Ok(())
+    }
+
+    /// How much space there is now.
+    pub(crate) fn measure(&mut self) -> Result<(), Error> {
+        if self.active {
+            let contents = self.shared.broker.pool_contents(self.dir(), Wanted::Nothing)?;
+            self.space = (contents.capacity, contents.available);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, contents: broker::PoolContents) {
+        self.space = (contents.capacity, contents.available);
+        let before = std::mem::take(&mut self.volumes);
+        let mut volumes = BTreeMap::new();
+        for file in contents.files.iter().filter(|file| !file.name.starts_with('.')) {
+            volumes.insert(file.name.clone(), self.look(file, before.get(&file.name)));
+        }
+        self.volumes = Arc::new(volumes);
+    }
+
+    fn look(&self, file: &broker::PoolFile, before: Option<&Known>) -> Known {
+        let raw = self.raw.get(&file.name) == Some(&file.inode);
+        scan::look(&*self.shared.broker, self.dir(), &self.name(), file, raw, before)
+    }
+
+    /// See what has become of one volume; none if it is not there.
+    pub(crate) fn look_again(&mut self, volume: &str) -> Result<Option<VolumeView>, Error> {
+        let contents =
+            self.shared.broker.pool_contents(self.dir(), Wanted::One(volume.to_owned()))?;
+        self.space = (contents.capacity, contents.available);
+        let file = contents.files.first().filter(|file| !file.name.starts_with('.'));
+        let known = file.map(|file| self.look(file, self.volumes.get(volume)));
+        let volumes = Arc::make_mut(&mut self.volumes);
+        match known {
+            Some(known) => {
+                let view = known.view.clone();
+                volumes.insert(volume.to_owned(), known);
+                Ok(Some(view))
+            }
+            None => {
+                volumes.remove(volume);
+                Ok(None)
+            }
+        }
+    }
+
+    /// A volume as it is now.
+    pub(crate) fn volume(&mut self, volume: &str) -> Result<VolumeView, Error> {
+        self.need_active()?;
+        let found = if self.volumes.contains_key(volume) { self.look_again(volume)? } else { None };
+        found.ok_or_else(|| no_volume(&self.name(), volume))
+    }
+
+    /// A volume that nothing else is done with.
+    pub(crate) fn idle_volume(&mut self, volume: &str) -> Result<VolumeView, Error> {
+        let found = self.volume(volume)?;
+        match self.busy.get(volume) {
+            None => Ok(found),
+            Some(work) => {
+                let text = format!("volume {volume:?} of pool {:?} is busy: {work}", self.name());
+                Err(Error::new(Code::Busy, text))
+            }
+        }
+    }
+
+    /// From now on a volume is raw whatever is written into it, or is asked again what it is.
+    pub(super) fn pin_raw(&mut self, volume: &str, inode: Option<u64>) -> Result<(), Error> {
+        match inode {
+            Some(inode) => drop(self.raw.insert(volume.to_owned(), inode)),
+            None => drop(self.raw.remove(volume)),
+        }
+        let raw = self.raw.clone();
+        if self.stored.is_some() { self.change(|stored| stored.raw = raw) } else { Ok(()) }
+    }
+
+    /// Remove a volume that nobody uses.
+    pub(crate) fn remove(&mut self, volume: &str) -> Result<(), Error> {
+        self.idle_volume(volume)?;
+        // Nobody else has it open.
+        let held = self.shared.broker.pool_open(self.dir(), volume, true, false)?;
+        let name = volume.to_owned();
+        self.shared.broker.pool(self.dir(), PoolAct::Remove { volume: name })?;
+        drop(held);
+        if let Err(error) = self.pin_raw(volume, None) {
+            // One of this name will have another inode.
+            tracing::warn!(error = %error.chain(), "a removed volume is remembered");
+        }
+        self.look_again(volume)?;
+        self.tell(PoolChange::VolumeDeleted, Some(volume));
+        Ok(())
+    }
+
+    pub(super) fn tell_volume(&self, change: PoolChange, volume: &str) {
+        self.tell(change, Some(volume));
+    }
+}
+
+pub(super) fn no_volume(pool: &str, volume: &str) -> Error {
+    Error::new(Code::NotFound, format!("there is no volume {volume:?} in pool {pool:?}"))
+}
+
+pub(super) fn permissions_of(permissions: &xml::storage::Permissions) -> Permissions {
+    Permissions {
+        mode: permissions.mode.map(|mode| mode.0),
+        owner: permissions.owner.and_then(|owner| owner.0),
+        group: permissions.group.and_then(|group| group.0),
+    }
+}
+
+impl Pool {
+    /// Take a volume for a work that is done beside the worker.
+    pub(crate) async fn hold(
+        &self,
+        volume: String,
+        work: &'static str,
+    ) -> Result<VolumeView, Error> {
+        self.run(move |state| {
+            let view = state.idle_volume(&volume)?;
+            state.busy.insert(volume, work);
+            Ok(view)
+        })
+        .await
+    }
+
+    /// Give it back, changed perhaps; with `anew` it may be of another format now.
+    pub(crate) async fn release(
+        &self,
+        volume: String,
+        change: Option<PoolChange>,
+        anew: bool,
+    ) -> Result<(), Error> {
+        self.run(move |state| {
+            state.busy.remove(&volume);
+            if anew {
+                state.pin_raw(&volume, None)?;
+            }
+            state.look_again(&volume)?;
+            if let Some(change) = change {
+                state.tell(change, Some(&volume));
+            }
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,69 @@
+//! Making volumes larger, or smaller.
+
+use std::os::fd::OwnedFd;
+
+use image::{Format, Image as _, Storage as _, chain};
+use rustix::fs::{FallocateFlags, fallocate};
+
+use super::create::{image_error, io_error};
+use super::{Pools, VolumeView, scan};
+use crate::error::{Code, Error};
+
+/// What a volume is to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resize {
+    pub(crate) capacity: u64,
+    /// What is new is to be there at once.
+    pub(crate) allocate: bool,
+    /// What lies behind the new end may be lost.
+    pub(crate) shrink: bool,
+}
+
+pub(crate) fn resize(
+    pools: &Pools,
+    volume: &VolumeView,
+    file: OwnedFd,
+    wanted: Resize,
+) -> Result<(), Error> {
+    let (old, new) = (volume.capacity, wanted.capacity);
+    let name = &volume.name;
+    if new < old && !wanted.shrink {
+        let text = format!(
+            "volume {name:?} has {old} bytes, and {new} are less: what lies behind them would be lost; \
+             say so (--shrink) if it may"
+        );
+        return Err(Error::new(Code::InvalidArgument, text));
+    }
+    let failed = |error| io_error(name, error);
+    match volume.format {
+        Format::Raw => {
+            let storage = scan::storage(&file)?;
+            storage.set_len(new).map_err(failed)?;
+            if wanted.allocate && new > old {
+                let allocated = fallocate(&file, FallocateFlags::empty(), old, new - old);
+                allocated.map_err(|errno| {
+                    // As it was.
+                    let _ = storage.set_len(old);
+                    failed(errno.into())
+                })?;
+            }
+            storage.sync().map_err(failed)
+        }
+        Format::Qcow2 if wanted.allocate => Err(Error::new(
+            Code::Unsupported,
+            "space in a qcow2 volume is not allocated ahead; leave --allocate out",
+        )),
+        Format::Qcow2 => {
+            let node = super::chain::open(pools, volume, file)?;
+            let grown = chain::open_qcow2(node, None).and_then(|disk| {
+                disk.grow(new)?;
+                disk.flush().map_err(|source| image::ImageError::Io { act: "cannot write", source })
+            });
+            grown.map_err(|error| image_error(name, &error))
+        }
+        other => {
+            let text = format!("volume {name:?}: a {other} image cannot be resized");
+            Err(Error::new(Code::Unsupported, text))
+        }
+    }
+}

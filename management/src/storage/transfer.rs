@@ -1,0 +1,162 @@
+//! Bytes of a volume's file, to a caller and from one, a piece at a time.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use image::{FileStorage, Storage as _};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::create::io_error;
+use super::scan;
+use crate::domain::actor::blocking;
+use crate::error::{Code, Error};
+use crate::jobs::Progress;
+
+/// Bytes in a piece.
+const PIECE: u64 = 256 << 10;
+/// Zeros of this length and place become holes.
+const BLOCK: usize = 4096;
+
+/// A volume's bytes as they are in its file.
+pub struct Download {
+    volume: String,
+    file: Arc<FileStorage>,
+    at: u64,
+    end: u64,
+}
+
+impl Download {
+    /// From `offset`, `length` bytes or what there is.
+    pub(crate) fn new(
+        volume: String,
+        file: &OwnedFd,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<Self, Error> {
+        let file = Arc::new(scan::storage(file)?);
+        let size = file.size().map_err(|error| io_error(&volume, error))?;
+        if offset > size {
+            let text =
+                format!("volume {volume:?} has {size} bytes, and {offset} lie behind its end");
+            return Err(Error::new(Code::InvalidArgument, text));
+        }
+        let end = length.map_or(size, |length| offset.saturating_add(length).min(size));
+        Ok(Self { volume, file, at: offset, end })
+    }
+
+    /// Bytes still to come.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.end - self.at
+    }
+
+    /// The next piece; none at the end.
+    pub async fn next(&mut self) -> Option<Result<Vec<u8>, Error>> {
+        let len = self.left().min(PIECE) as usize;
+        if len == 0 {
+            return None;
+        }
+        let (file, at, volume) = (self.file.clone(), self.at, self.volume.clone());
+        self.at += len as u64;
+        let piece = blocking(move || {
+            let mut piece = vec![0; len];
+            file.read(&mut piece, at).map_err(|source| {
+                let text = format!("volume {volume:?} cannot be read");
+                Error::new(Code::HostFailure, text).with_source(source)
+            })?;
+            Ok(piece)
+        });
+        Some(piece.await)
+    }
+}
+
+/// Bytes on their way into a volume, as a job. Dropped before it is finished, the job fails.
+pub struct Upload {
+    pub job: Uuid,
+    volume: String,
+    file: Arc<FileStorage>,
+    at: u64,
+    done: u64,
+    progress: Arc<Progress>,
+    end: Option<oneshot::Sender<Result<(), Error>>>,
+}
+
+/// What the job waits for.
+pub(crate) type UploadEnd = oneshot::Receiver<Result<(), Error>>;
+
+impl Upload {
+    /// The two ends of an upload: who brings the bytes, and the job.
+    pub(crate) fn new(
+        volume: String,
+        file: &OwnedFd,
+        offset: u64,
+        progress: Arc<Progress>,
+    ) -> Result<(Self, UploadEnd), Error> {
+        let file = Arc::new(scan::storage(file)?);
+        let (end, ended) = oneshot::channel();
+        let (job, done) = (Uuid::nil(), 0);
+        Ok((Self { job, volume, file, at: offset, done, progress, end: Some(end) }, ended))
+    }
+
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// When they cannot be written, or the job was aborted.
+    pub async fn write(&mut self, piece: impl AsRef<[u8]> + Send + 'static) -> Result<(), Error> {
+        let (file, at) = (self.file.clone(), self.at);
+        let len = piece.as_ref().len() as u64;
+        self.progress.at(self.done).map_err(|error| {
+            Error::new(Code::InvalidState, format!("volume {:?}: {error}", self.volume))
+        })?;
+        let volume = self.volume.clone();
+        blocking(move || {
+            write_sparse(&file, piece.as_ref(), at).map_err(|error| io_error(&volume, error))
+        })
+        .await?;
+        self.at = self.at.saturating_add(len);
+        self.done = self.done.saturating_add(len);
+        Ok(())
+    }
+
+    /// All bytes were brought. What the volume is now, is looked at by the job.
+    ///
+    /// # Errors
+    /// When they cannot be made durable.
+    pub async fn finish(mut self) -> Result<(), Error> {
+        let (file, volume) = (self.file.clone(), self.volume.clone());
+        let synced = blocking(move || file.sync().map_err(|error| io_error(&volume, error))).await;
+        // The same words for both.
+        let (own, told) = match synced {
+            Ok(()) => (Ok(()), Ok(())),
+            Err(error) => {
+                let (code, text) = (error.code, error.chain());
+                (Err(error), Err(Error::new(code, text)))
+            }
+        };
+        if let Some(end) = self.end.take() {
+            let _ = end.send(told);
+        }
+        own
+    }
+}
+
+fn write_sparse(file: &FileStorage, piece: &[u8], offset: u64) -> std::io::Result<()> {
+    let mut at = 0;
+    while at < piece.len() {
+        // Pieces come as the network cuts them; blocks lie where the file has them.
+        let to_border = BLOCK - ((offset + at as u64) % BLOCK as u64) as usize;
+        let end = piece.len().min(at + to_border);
+        let (block, place) = (&piece[at..end], offset + at as u64);
+        if block.len() == BLOCK && block.iter().all(|byte| *byte == 0) {
+            if place + BLOCK as u64 > file.size()? {
+                file.set_len(place + BLOCK as u64)?;
+            }
+            file.write_zeroes(place, BLOCK as u64, true)?;
+        } else {
+            file.write(block, place)?;
+        }
+        at = end;
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! What a guest may send through an interface: by the filter that its definition names (libvirt's
+//! names), else, in networks that Manor makes, as nobody but itself.
+
+use std::net::IpAddr;
+
+use broker::{Checks, PortRules};
+use xml::device::interface::{Interface, InterfaceType};
+use xml::{DomainDef, YesNo};
+
+/// Filters that distributions ship with libvirt, and what of them there is.
+const FILTERS: &[(&str, Checks)] = &[
+    ("clean-traffic", Checks { mac: true, arp: true, ip: true, dhcp_server: true, router: true }),
+    ("no-mac-spoofing", Checks { mac: true, ..NONE }),
+    ("no-arp-spoofing", Checks { arp: true, ..NONE }),
+    ("no-arp-mac-spoofing", Checks { arp: true, ..NONE }),
+    ("no-arp-ip-spoofing", Checks { arp: true, ..NONE }),
+    ("no-ip-spoofing", Checks { ip: true, ..NONE }),
+    ("no-ipv6-spoofing", Checks { ip: true, ..NONE }),
+];
+
+const NONE: Checks =
+    Checks { mac: false, arp: false, ip: false, dhcp_server: false, router: false };
+
+/// Where there is no filter. Which addresses a guest has is its DHCP server's business.
+const DEFAULT: Checks = Checks { mac: true, arp: true, ip: false, dhcp_server: true, router: true };
+
+/// The one parameter of a filter that means something here.
+pub(crate) const ADDRESS: &str = "IP";
+
+pub(crate) fn filter_names() -> impl Iterator<Item = &'static str> {
+    FILTERS.iter().map(|(name, _)| *name)
+}
+
+/// None: everything.
+fn checks(interface: &Interface, own_network: bool) -> Option<Checks> {
+    if let Some(filter) = &interface.filterref {
+        let known = FILTERS.iter().find(|(name, _)| *name == filter.filter);
+        return known.map(|(_, checks)| *checks);
+    }
+    // A guest that is trusted with its filters has others behind it.
+    let trusted = interface.trust_guest_rx_filters == Some(YesNo::Yes);
+    let by_default = own_network && interface.kind == InterfaceType::Network;
+    by_default.then_some(Checks { mac: !trusted, arp: !trusted, ..DEFAULT })
+}
+
+/// The rules of one interface, whose tap has this name.
+pub(crate) fn of(interface: &Interface, tap: &str, own_network: bool) -> Option<PortRules> {
+    let parameters = interface.filterref.iter().flat_map(|filter| &filter.parameters);
+    let addresses = parameters.filter(|parameter| parameter.name == ADDRESS);
+    Some(PortRules {
+        tap: tap.to_owned(),
+        mac: interface.mac_address()?.0,
+        addresses: addresses.filter_map(|address| address.value.parse::<IpAddr>().ok()).collect(),
+        checks: checks(interface, own_network)?,
+    })
+}
+
+/// Those of a running domain, by its live definition.
+pub(crate) fn of_domain(live: &DomainDef, is_own: impl Fn(&str) -> bool) -> Vec<PortRules> {
+    let rules = |interface: &Interface| {
+        let tap = interface.target.as_ref()?.dev.as_deref()?;
+        of(interface, tap, network(interface).is_some_and(&is_own))
+    };
+    live.devices.interfaces.iter().filter_map(rules).collect()
+}
+
+pub(crate) fn network(interface: &Interface) -> Option<&str> {
+    interface.source.as_ref()?.network.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(rest: &str) -> Option<PortRules> {
+        let text = format!(
+            "<domain type='kvm'><name>d</name><memory>65536</memory><os><type>hvm</type></os><devices>\
+             <interface type='network'><mac address='52:54:00:00:00:01'/><source network='n'/>\
+             <target dev='vnet3'/>{rest}</interface></devices></domain>"
+        );
+        let def = DomainDef::parse(&text).unwrap().value;
+        of_domain(&def, |network| network == "n").pop()
+    }
+
+    #[test]
+    fn guests_appear_as_themselves_unless_they_are_trusted() {
+        let rules = interface("").unwrap();
+        assert_eq!((rules.tap.as_str(), rules.mac), ("vnet3", [0x52, 0x54, 0, 0, 0, 1]));
+        assert_eq!(rules.checks, DEFAULT);
+        let clean = interface(
+            "<filterref filter='clean-traffic'><parameter name='IP' value='10.0.0.7'/></filterref>",
+        )
+        .unwrap();
+        assert!(clean.checks.ip && clean.checks.router);
+        assert_eq!(clean.addresses, ["10.0.0.7".parse::<IpAddr>().unwrap()]);
+        let mac = interface("<filterref filter='no-mac-spoofing'/>").unwrap();
+        assert_eq!(mac.checks, Checks { mac: true, ..NONE });
+    }
+}

@@ -1,0 +1,84 @@
+//! Media that come and go, and disks that grow, while the guest runs.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use devices::backend::{DiskIo, DiskSpec, RawDisk};
+use devices::scsi::{LogicalUnit, MediumLocked};
+use vmm_protocol::config::Cache;
+
+use super::Machine;
+use crate::build::disk;
+
+/// What a file system on a CD-ROM drive is read by.
+const SECTOR: u32 = 512;
+
+#[derive(Debug, thiserror::Error)]
+pub enum MediumError {
+    #[error("there is no drive {id:?}")]
+    NoDrive { id: String },
+    #[error("there is no disk {id:?} that could be made larger")]
+    NoDisk { id: String },
+    #[error(transparent)]
+    Locked(#[from] MediumLocked),
+    #[error("the image cannot be used")]
+    Image(#[source] io::Error),
+    #[error("disk {id:?} cannot be made larger")]
+    Grow { id: String, source: io::Error },
+}
+
+impl Machine {
+    fn drive(&self, id: &str) -> Result<&Arc<LogicalUnit>, MediumError> {
+        let found = self.parts.drives.get(id);
+        found.ok_or_else(|| MediumError::NoDrive { id: id.to_owned() })
+    }
+
+    /// Open drive `id` and take its medium out.
+    ///
+    /// # Errors
+    /// When there is no such drive, or the guest has locked it and `force` is not said. The guest
+    /// hears then that its medium is wanted.
+    pub fn eject(&self, id: &str, force: bool) -> Result<(), MediumError> {
+        Ok(self.drive(id)?.eject(force)?)
+    }
+
+    /// Close drive `id` with `file` in it, instead of what is there.
+    ///
+    /// # Errors
+    /// As [`eject`](Self::eject), and when the image cannot be used; then nothing has changed.
+    pub fn insert(
+        &self,
+        id: &str,
+        force: bool,
+        file: File,
+        cache: Cache,
+    ) -> Result<(), MediumError> {
+        let drive = self.drive(id)?;
+        let spec = DiskSpec {
+            file,
+            read_only: true,
+            cache: disk::cache(cache),
+            discard: false,
+            block_size: SECTOR,
+            // A ring cannot be had any more: threads are confined.
+            io: DiskIo::Threads,
+            queues: 0,
+            depth: 0,
+        };
+        let medium = RawDisk::new(spec).map_err(MediumError::Image)?;
+        drive.eject(force)?;
+        drive.load(Arc::new(medium));
+        Ok(())
+    }
+
+    /// Make disk `id` larger.
+    ///
+    /// # Errors
+    /// When there is no such disk, or the host or the image's format refuses.
+    pub fn resize_disk(&self, id: &str, bytes: u64) -> Result<(), MediumError> {
+        let grow = self.parts.growing.get(id);
+        let grow = grow.ok_or_else(|| MediumError::NoDisk { id: id.to_owned() })?;
+        grow(bytes).map_err(|source| MediumError::Grow { id: id.to_owned(), source })
+    }
+}

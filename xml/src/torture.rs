@@ -1,0 +1,22 @@
+//! What the fuzz target does with a definition.
+
+use crate::DomainDef;
+
+/// Read it as it comes from a client; what was accepted is what its own text says.
+///
+/// # Panics
+/// If a definition does not come back as it was.
+pub fn domain(bytes: &[u8]) {
+    let Ok(parsed) = DomainDef::parse_bytes(bytes) else { return };
+    let text = parsed.value.to_xml();
+    let again = DomainDef::parse_stored(&text).expect("what was written can be read");
+    assert_eq!(again.value.to_xml(), text, "a definition that changes");
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn definitions_may_be_anything() {
+        manor_tests::seeds::replay("domain_xml", 400, super::domain);
+    }
+}
