@@ -16,6 +16,10 @@ use super::report::Report;
 /// libtest itself speaks up after a minute; a program silent for longer than this hangs.
 const SILENCE: Duration = Duration::from_secs(600);
 
+/// Tests here run side by side on what may be a busy machine, beside tools with clocks of their
+/// own; one that fails gets another try by itself, and the report names it.
+const RETRIES: usize = 1;
+
 /// A skip for this reason is made good in the testbed.
 const LACKS_KVM: &str = "kvm: ";
 
@@ -111,6 +115,33 @@ impl Program {
             .stdin(Stdio::null());
         run_to_end(command)
     }
+
+    /// Tries again what failed, each test by itself and at most `tries` times.
+    pub(super) fn repeat_failed(
+        &self,
+        run: &mut Run,
+        tries: usize,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        for test in &mut run.tests {
+            for _ in 0..tries {
+                if test.outcome != Outcome::Failed {
+                    break;
+                }
+                let name = format!("{} {}", self.name, test.name);
+                if test.output.contains("host crash: ") {
+                    report.host_crashed(&name);
+                } else {
+                    report.failed_at_first(&name, &test.output);
+                }
+                let again = self.run(&["--exact", "--include-ignored", &test.name])?;
+                if let Some(second) = again.tests.into_iter().next() {
+                    *test = second;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn run_local(
@@ -121,6 +152,7 @@ pub(super) fn run_local(
     let mut without_kvm = Vec::new();
     for program in programs {
         let mut run = program.run(chosen)?;
+        program.repeat_failed(&mut run, RETRIES, report)?;
         let mut tests = Vec::new();
         run.tests.retain(|test| match &test.outcome {
             Outcome::Skipped(reason) if reason.starts_with(LACKS_KVM) => {

@@ -75,8 +75,7 @@ impl Report {
         self.host_crashes.push(name.to_owned());
     }
 
-    /// An emulated processor on a busy machine is no steady ground: a test there gets a second
-    /// try, by itself. Reported whatever that says.
+    /// Reported whatever the next try says.
     pub(super) fn failed_at_first(&mut self, name: &str, why: &str) {
         println!("    FAILED AT FIRST {name}; trying once more\n{}", why.trim_end());
         self.at_first.push(name.to_owned());

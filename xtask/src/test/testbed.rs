@@ -6,7 +6,7 @@ use std::time::Duration;
 use manor_tests::testbed::{HostCrash, Options, Outcome as Ended};
 use manor_tests::{Testbed, debian, firmware, installed};
 
-use super::libtest::{Outcome, Run};
+use super::libtest::Run;
 use super::programs::{Program, WithoutKvm};
 use super::report::Report;
 
@@ -64,22 +64,7 @@ fn run_all(
     }
     for program in programs {
         let mut run = program.run(chosen)?;
-        for test in &mut run.tests {
-            for _ in 0..RETRIES {
-                if test.outcome != Outcome::Failed {
-                    break;
-                }
-                if test.output.contains("host crash: ") {
-                    report.host_crashed(&test.name);
-                } else {
-                    report.failed_at_first(&test.name, &test.output);
-                }
-                let again = program.run(&["--exact", "--include-ignored", &test.name])?;
-                if let Some(second) = again.tests.into_iter().next() {
-                    *test = second;
-                }
-            }
-        }
+        program.repeat_failed(&mut run, RETRIES, report)?;
         report.add(&program.name, &run);
     }
     Ok(())
