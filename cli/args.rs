@@ -7,6 +7,7 @@ pub(crate) use self::media::*;
 pub(crate) use self::monitor::*;
 pub(crate) use self::network::*;
 pub(crate) use self::own::*;
+pub(crate) use self::plug::*;
 pub(crate) use self::pool::*;
 pub(crate) use self::volume::*;
 pub(crate) use crate::disk_image::Image;
@@ -16,6 +17,7 @@ mod media;
 mod monitor;
 mod network;
 mod own;
+mod plug;
 mod pool;
 mod volume;
 
@@ -68,6 +70,12 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// attach device from an XML file
+    AttachDevice(DeviceFile),
+    /// attach disk device
+    AttachDisk(AttachDisk),
+    /// attach network interface
+    AttachInterface(AttachInterface),
     /// autostart a domain
     Autostart(Autostart),
     /// resize block device of domain
@@ -82,6 +90,14 @@ pub(crate) enum Command {
     Define(Define),
     /// destroy (stop) a domain
     Destroy(Destroy),
+    /// detach device from an XML file
+    DetachDevice(DeviceFile),
+    /// detach device from an alias
+    DetachDeviceAlias(DetachDeviceAlias),
+    /// detach disk device
+    DetachDisk(DetachDisk),
+    /// detach network interface
+    DetachInterface(DetachInterface),
     /// domain display connection URI
     Domdisplay(Domdisplay),
     /// convert a domain name or UUID to domain id
@@ -120,6 +136,8 @@ pub(crate) enum Command {
     Ttyconsole(Domain),
     /// undefine a domain
     Undefine(Undefine),
+    /// update device from an XML file
+    UpdateDevice(DeviceFile),
     /// vnc display
     Vncdisplay(Domain),
 

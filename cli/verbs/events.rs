@@ -17,6 +17,8 @@ const KINDS: &[&str] = &[
     "watchdog",
     "tray-change",
     "disk-change",
+    "device-added",
+    "device-removed",
     "io-error",
     "device-broken",
     "link-changed",

@@ -11,6 +11,7 @@ mod media;
 mod memory;
 mod network;
 mod node;
+mod plug;
 mod power;
 mod stats;
 mod storage;
@@ -54,6 +55,14 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Screenshot(args) => display::screenshot(session, args).await,
         Command::SendKey(args) => display::send_key(session, args).await,
         Command::Setmem(args) => memory::setmem(session, args).await,
+        Command::AttachDevice(args) => plug::attach_device(session, args).await,
+        Command::AttachDisk(args) => plug::attach_disk(session, args).await,
+        Command::AttachInterface(args) => plug::attach_interface(session, args).await,
+        Command::DetachDevice(args) => plug::detach_device(session, args).await,
+        Command::DetachDeviceAlias(args) => plug::detach_device_alias(session, args).await,
+        Command::DetachDisk(args) => plug::detach_disk(session, args).await,
+        Command::DetachInterface(args) => plug::detach_interface(session, args).await,
+        Command::UpdateDevice(args) => plug::update_device(session, args).await,
         Command::ChangeMedia(args) => media::change_media(session, args).await,
         Command::Blockresize(args) => media::blockresize(session, args).await,
         Command::Shutdown(args) => power::shutdown(session, args).await,

@@ -16,7 +16,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use vmm_protocol::Version;
-use vmm_protocol::control::{Call, ControlError, Event, EventKind, Hello, Message, Reply, Request};
+use vmm_protocol::control::{
+    Call, ControlError, Event, EventKind, Hello, MAX_FILES, Message, Reply, Request,
+};
 use vmm_protocol::wire::{self, WireError};
 
 /// Requests and events on their way; beyond, requests fail and events are counted as lost.
@@ -82,18 +84,18 @@ impl Vmm {
     }
 
     pub(crate) async fn ask(&self, request: Request, within: Duration) -> Result<Reply, VmmError> {
-        self.ask_with(request, None, within).await
+        self.ask_with(request, Vec::new(), within).await
     }
 
-    /// With a file beside the request, which the VMM gets a copy of.
+    /// With files beside the request, which the VMM gets copies of.
     async fn ask_with(
         &self,
         request: Request,
-        file: Option<OwnedFd>,
+        files: Vec<OwnedFd>,
         within: Duration,
     ) -> Result<Reply, VmmError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let frame = Frame { bytes: wire::encode(&Call { id, request })?, file };
+        let frame = Frame { bytes: wire::encode(&Call { id, request })?, files };
         let (answer, answered) = oneshot::channel();
         lock(&self.waiting).insert(id, answer);
         // Whatever happens, also when the caller goes away.
@@ -108,17 +110,17 @@ impl Vmm {
 
     /// Ask for something that has no answer but its being done.
     pub(crate) async fn tell(&self, request: Request, within: Duration) -> Result<(), VmmError> {
-        self.tell_with(request, None, within).await
+        self.tell_with(request, Vec::new(), within).await
     }
 
-    /// With a file beside the request.
+    /// With files beside the request, at most [`MAX_FILES`].
     pub(crate) async fn tell_with(
         &self,
         request: Request,
-        file: Option<OwnedFd>,
+        files: Vec<OwnedFd>,
         within: Duration,
     ) -> Result<(), VmmError> {
-        match self.ask_with(request, file, within).await? {
+        match self.ask_with(request, files, within).await? {
             Reply::Done => Ok(()),
             _ => Err(VmmError::Unexpected),
         }
@@ -143,14 +145,14 @@ fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<u64, Answer>> {
 /// A message on its way, and what goes beside it.
 struct Frame {
     bytes: Vec<u8>,
-    file: Option<OwnedFd>,
+    files: Vec<OwnedFd>,
 }
 
 async fn write(mut stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>) {
-    while let Some(Frame { bytes, file }) = queue.recv().await {
-        let begun = match file {
-            Some(file) => send_beside(&stream, &bytes, &file).await,
-            None => Ok(0),
+    while let Some(Frame { bytes, files }) = queue.recv().await {
+        let begun = match files.as_slice() {
+            [] => Ok(0),
+            files => send_beside(&stream, &bytes, files).await,
         };
         let Ok(begun) = begun else { break };
         if stream.write_all(bytes.get(begun..).unwrap_or_default()).await.is_err() {
@@ -159,14 +161,21 @@ async fn write(mut stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>) {
     }
 }
 
-/// Send the first of `bytes` with `file` beside them (SCM_RIGHTS); how many.
-async fn send_beside(stream: &OwnedWriteHalf, bytes: &[u8], file: &OwnedFd) -> io::Result<usize> {
+/// Send the first of `bytes` with `files` beside them (SCM_RIGHTS); how many.
+async fn send_beside(
+    stream: &OwnedWriteHalf,
+    bytes: &[u8],
+    files: &[OwnedFd],
+) -> io::Result<usize> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-    let files = [file.as_fd()];
+    let files: Vec<_> = files.iter().map(OwnedFd::as_fd).collect();
     let send = || {
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space =
+            [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(SendAncillaryMessage::ScmRights(&files));
+        if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+            return Err(io::Error::other("more files than go with one message"));
+        }
         let parts = [io::IoSlice::new(bytes)];
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         Ok(sendmsg(stream.as_ref(), &parts, &mut control, flags)?)

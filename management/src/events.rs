@@ -60,6 +60,14 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<String>,
     },
+    /// A device came into the running domain.
+    DeviceAdded {
+        device: String,
+    },
+    /// A device has left the running domain.
+    DeviceRemoved {
+        device: String,
+    },
     /// The guest did not reload its watchdog in time.
     Watchdog {
         device: String,
@@ -120,6 +128,8 @@ impl EventKind {
             Self::LinkChanged { .. } => "link-changed",
             Self::TrayChange { .. } => "tray-change",
             Self::DiskChange { .. } => "disk-change",
+            Self::DeviceAdded { .. } => "device-added",
+            Self::DeviceRemoved { .. } => "device-removed",
             Self::Watchdog { .. } => "watchdog",
             Self::RtcChange { .. } => "rtc-change",
             Self::Reachable { .. } => "reachable",

@@ -10,6 +10,7 @@ mod guests;
 mod images;
 mod media;
 mod networks;
+mod plug;
 mod rig;
 mod setup;
 mod storage;

@@ -1,5 +1,6 @@
 //! [`Notices`]: what devices tell the outside world, on its way from their threads to the event ring.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,12 +16,14 @@ const LIMIT: usize = 16;
 
 pub(crate) struct Notices {
     waiting: Mutex<Vec<EventKind>>,
+    /// Slots that the guest has powered off, by their PCI bus.
+    off: Mutex<BTreeSet<u8>>,
     inbox: Arc<Inbox>,
 }
 
 impl Notices {
     pub(crate) fn new(inbox: Arc<Inbox>) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::default(), inbox })
+        Arc::new(Self { waiting: Mutex::default(), off: Mutex::default(), inbox })
     }
 
     fn post(&self, notice: EventKind) {
@@ -43,8 +46,22 @@ impl Notices {
         std::mem::take(&mut *self.lock())
     }
 
+    /// What is in the slot of PCI bus `bus` can be taken out.
+    pub(crate) fn slot_is_off(&self, bus: u8) {
+        self.slots().insert(bus);
+        self.inbox.ring();
+    }
+
+    pub(crate) fn take_slots(&self) -> BTreeSet<u8> {
+        std::mem::take(&mut *self.slots())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<EventKind>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeSet<u8>> {
+        self.off.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -16,6 +16,12 @@ pub struct Parsed<T> {
     pub source: Source,
 }
 
+impl<T> Parsed<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Parsed<U> {
+        Parsed { value: change(self.value), warnings: self.warnings, source: self.source }
+    }
+}
+
 /// The text of a definition, for whoever finds out later that a part of it cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source(String);
@@ -134,6 +140,22 @@ pub(crate) fn parse<T: Element>(
         }
         _ => Err(Diagnostics(diagnostics)),
     }
+}
+
+/// What the document is, if it is one.
+pub(crate) fn root_name(text: &str, bounds: Bounds) -> Option<String> {
+    let text = decode(text.as_bytes(), bounds).ok()?;
+    scan::check(text).ok()?;
+    let document = tree(text, bounds).ok()?;
+    crate::cursor::plain_name(document.root_element()).map(str::to_owned)
+}
+
+/// An error about the document as a whole.
+pub(crate) fn root_error(text: &str, bounds: Bounds, kind: Kind, message: String) -> Diagnostics {
+    let start = Position { line: 1, column: 1 };
+    let root = root_name(text, bounds);
+    let path = root.map(|name| format!("/{}", cut(&name))).unwrap_or_default();
+    Diagnostic::error(kind, start, path, message).into()
 }
 
 fn wrong_root(cursor: Cursor<'_>, root: &str) {

@@ -137,6 +137,51 @@ impl Client {
         self.call(Method::PUT, &path, json(medium)).await.map(drop)
     }
 
+    /// Put the device that `xml` describes into a domain.
+    pub async fn attach_device(
+        &self,
+        domain: &str,
+        xml: String,
+        affects: types::Affects,
+    ) -> Result<()> {
+        let path = path(&domain_path(domain, "/devices"), &affects);
+        self.call(Method::POST, &path, Payload::Xml(xml)).await.map(drop)
+    }
+
+    /// Change a device that stays.
+    pub async fn update_device(
+        &self,
+        domain: &str,
+        xml: String,
+        affects: types::Affects,
+    ) -> Result<()> {
+        let path = path(&domain_path(domain, "/devices"), &affects);
+        self.call(Method::PUT, &path, Payload::Xml(xml)).await.map(drop)
+    }
+
+    /// Take a device out, by its alias, target or MAC address.
+    pub async fn detach_device(
+        &self,
+        domain: &str,
+        device: &str,
+        affects: types::Affects,
+    ) -> Result<types::Detached> {
+        let place = format!("/devices/{}", percent(device));
+        let path = path(&domain_path(domain, &place), &affects);
+        self.answer(self.call(Method::DELETE, &path, Payload::Nothing).await?)
+    }
+
+    /// Take out the device that `xml` describes.
+    pub async fn detach_device_like(
+        &self,
+        domain: &str,
+        xml: String,
+        affects: types::Affects,
+    ) -> Result<types::Detached> {
+        let path = path(&domain_path(domain, "/devices/detach"), &affects);
+        self.answer(self.call(Method::POST, &path, Payload::Xml(xml)).await?)
+    }
+
     /// Make a disk larger while its domain runs.
     pub async fn resize_disk(&self, domain: &str, disk: &str, bytes: u64) -> Result<()> {
         let path = domain_path(domain, &format!("/disks/{}/size", percent(disk)));

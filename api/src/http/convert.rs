@@ -230,6 +230,9 @@ impl From<Event> for types::Event {
                 wire.device = Some(device);
                 wire.source = source;
             }
+            EventKind::DeviceAdded { device } | EventKind::DeviceRemoved { device } => {
+                wire.device = Some(device);
+            }
             EventKind::Watchdog { device, action } => {
                 wire.device = Some(device);
                 wire.action = Some(action);

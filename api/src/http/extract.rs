@@ -137,6 +137,34 @@ impl<S: Send + Sync> FromRequestParts<S> for DomainDisk {
     }
 }
 
+/// A domain and a device of it in the path: its alias, target or MAC address.
+#[derive(Debug, Clone)]
+pub(super) struct DomainDevice(pub DomainRef, pub String);
+
+impl IntoParams for DomainDevice {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let device = ParameterBuilder::new()
+            .name("device")
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .description(Some("Target (`vdb`), MAC address, or alias (`virtio-disk1`)"))
+            .schema(Some(String::schema()));
+        let mut parameters = Domain::into_params(place);
+        parameters.push(device.build());
+        parameters
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for DomainDevice {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let DomainInterface(domain, device) =
+            DomainInterface::from_request_parts(parts, state).await?;
+        Ok(Self(domain, device))
+    }
+}
+
 /// The query string.
 #[derive(Debug, Clone)]
 pub(super) struct Params<T>(pub T);

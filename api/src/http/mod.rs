@@ -23,6 +23,7 @@ mod metrics;
 mod network;
 mod node;
 mod openapi;
+mod plug;
 mod pool;
 mod power;
 mod query;
@@ -62,6 +63,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(query::interfaces))
         .routes(routes!(query::addresses))
         .routes(routes!(device::link))
+        .routes(routes!(plug::attach, plug::update))
+        .routes(routes!(plug::detach))
+        .routes(routes!(plug::detach_like))
         .routes(routes!(media::medium))
         .routes(routes!(media::size))
         .routes(routes!(memory::memory))

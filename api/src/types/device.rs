@@ -100,6 +100,13 @@ pub struct Medium {
     pub force: bool,
 }
 
+/// What became of a device that was to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Detached {
+    /// It is out of the domain. Else its guest has been asked and has not let go of it yet.
+    pub gone: bool,
+}
+
 /// How large a disk is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -15,8 +15,8 @@ mod stats;
 mod storage;
 
 pub use device::{
-    Affects, Disk, DiskSize, Interface, InterfaceAddress, Link, LinkState, Medium, MediumAction,
-    Memory, StatsPeriod,
+    Affects, Detached, Disk, DiskSize, Interface, InterfaceAddress, Link, LinkState, Medium,
+    MediumAction, Memory, StatsPeriod,
 };
 pub use display::SendKeys;
 pub use domain::{

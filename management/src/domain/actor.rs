@@ -287,6 +287,9 @@ impl Actor {
             Act::Resume => self.resume().await,
             Act::ChangeMemory(change, affects) => self.change_memory(change, affects).await,
             Act::ChangeMedium(change, affects) => self.change_medium(change, affects).await,
+            Act::Attach(device, affects) => self.attach_device(*device, affects).await,
+            Act::Detach(device, affects) => self.detach_device(&device, affects).await,
+            Act::Update(device, affects) => self.update_device(*device, affects).await,
             Act::ResizeDisk { disk, bytes } => self.resize_disk(&disk, bytes).await,
             Act::SetLink { interface, up, affects } => self.set_link(&interface, up, affects).await,
         };

@@ -9,9 +9,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 use vmm_protocol::control::{Reply, Request, Statistics};
 use xml::DomainDef;
+use xml::device::Device;
 
 use super::media::MediumChange;
 use super::memory::MemoryChange;
+use super::plug::Named;
 use super::record::Record;
 use super::{Affects, DomainSummary, State};
 use crate::control::Vmm;
@@ -97,6 +99,9 @@ pub(crate) enum Act {
     Resume,
     ChangeMemory(MemoryChange, Affects),
     ChangeMedium(MediumChange, Affects),
+    Attach(Box<xml::Parsed<Device>>, Affects),
+    Detach(Named, Affects),
+    Update(Box<xml::Parsed<Device>>, Affects),
     ResizeDisk {
         disk: String,
         bytes: u64,

@@ -8,7 +8,7 @@ use xml::{DomainDef, OnOff, YesNo};
 
 use super::launch::{Launch, Opener};
 use crate::error::{Code, Error};
-use crate::translate::{self, OpenTap, Resources};
+use crate::translate::{self, OpenTap};
 
 /// iPXE for virtio cards, with an image for a BIOS and one for UEFI.
 const NETWORK_ROM: &str = "efi-virtio.rom";
@@ -99,11 +99,14 @@ fn kept(name: &str) -> bool {
     !generated
 }
 
-/// Before anything can come through its taps.
-pub(super) fn guard(def: &DomainDef, resources: &Resources, launch: &Launch) -> Result<(), Error> {
-    let taps = def.devices.interfaces.iter().zip(&resources.interfaces);
+/// Before anything can come through these taps.
+pub(super) fn guard<'a>(
+    taps: impl Iterator<Item = (&'a Interface, &'a OpenTap)>,
+    launch: &Launch,
+) -> Result<(), Error> {
     let Some(networks) = &launch.networks else {
-        if def.devices.interfaces.iter().any(|interface| interface.filterref.is_some()) {
+        let mut interfaces = taps.map(|(interface, _)| interface);
+        if interfaces.any(|interface| interface.filterref.is_some()) {
             let text =
                 "filters of interfaces are the daemon's: define the domain and start it there";
             return Err(Error::new(Code::Unsupported, text));

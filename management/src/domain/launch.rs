@@ -1,6 +1,6 @@
 //! From a definition to a process: open everything, write down what is about to be, spawn. Blocks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -126,11 +126,12 @@ fn launch_locked(
     lock: OwnedFd,
     undo: &mut Undo<'_>,
 ) -> Result<Launched, Error> {
-    let mut table = Table::default();
+    let mut table = Table::of_process();
     let locks = vec![table.add(lock)];
     let def = translate::with_aliases(&launch.def);
     let resources = Opener { broker, table: &mut table, launch }.open(&def)?;
-    super::interfaces::guard(&def, &resources, launch)?;
+    let interfaces = &def.devices.interfaces;
+    super::interfaces::guard(interfaces.iter().zip(&resources.interfaces), launch)?;
     let live = translate::live(&launch.def, launch.id, &resources);
 
     let mut degraded = Vec::new();
@@ -154,6 +155,7 @@ fn launch_locked(
         process: None,
         rebooting: false,
         medium: None,
+        plugs: BTreeMap::new(),
         degraded,
     };
     // Before anything runs: whoever finds this directory knows whose it is.
@@ -212,17 +214,32 @@ fn config_file(config: &vmm_protocol::config::MachineConfig) -> std::io::Result<
     Ok(file.into())
 }
 
-/// The files of the new process. The configuration, added last, comes first.
-#[derive(Default)]
+/// Files on their way to a VMM, and the numbers they have there.
 pub(super) struct Table {
     files: Vec<OwnedFd>,
+    first: i32,
 }
 
 impl Table {
+    /// Of a new process. The configuration, added last, comes first.
+    fn of_process() -> Self {
+        Self { files: Vec::new(), first: FIRST_FD + 1 }
+    }
+
+    /// Beside a request.
+    pub(super) fn of_request() -> Self {
+        Self { files: Vec::new(), first: 0 }
+    }
+
     pub(super) fn add(&mut self, file: OwnedFd) -> Fd {
-        self.files.push(file);
         // Far below any limit of open files.
-        Fd(FIRST_FD.saturating_add(i32::try_from(self.files.len()).unwrap_or(i32::MAX)))
+        let place = i32::try_from(self.files.len()).unwrap_or(i32::MAX);
+        self.files.push(file);
+        Fd(self.first.saturating_add(place))
+    }
+
+    pub(super) fn into_files(self) -> Vec<OwnedFd> {
+        self.files
     }
 }
 
@@ -385,7 +402,7 @@ impl Opener<'_> {
         Ok(Some(self.table.add(file)))
     }
 
-    fn disk(&mut self, disk: &Disk) -> Result<OpenDisk, Error> {
+    pub(super) fn disk(&mut self, disk: &Disk) -> Result<OpenDisk, Error> {
         let path = self.place(disk)?;
         let mode = cache(disk.driver.as_ref().and_then(|driver| driver.cache));
         let direct = matches!(mode, Cache::None | Cache::Directsync);

@@ -173,7 +173,7 @@ impl Actor {
             None => Request::Eject { id, force },
         };
         self.intend(Some(MediumIntent { alias, source }))?;
-        match self.tell_with(request, file).await {
+        match self.tell_with(request, file.into_iter().collect()).await {
             Ok(()) => {
                 self.medium_changed(None).await;
                 // Its event will say so; whoever asked sees it at once.

@@ -12,6 +12,7 @@ pub(crate) mod launch;
 pub(crate) mod link;
 pub(crate) mod media;
 pub(crate) mod memory;
+pub(crate) mod plug;
 mod power;
 pub(crate) mod record;
 mod reference;

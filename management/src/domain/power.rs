@@ -24,14 +24,14 @@ impl Actor {
 
     /// Ask the VMM for something; a destroy that comes meanwhile goes first.
     pub(super) async fn tell(&mut self, request: Request) -> Result<(), Error> {
-        self.tell_with(request, None).await
+        self.tell_with(request, Vec::new()).await
     }
 
-    /// With a file beside the request.
+    /// With files beside the request.
     pub(super) async fn tell_with(
         &mut self,
         request: Request,
-        file: Option<OwnedFd>,
+        files: Vec<OwnedFd>,
     ) -> Result<(), Error> {
         let within = Duration::from_secs(self.node.config.domains.command_timeout);
         let run = self.running()?;
@@ -44,7 +44,7 @@ impl Actor {
                 let text = format!("domain {:?} was destroyed meanwhile", self.name);
                 return Err(Error::new(Code::InvalidState, text));
             }
-            told = vmm.tell_with(request, file, within) => told,
+            told = vmm.tell_with(request, files, within) => told,
         };
         told.map_err(|error| vmm_error(&self.name, error))
     }

@@ -1,6 +1,7 @@
 //! What is written down of a running domain, in its run directory and in the VMM itself: enough
 //! for a daemon that knows nothing to take it over, or to clean up after it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::media::MediumIntent;
+use super::plug::PlugIntent;
 
 pub(crate) const FILE: &str = "record.json";
 
@@ -36,6 +38,9 @@ pub(crate) struct Record {
     /// A medium that is about to be exchanged: written down before the VMM is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medium: Option<MediumIntent>,
+    /// Devices that are about to come, by alias: written down before the VMM is told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plugs: BTreeMap<String, PlugIntent>,
     /// What the host did not offer.
     #[serde(default)]
     pub degraded: Vec<String>,

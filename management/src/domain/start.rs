@@ -39,26 +39,14 @@ impl Actor {
         let Some(def) = def.or_else(|| stored.map(|stored| stored.def.clone())) else {
             return Err(Error::new(Code::Internal, "there is no definition to start"));
         };
-        let node = self.node.clone();
-        let log = node.config.log_dir.join(format!("{}.log", self.uuid));
         let plan = Launch {
-            def,
-            uuid: self.uuid,
-            id: node.next_id(),
             platform,
             paused: how.paused,
-            firmware: node.firmware(),
-            vnc: node.config.vnc.clone(),
             reset_variables: how.reset_variables,
-            seccomp: node.config.domains.seccomp,
-            run_dir: node.run_dir(self.uuid),
-            stdio: broker::Stdio::Log(log.clone()),
-            log: Some(log),
-            boot_id: node.boot_id,
-            pools: node.pools.views().into_iter().filter(|pool| pool.active).collect(),
-            networks: Some(node.networks.clone()),
-            neighbours: node.processes(),
+            id: self.node.next_id(),
+            ..self.launch(def)
         };
+        let node = self.node.clone();
         let launched = blocking(move || launch(&*node.broker, &plan)).await?;
         let live = Live {
             record: launched.record.clone(),
@@ -83,6 +71,30 @@ impl Actor {
         });
         self.publish();
         self.meet().await
+    }
+
+    /// How `def` is opened here.
+    pub(super) fn launch(&self, def: DomainDef) -> Launch {
+        let node = &self.node;
+        let log = node.config.log_dir.join(format!("{}.log", self.uuid));
+        Launch {
+            def,
+            uuid: self.uuid,
+            id: 0,
+            platform: translate::PLATFORM,
+            paused: false,
+            firmware: node.firmware(),
+            vnc: node.config.vnc.clone(),
+            reset_variables: false,
+            seccomp: node.config.domains.seccomp,
+            run_dir: node.run_dir(self.uuid),
+            stdio: broker::Stdio::Log(log.clone()),
+            log: Some(log),
+            boot_id: node.boot_id,
+            pools: node.pools.views().into_iter().filter(|pool| pool.active).collect(),
+            networks: Some(node.networks.clone()),
+            neighbours: node.processes(),
+        }
     }
 
     /// Wait for a new VMM to build its machine and answer.

@@ -87,6 +87,8 @@ impl Actor {
             VmmEvent::MediumChanged { id, source } => {
                 self.on_medium_changed(&id, source.as_deref(), origin).await;
             }
+            VmmEvent::DeviceAdded { id } => self.on_device_added(&id, origin).await,
+            VmmEvent::DeviceRemoved { id } => self.on_device_removed(&id, origin).await,
             VmmEvent::Watchdog { id, action } => {
                 let action = watchdog_action(action).to_owned();
                 self.announce(EventKind::Watchdog { device: clean(&id), action }, origin);

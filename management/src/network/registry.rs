@@ -16,8 +16,8 @@ use super::{NetworkRef, NetworkView};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::journal::Journal;
-use crate::ops::NewIds;
 use crate::store::{Contents, Store, StoredNetwork, Vfs};
+use crate::translate::NewIds;
 use crate::translate::{invalid, ports};
 use crate::worker::Worker;
 

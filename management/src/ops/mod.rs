@@ -9,8 +9,8 @@ mod node;
 mod pool;
 mod volume;
 
+pub(crate) use domain::consoles;
 pub use domain::*;
-pub(crate) use domain::{NewIds, consoles};
 pub use events::*;
 pub use job::*;
 pub use network::*;

@@ -56,7 +56,7 @@ impl Operation for CreateNetwork {
 
 fn read(text: &str) -> Result<NetworkDef, Error> {
     let mut def = NetworkDef::parse(text).map_err(invalid)?.value;
-    def.fill_defaults(&mut super::NewIds);
+    def.fill_defaults(&mut crate::translate::NewIds);
     Ok(def)
 }
 

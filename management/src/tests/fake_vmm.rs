@@ -225,6 +225,12 @@ impl Fake {
                     id: "sata0-0-0".into(),
                     source: line.strip_prefix("claim ").map(str::to_owned),
                 }),
+                line if line.starts_with("came ") => {
+                    self.event(EventKind::DeviceAdded { id: line[5..].into() });
+                }
+                line if line.starts_with("release ") => {
+                    self.event(EventKind::DeviceRemoved { id: line[8..].into() });
+                }
                 line if line.starts_with("tray ") => {
                     self.event(EventKind::TrayMoved { id: line[5..].into(), open: true });
                 }
@@ -300,6 +306,14 @@ impl Fake {
                 self.event(EventKind::MediumChanged { id: id.clone(), source: Some(source) });
                 self.event(EventKind::TrayMoved { id, open: false });
             }
+            Request::Attach { device } => {
+                if self.has("full") {
+                    return Err(refusal(Code::Failed, "there is no room for it"));
+                }
+                self.event(EventKind::DeviceAdded { id: device.id });
+            }
+            Request::Detach { .. } if self.has("clinging") => {}
+            Request::Detach { id } => self.event(EventKind::DeviceRemoved { id }),
             Request::SetMemory { bytes } => self.inner().memory = Some(bytes),
             Request::SetLink { id, up } => self.event(EventKind::LinkChanged { id, up }),
             _ => {}

@@ -10,6 +10,7 @@ mod media;
 mod memory;
 mod mistakes;
 mod networks;
+mod plug;
 mod restart;
 mod rig;
 mod storage;

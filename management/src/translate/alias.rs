@@ -1,10 +1,10 @@
 //! Aliases: the names of devices in a running domain, in events and in statistics, as libvirt
 //! forms them.
 
-use xml::DomainDef;
 use xml::device::address::DeviceAddress;
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
 use xml::device::disk::{Disk, DiskBus};
+use xml::{Devices, DomainDef};
 
 /// Give every device that has no alias of its own the one libvirt would.
 pub(super) fn assign(def: &mut DomainDef) {
@@ -17,8 +17,12 @@ pub(super) fn assign(def: &mut DomainDef) {
         let alias = controller_alias(controller);
         controller.alias.get_or_insert(alias);
     }
-    for (index, interface) in devices.interfaces.iter_mut().enumerate() {
-        interface.alias.get_or_insert_with(|| format!("net{index}"));
+    let mut next = next_interface(devices);
+    for interface in &mut devices.interfaces {
+        interface.alias.get_or_insert_with(|| {
+            next += 1;
+            format!("net{}", next - 1)
+        });
     }
     for (index, serial) in devices.serials.iter_mut().enumerate() {
         serial.alias.get_or_insert_with(|| format!("serial{index}"));
@@ -56,6 +60,13 @@ pub(super) fn assign(def: &mut DomainDef) {
     if let Some(balloon) = &mut devices.mem_balloon {
         balloon.alias.get_or_insert_with(|| "balloon0".to_owned());
     }
+}
+
+/// Above all that are there: interfaces come and go.
+fn next_interface(devices: &Devices) -> u64 {
+    let aliases = devices.interfaces.iter().filter_map(|interface| interface.alias.as_deref());
+    let numbers = aliases.filter_map(|alias| alias.strip_prefix("net")?.parse::<u32>().ok());
+    numbers.max().map_or(0, |last| u64::from(last) + 1)
 }
 
 /// `virtio-disk0` is `vda`.

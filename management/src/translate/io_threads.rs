@@ -1,7 +1,8 @@
 //! Which thread serves which queue: one thread for each disk and each NIC, one for all the rest, and
-//! those that `<iothreads>` defines for the disks that name them.
+//! those that `<iothreads>` defines for the disks that name them. A confined VMM starts no threads, so
+//! one is there from the start for all devices that come later.
 
-use vmm_protocol::config::IoThread;
+use vmm_protocol::config::{IoThread, Machine};
 use xml::{CpuSet, DomainDef};
 
 /// Longest name of a Linux thread.
@@ -13,6 +14,8 @@ pub(super) struct IoThreads {
     /// libvirt's numbers of the defined ones, by index.
     defined: Vec<u32>,
     shared: Option<usize>,
+    /// The machine runs: there is no thread but those it has.
+    running: bool,
 }
 
 impl IoThreads {
@@ -41,7 +44,16 @@ impl IoThreads {
                 .map(|pin| cpus(&pin.cpuset))
                 .unwrap_or_default(),
         };
-        Self { threads: ids.iter().map(thread).collect(), defined: ids, shared: None }
+        let mut threads: Vec<_> = ids.iter().map(thread).collect();
+        if super::board_of(def) != Machine::Microvm {
+            threads.push(IoThread { name: "io:plugged".to_owned(), affinity: Vec::new() });
+        }
+        Self { threads, defined: ids, shared: None, running: false }
+    }
+
+    /// For a device that comes while the machine of `def` runs.
+    pub(super) fn of_running(def: &DomainDef) -> Self {
+        Self { running: true, ..Self::new(def) }
     }
 
     /// The thread `<iothreads>` gave this number.
@@ -51,6 +63,10 @@ impl IoThreads {
 
     /// One more, for one device.
     pub(super) fn own(&mut self, kind: &str, device: &str) -> usize {
+        if self.running {
+            // Behind the defined ones.
+            return self.defined.len();
+        }
         let affinity = Vec::new();
         self.threads.push(IoThread { name: name(&format!("{kind}:"), device), affinity });
         self.threads.len() - 1

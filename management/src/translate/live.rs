@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use vmm_protocol::config::Image;
 use xml::DomainDef;
+use xml::device::Interface;
 use xml::device::chardev::{CharSource, CharType};
 use xml::device::disk::{BackingStore, Disk, DiskSource, DiskType, StoreFormat};
 use xml::device::graphics::Graphics;
 
-use super::{OpenDisk, Resources, alias, display};
+use super::{OpenDisk, OpenTap, Resources, alias, display};
 
 /// `def` with an alias for every device, as the machine's configuration needs it.
 pub(crate) fn with_aliases(def: &DomainDef) -> DomainDef {
@@ -42,12 +43,7 @@ pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef
         show(channel.kind, &mut channel.sources, open.path.as_ref());
     }
     for (interface, tap) in devices.interfaces.iter_mut().zip(&resources.interfaces) {
-        interface.target.get_or_insert_default().dev = Some(tap.name.clone());
-        if let Some(source) = &mut interface.source
-            && source.network.is_some()
-        {
-            source.bridge = tap.bridge.clone();
-        }
+        show_tap(interface, tap);
     }
     for graphics in &mut devices.graphics {
         if let Graphics::Vnc(vnc) = graphics {
@@ -61,8 +57,32 @@ pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef
     live
 }
 
+/// What an interface is on the host.
+pub(super) fn show_tap(interface: &mut Interface, tap: &OpenTap) {
+    interface.target.get_or_insert_default().dev = Some(tap.name.clone());
+    if let Some(source) = &mut interface.source
+        && source.network.is_some()
+    {
+        source.bridge = tap.bridge.clone();
+    }
+}
+
+/// The highest number that an image of the domain has.
+pub(super) fn last_index(def: &DomainDef) -> u32 {
+    fn below(store: Option<&BackingStore>) -> u32 {
+        let Some(store) = store else { return 0 };
+        let own = store.source.as_ref().and_then(|source| source.index).or(store.index);
+        own.unwrap_or(0).max(below(store.backing_store.as_deref()))
+    }
+    let disks = def.devices.disks.iter().map(|disk| {
+        let own = disk.source.as_ref().and_then(|source| source.index).unwrap_or(0);
+        own.max(below(disk.backing_store.as_ref()))
+    });
+    disks.max().unwrap_or(0)
+}
+
 /// The images below a disk's, each with a number by which block jobs would name it.
-fn show_chain(disk: &mut Disk, open: &OpenDisk, index: &mut u32) {
+pub(super) fn show_chain(disk: &mut Disk, open: &OpenDisk, index: &mut u32) {
     if !matches!(open.image, Image::Chain(_)) {
         return;
     }

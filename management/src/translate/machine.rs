@@ -89,10 +89,15 @@ pub(super) fn memory(def: &DomainDef) -> Memory {
     Memory { size, backing, locked, prefault }
 }
 
-fn cpus_of(def: &DomainDef) -> Cpus {
+/// vCPUs that the machine has.
+pub(super) fn vcpus(def: &DomainDef) -> u16 {
     let vcpu = def.vcpu.as_ref();
-    let max = vcpu.map_or(1, |vcpu| vcpu.max);
-    let count = vcpu.and_then(|vcpu| vcpu.current).unwrap_or(max);
+    vcpu.map_or(1, |vcpu| vcpu.current.unwrap_or(vcpu.max))
+}
+
+fn cpus_of(def: &DomainDef) -> Cpus {
+    let max = def.vcpu.as_ref().map_or(1, |vcpu| vcpu.max);
+    let count = vcpus(def);
     let written = def.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref()).filter(|_| count == max);
     let part = |number: u32| u16::try_from(number).unwrap_or(1);
     let topology = match written {

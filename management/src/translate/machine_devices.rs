@@ -103,7 +103,12 @@ fn root_port(controller: &Controller) -> PciKind {
     })
 }
 
-fn blk(disk: &Disk, image: Image, vcpus: u16, io_threads: &mut IoThreads) -> Result<Blk, Error> {
+pub(super) fn blk(
+    disk: &Disk,
+    image: Image,
+    vcpus: u16,
+    io_threads: &mut IoThreads,
+) -> Result<Blk, Error> {
     let driver = disk.driver.as_ref();
     let thread = match driver.and_then(|driver| driver.iothread) {
         Some(id) => io_threads.defined(id).ok_or_else(|| {
@@ -164,7 +169,7 @@ fn queue_size(size: Option<u32>) -> u16 {
     size.and_then(|size| u16::try_from(size).ok()).unwrap_or(QUEUE_SIZE)
 }
 
-fn net(interface: &Interface, tap: &OpenTap, io_threads: &mut IoThreads) -> Net {
+pub(super) fn net(interface: &Interface, tap: &OpenTap, io_threads: &mut IoThreads) -> Net {
     let driver = interface.driver.as_ref();
     let thread = io_threads.own("net", &tap.name);
     let host = driver.and_then(|driver| driver.host.as_ref());

@@ -16,6 +16,7 @@ mod check_devices;
 mod check_display;
 mod check_small;
 pub(crate) mod clock;
+pub(crate) mod device;
 pub(crate) mod display;
 mod drives;
 mod firmware;
@@ -36,6 +37,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use uuid::Uuid;
 use vmm_protocol::config::{Chardev, Fd, Image, Machine};
 use xml::DomainDef;
 use xml::device::Console;
@@ -61,6 +63,20 @@ pub(crate) const PLATFORM: u16 = 1;
 pub(crate) struct Checked {
     pub def: DomainDef,
     pub warnings: Vec<Problem>,
+}
+
+/// Names and UUIDs for what a definition leaves open.
+pub(crate) struct NewIds;
+
+impl xml::Identity for NewIds {
+    fn uuid(&mut self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn mac(&mut self) -> [u8; 3] {
+        let [a, b, c, ..] = *Uuid::new_v4().as_bytes();
+        [a, b, c]
+    }
 }
 
 /// Read a definition, check that a machine can be built from it, and fill in what it leaves open.

@@ -6,30 +6,60 @@ use crate::error::{Code, Error, Problem};
 
 pub(super) struct Report<'a> {
     source: &'a Source,
+    /// The text is of one device alone, which stands here in the definition.
+    device: Option<String>,
     found: Vec<Diagnostic>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(source: &'a Source) -> Self {
-        Self { source, found: Vec::new() }
+        Self { source, device: None, found: Vec::new() }
+    }
+
+    /// Of the device whose text this is, and which stands at `path` (`/domain/devices/disk[2]`):
+    /// what is found elsewhere was accepted before.
+    pub(super) fn of_device(source: &'a Source, path: String) -> Self {
+        Self { source, device: Some(path), found: Vec::new() }
+    }
+
+    fn add(&mut self, severity: Severity, kind: Kind, path: &str, message: String) {
+        let path = match &self.device {
+            None => path.to_owned(),
+            Some(device) => {
+                let element = device.rsplit('/').next().unwrap_or_default();
+                let name = element.split('[').next().unwrap_or_default();
+                match path.strip_prefix(device.as_str()) {
+                    Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                        format!("/{name}{rest}")
+                    }
+                    // Of the machine as a whole, with it.
+                    _ if path == "/domain/devices" => format!("/{name}"),
+                    _ => return,
+                }
+            }
+        };
+        self.found.push(match severity {
+            Severity::Error => self.source.error(kind, &path, message),
+            Severity::Warning => self.source.warning(kind, &path, message),
+        });
     }
 
     /// libvirt has it, we do not.
     pub(super) fn refuse(&mut self, path: &str, message: impl Into<String>) {
-        self.found.push(self.source.error(Kind::Unsupported, path, message));
+        self.add(Severity::Error, Kind::Unsupported, path, message.into());
     }
 
     pub(super) fn invalid(&mut self, path: &str, message: impl Into<String>) {
-        self.found.push(self.source.error(Kind::Invalid, path, message));
+        self.add(Severity::Error, Kind::Invalid, path, message.into());
     }
 
     pub(super) fn missing(&mut self, path: &str, message: impl Into<String>) {
-        self.found.push(self.source.error(Kind::Missing, path, message));
+        self.add(Severity::Error, Kind::Missing, path, message.into());
     }
 
     /// Accepted and left out.
     pub(super) fn warn(&mut self, path: &str, message: impl Into<String>) {
-        self.found.push(self.source.warning(Kind::Unsupported, path, message));
+        self.add(Severity::Warning, Kind::Unsupported, path, message.into());
     }
 
     pub(super) fn refuse_if(&mut self, present: bool, path: &str, message: &str) {

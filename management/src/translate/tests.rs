@@ -140,11 +140,11 @@ fn the_example_becomes_a_machine() {
     assert_eq!(kinds, ["net0", "virtio-disk0", "rng0", "balloon0"]);
     assert_eq!(config.serial[0].id, "serial0");
     let threads: Vec<_> = config.io_threads.iter().map(|thread| thread.name.as_str()).collect();
-    assert_eq!(threads, ["net:vnet0", "blk:vda", "io:rest"]);
+    assert_eq!(threads, ["io:plugged", "net:vnet0", "blk:vda", "io:rest"]);
     let PciKind::Blk(disk) = &config.pci[1].kind else { panic!() };
-    assert_eq!(disk.queues, [1, 1], "a queue for each vCPU, on the disk's thread");
+    assert_eq!(disk.queues, [2, 2], "a queue for each vCPU, on the disk's thread");
     let PciKind::Net(net) = &config.pci[0].kind else { panic!() };
-    assert_eq!(net.queues, [0, 0], "a queue for each tap file, on the interface's thread");
+    assert_eq!(net.queues, [1, 1], "a queue for each tap file, on the interface's thread");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn virtio_input_devices_are_there_and_the_hosts_own_are_refused() {
     let inputs = "<input type='tablet' bus='virtio'/><input type='keyboard' bus='virtio'/>";
     let config = configured(&defined(&domain(inputs)));
     let role = |id: &str| config.pci.iter().find(|device| device.id == id).map(|d| d.kind.clone());
-    let input = |role| Some(PciKind::Input(Input { role, io_thread: 0 }));
+    let input = |role| Some(PciKind::Input(Input { role, io_thread: 1 }));
     assert_eq!(role("input0"), input(InputRole::Tablet));
     assert_eq!(role("input1"), input(InputRole::Keyboard));
     let host = refused(&domain("<input type='passthrough' bus='virtio'/>"));

@@ -17,6 +17,9 @@ use crate::Version;
 use crate::config::{Identity, WatchdogAction};
 use crate::exit::{CrashReport, ExitReason};
 
+/// Files that may come with one request.
+pub const MAX_FILES: usize = 64;
+
 /// What a client sends. Replies carry the same `id`; several requests may be under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call {
@@ -99,6 +102,15 @@ pub enum Request {
         cache: crate::config::Cache,
         /// What the image is to the client; comes back in the event.
         source: String,
+    },
+    /// Put a device into a free slot with hotplug. Its descriptors are the places (0, 1, 2 …) of the
+    /// files passed beside this message (SCM_RIGHTS), at most [`MAX_FILES`].
+    Attach {
+        device: Box<crate::config::PciDevice>,
+    },
+    /// Ask the guest to let go of a device; [`EventKind::DeviceRemoved`] says when it is gone.
+    Detach {
+        id: String,
     },
     /// Make a disk larger.
     ResizeDisk {
@@ -224,6 +236,14 @@ pub enum EventKind {
     MediumChanged {
         id: String,
         source: Option<String>,
+    },
+    /// A device came into its slot.
+    DeviceAdded {
+        id: String,
+    },
+    /// A device is out of its slot: the guest has let go of it.
+    DeviceRemoved {
+        id: String,
     },
     /// The guest did not reload its watchdog in time.
     Watchdog {

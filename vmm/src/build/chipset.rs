@@ -53,11 +53,14 @@ pub(super) fn power(
     Ok(Power::of(pm))
 }
 
-pub(super) fn build(site: &mut Site<'_>) -> Result<(), BuildError> {
+pub(super) fn build(
+    site: &mut Site<'_>,
+    event: Arc<dyn GenerationEvent>,
+) -> Result<(), BuildError> {
     let port92 = Arc::new(Port92::new());
     add(site, Port92::BASE, Port92::LEN, port92.clone(), Some(port92))?;
     add(site, PostPort::BASE, PostPort::LEN, Arc::new(PostPort), None)?;
-    generation(site)?;
+    generation(site, event)?;
     i8042(site)?;
     rtc(site)?;
     if site.config.pvpanic {
@@ -70,9 +73,8 @@ pub(super) fn build(site: &mut Site<'_>) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn generation(site: &mut Site<'_>) -> Result<(), BuildError> {
+fn generation(site: &mut Site<'_>, event: Arc<dyn GenerationEvent>) -> Result<(), BuildError> {
     let Some(id) = site.config.generation else { return Ok(()) };
-    let event = site.generation.clone();
     let device = Generation::new(id.to_bytes_le(), layout::GENERATION, &*site.vm.windows(), event);
     site.parts.components.push(Arc::new(device.map_err(BuildError::device("generation"))?));
     Ok(())

@@ -37,14 +37,14 @@ pub(super) fn open(
         config::Image::Chain(layers) => {
             let image = super::image::open(site, id, layers, medium.read_only)?;
             let spec = ImageSpec { cache, discard, block_size };
+            let disk = ImageDisk::new(image, spec).map_err(BuildError::device(id))?;
+            if site.confined {
+                return Ok(Arc::new(disk));
+            }
             let sandbox = site.sandbox.clone();
-            let disk = ImageDisk::new(image, spec)
-                .and_then(|disk| {
-                    let prepare = move || sandbox.enter(Kind::Io);
-                    disk.with_threads(IMAGE_THREAD, IMAGE_THREADS, queues, prepare)
-                })
-                .map_err(BuildError::device(id))?;
-            return Ok(Arc::new(disk));
+            let prepare = move || sandbox.enter(Kind::Io);
+            let disk = disk.with_threads(IMAGE_THREAD, IMAGE_THREADS, queues, prepare);
+            return Ok(Arc::new(disk.map_err(BuildError::device(id))?));
         }
     };
     let spec = DiskSpec {
@@ -54,8 +54,8 @@ pub(super) fn open(
         discard,
         block_size,
         io: match medium.io {
-            config::DiskIo::Uring => DiskIo::Uring,
-            config::DiskIo::Plain => DiskIo::Threads,
+            config::DiskIo::Uring if !site.confined => DiskIo::Uring,
+            config::DiskIo::Uring | config::DiskIo::Plain => DiskIo::Threads,
         },
         queues,
         depth,

@@ -15,6 +15,7 @@ mod memory;
 mod numa;
 mod nvme;
 mod pci;
+mod plug;
 mod reduced;
 mod scsi;
 mod timers;
@@ -47,10 +48,11 @@ use crate::machine::{Machine, MachineError};
 use crate::notices::Notices;
 use crate::process::{FileError, Files};
 use crate::sandbox::Sandbox;
-use crate::state::{ImageError, Shape};
+use crate::state::ImageError;
 use crate::vcpu::{Buses, Inbox, VcpuError};
 
 pub use loader::Loader;
+pub(crate) use plug::{Ground, PlugError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -163,83 +165,14 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Place BARs as firmware would: a kernel that is booted directly finds a configured tree.
-    /// Firmware itself finds one as it is after a reset.
-    pub fn assign_resources(&self) -> Result<(), PciError> {
-        match &self.windows {
-            Some(windows) => self.pci.assign_resources(windows),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What the steps share.
-struct Site<'a> {
-    config: &'a MachineConfig,
-    files: &'a mut Files,
-    /// What confines the threads of devices.
-    sandbox: &'a Sandbox,
-    vm: &'a Vm,
-    map: &'a MemoryMap,
-    lines: Lines,
-    /// How the guest hears that its generation is another.
-    generation: Arc<dyn GenerationEvent>,
-    parts: Parts,
-}
-
-/// Build the machine of `config` from its open files: complete, loaded (or restored), its vCPUs
-/// parked.
-pub fn build(
-    config: &MachineConfig,
-    files: &mut Files,
-    sandbox: &Sandbox,
-) -> Result<Machine, BuildError> {
-    let (ram, saved) = memory::build(config, files)?;
-    let mut vm = Vm::new(files.take(config.process.kvm)?, &ram, config.cpus.count.into())?;
-    timers::build(config, &vm)?;
-    video::make_room(config, &mut vm)?;
-    if matches!(config.boot, Boot::Kernel { .. }) && !reduced::is_reduced(config) {
-        vm.wire_pics_through_ioapic()?;
-    }
-    let supported = vm.supported_cpuid()?;
-    let map = memory::map(config, cpus::physical_bits(config, &supported)?)?;
-
-    let inbox = Arc::new(Inbox::new().map_err(BuildError::Inbox)?);
-    let mut site = Site::open(config, files, sandbox, &vm, &map, &inbox)?;
-    chipset::build(&mut site)?;
-    let buses = pci::build(&mut site)?;
-    virtio::build(&mut site, &buses, sandbox)?;
-    watchdog::build(&mut site, &buses)?;
-    ata::build(&mut site, &buses)?;
-    nvme::build(&mut site, &buses)?;
-    video::build(&mut site, &buses, sandbox)?;
-    pci::finish(&mut site)?;
-    let rom = firmware::build(&mut site)?;
-    let parts = site.parts;
-
-    let loader = match rom {
-        Some(rom) => Loader::Firmware(rom),
-        None => Loader::kernel(config, files, &map)?,
-    };
-    let cpus = cpus::build(config, &vm, &supported, &parts.buses, &inbox, sandbox)?;
-    let mut machine = Machine::new(vm, cpus, parts, loader, inbox, Shape::of(config))?;
-    match &saved {
-        Some(saved) => machine.restore(saved)?,
-        None => machine.load()?,
-    }
-    Ok(machine)
-}
-
-impl<'a> Site<'a> {
+    /// None yet, but what all others need; and how the guest hears that its generation is another.
     fn open(
-        config: &'a MachineConfig,
-        files: &'a mut Files,
-        sandbox: &'a Sandbox,
-        vm: &'a Vm,
-        map: &'a MemoryMap,
+        config: &MachineConfig,
+        sandbox: &Sandbox,
+        vm: &Vm,
+        map: &MemoryMap,
         inbox: &Arc<Inbox>,
-    ) -> Result<Self, BuildError> {
-        let lines = vm.lines();
+    ) -> Result<(Self, Arc<dyn GenerationEvent>), BuildError> {
         let buses = Buses { ports: Arc::new(Bus::new("port")), mmio: Arc::new(Bus::new("memory")) };
         let io_threads = config
             .io_threads
@@ -247,11 +180,11 @@ impl<'a> Site<'a> {
             .map(|thread| virtio::io_thread(thread, sandbox))
             .collect::<Result<_, _>>()?;
         let board_thread = IoThreadConfig { name: "board".to_owned(), affinity: Vec::new() };
-        let power = chipset::power(config, &lines, &buses)?;
+        let power = chipset::power(config, &vm.lines(), &buses)?;
         let ram = vm.ram().regions().iter().map(|region| (region.gpa, region.len));
         let memory = ram.chain(firmware::place(config)).collect();
         let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), memory, None);
-        let parts = Parts {
+        let parts = Self {
             power_button: power.button,
             buses,
             components: vec![power.device],
@@ -272,7 +205,85 @@ impl<'a> Site<'a> {
             board_thread: virtio::io_thread(&board_thread, sandbox)?,
             io_threads,
         };
-        let generation = power.generation;
-        Ok(Self { config, files, sandbox, vm, map, lines, generation, parts })
+        Ok((parts, power.generation))
     }
+
+    /// Let go of all handles on device `id`.
+    fn forget(&mut self, id: &str) {
+        self.links.remove(id);
+        self.drives.remove(id);
+        self.growing.remove(id);
+        self.blocks.retain(|(other, _)| other != id);
+        self.interfaces.retain(|(other, _)| other != id);
+    }
+
+    /// Place BARs as firmware would: a kernel that is booted directly finds a configured tree.
+    /// Firmware itself finds one as it is after a reset.
+    pub fn assign_resources(&self) -> Result<(), PciError> {
+        match &self.windows {
+            Some(windows) => self.pci.assign_resources(windows),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the steps share.
+struct Site<'a> {
+    config: &'a MachineConfig,
+    files: &'a mut Files,
+    /// What confines the threads of devices.
+    sandbox: &'a Sandbox,
+    vm: &'a Vm,
+    map: &'a MemoryMap,
+    lines: Lines,
+    parts: &'a mut Parts,
+    /// The calling thread is confined already: threads and rings cannot be had any more.
+    confined: bool,
+}
+
+/// Build the machine of `config` from its open files: complete, loaded (or restored), its vCPUs
+/// parked.
+pub fn build(
+    config: &MachineConfig,
+    files: &mut Files,
+    sandbox: &Sandbox,
+) -> Result<Machine, BuildError> {
+    let (ram, saved) = memory::build(config, files)?;
+    let mut vm = Vm::new(files.take(config.process.kvm)?, &ram, config.cpus.count.into())?;
+    timers::build(config, &vm)?;
+    video::make_room(config, &mut vm)?;
+    if matches!(config.boot, Boot::Kernel { .. }) && !reduced::is_reduced(config) {
+        vm.wire_pics_through_ioapic()?;
+    }
+    let supported = vm.supported_cpuid()?;
+    let map = memory::map(config, cpus::physical_bits(config, &supported)?)?;
+
+    let inbox = Arc::new(Inbox::new().map_err(BuildError::Inbox)?);
+    let lines = vm.lines();
+    let (mut parts, generation) = Parts::open(config, sandbox, &vm, &map, &inbox)?;
+    let confined = false;
+    let mut site =
+        Site { config, files, sandbox, vm: &vm, map: &map, lines, parts: &mut parts, confined };
+    chipset::build(&mut site, generation)?;
+    let buses = pci::build(&mut site)?;
+    virtio::build(&mut site, &buses, sandbox)?;
+    watchdog::build(&mut site, &buses)?;
+    ata::build(&mut site, &buses)?;
+    nvme::build(&mut site, &buses)?;
+    video::build(&mut site, &buses, sandbox)?;
+    pci::finish(&mut site)?;
+    let rom = firmware::build(&mut site)?;
+
+    let loader = match rom {
+        Some(rom) => Loader::Firmware(rom),
+        None => Loader::kernel(config, files, &map)?,
+    };
+    let cpus = cpus::build(config, &vm, &supported, &parts.buses, &inbox, sandbox)?;
+    let ground = Ground::new(config.clone(), sandbox.clone(), map, buses);
+    let mut machine = Machine::new(vm, cpus, parts, loader, inbox, ground)?;
+    match &saved {
+        Some(saved) => machine.restore(saved)?,
+        None => machine.load()?,
+    }
+    Ok(machine)
 }

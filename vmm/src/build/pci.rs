@@ -20,6 +20,12 @@ struct Behind {
     port: Option<(PciAddress, Arc<RootPort>)>,
 }
 
+/// A slot whose device can come and go while the guest runs.
+pub(super) struct Slot {
+    pub(super) bus: BusId,
+    pub(super) port: Arc<RootPort>,
+}
+
 pub(super) fn build(site: &mut Site<'_>) -> Result<Buses, BuildError> {
     let ports = Arc::new(ConfigPorts::new(Arc::downgrade(&site.parts.pci)));
     site.parts.buses.ports.insert(ConfigPorts::BASE, ConfigPorts::LEN, ports)?;
@@ -72,6 +78,8 @@ fn root_port(
     let behind = buses.find(device.address)?.bus;
     let PciAddress { slot, function, .. } = device.address;
     let bus = site.parts.pci.add(behind, slot, function, built.clone())?;
+    let (controller, notices) = (port.controller, site.parts.notices.clone());
+    built.on_power_off(move || notices.slot_is_off(controller));
     site.parts.components.push(built.clone());
     buses.0.insert(port.controller, Behind { bus, port: Some((device.address, built)) });
     Ok(())
@@ -81,6 +89,13 @@ impl Buses {
     fn find(&self, address: PciAddress) -> Result<&Behind, BuildError> {
         let reason = "no such PCI controller: ports come before what is behind them";
         self.0.get(&address.bus).ok_or_else(|| BuildError::config("PCI bus", address.bus, reason))
+    }
+
+    /// The slot at `address`, if it has hotplug.
+    pub(super) fn slot(&self, address: PciAddress) -> Option<Slot> {
+        let behind = self.0.get(&address.bus)?;
+        let (_, port) = behind.port.as_ref().filter(|_| address.slot == 0)?;
+        Some(Slot { bus: behind.bus, port: port.clone() })
     }
 
     /// What the PCI Express capability of a device at `address` says.

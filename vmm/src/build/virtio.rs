@@ -57,7 +57,7 @@ pub(super) fn build(
 }
 
 /// The device model; none for what is no virtio device.
-fn virtio_device(
+pub(super) fn virtio_device(
     site: &mut Site<'_>,
     device: &PciDevice,
     sandbox: &Sandbox,
@@ -233,6 +233,17 @@ fn plug(
     device: &PciDevice,
     built: Box<dyn VirtioDevice>,
 ) -> Result<(), BuildError> {
+    let function = function(site, buses, device, built)?;
+    buses.plug(site, device.address, Arc::new(function))
+}
+
+/// The device as a PCI function, not yet in its place.
+pub(super) fn function(
+    site: &mut Site<'_>,
+    buses: &Buses,
+    device: &PciDevice,
+    built: Box<dyn VirtioDevice>,
+) -> Result<VirtioPci, BuildError> {
     let messages = site.vm.messages();
     let rom = match &device.kind {
         PciKind::Net(net) => {
@@ -250,8 +261,7 @@ fn plug(
         rom,
         on_broken: tell_broken(&device.id, &site.parts.notices),
     };
-    let function = VirtioPci::new(parts, built).map_err(BuildError::device(&device.id))?;
-    buses.plug(site, device.address, Arc::new(function))
+    VirtioPci::new(parts, built).map_err(BuildError::device(&device.id))
 }
 
 fn option_rom(

@@ -10,9 +10,11 @@
 
 mod cpus;
 mod media;
+mod plug;
 mod save;
 mod statistics;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use devices::component::StateError;
@@ -21,10 +23,10 @@ use devices::virtio::balloon::BalloonHandle;
 use memory::MemoryError;
 use vmm_protocol::control::EventKind;
 
-use crate::build::{Loader, Parts};
+use crate::build::{Ground, Loader, Parts};
 use crate::console::Console;
 use crate::kvm::{ChipsState, KvmError, Nanoseconds, Vm};
-use crate::state::{ImageError, Shape};
+use crate::state::ImageError;
 use crate::vcpu::{Inbox, Stop, VcpuError};
 
 pub use cpus::Cpus;
@@ -57,7 +59,9 @@ pub struct Machine {
     parts: Parts,
     loader: Loader,
     inbox: Arc<Inbox>,
-    shape: Shape,
+    ground: Ground,
+    /// Devices that the guest was asked to let go of.
+    leaving: BTreeSet<String>,
     /// The interrupt and timer chips as they were created, for resets.
     fresh_chips: ChipsState,
     /// The guest's clock stands still while the machine is paused.
@@ -71,10 +75,21 @@ impl Machine {
         parts: Parts,
         loader: Loader,
         inbox: Arc<Inbox>,
-        shape: Shape,
+        ground: Ground,
     ) -> Result<Self, MachineError> {
         let fresh_chips = vm.save_chips()?;
-        Ok(Self { cpus, vm, parts, loader, inbox, shape, fresh_chips, stopped_clock: None })
+        let leaving = BTreeSet::new();
+        Ok(Self {
+            cpus,
+            vm,
+            parts,
+            loader,
+            inbox,
+            ground,
+            leaving,
+            fresh_chips,
+            stopped_clock: None,
+        })
     }
 
     pub fn inbox(&self) -> &Arc<Inbox> {
@@ -163,14 +178,15 @@ impl Machine {
     }
 
     /// Back to power-on, with the guest loaded anew. The vCPUs are parked afterwards, the devices
-    /// ready.
-    pub fn reset(&mut self) -> Result<(), MachineError> {
+    /// ready. Devices that the guest was asked to let go of are gone: their names come back.
+    pub fn reset(&mut self) -> Result<Vec<String>, MachineError> {
         self.cpus.park()?;
         // Stops that were asked for before are about a guest that is gone.
         let _ = self.inbox.take();
         for component in &self.parts.components {
             component.pause();
         }
+        let gone = self.unplug_leaving();
         for component in &self.parts.components {
             component.reset();
         }
@@ -183,7 +199,7 @@ impl Machine {
             component.resume();
         }
         self.stopped_clock = None;
-        Ok(())
+        Ok(gone)
     }
 
     /// Press the power button, for as long as it takes the guest to see it.

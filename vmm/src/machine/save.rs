@@ -20,7 +20,8 @@ impl Machine {
         if let Some(clock) = self.stopped_clock {
             chips.clock = clock;
         }
-        let saved = Saved { shape: self.shape.clone(), vcpus: self.cpus.save()?, chips, devices };
+        let shape = self.ground.shape();
+        let saved = Saved { shape, vcpus: self.cpus.save()?, chips, devices };
         Ok(state::write(file, &saved, self.vm.ram())?)
     }
 
@@ -37,14 +38,16 @@ impl Machine {
             let what = "the number of its devices is wrong";
             return Err(ImageError::Damaged { what }.into());
         }
-        for (component, (id, state)) in self.parts.components.iter().zip(&saved.devices) {
-            if component.id() != id {
-                let (saved, here) = (id.clone(), component.id().to_owned());
+        // By name: devices that came while the guest ran were saved last.
+        for component in &self.parts.components {
+            let id = component.id();
+            let Some((_, state)) = saved.devices.iter().find(|(saved, _)| saved == id) else {
+                let (saved, here) = ("none".to_owned(), id.to_owned());
                 return Err(ImageError::Mismatch { what: "a device", saved, here }.into());
-            }
+            };
             component
                 .restore(state)
-                .map_err(|source| MachineError::State { id: id.clone(), source })?;
+                .map_err(|source| MachineError::State { id: id.to_owned(), source })?;
         }
         self.stopped_clock = Some(saved.chips.clock);
         Ok(())

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
-use vmm_protocol::control::{Call, Message};
+use vmm_protocol::control::{Call, MAX_FILES, Message};
 use vmm_protocol::wire::{self, WireError};
 
 use super::ring::EventRing;
@@ -23,8 +23,6 @@ const HIGH_WATER: usize = 256 << 10;
 /// From a message's first byte to its last; also from connecting to the first message.
 const PATIENCE: Duration = Duration::from_secs(10);
 const CHUNK: usize = 16 << 10;
-/// Files that may wait for the request they came with.
-const MAX_FILES: usize = 2;
 
 pub(super) struct Client {
     stream: UnixStream,

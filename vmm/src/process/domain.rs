@@ -17,9 +17,11 @@ use vmm_protocol::control::{
 };
 use vmm_protocol::exit::{CrashReport, ExitReason};
 
+use super::files::Files;
 use super::pacing::Pacing;
 use super::ring::EventRing;
 use super::server::refuse;
+use crate::build::PlugError;
 use crate::machine::{Machine, MachineError, MediumError};
 use crate::vcpu::Stop;
 
@@ -142,6 +144,8 @@ impl Domain {
                 self.on_watchdog(action);
             }
         }
+        let released = self.machine.take_out_released();
+        self.tell_removed(released);
         // When somebody paused the machine in the same moment, it stops when it is resumed.
         if self.state != RunState::Running || !self.machine.has_stop() {
             return;
@@ -154,6 +158,12 @@ impl Domain {
             Some(stop) => self.on_stop(stop),
             // Whoever stopped was dealt with along with an earlier one.
             None => self.machine.unpark(),
+        }
+    }
+
+    fn tell_removed(&mut self, ids: Vec<String>) {
+        for id in ids {
+            self.events.push(EventKind::DeviceRemoved { id });
         }
     }
 
@@ -223,8 +233,9 @@ impl Domain {
 
     fn reset(&mut self) {
         match self.machine.reset() {
-            Ok(()) => {
+            Ok(gone) => {
                 self.events.push(EventKind::Reset);
+                self.tell_removed(gone);
                 self.machine.unpark();
                 self.enter(RunState::Running, StateReason::Booted);
             }
@@ -321,7 +332,7 @@ impl Domain {
     pub(super) fn request(
         &mut self,
         request: Request,
-        file: Option<OwnedFd>,
+        mut files: Vec<OwnedFd>,
     ) -> Result<Reply, ControlError> {
         match request {
             Request::Status => return Ok(Reply::Status(self.status())),
@@ -357,14 +368,20 @@ impl Domain {
                     return Err(refuse(Code::Malformed, text));
                 }
                 let text = "Insert comes with the file of an image";
-                let file = file.ok_or_else(|| refuse(Code::Malformed, text))?;
+                let file = files.pop().ok_or_else(|| refuse(Code::Malformed, text))?;
                 self.machine.insert(&id, force, file.into(), cache).map_err(medium_refused)?;
                 self.events.push(EventKind::MediumChanged { id, source: Some(source) });
             }
+            Request::Attach { device } => {
+                let id = device.id.clone();
+                self.machine.attach(*device, Files::passed(files)).map_err(plug_refused)?;
+                self.events.push(EventKind::DeviceAdded { id });
+            }
+            Request::Detach { id } => self.machine.detach(&id).map_err(plug_refused)?,
             Request::ResizeDisk { id, bytes } => {
                 self.machine.resize_disk(&id, bytes).map_err(medium_refused)?;
             }
-            Request::Save => self.save(file)?,
+            Request::Save => self.save(files.pop())?,
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
             | Request::Events { .. }
@@ -418,10 +435,11 @@ impl Domain {
     /// Also the way back for a guest that was preserved; one that is paused stays so.
     fn reset_button(&mut self) -> Result<(), ControlError> {
         let paused = self.state == RunState::Paused;
-        self.machine.reset().map_err(failed)?;
+        let gone = self.machine.reset().map_err(failed)?;
         self.saved = false;
         self.resets.forget();
         self.events.push(EventKind::Reset);
+        self.tell_removed(gone);
         if paused {
             return self.machine.pause().map_err(failed);
         }
@@ -475,6 +493,16 @@ fn medium_refused(error: MediumError) -> ControlError {
         MediumError::NoDrive { .. } | MediumError::NoDisk { .. } => Code::NotFound,
         MediumError::Locked(_) => Code::Busy,
         MediumError::Image(_) | MediumError::Grow { .. } => Code::Failed,
+    };
+    refuse(code, super::chain(&error))
+}
+
+fn plug_refused(error: PlugError) -> ControlError {
+    let code = match &error {
+        PlugError::NoDevice { .. } => Code::NotFound,
+        PlugError::Taken { .. } | PlugError::Occupied { .. } => Code::Busy,
+        PlugError::NoHotplug { .. } | PlugError::Kind { .. } => Code::State,
+        PlugError::Build(_) => Code::Failed,
     };
     refuse(code, super::chain(&error))
 }

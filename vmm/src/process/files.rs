@@ -50,6 +50,12 @@ impl Files {
         Ok(files)
     }
 
+    /// Those that came beside a request, which names them by their place: 0, 1, 2 …
+    #[must_use]
+    pub fn passed(files: Vec<OwnedFd>) -> Self {
+        Self((0..).map(Fd).zip(files).collect())
+    }
+
     pub fn take(&mut self, fd: Fd) -> Result<OwnedFd, FileError> {
         self.0.remove(&fd).ok_or(FileError::Unknown { number: fd.0 })
     }

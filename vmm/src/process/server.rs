@@ -175,8 +175,8 @@ impl Server {
             Request::Screenshot { id: card } => self.hand_over(token, id, domain.picture(&card)),
             Request::Viewer { id: card } => self.hand_over(token, id, domain.viewer(&card)),
             request => {
-                let file = client.files.pop();
-                reply(client, id, domain.request(request, file));
+                let files = std::mem::take(&mut client.files);
+                reply(client, id, domain.request(request, files));
             }
         }
     }

@@ -50,6 +50,13 @@ pub(super) const TAP: &[u32] = &[
     0x4004_54d9, // TUNSETQUEUE
 ];
 
+/// A tap that comes while the guest runs.
+pub(super) const NEW_TAP: &[u32] = &[
+    0x8004_54d2, // TUNGETIFF
+    0x4004_54d8, // TUNSETVNETHDRSZ
+    0x4004_54dc, // TUNSETVNETLE
+];
+
 /// Queues on their way into the host's kernel and back (`linux/vhost.h`).
 pub(super) const VHOST: &[u32] = &[
     0x4008_af00, // SET_FEATURES

@@ -89,6 +89,9 @@ const VSOCK: &[i64] = &[
 ];
 
 const MAIN: &[i64] = &[
+    // Interrupts and kicks of a device that comes while the guest runs, and what its files are.
+    libc::SYS_eventfd2,
+    libc::SYS_fstat,
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_ctl,
@@ -126,7 +129,10 @@ pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
     let mut rules: Rules = COMMON.iter().chain(plain).map(|call| (*call, Vec::new())).collect();
     rules.extend(memory()?);
     let mut requests = match kind {
-        Kind::Main => [ioctls::DEVICES, ioctls::TAP, ioctls::CHIPS, ioctls::BLOCK_SIZES].concat(),
+        Kind::Main => {
+            let plug = [ioctls::TAP, ioctls::NEW_TAP, ioctls::BLOCK_SIZES].concat();
+            [ioctls::DEVICES, ioctls::CHIPS, &plug].concat()
+        }
         Kind::Vcpu => [ioctls::DEVICES, ioctls::TAP, ioctls::VCPU].concat(),
         Kind::Io => [ioctls::DEVICES, ioctls::TAP, ioctls::VHOST].concat(),
         Kind::Screen | Kind::Vsock => ioctls::INTERRUPTS.to_vec(),
@@ -193,7 +199,7 @@ mod tests {
     #[test]
     fn lists_are_short_and_hold_nothing_that_opens_or_starts_anything() {
         for (kind, most) in [
-            (Kind::Main, 41),
+            (Kind::Main, 43),
             (Kind::Vcpu, 24),
             (Kind::Io, 30),
             (Kind::Screen, 24),

@@ -20,6 +20,7 @@ mod flash;
 mod hyperv;
 mod machine;
 mod media;
+mod plug;
 mod rig;
 mod sandbox;
 mod save;

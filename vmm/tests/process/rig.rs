@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use vmm_protocol::config::{
     Restore, Serial, Smbios, Timers, Topology,
 };
 use vmm_protocol::control::{
-    Call, ControlError, Event, EventKind, Hello, Message, Reply, Request, RunState,
+    Call, ControlError, Event, EventKind, Hello, MAX_FILES, Message, Reply, Request, RunState,
 };
 use vmm_protocol::exit::ExitRecord;
 use vmm_protocol::wire;
@@ -318,6 +318,9 @@ impl Drop for Guest {
         if let Some(mut stderr) = self.child.stderr.take() {
             let _ = stderr.read_to_string(&mut words);
         }
+        if std::thread::panicking() {
+            print!("{words}");
+        }
         assert!(std::thread::panicking() || !words.contains("seccomp"), "{words}");
     }
 }
@@ -395,14 +398,24 @@ impl Client {
         request: Request,
         file: &File,
     ) -> Result<Reply, ControlError> {
+        self.ask_with_files(request, &[file.as_fd()])
+    }
+
+    pub(crate) fn ask_with_files(
+        &mut self,
+        request: Request,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<Reply, ControlError> {
         use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
         let id = self.next;
         self.next += 1;
         let frame = wire::encode(&Call { id, request }).unwrap();
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space =
+            [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let files = [file.as_fd()];
-        assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+        if !files.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(files)));
+        }
         let parts = [io::IoSlice::new(&frame)];
         let sent = sendmsg(&self.stream, &parts, &mut control, SendFlags::empty()).unwrap();
         assert_eq!(sent, frame.len());

@@ -8,6 +8,7 @@ use super::rig::Rig;
 
 /// What clients rely on. A route that is added is added here too; one that goes breaks them.
 const ROUTES: &[&str] = &[
+    "DELETE /v1/domains/{domain}/devices/{device}",
     "DELETE /v1/domains/{domain}",
     "DELETE /v1/jobs/{job}",
     "DELETE /v1/networks/{network}",
@@ -47,6 +48,8 @@ const ROUTES: &[&str] = &[
     "POST /v1/domains",
     "POST /v1/domains/{domain}/destroy",
     "POST /v1/domains/{domain}/reboot",
+    "POST /v1/domains/{domain}/devices",
+    "POST /v1/domains/{domain}/devices/detach",
     "POST /v1/domains/{domain}/rename",
     "POST /v1/domains/{domain}/reset",
     "POST /v1/domains/{domain}/resume",
@@ -70,6 +73,7 @@ const ROUTES: &[&str] = &[
     "POST /v1/pools/{pool}/volumes/{volume}/wipe",
     "PUT /v1/domains/{domain}",
     "PUT /v1/domains/{domain}/autostart",
+    "PUT /v1/domains/{domain}/devices",
     "PUT /v1/domains/{domain}/disks/{disk}/medium",
     "PUT /v1/domains/{domain}/disks/{disk}/size",
     "PUT /v1/domains/{domain}/interfaces/{interface}/link",

@@ -1,14 +1,12 @@
 //! Store, forget, rename definitions; mark them for autostart.
 
-use uuid::Uuid;
-
 use crate::auth::Access;
 use crate::domain::handle::{Act, Definition, Variables};
 use crate::domain::{DomainId, DomainRef};
 use crate::error::{Code, Error, Problem};
 use crate::manager::{Context, Operation};
 use crate::store::StoredDomain;
-use crate::translate::{self, Checked};
+use crate::translate::{self, Checked, NewIds};
 
 /// A domain may vanish at the moment its name is claimed: then the claim is made again.
 const ATTEMPTS: usize = 5;
@@ -57,20 +55,6 @@ impl Operation for DefineDomain {
         let definition = Definition { stored, def };
         act_on_claimed(cx, &domain, || Act::Define(Box::new(definition.clone()))).await?;
         Ok(Defined { domain, updated, warnings })
-    }
-}
-
-/// Names and UUIDs for what a definition leaves open.
-pub(crate) struct NewIds;
-
-impl xml::Identity for NewIds {
-    fn uuid(&mut self) -> Uuid {
-        Uuid::new_v4()
-    }
-
-    fn mac(&mut self) -> [u8; 3] {
-        let [a, b, c, ..] = *Uuid::new_v4().as_bytes();
-        [a, b, c]
     }
 }
 

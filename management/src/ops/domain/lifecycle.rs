@@ -1,11 +1,12 @@
 //! Power: on, off, and what lies between.
 
-use super::define::{NewIds, act_on_claimed, identity};
+use super::define::{act_on_claimed, identity};
 use crate::auth::Access;
 use crate::domain::handle::{Act, Start};
 use crate::domain::{DomainId, DomainRef};
 use crate::error::{Error, Problem};
 use crate::manager::{Context, Operation};
+use crate::translate::NewIds;
 use crate::translate::{self, Checked};
 
 /// What [`CreateDomain`] started.

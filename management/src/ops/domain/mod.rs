@@ -3,6 +3,7 @@
 mod addresses;
 mod console;
 mod define;
+mod device;
 mod display;
 mod lifecycle;
 mod link;
@@ -15,8 +16,8 @@ mod stats;
 pub use addresses::*;
 pub(crate) use console::consoles;
 pub use console::*;
-pub(crate) use define::NewIds;
 pub use define::*;
+pub use device::*;
 pub use display::*;
 pub use lifecycle::*;
 pub use link::*;

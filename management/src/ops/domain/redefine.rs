@@ -2,13 +2,14 @@
 
 use uuid::Uuid;
 
-use super::define::{Defined, NewIds, identity};
+use super::define::{Defined, identity};
 use crate::auth::Access;
 use crate::domain::DomainRef;
 use crate::domain::handle::{Act, Definition};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
 use crate::store::StoredDomain;
+use crate::translate::NewIds;
 use crate::translate::{self, Checked};
 
 /// Replace the definition of a domain that has one. The document is of that domain: its name is

@@ -1,0 +1,345 @@
+//! One device more, or less, in a definition that was accepted before.
+
+use vmm_protocol::config::{PciDevice, PciKind};
+use xml::device::disk::{Disk, DiskBus, DiskDevice};
+use xml::device::{Device, DeviceAddress, Interface};
+use xml::{DomainDef, MacAddress, Parsed};
+
+use super::io_threads::IoThreads;
+use super::report::{Report, invalid};
+use super::{OpenDisk, OpenTap, address, alias, check, drives, live, machine, machine_devices};
+use crate::error::{Code, Error};
+
+/// What was opened for a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Opened {
+    Disk(OpenDisk),
+    Tap(OpenTap),
+}
+
+/// A device from outside.
+pub(crate) fn parse(text: &str) -> Result<Parsed<Device>, Error> {
+    Device::parse(text).map_err(invalid)
+}
+
+/// `device` as it is in `def`, complete: with its address, and its MAC address if it has one.
+/// `def` has all that a stored definition has. Warnings are not said: a device has few.
+///
+/// # Errors
+/// What is wrong with it, by itself or beside what is there.
+pub(crate) fn added(
+    def: &DomainDef,
+    device: &Parsed<Device>,
+    ids: &mut dyn xml::Identity,
+) -> Result<(DomainDef, Device), Error> {
+    let mut new = def.clone();
+    let path = push(&mut new, device.value.clone());
+    let mut report = Report::of_device(&device.source, path);
+    check_names(def, &device.value, &mut report);
+    check::check(&new, &mut report);
+    if report.is_refused() {
+        return Err(report.into_error(device.warnings.clone()));
+    }
+    new.fill_defaults(ids);
+    drives::check_places(&new, &mut report);
+    address::assign(&mut new, &mut report);
+    if report.is_refused() {
+        return Err(report.into_error(device.warnings.clone()));
+    }
+    let last = last(&new, &device.value);
+    let last = last.ok_or_else(|| Error::new(Code::Internal, "a device was lost on its way"))?;
+    Ok((new, last))
+}
+
+/// Put it behind the others of its kind; where that is.
+fn push(def: &mut DomainDef, device: Device) -> String {
+    let element = device.element();
+    let number = match device {
+        Device::Disk(disk) => {
+            def.devices.disks.push(*disk);
+            def.devices.disks.len()
+        }
+        Device::Interface(interface) => {
+            def.devices.interfaces.push(*interface);
+            def.devices.interfaces.len()
+        }
+    };
+    format!("/domain/devices/{element}[{number}]")
+}
+
+fn last(def: &DomainDef, like: &Device) -> Option<Device> {
+    match like {
+        Device::Disk(_) => def.devices.disks.last().cloned().map(Box::new).map(Device::Disk),
+        Device::Interface(_) => {
+            def.devices.interfaces.last().cloned().map(Box::new).map(Device::Interface)
+        }
+    }
+}
+
+/// What is one device's only.
+fn check_names(def: &DomainDef, device: &Device, report: &mut Report<'_>) {
+    let devices = &def.devices;
+    match device {
+        Device::Disk(disk) => {
+            let dev = &disk.target.dev;
+            if devices.disks.iter().any(|other| other.target.dev == *dev) {
+                let number = devices.disks.len() + 1;
+                let path = format!("/domain/devices/disk[{number}]/target/@dev");
+                report.invalid(&path, format!("the domain has a disk {dev:?} already"));
+            }
+        }
+        Device::Interface(interface) => {
+            let Some(mac) = interface.mac_address() else { return };
+            if devices.interfaces.iter().any(|other| other.mac_address() == Some(mac)) {
+                let number = devices.interfaces.len() + 1;
+                let path = format!("/domain/devices/interface[{number}]/mac/@address");
+                report.invalid(&path, format!("the domain has an interface {mac} already"));
+            }
+        }
+    }
+}
+
+/// Whether the kind of device can come while a guest runs.
+pub(crate) fn check_pluggable(device: &Device) -> Result<(), Error> {
+    let Device::Disk(disk) = device else { return Ok(()) };
+    let (dev, bus) = (&disk.target.dev, disk.target.bus());
+    let text = match (disk.device(), bus) {
+        (DiskDevice::Disk, DiskBus::Virtio) => return Ok(()),
+        (DiskDevice::Cdrom, _) => format!(
+            "a CD-ROM drive ({dev}) does not come while the guest runs; one that is there gets other \
+             media (change-media). --config adds it for the next start"
+        ),
+        (_, bus) => format!(
+            "a disk on {bus} ({dev}) does not come or go while the guest runs, one on virtio does; \
+             --config changes the next start"
+        ),
+    };
+    Err(Error::new(Code::Unsupported, text))
+}
+
+/// The name that `device`, which was [`added`] to the running `def`, has in events and statistics.
+pub(crate) fn name(def: &DomainDef, device: &mut Device) {
+    let mut with = def.clone();
+    push(&mut with, device.clone());
+    alias::assign(&mut with);
+    if let Some(named) = last(&with, device) {
+        *device = named;
+    }
+}
+
+/// The device in the VMM's configuration: `device` in the running domain `def`, which has an alias
+/// and an address.
+pub(crate) fn config(
+    def: &DomainDef,
+    device: &Device,
+    opened: &Opened,
+) -> Result<PciDevice, Error> {
+    let mut io_threads = IoThreads::of_running(def);
+    let vcpus = machine::vcpus(def);
+    let (alias, address, kind): (_, Option<&DeviceAddress>, _) = match (device, opened) {
+        (Device::Disk(disk), Opened::Disk(open)) => {
+            let blk = machine_devices::blk(disk, open.image.clone(), vcpus, &mut io_threads)?;
+            (disk.alias.as_ref(), disk.address.as_ref(), PciKind::Blk(blk))
+        }
+        (Device::Interface(interface), Opened::Tap(tap)) => {
+            let net = machine_devices::net(interface, tap, &mut io_threads);
+            (interface.alias.as_ref(), interface.address.as_ref(), PciKind::Net(net))
+        }
+        _ => return Err(Error::new(Code::Internal, "another thing was opened for a device")),
+    };
+    machine_devices::device(alias, address, kind)
+}
+
+/// What the live definition shows of it.
+pub(crate) fn show(def: &DomainDef, device: &mut Device, opened: &Opened) {
+    match (device, opened) {
+        (Device::Disk(disk), Opened::Disk(open)) => {
+            live::show_chain(disk, open, &mut live::last_index(def));
+        }
+        (Device::Interface(interface), Opened::Tap(tap)) => live::show_tap(interface, tap),
+        _ => {}
+    }
+}
+
+/// Put a complete device into a definition.
+pub(crate) fn insert(def: &mut DomainDef, device: Device) {
+    push(def, device);
+}
+
+/// Take the device of this alias out.
+pub(crate) fn remove(def: &mut DomainDef, alias: &str) -> Option<Device> {
+    let devices = &mut def.devices;
+    let is = |other: &Option<String>| other.as_deref() == Some(alias);
+    if let Some(at) = devices.disks.iter().position(|disk| is(&disk.alias)) {
+        return Some(Device::Disk(Box::new(devices.disks.remove(at))));
+    }
+    let at = devices.interfaces.iter().position(|interface| is(&interface.alias))?;
+    Some(Device::Interface(Box::new(devices.interfaces.remove(at))))
+}
+
+/// How a device is named: whichever definition it is looked for in, it is the same one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// `vdb`
+    Target(String),
+    Mac(MacAddress),
+}
+
+impl Key {
+    pub(crate) fn of_disk(disk: &Disk) -> Self {
+        Self::Target(disk.target.dev.clone())
+    }
+
+    pub(crate) fn of_interface(interface: &Interface) -> Option<Self> {
+        interface.mac_address().map(Self::Mac)
+    }
+
+    pub(crate) fn is_disk(&self, disk: &Disk) -> bool {
+        *self == Self::of_disk(disk)
+    }
+
+    pub(crate) fn is_interface(&self, interface: &Interface) -> bool {
+        Self::of_interface(interface).as_ref() == Some(self)
+    }
+
+    /// The device itself.
+    pub(crate) fn find(&self, def: &DomainDef) -> Option<Device> {
+        let devices = &def.devices;
+        let disk = devices.disks.iter().find(|disk| self.is_disk(disk));
+        let disk = disk.cloned().map(Box::new).map(Device::Disk);
+        disk.or_else(|| {
+            let found = devices.interfaces.iter().find(|other| self.is_interface(other));
+            found.cloned().map(Box::new).map(Device::Interface)
+        })
+    }
+
+    /// Take it out of a definition; whether it was there.
+    pub(crate) fn remove(&self, def: &mut DomainDef) -> bool {
+        let devices = &mut def.devices;
+        let before = devices.disks.len() + devices.interfaces.len();
+        devices.disks.retain(|disk| !self.is_disk(disk));
+        devices.interfaces.retain(|interface| !self.is_interface(interface));
+        devices.disks.len() + devices.interfaces.len() < before
+    }
+}
+
+/// Which device of `def` is named so: by its alias, a disk by its target, an interface by its MAC
+/// address or the host's name of it.
+pub(crate) fn key(def: &DomainDef, name: &str) -> Option<Key> {
+    let devices = &def.devices;
+    let is = |alias: &Option<String>| alias.as_deref() == Some(name);
+    let disk = devices.disks.iter().find(|disk| disk.target.dev == name || is(&disk.alias));
+    if let Some(disk) = disk {
+        return Some(Key::of_disk(disk));
+    }
+    let mac = name.parse::<MacAddress>().ok();
+    let named = |interface: &&Interface| {
+        let tap = interface.target.as_ref().and_then(|target| target.dev.as_deref());
+        is(&interface.alias)
+            || tap == Some(name)
+            || (mac.is_some() && interface.mac_address() == mac)
+    };
+    devices.interfaces.iter().find(named).and_then(Key::of_interface)
+}
+
+/// Which device of `def` an XML description means: virsh's detach-device and update-device.
+pub(crate) fn meant(def: &DomainDef, device: &Device) -> Option<Key> {
+    let found = match device {
+        Device::Disk(disk) => Some(Key::of_disk(disk)),
+        Device::Interface(interface) => match Key::of_interface(interface) {
+            Some(key) => Some(key),
+            // Without an address there is no doubt only if there is one interface.
+            None => match def.devices.interfaces.as_slice() {
+                [only] => Key::of_interface(only),
+                _ => None,
+            },
+        },
+    };
+    found.filter(|key| key.find(def).is_some())
+}
+
+/// `def` with the device of `key` replaced by `new`, in its place and with its address.
+pub(crate) fn replaced(
+    def: &DomainDef,
+    key: &Key,
+    new: &Parsed<Device>,
+    ids: &mut dyn xml::Identity,
+) -> Result<DomainDef, Error> {
+    let mut without = def.clone();
+    let old = key.find(def);
+    key.remove(&mut without);
+    let mut device = new.clone();
+    match (&mut device.value, &old) {
+        (Device::Disk(new), Some(Device::Disk(old))) => {
+            new.address = new.address.take().or_else(|| old.address.clone());
+        }
+        (Device::Interface(new), Some(Device::Interface(old))) => {
+            new.address = new.address.take().or_else(|| old.address.clone());
+            new.mac = new.mac.or(old.mac);
+        }
+        _ => {}
+    }
+    let (mut result, complete) = added(&without, &device, ids)?;
+    // Back to where it stood: the order of disks is the order in which they are booted from.
+    match complete {
+        Device::Disk(disk) => {
+            let at = def.devices.disks.iter().position(|disk| key.is_disk(disk));
+            let last = result.devices.disks.len().saturating_sub(1);
+            result.devices.disks.truncate(last);
+            result.devices.disks.insert(at.unwrap_or(last).min(last), *disk);
+        }
+        Device::Interface(interface) => {
+            let interfaces = &def.devices.interfaces;
+            let at = interfaces.iter().position(|interface| key.is_interface(interface));
+            let last = result.devices.interfaces.len().saturating_sub(1);
+            result.devices.interfaces.truncate(last);
+            result.devices.interfaces.insert(at.unwrap_or(last).min(last), *interface);
+        }
+    }
+    Ok(result)
+}
+
+/// Which parts of a device differ, as elements and attributes, `link` apart from what it leads to.
+/// What `new` leaves open stays.
+pub(crate) fn changes(old: &Device, new: &Device) -> Vec<&'static str> {
+    fn differ<T: PartialEq>(old: Option<&T>, new: Option<&T>) -> bool {
+        new.is_some_and(|new| old != Some(new))
+    }
+    let mut found = Vec::new();
+    let mut note = |changed: bool, what| {
+        if changed {
+            found.push(what);
+        }
+    };
+    match (old, new) {
+        (Device::Disk(old), Device::Disk(new)) => {
+            note(old.location() != new.location(), "source");
+            note(differ(old.driver.as_ref(), new.driver.as_ref()), "driver");
+            note(old.target.bus() != new.target.bus(), "target");
+            note(old.read_only != new.read_only, "readonly");
+            note(old.shareable != new.shareable, "shareable");
+            note(differ(old.serial.as_ref(), new.serial.as_ref()), "serial");
+            note(differ(old.address.as_ref(), new.address.as_ref()), "address");
+            note(differ(old.block_io.as_ref(), new.block_io.as_ref()), "blockio");
+        }
+        (Device::Interface(old), Device::Interface(new)) => {
+            let link = crate::domain::link::is_up(old) != crate::domain::link::is_up(new);
+            note(link, "link");
+            let leads = |interface: &Interface| {
+                let source = interface.source.as_ref();
+                let network = source.and_then(|source| source.network.clone());
+                // That of a network is what the network is at present.
+                let bridge = source.and_then(|source| source.bridge.clone());
+                (interface.kind, network.clone(), bridge.filter(|_| network.is_none()))
+            };
+            note(leads(old) != leads(new), "source");
+            note(differ(old.model.as_ref(), new.model.as_ref()), "model");
+            note(differ(old.driver.as_ref(), new.driver.as_ref()), "driver");
+            note(differ(old.mtu.as_ref(), new.mtu.as_ref()), "mtu");
+            note(differ(old.address.as_ref(), new.address.as_ref()), "address");
+            note(differ(old.filterref.as_ref(), new.filterref.as_ref()), "filterref");
+        }
+        _ => note(true, "the kind of device"),
+    }
+    found
+}

@@ -1,0 +1,167 @@
+//! Devices that come and go while the guest runs, in slots with native hotplug.
+//!
+//! ```text
+//! plug:   built ─▶ in the hierarchy ─▶ slot says so ─▶ guest finds it
+//! unplug: slot asks ─▶ guest lets go, powers the slot off ─▶ out of the hierarchy, files closed
+//! ```
+
+use std::sync::Arc;
+
+use arch::layout::MemoryMap;
+use devices::component::Component;
+use vmm_protocol::config::{MachineConfig, PciAddress, PciDevice, PciKind};
+
+use super::pci::{Buses, Slot};
+use super::{BuildError, Parts, Site, virtio};
+use crate::kvm::Vm;
+use crate::process::Files;
+use crate::sandbox::Sandbox;
+use crate::state::Shape;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlugError {
+    #[error("there is no device {id:?}")]
+    NoDevice { id: String },
+    #[error("there is a device {id:?} already")]
+    Taken { id: String },
+    #[error("{id:?} is to go where {other:?} is")]
+    Occupied { id: String, other: String },
+    #[error(
+        "devices do not come and go at bus {}, slot {} while the guest runs: only the slots of PCI \
+         Express root ports have hotplug", .at.bus, .at.slot
+    )]
+    NoHotplug { at: PciAddress },
+    #[error("{id:?} is of a kind that does not come and go while the guest runs")]
+    Kind { id: String },
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// What stays of a build, for devices to come.
+pub(crate) struct Ground {
+    /// As the machine is now.
+    config: MachineConfig,
+    sandbox: Sandbox,
+    map: MemoryMap,
+    buses: Buses,
+}
+
+impl Ground {
+    pub(super) fn new(
+        config: MachineConfig,
+        sandbox: Sandbox,
+        map: MemoryMap,
+        buses: Buses,
+    ) -> Self {
+        Self { config, sandbox, map, buses }
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        Shape::of(&self.config)
+    }
+
+    /// Put `device` into the running machine. Its descriptors are numbers of `files`.
+    ///
+    /// # Errors
+    /// When its place has no hotplug or is taken, or it cannot be built; nothing has changed then.
+    pub(crate) fn plug(
+        &mut self,
+        device: PciDevice,
+        mut files: Files,
+        vm: &Vm,
+        parts: &mut Parts,
+        paused: bool,
+    ) -> Result<(), PlugError> {
+        let slot = self.free_slot(&device)?;
+        let mut site = Site {
+            config: &self.config,
+            files: &mut files,
+            sandbox: &self.sandbox,
+            vm,
+            map: &self.map,
+            lines: vm.lines(),
+            parts: &mut *parts,
+            confined: true,
+        };
+        let PciAddress { slot: number, function, .. } = device.address;
+        let added = build(&mut site, &self.buses, &device).and_then(|built| {
+            if paused {
+                built.pause();
+            }
+            let added = site.parts.pci.add(slot.bus, number, function, built.clone());
+            added.map_err(BuildError::from)?;
+            Ok(built)
+        });
+        match added {
+            Ok(built) => {
+                // The hierarchy stays the last one.
+                let last = parts.components.len().saturating_sub(1);
+                parts.components.insert(last, built);
+                slot.port.set_present(true);
+                self.config.pci.push(device);
+                Ok(())
+            }
+            Err(error) => {
+                parts.forget(&device.id);
+                Err(error)
+            }
+        }
+    }
+
+    fn free_slot(&self, device: &PciDevice) -> Result<Slot, PlugError> {
+        let (id, at) = (device.id.clone(), device.address);
+        if !matches!(device.kind, PciKind::Blk(_) | PciKind::Net(_) | PciKind::Rng(_)) {
+            return Err(PlugError::Kind { id });
+        }
+        if self.config.pci.iter().any(|other| other.id == id) {
+            return Err(PlugError::Taken { id });
+        }
+        let slot = self.buses.slot(at).ok_or(PlugError::NoHotplug { at })?;
+        match self.config.pci.iter().find(|other| other.address.bus == at.bus) {
+            Some(other) => Err(PlugError::Occupied { id, other: other.id.clone() }),
+            None => Ok(slot),
+        }
+    }
+
+    /// Ask the guest to let go of device `id`.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot go.
+    pub(crate) fn request_removal(&self, id: &str) -> Result<(), PlugError> {
+        let device = self.config.pci.iter().find(|device| device.id == id);
+        let device = device.ok_or_else(|| PlugError::NoDevice { id: id.to_owned() })?;
+        let at = device.address;
+        let slot = self.buses.slot(at).ok_or(PlugError::NoHotplug { at })?;
+        slot.port.request_removal();
+        Ok(())
+    }
+
+    /// What is in the slot of PCI bus `bus`.
+    pub(crate) fn occupant(&self, bus: u8) -> Option<&str> {
+        let device = self.config.pci.iter().find(|device| device.address.bus == bus);
+        device.filter(|_| bus != 0).map(|device| &*device.id)
+    }
+
+    /// Take device `id` out of the machine, whatever the guest does with it.
+    pub(crate) fn unplug(&mut self, id: &str, parts: &mut Parts) {
+        let Some(at) = self.config.pci.iter().position(|device| device.id == id) else { return };
+        let address = self.config.pci[at].address;
+        let Some(slot) = self.buses.slot(address) else { return };
+        self.config.pci.remove(at);
+        parts.pci.remove(slot.bus, address.slot, address.function);
+        slot.port.set_present(false);
+        parts.components.retain(|component| component.id() != id);
+        parts.forget(id);
+    }
+}
+
+fn build(
+    site: &mut Site<'_>,
+    buses: &Buses,
+    device: &PciDevice,
+) -> Result<Arc<devices::virtio::pci::VirtioPci>, PlugError> {
+    let sandbox = site.sandbox;
+    let model = virtio::virtio_device(site, device, sandbox)?;
+    let model = model.ok_or_else(|| PlugError::Kind { id: device.id.clone() })?;
+    Ok(Arc::new(virtio::function(site, buses, device, model)?))
+}

@@ -1,0 +1,51 @@
+//! Devices that come and go while the guest runs.
+
+use vmm_protocol::config::PciDevice;
+
+use super::Machine;
+use crate::build::PlugError;
+use crate::process::Files;
+
+impl Machine {
+    /// Put a device into a free slot, and tell the guest. Its descriptors are numbers of `files`.
+    ///
+    /// # Errors
+    /// When its place has no hotplug or is taken, or it cannot be built; nothing has changed then.
+    pub fn attach(&mut self, device: PciDevice, files: Files) -> Result<(), PlugError> {
+        let paused = self.stopped_clock.is_some();
+        self.ground.plug(device, files, &self.vm, &mut self.parts, paused)
+    }
+
+    /// Ask the guest to let go of device `id`. It is taken out when the guest has done so, or starts
+    /// over.
+    ///
+    /// # Errors
+    /// When there is no such device, or its place has no hotplug.
+    pub fn detach(&mut self, id: &str) -> Result<(), PlugError> {
+        self.ground.request_removal(id)?;
+        self.leaving.insert(id.to_owned());
+        Ok(())
+    }
+
+    /// Take out what the guest has let go of since the last time, and say what that was.
+    pub fn take_out_released(&mut self) -> Vec<String> {
+        let slots = self.parts.notices.take_slots();
+        let released: Vec<String> =
+            slots.iter().filter_map(|bus| self.ground.occupant(*bus)).map(str::to_owned).collect();
+        self.take_out(released)
+    }
+
+    /// A guest that starts over has let go of everything.
+    pub(super) fn unplug_leaving(&mut self) -> Vec<String> {
+        let leaving = std::mem::take(&mut self.leaving);
+        self.take_out(leaving.into_iter().collect())
+    }
+
+    fn take_out(&mut self, ids: Vec<String>) -> Vec<String> {
+        for id in &ids {
+            self.ground.unplug(id, &mut self.parts);
+            self.leaving.remove(id);
+        }
+        ids
+    }
+}

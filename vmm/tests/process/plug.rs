@@ -1,0 +1,307 @@
+//! Devices that come and go while a guest runs, in the slot of a root port.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use baremetal::Width::Dword;
+use baremetal::{Asm, pvh};
+use image::qcow2::{self, CreateOptions};
+use image::{FileStorage, Reference};
+use vmm_protocol::config::{
+    Blk, Cache, Discard, DiskIo, Fd, Image, ImageFormat, Layer, Net, PciAddress, PciDevice,
+    PciKind, RootPort,
+};
+use vmm_protocol::control::{ControlErrorCode, EventKind, Reply, Request};
+
+use crate::devices::device;
+use crate::needs_kvm;
+use crate::rig::{Client, Guest, Rig};
+
+const PORT: u8 = 2;
+/// Slot control and, above it, slot status, in the Express capability of the port.
+const SLOT: u8 = 0x58;
+const PRESENT: u32 = 1 << 22;
+const BUTTON: u32 = 1 << 16;
+/// Written to the slot, with all its events taken.
+const POWER_ON: u32 = 0x001f_01c0;
+const POWER_OFF: u32 = 0x001f_07c0;
+
+/// Identity of the device behind the port.
+fn identity(asm: &mut Asm) {
+    asm.out(Dword, 0xcf8, 0x8001_0000).read_port(Dword, 0xcfc).print_eax();
+}
+
+/// Powers the slot on when something comes into it, and off when it is asked to.
+fn careful() -> Vec<u8> {
+    pvh(|asm| {
+        asm.print("up\n");
+        let empty = asm.here();
+        asm.pci_read(PORT, 0, SLOT).and_eax(PRESENT).jump_if_eax_is(0, empty);
+        asm.print("in ");
+        identity(asm);
+        asm.pci_write(PORT, 0, SLOT, POWER_ON);
+        let present = asm.here();
+        asm.pci_read(PORT, 0, SLOT).and_eax(BUTTON).jump_if_eax_is(0, present);
+        asm.print(" asked ");
+        asm.pci_write(PORT, 0, SLOT, POWER_OFF);
+        let leaving = asm.here();
+        asm.pci_read(PORT, 0, SLOT).and_eax(PRESENT).jump_unless_eax_is(0, leaving);
+        identity(asm);
+        asm.print("\n").jump(empty);
+    })
+}
+
+/// Sees what is in the slot when it starts, and lets go of nothing.
+fn stubborn() -> Vec<u8> {
+    pvh(|asm| {
+        asm.print("up ");
+        identity(asm);
+        let again = asm.here();
+        asm.read_port(baremetal::Width::Byte, 0x80).jump(again);
+    })
+}
+
+fn port() -> PciDevice {
+    let port = RootPort { controller: 1, chassis: 1, port: 0x10 };
+    device("port1", PORT, PciKind::RootPort(port))
+}
+
+fn with_port(kernel: &[u8]) -> Rig {
+    Rig::new(kernel).devices(vec![port()])
+}
+
+/// A disk behind the port, whose image is the first file beside the request.
+fn disk(id: &str, image: Image) -> PciDevice {
+    let blk = Blk {
+        image,
+        read_only: false,
+        cache: Cache::Writeback,
+        discard: Discard::Unmap,
+        serial: String::new(),
+        logical_block_size: 512,
+        io: DiskIo::Uring,
+        queues: vec![0],
+        queue_size: 128,
+    };
+    let address = PciAddress { bus: 1, slot: 0, function: 0 };
+    PciDevice { address, ..device(id, 0, PciKind::Blk(blk)) }
+}
+
+fn raw(id: &str) -> PciDevice {
+    disk(id, Image::Raw { file: Fd(0) })
+}
+
+fn attach(
+    client: &mut Client,
+    device: PciDevice,
+    files: &[&File],
+) -> Result<Reply, ControlErrorCode> {
+    let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+    let request = Request::Attach { device: Box::new(device) };
+    client.ask_with_files(request, &files).map_err(|error| error.code)
+}
+
+fn detach(client: &mut Client, id: &str) -> Result<Reply, ControlErrorCode> {
+    client.ask(Request::Detach { id: id.to_owned() }).map_err(|error| error.code)
+}
+
+fn image() -> (tempfile::TempPath, File) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 20).unwrap();
+    let (file, path) = file.into_parts();
+    (path, file)
+}
+
+fn holds(guest: &Guest, path: &tempfile::TempPath) -> bool {
+    let files = std::fs::read_dir(format!("/proc/{}/fd", guest.id())).unwrap();
+    files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|it| *it == **path))
+}
+
+fn open_files(guest: &Guest) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", guest.id())).unwrap().count()
+}
+
+fn added(client: &mut Client, id: &str) {
+    client.event_like(|kind| *kind == EventKind::DeviceAdded { id: id.to_owned() });
+}
+
+fn removed(client: &mut Client, id: &str) {
+    client.event_like(|kind| *kind == EventKind::DeviceRemoved { id: id.to_owned() });
+}
+
+fn disks(client: &mut Client) -> Vec<String> {
+    let Ok(Reply::Statistics(statistics)) = client.ask(Request::Statistics) else { panic!() };
+    statistics.blocks.into_iter().map(|(id, _)| id).collect()
+}
+
+#[test]
+fn a_disk_comes_and_goes_again_and_again_and_leaves_nothing() {
+    needs_kvm!();
+    let mut guest = with_port(&careful()).start();
+    guest.wait_serial("the guest", |serial| serial == "up\n");
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Events { after: 0 }).unwrap();
+    let before = open_files(&guest);
+    for round in 1..=20 {
+        let (path, file) = image();
+        assert_eq!(attach(&mut client, raw("virtio-disk1"), &[&file]), Ok(Reply::Done));
+        added(&mut client, "virtio-disk1");
+        assert_eq!(disks(&mut client), ["virtio-disk1"]);
+        guest.wait_serial("the disk", |serial| serial.matches("in 10421af4").count() == round);
+        assert!(holds(&guest, &path));
+        assert_eq!(detach(&mut client, "virtio-disk1"), Ok(Reply::Done));
+        removed(&mut client, "virtio-disk1");
+        guest.wait_serial("the empty slot", |serial| {
+            serial.matches(" asked ffffffff\n").count() == round
+        });
+        assert!(!holds(&guest, &path));
+        assert_eq!(disks(&mut client), <[String; 0]>::default());
+    }
+    assert_eq!(open_files(&guest), before);
+}
+
+#[test]
+fn what_cannot_come_or_go_is_refused_and_changes_nothing() {
+    needs_kvm!();
+    let mut rig = with_port(&careful());
+    let (_, fixed) = image();
+    let fixed = device("virtio-disk0", 3, PciKind::Blk(crate::devices::blk(&mut rig, fixed)));
+    let mut guest = rig.devices(vec![port(), fixed]).start();
+    guest.wait_serial("the guest", |serial| serial == "up\n");
+    let (mut client, _) = guest.greet();
+    let before = open_files(&guest);
+    let (_, file) = image();
+    let mut on_root = raw("virtio-disk1");
+    on_root.address = PciAddress { bus: 0, slot: 9, function: 0 };
+    assert_eq!(attach(&mut client, on_root, &[&file]), Err(ControlErrorCode::State));
+    let mut nowhere = raw("virtio-disk1");
+    nowhere.address.bus = 7;
+    assert_eq!(attach(&mut client, nowhere, &[&file]), Err(ControlErrorCode::State));
+    let mut above = raw("virtio-disk1");
+    above.address.slot = 1;
+    assert_eq!(attach(&mut client, above, &[&file]), Err(ControlErrorCode::State));
+    assert_eq!(attach(&mut client, raw("virtio-disk0"), &[&file]), Err(ControlErrorCode::Busy));
+    assert_eq!(attach(&mut client, raw("virtio-disk1"), &[]), Err(ControlErrorCode::Failed));
+    let mut another = port();
+    another.id = "port2".to_owned();
+    another.address.bus = 1;
+    assert_eq!(attach(&mut client, another, &[]), Err(ControlErrorCode::State));
+    let directory = File::open("/").unwrap();
+    let mut direct = raw("virtio-disk1");
+    let PciKind::Blk(blk) = &mut direct.kind else { panic!() };
+    blk.cache = Cache::None;
+    let refused = attach(&mut client, direct, &[&directory]);
+    assert_eq!(refused, Err(ControlErrorCode::Failed));
+    assert_eq!(detach(&mut client, "virtio-disk0"), Err(ControlErrorCode::State));
+    assert_eq!(detach(&mut client, "virtio-disk1"), Err(ControlErrorCode::NotFound));
+    assert_eq!(disks(&mut client), ["virtio-disk0"]);
+    assert_eq!((open_files(&guest), guest.serial()), (before, "up\n".to_owned()));
+    // And what can, still can.
+    assert_eq!(attach(&mut client, raw("virtio-disk1"), &[&file]), Ok(Reply::Done));
+    guest.wait_serial("the disk", |serial| serial.contains("in 10421af4"));
+    let taken = attach(&mut client, raw("virtio-disk2"), &[&file]);
+    assert_eq!(taken, Err(ControlErrorCode::Busy));
+}
+
+#[test]
+fn a_guest_that_does_not_let_go_keeps_its_disk_until_it_starts_over() {
+    needs_kvm!();
+    let mut guest = with_port(&stubborn()).start();
+    guest.wait_serial("the guest", |serial| serial == "up ffffffff");
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Events { after: 0 }).unwrap();
+    let (path, file) = image();
+    assert_eq!(attach(&mut client, raw("virtio-disk1"), &[&file]), Ok(Reply::Done));
+    client.ask(Request::Reset).unwrap();
+    guest.wait_serial("the disk", |serial| serial.ends_with("up 10421af4"));
+    assert_eq!(detach(&mut client, "virtio-disk1"), Ok(Reply::Done));
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(holds(&guest, &path));
+    client.ask(Request::Reset).unwrap();
+    removed(&mut client, "virtio-disk1");
+    guest.wait_serial("the empty slot", |serial| serial.ends_with("up 10421af4up ffffffff"));
+    assert!(!holds(&guest, &path));
+}
+
+#[test]
+fn a_machine_is_saved_with_the_disk_that_came_and_goes_on_with_it() {
+    needs_kvm!();
+    let mut guest = with_port(&careful()).start();
+    guest.wait_serial("the guest", |serial| serial == "up\n");
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Pause).unwrap();
+    let (_, file) = image();
+    assert_eq!(attach(&mut client, raw("virtio-disk1"), &[&file]), Ok(Reply::Done));
+    client.ask(Request::Resume).unwrap();
+    guest.wait_serial("the disk", |serial| serial.ends_with("in 10421af4"));
+    client.ask(Request::Pause).unwrap();
+    let saved = tempfile::tempfile().unwrap();
+    client.save(&saved).unwrap();
+    drop(client);
+    drop(guest);
+
+    let mut rig = with_port(&careful());
+    let image = Image::Raw { file: rig.add(file) };
+    // Before others, as the definition may have it.
+    let devices = vec![port(), disk("virtio-disk1", image)];
+    let guest = rig.devices(devices).restoring(&saved).start();
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Events { after: 0 }).unwrap();
+    assert_eq!(disks(&mut client), ["virtio-disk1"]);
+    assert_eq!(detach(&mut client, "virtio-disk1"), Ok(Reply::Done));
+    removed(&mut client, "virtio-disk1");
+}
+
+/// Its headers are read by a process that is confined already, and its clusters without a ring.
+#[test]
+fn an_image_with_a_backing_file_comes_with_all_its_files() {
+    needs_kvm!();
+    let (base, top) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    base.set_len(1 << 20).unwrap();
+    let backing = Reference { name: "base".to_owned(), format: Some("raw".to_owned()) };
+    let options = CreateOptions { backing: Some(backing), ..CreateOptions::new(1 << 20) };
+    let storage = FileStorage::new(top.try_clone().unwrap()).unwrap();
+    qcow2::create(&storage, &options).unwrap();
+    let layer = |format, file| Layer { format, file, data_file: None, extents: Vec::new() };
+    let layers = vec![layer(ImageFormat::Qcow2, Fd(0)), layer(ImageFormat::Raw, Fd(1))];
+    let mut guest = with_port(&careful()).start();
+    guest.wait_serial("the guest", |serial| serial == "up\n");
+    let (mut client, _) = guest.greet();
+    let chain = disk("virtio-disk1", Image::Chain(layers));
+    assert_eq!(attach(&mut client, chain, &[&top, &base]), Ok(Reply::Done));
+    guest.wait_serial("the disk", |serial| serial.ends_with("in 10421af4"));
+}
+
+#[test]
+fn an_interface_comes_and_goes() {
+    needs_kvm!();
+    let tap = match crate::sys::open_tap("manorplug%d") {
+        Ok(tap) => File::from(tap),
+        Err(error) => return println!("SKIP: no tap can be made: {error}"),
+    };
+    let net = Net {
+        taps: vec![Fd(0)],
+        mac: [0x52, 0x54, 0, 1, 2, 3],
+        mtu: None,
+        link_up: true,
+        offloads: true,
+        queues: vec![0],
+        queue_size: 256,
+        rom: None,
+    };
+    let mut interface = device("net1", 0, PciKind::Net(net));
+    interface.address.bus = 1;
+    let mut guest = with_port(&careful()).start();
+    guest.wait_serial("the guest", |serial| serial == "up\n");
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Events { after: 0 }).unwrap();
+    assert_eq!(attach(&mut client, interface, &[&tap]), Ok(Reply::Done));
+    guest.wait_serial("the interface", |serial| serial.ends_with("in 10411af4"));
+    let Ok(Reply::Statistics(statistics)) = client.ask(Request::Statistics) else { panic!() };
+    assert_eq!(statistics.interfaces.len(), 1);
+    let link = Request::SetLink { id: "net1".to_owned(), up: false };
+    assert_eq!(client.ask(link.clone()), Ok(Reply::Done));
+    assert_eq!(detach(&mut client, "net1"), Ok(Reply::Done));
+    removed(&mut client, "net1");
+    assert_eq!(client.ask(link).unwrap_err().code, ControlErrorCode::NotFound);
+}
