@@ -16,8 +16,8 @@ const LIMIT: usize = 16;
 
 pub(crate) struct Notices {
     waiting: Mutex<Vec<EventKind>>,
-    /// Slots that the guest has powered off, by their PCI bus.
-    off: Mutex<BTreeSet<u8>>,
+    /// Slots that the guest has let go of: PCI bus and slot.
+    off: Mutex<BTreeSet<(u8, u8)>>,
     inbox: Arc<Inbox>,
 }
 
@@ -46,13 +46,13 @@ impl Notices {
         std::mem::take(&mut *self.lock())
     }
 
-    /// What is in the slot of PCI bus `bus` can be taken out.
-    pub(crate) fn slot_is_off(&self, bus: u8) {
-        self.slots().insert(bus);
+    /// What is in this slot of PCI bus `bus` can be taken out.
+    pub(crate) fn slot_is_off(&self, bus: u8, slot: u8) {
+        self.slots().insert((bus, slot));
         self.inbox.ring();
     }
 
-    pub(crate) fn take_slots(&self) -> BTreeSet<u8> {
+    pub(crate) fn take_slots(&self) -> BTreeSet<(u8, u8)> {
         std::mem::take(&mut *self.slots())
     }
 
@@ -60,7 +60,7 @@ impl Notices {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slots(&self) -> MutexGuard<'_, BTreeSet<u8>> {
+    fn slots(&self) -> MutexGuard<'_, BTreeSet<(u8, u8)>> {
         self.off.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

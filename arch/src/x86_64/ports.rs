@@ -45,6 +45,9 @@ pub const PM_TIMER_LEN: u8 = 4;
 /// General purpose events: two status bytes, then two enable bytes.
 pub const GPE0: u16 = PM_BASE + 0x20;
 pub const GPE0_LEN: u8 = 4;
+/// Slots of the PCI root bus that devices come into and leave.
+pub const PCI_SLOTS: u16 = 0xae00;
+pub const PCI_SLOTS_LEN: u8 = 12;
 /// ICH9 SMI_EN. Firmware reads bit 5 set as "SMM has been dealt with".
 pub const SMI_EN: u16 = PM_BASE + 0x30;
 

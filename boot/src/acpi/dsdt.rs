@@ -7,6 +7,8 @@ use arch::{gsi, ports};
 
 use super::{Board, sdt};
 
+mod slots;
+
 /// The UUID by which a PCI host bridge is asked (PCI Firmware spec 4.5.1).
 const OSC_PCI_HOST: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
 /// What the OS may have: native hotplug (bit 0) and the PCIe capability structure (bit 4). Not
@@ -46,8 +48,15 @@ pub(super) fn table(board: &Board) -> Sdt {
     aml::Name::new("_S5_".into(), &aml::Package::new(vec![&s5, &s5, &0u8, &0u8]))
         .to_aml_bytes(&mut sleep);
     dsdt.append_slice(&sleep);
+    let mut events = Vec::new();
     if board.generation && !board.reduced {
-        dsdt.append_slice(&aml::Scope::raw("\\_GPE".into(), generation_event()));
+        generation_event(&mut events);
+    }
+    if board.slots != 0 {
+        slots::event(board.slots, &mut events);
+    }
+    if !events.is_empty() {
+        dsdt.append_slice(&aml::Scope::raw("\\_GPE".into(), events));
     }
     dsdt
 }
@@ -75,6 +84,10 @@ fn pci_host(board: &Board, out: &mut Vec<u8>) {
     name("_BBN", &0u8).to_aml_bytes(&mut parts);
     name("_CRS", &windows).to_aml_bytes(&mut parts);
     routing(&mut parts);
+    if board.slots != 0 {
+        slots::registers(out);
+        slots::devices(board.slots, &mut parts);
+    }
     device("PCI0", out, &[&Raw(parts)]);
 }
 
@@ -166,7 +179,11 @@ fn motherboard(board: &Board, out: &mut Vec<u8>) {
     let ecam = board.ecam.as_ref().map(|ecam| {
         aml::Memory32Fixed::new(true, ecam.start as u32, (ecam.end - ecam.start) as u32)
     });
+    let slots = aml::IO::new(ports::PCI_SLOTS, ports::PCI_SLOTS, 1, ports::PCI_SLOTS_LEN);
     let mut ranges: Vec<&dyn Aml> = vec![&pm];
+    if board.slots != 0 {
+        ranges.push(&slots);
+    }
     ranges.extend(ecam.as_ref().map(|ecam| ecam as &dyn Aml));
     let hid = aml::EISAName::new("PNP0C02");
     device("MBRD", out, &[&name("_HID", &hid), &name("_CRS", &resources(&ranges))]);
@@ -270,10 +287,10 @@ fn generation(out: &mut Vec<u8>) {
 }
 
 /// General purpose event 5, which the board raises when the generation is another.
-fn generation_event() -> Vec<u8> {
+fn generation_event(out: &mut Vec<u8>) {
     let device = aml::Path::new(GENERATION_DEVICE);
     let notify = aml::Notify::new(&device, &CHANGED);
-    super::aml(&aml::Method::new("_E05".into(), 0, false, vec![&notify]))
+    aml::Method::new("_E05".into(), 0, false, vec![&notify]).to_aml_bytes(out);
 }
 
 /// By the id that guests know it under (QEMU's `docs/specs/fw_cfg`).

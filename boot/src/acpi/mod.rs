@@ -77,8 +77,9 @@ pub struct Board {
     /// The guest has a generation, another one wherever it may run a second time, and hears of it by
     /// a general purpose event.
     pub generation: bool,
-    /// General purpose events (hotplug on `pc`); absent, their registers are never touched.
-    pub gpe: bool,
+    /// Slots of the PCI root bus that devices come into and leave, a bit for each; the guest hears of
+    /// it by a general purpose event. Without events their registers are never touched.
+    pub slots: u32,
 }
 
 impl Board {
@@ -101,7 +102,7 @@ impl Board {
             reduced: false,
             rtc: true,
             generation: false,
-            gpe: false,
+            slots: 0,
         }
     }
 }

@@ -107,7 +107,7 @@ fn the_fadt_describes_the_chipset() {
     assert_eq!(flags >> 20 & 1, 0, "full hardware");
     assert_eq!(fadt[109] & 0b110, 0b100, "no i8042 to probe, and no VGA");
 
-    (board.ps2, board.gpe, board.vga) = (true, true, true);
+    (board.ps2, board.slots, board.vga) = (true, 1 << 5, true);
     board.reset = ResetRegister::KeyboardController;
     let fadt = fadt_of(&board);
     assert_eq!((u64_at(&fadt, 116 + 4), fadt[116], fadt[128]), (0x64, 1, 0xfe));

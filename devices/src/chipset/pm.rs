@@ -14,6 +14,7 @@ use crate::bus::{BusDevice, Effect};
 use crate::clock::Clock;
 use crate::component::{Component, DeviceState, StateError};
 use crate::irq::IrqLine;
+use crate::pci::SlotEvent;
 use crate::sync::Lock;
 
 const TIMER_HZ: u128 = 3_579_545;
@@ -35,6 +36,8 @@ const CONTROL_STORED: u16 = 1 << 1 | 7 << SLEEP_TYPE_SHIFT;
 /// SMIs from the APM port count as set up, so firmware does not wait for one.
 const SMI_ENABLE: u32 = 1 << 5;
 
+/// The general-purpose event of the slots of the root bus: `_E01` in the tables.
+const SLOT_EVENT: u8 = 1;
 /// The general-purpose event of the generation: `_E05` in the tables.
 const GENERATION_EVENT: u8 = 5;
 
@@ -142,6 +145,12 @@ impl AcpiPm {
 impl PowerButton for AcpiPm {
     fn press(&self) {
         self.change(|state| state.status |= POWER_BUTTON);
+    }
+}
+
+impl SlotEvent for AcpiPm {
+    fn slots_changed(&self) {
+        self.raise_gpe(SLOT_EVENT);
     }
 }
 

@@ -17,6 +17,7 @@ mod msi;
 pub(crate) mod msix;
 mod option_rom;
 mod root_port;
+mod slots;
 mod spec;
 mod window;
 
@@ -33,3 +34,4 @@ pub use msi::Msi;
 pub use msix::{Msix, MsixPlace, MsixState};
 pub use option_rom::{OptionRom, OptionRomError};
 pub use root_port::RootPort;
+pub use slots::{SlotEvent, Slots};

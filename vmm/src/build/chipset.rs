@@ -15,6 +15,7 @@ use devices::clock::{Clock, HostClock};
 use devices::component::Component;
 use devices::io_thread::IoThread;
 use devices::irq::IrqLine;
+use devices::pci::SlotEvent;
 use vmm_protocol::config::{self, MachineConfig};
 
 use super::{BuildError, Site, reduced, video};
@@ -27,13 +28,15 @@ use crate::vcpu::Buses;
 pub(super) struct Power {
     pub(super) button: Arc<dyn PowerButton>,
     pub(super) generation: Arc<dyn GenerationEvent>,
+    /// None where slots have no ACPI.
+    pub(super) slots: Option<Arc<dyn SlotEvent>>,
     /// It comes before all others.
     pub(super) device: Arc<dyn Component>,
 }
 
 impl Power {
     fn of<T: PowerButton + GenerationEvent + Component + 'static>(device: Arc<T>) -> Self {
-        Self { button: device.clone(), generation: device.clone(), device }
+        Self { button: device.clone(), generation: device.clone(), slots: None, device }
     }
 }
 
@@ -50,7 +53,7 @@ pub(super) fn power(
     }
     let pm = Arc::new(AcpiPm::new(line, Arc::new(HostClock::new())));
     buses.ports.insert(AcpiPm::BASE, AcpiPm::LEN, pm.clone())?;
-    Ok(Power::of(pm))
+    Ok(Power { slots: Some(pm.clone()), ..Power::of(pm) })
 }
 
 pub(super) fn build(

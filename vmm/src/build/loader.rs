@@ -12,7 +12,7 @@ use memory::GuestRam;
 use vmm_protocol::config::{Boot, MachineConfig, PciKind};
 
 use super::identity::identity;
-use super::{BuildError, cpus, numa, reduced, video, zones};
+use super::{BuildError, cpus, numa, plug, reduced, video, zones};
 use crate::firmware::Rom;
 use crate::process::Files;
 
@@ -85,6 +85,7 @@ pub(super) fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, Bu
     board.reset = zones::waiting(&config.boot).reset;
     board.pvpanic = config.pvpanic;
     board.generation = config.generation.is_some();
+    board.slots = plug::slots(config);
     board.fw_cfg = matches!(config.boot, Boot::Firmware(_)) || !config.fw_cfg.is_empty();
     board.vga = video::has_vga(config);
     board.ps2 = video::has_screen(config);

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use arch::layout::{LayoutError, MemoryMap};
 use devices::backend::chardev::ChardevWorker;
 use devices::bus::{Bus, Overlap};
-use devices::chipset::{GenerationEvent, PowerButton};
+use devices::chipset::PowerButton;
 use devices::component::{Component, StateError};
 use devices::display::{Inputs, Screen};
 use devices::input::InputSink;
@@ -50,6 +50,8 @@ use crate::process::{FileError, Files};
 use crate::sandbox::Sandbox;
 use crate::state::ImageError;
 use crate::vcpu::{Buses, Inbox, VcpuError};
+
+use chipset::Power;
 
 pub use loader::Loader;
 pub(crate) use plug::{Ground, PlugError};
@@ -165,14 +167,14 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// None yet, but what all others need; and how the guest hears that its generation is another.
+    /// None yet, but what all others need; and how the guest hears of this and that.
     fn open(
         config: &MachineConfig,
         sandbox: &Sandbox,
         vm: &Vm,
         map: &MemoryMap,
         inbox: &Arc<Inbox>,
-    ) -> Result<(Self, Arc<dyn GenerationEvent>), BuildError> {
+    ) -> Result<(Self, Power), BuildError> {
         let buses = Buses { ports: Arc::new(Bus::new("port")), mmio: Arc::new(Bus::new("memory")) };
         let io_threads = config
             .io_threads
@@ -185,9 +187,9 @@ impl Parts {
         let memory = ram.chain(firmware::place(config)).collect();
         let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), memory, None);
         let parts = Self {
-            power_button: power.button,
+            power_button: power.button.clone(),
             buses,
-            components: vec![power.device],
+            components: vec![power.device.clone()],
             consoles: BTreeMap::new(),
             console_workers: Vec::new(),
             notices: Notices::new(inbox.clone()),
@@ -205,7 +207,7 @@ impl Parts {
             board_thread: virtio::io_thread(&board_thread, sandbox)?,
             io_threads,
         };
-        Ok((parts, power.generation))
+        Ok((parts, power))
     }
 
     /// Let go of all handles on device `id`.
@@ -260,12 +262,12 @@ pub fn build(
 
     let inbox = Arc::new(Inbox::new().map_err(BuildError::Inbox)?);
     let lines = vm.lines();
-    let (mut parts, generation) = Parts::open(config, sandbox, &vm, &map, &inbox)?;
+    let (mut parts, events) = Parts::open(config, sandbox, &vm, &map, &inbox)?;
     let confined = false;
     let mut site =
         Site { config, files, sandbox, vm: &vm, map: &map, lines, parts: &mut parts, confined };
-    chipset::build(&mut site, generation)?;
-    let buses = pci::build(&mut site)?;
+    chipset::build(&mut site, events.generation)?;
+    let buses = pci::build(&mut site, events.slots)?;
     virtio::build(&mut site, &buses, sandbox)?;
     watchdog::build(&mut site, &buses)?;
     ata::build(&mut site, &buses)?;

@@ -7,13 +7,17 @@ use arch::gsi;
 use arch::layout::Platform;
 use devices::component::Component;
 use devices::irq::IrqLine;
-use devices::pci::{BusId, Chip, ConfigPorts, PciFunction, PortType, RootPort};
+use devices::pci::{BusId, Chip, ConfigPorts, PciFunction, PortType, RootPort, SlotEvent, Slots};
 use vmm_protocol::config::{self, PciAddress, PciKind};
 
-use super::{BuildError, Site, chipset};
+use super::{BuildError, Site, chipset, plug};
 
 /// Where the buses of a definition are in the tree, by the index of their controller.
-pub(super) struct Buses(BTreeMap<u8, Behind>);
+pub(super) struct Buses {
+    behind: BTreeMap<u8, Behind>,
+    /// Of the root bus, and which of them devices come into and leave.
+    slots: Option<(Arc<Slots>, u32)>,
+}
 
 struct Behind {
     bus: BusId,
@@ -23,10 +27,43 @@ struct Behind {
 /// A slot whose device can come and go while the guest runs.
 pub(super) struct Slot {
     pub(super) bus: BusId,
-    pub(super) port: Arc<RootPort>,
+    hotplug: Hotplug,
 }
 
-pub(super) fn build(site: &mut Site<'_>) -> Result<Buses, BuildError> {
+enum Hotplug {
+    Port(Arc<RootPort>),
+    Root { slots: Arc<Slots>, number: u8 },
+}
+
+impl Slot {
+    /// A device is in it.
+    pub(super) fn filled(&self) {
+        match &self.hotplug {
+            Hotplug::Port(port) => port.set_present(true),
+            Hotplug::Root { slots, number } => slots.plugged(*number),
+        }
+    }
+
+    /// No device is in it any more.
+    pub(super) fn emptied(&self) {
+        if let Hotplug::Port(port) = &self.hotplug {
+            port.set_present(false);
+        }
+    }
+
+    /// Ask the guest to let go of what is in it.
+    pub(super) fn request_removal(&self) {
+        match &self.hotplug {
+            Hotplug::Port(port) => port.request_removal(),
+            Hotplug::Root { slots, number } => slots.request_removal(*number),
+        }
+    }
+}
+
+pub(super) fn build(
+    site: &mut Site<'_>,
+    event: Option<Arc<dyn SlotEvent>>,
+) -> Result<Buses, BuildError> {
     let ports = Arc::new(ConfigPorts::new(Arc::downgrade(&site.parts.pci)));
     site.parts.buses.ports.insert(ConfigPorts::BASE, ConfigPorts::LEN, ports)?;
     // Firmware switches configuration space on where it wants it.
@@ -46,13 +83,28 @@ pub(super) fn build(site: &mut Site<'_>) -> Result<Buses, BuildError> {
             chip(site, 1, 3, Chip::piix4_pm())?;
         }
     }
-    let mut buses = Buses(BTreeMap::from([(0, Behind { bus: BusId::ROOT, port: None })]));
+    let behind = BTreeMap::from([(0, Behind { bus: BusId::ROOT, port: None })]);
+    let mut buses = Buses { behind, slots: root_slots(site, event)? };
     for device in &site.config.pci {
         if let PciKind::RootPort(port) = &device.kind {
             root_port(site, &mut buses, device, port)?;
         }
     }
     Ok(buses)
+}
+
+/// Hotplug on the root bus, by ACPI.
+fn root_slots(
+    site: &mut Site<'_>,
+    event: Option<Arc<dyn SlotEvent>>,
+) -> Result<Option<(Arc<Slots>, u32)>, BuildError> {
+    let pluggable = plug::slots(site.config);
+    let Some(event) = event.filter(|_| pluggable != 0) else { return Ok(None) };
+    let slots = Arc::new(Slots::new(event));
+    let notices = site.parts.notices.clone();
+    slots.on_eject(move |slot| notices.slot_is_off(0, slot));
+    chipset::add(site, Slots::BASE, Slots::LEN, slots.clone(), Some(slots.clone()))?;
+    Ok(Some((slots, pluggable)))
 }
 
 fn chip(site: &mut Site<'_>, device: u8, function: u8, chip: Chip) -> Result<(), BuildError> {
@@ -72,30 +124,42 @@ fn root_port(
     let messages = site.vm.messages();
     let built = RootPort::new(&device.id, slot, Some(&*messages));
     let built = Arc::new(built.map_err(BuildError::device(&device.id))?);
-    if buses.0.contains_key(&port.controller) {
+    if buses.behind.contains_key(&port.controller) {
         return Err(BuildError::config("PCI controller", port.controller, "is given twice"));
     }
     let behind = buses.find(device.address)?.bus;
     let PciAddress { slot, function, .. } = device.address;
     let bus = site.parts.pci.add(behind, slot, function, built.clone())?;
     let (controller, notices) = (port.controller, site.parts.notices.clone());
-    built.on_power_off(move || notices.slot_is_off(controller));
+    built.on_power_off(move || notices.slot_is_off(controller, 0));
     site.parts.components.push(built.clone());
-    buses.0.insert(port.controller, Behind { bus, port: Some((device.address, built)) });
+    buses.behind.insert(port.controller, Behind { bus, port: Some((device.address, built)) });
     Ok(())
 }
 
 impl Buses {
     fn find(&self, address: PciAddress) -> Result<&Behind, BuildError> {
         let reason = "no such PCI controller: ports come before what is behind them";
-        self.0.get(&address.bus).ok_or_else(|| BuildError::config("PCI bus", address.bus, reason))
+        self.behind
+            .get(&address.bus)
+            .ok_or_else(|| BuildError::config("PCI bus", address.bus, reason))
     }
 
     /// The slot at `address`, if it has hotplug.
     pub(super) fn slot(&self, address: PciAddress) -> Option<Slot> {
-        let behind = self.0.get(&address.bus)?;
-        let (_, port) = behind.port.as_ref().filter(|_| address.slot == 0)?;
-        Some(Slot { bus: behind.bus, port: port.clone() })
+        let behind = self.behind.get(&address.bus)?;
+        if address.function != 0 {
+            return None;
+        }
+        let hotplug = if let Some((_, port)) = &behind.port {
+            (address.slot == 0).then(|| Hotplug::Port(port.clone()))?
+        } else {
+            let (slots, pluggable) = self.slots.as_ref()?;
+            let number = address.slot;
+            let is_pluggable = number < 32 && pluggable & 1 << number != 0;
+            is_pluggable.then(|| Hotplug::Root { slots: slots.clone(), number })?
+        };
+        Some(Slot { bus: behind.bus, hotplug })
     }
 
     /// What the PCI Express capability of a device at `address` says.

@@ -1,15 +1,16 @@
-//! Devices that come and go while the guest runs, in slots with native hotplug.
+//! Devices that come and go while the guest runs: behind root ports by native hotplug, on the root bus by
+//! ACPI.
 //!
 //! ```text
 //! plug:   built ─▶ in the hierarchy ─▶ slot says so ─▶ guest finds it
-//! unplug: slot asks ─▶ guest lets go, powers the slot off ─▶ out of the hierarchy, files closed
+//! unplug: slot asks ─▶ guest lets go of it, and says so ─▶ out of the hierarchy, files closed
 //! ```
 
 use std::sync::Arc;
 
 use arch::layout::MemoryMap;
 use devices::component::Component;
-use vmm_protocol::config::{MachineConfig, PciAddress, PciDevice, PciKind};
+use vmm_protocol::config::{Machine, MachineConfig, PciAddress, PciDevice, PciKind};
 
 use super::pci::{Buses, Slot};
 use super::{BuildError, Parts, Site, virtio};
@@ -27,8 +28,8 @@ pub enum PlugError {
     #[error("{id:?} is to go where {other:?} is")]
     Occupied { id: String, other: String },
     #[error(
-        "devices do not come and go at bus {}, slot {} while the guest runs: only the slots of PCI \
-         Express root ports have hotplug", .at.bus, .at.slot
+        "devices do not come and go at bus {}, slot {} while the guest runs: there is no hotplug, or \
+         another device that stays", .at.bus, .at.slot
     )]
     NoHotplug { at: PciAddress },
     #[error("{id:?} is of a kind that does not come and go while the guest runs")]
@@ -97,7 +98,7 @@ impl Ground {
                 // The hierarchy stays the last one.
                 let last = parts.components.len().saturating_sub(1);
                 parts.components.insert(last, built);
-                slot.port.set_present(true);
+                slot.filled();
                 self.config.pci.push(device);
                 Ok(())
             }
@@ -110,14 +111,14 @@ impl Ground {
 
     fn free_slot(&self, device: &PciDevice) -> Result<Slot, PlugError> {
         let (id, at) = (device.id.clone(), device.address);
-        if !matches!(device.kind, PciKind::Blk(_) | PciKind::Net(_) | PciKind::Rng(_)) {
+        if !is_pluggable(&device.kind) {
             return Err(PlugError::Kind { id });
         }
         if self.config.pci.iter().any(|other| other.id == id) {
             return Err(PlugError::Taken { id });
         }
         let slot = self.buses.slot(at).ok_or(PlugError::NoHotplug { at })?;
-        match self.config.pci.iter().find(|other| other.address.bus == at.bus) {
+        match self.config.pci.iter().find(|other| is_at(other, at.bus, at.slot)) {
             Some(other) => Err(PlugError::Occupied { id, other: other.id.clone() }),
             None => Ok(slot),
         }
@@ -132,14 +133,17 @@ impl Ground {
         let device = device.ok_or_else(|| PlugError::NoDevice { id: id.to_owned() })?;
         let at = device.address;
         let slot = self.buses.slot(at).ok_or(PlugError::NoHotplug { at })?;
-        slot.port.request_removal();
+        if !is_pluggable(&device.kind) {
+            return Err(PlugError::Kind { id: id.to_owned() });
+        }
+        slot.request_removal();
         Ok(())
     }
 
-    /// What is in the slot of PCI bus `bus`.
-    pub(crate) fn occupant(&self, bus: u8) -> Option<&str> {
-        let device = self.config.pci.iter().find(|device| device.address.bus == bus);
-        device.filter(|_| bus != 0).map(|device| &*device.id)
+    /// What is in this slot of PCI bus `bus` and can go.
+    pub(crate) fn occupant(&self, bus: u8, slot: u8) -> Option<&str> {
+        let device = self.config.pci.iter().find(|device| is_at(device, bus, slot));
+        device.filter(|device| is_pluggable(&device.kind)).map(|device| &*device.id)
     }
 
     /// Take device `id` out of the machine, whatever the guest does with it.
@@ -149,10 +153,37 @@ impl Ground {
         let Some(slot) = self.buses.slot(address) else { return };
         self.config.pci.remove(at);
         parts.pci.remove(slot.bus, address.slot, address.function);
-        slot.port.set_present(false);
+        slot.emptied();
         parts.components.retain(|component| component.id() != id);
         parts.forget(id);
     }
+}
+
+/// Kinds that come and go.
+fn is_pluggable(kind: &PciKind) -> bool {
+    matches!(kind, PciKind::Blk(_) | PciKind::Net(_))
+}
+
+fn is_at(device: &PciDevice, bus: u8, slot: u8) -> bool {
+    (device.address.bus, device.address.slot) == (bus, slot)
+}
+
+/// Slots of the root bus that devices come into and leave, a bit for each: those where nothing is that
+/// stays. They are the same for as long as the machine lives, whatever comes and goes.
+pub(super) fn slots(config: &MachineConfig) -> u32 {
+    let own: u32 = match config.platform.machine {
+        // Host bridge; LPC bridge.
+        Machine::Q35 => 1 << 0 | 1 << 31,
+        // Host bridge; ISA bridge and power management.
+        Machine::Pc => 1 << 0 | 1 << 1,
+        Machine::Microvm => return 0,
+    };
+    let on_root = config.pci.iter().filter(|device| device.address.bus == 0);
+    let stays = |device: &&PciDevice| {
+        !is_pluggable(&device.kind) || device.multifunction || device.address.function != 0
+    };
+    let taken = on_root.filter(stays).map(|device| 1 << (device.address.slot & 31));
+    !taken.fold(own, |all, slot| all | slot)
 }
 
 fn build(

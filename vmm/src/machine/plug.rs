@@ -30,8 +30,8 @@ impl Machine {
     /// Take out what the guest has let go of since the last time, and say what that was.
     pub fn take_out_released(&mut self) -> Vec<String> {
         let slots = self.parts.notices.take_slots();
-        let released: Vec<String> =
-            slots.iter().filter_map(|bus| self.ground.occupant(*bus)).map(str::to_owned).collect();
+        let occupants = slots.iter().filter_map(|(bus, slot)| self.ground.occupant(*bus, *slot));
+        let released: Vec<String> = occupants.map(str::to_owned).collect();
         self.take_out(released)
     }
 

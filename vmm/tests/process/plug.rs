@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use baremetal::Width::Dword;
+use baremetal::Width::{Dword, Word};
 use baremetal::{Asm, pvh};
 use image::qcow2::{self, CreateOptions};
 use image::{FileStorage, Reference};
 use vmm_protocol::config::{
-    Blk, Cache, Discard, DiskIo, Fd, Image, ImageFormat, Layer, Net, PciAddress, PciDevice,
-    PciKind, RootPort,
+    Blk, Cache, Discard, DiskIo, Fd, Image, ImageFormat, Layer, Machine, Net, PciAddress,
+    PciDevice, PciKind, Rng, RootPort,
 };
 use vmm_protocol::control::{ControlErrorCode, EventKind, Reply, Request};
 
@@ -164,23 +164,28 @@ fn a_disk_comes_and_goes_again_and_again_and_leaves_nothing() {
 fn what_cannot_come_or_go_is_refused_and_changes_nothing() {
     needs_kvm!();
     let mut rig = with_port(&careful());
-    let (_, fixed) = image();
-    let fixed = device("virtio-disk0", 3, PciKind::Blk(crate::devices::blk(&mut rig, fixed)));
-    let mut guest = rig.devices(vec![port(), fixed]).start();
+    let fixed = device("rng0", 3, PciKind::Rng(Rng { rate: None, io_thread: 0 }));
+    rig.config.pci.push(fixed);
+    let mut guest = rig.start();
     guest.wait_serial("the guest", |serial| serial == "up\n");
     let (mut client, _) = guest.greet();
     let before = open_files(&guest);
     let (_, file) = image();
-    let mut on_root = raw("virtio-disk1");
-    on_root.address = PciAddress { bus: 0, slot: 9, function: 0 };
-    assert_eq!(attach(&mut client, on_root, &[&file]), Err(ControlErrorCode::State));
+    for slot in [0, PORT, 3, 0x1f, 32] {
+        let mut on_root = raw("virtio-disk1");
+        on_root.address = PciAddress { bus: 0, slot, function: 0 };
+        assert_eq!(attach(&mut client, on_root, &[&file]), Err(ControlErrorCode::State), "{slot}");
+    }
+    let mut function = raw("virtio-disk1");
+    function.address = PciAddress { bus: 0, slot: 9, function: 1 };
+    assert_eq!(attach(&mut client, function, &[&file]), Err(ControlErrorCode::State));
     let mut nowhere = raw("virtio-disk1");
     nowhere.address.bus = 7;
     assert_eq!(attach(&mut client, nowhere, &[&file]), Err(ControlErrorCode::State));
     let mut above = raw("virtio-disk1");
     above.address.slot = 1;
     assert_eq!(attach(&mut client, above, &[&file]), Err(ControlErrorCode::State));
-    assert_eq!(attach(&mut client, raw("virtio-disk0"), &[&file]), Err(ControlErrorCode::Busy));
+    assert_eq!(attach(&mut client, raw("rng0"), &[&file]), Err(ControlErrorCode::Busy));
     assert_eq!(attach(&mut client, raw("virtio-disk1"), &[]), Err(ControlErrorCode::Failed));
     let mut another = port();
     another.id = "port2".to_owned();
@@ -192,9 +197,10 @@ fn what_cannot_come_or_go_is_refused_and_changes_nothing() {
     blk.cache = Cache::None;
     let refused = attach(&mut client, direct, &[&directory]);
     assert_eq!(refused, Err(ControlErrorCode::Failed));
-    assert_eq!(detach(&mut client, "virtio-disk0"), Err(ControlErrorCode::State));
+    assert_eq!(detach(&mut client, "rng0"), Err(ControlErrorCode::State));
+    assert_eq!(detach(&mut client, "port1"), Err(ControlErrorCode::State));
     assert_eq!(detach(&mut client, "virtio-disk1"), Err(ControlErrorCode::NotFound));
-    assert_eq!(disks(&mut client), ["virtio-disk0"]);
+    assert!(disks(&mut client).is_empty());
     assert_eq!((open_files(&guest), guest.serial()), (before, "up\n".to_owned()));
     // And what can, still can.
     assert_eq!(attach(&mut client, raw("virtio-disk1"), &[&file]), Ok(Reply::Done));
@@ -250,6 +256,76 @@ fn a_machine_is_saved_with_the_disk_that_came_and_goes_on_with_it() {
     assert_eq!(disks(&mut client), ["virtio-disk1"]);
     assert_eq!(detach(&mut client, "virtio-disk1"), Ok(Reply::Done));
     removed(&mut client, "virtio-disk1");
+}
+
+/// Registers of the root bus's slots, and the status of general purpose events.
+const CAME: u16 = 0xae00;
+const ASKED: u16 = 0xae04;
+const EJECT: u16 = 0xae08;
+const EVENTS: u16 = 0x620;
+const EVENT: u32 = 1 << 1;
+const ROOT_SLOT: u8 = 9;
+
+/// What a kernel's ACPI does with [`ROOT_SLOT`].
+fn by_acpi() -> Vec<u8> {
+    let bit = 1 << ROOT_SLOT;
+    pvh(|asm| {
+        asm.print("up\n");
+        let empty = asm.here();
+        asm.read_port(Word, EVENTS).and_eax(EVENT).jump_if_eax_is(0, empty);
+        asm.out(Word, EVENTS, EVENT);
+        asm.read_port(Dword, CAME).and_eax(bit).jump_if_eax_is(0, empty);
+        asm.print("in ").pci_read(ROOT_SLOT, 0, 0).print_eax();
+        let present = asm.here();
+        asm.read_port(Dword, ASKED).and_eax(bit).jump_if_eax_is(0, present);
+        asm.print(" asked ").out(Dword, EJECT, bit);
+        let leaving = asm.here();
+        asm.pci_read(ROOT_SLOT, 0, 0).jump_unless_eax_is(u32::MAX, leaving);
+        asm.print_eax().print("\n").jump(empty);
+    })
+}
+
+#[test]
+fn a_disk_comes_to_the_root_bus_and_goes_by_acpi() {
+    needs_kvm!();
+    for machine in [Machine::Pc, Machine::Q35] {
+        let mut rig = Rig::new(&by_acpi());
+        rig.config.platform.machine = machine;
+        let mut guest = rig.start();
+        guest.wait_serial("the guest", |serial| serial == "up\n");
+        let (mut client, _) = guest.greet();
+        client.ask(Request::Events { after: 0 }).unwrap();
+        let before = open_files(&guest);
+        for round in 1..=10 {
+            let (path, file) = image();
+            let mut disk = raw("virtio-disk1");
+            disk.address = PciAddress { bus: 0, slot: ROOT_SLOT, function: 0 };
+            assert_eq!(attach(&mut client, disk, &[&file]), Ok(Reply::Done));
+            guest.wait_serial("the disk", |serial| serial.matches("in 10421af4").count() == round);
+            assert!(holds(&guest, &path));
+            assert_eq!(detach(&mut client, "virtio-disk1"), Ok(Reply::Done));
+            removed(&mut client, "virtio-disk1");
+            guest.wait_serial("the empty slot", |serial| {
+                serial.matches(" asked ffffffff\n").count() == round
+            });
+            assert!(!holds(&guest, &path));
+        }
+        assert_eq!(open_files(&guest), before);
+    }
+}
+
+#[test]
+fn a_microvm_has_no_hotplug() {
+    needs_kvm!();
+    let mut rig = Rig::new(&stubborn());
+    rig.config.platform.machine = Machine::Microvm;
+    let mut guest = rig.start();
+    guest.wait_serial("the guest", |serial| serial.starts_with("up "));
+    let (mut client, _) = guest.greet();
+    let (_, file) = image();
+    let mut disk = raw("virtio-disk1");
+    disk.address = PciAddress { bus: 0, slot: ROOT_SLOT, function: 0 };
+    assert_eq!(attach(&mut client, disk, &[&file]), Err(ControlErrorCode::State));
 }
 
 /// Its headers are read by a process that is confined already, and its clusters without a ring.
