@@ -7,6 +7,7 @@ mod disks;
 mod installed;
 mod microvm;
 mod networks;
+mod plug;
 mod processors;
 mod refusals;
 mod rig;

@@ -40,10 +40,13 @@ const SLOT_NUMBER_SHIFT: u32 = 19;
 
 const EVENT_BUTTON: u16 = 1 << 0;
 const EVENT_PRESENCE: u16 = 1 << 3;
+/// The link came up, or went down: what Linux looks at where there is a button, beside the button.
+const EVENT_LINK: u16 = 1 << 8;
 const EVENTS: u16 = 0x011f;
 const PRESENT: u16 = 1 << 6;
 
 const INTERRUPT_ENABLE: u16 = 1 << 5;
+const LINK_ENABLE: u16 = 1 << 12;
 const CONTROL_WRITABLE: u16 = 0x17ff;
 const POWER_INDICATOR: u16 = 3 << 8;
 const POWER_INDICATOR_ON: u16 = 1 << 8;
@@ -129,7 +132,7 @@ impl RootPort {
     pub fn set_present(&self, present: bool) {
         if self.is_present() != present {
             self.show_presence(present);
-            self.raise(EVENT_PRESENCE);
+            self.raise(EVENT_PRESENCE | EVENT_LINK);
         }
     }
 
@@ -162,9 +165,11 @@ impl RootPort {
     fn notify(&self, events: u16) {
         let control = self.config.u16(self.express + SLOT_CONTROL);
         let vector = self.hotplug.as_ref().and_then(|hotplug| hotplug.msix.vector(0));
+        let link = if control & LINK_ENABLE != 0 { EVENT_LINK } else { 0 };
+        let enabled = control & 0x1f | link;
         if let Some(vector) = vector
             && control & INTERRUPT_ENABLE != 0
-            && control & events & 0x1f != 0
+            && enabled & events != 0
         {
             // A full eventfd holds an interrupt already.
             let _ = vector.event().write(1);
@@ -184,7 +189,7 @@ impl RootPort {
         }
         // Events from before they were enabled are told now.
         let newly = after & !before;
-        if newly & (INTERRUPT_ENABLE | 0x1f) != 0 {
+        if newly & (INTERRUPT_ENABLE | LINK_ENABLE | 0x1f) != 0 {
             self.notify(self.config.u16(self.express + SLOT_STATUS) & EVENTS);
         }
     }

@@ -29,8 +29,9 @@ use crate::store::StoredDomain;
 use crate::translate::device::{self, Key, Opened};
 use crate::translate::{self, NewIds};
 
-/// How long a guest is waited for that was asked to let go of a device; libvirt's time.
-pub(crate) const LETTING_GO: Duration = Duration::from_secs(5);
+/// How long a guest is waited for that was asked to let go of a device. By native hotplug it lets 5 s
+/// pass, in case the button is pressed again (PCI Express 4.0 §6.7.1.5).
+pub(crate) const LETTING_GO: Duration = Duration::from_secs(8);
 
 /// A device that the VMM is about to be given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

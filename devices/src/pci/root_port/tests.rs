@@ -47,10 +47,23 @@ fn a_plugged_device_is_announced_once() {
     rig.port.set_present(true);
     rig.port.set_present(true);
     assert_eq!(rig.interrupts(), 1);
-    assert_eq!(rig.read(SLOT_STATUS), EVENT_PRESENCE | PRESENT);
+    assert_eq!(rig.read(SLOT_STATUS), EVENT_PRESENCE | EVENT_LINK | PRESENT);
     assert_eq!(rig.read(LINK_STATUS) & LINK_ACTIVE, LINK_ACTIVE);
-    rig.write(SLOT_STATUS, EVENT_PRESENCE);
+    rig.write(SLOT_STATUS, EVENT_PRESENCE | EVENT_LINK);
     assert_eq!(rig.read(SLOT_STATUS), PRESENT);
+}
+
+/// Linux enables neither presence nor anything else where there is a button.
+#[test]
+fn a_driver_that_looks_at_the_link_alone_hears_of_a_device() {
+    let rig = Rig::new();
+    rig.write(SLOT_CONTROL, INTERRUPT_ENABLE | EVENT_BUTTON | LINK_ENABLE | POWER_OFF);
+    rig.port.set_present(true);
+    assert_eq!(rig.interrupts(), 1);
+    let other = Rig::new();
+    other.write(SLOT_CONTROL, INTERRUPT_ENABLE | EVENT_BUTTON | POWER_OFF);
+    other.port.set_present(true);
+    assert_eq!(other.interrupts(), 0);
 }
 
 #[test]
