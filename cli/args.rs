@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::access::*;
 pub(crate) use self::lifecycle::*;
 pub(crate) use self::media::*;
 pub(crate) use self::monitor::*;
@@ -12,6 +13,7 @@ pub(crate) use self::pool::*;
 pub(crate) use self::volume::*;
 pub(crate) use crate::disk_image::Image;
 
+mod access;
 mod lifecycle;
 mod media;
 mod monitor;
@@ -267,6 +269,8 @@ pub(crate) enum Command {
     /// print help
     Help(Help),
 
+    /// print who did what
+    Audit(Audit),
     /// run the management daemon
     Daemon(Daemon),
     /// look after the daemon's configuration file
@@ -292,5 +296,15 @@ pub(crate) enum Command {
 }
 
 /// Verbs of Manor's own; the others are read the way virsh reads them.
-pub(crate) const NATIVE: &[&str] =
-    &["daemon", "config", "host-check", "image", "job", "run", "setup", "completion", "man"];
+pub(crate) const NATIVE: &[&str] = &[
+    "audit",
+    "daemon",
+    "config",
+    "host-check",
+    "image",
+    "job",
+    "run",
+    "setup",
+    "completion",
+    "man",
+];

@@ -134,7 +134,18 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
     (
         "Manor itself",
         "manor",
-        &["completion", "config", "daemon", "help", "host-check", "image", "job", "run", "setup"],
+        &[
+            "audit",
+            "completion",
+            "config",
+            "daemon",
+            "help",
+            "host-check",
+            "image",
+            "job",
+            "run",
+            "setup",
+        ],
     ),
 ];
 

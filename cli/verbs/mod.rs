@@ -1,5 +1,6 @@
 //! virsh's verbs, over the API.
 
+mod audit;
 mod console;
 mod definition;
 mod devices;
@@ -126,6 +127,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::VolResize(args) => storage::volume::resize(session, args).await,
         Command::VolUpload(args) => storage::transfer::upload(session, args).await,
         Command::VolWipe(args) => storage::volume::wipe(session, args).await,
+        Command::Audit(args) => audit::audit(session, args).await,
         Command::Job(args) => storage::job::job(session, args).await,
         Command::Capabilities => node::capabilities(session).await,
         Command::Hostname => node::hostname(session).await,

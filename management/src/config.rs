@@ -15,6 +15,7 @@ pub struct Config {
     pub log_dir: PathBuf,
     pub api: Api,
     pub log: Log,
+    pub audit: Audit,
     pub domains: Domains,
     pub firmware: Firmware,
     pub vnc: Vnc,
@@ -44,6 +45,16 @@ pub struct Log {
     pub level: String,
     /// `text` or `json`.
     pub format: String,
+}
+
+/// How much of the audit log is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// From this size on a new file is begun.
+    pub file_size_mib: u32,
+    /// Older files that stay.
+    pub keep: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -118,6 +129,7 @@ impl Default for Config {
             log_dir: "/var/log/manor".into(),
             api: Api::default(),
             log: Log::default(),
+            audit: Audit::default(),
             domains: Domains::default(),
             firmware: Firmware::default(),
             vnc: Vnc::default(),
@@ -142,6 +154,12 @@ impl Default for Api {
 impl Default for Log {
     fn default() -> Self {
         Self { level: "info".into(), format: "text".into() }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { file_size_mib: 16, keep: 8 }
     }
 }
 

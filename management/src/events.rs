@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::auth::Scope;
 use crate::domain::DomainId;
 use crate::journal::Journal;
 
@@ -286,6 +287,7 @@ pub struct Subscription {
     journal: Arc<Journal>,
     after: u64,
     domain: Option<Uuid>,
+    scope: Option<Scope>,
     latest: watch::Receiver<u64>,
 }
 
@@ -296,15 +298,27 @@ impl Subscription {
         domain: Option<Uuid>,
         latest: watch::Receiver<u64>,
     ) -> Self {
-        Self { journal, after, domain, latest }
+        Self { journal, after, domain, scope: None, latest }
+    }
+
+    /// Without what is not about these domains.
+    #[must_use]
+    pub(crate) fn within(self, scope: Scope) -> Self {
+        Self { scope: Some(scope), ..self }
     }
 
     /// Who follows a domain is told of the node as well, but not of pools, networks and jobs.
     fn wants(&self, event: &Event) -> bool {
+        if let (Some(scope), Some(domain)) = (&self.scope, &event.domain)
+            && !scope.admits(domain)
+        {
+            return false;
+        }
         match (self.domain, &event.domain) {
-            (None, _) => true,
+            (None, None) if self.scope.is_none() => true,
+            (None, Some(_)) => true,
             (Some(own), Some(domain)) => own == domain.uuid,
-            (Some(_), None) => !matches!(
+            (_, None) => !matches!(
                 event.kind,
                 EventKind::Pool { .. } | EventKind::Network { .. } | EventKind::Job { .. }
             ),

@@ -3,6 +3,7 @@
 //! A front end turns a request into an [`Operation`] of [`ops`] and passes it to
 //! [`Manager::call`] with the [`Caller`] its connection proves.
 
+pub mod audit;
 pub mod auth;
 pub mod config;
 mod control;
@@ -24,7 +25,7 @@ mod store;
 mod translate;
 mod worker;
 
-pub use auth::{Access, Caller};
+pub use auth::{Access, Caller, Scope, Subject, Via};
 pub use error::{Code, Error, Problem};
 pub use manager::{Context, Manager, Operation};
 

@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::auth::{Access, Caller};
+use crate::audit::Audit;
+use crate::auth::{Access, Caller, Scope, Subject};
 use crate::config::Config;
 use crate::domain::DomainRef;
 use crate::domain::actor::{Begin, blocking};
@@ -34,6 +35,28 @@ pub trait Operation: Send {
     /// For logs and traces (`domain.start`).
     const NAME: &'static str;
     const ACCESS: Access;
+
+    /// What it is about. Where this is not said, callers that are confined to domains may not.
+    fn subject(&self) -> Subject<'_> {
+        Subject::Node
+    }
+
+    /// Which of several things it does, for the audit log, where its name does not tell.
+    fn detail(&self) -> &'static str {
+        ""
+    }
+
+    /// Whether it stands in the audit log also when it was not refused.
+    fn is_audited(&self) -> bool {
+        Self::ACCESS > Access::Read
+    }
+
+    /// What a caller that is confined to domains sees of the answer to a question about
+    /// [`Subject::Domains`]; none: nothing.
+    fn narrow(_output: Self::Output, _scope: &Scope) -> Option<Self::Output> {
+        None
+    }
+
     fn run(self, cx: &Context) -> impl Future<Output = Result<Self::Output, Error>> + Send;
 }
 
@@ -46,6 +69,7 @@ pub struct Manager {
 /// What operations work with.
 pub struct Context {
     pub(crate) node: Arc<Node>,
+    pub(crate) audit: Arc<Audit>,
     /// Definitions that could not be read, and what does not work now.
     pub(crate) quarantined: Vec<(String, String)>,
     pub(crate) degraded: Vec<String>,
@@ -71,7 +95,7 @@ impl Manager {
         let (dir, state, marker) =
             (config.run_dir.clone(), config.state_dir.clone(), config.run_dir.join(AUTOSTARTED));
         let (logs, made, settings) = (config.log_dir.clone(), broker.clone(), config.clone());
-        let (store, contents, host_was_booted, boot_id, found, journal, storage) =
+        let (store, contents, host_was_booted, boot_id, found, journal, audit, storage) =
             blocking(move || {
                 made.make_run_dir(&dir.join("domains"))?;
                 let mut degraded = Vec::new();
@@ -84,11 +108,12 @@ impl Manager {
                 let (store, mut contents) = Store::open(Arc::new(Disk), &state);
                 contents.degraded.append(&mut degraded);
                 let journal = Journal::open(&state, host_was_booted);
+                let audit = Arc::new(Audit::open(&state, &settings.audit, host_was_booted));
                 let found = run_dirs(&dir.join("domains"));
                 let jobs = Arc::new(Jobs::open(Arc::new(Disk), &state, journal.clone()));
                 let networks = network::Found::read(Arc::new(Disk), &settings);
                 let storage = (jobs, Found::read(Arc::new(Disk), &settings), networks);
-                Ok((store, contents, host_was_booted, boot_id, found, journal, storage))
+                Ok((store, contents, host_was_booted, boot_id, found, journal, audit, storage))
             })
             .await?;
         let (jobs, mut pools, mut networks) = storage;
@@ -122,7 +147,7 @@ impl Manager {
         for text in &degraded {
             tracing::error!(text, "the daemon works with less");
         }
-        Ok(Self { cx: Arc::new(Context { node, quarantined, degraded, host_was_booted }) })
+        Ok(Self { cx: Arc::new(Context { node, audit, quarantined, degraded, host_was_booted }) })
     }
 
     /// Start what is marked autostart, once for each boot of the host.
@@ -158,42 +183,59 @@ impl Manager {
     }
 
     pub async fn call<O: Operation>(&self, caller: &Caller, op: O) -> Result<O::Output, Error> {
-        authorise(caller, O::NAME, O::ACCESS)?;
         let span = tracing::info_span!("call", op = O::NAME, caller = %caller.name);
-        async {
-            let result = op.run(&self.cx).await;
-            match &result {
-                Ok(_) => tracing::debug!("done"),
-                Err(error) if error.code == Code::Internal => {
-                    tracing::error!(error = %error.chain(), "failed");
-                }
-                Err(error) => tracing::info!(code = %error.code, error = %error.chain(), "refused"),
+        self.recorded(caller, op).instrument(span).await
+    }
+
+    /// Authorise, run, and write down who did what.
+    async fn recorded<O: Operation>(&self, caller: &Caller, op: O) -> Result<O::Output, Error> {
+        let subject = op.subject();
+        // What it is about before it runs: it may be nowhere to be found afterwards.
+        let target = self.cx.target(&subject);
+        let permitted = self.cx.permit(caller, O::NAME, O::ACCESS, &subject, target.as_ref());
+        let (is_audited, is_about_all) = (op.is_audited(), subject == Subject::Domains);
+        let entry = self.cx.audit.begin(caller, O::NAME, op.detail(), target);
+        let result = match permitted {
+            Ok(()) if is_audited => self.run(caller, op, is_about_all).await,
+            Ok(()) => {
+                entry.forget();
+                return self.run(caller, op, is_about_all).await;
             }
-            result
+            Err(error) => Err(error),
+        };
+        entry.end(result.as_ref().map(drop).map_err(|error| error.code)).await;
+        result
+    }
+
+    async fn run<O: Operation>(
+        &self,
+        caller: &Caller,
+        op: O,
+        is_about_all: bool,
+    ) -> Result<O::Output, Error> {
+        let result = op.run(&self.cx).await;
+        match &result {
+            Ok(_) => tracing::debug!("done"),
+            Err(error) if error.code == Code::Internal => {
+                tracing::error!(error = %error.chain(), "failed");
+            }
+            Err(error) => tracing::info!(code = %error.code, error = %error.chain(), "refused"),
         }
-        .instrument(span)
-        .await
+        match (result, &caller.scope) {
+            (Ok(output), Some(scope)) if is_about_all => {
+                O::narrow(output, scope).ok_or_else(|| {
+                    let text = format!("{} is not for callers confined to {scope}", O::NAME);
+                    Error::new(Code::Denied, text)
+                })
+            }
+            (result, _) => result,
+        }
     }
 
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.cx.node.config
     }
-}
-
-fn authorise(caller: &Caller, operation: &str, needed: Access) -> Result<(), Error> {
-    if caller.access >= needed {
-        return Ok(());
-    }
-    tracing::warn!(caller = %caller.name, operation, "denied");
-    Err(Error::new(
-        Code::Denied,
-        format!(
-            "{operation} needs {} access, and this connection grants {} access",
-            needed.name(),
-            caller.access.name()
-        ),
-    ))
 }
 
 pub(crate) fn boot_id() -> Result<Uuid, Error> {

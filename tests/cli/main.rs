@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails loudly")]
 #![allow(clippy::print_stdout, reason = "says what cannot be tested here")]
 
+mod access;
 mod daemon;
 mod denied;
 mod display;

@@ -3,6 +3,7 @@
 //! Each call opens a connection of its own: on a unix socket that costs less than finding out
 //! whether an idle one is still good.
 
+mod access;
 mod console;
 mod endpoint;
 mod events;

@@ -7,6 +7,7 @@
 
 #![allow(unused_qualifications, reason = "the macro that documents a handler writes them")]
 
+mod audit;
 mod console;
 mod convert;
 mod definition;
@@ -113,6 +114,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(query::all_stats))
         .routes(routes!(node::node))
         .routes(routes!(node::capabilities))
+        .routes(routes!(audit::audit))
         .routes(routes!(events::events))
         .routes(routes!(metrics::metrics))
         .routes(routes!(openapi::document))

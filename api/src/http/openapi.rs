@@ -42,6 +42,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
         (name = "Jobs", description = "Long work, to watch and to abort"),
         (name = "Events", description = "What happens, as it happens"),
         (name = "Statistics", description = "Counters that never wait for a guest"),
+        (name = "Access", description = "Who may do what, and who did"),
         (name = "Node", description = "The host"),
     ),
     components(schemas(crate::types::Problem, crate::types::Mistake, crate::types::Nvram)),

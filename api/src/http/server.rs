@@ -11,7 +11,7 @@ use axum::http::Request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use management::{Access, Caller};
+use management::{Access, Caller, Via};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -200,13 +200,15 @@ async fn next(listener: &Listener, places: &Arc<Semaphore>) -> std::io::Result<A
             let peer = stream.peer_cred()?;
             let pid = peer.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
             let caller = Caller::new(format!("uid {}{pid}", peer.uid()), listener.access);
+            let caller = caller.via(Via::Unix);
             Ok((Stream::Unix(stream), caller, place))
         }
         Socket::Tcp(socket) => {
             let (stream, peer) = socket.accept().await?;
             // Replies are small; waiting to fill a packet only delays them.
             stream.set_nodelay(true)?;
-            Ok((Stream::Tcp(stream), Caller::new(peer.to_string(), listener.access), place))
+            let caller = Caller::new(peer.to_string(), listener.access).via(Via::Loopback);
+            Ok((Stream::Tcp(stream), caller, place))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Units stand in the names (`memory_bytes`, `cpu_time_ns`). Members may be added; a client ignores
 //! those it does not know. Sizes that XML and `virsh` show in KiB are bytes here.
 
+mod audit;
 mod device;
 mod display;
 mod domain;
@@ -14,6 +15,7 @@ mod problem;
 mod stats;
 mod storage;
 
+pub use audit::{AuditLog, AuditRecord, AuditTarget};
 pub use device::{
     Affects, Detached, Disk, DiskSize, Interface, InterfaceAddress, Link, LinkState, Medium,
     MediumAction, Memory, StatsPeriod,

@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(event.0.load(Ordering::Relaxed), 3);
         assert_eq!((read(&slots, CAME), read(&slots, CAME)), (1 << 3 | 1 << 31, 0));
         assert_eq!((read(&slots, ASKED), read(&slots, ASKED)), (1 << 4, 0));
-        slots.write(EJECT, &(1u32 << 4 | 1 << 31).to_le_bytes());
+        let _ = slots.write(EJECT, &(1u32 << 4 | 1 << 31).to_le_bytes());
         assert_eq!(*ejected.hold(), [4, 31]);
     }
 

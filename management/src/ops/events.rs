@@ -1,6 +1,6 @@
 //! What happens, as it happens.
 
-use crate::auth::Access;
+use crate::auth::{Access, Scope, Subject};
 use crate::domain::DomainRef;
 use crate::error::Error;
 use crate::events::Subscription;
@@ -19,6 +19,14 @@ impl Operation for Subscribe {
     type Output = Subscription;
     const NAME: &'static str = "events.subscribe";
     const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        self.domain.as_ref().map_or(Subject::Domains, Subject::Domain)
+    }
+
+    fn narrow(all: Subscription, scope: &Scope) -> Option<Subscription> {
+        Some(all.within(scope.clone()))
+    }
 
     async fn run(self, cx: &Context) -> Result<Subscription, Error> {
         let domain = match &self.domain {

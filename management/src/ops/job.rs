@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::error::Error;
 use crate::jobs::Job;
 use crate::manager::{Context, Operation};
@@ -36,6 +36,10 @@ impl Operation for GetJob {
     const NAME: &'static str = "job.get";
     const ACCESS: Access = Access::Read;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Other("job", self.job.to_string().into())
+    }
+
     async fn run(self, cx: &Context) -> Result<Job, Error> {
         match tokio::time::timeout(self.wait, cx.node.jobs.ended(self.job)).await {
             Ok(ended) => ended,
@@ -54,6 +58,10 @@ impl Operation for AbortJob {
     type Output = ();
     const NAME: &'static str = "job.abort";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Other("job", self.job.to_string().into())
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.node.jobs.cancel(self.job)

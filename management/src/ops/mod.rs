@@ -1,6 +1,7 @@
 //! Everything a caller can ask for. Each operation is a plain struct that declares its name and
 //! access class; this list is the whole of it.
 
+mod audit;
 mod domain;
 mod events;
 mod job;
@@ -9,6 +10,7 @@ mod node;
 mod pool;
 mod volume;
 
+pub use audit::*;
 pub(crate) use domain::consoles;
 pub use domain::*;
 pub use events::*;

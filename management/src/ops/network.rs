@@ -3,7 +3,7 @@
 use xml::network::{UpdateCommand, UpdateError, UpdateSection};
 use xml::{MacAddress, NetworkDef};
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::Affects;
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
@@ -21,6 +21,10 @@ impl Operation for DefineNetwork {
     type Output = NetworkView;
     const NAME: &'static str = "network.define";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        defined(&self.xml)
+    }
 
     async fn run(self, cx: &Context) -> Result<NetworkView, Error> {
         let mut def = read(&self.xml)?;
@@ -41,6 +45,10 @@ impl Operation for CreateNetwork {
     const NAME: &'static str = "network.create";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        defined(&self.xml)
+    }
+
     async fn run(self, cx: &Context) -> Result<NetworkView, Error> {
         let mut def = read(&self.xml)?;
         let network = cx.node.networks.claim(&mut def)?;
@@ -52,6 +60,15 @@ impl Operation for CreateNetwork {
         network.run(|state| state.start(Vec::new())).await?;
         Ok(network.now().view.clone())
     }
+}
+
+fn about(network: &NetworkRef) -> Subject<'_> {
+    Subject::Other("network", network.0.as_str().into())
+}
+
+fn defined(xml: &str) -> Subject<'_> {
+    let name = NetworkDef::parse(xml).map(|parsed| parsed.value.name.to_string());
+    Subject::Other("network", name.unwrap_or_default().into())
 }
 
 fn read(text: &str) -> Result<NetworkDef, Error> {
@@ -85,6 +102,10 @@ impl Operation for DescribeNetwork {
     const NAME: &'static str = "network.describe";
     const ACCESS: Access = Access::Read;
 
+    fn subject(&self) -> Subject<'_> {
+        about(&self.network)
+    }
+
     async fn run(self, cx: &Context) -> Result<NetworkView, Error> {
         Ok(cx.node.networks.find(&self.network)?.now().view.clone())
     }
@@ -101,6 +122,10 @@ impl Operation for DumpNetworkXml {
     type Output = String;
     const NAME: &'static str = "network.dump-xml";
     const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        about(&self.network)
+    }
 
     async fn run(self, cx: &Context) -> Result<String, Error> {
         let now = cx.node.networks.find(&self.network)?.now();
@@ -134,6 +159,10 @@ impl Operation for NetworkLeases {
     const NAME: &'static str = "network.leases";
     const ACCESS: Access = Access::Read;
 
+    fn subject(&self) -> Subject<'_> {
+        about(&self.network)
+    }
+
     async fn run(self, cx: &Context) -> Result<Vec<LeaseView>, Error> {
         let network = cx.node.networks.find(&self.network)?;
         let mac = self.mac.map(|mac| mac.parse::<MacAddress>()).transpose();
@@ -166,6 +195,20 @@ impl Operation for ChangeNetwork {
     type Output = ();
     const NAME: &'static str = "network.change";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        about(&self.network)
+    }
+
+    fn detail(&self) -> &'static str {
+        match self.action {
+            NetworkAction::Start => "start",
+            NetworkAction::Stop => "stop",
+            NetworkAction::Undefine => "undefine",
+            NetworkAction::SetAutostart(true) => "autostart",
+            NetworkAction::SetAutostart(false) => "no autostart",
+        }
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let network = cx.node.networks.find(&self.network)?;
@@ -203,6 +246,10 @@ impl Operation for UpdateNetwork {
     type Output = ();
     const NAME: &'static str = "network.update";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        about(&self.network)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let network = cx.node.networks.find(&self.network)?;

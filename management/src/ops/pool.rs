@@ -4,7 +4,7 @@ use uuid::Uuid;
 use xml::PoolDef;
 use xml::storage::Bytes;
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
 use crate::storage::{PoolRef, PoolView, State};
@@ -21,6 +21,10 @@ impl Operation for DefinePool {
     type Output = PoolView;
     const NAME: &'static str = "pool.define";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        defined(&self.xml)
+    }
 
     async fn run(self, cx: &Context) -> Result<PoolView, Error> {
         let def = read(&self.xml)?;
@@ -43,6 +47,10 @@ impl Operation for CreatePool {
     const NAME: &'static str = "pool.create";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        defined(&self.xml)
+    }
+
     async fn run(self, cx: &Context) -> Result<PoolView, Error> {
         let def = read(&self.xml)?;
         let pool = cx.node.pools.claim(&def)?;
@@ -54,6 +62,15 @@ impl Operation for CreatePool {
         pool.run(move |state| state.start(build)).await?;
         Ok(pool.view())
     }
+}
+
+pub(super) fn about(pool: &PoolRef) -> Subject<'_> {
+    Subject::Other("pool", pool.0.as_str().into())
+}
+
+fn defined(xml: &str) -> Subject<'_> {
+    let name = PoolDef::parse(xml).map(|parsed| parsed.value.name.to_string());
+    Subject::Other("pool", name.unwrap_or_default().into())
 }
 
 fn read(text: &str) -> Result<PoolDef, Error> {
@@ -87,6 +104,10 @@ impl Operation for DescribePool {
     const NAME: &'static str = "pool.describe";
     const ACCESS: Access = Access::Read;
 
+    fn subject(&self) -> Subject<'_> {
+        about(&self.pool)
+    }
+
     async fn run(self, cx: &Context) -> Result<PoolView, Error> {
         let pool = cx.node.pools.find(&self.pool)?;
         pool.run(State::measure).await?;
@@ -105,6 +126,10 @@ impl Operation for DumpPoolXml {
     type Output = String;
     const NAME: &'static str = "pool.dump-xml";
     const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        about(&self.pool)
+    }
 
     async fn run(self, cx: &Context) -> Result<String, Error> {
         let now = cx.node.pools.find(&self.pool)?.now();
@@ -147,6 +172,23 @@ impl Operation for ChangePool {
     type Output = ();
     const NAME: &'static str = "pool.change";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        about(&self.pool)
+    }
+
+    fn detail(&self) -> &'static str {
+        match self.action {
+            PoolAction::Build => "build",
+            PoolAction::Start { .. } => "start",
+            PoolAction::Refresh => "refresh",
+            PoolAction::Stop => "stop",
+            PoolAction::Delete => "delete",
+            PoolAction::Undefine => "undefine",
+            PoolAction::SetAutostart(true) => "autostart",
+            PoolAction::SetAutostart(false) => "no autostart",
+        }
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let pool = cx.node.pools.find(&self.pool)?;

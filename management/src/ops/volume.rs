@@ -3,7 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::auth::Access;
+use xml::VolumeDef;
+
+use crate::auth::{Access, Subject};
 use crate::domain::actor::blocking;
 use crate::error::{Code, Error};
 use crate::events::PoolChange;
@@ -13,6 +15,10 @@ use crate::storage::{
     Download, NewVolume, Pool, PoolRef, Resize, Share, Upload, VolumeRef, VolumeView, content,
     make, resize,
 };
+
+fn about(volume: &VolumeRef) -> Subject<'_> {
+    Subject::Other("volume", format!("{}/{}", volume.pool.0, volume.volume).into())
+}
 
 /// The volumes of a pool by name, as they were last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +30,10 @@ impl Operation for ListVolumes {
     type Output = Vec<VolumeView>;
     const NAME: &'static str = "volume.list";
     const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        super::pool::about(&self.pool)
+    }
 
     async fn run(self, cx: &Context) -> Result<Vec<VolumeView>, Error> {
         let pool = cx.node.pools.find(&self.pool)?;
@@ -47,6 +57,10 @@ impl Operation for DescribeVolume {
     type Output = VolumeView;
     const NAME: &'static str = "volume.describe";
     const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        about(&self.volume)
+    }
 
     async fn run(self, cx: &Context) -> Result<VolumeView, Error> {
         let VolumeRef { pool, volume } = self.volume;
@@ -95,6 +109,12 @@ impl Operation for CreateVolume {
     const NAME: &'static str = "volume.create";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        let name = VolumeDef::parse(&self.xml).map(|parsed| parsed.value.name.to_string());
+        let name = format!("{}/{}", self.pool.0, name.unwrap_or_default());
+        Subject::Other("volume", name.into())
+    }
+
     async fn run(self, cx: &Context) -> Result<MadeVolume, Error> {
         let pool = cx.node.pools.find(&self.pool)?;
         let source = match self.from {
@@ -134,6 +154,10 @@ impl Operation for CloneVolume {
     type Output = MadeVolume;
     const NAME: &'static str = "volume.clone";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        about(&self.volume)
+    }
 
     async fn run(self, cx: &Context) -> Result<MadeVolume, Error> {
         let pool = cx.node.pools.find(&self.volume.pool)?;
@@ -303,6 +327,10 @@ impl Operation for DeleteVolume {
     const NAME: &'static str = "volume.delete";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        about(&self.volume)
+    }
+
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let VolumeRef { pool, volume } = self.volume;
         let pool = cx.node.pools.find(&pool)?;
@@ -331,6 +359,10 @@ impl Operation for ResizeVolume {
     type Output = ();
     const NAME: &'static str = "volume.resize";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        about(&self.volume)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let Self { volume, capacity, delta, allocate, shrink } = self;
@@ -365,6 +397,10 @@ impl Operation for WipeVolume {
     type Output = Job;
     const NAME: &'static str = "volume.wipe";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        about(&self.volume)
+    }
 
     async fn run(self, cx: &Context) -> Result<Job, Error> {
         let (pool, view, file) = open_alone(cx, self.volume, "it is being wiped").await?;
@@ -404,6 +440,10 @@ impl Operation for DownloadVolume {
     // It is all that a guest keeps.
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        about(&self.volume)
+    }
+
     async fn run(self, cx: &Context) -> Result<Download, Error> {
         let Source { view, file } = Source::open(cx, self.volume).await?;
         Download::new(view.name, &file, self.offset, self.length)
@@ -423,6 +463,10 @@ impl Operation for UploadVolume {
     type Output = Upload;
     const NAME: &'static str = "volume.upload";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        about(&self.volume)
+    }
 
     async fn run(self, cx: &Context) -> Result<Upload, Error> {
         let (pool, view, file) = open_alone(cx, self.volume, "it is being uploaded").await?;

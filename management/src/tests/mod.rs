@@ -1,5 +1,6 @@
 //! The whole manager with real processes in place of VMMs.
 
+mod access;
 mod crash;
 mod fake_vmm;
 mod foreground;

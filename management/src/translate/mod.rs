@@ -109,6 +109,13 @@ pub(crate) fn define(
     Ok(Checked { def, warnings: report.into_warnings(written) })
 }
 
+/// Which domain a document says that it is of, without a look at the rest of it; none if it is no
+/// definition at all.
+pub(crate) fn named(text: &str) -> Option<(Option<Uuid>, String)> {
+    let def = DomainDef::parse_bytes(text.as_bytes()).ok()?.value;
+    Some((def.uuid.or_else(|| sysinfo::uuid(&def)), def.name.to_string()))
+}
+
 /// Read a definition that was stored: complete already, and to come back as it was.
 pub(crate) fn stored(text: &str) -> Result<DomainDef, Error> {
     let parsed = DomainDef::parse_stored(text).map_err(invalid)?;

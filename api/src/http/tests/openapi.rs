@@ -16,6 +16,7 @@ const ROUTES: &[&str] = &[
     "DELETE /v1/pools/{pool}/volumes/{volume}",
     "GET /metrics",
     "GET /openapi.json",
+    "GET /v1/audit",
     "GET /v1/domains",
     "GET /v1/domains/{domain}",
     "GET /v1/domains/{domain}/addresses",

@@ -1,6 +1,6 @@
 //! Addresses that a guest's interfaces have been given.
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::{AddressRow, DomainRef};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
@@ -17,6 +17,10 @@ impl Operation for LeasedAddresses {
     type Output = Vec<AddressRow>;
     const NAME: &'static str = "domain.leased-addresses";
     const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<Vec<AddressRow>, Error> {
         let view = cx.find(&self.domain)?.view();

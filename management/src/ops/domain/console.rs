@@ -1,6 +1,6 @@
 //! A guest's console as a stream of bytes.
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use std::time::Duration;
 
 use broker::CONTROL_SOCKET;
@@ -39,6 +39,10 @@ impl Operation for OpenConsole {
     type Output = Console;
     const NAME: &'static str = "domain.open-console";
     const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<Console, Error> {
         let view = cx.find(&self.domain)?.view();

@@ -1,6 +1,6 @@
 //! Store, forget, rename definitions; mark them for autostart.
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::handle::{Act, Definition, Variables};
 use crate::domain::{DomainId, DomainRef};
 use crate::error::{Code, Error, Problem};
@@ -35,6 +35,10 @@ impl Operation for DefineDomain {
     type Output = Defined;
     const NAME: &'static str = "domain.define";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Document(&self.xml)
+    }
 
     async fn run(self, cx: &Context) -> Result<Defined, Error> {
         let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds, &cx.host())?;
@@ -96,6 +100,10 @@ impl Operation for UndefineDomain {
     const NAME: &'static str = "domain.undefine";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.act(&self.domain, Act::Undefine(self.variables)).await
     }
@@ -112,6 +120,10 @@ impl Operation for RenameDomain {
     type Output = ();
     const NAME: &'static str = "domain.rename";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let handle = cx.find(&self.domain)?;
@@ -143,6 +155,10 @@ impl Operation for SetAutostart {
     type Output = ();
     const NAME: &'static str = "domain.set-autostart";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.act(&self.domain, Act::SetAutostart(self.autostart)).await

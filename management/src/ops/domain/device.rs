@@ -1,6 +1,6 @@
 //! Devices that come and go, or change while they stay.
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::handle::Act;
 use crate::domain::plug::{LETTING_GO, Named};
 use crate::domain::{Affects, DomainRef};
@@ -40,6 +40,10 @@ impl Operation for AttachDevice {
     const NAME: &'static str = "domain.attach-device";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let device = Box::new(device::parse(&self.xml)?);
         cx.act(&self.domain, Act::Attach(device, self.affects)).await
@@ -60,6 +64,10 @@ impl Operation for DetachDevice {
     type Output = bool;
     const NAME: &'static str = "domain.detach-device";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<bool, Error> {
         let Self { domain, device, affects } = self;
@@ -93,6 +101,10 @@ impl Operation for UpdateDevice {
     type Output = ();
     const NAME: &'static str = "domain.update-device";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let device = Box::new(device::parse(&self.xml)?);

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use vmm_protocol::control::{Codeset, Request};
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::control::open_stream;
 use crate::domain::DomainRef;
 use crate::domain::actor::vmm_error;
@@ -38,6 +38,10 @@ impl Operation for TakeScreenshot {
     // A screen may show anything, as a console may.
     const ACCESS: Access = Access::Control;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<Vec<u8>, Error> {
         let view = cx.find(&self.domain)?.view();
         let id = card(&view, live(&view)?)?;
@@ -67,6 +71,10 @@ impl Operation for OpenViewer {
     const NAME: &'static str = "domain.open-viewer";
     const ACCESS: Access = Access::Control;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<UnixStream, Error> {
         let view = cx.find(&self.domain)?.view();
         let id = card(&view, live(&view)?)?;
@@ -89,6 +97,10 @@ impl Operation for SendKeys {
     type Output = ();
     const NAME: &'static str = "domain.send-keys";
     const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let (codes, codeset) = self.codes()?;

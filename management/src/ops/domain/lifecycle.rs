@@ -1,7 +1,7 @@
 //! Power: on, off, and what lies between.
 
 use super::define::{act_on_claimed, identity};
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::handle::{Act, Start};
 use crate::domain::{DomainId, DomainRef};
 use crate::error::{Error, Problem};
@@ -32,6 +32,10 @@ impl Operation for CreateDomain {
     const NAME: &'static str = "domain.create";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Document(&self.xml)
+    }
+
     async fn run(self, cx: &Context) -> Result<Created, Error> {
         let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds, &cx.host())?;
         let domain = identity(&def)?;
@@ -57,6 +61,10 @@ impl Operation for StartDomain {
     const NAME: &'static str = "domain.start";
     const ACCESS: Access = Access::Control;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let how = Start { paused: self.paused, reset_variables: self.reset_variables };
         let act = Act::Start { def: None, how };
@@ -74,6 +82,10 @@ impl Operation for ShutdownDomain {
     type Output = ();
     const NAME: &'static str = "domain.shutdown";
     const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.act(&self.domain, Act::Shutdown).await
@@ -93,6 +105,10 @@ impl Operation for DestroyDomain {
     const NAME: &'static str = "domain.destroy";
     const ACCESS: Access = Access::Control;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.find(&self.domain)?.destroy(self.graceful, cx.deadline()).await
     }
@@ -108,6 +124,10 @@ impl Operation for RebootDomain {
     type Output = ();
     const NAME: &'static str = "domain.reboot";
     const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.act(&self.domain, Act::Reboot).await
@@ -125,6 +145,10 @@ impl Operation for ResetDomain {
     const NAME: &'static str = "domain.reset";
     const ACCESS: Access = Access::Control;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.act(&self.domain, Act::Reset).await
     }
@@ -141,6 +165,10 @@ impl Operation for SuspendDomain {
     const NAME: &'static str = "domain.suspend";
     const ACCESS: Access = Access::Control;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.act(&self.domain, Act::Suspend).await
     }
@@ -156,6 +184,10 @@ impl Operation for ResumeDomain {
     type Output = ();
     const NAME: &'static str = "domain.resume";
     const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.act(&self.domain, Act::Resume).await

@@ -1,6 +1,6 @@
 //! The cables of a domain's interfaces.
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::handle::Act;
 use crate::domain::{Affects, DomainRef};
 use crate::error::Error;
@@ -20,6 +20,10 @@ impl Operation for SetLink {
     type Output = ();
     const NAME: &'static str = "domain.set-link";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let Self { domain, interface, up, affects } = self;

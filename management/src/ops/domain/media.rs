@@ -1,6 +1,6 @@
 //! Media of drives, and sizes of disks.
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::handle::Act;
 use crate::domain::media::MediumChange;
 use crate::domain::{Affects, DomainRef, MediumAction};
@@ -24,6 +24,10 @@ impl Operation for ChangeMedium {
     const NAME: &'static str = "domain.change-medium";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let Self { domain, disk, action, force, affects } = self;
         let change = MediumChange { disk, action, force };
@@ -44,6 +48,10 @@ impl Operation for ResizeDisk {
     type Output = ();
     const NAME: &'static str = "domain.resize-disk";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let Self { domain, disk, bytes } = self;

@@ -2,7 +2,7 @@
 
 use xml::domain::Kib;
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::handle::Act;
 use crate::domain::memory::MemoryChange;
 use crate::domain::{Affects, DomainRef};
@@ -24,6 +24,10 @@ impl Operation for SetMemory {
     const NAME: &'static str = "domain.set-memory";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let change = MemoryChange::Current(Kib(self.memory));
         cx.act(&self.domain, Act::ChangeMemory(change, self.affects)).await
@@ -43,6 +47,10 @@ impl Operation for SetMemoryStatsPeriod {
     type Output = ();
     const NAME: &'static str = "domain.set-memory-stats-period";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let change = MemoryChange::StatisticsPeriod(self.period);

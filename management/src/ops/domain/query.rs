@@ -1,6 +1,6 @@
 //! Questions about domains. None waits for a VMM.
 
-use crate::auth::Access;
+use crate::auth::{Access, Scope, Subject};
 use crate::domain::handle::View;
 use crate::domain::link;
 use crate::domain::{DiskRow, DomainDetails, DomainRef, DomainSummary, InterfaceRow, State};
@@ -42,6 +42,15 @@ impl Operation for ListDomains {
     const NAME: &'static str = "domain.list";
     const ACCESS: Access = Access::Read;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domains
+    }
+
+    fn narrow(mut all: Vec<DomainSummary>, scope: &Scope) -> Option<Vec<DomainSummary>> {
+        all.retain(|domain| scope.has(domain.uuid, &domain.name));
+        Some(all)
+    }
+
     async fn run(self, cx: &Context) -> Result<Vec<DomainSummary>, Error> {
         let filter = &self.filter;
         for word in &filter.states {
@@ -71,6 +80,10 @@ impl Operation for FindDomain {
     const NAME: &'static str = "domain.find";
     const ACCESS: Access = Access::Read;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<DomainSummary, Error> {
         let handle = cx.find(&self.domain)?;
         let cpu_time = handle.latest().map_or(0, |sample| sample.cpu_time());
@@ -88,6 +101,10 @@ impl Operation for DescribeDomain {
     type Output = DomainDetails;
     const NAME: &'static str = "domain.describe";
     const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<DomainDetails, Error> {
         let handle = cx.find(&self.domain)?;
@@ -109,6 +126,10 @@ impl Operation for GetDomainState {
     const NAME: &'static str = "domain.state";
     const ACCESS: Access = Access::Read;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<State, Error> {
         Ok(cx.find(&self.domain)?.view().state)
     }
@@ -127,6 +148,10 @@ impl Operation for DumpXml {
     const NAME: &'static str = "domain.dump-xml";
     const ACCESS: Access = Access::Read;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<String, Error> {
         Ok(without_secrets(definition(cx, &self.domain, self.inactive)?).to_xml())
     }
@@ -143,6 +168,10 @@ impl Operation for DumpSecureXml {
     type Output = String;
     const NAME: &'static str = "domain.dump-secure-xml";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<String, Error> {
         Ok(definition(cx, &self.domain, self.inactive)?.to_xml())
@@ -161,6 +190,10 @@ impl Operation for ListDisks {
     const NAME: &'static str = "domain.list-disks";
     const ACCESS: Access = Access::Read;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<Vec<DiskRow>, Error> {
         let def = definition(cx, &self.domain, self.inactive)?;
         Ok(def.devices.disks.iter().map(disk_row).collect())
@@ -178,6 +211,10 @@ impl Operation for ListInterfaces {
     type Output = Vec<InterfaceRow>;
     const NAME: &'static str = "domain.list-interfaces";
     const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<Vec<InterfaceRow>, Error> {
         let def = definition(cx, &self.domain, self.inactive)?;

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::define::{Defined, identity};
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::DomainRef;
 use crate::domain::handle::{Act, Definition};
 use crate::error::{Code, Error};
@@ -27,6 +27,10 @@ impl Operation for RedefineDomain {
     type Output = Defined;
     const NAME: &'static str = "domain.redefine";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<Defined, Error> {
         let handle = cx.find(&self.domain)?;

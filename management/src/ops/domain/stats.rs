@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use vmm_protocol::control::BalloonStatistics;
 
-use crate::auth::Access;
+use crate::auth::{Access, Scope, Subject};
 use crate::domain::handle::{Handle, Sample};
 use crate::domain::{BalloonStats, BlockStats, DomainRef, DomainStats, InterfaceStats, VcpuStats};
 use crate::error::Error;
@@ -25,6 +25,10 @@ impl Operation for GetDomainStats {
     const NAME: &'static str = "domain.stats";
     const ACCESS: Access = Access::Read;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<DomainStats, Error> {
         Ok(stats(&cx.find(&self.domain)?, WAIT).await)
     }
@@ -39,6 +43,15 @@ impl Operation for GetAllStats {
     type Output = Vec<DomainStats>;
     const NAME: &'static str = "domain.all-stats";
     const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domains
+    }
+
+    fn narrow(mut all: Vec<DomainStats>, scope: &Scope) -> Option<Vec<DomainStats>> {
+        all.retain(|stats| scope.has(stats.summary.uuid, &stats.summary.name));
+        Some(all)
+    }
 
     async fn run(self, cx: &Context) -> Result<Vec<DomainStats>, Error> {
         let all = cx.node.all();
