@@ -286,6 +286,9 @@ pub(crate) enum Command {
     Job(Job),
     /// run a domain in the foreground, without a daemon
     Run(Run),
+    /// let others in over TLS: make, list and revoke tokens
+    #[command(subcommand)]
+    Token(Token),
     /// install systemd units, group, directories and configuration, or remove them
     Setup(Setup),
     /// print a shell's completion script
@@ -305,6 +308,7 @@ pub(crate) const NATIVE: &[&str] = &[
     "job",
     "run",
     "setup",
+    "token",
     "completion",
     "man",
 ];

@@ -145,6 +145,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "job",
             "run",
             "setup",
+            "token",
         ],
     ),
 ];

@@ -270,7 +270,8 @@ fn has_definitions(state_dir: &Path) -> bool {
         let first = text.lines().next().unwrap_or_default();
         first.contains(r#""name":"default","generation":1,"autostart":false"#)
     };
-    let made = ["domains", "pools", "quarantine"].iter().any(|name| !entries(name).is_empty());
+    let made =
+        ["domains", "pools", "quarantine", "tokens"].iter().any(|name| !entries(name).is_empty());
     made || !entries("networks").iter().all(untouched)
 }
 

@@ -16,6 +16,7 @@ mod plug;
 mod power;
 mod stats;
 mod storage;
+mod token;
 
 use api::client::{Client, ClientError};
 pub(crate) use definition::read_document;
@@ -128,6 +129,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::VolUpload(args) => storage::transfer::upload(session, args).await,
         Command::VolWipe(args) => storage::volume::wipe(session, args).await,
         Command::Audit(args) => audit::audit(session, args).await,
+        Command::Token(args) => token::token(session, args).await,
         Command::Job(args) => storage::job::job(session, args).await,
         Command::Capabilities => node::capabilities(session).await,
         Command::Hostname => node::hostname(session).await,

@@ -25,7 +25,7 @@ mod store;
 mod translate;
 mod worker;
 
-pub use auth::{Access, Caller, Scope, Subject, Via};
+pub use auth::{Access, Caller, Role, Scope, Subject, Via};
 pub use error::{Code, Error, Problem};
 pub use manager::{Context, Manager, Operation};
 

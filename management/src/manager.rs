@@ -14,7 +14,8 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::audit::Audit;
-use crate::auth::{Access, Caller, Scope, Subject};
+use crate::auth::tokens::Tokens;
+use crate::auth::{Access, Caller, Scope, Subject, Via};
 use crate::config::Config;
 use crate::domain::DomainRef;
 use crate::domain::actor::{Begin, blocking};
@@ -70,6 +71,7 @@ pub struct Manager {
 pub struct Context {
     pub(crate) node: Arc<Node>,
     pub(crate) audit: Arc<Audit>,
+    pub(crate) tokens: Arc<Tokens>,
     /// Definitions that could not be read, and what does not work now.
     pub(crate) quarantined: Vec<(String, String)>,
     pub(crate) degraded: Vec<String>,
@@ -95,7 +97,7 @@ impl Manager {
         let (dir, state, marker) =
             (config.run_dir.clone(), config.state_dir.clone(), config.run_dir.join(AUTOSTARTED));
         let (logs, made, settings) = (config.log_dir.clone(), broker.clone(), config.clone());
-        let (store, contents, host_was_booted, boot_id, found, journal, audit, storage) =
+        let (store, contents, host_was_booted, boot_id, found, journal, audit, tokens, storage) =
             blocking(move || {
                 made.make_run_dir(&dir.join("domains"))?;
                 let mut degraded = Vec::new();
@@ -109,11 +111,22 @@ impl Manager {
                 contents.degraded.append(&mut degraded);
                 let journal = Journal::open(&state, host_was_booted);
                 let audit = Arc::new(Audit::open(&state, &settings.audit, host_was_booted));
+                let tokens = Tokens::open(Arc::new(Disk), &state);
                 let found = run_dirs(&dir.join("domains"));
                 let jobs = Arc::new(Jobs::open(Arc::new(Disk), &state, journal.clone()));
                 let networks = network::Found::read(Arc::new(Disk), &settings);
                 let storage = (jobs, Found::read(Arc::new(Disk), &settings), networks);
-                Ok((store, contents, host_was_booted, boot_id, found, journal, audit, storage))
+                Ok((
+                    store,
+                    contents,
+                    host_was_booted,
+                    boot_id,
+                    found,
+                    journal,
+                    audit,
+                    tokens,
+                    storage,
+                ))
             })
             .await?;
         let (jobs, mut pools, mut networks) = storage;
@@ -122,6 +135,9 @@ impl Manager {
         degraded.append(&mut pools.degraded);
         quarantined.append(&mut networks.quarantined);
         degraded.append(&mut networks.degraded);
+        let (tokens, unread, lacking) = tokens;
+        quarantined.extend(unread);
+        degraded.extend(lacking);
         // Before the domains, whose disks may be volumes.
         let pools = Pools::open(pools, &config, broker.clone(), journal.clone()).await;
         let running: Vec<_> = found
@@ -147,7 +163,9 @@ impl Manager {
         for text in &degraded {
             tracing::error!(text, "the daemon works with less");
         }
-        Ok(Self { cx: Arc::new(Context { node, audit, quarantined, degraded, host_was_booted }) })
+        let tokens = Arc::new(tokens);
+        let cx = Context { node, audit, tokens, quarantined, degraded, host_was_booted };
+        Ok(Self { cx: Arc::new(cx) })
     }
 
     /// Start what is marked autostart, once for each boot of the host.
@@ -230,6 +248,19 @@ impl Manager {
             }
             (result, _) => result,
         }
+    }
+
+    /// Who comes with this token from there; none if it lets nobody in.
+    #[must_use]
+    pub fn bearer(&self, token: &str, from: &str) -> Option<Caller> {
+        self.cx.tokens.caller(token, from, jiff::Timestamp::now())
+    }
+
+    /// Write down that somebody could not prove who he is.
+    pub async fn turned_away(&self, from: &str) {
+        let stranger = Caller::new(from, Access::Read).via(Via::Unknown);
+        let entry = self.cx.audit.begin(&stranger, "authenticate", "", None);
+        entry.end(Err(Code::Denied)).await;
     }
 
     #[must_use]

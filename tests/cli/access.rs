@@ -36,3 +36,22 @@ fn the_audit_log_tells_who_did_what_also_of_a_daemon_that_was_killed() {
     let read_only = rig.path("run/api-ro.sock").display().to_string();
     assert_eq!(rig.manor(["-c", &read_only, "audit"]).status, 5);
 }
+
+#[test]
+fn tokens_are_made_listed_and_revoked() {
+    let rig = Rig::new();
+    let made = rig.manor(["token", "create", "ci", "--role", "operator", "--domain", "web"]);
+    assert_eq!(made.status, 0, "{}", made.err);
+    assert!(made.out.starts_with("manor_") && made.out.trim().len() == 103, "{}", made.out);
+    rig.manor(["token", "create", "eye", "--role", "reader", "--expires", "30d"]);
+    let again = rig.manor(["token", "create", "ci", "--role", "admin"]);
+    assert_eq!(again.status, 4, "{}", again.err);
+    let list = rig.manor(["token", "list"]).out;
+    assert!(list.contains(" ci     operator   web ") && list.contains(" eye    reader     all "));
+    assert!(!list.contains("manor_"), "{list}");
+    assert_eq!(rig.manor(["token", "revoke", "ci"]).out, "Token 'ci' revoked\n\n");
+    assert_eq!(rig.manor(["token", "revoke", "ci"]).status, 3);
+    assert!(!rig.manor(["token", "list"]).out.contains(" ci "));
+    let wrong = rig.manor(["token", "create", "x", "--role", "reader", "--expires", "30"]);
+    assert_eq!(wrong.status, 2, "{}", wrong.err);
+}

@@ -1,6 +1,8 @@
-//! The audit log.
+//! The audit log, and tokens.
 
-use super::{Client, Result};
+use hyper::Method;
+
+use super::{Client, Payload, Result, json, percent};
 use crate::types;
 
 impl Client {
@@ -15,5 +17,20 @@ impl Client {
         let path = format!("/v1/audit?limit={limit}&wait_ms={wait_ms}{after}");
         let log: types::AuditLog = self.get(&path).await?;
         Ok(log.records)
+    }
+
+    pub async fn create_token(&self, wanted: &types::CreateToken) -> Result<types::NewToken> {
+        self.answer(self.call(Method::POST, "/v1/tokens", json(wanted)).await?)
+    }
+
+    pub async fn tokens(&self) -> Result<Vec<types::Token>> {
+        let list: types::TokenList = self.get("/v1/tokens").await?;
+        Ok(list.tokens)
+    }
+
+    /// By name or id.
+    pub async fn revoke_token(&self, token: &str) -> Result<()> {
+        let path = format!("/v1/tokens/{}", percent(token));
+        self.call(Method::DELETE, &path, Payload::Nothing).await.map(drop)
     }
 }

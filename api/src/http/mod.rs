@@ -34,6 +34,7 @@ mod stalled;
 mod storage_convert;
 #[cfg(test)]
 mod tests;
+mod token;
 mod transfer;
 mod volume;
 
@@ -115,6 +116,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(node::node))
         .routes(routes!(node::capabilities))
         .routes(routes!(audit::audit))
+        .routes(routes!(token::list, token::create))
+        .routes(routes!(token::revoke))
         .routes(routes!(events::events))
         .routes(routes!(metrics::metrics))
         .routes(routes!(openapi::document))

@@ -14,6 +14,7 @@ mod node;
 mod problem;
 mod stats;
 mod storage;
+mod token;
 
 pub use audit::{AuditLog, AuditRecord, AuditTarget};
 pub use device::{
@@ -34,6 +35,7 @@ pub use stats::{BalloonStats, BlockStats, DomainStats, InterfaceStats, StatsList
 pub use storage::{
     CloneMode, CloneVolume, MadeVolume, Pool, PoolList, ResizeVolume, Volume, VolumeList,
 };
+pub use token::{CreateToken, NewToken, Role, Token, TokenList};
 
 /// Serialised problems, for `Content-Type`.
 pub const PROBLEM_JSON: &str = "application/problem+json";

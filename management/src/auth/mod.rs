@@ -1,15 +1,20 @@
 //! Who calls, and what they may do.
 
 mod permit;
+mod role;
 mod scope;
 mod subject;
+mod token;
+pub(crate) mod tokens;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use role::Role;
 pub use scope::Scope;
 pub use subject::{Subject, Target};
+pub use tokens::{NewToken, TokenView};
 
 /// What an operation does to the world; each operation declares one. A caller holds the highest
 /// class granted, and every class includes those before it.
@@ -49,6 +54,12 @@ pub enum Via {
     Unix,
     /// Not at all: plain TCP on a loopback address.
     Loopback,
+    /// By a bearer token, over TLS.
+    Token,
+    /// By a client certificate, over TLS.
+    Certificate,
+    /// It could not prove who it is.
+    Unknown,
 }
 
 impl Via {
@@ -58,6 +69,9 @@ impl Via {
             Self::Daemon => "daemon",
             Self::Unix => "unix",
             Self::Loopback => "loopback",
+            Self::Token => "token",
+            Self::Certificate => "certificate",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -8,6 +8,7 @@ mod job;
 mod network;
 mod node;
 mod pool;
+mod token;
 mod volume;
 
 pub use audit::*;
@@ -18,4 +19,5 @@ pub use job::*;
 pub use network::*;
 pub use node::*;
 pub use pool::*;
+pub use token::*;
 pub use volume::*;

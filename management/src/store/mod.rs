@@ -13,6 +13,7 @@ mod pool;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod token;
 mod vfs;
 
 use std::collections::HashMap;
@@ -28,11 +29,11 @@ pub(crate) use network::StoredNetwork;
 use object::Object;
 pub(crate) use object::StoredDomain;
 pub(crate) use pool::StoredPool;
+pub(crate) use token::StoredToken;
 pub(crate) use vfs::Vfs;
 
 use crate::error::{Code, Error};
 
-const OBJECT: &str = "xml";
 const PREVIOUS: &str = "prev";
 const UNFINISHED: &str = "tmp";
 
@@ -89,6 +90,10 @@ impl From<StoreError> for Error {
     }
 }
 
+fn object_file<T: Object>(uuid: impl std::fmt::Display) -> String {
+    format!("{uuid}.{}", T::EXTENSION)
+}
+
 fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError { act, path, source }
@@ -124,10 +129,10 @@ impl<T: Object> Store<T> {
                 let _ = self.vfs.remove(&path(name));
             } else if let Some(uuid) = stem(PREVIOUS) {
                 // Without its object it is the rest of a removal.
-                if !names.contains(&format!("{uuid}.{OBJECT}")) {
+                if !names.contains(&object_file::<T>(uuid)) {
                     let _ = self.vfs.remove(&path(name));
                 }
-            } else if stem(OBJECT).is_some() {
+            } else if stem(T::EXTENSION).is_some() {
                 self.read_one(name, contents);
             }
         }
@@ -138,7 +143,7 @@ impl<T: Object> Store<T> {
             if let Some(other) = other {
                 names.insert(object.name().to_owned(), other);
                 let reason = format!("its name {:?} is that of {other} too", object.name());
-                let file = self.put_aside(&format!("{}.{OBJECT}", object.uuid()));
+                let file = self.put_aside(&object_file::<T>(object.uuid()));
                 contents.quarantined.push((file, reason));
             }
             other.is_none()
@@ -150,7 +155,7 @@ impl<T: Object> Store<T> {
         let read = |path: &Path| {
             let bytes = self.vfs.read(path).map_err(|error| error.to_string())?;
             let object = T::decode(&bytes).map_err(str::to_owned)?;
-            let expected = format!("{}.{OBJECT}", object.uuid());
+            let expected = object_file::<T>(object.uuid());
             if expected == name { Ok(object) } else { Err(format!("it holds {}", object.uuid())) }
         };
         let mut reason = match read(&path) {
@@ -187,7 +192,7 @@ impl<T: Object> Store<T> {
     }
 
     fn path(&self, uuid: Uuid) -> PathBuf {
-        self.objects.join(format!("{uuid}.{OBJECT}"))
+        self.objects.join(object_file::<T>(uuid))
     }
 
     /// Store a definition, new or changed. On return it is durable; on error the old one is.

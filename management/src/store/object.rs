@@ -41,6 +41,7 @@ pub(crate) trait Object: Sized {
     /// In the first line of each file.
     const KIND: &'static str;
     const DIRECTORY: &'static str;
+    const EXTENSION: &'static str = "xml";
     fn uuid(&self) -> Uuid;
     fn name(&self) -> &str;
     fn generation(&self) -> u64;

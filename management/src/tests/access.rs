@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::rig::{Daemon, Host};
 use crate::audit::Record;
-use crate::auth::{Access, Caller, Scope};
+use crate::auth::{Access, Caller, Role, Scope, Via};
 use crate::domain::DomainRef;
 use crate::error::Code;
 use crate::ops::{
-    ChangePool, DefineDomain, DescribeDomain, GetAllStats, GetAudit, GetNode, ListDomains,
-    ListPools, PoolAction, SetAutostart, Subscribe,
+    ChangePool, CreateToken, DefineDomain, DescribeDomain, GetAllStats, GetAudit, GetNode,
+    ListDomains, ListPools, PoolAction, RevokeToken, SetAutostart, ShutdownDomain, Subscribe,
 };
 
 impl Daemon {
@@ -152,4 +152,41 @@ async fn a_confined_caller_hears_of_its_domains_alone() {
     let subscribe = Subscribe { after: None, domain: Some("other".into()) };
     let refused = daemon.manager.call(&caller, subscribe).await.err().unwrap();
     assert_eq!(refused.code, Code::Denied);
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_its_role_and_its_domains() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    daemon.define(host.xml("mine", "")).await;
+    daemon.define(host.xml("other", "")).await;
+    let create = CreateToken {
+        name: "ci".to_owned(),
+        role: Role::Operator,
+        domains: Some(vec!["mine".to_owned()]),
+        lifetime: None,
+    };
+    let secret = daemon.call(create).await.unwrap().secret;
+    let manager = &daemon.manager;
+    let caller = manager.bearer(&secret, "203.0.113.5").unwrap();
+    // A guest that is off: it may be asked, and does not shut down.
+    let shutdown = async |name: &str| {
+        let shutdown = ShutdownDomain { domain: name.into() };
+        manager.call(&caller, shutdown).await.unwrap_err().code
+    };
+    assert_eq!(shutdown("mine").await, Code::InvalidState);
+    assert_eq!(shutdown("other").await, Code::Denied);
+    assert_eq!(manager.call(&caller, autostart("mine")).await.unwrap_err().code, Code::Denied);
+    daemon.call(RevokeToken { token: "ci".to_owned() }).await.unwrap();
+    assert_eq!(manager.bearer(&secret, ""), None);
+    let lines = daemon.audit().await;
+    let of_token: Vec<_> = lines.iter().filter(|line| line.via == Via::Token).collect();
+    assert_eq!(of_token.len(), 3);
+    assert_eq!(of_token[0].caller, "ci (203.0.113.5)");
+    let created = lines.iter().find(|line| line.operation == "token.create").unwrap();
+    assert_eq!(
+        (created.detail.as_str(), created.target.as_ref().unwrap().name.as_str()),
+        ("operator", "ci")
+    );
+    assert!(!format!("{lines:?}").contains(&secret));
 }
