@@ -1,5 +1,7 @@
 //! The command line: verbs, options and what they mean. virsh's words where virsh has the verb.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::access::*;
@@ -42,10 +44,22 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
-    /// Daemon to talk to: a socket's path, http://HOST:PORT or qemu:///system.
+    /// Daemon to talk to: a socket's path, https://HOST:PORT or qemu:///system.
     /// Else MANOR_URI, else LIBVIRT_DEFAULT_URI
     #[arg(short, long, value_name = "URI", global = true)]
     pub(crate) connect: Option<String>,
+    /// File with the token to come in by over https; else MANOR_TOKEN holds it
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Certificates of who may have signed that of the daemon; the system's otherwise
+    #[arg(long, value_name = "FILE", env = "MANOR_CA", hide_env_values = true, global = true)]
+    pub(crate) ca: Option<PathBuf>,
+    /// Own certificate, to come in by over https
+    #[arg(long, value_name = "FILE", env = "MANOR_CERT", hide_env_values = true, global = true)]
+    pub(crate) cert: Option<PathBuf>,
+    /// Key of the own certificate
+    #[arg(long, value_name = "FILE", env = "MANOR_KEY", hide_env_values = true, global = true)]
+    pub(crate) key: Option<PathBuf>,
     /// Print results only: no headers, no messages
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,

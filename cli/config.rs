@@ -1,10 +1,11 @@
 //! The daemon's configuration file: read, check, show.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use management::Access;
-use management::config::Config;
+use management::config::{Config, Listen};
 
 use crate::args;
 use crate::failure::{Failure, reason};
@@ -70,12 +71,16 @@ fn mistakes(config: &Config) -> Vec<String> {
     if !listen.is_empty() {
         match listen.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_loopback() => {}
-            Ok(_) => wrong.push(format!("api.listen is {listen:?}, and not a loopback address")),
+            Ok(_) => wrong.push(format!(
+                "api.listen is {listen:?}, and not a loopback address; other hosts come in over TLS \
+                 ([listen] tcp)"
+            )),
             Err(_) => wrong.push(format!(
                 "api.listen is {listen:?}, and not an address with a port such as \"127.0.0.1:8600\""
             )),
         }
     }
+    wrong.extend(listen_mistakes(&config.listen));
     let access_name = &config.api.listen_access;
     if access(access_name).is_none() {
         wrong.push(format!(
@@ -87,6 +92,33 @@ fn mistakes(config: &Config) -> Vec<String> {
     }
     if let Err(error) = config.log.level.parse::<tracing_subscriber::EnvFilter>() {
         wrong.push(format!("log.level is {:?}: {error}", config.log.level));
+    }
+    wrong
+}
+
+/// Of what is said about TLS.
+fn listen_mistakes(listen: &Listen) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let tcp = &listen.tcp;
+    if !tcp.is_empty() && tcp.parse::<SocketAddr>().is_err() {
+        wrong.push(format!(
+            "listen.tcp is {tcp:?}, and not an address with a port such as \"0.0.0.0:16515\""
+        ));
+    }
+    if listen.client_ca.as_os_str().is_empty() && !listen.client.is_empty() {
+        wrong.push("listen.client is of no use without listen.client_ca".to_owned());
+    }
+    let mut known = BTreeSet::new();
+    for client in &listen.client {
+        let name = &client.common_name;
+        if name.is_empty() || !known.insert(name) {
+            wrong.push(format!("listen.client has {name:?} twice, or without a name"));
+        }
+        if client.domains.as_ref().is_some_and(|domains| domains.iter().all(String::is_empty)) {
+            wrong.push(format!(
+                "listen.client {name:?} is confined to no domain; leave domains out to confine it to none"
+            ));
+        }
     }
     wrong
 }
@@ -130,7 +162,7 @@ mod tests {
         assert_eq!(parse(&uncommented, "x").unwrap(), Config::default());
         let tables: toml::Table = uncommented.parse().unwrap();
         let set = |name: &str| tables[name].as_table().unwrap().len();
-        assert_eq!((tables.len(), set("api"), set("log"), set("domains")), (9, 7, 2, 5));
+        assert_eq!((tables.len(), set("api"), set("log"), set("domains")), (10, 7, 2, 5));
     }
 
     #[test]
@@ -143,6 +175,12 @@ mod tests {
         assert!(two.contains("state_dir") && two.contains("loopback"), "{two}");
         assert!(wrong("[api]\nsocket_mode = \"rw\"\n").contains("octal"));
         assert!(wrong("[api]\nlisten_access = \"all\"\n").contains("control"));
+        assert!(wrong("[listen]\ntcp = \"host\"\n").contains("0.0.0.0:16515"));
+        let client = "[[listen.client]]\ncommon_name = \"x\"\nrole = \"reader\"\n";
+        assert!(wrong(client).contains("client_ca"));
+        let twice = format!("[listen]\nclient_ca = \"/x\"\n{client}{client}domains = []\n");
+        assert!(wrong(&twice).contains("twice") && wrong(&twice).contains("no domain"));
+        assert!(wrong(&client.replace("reader", "root")).contains("operator"));
         assert!(wrong("[log]\nformat = \"xml\"\n").contains("neither"));
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Instant;
 
+use api::http::remote::Tls;
 use api::http::server::{Listener, serve};
 use management::config::Config;
 use management::{Access, Manager};
@@ -19,13 +20,17 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args;
 use crate::config;
-use crate::failure::{Failure, reason};
+use crate::failure::{Failure, chain, reason};
+use crate::remote;
 use crate::sys::inherited_sockets;
 
 type LogLevel = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
 
 pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
-    let config = config::load(&args.config)?;
+    let mut config = config::load(&args.config)?;
+    if let Some(address) = &args.listen {
+        config.listen.tcp = address.to_string();
+    }
     // Sockets and files are nobody else's until their mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let level = start_log(&config);
@@ -42,7 +47,9 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
 async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failure> {
     let begun = Instant::now();
     // Before anything slow: callers wait in the sockets' queues rather than be turned away.
-    let listeners = listen(&config).await?;
+    let wants_tls = !config.listen.tcp.is_empty();
+    let tls = wants_tls.then(|| remote::server(&config.listen)).transpose()?;
+    let listeners = listen(&config, tls.as_ref()).await?;
     let manager = Manager::open(config)
         .await
         .map_err(|error| Failure::other(error.chain()).while_doing("the daemon cannot start"))?;
@@ -58,7 +65,7 @@ async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failur
     notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let starter = manager.clone();
     tokio::spawn(async move { starter.autostart().await });
-    until_told_to_stop(path, level).await?;
+    until_told_to_stop(path, level, tls.as_ref()).await?;
     notify(&[NotifyState::Stopping]);
     tracing::info!("stopping; guests run on");
     let _ = stop.send(true);
@@ -67,8 +74,12 @@ async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failur
     Ok(())
 }
 
-/// Serve until SIGTERM or SIGINT; SIGHUP reads the log level anew.
-async fn until_told_to_stop(path: &Path, level: &LogLevel) -> Result<(), Failure> {
+/// Serve until SIGTERM or SIGINT; SIGHUP reads the log level anew, and what TLS is done with.
+async fn until_told_to_stop(
+    path: &Path,
+    level: &LogLevel,
+    tls: Option<&Tls>,
+) -> Result<(), Failure> {
     let watch = |kind: SignalKind| -> Result<Signal, Failure> {
         signal(kind).map_err(|error| Failure::other(format!("cannot watch for signals: {error}")))
     };
@@ -79,19 +90,29 @@ async fn until_told_to_stop(path: &Path, level: &LogLevel) -> Result<(), Failure
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => reload(path, level),
+            _ = hang_up.recv() => reload(path, level, tls),
         }
     }
 }
 
-fn reload(path: &Path, level: &LogLevel) {
+fn reload(path: &Path, level: &LogLevel, tls: Option<&Tls>) {
     let now = NotifyState::monotonic_usec_now().ok();
     notify(&now.into_iter().chain([NotifyState::Reloading]).collect::<Vec<_>>());
     match config::load(path) {
-        Ok(config) => match level.reload(filter(&config)) {
-            Ok(()) => tracing::info!(level = config.log.level, "reloaded the log level"),
-            Err(error) => tracing::error!(%error, "cannot change the log level"),
-        },
+        Ok(config) => {
+            match level.reload(filter(&config)) {
+                Ok(()) => tracing::info!(level = config.log.level, "reloaded the log level"),
+                Err(error) => tracing::error!(%error, "cannot change the log level"),
+            }
+            match tls.map(|tls| remote::renew(tls, &config.listen)) {
+                None => {}
+                Some(Ok(())) => tracing::info!("reloaded certificates and their roles"),
+                Some(Err(failure)) => tracing::error!(
+                    error = %failure.lines().join(": "),
+                    "certificates and their roles stay as they were"
+                ),
+            }
+        }
         Err(failure) => tracing::error!(
             error = %failure.lines().join("; "),
             "the configuration is wrong; nothing was changed"
@@ -131,7 +152,7 @@ fn start_log(config: &Config) -> LogLevel {
 }
 
 /// The configured sockets; those that systemd opened are taken instead of opened.
-async fn listen(config: &Config) -> Result<Vec<Listener>, Failure> {
+async fn listen(config: &Config, tls: Option<&Tls>) -> Result<Vec<Listener>, Failure> {
     let api = &config.api;
     let mut listeners = Vec::new();
     let inherited = inherited_sockets()
@@ -153,6 +174,10 @@ async fn listen(config: &Config) -> Result<Vec<Listener>, Failure> {
     if !api.listen.is_empty() {
         let access = config::access(&api.listen_access).unwrap_or(Access::Read);
         listeners.push(Listener::tcp(&api.listen, access).await.map_err(|error| chain(&error))?);
+    }
+    if let Some(tls) = tls {
+        let listener = Listener::tls(&config.listen.tcp, tls.clone()).await;
+        listeners.push(listener.map_err(|error| chain(&error))?);
     }
     Ok(listeners)
 }
@@ -189,17 +214,6 @@ pub(crate) fn group_id(name: &str, file: &Path) -> Option<u32> {
     let groups = std::fs::read_to_string(file).ok()?;
     let line = groups.lines().find(|line| line.split(':').next() == Some(name))?;
     line.split(':').nth(2)?.parse().ok()
-}
-
-fn chain(error: &dyn std::error::Error) -> Failure {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    Failure::other(text)
 }
 
 #[cfg(test)]

@@ -132,11 +132,28 @@ fn unreachable(endpoint: &api::client::Endpoint, source: &std::io::Error) -> Fai
     let denied = source.kind() == std::io::ErrorKind::PermissionDenied;
     let exit = if denied { Exit::Denied } else { Exit::Unreachable };
     let failure = Failure::new(exit, cause).while_doing(NOT_CONNECTED);
-    if denied {
+    let is_tls = matches!(endpoint, api::client::Endpoint::Tls(_));
+    if is_tls && source.kind() == std::io::ErrorKind::InvalidData {
+        failure.hint("--ca FILE names the authority that signed the daemon's certificate")
+    } else if is_tls {
+        failure.hint("does the daemon listen there? ([listen] in its configuration)")
+    } else if denied {
         failure.hint("members of the group of the socket may connect; see 'manor help setup'")
     } else {
         failure.hint("is the daemon running? 'systemctl start manor.socket', or 'manor daemon'")
     }
+}
+
+/// An error with every cause behind it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> Failure {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    Failure::other(text)
 }
 
 /// The text of an I/O error without Rust's `(os error 2)`.
@@ -149,7 +166,7 @@ fn problem_failure(problem: &Problem) -> Failure {
     let exit = match problem.code() {
         "not-found" => Exit::NotFound,
         "exists" | "invalid-state" | "busy" | "locked" | "changed" => Exit::Conflict,
-        "denied" | "foreign-origin" => Exit::Denied,
+        "denied" | "foreign-origin" | "unauthenticated" | "too-many-failures" => Exit::Denied,
         "vmm-unreachable" | "timeout" => Exit::Unreachable,
         _ => Exit::Failed,
     };
@@ -158,7 +175,12 @@ fn problem_failure(problem: &Problem) -> Failure {
         "invalid-state" => format!("Requested operation is not valid: {problem}"),
         _ => problem.to_string(),
     };
-    Failure::new(exit, line)
+    let failure = Failure::new(exit, line);
+    if problem.code() == "unauthenticated" {
+        return failure
+            .hint("--token-file FILE or MANOR_TOKEN, or --cert and --key; see 'manor token'");
+    }
+    failure
 }
 
 /// Each mistake of a document, as a compiler would print it.

@@ -9,6 +9,7 @@ mod help;
 mod host_check;
 mod inspect;
 mod raw;
+mod remote;
 mod run;
 mod run_domain;
 mod setup;
@@ -142,8 +143,12 @@ fn run_verb(global: &Global, verb: Command, terminal: &Terminal) -> Result<(), F
         }
         endpoint => endpoint,
     };
+    let client = match remote::identity(global, &endpoint)? {
+        None => Client::new(endpoint),
+        Some(identity) => Client::new(endpoint).with_identity(identity),
+    };
     let session = verbs::Session {
-        client: Client::new(endpoint),
+        client,
         terminal: terminal.clone(),
         uri,
         escape: escape_key(&global.escape)?,

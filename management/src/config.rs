@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::auth::Role;
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -14,6 +16,7 @@ pub struct Config {
     /// Logs of VMM processes.
     pub log_dir: PathBuf,
     pub api: Api,
+    pub listen: Listen,
     pub log: Log,
     pub audit: Audit,
     pub domains: Domains,
@@ -32,10 +35,34 @@ pub struct Api {
     /// A second socket that grants read access only; none if empty.
     pub read_only_socket: PathBuf,
     pub read_only_socket_mode: String,
-    /// `127.0.0.1:8600`; no TCP if empty. Loopback only, until TLS is there.
+    /// `127.0.0.1:8600`; no plain TCP if empty. Loopback only: nobody has to prove who he is.
     pub listen: String,
     /// What a TCP connection may do, by the name of its access class: nobody is known there.
     pub listen_access: String,
+}
+
+/// The API over TLS, for callers who can prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// `0.0.0.0:16515`; none if empty.
+    pub tcp: String,
+    /// The server's, with those between it and its authority; PEM, as the others.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Who signs the certificates of clients; without it, they come by tokens alone.
+    pub client_ca: PathBuf,
+    pub client: Vec<ListenClient>,
+}
+
+/// What a client's certificate is good for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenClient {
+    pub common_name: String,
+    pub role: Role,
+    /// Names or UUIDs of the domains that it is confined to; without it, it is not.
+    pub domains: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -128,6 +155,7 @@ impl Default for Config {
             run_dir: "/run/manor".into(),
             log_dir: "/var/log/manor".into(),
             api: Api::default(),
+            listen: Listen::default(),
             log: Log::default(),
             audit: Audit::default(),
             domains: Domains::default(),
@@ -147,6 +175,18 @@ impl Default for Api {
             read_only_socket_mode: "0666".into(),
             listen: String::new(),
             listen_access: "read".into(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            tcp: String::new(),
+            certificate: "/etc/manor/tls/server-cert.pem".into(),
+            key: "/etc/manor/tls/server-key.pem".into(),
+            client_ca: PathBuf::new(),
+            client: Vec::new(),
         }
     }
 }

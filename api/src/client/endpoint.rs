@@ -7,6 +7,8 @@ use std::str::FromStr;
 /// What listens where nobody says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/manor/api.sock";
 pub const READ_ONLY_SOCKET: &str = "/run/manor/api-ro.sock";
+/// Beside libvirt's, which is 16514.
+const TLS_PORT: u16 = 16515;
 
 /// An address of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// `host:port`
     Tcp(String),
+    /// `host:port`
+    Tls(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +36,7 @@ impl FromStr for Endpoint {
             return Ok(Self::Unix(uri.into()));
         }
         let Some((scheme, rest)) = uri.split_once(':') else {
-            return Err(bad("give a socket's path, http://HOST:PORT or qemu:///system"));
+            return Err(bad("give a socket's path, https://HOST:PORT or qemu:///system"));
         };
         match scheme {
             "unix" => {
@@ -42,22 +46,25 @@ impl FromStr for Endpoint {
                 }
                 Ok(Self::Unix(path.into()))
             }
-            "http" => {
-                let address = rest.strip_prefix("//").unwrap_or(rest).trim_end_matches('/');
-                if address.is_empty() || address.contains(['/', '?', '@']) {
-                    return Err(bad("write http://HOST:PORT"));
-                }
-                let has_port = address
-                    .rsplit_once(':')
-                    .is_some_and(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit()));
-                let port = if has_port { "" } else { ":80" };
-                Ok(Self::Tcp(format!("{address}{port}")))
-            }
+            "http" => address(rest, 80).map(Self::Tcp).ok_or(bad("write http://HOST:PORT")),
+            "https" => address(rest, TLS_PORT).map(Self::Tls).ok_or(bad("write https://HOST:PORT")),
             "manor" | "qemu" | "manor+unix" | "qemu+unix" => libvirt(rest).map_err(bad),
             _ if scheme.contains('+') => Err(bad("of libvirt's transports only unix is provided")),
             _ => Err(bad("only qemu and manor domains live here")),
         }
     }
+}
+
+/// `//HOST:PORT`, or with this port where there is none.
+fn address(rest: &str, port: u16) -> Option<String> {
+    let address = rest.strip_prefix("//").unwrap_or(rest).trim_end_matches('/');
+    if address.is_empty() || address.contains(['/', '?', '@']) {
+        return None;
+    }
+    let has_port = address
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit()));
+    Some(if has_port { address.to_owned() } else { format!("{address}:{port}") })
 }
 
 /// What follows the scheme of a libvirt URI: `///system?socket=PATH`.
@@ -87,6 +94,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "{}", path.display()),
             Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Tls(address) => write!(f, "https://{address}"),
         }
     }
 }
@@ -105,6 +113,9 @@ mod tests {
         assert_eq!("http://127.0.0.1:8600/".parse(), tcp("127.0.0.1:8600"));
         assert_eq!("http://[::1]:8600".parse(), tcp("[::1]:8600"));
         assert_eq!("http://localhost".parse(), tcp("localhost:80"));
+        let tls = |address: &str| Ok(Endpoint::Tls(address.into()));
+        assert_eq!("https://node1:8600/".parse(), tls("node1:8600"));
+        assert_eq!("https://node1".parse(), tls("node1:16515"));
         assert_eq!("qemu:///system".parse(), unix(DEFAULT_SOCKET));
         assert_eq!("manor:///system".parse(), unix(DEFAULT_SOCKET));
         assert_eq!("qemu+unix:///system?socket=/tmp/a".parse(), unix("/tmp/a"));
@@ -119,6 +130,7 @@ mod tests {
             "qemu+ssh://host/system",
             "qemu://host/system",
             "http://",
+            "https://a/b",
             "http://a@b:1",
             "unix:a",
             "qemu:///other",

@@ -1,4 +1,4 @@
-//! A typed client of the API, over a unix socket or TCP.
+//! A typed client of the API, over a unix socket, TCP or TLS.
 //!
 //! Each call opens a connection of its own: on a unix socket that costs less than finding out
 //! whether an idle one is still good.
@@ -9,6 +9,7 @@ mod endpoint;
 mod events;
 mod network;
 mod storage;
+mod tls;
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -30,11 +31,14 @@ pub use console::{Console, ConsoleReader, ConsoleWriter};
 pub use endpoint::{BadUri, DEFAULT_SOCKET, Endpoint, READ_ONLY_SOCKET};
 pub use events::EventStream;
 pub use storage::Download;
+pub use tls::{Identity, IdentityError, IdentityParts};
 
 use crate::types::{self, PROBLEM_JSON, Problem, XML};
 
 /// Longer than any operation's own deadline: it bounds what a dead daemon can cost.
 const TIMEOUT: Duration = Duration::from_secs(150);
+/// An address that nobody answers from is given up after so long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Definitions and lists are far smaller.
 const MAX_REPLY: usize = 64 << 20;
 
@@ -59,6 +63,8 @@ type Result<T> = std::result::Result<T, ClientError>;
 #[derive(Debug, Clone)]
 pub struct Client {
     endpoint: Endpoint,
+    /// For an endpoint of TLS.
+    identity: Option<Identity>,
 }
 
 /// A body to send.
@@ -75,7 +81,13 @@ type Outgoing = BoxBody<Bytes, std::io::Error>;
 impl Client {
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint }
+        Self { endpoint, identity: None }
+    }
+
+    /// Over TLS.
+    #[must_use]
+    pub fn with_identity(self, identity: Identity) -> Self {
+        Self { identity: Some(identity), ..self }
     }
 
     #[must_use]
@@ -335,6 +347,12 @@ impl Client {
         extra: impl FnOnce(hyper::http::request::Builder) -> hyper::http::request::Builder,
     ) -> Result<Response<Incoming>> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, self.host());
+        // A token goes over TLS and nowhere else.
+        if let (Endpoint::Tls(_), Some(identity)) = (&self.endpoint, &self.identity)
+            && let Some(token) = &identity.token
+        {
+            request = request.header(AUTHORIZATION, token);
+        }
         request = match &body {
             Payload::Nothing => request,
             Payload::Xml(_) => request.header(CONTENT_TYPE, XML),
@@ -361,6 +379,7 @@ impl Client {
         match self.connect().await? {
             Connected::Unix(stream) => self.exchange(stream, request).await,
             Connected::Tcp(stream) => self.exchange(stream, request).await,
+            Connected::Tls(stream) => self.exchange(*stream, request).await,
         }
     }
 
@@ -379,16 +398,37 @@ impl Client {
     async fn connect(&self) -> Result<Connected> {
         let connected = match &self.endpoint {
             Endpoint::Unix(path) => UnixStream::connect(path).await.map(Connected::Unix),
-            Endpoint::Tcp(address) => TcpStream::connect(address).await.map(Connected::Tcp),
+            Endpoint::Tcp(address) => dial(address).await.map(Connected::Tcp),
+            Endpoint::Tls(address) => self.connect_tls(address).await,
         };
         connected
             .map_err(|source| ClientError::Unreachable { endpoint: self.endpoint.clone(), source })
     }
 
+    async fn connect_tls(&self, address: &str) -> std::io::Result<Connected> {
+        let missing = || std::io::Error::other("nobody said which authority's servers to trust");
+        let identity = self.identity.as_ref().ok_or_else(missing)?;
+        let stream = dial(address).await?;
+        let greeting = tokio::time::timeout(CONNECT_TIMEOUT, identity.connect(address, stream));
+        let stream = greeting.await.map_err(|_| std::io::ErrorKind::TimedOut)??;
+        Ok(Connected::Tls(Box::new(stream)))
+    }
+
+    /// What comes back for these bytes over TLS.
+    #[cfg(test)]
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let Ok(Connected::Tls(mut stream)) = self.connect().await else { return String::new() };
+        stream.write_all(bytes).await.unwrap();
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply).await;
+        String::from_utf8_lossy(&reply).into_owned()
+    }
+
     fn host(&self) -> &str {
         match &self.endpoint {
             Endpoint::Unix(_) => "localhost",
-            Endpoint::Tcp(address) => address,
+            Endpoint::Tcp(address) | Endpoint::Tls(address) => address,
         }
     }
 
@@ -425,6 +465,15 @@ impl Client {
 enum Connected {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<tls::TlsStream>),
+}
+
+async fn dial(address: &str) -> std::io::Result<TcpStream> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+    let stream = connecting.await.map_err(|_| std::io::ErrorKind::TimedOut)??;
+    // Requests and keys are small; waiting to fill a packet only delays them.
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn json<T: Serialize>(body: &T) -> Payload {

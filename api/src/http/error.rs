@@ -21,6 +21,9 @@ pub enum HttpCode {
     SlowRequest,
     ForeignOrigin,
     UpgradeRequired,
+    /// Nobody knows who it is.
+    Unauthenticated,
+    TooManyFailures,
 }
 
 impl HttpCode {
@@ -33,6 +36,8 @@ impl HttpCode {
         Self::SlowRequest,
         Self::ForeignOrigin,
         Self::UpgradeRequired,
+        Self::Unauthenticated,
+        Self::TooManyFailures,
     ];
 
     fn facts(self) -> (&'static str, &'static str, StatusCode) {
@@ -52,6 +57,10 @@ impl HttpCode {
             Self::ForeignOrigin => ("foreign-origin", "Foreign origin", StatusCode::FORBIDDEN),
             Self::UpgradeRequired => {
                 ("upgrade-required", "WebSocket required", StatusCode::UPGRADE_REQUIRED)
+            }
+            Self::Unauthenticated => ("unauthenticated", "Who are you?", StatusCode::UNAUTHORIZED),
+            Self::TooManyFailures => {
+                ("too-many-failures", "Too many failures", StatusCode::TOO_MANY_REQUESTS)
             }
         }
     }
@@ -147,9 +156,13 @@ impl IntoResponse for Failure {
             // The rest of the body is not read; the connection cannot be used again.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if self.status() == StatusCode::UPGRADE_REQUIRED {
-            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        }
+        let said = match self.status() {
+            StatusCode::UPGRADE_REQUIRED => Some((header::UPGRADE, "websocket")),
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer realm=\"manor\"")),
+            StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "60")),
+            _ => None,
+        };
+        headers.extend(said.map(|(name, value)| (name, HeaderValue::from_static(value))));
         response
     }
 }

@@ -8,9 +8,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::{Failure, HttpCode};
+use super::remote::Remote;
 
 pub(super) async fn guard(request: Request, next: Next) -> Response {
-    match check(request.headers()) {
+    // By TLS a server has a name, which the client has seen proven.
+    let any_name = request.extensions().get::<Remote>().is_some();
+    match check(request.headers(), any_name) {
         Ok(()) => {
             let mut response = next.run(request).await;
             let headers = response.headers_mut();
@@ -24,9 +27,10 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
     }
 }
 
-fn check(headers: &HeaderMap) -> Result<(), Failure> {
+fn check(headers: &HeaderMap, any_name: bool) -> Result<(), Failure> {
     let host = text(headers, header::HOST);
     if let Some(host) = host
+        && !any_name
         && !is_local_name(host)
     {
         return Err(foreign(format!("this service is not called {host:?}; use an IP address")));

@@ -1,8 +1,8 @@
 //! The HTTP server: [`routes`] is the one table of what it answers, [`server`] the sockets.
 //!
 //! ```text
-//! connection ─ server (limits, deadlines, who calls) ─ guard (foreign web pages) ─ routes
-//!   ─ extract ─ Manager::call ─ convert ─ JSON, XML, a stream
+//! connection ─ server (limits, deadlines, who calls) ─ guard (foreign web pages)
+//!   ─ remote (over TLS: who calls) ─ routes ─ extract ─ Manager::call ─ convert ─ JSON, XML, a stream
 //! ```
 
 #![allow(unused_qualifications, reason = "the macro that documents a handler writes them")]
@@ -28,6 +28,7 @@ mod plug;
 mod pool;
 mod power;
 mod query;
+pub mod remote;
 mod screen;
 pub mod server;
 mod stalled;
@@ -126,13 +127,15 @@ fn routes() -> OpenApiRouter<App> {
 /// The whole service, for any caller that stands in a request's extensions.
 pub fn router(manager: Manager) -> Router {
     let (router, _) = routes().split_for_parts();
+    let app = App { manager };
     router
         .merge(openapi::pages())
         .merge(screen::pages())
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), remote::authenticate))
         .layer(axum::middleware::from_fn(guard::guard))
-        .with_state(App { manager })
+        .with_state(app)
 }
 
 async fn no_such_route(uri: Uri) -> Failure {

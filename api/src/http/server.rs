@@ -18,10 +18,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
+use super::remote::{Peer, Peers, Remote, Tls};
 use super::stalled::Stalled;
 
-/// Connections at a time, over all sockets. Others wait in the listen queue.
+/// Connections at a time, over all sockets of this host. Others wait in the listen queue.
 const MAX_CONNECTIONS: usize = 512;
+/// Of those that come over TLS, which never take a place from the others.
+const MAX_REMOTE: usize = 512;
 /// From one request's end to the end of the next one's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// No progress in sending for so long: the client does not read.
@@ -45,6 +48,7 @@ pub struct Listener {
 enum Socket {
     Unix(UnixListener),
     Tcp(TcpListener),
+    Tls(TcpListener, Tls, Arc<Peers>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +59,10 @@ pub enum ListenError {
     InUse { path: PathBuf },
     #[error("cannot listen on {address}")]
     Tcp { address: String, source: std::io::Error },
-    #[error("{address} is not a loopback address; without TLS the API listens on no other")]
+    #[error(
+        "{address} is not a loopback address; without TLS the API listens on no other: use \
+         [listen] tcp, or --listen, with a certificate"
+    )]
     NotLoopback { address: SocketAddr },
     #[error("{address:?} is not an address with a port (127.0.0.1:8600)")]
     NotAnAddress { address: String },
@@ -95,6 +102,19 @@ impl Listener {
         Ok(Self { socket: Socket::Tcp(socket), access })
     }
 
+    /// TCP with TLS, for those who can prove who they are.
+    pub async fn tls(address: &str, tls: Tls) -> Result<Self, ListenError> {
+        let parsed: SocketAddr = address
+            .parse()
+            .map_err(|_| ListenError::NotAnAddress { address: address.to_owned() })?;
+        let failed = |source| ListenError::Tcp { address: address.to_owned(), source };
+        let socket = TcpListener::bind(parsed).await.map_err(failed)?;
+        keep_alive(&socket).map_err(|error| failed(error.into()))?;
+        // Whatever a connection proves, it is looked at in each request.
+        let access = Access::Read;
+        Ok(Self { socket: Socket::Tls(socket, tls, Arc::default()), access })
+    }
+
     /// A listening unix socket that systemd opened for us.
     pub fn inherited(
         index: usize,
@@ -119,6 +139,9 @@ impl Listener {
             Socket::Tcp(socket) => socket
                 .local_addr()
                 .map_or_else(|_| "TCP".to_owned(), |address| format!("http://{address}")),
+            Socket::Tls(socket, ..) => socket
+                .local_addr()
+                .map_or_else(|_| "TLS".to_owned(), |address| format!("https://{address}")),
         }
     }
 
@@ -126,7 +149,9 @@ impl Listener {
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         match &self.socket {
-            Socket::Tcp(socket) => socket.local_addr().ok().map(|address| address.port()),
+            Socket::Tcp(socket) | Socket::Tls(socket, ..) => {
+                socket.local_addr().ok().map(|address| address.port())
+            }
             Socket::Unix(_) => None,
         }
     }
@@ -135,9 +160,12 @@ impl Listener {
 /// Serve until `stop` changes, then let connections finish what they are at, for a moment.
 pub async fn serve(listeners: Vec<Listener>, router: Router, stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let remote = Arc::new(Semaphore::new(MAX_REMOTE));
     let mut tasks = JoinSet::new();
     for listener in listeners {
-        tasks.spawn(accept(listener, router.clone(), Arc::clone(&places), stop.clone()));
+        let is_remote = matches!(listener.socket, Socket::Tls(..));
+        let places = Arc::clone(if is_remote { &remote } else { &places });
+        tasks.spawn(accept(listener, router.clone(), places, stop.clone()));
     }
     while tasks.join_next().await.is_some() {}
 }
@@ -155,8 +183,9 @@ async fn accept(
             () = stopped(&mut stop) => break,
             accepted = next(&listener, &places) => accepted,
         };
-        let (stream, caller, place) = match accepted {
-            Ok(accepted) => accepted,
+        let (stream, place) = match accepted {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => continue,
             Err(error) => {
                 tracing::warn!(socket = %listener.name(), %error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -166,8 +195,13 @@ async fn accept(
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
             match stream {
-                Stream::Unix(stream) => connection(stream, caller, router, stop).await,
-                Stream::Tcp(stream) => connection(stream, caller, router, stop).await,
+                Stream::Unix(stream, caller) => {
+                    connection(stream, caller.name.clone(), caller, router, stop).await;
+                }
+                Stream::Tcp(stream, caller) => {
+                    connection(stream, caller.name.clone(), caller, router, stop).await;
+                }
+                Stream::Tls(stranger) => stranger.serve(router, stop).await,
             }
             drop(place);
         });
@@ -183,43 +217,97 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
+    Unix(UnixStream, Caller),
+    Tcp(TcpStream, Caller),
+    Tls(Stranger),
 }
 
-type Accepted = (Stream, Caller, tokio::sync::OwnedSemaphorePermit);
+/// None of a connection that was closed at once.
+type Accepted = Option<(Stream, tokio::sync::OwnedSemaphorePermit)>;
 
 async fn next(listener: &Listener, places: &Arc<Semaphore>) -> std::io::Result<Accepted> {
     let place = Arc::clone(places)
         .acquire_owned()
         .await
         .map_err(|_| std::io::Error::other("the server is closed"))?;
-    match &listener.socket {
+    let stream = match &listener.socket {
         Socket::Unix(socket) => {
             let (stream, _) = socket.accept().await?;
             let peer = stream.peer_cred()?;
             let pid = peer.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
             let caller = Caller::new(format!("uid {}{pid}", peer.uid()), listener.access);
-            let caller = caller.via(Via::Unix);
-            Ok((Stream::Unix(stream), caller, place))
+            Stream::Unix(stream, caller.via(Via::Unix))
         }
         Socket::Tcp(socket) => {
             let (stream, peer) = socket.accept().await?;
             // Replies are small; waiting to fill a packet only delays them.
             stream.set_nodelay(true)?;
             let caller = Caller::new(peer.to_string(), listener.access).via(Via::Loopback);
-            Ok((Stream::Tcp(stream), caller, place))
+            Stream::Tcp(stream, caller)
+        }
+        Socket::Tls(socket, tls, peers) => {
+            let (stream, address) = socket.accept().await?;
+            let Some(peer) = peers.connect(address.ip()) else {
+                tracing::debug!(%address, "too many connections of one address");
+                return Ok(None);
+            };
+            stream.set_nodelay(true)?;
+            let (tls, peers) = (tls.clone(), peers.clone());
+            Stream::Tls(Stranger { stream, address, tls, peers, _peer: peer })
+        }
+    };
+    Ok(Some((stream, place)))
+}
+
+/// Somebody from elsewhere who has said nothing yet.
+struct Stranger {
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Tls,
+    peers: Arc<Peers>,
+    _peer: Peer,
+}
+
+impl Stranger {
+    async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+        let Self { stream, address, tls, peers, _peer } = self;
+        let accepted = tokio::select! {
+            () = stopped(&mut stop) => return,
+            accepted = tls.accept(stream) => accepted,
+        };
+        match accepted {
+            Ok((stream, certificate)) => {
+                let remote = Remote { address, certificate, peers };
+                connection(stream, address.to_string(), remote, router, stop).await;
+            }
+            Err(error) => tracing::debug!(%address, %error, "no connection by TLS"),
         }
     }
 }
 
-async fn connection<S>(stream: S, caller: Caller, router: Router, mut stop: watch::Receiver<bool>)
-where
+/// A peer that vanished without a word is noticed, also where nothing is sent to it.
+fn keep_alive(socket: &TcpListener) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    // Connections have it from the socket that accepts them.
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(socket, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepcnt(socket, 4)
+}
+
+/// Serve one connection, each request with what the connection proves.
+async fn connection<S, P>(
+    stream: S,
+    name: String,
+    proof: P,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    P: Clone + Send + Sync + 'static,
 {
-    let name = caller.name.clone();
     let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(caller.clone());
+        request.extensions_mut().insert(proof.clone());
         router.clone().oneshot(request.map(Body::new))
     });
     let connection = http1::Builder::new()

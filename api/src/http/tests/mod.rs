@@ -4,5 +4,6 @@ mod domains;
 mod hostile;
 mod openapi;
 mod refusals;
+mod remote;
 mod rig;
 mod storage;
