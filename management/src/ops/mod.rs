@@ -1,5 +1,5 @@
 //! Everything a caller can ask for. Each operation is a plain struct that declares its name and
-//! access class; this list is the whole of it.
+//! access class; [`OPERATIONS`] is the whole of it.
 
 mod audit;
 mod domain;
@@ -8,6 +8,7 @@ mod job;
 mod network;
 mod node;
 mod pool;
+mod table;
 mod token;
 mod volume;
 
@@ -19,5 +20,6 @@ pub use job::*;
 pub use network::*;
 pub use node::*;
 pub use pool::*;
+pub use table::{OPERATIONS, Reach, Row};
 pub use token::*;
 pub use volume::*;

@@ -1,5 +1,6 @@
 //! The router in process, and real sockets where bytes matter.
 
+mod access;
 mod domains;
 mod hostile;
 mod openapi;

@@ -88,7 +88,7 @@ const ROUTES: &[&str] = &[
     "PUT /v1/pools/{pool}/volumes/{volume}/content",
 ];
 
-fn operations(document: &Value) -> Vec<(String, &Value)> {
+pub(super) fn operations(document: &Value) -> Vec<(String, &Value)> {
     let paths = document["paths"].as_object().unwrap();
     paths
         .iter()

@@ -38,8 +38,12 @@ impl Rig {
         self.directory.path().join(name)
     }
 
-    pub(super) async fn send(&self, mut request: Request<Body>) -> Reply {
-        request.extensions_mut().insert(Caller::new("test", self.access));
+    pub(super) async fn send(&self, request: Request<Body>) -> Reply {
+        self.send_as(request, Caller::new("test", self.access)).await
+    }
+
+    pub(super) async fn send_as(&self, mut request: Request<Body>, caller: Caller) -> Reply {
+        request.extensions_mut().insert(caller);
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream") {

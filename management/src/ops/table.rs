@@ -1,0 +1,140 @@
+//! Every operation in one table: what it is called, which access it needs, and how far it reaches
+//! for callers that are confined to domains. The documentation is made from it, and a test goes
+//! through every door with every role and holds what happens against it.
+
+use super::*;
+use crate::auth::Access;
+use crate::manager::Operation;
+
+/// What callers that are confined to domains have of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// It is about one domain: one of theirs, or nothing.
+    Domain,
+    /// It is about all domains: they see their part.
+    Domains,
+    /// It is about something else: nothing.
+    Node,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    pub operation: &'static str,
+    pub access: Access,
+    pub reach: Reach,
+}
+
+macro_rules! operations {
+    ($($operation:ident: $reach:ident,)*) => {
+        /// By name.
+        pub const OPERATIONS: &[Row] = &[$(Row {
+            operation: <$operation as Operation>::NAME,
+            access: <$operation as Operation>::ACCESS,
+            reach: Reach::$reach,
+        }),*];
+        /// Their types, for the test that none is missing.
+        #[cfg(test)]
+        const TYPES: &[&str] = &[$(stringify!($operation)),*];
+    };
+}
+
+operations! {
+    GetAudit: Node,
+    GetAllStats: Domains,
+    ChangeMedium: Domain,
+    CreateDomain: Domain,
+    DefineDomain: Domain,
+    DescribeDomain: Domain,
+    DestroyDomain: Domain,
+    DumpSecureXml: Domain,
+    DumpXml: Domain,
+    FindDomain: Domain,
+    LeasedAddresses: Domain,
+    ListDomains: Domains,
+    ListDisks: Domain,
+    ListInterfaces: Domain,
+    OpenConsole: Domain,
+    OpenViewer: Domain,
+    RebootDomain: Domain,
+    RedefineDomain: Domain,
+    RenameDomain: Domain,
+    ResetDomain: Domain,
+    ResizeDisk: Domain,
+    ResumeDomain: Domain,
+    TakeScreenshot: Domain,
+    SendKeys: Domain,
+    SetAutostart: Domain,
+    SetLink: Domain,
+    SetMemory: Domain,
+    SetMemoryStatsPeriod: Domain,
+    ShutdownDomain: Domain,
+    StartDomain: Domain,
+    GetDomainState: Domain,
+    GetDomainStats: Domain,
+    SuspendDomain: Domain,
+    UndefineDomain: Domain,
+    Subscribe: Domains,
+    AbortJob: Node,
+    GetJob: Node,
+    ListJobs: Node,
+    ChangeNetwork: Node,
+    CreateNetwork: Node,
+    DefineNetwork: Node,
+    DescribeNetwork: Node,
+    DumpNetworkXml: Node,
+    NetworkLeases: Node,
+    ListNetworks: Node,
+    UpdateNetwork: Node,
+    GetCapabilities: Node,
+    GetNode: Node,
+    ChangePool: Node,
+    CreatePool: Node,
+    DefinePool: Node,
+    DescribePool: Node,
+    DumpPoolXml: Node,
+    ListPools: Node,
+    CreateToken: Node,
+    ListTokens: Node,
+    RevokeToken: Node,
+    CloneVolume: Node,
+    CreateVolume: Node,
+    DeleteVolume: Node,
+    DescribeVolume: Node,
+    DownloadVolume: Node,
+    FindVolume: Node,
+    ListVolumes: Node,
+    ResizeVolume: Node,
+    UploadVolume: Node,
+    WipeVolume: Node,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Types that are operations, by the sources of this module.
+    fn implemented(dir: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                implemented(&path, found);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let named = text.lines().filter_map(|line| line.strip_prefix("impl Operation for "));
+            found.extend(named.filter_map(|rest| rest.split([' ', '<']).next()).map(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn no_operation_is_missing_in_the_table() {
+        let mut found = BTreeSet::new();
+        implemented(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops"), &mut found);
+        assert_eq!(TYPES.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>(), found);
+        assert!(OPERATIONS.is_sorted_by(|a, b| a.operation < b.operation), "sort it by name");
+    }
+}
