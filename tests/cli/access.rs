@@ -1,6 +1,7 @@
 //! Who may do what, and who did.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Stdio;
 
 use manor_tests::vencrypt::Certificates;
@@ -192,4 +193,25 @@ fn a_console_is_typed_at_over_tls() {
     console.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
     assert!(console.wait().unwrap().success());
     assert!(seen.contains("hello") && seen.contains("bye"), "{seen}");
+}
+
+#[test]
+fn the_socket_belongs_to_the_group_that_the_configuration_names() {
+    let group = std::fs::read_to_string("/etc/group").unwrap();
+    let daemon = group.lines().find_map(|line| line.strip_prefix("daemon:x:")?.split(':').next());
+    let Some(gid) = daemon.filter(|_| rustix::process::geteuid().is_root()) else {
+        println!("SKIP: only root can give a socket to another group");
+        return;
+    };
+    let mut rig = Rig::without_daemon();
+    let config = std::fs::read_to_string(rig.path("manor.toml")).unwrap();
+    let grouped = config.replace("socket_group = \"\"", "socket_group = \"daemon\"");
+    rig.write("manor.toml", grouped);
+    rig.start_daemon();
+    let of = |name: &str| {
+        let facts = rig.path(name).metadata().unwrap();
+        (facts.gid(), facts.permissions().mode() & 0o777)
+    };
+    assert_eq!(of("run/api.sock"), (gid.parse().unwrap(), 0o660));
+    assert_eq!(of("run/api-ro.sock").1, 0o666);
 }
