@@ -15,7 +15,7 @@ mod tests;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -79,8 +79,16 @@ pub(crate) struct Audit {
     /// Id of the latest line.
     latest: watch::Receiver<u64>,
     refusals: Mutex<Flood>,
-    /// The disk hangs: nobody waits until it goes on.
+    pace: Arc<Pace>,
+}
+
+/// What callers and the writer tell each other of a disk that does not keep up.
+#[derive(Default)]
+struct Pace {
+    /// Somebody waited in vain: nobody does until the writer has written.
     is_late: AtomicBool,
+    /// Lines that found no place in the queue since the last that was written.
+    lost: AtomicU64,
     has_warned: AtomicBool,
 }
 
@@ -91,18 +99,13 @@ impl Audit {
         let (log, last) = Log::open(files.clone(), host_was_booted);
         let (queue, messages) = sync_channel(QUEUE);
         let (tell, latest) = watch::channel(last);
-        let work = move || writer::write(log, &messages, &tell, last);
+        let pace = Arc::new(Pace::default());
+        let told = pace.clone();
+        let work = move || writer::write(log, &messages, &tell, &told, last);
         if let Err(error) = std::thread::Builder::new().name("audit".to_owned()).spawn(work) {
             tracing::error!(%error, "there is no audit log: its thread cannot be started");
         }
-        Self {
-            queue,
-            files,
-            latest,
-            refusals: Mutex::new(Flood::new(Instant::now())),
-            is_late: AtomicBool::new(false),
-            has_warned: AtomicBool::new(false),
-        }
+        Self { queue, files, latest, refusals: Mutex::new(Flood::new(Instant::now())), pace }
     }
 
     /// A call begins. It stands in the log when it ends, in whatever way.
@@ -153,7 +156,8 @@ impl Audit {
         match self.queue.try_send(Message { record, written }) {
             Ok(()) => Some(is_written),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                if !self.has_warned.swap(true, Ordering::Relaxed) {
+                self.pace.lost.fetch_add(1, Ordering::Relaxed);
+                if !self.pace.has_warned.swap(true, Ordering::Relaxed) {
                     tracing::error!("the audit log does not keep up: it lacks lines");
                 }
                 None
@@ -162,12 +166,12 @@ impl Audit {
     }
 
     async fn wait(&self, is_written: oneshot::Receiver<()>) {
-        let patience = match self.is_late.load(Ordering::Relaxed) {
-            true => Duration::ZERO,
-            false => PATIENCE,
-        };
-        let in_time = tokio::time::timeout(patience, is_written).await.is_ok();
-        self.is_late.store(!in_time, Ordering::Relaxed);
+        if self.pace.is_late.load(Ordering::Relaxed) {
+            return;
+        }
+        if tokio::time::timeout(PATIENCE, is_written).await.is_err() {
+            self.pace.is_late.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,6 +1,9 @@
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::{ABANDONED, Audit, OK, Record};
 use crate::auth::{Access, Caller};
@@ -129,4 +132,27 @@ async fn refusals_without_end_do_not_push_out_the_rest() {
     let records = audit.read(None, 1000).unwrap();
     assert!((101..200).contains(&records.len()), "{}", records.len());
     assert_eq!(records[0].operation, "precious");
+}
+
+/// A pipe stands for a disk that hangs: it takes 64 KiB, and no more until somebody reads.
+#[tokio::test]
+async fn a_disk_that_hangs_holds_one_call_shortly_and_is_waited_for_again_when_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+    // Opened for both directions: neither waits for the other.
+    let mut reader = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    let audit = open(dir.path(), false);
+    let caller = Caller::new("x".repeat(4 << 10), Access::Admin);
+    let begun = Instant::now();
+    for _ in 0..200 {
+        audit.begin(&caller, "a", "", None).end(Ok(())).await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(audit.pace.is_late.load(Ordering::Relaxed));
+    std::thread::spawn(move || while matches!(reader.read(&mut [0; 4096]), Ok(1..)) {});
+    audit.latest.clone().wait_for(|latest| *latest == 200).await.unwrap();
+    write(&audit, "b").await;
+    assert_eq!(*audit.latest.borrow(), 201);
 }

@@ -1,25 +1,28 @@
 //! The thread that writes: the only one that touches the file, so that a disk that hangs holds
 //! nobody else.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 use tokio::sync::watch;
 
-use super::Message;
 use super::log::Log;
+use super::{Message, Pace};
 
 /// Until nobody is left to send.
 pub(super) fn write(
     mut log: Log,
     messages: &Receiver<Message>,
     latest: &watch::Sender<u64>,
+    pace: &Pace,
     last: u64,
 ) {
     let mut id = last;
     let mut is_failing = false;
     while let Ok(Message { mut record, written }) = messages.recv() {
-        // Also of a line that is lost: the gap tells of it.
-        id = id.saturating_add(1);
+        // Also of lines that are lost: the gap tells of them.
+        let lost = pace.lost.swap(0, Ordering::Relaxed);
+        id = id.saturating_add(lost).saturating_add(1);
         record.id = id;
         match log.append(&record) {
             Ok(()) => {
@@ -37,6 +40,7 @@ pub(super) fn write(
                 is_failing = true;
             }
         }
+        pace.is_late.store(false, Ordering::Relaxed);
         // Whoever waits no longer needs no answer.
         let _ = written.send(());
     }
