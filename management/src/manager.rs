@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::audit::Audit;
-use crate::auth::tokens::Tokens;
+use crate::auth::tokens::{Bearer, Tokens};
 use crate::auth::{Access, Caller, Scope, Subject, Via};
 use crate::config::Config;
 use crate::domain::DomainRef;
@@ -252,8 +252,13 @@ impl Manager {
 
     /// Who comes with this token from there; none if it lets nobody in.
     #[must_use]
-    pub fn bearer(&self, token: &str, from: &str) -> Option<Caller> {
-        self.cx.tokens.caller(token, from, jiff::Timestamp::now())
+    pub fn bearer(&self, token: &str, from: &str) -> Option<Bearer> {
+        self.cx.tokens.bearer(token, from, jiff::Timestamp::now())
+    }
+
+    /// Returns when this token lets nobody in any more.
+    pub async fn bearer_ended(&self, token: Uuid) {
+        self.cx.tokens.ended(token).await;
     }
 
     /// Write down that somebody could not prove who he is.

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
 use super::App;
@@ -62,6 +63,12 @@ pub(super) static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
             operation.as_mut().map(add_problem);
         }
     }
+    let by_token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    let components = document.components.get_or_insert_default();
+    components.security_schemes.insert("token".to_owned(), RefOr::T(by_token));
+    // On the sockets of the host, and with a client certificate, nothing more is needed.
+    let needs = [SecurityRequirement::default(), SecurityRequirement::new("token", [""; 0])];
+    document.security = Some(needs.into());
     document.to_pretty_json().unwrap_or_default()
 });
 

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use super::remote::{Peer, Peers, Remote, Tls};
+use super::remote::{Leash, Leashed, Peer, Peers, Remote, Tls};
 use super::stalled::Stalled;
 
 /// Connections at a time, over all sockets of this host. Others wait in the listen queue.
@@ -277,7 +277,9 @@ impl Stranger {
         };
         match accepted {
             Ok((stream, certificate)) => {
-                let remote = Remote { address, certificate, peers };
+                let leash = Leash::new();
+                let stream = Leashed::new(stream, leash.clone());
+                let remote = Remote { address, certificate, peers, leash };
                 connection(stream, address.to_string(), remote, router, stop).await;
             }
             Err(error) => tracing::debug!(%address, %error, "no connection by TLS"),

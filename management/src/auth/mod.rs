@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use role::Role;
 pub use scope::Scope;
 pub use subject::{Subject, Target};
-pub use tokens::{NewToken, TokenView};
+pub use tokens::{Bearer, NewToken, TokenView};
 
 /// What an operation does to the world; each operation declares one. A caller holds the highest
 /// class granted, and every class includes those before it.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{Caller, Role, Scope, Via, token};
@@ -16,6 +17,8 @@ use crate::store::{Contents, Store, StoredToken, Vfs};
 const MOST: usize = 1000;
 const MOST_DOMAINS: usize = 100;
 const LONGEST_NAME: usize = 64;
+/// How often somebody looks whether a token has expired.
+const LOOK: Duration = Duration::from_secs(60);
 /// libvirt's bound on names of domains is a file name's.
 const LONGEST_DOMAIN: usize = 255;
 
@@ -38,6 +41,14 @@ pub struct NewToken {
     pub secret: String,
 }
 
+/// Who came by a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    pub caller: Caller,
+    /// Its id.
+    pub token: Uuid,
+}
+
 /// What a new token is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
@@ -52,6 +63,8 @@ pub(crate) struct Tokens {
     table: Mutex<HashMap<Uuid, StoredToken>>,
     /// Held by the one thread that changes what is stored.
     changing: Mutex<()>,
+    /// Tells that a token was revoked.
+    revoked: watch::Sender<()>,
 }
 
 impl Tokens {
@@ -64,7 +77,9 @@ impl Tokens {
         let (store, contents) = Store::open(vfs, dir);
         let Contents { objects, quarantined, degraded } = contents;
         let table = objects.into_iter().map(|token: StoredToken| (token.uuid, token)).collect();
-        let tokens = Self { store, table: Mutex::new(table), changing: Mutex::default() };
+        let (table, changing, revoked) =
+            (Mutex::new(table), Mutex::default(), watch::Sender::new(()));
+        let tokens = Self { store, table, changing, revoked };
         (tokens, quarantined, degraded)
     }
 
@@ -131,11 +146,12 @@ impl Tokens {
             // It is stored still, and would be back after a restart: it is there.
             self.table().extend(token.map(|token| (uuid, token)));
         })?;
+        self.revoked.send_replace(());
         Ok(())
     }
 
     /// Who has this secret; none if nobody has, or no longer.
-    pub(crate) fn caller(&self, secret: &str, from: &str, now: Timestamp) -> Option<Caller> {
+    pub(crate) fn bearer(&self, secret: &str, from: &str, now: Timestamp) -> Option<Bearer> {
         let digest = token::digest(secret);
         let table = self.table();
         let stored = table.get(&token::id_of(secret)?)?;
@@ -144,7 +160,24 @@ impl Tokens {
             return None;
         }
         let caller = Caller::new(format!("{} ({from})", stored.name), stored.role.access());
-        Some(caller.via(Via::Token).scoped(stored.domains.as_ref().map(Scope::new)))
+        let caller = caller.via(Via::Token).scoped(stored.domains.as_ref().map(Scope::new));
+        Some(Bearer { caller, token: stored.uuid })
+    }
+
+    /// Returns when the token of this id was revoked or has expired.
+    pub(crate) async fn ended(&self, id: Uuid) {
+        let mut revoked = self.revoked.subscribe();
+        loop {
+            let Some(expires) = self.table().get(&id).map(|token| token.expires) else { return };
+            let left = expires.map(|end| end.duration_since(Timestamp::now()));
+            if left.is_some_and(|left| !left.is_positive()) {
+                return;
+            }
+            // Not longer than timers go, nor than a clock that is set anew goes unnoticed.
+            let left =
+                left.and_then(|left| Duration::try_from(left).ok()).unwrap_or(LOOK).min(LOOK);
+            let _ = tokio::time::timeout(left, revoked.changed()).await;
+        }
     }
 }
 
@@ -218,13 +251,15 @@ mod tests {
         let tokens = open(dir.path());
         let new = tokens.create(wanted("ci", Role::Operator), now()).unwrap();
         let tokens = open(dir.path());
-        let caller = tokens.caller(&new.secret, "203.0.113.5", now()).unwrap();
+        let bearer = tokens.bearer(&new.secret, "203.0.113.5", now()).unwrap();
+        assert_eq!(bearer.token, new.token.id);
+        let caller = bearer.caller;
         assert_eq!(caller.access, Access::Control);
         assert_eq!((caller.name.as_str(), caller.via), ("ci (203.0.113.5)", Via::Token));
         assert_eq!(caller.scope, None);
         tokens.revoke("ci").unwrap();
-        assert_eq!(tokens.caller(&new.secret, "", now()), None);
-        assert_eq!(open(dir.path()).caller(&new.secret, "", now()), None);
+        assert_eq!(tokens.bearer(&new.secret, "", now()), None);
+        assert_eq!(open(dir.path()).bearer(&new.secret, "", now()), None);
         assert_eq!(tokens.revoke("ci").unwrap_err().code, Code::NotFound);
     }
 
@@ -252,7 +287,7 @@ mod tests {
             .secret
             .replace(&new.token.id.simple().to_string(), &other.token.id.simple().to_string());
         for secret in [wrong, swapped, format!("{} ", new.secret), String::new()] {
-            assert_eq!(tokens.caller(&secret, "", now()), None, "{secret}");
+            assert_eq!(tokens.bearer(&secret, "", now()), None, "{secret}");
         }
     }
 
@@ -263,8 +298,8 @@ mod tests {
         let lifetime = Some(DAY);
         let new = tokens.create(Wanted { lifetime, ..wanted("ci", Role::Reader) }, now()).unwrap();
         let almost = now() + DAY - Duration::from_secs(1);
-        assert!(tokens.caller(&new.secret, "", almost).is_some());
-        assert_eq!(tokens.caller(&new.secret, "", now() + DAY), None);
+        assert!(tokens.bearer(&new.secret, "", almost).is_some());
+        assert_eq!(tokens.bearer(&new.secret, "", now() + DAY), None);
     }
 
     #[test]
@@ -298,6 +333,6 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let (tokens, quarantined, _) = Tokens::open(Arc::new(Disk), dir.path());
         assert_eq!(quarantined.len(), 1);
-        assert_eq!(tokens.caller(&new.secret, "", now()), None);
+        assert_eq!(tokens.bearer(&new.secret, "", now()), None);
     }
 }

@@ -54,7 +54,7 @@ impl Operation for ListTokens {
     }
 }
 
-/// Let nobody in by this token any more. Streams that are open go on until they are closed.
+/// Let nobody in by this token any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevokeToken {
     /// Name, else id.

@@ -168,7 +168,7 @@ async fn a_token_is_good_for_its_role_and_its_domains() {
     };
     let secret = daemon.call(create).await.unwrap().secret;
     let manager = &daemon.manager;
-    let caller = manager.bearer(&secret, "203.0.113.5").unwrap();
+    let caller = manager.bearer(&secret, "203.0.113.5").unwrap().caller;
     // A guest that is off: it may be asked, and does not shut down.
     let shutdown = async |name: &str| {
         let shutdown = ShutdownDomain { domain: name.into() };

@@ -37,8 +37,9 @@ async fn caller(app: &App, remote: &Remote, headers: &HeaderMap) -> Result<Calle
         let token = value.to_str().ok().and_then(bearer).ok_or_else(|| {
             unauthenticated("the Authorization is of another kind; send Bearer and a token")
         })?;
-        if let Some(caller) = app.manager.bearer(token, &ip.to_string()) {
-            return Ok(caller);
+        if let Some(bearer) = app.manager.bearer(token, &ip.to_string()) {
+            remote.leash.hold(bearer.token, &app.manager);
+            return Ok(bearer.caller);
         }
         if !remote.peers.failed(remote.address.ip(), Instant::now()) {
             let text = format!("too many wrong tokens from {ip}; try again in a minute");

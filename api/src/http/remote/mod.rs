@@ -7,6 +7,7 @@
 
 mod authenticate;
 mod certificate;
+mod leash;
 mod peers;
 mod tls;
 
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub(super) use authenticate::authenticate;
+pub(super) use leash::{Leash, Leashed};
 pub(super) use peers::{Peer, Peers};
 pub use tls::{Client, Tls, TlsError, TlsParts};
 
@@ -23,6 +25,7 @@ pub(super) struct Remote {
     pub(super) address: SocketAddr,
     pub(super) certificate: Certificate,
     pub(super) peers: Arc<Peers>,
+    pub(super) leash: Arc<Leash>,
 }
 
 /// What a client's certificate, signed by the authority of clients, is good for.

@@ -141,6 +141,13 @@ async fn every_operation_says_what_it_does_how_it_succeeds_and_how_it_fails() {
 }
 
 #[tokio::test]
+async fn the_description_says_how_a_token_is_sent() {
+    let document = Rig::new().await.get("/openapi.json").await.json();
+    assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+    assert_eq!(document["security"], serde_json::json!([{}, {"token": []}]));
+}
+
+#[tokio::test]
 async fn every_reference_leads_somewhere() {
     let document = Rig::new().await.get("/openapi.json").await.json();
     let mut found = 0;

@@ -1,6 +1,7 @@
 //! Callers from elsewhere, over TLS, on real sockets.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use management::{Access, Role, Scope};
 use manor_tests::vencrypt::Certificates;
@@ -151,6 +152,41 @@ async fn a_token_opens_as_far_as_its_role_and_its_domains_reach() {
         (last[0].operation.as_str(), last[0].caller.as_str()),
         ("token.revoke", "boss (127.0.0.1)")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_token_has_open_ends_when_it_is_revoked() {
+    let door = Door::open(Vec::new()).await;
+    let eye = door.client(false, Some(door.token(r#"{"name": "eye", "role": "reader"}"#).await));
+    let ci = door.client(false, Some(door.token(r#"{"name": "ci", "role": "reader"}"#).await));
+    let mut ended = eye.events(None, None).await.unwrap();
+    let mut going = ci.events(None, None).await.unwrap();
+    door.rig.call("DELETE /v1/tokens/eye", "", "").await;
+    let end = tokio::time::timeout(Duration::from_secs(20), ended.next()).await.unwrap();
+    assert!(!matches!(end, Ok(Some(_))), "{end:?}");
+    door.define("web").await;
+    let event = tokio::time::timeout(Duration::from_secs(20), going.next()).await.unwrap();
+    assert_eq!(event.unwrap().unwrap().name.as_deref(), Some("web"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_token_has_open_ends_when_it_expires() {
+    let door = Door::open(Vec::new()).await;
+    let token = door.token(r#"{"name": "eye", "role": "reader", "lifetime_s": 1}"#).await;
+    let mut events = door.client(false, Some(token)).events(None, None).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(20), events.next()).await.unwrap();
+    assert!(!matches!(end, Ok(Some(_))), "{end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_revokes_itself_hears_that_it_did() {
+    let door = Door::open(Vec::new()).await;
+    for _ in 0..10 {
+        let boss = door.token(r#"{"name": "boss", "role": "admin"}"#).await;
+        let boss = door.client(false, Some(boss));
+        boss.revoke_token("boss").await.unwrap();
+        assert_eq!(refusal(boss.tokens().await), unauthenticated());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
