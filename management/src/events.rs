@@ -49,6 +49,17 @@ pub enum EventKind {
         device: String,
         up: bool,
     },
+    /// The guest opened or closed its side of a channel.
+    ChannelLifecycle {
+        device: String,
+        /// What it is called in the guest.
+        channel: String,
+        connected: bool,
+    },
+    /// The guest's agent came or went.
+    AgentLifecycle {
+        connected: bool,
+    },
     /// A drive has opened or closed.
     TrayChange {
         device: String,
@@ -127,6 +138,8 @@ impl EventKind {
             Self::IoError { .. } => "io-error",
             Self::DeviceBroken { .. } => "device-broken",
             Self::LinkChanged { .. } => "link-changed",
+            Self::ChannelLifecycle { .. } => "channel-lifecycle",
+            Self::AgentLifecycle { .. } => "agent-lifecycle",
             Self::TrayChange { .. } => "tray-change",
             Self::DiskChange { .. } => "disk-change",
             Self::DeviceAdded { .. } => "device-added",

@@ -3,6 +3,7 @@
 //! A front end turns a request into an [`Operation`] of [`ops`] and passes it to
 //! [`Manager::call`] with the [`Caller`] its connection proves.
 
+mod agent;
 pub mod audit;
 pub mod auth;
 pub mod config;

@@ -13,12 +13,14 @@ use tokio::sync::oneshot;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use crate::agent;
 use crate::audit::Audit;
 use crate::auth::tokens::{Bearer, Tokens};
 use crate::auth::{Access, Caller, Scope, Subject, Via};
 use crate::config::Config;
 use crate::domain::DomainRef;
 use crate::domain::actor::{Begin, blocking};
+use crate::domain::channels::Frozen;
 use crate::domain::handle::{Act, Definition, Handle, Start};
 use crate::domain::record::Record;
 use crate::error::{Code, Error};
@@ -160,6 +162,12 @@ impl Manager {
             }
         }
         populate(&node, definitions, found).await;
+        for handle in node.all() {
+            let live = handle.view().live;
+            if live.is_some_and(|live| live.record.frozen == Some(Frozen::Asked)) {
+                tokio::spawn(agent::thaw_after_death(handle));
+            }
+        }
         for text in &degraded {
             tracing::error!(text, "the daemon works with less");
         }

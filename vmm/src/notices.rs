@@ -11,7 +11,8 @@ use vmm_protocol::control::EventKind;
 use crate::vcpu::Inbox;
 
 /// A disk that fails every request must not fill the ring: beyond this, notices wait to be fetched
-/// before new ones are taken. Not so the watchdog, which is acted on, and trays, of which there are few.
+/// before new ones are taken. Not so the watchdog, which is acted on, and trays and channels, of which there
+/// are few.
 const LIMIT: usize = 16;
 
 pub(crate) struct Notices {
@@ -65,11 +66,14 @@ impl Notices {
     }
 }
 
-/// Whether both tell of one thing that is in one state at a time: the clock, or a drive's tray.
+/// Whether both tell of one thing that is in one state at a time: the clock, a channel, a tray.
 fn is_same_state(one: &EventKind, other: &EventKind) -> bool {
     match (one, other) {
         (EventKind::ClockChanged { .. }, EventKind::ClockChanged { .. }) => true,
-        (EventKind::TrayMoved { id, .. }, EventKind::TrayMoved { id: other, .. }) => id == other,
+        (EventKind::TrayMoved { id, .. }, EventKind::TrayMoved { id: other, .. })
+        | (EventKind::ChannelChanged { id, .. }, EventKind::ChannelChanged { id: other, .. }) => {
+            id == other
+        }
         _ => false,
     }
 }
@@ -103,6 +107,15 @@ pub(crate) fn tell_clock(notices: &Arc<Notices>) -> Box<dyn Fn(i64) + Send + Syn
 pub(crate) fn tell_tray(id: &str, notices: &Arc<Notices>) -> impl Fn(bool) + Send + Sync + use<> {
     let (id, notices) = (id.to_owned(), notices.clone());
     move |open| notices.post(EventKind::TrayMoved { id: id.clone(), open })
+}
+
+/// What the world hears of the guest's side of channel `id`.
+pub(crate) fn tell_channel(
+    id: &str,
+    notices: &Arc<Notices>,
+) -> impl Fn(bool) + Send + Sync + use<> {
+    let (id, notices) = (id.to_owned(), notices.clone());
+    move |open| notices.post(EventKind::ChannelChanged { id: id.clone(), open })
 }
 
 /// Host errors of one disk reach the guest, and the event ring.

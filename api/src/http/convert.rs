@@ -222,6 +222,12 @@ impl From<Event> for types::Event {
                 wire.device = Some(device);
                 wire.up = Some(up);
             }
+            EventKind::ChannelLifecycle { device, channel, connected } => {
+                wire.device = Some(device);
+                wire.channel = Some(channel);
+                wire.connected = Some(connected);
+            }
+            EventKind::AgentLifecycle { connected } => wire.connected = Some(connected),
             EventKind::TrayChange { device, open } => {
                 wire.device = Some(device);
                 wire.open = Some(open);

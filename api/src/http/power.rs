@@ -59,7 +59,7 @@ pub(super) async fn shutdown(
     Who(caller): Who,
     Domain(domain): Domain,
 ) -> Result<StatusCode, Failure> {
-    app.manager.call(&caller, ops::ShutdownDomain { domain }).await?;
+    app.manager.call(&caller, ops::ShutdownDomain { domain, modes: Vec::new() }).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn reboot(
     Who(caller): Who,
     Domain(domain): Domain,
 ) -> Result<StatusCode, Failure> {
-    app.manager.call(&caller, ops::RebootDomain { domain }).await?;
+    app.manager.call(&caller, ops::RebootDomain { domain, modes: Vec::new() }).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

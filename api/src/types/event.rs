@@ -60,6 +60,13 @@ pub struct Event {
     /// Of `tray-change`: the drive is open now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<bool>,
+    /// Of `channel-lifecycle`: what the channel is called in the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// Of `agent-lifecycle` and `channel-lifecycle`: something in the guest is at its end of the
+    /// channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<bool>,
     /// Of `disk-change`: what is in the drive now; absent when that is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,

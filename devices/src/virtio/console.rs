@@ -33,6 +33,8 @@ pub struct PortConfig {
     pub name: Option<String>,
     /// A console (hvc) and not a channel.
     pub console: bool,
+    /// The host's side counts as open, whoever is there.
+    pub held_open: bool,
     pub backend: Arc<dyn ConsoleBackend>,
 }
 

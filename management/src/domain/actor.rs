@@ -16,6 +16,7 @@
 //! A domain exists while it has a stored definition, or a VMM. The VMM is the truth about itself:
 //! after each of its events its state is asked for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use super::exit::Exit;
 use super::handle::{Act, Answer, Command, Definition, Destroy, Handle, Live, Sampler, View};
 use super::record::Record;
 use super::{DomainId, ShutOff, State};
+use crate::agent::Queue;
 use crate::control::{Events, Vmm, VmmError};
 use crate::error::{Code, Error};
 use crate::events::{EventKind, Lifecycle};
@@ -83,6 +85,8 @@ pub(super) struct Run {
     /// It was told that the VMM does not answer.
     pub unreachable: bool,
     pub pace: Pace,
+    /// Those that the guest has open; none: the VMM does not tell.
+    pub channels: Option<Arc<BTreeSet<String>>>,
 }
 
 pub(super) enum Link {
@@ -142,6 +146,7 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
         definition: definition.clone(),
         live: None,
         vmm: None,
+        channels: None,
         last_exit: None,
     });
     let actor = Actor {
@@ -159,7 +164,7 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
     };
     tokio::spawn(actor.live(begin));
     let sampler = Arc::new(Sampler::default());
-    Handle { uuid, commands, destroys, view: published, sampler }
+    Handle { uuid, commands, destroys, view: published, sampler, agent: Queue::default() }
 }
 
 impl Actor {
@@ -254,6 +259,7 @@ impl Actor {
             definition: self.definition.clone(),
             live: self.run.as_ref().map(|run| run.live.clone()),
             vmm,
+            channels: self.run.as_ref().and_then(|run| run.channels.clone()),
             last_exit: self.last_exit.clone(),
         });
     }
@@ -282,6 +288,8 @@ impl Actor {
             Act::Start { def, how } => self.start(def.map(|def| *def), how).await,
             Act::Shutdown => self.shutdown().await,
             Act::Reboot => self.reboot().await,
+            Act::PrepareToAsk => self.prepare_to_ask("do what its agent is asked for").await,
+            Act::AskedToShutdown => self.asked_to_shutdown(),
             Act::Reset => self.reset().await,
             Act::Suspend => self.suspend().await,
             Act::Resume => self.resume().await,
@@ -290,6 +298,7 @@ impl Actor {
             Act::Attach(device, affects) => self.attach_device(*device, affects).await,
             Act::Detach(device, affects) => self.detach_device(&device, affects).await,
             Act::Update(device, affects) => self.update_device(*device, affects).await,
+            Act::SetFrozen(frozen) => self.set_frozen(frozen).await,
             Act::ResizeDisk { disk, bytes } => self.resize_disk(&disk, bytes).await,
             Act::SetLink { interface, up, affects } => self.set_link(&interface, up, affects).await,
         };

@@ -1,5 +1,6 @@
 //! How the rest of the daemon sees a domain: a published view to read, and a queue of commands.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,11 +12,13 @@ use vmm_protocol::control::{Reply, Request, Statistics};
 use xml::DomainDef;
 use xml::device::Device;
 
+use super::channels::Frozen;
 use super::media::MediumChange;
 use super::memory::MemoryChange;
 use super::plug::Named;
 use super::record::Record;
 use super::{Affects, DomainSummary, State};
+use crate::agent;
 use crate::control::Vmm;
 use crate::error::{Code, Error};
 use crate::store::StoredDomain;
@@ -46,6 +49,8 @@ pub(crate) struct View {
     pub live: Option<Arc<Live>>,
     /// The connection to the VMM, while there is one.
     pub vmm: Option<Vmm>,
+    /// Aliases of the channels that the guest has open; none: the VMM does not tell.
+    pub channels: Option<Arc<BTreeSet<String>>>,
     pub last_exit: Option<String>,
 }
 
@@ -92,8 +97,14 @@ pub(crate) enum Act {
         def: Option<Box<DomainDef>>,
         how: Start,
     },
+    /// Press the power button.
     Shutdown,
+    /// Press it, and have the power-off that follows made a reset.
     Reboot,
+    /// Get ready for a guest that is asked through its agent.
+    PrepareToAsk,
+    /// It was asked so to shut down.
+    AskedToShutdown,
     Reset,
     Suspend,
     Resume,
@@ -102,6 +113,7 @@ pub(crate) enum Act {
     Attach(Box<xml::Parsed<Device>>, Affects),
     Detach(Named, Affects),
     Update(Box<xml::Parsed<Device>>, Affects),
+    SetFrozen(Option<Frozen>),
     ResizeDisk {
         disk: String,
         bytes: u64,
@@ -159,6 +171,7 @@ pub(crate) struct Handle {
     pub destroys: mpsc::Sender<Destroy>,
     pub view: watch::Receiver<View>,
     pub sampler: Arc<Sampler>,
+    pub agent: agent::Queue,
 }
 
 impl Handle {

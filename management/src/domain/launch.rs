@@ -156,6 +156,7 @@ fn launch_locked(
         rebooting: false,
         medium: None,
         plugs: BTreeMap::new(),
+        frozen: None,
         degraded,
     };
     // Before anything runs: whoever finds this directory knows whose it is.

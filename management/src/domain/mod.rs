@@ -1,9 +1,11 @@
 //! Domains as they are managed: names, states, what callers are told of them.
 
 pub(crate) mod actor;
+pub(crate) mod channels;
 mod clock;
 mod definition;
 pub(crate) mod exit;
+mod guest;
 pub(crate) mod handle;
 mod huge_pages;
 mod images;
@@ -24,6 +26,7 @@ mod uses;
 mod view;
 mod volumes;
 
+pub use guest::*;
 pub use handle::Variables;
 pub use link::Affects;
 pub use media::{MediumAction, MediumSource};

@@ -67,18 +67,33 @@ impl Actor {
     }
 
     pub(super) async fn shutdown(&mut self) -> Result<(), Error> {
+        self.prepare_to_ask("shut down").await?;
+        self.tell(Request::PowerButton).await?;
+        self.asked_to_shutdown()
+    }
+
+    /// A guest that hears what it is asked, and is done with what it was asked before.
+    pub(super) async fn prepare_to_ask(&mut self, what: &str) -> Result<(), Error> {
         self.running()?;
         match self.state() {
             State::Running(_) | State::ShuttingDown => {}
             State::Unknown => return Err(self.unreachable()),
-            State::Paused(_) => return Err(self.wrong_state("resume it, so that it can shut down")),
-            _ => return Err(self.wrong_state("it cannot shut down; destroy it")),
+            State::Paused(_) => {
+                return Err(self.wrong_state(&format!("resume it, so that it can {what}")));
+            }
+            _ => return Err(self.wrong_state(&format!("it cannot {what}; destroy it"))),
         }
         if self.run.as_ref().is_some_and(|run| run.record.rebooting) {
             self.end_reboot().await?;
         }
-        self.tell(Request::PowerButton).await?;
-        self.enter(State::ShuttingDown);
+        Ok(())
+    }
+
+    /// Unless it has ended, or stopped, meanwhile.
+    pub(super) fn asked_to_shutdown(&mut self) -> Result<(), Error> {
+        if matches!(self.state(), State::Running(_)) {
+            self.enter(State::ShuttingDown);
+        }
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use broker::ProcessId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::channels::Frozen;
 use super::media::MediumIntent;
 use super::plug::PlugIntent;
 
@@ -41,6 +42,9 @@ pub(crate) struct Record {
     /// Devices that are about to come, by alias: written down before the VMM is told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub plugs: BTreeMap<String, PlugIntent>,
+    /// Its file systems were frozen through its agent, or are about to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
     /// What the host did not offer.
     #[serde(default)]
     pub degraded: Vec<String>,

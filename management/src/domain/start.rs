@@ -1,5 +1,6 @@
 //! Starting a VMM, taking over one that runs, and keeping in touch with it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ impl Actor {
             announced: false,
             unreachable: false,
             pace: Pace::new(),
+            channels: None,
         });
         self.publish();
         self.meet().await
@@ -236,6 +238,7 @@ impl Actor {
             announced,
             unreachable: false,
             pace: Pace::new(),
+            channels: None,
         });
     }
 
@@ -359,6 +362,9 @@ impl Actor {
     }
 
     pub(super) fn take_status(&mut self, status: &Status, new: bool) {
+        if let Some(run) = &mut self.run {
+            run.channels = channels(status);
+        }
         let state = match (status.state, status.reason) {
             // Only we know that the power button was pressed.
             (RunState::Running, _) if self.state() == State::ShuttingDown && !new => return,
@@ -384,4 +390,10 @@ impl Actor {
         self.stopped = stopped;
         self.last_exit = text;
     }
+}
+
+/// Few, and none longer than an alias: a VMM is not trusted.
+fn channels(status: &Status) -> Option<Arc<BTreeSet<String>>> {
+    let open = status.channels.as_ref()?.iter().take(64).filter(|id| id.len() <= 64);
+    Some(Arc::new(open.cloned().collect()))
 }

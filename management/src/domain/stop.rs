@@ -36,6 +36,9 @@ impl Actor {
             run.exiting = Some(reason);
             return;
         }
+        if let VmmEvent::ChannelChanged { id, open } = &event.kind {
+            run.take_channel(id, *open);
+        }
         let rebooting = run.record.rebooting;
         run.announced |= event.kind == VmmEvent::Started;
         if !self.admit_event() {
@@ -58,6 +61,7 @@ impl Actor {
             VmmEvent::Reset => {
                 self.enter(State::Running(Running::Booted));
                 self.refresh().await;
+                self.forget_frozen().await;
                 self.announce(EventKind::Reboot, origin);
                 if rebooting && let Err(error) = self.end_reboot().await {
                     tracing::warn!(domain = self.name, error = %error.chain(), "after a reboot");
@@ -80,6 +84,7 @@ impl Actor {
                 self.take_link(&id, up).await;
                 self.announce(EventKind::LinkChanged { device: clean(&id), up }, origin);
             }
+            VmmEvent::ChannelChanged { id, open } => self.tell_channel(&id, open, origin),
             VmmEvent::TrayMoved { id, open } => {
                 self.take_tray(&id, open).await;
                 self.announce(EventKind::TrayChange { device: clean(&id), open }, origin);

@@ -57,7 +57,7 @@ async fn plays_the_daemon_when_it_is_started_as_one() {
     std::fs::write(own.join("defined"), "").unwrap();
     daemon.start("web").await.unwrap();
     std::fs::write(own.join("started"), "").unwrap();
-    daemon.call(ShutdownDomain { domain: "web".into() }).await.unwrap();
+    daemon.call(ShutdownDomain { domain: "web".into(), modes: Vec::new() }).await.unwrap();
     daemon.wait_for("web", "off", |state| !state.is_active()).await;
     std::fs::write(own.join("survived"), "").unwrap();
 }

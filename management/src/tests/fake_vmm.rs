@@ -51,6 +51,7 @@ struct Inner {
     output: String,
     boots: u32,
     memory: Option<u64>,
+    channels: Vec<String>,
 }
 
 fn run(config: MachineConfig) {
@@ -76,6 +77,7 @@ fn run(config: MachineConfig) {
         output: String::new(),
         boots: 0,
         memory: None,
+        channels: Vec::new(),
     };
     let fake = Arc::new(Fake { config, script, started: Instant::now(), inner: Mutex::new(inner) });
     if fake.has("slow") {
@@ -327,6 +329,7 @@ impl Fake {
             state,
             reason,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap(),
+            channels: Some(self.inner().channels.clone()),
         }
     }
 

@@ -30,7 +30,7 @@ async fn a_domain_is_defined_started_paused_resumed_and_shut_down() {
     assert_eq!(daemon.state("web").await, State::Paused(Paused::User));
     daemon.call(ResumeDomain { domain: "web".into() }).await.unwrap();
     assert_eq!(daemon.state("web").await, State::Running(Running::Unpaused));
-    daemon.call(ShutdownDomain { domain: "web".into() }).await.unwrap();
+    daemon.call(ShutdownDomain { domain: "web".into(), modes: Vec::new() }).await.unwrap();
     daemon.wait_for("web", "off", |state| state == State::ShutOff(ShutOff::Shutdown)).await;
 
     let seen = lifecycle_until(&mut events, Lifecycle::StoppedShutdown).await;
@@ -135,7 +135,7 @@ async fn a_reboot_is_a_shutdown_that_starts_again() {
     daemon.define(host.xml("web", "")).await;
     daemon.start("web").await.unwrap();
     let mut events = daemon.subscribe(0).await;
-    daemon.call(RebootDomain { domain: "web".into() }).await.unwrap();
+    daemon.call(RebootDomain { domain: "web".into(), modes: Vec::new() }).await.unwrap();
     while next(&mut events).await.kind != EventKind::Reboot {}
     assert!(matches!(daemon.state("web").await, State::Running(_)));
     let mut console = daemon.console("web").await;
@@ -143,7 +143,7 @@ async fn a_reboot_is_a_shutdown_that_starts_again() {
     console.read_exact(&mut seen).await.unwrap();
     assert_eq!(&seen, b"boot 1\nboot 2\n");
     // The next shutdown is one.
-    daemon.call(ShutdownDomain { domain: "web".into() }).await.unwrap();
+    daemon.call(ShutdownDomain { domain: "web".into(), modes: Vec::new() }).await.unwrap();
     daemon.wait_for("web", "off", |state| !state.is_active()).await;
 }
 
@@ -153,8 +153,8 @@ async fn a_shutdown_after_a_reboot_that_the_guest_ignored_is_a_shutdown() {
     let daemon = host.daemon().await;
     daemon.define(host.xml("web", "deaf")).await;
     daemon.start("web").await.unwrap();
-    daemon.call(RebootDomain { domain: "web".into() }).await.unwrap();
-    daemon.call(ShutdownDomain { domain: "web".into() }).await.unwrap();
+    daemon.call(RebootDomain { domain: "web".into(), modes: Vec::new() }).await.unwrap();
+    daemon.call(ShutdownDomain { domain: "web".into(), modes: Vec::new() }).await.unwrap();
     assert_eq!(daemon.state("web").await, State::ShuttingDown);
     daemon.type_in("web", "poweroff").await;
     daemon.wait_for("web", "off", |state| state == State::ShutOff(ShutOff::Shutdown)).await;

@@ -171,7 +171,7 @@ async fn commands_that_do_not_fit_the_state_say_which_state_it_is() {
     let host = Host::new();
     let daemon = host.daemon().await;
     daemon.define(host.xml("web", "")).await;
-    let shutdown = || ShutdownDomain { domain: "web".into() };
+    let shutdown = || ShutdownDomain { domain: "web".into(), modes: Vec::new() };
     let error = daemon.call(shutdown()).await.unwrap_err();
     assert_eq!(
         (error.code, error.message.as_str()),

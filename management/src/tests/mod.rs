@@ -2,6 +2,7 @@
 
 mod access;
 mod crash;
+pub(crate) mod fake_agent;
 mod fake_vmm;
 mod foreground;
 mod images;

@@ -59,7 +59,7 @@ fn guests_run_on_and_are_managed_again_within_two_seconds() {
         let mut seen = [0; 7];
         daemon.console("a").await.read_exact(&mut seen).await.unwrap();
         assert_eq!(&seen, b"boot 1\n");
-        daemon.call(ShutdownDomain { domain: "a".into() }).await.unwrap();
+        daemon.call(ShutdownDomain { domain: "a".into(), modes: Vec::new() }).await.unwrap();
         daemon.wait_for("a", "off", |state| state == State::ShutOff(ShutOff::Shutdown)).await;
         daemon.destroy("t").await.unwrap();
         // A number that was given is not given again.
@@ -157,7 +157,7 @@ fn a_reboot_that_the_next_daemon_sees_ends_as_one() {
         let daemon = host.daemon().await;
         daemon.define(host.xml("web", "deaf")).await;
         daemon.start("web").await.unwrap();
-        daemon.call(RebootDomain { domain: "web".into() }).await.unwrap();
+        daemon.call(RebootDomain { domain: "web".into(), modes: Vec::new() }).await.unwrap();
     });
     in_a_daemon(async || {
         let daemon = host.daemon().await;

@@ -14,6 +14,7 @@ use super::check_devices::MOST_QUEUES;
 use super::io_threads::IoThreads;
 use super::machine::is_on;
 use super::{OpenTap, Resources, boot_order, display};
+use crate::agent;
 use crate::domain::link;
 use crate::error::{Code, Error};
 
@@ -203,7 +204,8 @@ fn console(
         .filter_map(|(console, open)| {
             let number = port(console.address.as_ref())?;
             let id = console.alias.clone()?;
-            Some(ConsolePort { id, number, name: None, chardev: open.config.clone() })
+            let chardev = open.config.clone();
+            Some(ConsolePort { id, number, name: None, held_open: false, chardev })
         })
         .collect();
     let channels = def.devices.channels.iter().zip(&resources.channels);
@@ -211,7 +213,9 @@ fn console(
         |(channel, open)| {
             let number = port(channel.address.as_ref())?;
             let (id, name) = (channel.alias.clone()?, channel.target.name.clone());
-            Some(ConsolePort { id, number, name, chardev: open.config.clone() })
+            // The daemon comes to the agent when it has a question, and the agent waits meanwhile.
+            let held_open = name.as_deref() == Some(agent::CHANNEL);
+            Some(ConsolePort { id, number, name, held_open, chardev: open.config.clone() })
         },
     ));
     ports.sort_by_key(|port| port.number);

@@ -166,6 +166,9 @@ pub struct Status {
     pub reason: StateReason,
     /// Since the process started, milliseconds.
     pub uptime_ms: u64,
+    /// Ids of the channels that the guest has open; none: this VMM cannot tell.
+    #[serde(default)]
+    pub channels: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,6 +229,11 @@ pub enum EventKind {
     LinkChanged {
         id: String,
         up: bool,
+    },
+    /// The guest opened or closed its side of a channel.
+    ChannelChanged {
+        id: String,
+        open: bool,
     },
     /// A drive has opened or closed, by the guest's wish or from outside.
     TrayMoved {

@@ -23,7 +23,7 @@ use vmm_protocol::control::InterfaceStatistics;
 
 use super::pci::Buses;
 use super::{BuildError, Site, balloon, chipset, cpus, disk, scsi};
-use crate::notices::tell_broken;
+use crate::notices::{tell_broken, tell_channel};
 use crate::sandbox::{Kind, Sandbox};
 
 const MAX_QUEUE_SIZE: u16 = 1024;
@@ -156,12 +156,19 @@ fn console(
         let config = PortConfig {
             name: port.name.clone(),
             console: port.name.is_none(),
+            held_open: port.held_open,
             backend: chardev.clone(),
         };
         if ports[number].replace(config).is_some() {
             return Err(BuildError::config("console port", number, "is given twice"));
         }
-        site.parts.consoles.insert(port.id.clone(), crate::console::Console::new(chardev));
+        let console = if port.name.is_some() {
+            chardev.on_guest_open(tell_channel(&port.id, &site.parts.notices));
+            crate::console::Console::channel(chardev)
+        } else {
+            crate::console::Console::new(chardev)
+        };
+        site.parts.consoles.insert(port.id.clone(), console);
     }
     Console::new(ports, thread).map_err(BuildError::device(id))
 }

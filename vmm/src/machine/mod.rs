@@ -216,6 +216,12 @@ impl Machine {
         self.parts.consoles.get(id).cloned()
     }
 
+    /// Ids of the channels that the guest has open.
+    pub fn open_channels(&self) -> Vec<String> {
+        let open = self.parts.consoles.iter().filter(|(_, console)| console.is_open_channel());
+        open.map(|(id, _)| id.clone()).collect()
+    }
+
     /// The way to the guest's balloon, if it has one.
     pub fn balloon(&self) -> Option<&BalloonHandle> {
         self.parts.balloon.as_ref()

@@ -270,7 +270,8 @@ impl Domain {
     fn status(&self) -> Status {
         let uptime = self.started.elapsed().as_millis();
         let uptime_ms = u64::try_from(uptime).unwrap_or(u64::MAX);
-        Status { state: self.state, reason: self.reason, uptime_ms }
+        let channels = Some(self.machine.open_channels());
+        Status { state: self.state, reason: self.reason, uptime_ms, channels }
     }
 
     pub(super) fn console(

@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) commands: Vec<Command>,
     /// Clients that are there or about to be, by what they are reached through.
     pub(super) attached: BTreeMap<ClientId, Weak<OwnedFd>>,
+    /// Clients that came through a listener.
+    pub(super) callers: usize,
     listener: Option<Weak<dyn InputListener>>,
 }
 
@@ -67,6 +69,7 @@ impl Chardev {
             input_blocked: false,
             commands: Vec::new(),
             attached: BTreeMap::new(),
+            callers: 0,
             listener: None,
         };
         Ok(Arc::new(Self {
@@ -98,6 +101,14 @@ impl Chardev {
     pub fn attach(&self, stream: OwnedFd, replay: bool) -> io::Result<ClientId> {
         set_nonblocking(&stream)?;
         Ok(self.add(stream, None, Direction::Both, replay))
+    }
+
+    /// Attach a two-way stream that talks to the guest alone: who came through a listener is let
+    /// go, and nobody is let in there meanwhile. What the guest did not read when it ends is
+    /// forgotten: a question that nobody waits for any more must not be answered later.
+    pub fn attach_alone(&self, stream: OwnedFd, replay: bool) -> io::Result<ClientId> {
+        set_nonblocking(&stream)?;
+        Ok(self.add(stream, None, Direction::Alone, replay))
     }
 
     /// Attach the master side of a pseudoterminal, which is made raw: an echo of the guest's
@@ -165,6 +176,12 @@ impl Chardev {
     pub fn is_attached(&self, client: ClientId) -> bool {
         let fd = self.shared.hold().attached.get(&client).and_then(Weak::upgrade);
         fd.is_some_and(|fd| !hung_up(&fd))
+    }
+
+    /// Whether somebody is there who came through a listener.
+    #[must_use]
+    pub fn has_caller(&self) -> bool {
+        self.shared.hold().callers > 0
     }
 
     /// The last output of the guest, at most 64 KiB.

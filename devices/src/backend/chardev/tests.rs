@@ -262,3 +262,29 @@ fn the_guests_side_is_told_once_per_change() {
     assert_eq!(changes.load(Ordering::SeqCst), 2);
     rig.stop();
 }
+
+#[test]
+fn who_is_alone_turns_others_away_until_it_goes() {
+    let rig = rig();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("channel");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    rig.device.attach_listener(listener.into()).unwrap();
+    let mut caller = UnixStream::connect(&path).unwrap();
+    wait_for("the caller", || rig.device.has_caller());
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    rig.device.attach_alone(theirs.into(), false).unwrap();
+    assert_eq!(caller.read(&mut [0]).unwrap(), 0, "the caller is let go");
+    let mut next = UnixStream::connect(&path).unwrap();
+    rig.device.output(b"answer");
+    expect(&mut ours, b"answer");
+    assert!(!rig.device.has_caller(), "the next one waits");
+    ours.write_all(b"a question nobody waits for").unwrap();
+    wait_for("the question", || rig.device.shared_len() > 0);
+    drop(ours);
+    wait_for("the next one", || rig.device.has_caller());
+    assert_eq!(rig.device.input(&mut [0; 8]), 0, "the question is forgotten");
+    rig.device.output(b"hello");
+    expect(&mut next, b"hello");
+    rig.stop();
+}

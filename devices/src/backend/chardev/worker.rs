@@ -28,6 +28,8 @@ pub(super) enum Direction {
     Input,
     Output,
     Both,
+    /// Both, and nobody beside it.
+    Alone,
 }
 
 pub(super) struct Client {
@@ -63,7 +65,7 @@ impl Client {
 
     /// Two-way clients are somebody; a log file is not.
     fn is_connection(&self) -> bool {
-        self.direction == Direction::Both
+        matches!(self.direction, Direction::Both | Direction::Alone)
     }
 }
 
@@ -100,7 +102,9 @@ impl ChardevWorker {
                 Command::Attach(ClientId(id), client) => self.insert(id, client, ops),
                 Command::Detach(ClientId(id)) => self.remove(id, ops),
                 Command::Listen(ClientId(id), fd) => {
-                    if let Err(error) = ops.add(Events::with_data(&fd, id, EventSet::IN)) {
+                    let interest =
+                        if self.has_one_alone() { EventSet::empty() } else { EventSet::IN };
+                    if let Err(error) = ops.add(Events::with_data(&fd, id, interest)) {
                         tracing::error!(
                             %error,
                             device = self.device.name(),
@@ -121,11 +125,33 @@ impl ChardevWorker {
         if client.is_connection() && self.device.connections.fetch_add(1, Ordering::Relaxed) == 0 {
             self.device.tell(|listener| listener.connection_changed(true));
         }
+        let alone = client.direction == Direction::Alone;
         self.clients.insert(id, client);
+        if alone {
+            self.turn_away(ops);
+        }
+    }
+
+    /// Somebody is to be alone: let go who came through listeners, and let nobody in.
+    fn turn_away(&mut self, ops: &mut EventOps) {
+        let callers: Vec<u32> = self.listeners.values().filter_map(|l| l.client).collect();
+        for caller in callers {
+            self.remove(caller, ops);
+        }
+        for (&at, listener) in &self.listeners {
+            let _ = ops.modify(Events::with_data(&listener.fd, at, EventSet::empty()));
+        }
+    }
+
+    fn has_one_alone(&self) -> bool {
+        self.clients.values().any(|client| client.direction == Direction::Alone)
     }
 
     /// Let in who waits at the listener `id`, and nobody else before it has gone.
     fn accept(&mut self, id: u32, ops: &mut EventOps) {
+        if self.has_one_alone() {
+            return;
+        }
         let Some(listener) = self.listeners.get_mut(&id) else { return };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         // Who gave up waiting is no failure, and the listener itself stays.
@@ -133,17 +159,30 @@ impl ChardevWorker {
         let ClientId(client) = self.device.next_id();
         listener.client = Some(client);
         let _ = ops.modify(Events::with_data(&listener.fd, id, EventSet::empty()));
-        let position = self.device.shared.hold().ring.head();
+        let position = {
+            let mut shared = self.device.shared.hold();
+            shared.callers += 1;
+            shared.ring.head()
+        };
         self.insert(client, Client::new(Arc::new(stream), None, Direction::Both, position), ops);
     }
 
     fn remove(&mut self, id: u32, ops: &mut EventOps) {
         self.device.shared.hold().attached.remove(&ClientId(id));
         let Some(client) = self.clients.remove(&id) else { return };
+        let closed = self.has_one_alone();
         for (&at, listener) in &mut self.listeners {
-            if listener.client.take_if(|client| *client == id).is_some() {
+            let came_here = listener.client.take_if(|client| *client == id).is_some();
+            if came_here {
+                self.device.shared.hold().callers -= 1;
+            }
+            let free = came_here || client.direction == Direction::Alone;
+            if free && !closed && listener.client.is_none() {
                 let _ = ops.modify(Events::with_data(&listener.fd, at, EventSet::IN));
             }
+        }
+        if client.direction == Direction::Alone {
+            self.device.shared.hold().input.clear();
         }
         if client.registered.is_some() {
             // Its own registration: nothing to be done if it is gone.

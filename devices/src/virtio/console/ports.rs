@@ -123,7 +123,7 @@ impl Ports {
         for (number, config) in self.ports.iter().enumerate() {
             let Some(config) = config else { continue };
             // A console has somebody to write to at all times: its history.
-            let open = config.console || config.backend.is_connected();
+            let open = config.console || config.held_open || config.backend.is_connected();
             let port = &mut state.ports[number];
             if port.ready && port.host_open != open {
                 port.host_open = open;

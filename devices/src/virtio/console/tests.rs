@@ -32,9 +32,14 @@ struct Rig {
 
 fn device(console: &Arc<FakeConsole>, agent: &Arc<Chardev>, thread: &Arc<IoThread>) -> Console {
     let ports = vec![
-        Some(PortConfig { name: None, console: true, backend: console.clone() }),
+        Some(PortConfig { name: None, console: true, held_open: false, backend: console.clone() }),
         None,
-        Some(PortConfig { name: Some(AGENT.to_owned()), console: false, backend: agent.clone() }),
+        Some(PortConfig {
+            name: Some(AGENT.to_owned()),
+            console: false,
+            held_open: false,
+            backend: agent.clone(),
+        }),
     ];
     Console::new(ports, thread.clone()).unwrap()
 }
@@ -145,6 +150,18 @@ fn a_channel_carries_bytes_while_both_sides_are_there() {
     drop(host);
     rig.expect(&[message(2, event::PORT_OPEN, 0, &[])]);
     worker.stop(Stop::Deliver).unwrap();
+}
+
+#[test]
+fn a_channel_that_is_held_open_is_open_though_nobody_is_there() {
+    let thread = IoThread::spawn("io:console", || Ok(())).unwrap();
+    let backend = Chardev::new("channel0").unwrap();
+    let name = Some(AGENT.to_owned());
+    let port = PortConfig { name, console: false, held_open: true, backend };
+    let device = Console::new(vec![None, Some(port)], thread).unwrap();
+    device.ports.control(message(1, event::PORT_READY, 1, &[]).try_into().unwrap());
+    let outbox = device.ports.state.hold().outbox.clone();
+    assert_eq!(outbox.back(), Some(&message(1, event::PORT_OPEN, 1, &[])));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Power: on, off, and what lies between.
 
+use super::asking::{AskMode, Wish, ask_guest};
 use super::define::{act_on_claimed, identity};
 use crate::auth::{Access, Subject};
 use crate::domain::handle::{Act, Start};
@@ -72,10 +73,12 @@ impl Operation for StartDomain {
     }
 }
 
-/// Press the power button (virDomainShutdown); the guest decides when.
+/// Ask the guest to shut down (virDomainShutdown); the guest decides when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShutdownDomain {
     pub domain: DomainRef,
+    /// Through whom; none: its agent if that is connected, and then the power button.
+    pub modes: Vec<AskMode>,
 }
 
 impl Operation for ShutdownDomain {
@@ -88,7 +91,7 @@ impl Operation for ShutdownDomain {
     }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.act(&self.domain, Act::Shutdown).await
+        ask_guest(cx, &self.domain, self.modes, Wish::Shutdown).await
     }
 }
 
@@ -118,6 +121,8 @@ impl Operation for DestroyDomain {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RebootDomain {
     pub domain: DomainRef,
+    /// Through whom; none: its agent if that is connected, and then the power button.
+    pub modes: Vec<AskMode>,
 }
 
 impl Operation for RebootDomain {
@@ -130,7 +135,7 @@ impl Operation for RebootDomain {
     }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.act(&self.domain, Act::Reboot).await
+        ask_guest(cx, &self.domain, self.modes, Wish::Reboot).await
     }
 }
 

@@ -1,10 +1,14 @@
 //! Operations on domains.
 
 mod addresses;
+mod asking;
 mod console;
 mod define;
 mod device;
 mod display;
+mod guest_favours;
+mod guest_filesystems;
+mod guest_info;
 mod lifecycle;
 mod link;
 mod media;
@@ -14,11 +18,15 @@ mod redefine;
 mod stats;
 
 pub use addresses::*;
+pub use asking::AskMode;
 pub(crate) use console::consoles;
 pub use console::*;
 pub use define::*;
 pub use device::*;
 pub use display::*;
+pub use guest_favours::*;
+pub use guest_filesystems::*;
+pub use guest_info::*;
 pub use lifecycle::*;
 pub use link::*;
 pub use media::*;

@@ -1,6 +1,7 @@
 //! Questions about domains. None waits for a VMM.
 
 use crate::auth::{Access, Scope, Subject};
+use crate::domain::channels::Frozen;
 use crate::domain::handle::View;
 use crate::domain::link;
 use crate::domain::{DiskRow, DomainDetails, DomainRef, DomainSummary, InterfaceRow, State};
@@ -246,6 +247,10 @@ fn details(cx: &Context, view: &View, summary: DomainSummary) -> DomainDetails {
         u64::try_from(age.as_millis()).unwrap_or(0)
     });
     let mut warnings = live.map(|live| live.record.degraded.clone()).unwrap_or_default();
+    warnings.extend(live.and_then(|live| live.record.frozen).map(|frozen| match frozen {
+        Frozen::Held => "the guest's file systems are frozen; domfsthaw thaws them".to_owned(),
+        Frozen::Asked => "the guest's file systems may be frozen; domfsthaw thaws them".to_owned(),
+    }));
     warnings.extend(cx.degraded.iter().cloned());
     DomainDetails {
         summary,
@@ -272,7 +277,11 @@ fn definition(cx: &Context, domain: &DomainRef, inactive: bool) -> Result<Domain
         let started = view.live.as_ref().map(|live| live.record.definition.as_str());
         stored.or_else(|| started.and_then(|text| crate::translate::stored(text).ok()))
     } else {
-        view.current().cloned()
+        let mut current = view.current().cloned();
+        if let Some(def) = current.as_mut().filter(|_| view.live.is_some()) {
+            view.show_channels(def);
+        }
+        current
     };
     let missing =
         || Error::new(Code::NotFound, format!("domain {:?} has no definition", view.name));

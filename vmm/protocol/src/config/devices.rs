@@ -69,6 +69,10 @@ pub struct ConsolePort {
     pub number: u32,
     /// Channel name (`org.qemu.guest_agent.0`); none for a console.
     pub name: Option<String>,
+    /// The guest sees the host's side open at all times, whoever is there: an agent that sees it
+    /// closed looks ten times a second whether it is still so.
+    #[serde(default)]
+    pub held_open: bool,
     pub chardev: Chardev,
 }
 
