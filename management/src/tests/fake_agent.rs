@@ -12,7 +12,7 @@ static FROZEN: Mutex<bool> = Mutex::new(false);
 
 /// Serve a connection until it ends, as `manner` says. What it was asked for is passed to `heard`;
 /// what that returns is answered by an honest agent that does not know better.
-pub(crate) fn serve(stream: UnixStream, manner: &str, heard: impl Fn(&str) -> Option<Value>) {
+pub(crate) fn serve(stream: UnixStream, manner: &str, heard: impl Fn(&Value) -> Option<Value>) {
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
     if manner == "late" {
@@ -39,9 +39,12 @@ pub(crate) fn serve(stream: UnixStream, manner: &str, heard: impl Fn(&str) -> Op
             }
             continue;
         }
-        let other = heard(&command);
         let answer: Vec<u8> = match manner {
             "hangs" => continue,
+            "freezes-and-hangs" if command == "guest-fsfreeze-freeze" => {
+                honest(&command, &request["arguments"], None);
+                continue;
+            }
             "hangs-up" => return,
             "garbage" => b"\x00\x1b[2J{]\n".to_vec(),
             "neither" => b"{\"returned\":1}\n".to_vec(),
@@ -54,7 +57,7 @@ pub(crate) fn serve(stream: UnixStream, manner: &str, heard: impl Fn(&str) -> Op
             }
             "old" => line(&not_found(&command)),
             "forbidden" => line(&disabled(&command)),
-            _ => line(&honest(&command, &request["arguments"], other)),
+            _ => line(&honest(&command, &request["arguments"], heard(&request))),
         };
         if writer.write_all(&answer).is_err() {
             return;

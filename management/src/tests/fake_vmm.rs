@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vmm_protocol::Version;
-use vmm_protocol::config::{Action, Boot, FIRST_FD, Lifecycle, MachineConfig};
+use vmm_protocol::config::{Action, Boot, FIRST_FD, Lifecycle, MachineConfig, PciKind};
 use vmm_protocol::control::{
     BalloonStatistics, Call, ControlError, ControlErrorCode as Code, Event, EventKind, Hello,
     Message, Reply, Request, RunState, StateReason, Statistics, Status, VcpuStatistics,
 };
 use vmm_protocol::exit::{CrashReport, ExitReason, ExitRecord, status};
 use vmm_protocol::wire;
+
+use super::fake_agent;
 
 /// Arguments that make this binary play the VMM.
 pub(super) fn arguments() -> Vec<String> {
@@ -96,6 +98,9 @@ fn run(config: MachineConfig) {
     }
     fake.boot();
     fake.event(EventKind::Started);
+    if fake.manner().is_some() {
+        fake.open_channel(true);
+    }
     for stream in listener.incoming() {
         let (fake, stream) = (fake.clone(), stream.unwrap());
         std::thread::spawn(move || fake.serve(stream));
@@ -109,6 +114,39 @@ impl Fake {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap()
+    }
+
+    /// How the guest's agent behaves, if there is one.
+    fn manner(&self) -> Option<&str> {
+        self.script.split_whitespace().find_map(|word| word.strip_prefix("agent="))
+    }
+
+    fn open_channel(&self, open: bool) {
+        let id = "channel0".to_owned();
+        self.inner().channels = open.then(|| id.clone()).into_iter().collect();
+        self.event(EventKind::ChannelChanged { id, open });
+    }
+
+    fn has_channel(&self, id: &str) -> bool {
+        self.config.pci.iter().any(|device| match &device.kind {
+            PciKind::Console(console) => console.ports.iter().any(|port| port.id == id),
+            _ => false,
+        })
+    }
+
+    /// What the agent is asked for beside questions.
+    fn agent_was_asked(&self, request: &serde_json::Value) -> Option<serde_json::Value> {
+        if request["execute"] != "guest-shutdown" {
+            return None;
+        }
+        match request["arguments"]["mode"].as_str() {
+            Some("reboot") => self.reset(),
+            mode => {
+                assert_eq!(mode, Some("powerdown"));
+                self.power_off();
+            }
+        }
+        Some(serde_json::json!({ "return": {} }))
     }
 
     fn boot(&self) {
@@ -153,7 +191,10 @@ impl Fake {
         while let Ok(Some(Call { id, request })) = wire::receive::<Call>(&mut stream) {
             if let Request::Console { id: device, replay, force } = &request {
                 let result = self.take_console(&mut stream, id, device, *replay, *force);
-                if result {
+                if result && self.has_channel(device) {
+                    let manner = self.manner().unwrap_or("silent");
+                    fake_agent::serve(stream, manner, |request| self.agent_was_asked(request));
+                } else if result {
                     self.console(stream);
                 }
                 return;
@@ -187,15 +228,17 @@ impl Fake {
         force: bool,
     ) -> bool {
         let mut inner = self.inner();
-        let known = self.config.serial.iter().any(|serial| serial.id == device);
-        let result = match (known, inner.console.is_some() && !force) {
+        let channel = self.has_channel(device);
+        let known = channel || self.config.serial.iter().any(|serial| serial.id == device);
+        let taken = if channel { self.has("channel-taken") } else { inner.console.is_some() };
+        let result = match (known, taken && !force) {
             (false, _) => Err(refusal(Code::NotFound, "no such console")),
             (true, true) => Err(refusal(Code::Busy, "another client has the console")),
             (true, false) => Ok(Reply::Done),
         };
         let taken = result.is_ok();
         wire::send(stream, &Message::Reply { id, result }).unwrap();
-        if taken {
+        if taken && !channel {
             if replay {
                 let _ = stream.write_all(inner.output.as_bytes());
             }
@@ -222,6 +265,7 @@ impl Fake {
                     id: "x\u{1b}[2J".into(),
                     reason: "r".repeat(9999),
                 }),
+                "agent leaves" => self.open_channel(false),
                 "pull net0" => self.event(EventKind::LinkChanged { id: "net0".into(), up: false }),
                 line if line.starts_with("claim ") => self.event(EventKind::MediumChanged {
                     id: "sata0-0-0".into(),

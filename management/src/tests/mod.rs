@@ -1,6 +1,7 @@
 //! The whole manager with real processes in place of VMMs.
 
 mod access;
+mod agent;
 mod crash;
 pub(crate) mod fake_agent;
 mod fake_vmm;

@@ -13,7 +13,7 @@ use crate::ops::{
 };
 
 /// A daemon in a runtime of its own, which ends as if it were killed: no task does anything more.
-fn in_a_daemon<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
+pub(super) fn in_a_daemon<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let result = runtime.block_on(work());
