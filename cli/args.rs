@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::access::*;
+pub(crate) use self::guest::*;
 pub(crate) use self::lifecycle::*;
 pub(crate) use self::media::*;
 pub(crate) use self::monitor::*;
@@ -16,6 +17,7 @@ pub(crate) use self::volume::*;
 pub(crate) use crate::disk_image::Image;
 
 mod access;
+mod guest;
 mod lifecycle;
 mod media;
 mod monitor;
@@ -116,6 +118,26 @@ pub(crate) enum Command {
     DetachInterface(DetachInterface),
     /// domain display connection URI
     Domdisplay(Domdisplay),
+    /// Freeze domain's mounted filesystems.
+    Domfsfreeze(Domfsfreeze),
+    /// Thaw domain's mounted filesystems.
+    Domfsthaw(Domain),
+    /// Get information of domain's mounted filesystems.
+    Domfsinfo(Domain),
+    /// Invoke fstrim on domain's mounted filesystems.
+    Domfstrim(Domfstrim),
+    /// print the domain's hostname
+    Domhostname(Domhostname),
+    /// domain time
+    Domtime(Domtime),
+    /// query information about the guest (via agent)
+    Guestinfo(Guestinfo),
+    /// run a program in the guest (via agent)
+    GuestExec(GuestExec),
+    /// QEMU Guest Agent Command
+    QemuAgentCommand(QemuAgentCommand),
+    /// set the user password inside the domain
+    SetUserPassword(SetUserPassword),
     /// convert a domain name or UUID to domain id
     Domid(Domain),
     /// set link state of a virtual interface

@@ -30,11 +30,25 @@ pub(crate) struct Failure {
     lines: Vec<String>,
     hints: Vec<String>,
     pub(crate) exit: Exit,
+    /// Of a program that ran in a guest: it has said itself what is wrong.
+    guest: Option<u8>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, line: impl Into<String>) -> Self {
-        Self { lines: vec![line.into()], hints: Vec::new(), exit }
+        Self { lines: vec![line.into()], hints: Vec::new(), exit, guest: None }
+    }
+
+    /// A program in a guest ended so, and said why itself.
+    pub(crate) fn of_guest(status: i64) -> Self {
+        let status = u8::try_from(status).unwrap_or(u8::MAX);
+        Self { lines: Vec::new(), hints: Vec::new(), exit: Exit::Failed, guest: Some(status) }
+    }
+
+    /// What this process ends with.
+    pub(crate) fn status(&self, as_virsh: bool) -> u8 {
+        let own = if as_virsh { 1 } else { self.exit as u8 };
+        self.guest.unwrap_or(own)
     }
 
     pub(crate) fn usage(line: impl Into<String>) -> Self {
@@ -91,6 +105,9 @@ impl Failure {
 
     /// Print it.
     pub(crate) fn report(&self, terminal: &Terminal) {
+        if self.guest.is_some() {
+            return;
+        }
         if terminal.json {
             let error = serde_json::json!({"error": self.lines, "hints": self.hints});
             terminal.complain(&format!("{error}\n"));

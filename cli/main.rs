@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err((failure, terminal)) => {
             failure.report(&terminal);
-            if as_virsh { ExitCode::from(1) } else { ExitCode::from(failure.exit as u8) }
+            ExitCode::from(failure.status(as_virsh))
         }
     }
 }
@@ -153,11 +153,15 @@ fn run_verb(global: &Global, verb: Command, terminal: &Terminal) -> Result<(), F
         uri,
         escape: escape_key(&global.escape)?,
     };
+    // What a program in a guest wrote is passed on to the letter.
+    let exact = matches!(verb, Command::GuestExec(_));
     let runtime = runtime()?;
     let result = runtime.block_on(verbs::run(&session, verb));
     // A thread may still wait for the keyboard; the process does not wait for it.
     runtime.shutdown_background();
-    terminal.say("\n");
+    if !exact {
+        terminal.say("\n");
+    }
     result.unwrap_or_else(|| Err(Failure::usage("this command is no verb")))
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Domifaddr {
     /// always display names and MACs of interfaces
     #[arg(long)]
     pub(crate) full: bool,
-    /// address source: 'lease' (the only one there is yet)
+    /// address source: 'lease' | 'agent'
     #[arg(long, default_value = "lease")]
     pub(crate) source: String,
 }

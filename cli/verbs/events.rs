@@ -19,9 +19,11 @@ const KINDS: &[&str] = &[
     "disk-change",
     "device-added",
     "device-removed",
+    "agent-lifecycle",
     "io-error",
     "device-broken",
     "link-changed",
+    "channel-lifecycle",
     "reachable",
     "autostart-changed",
     "network",
@@ -143,6 +145,8 @@ fn details(event: &types::Event) -> String {
     words.extend(flag(event.up, "up", "down"));
     words.extend(flag(event.open, "opened", "closed"));
     words.extend(event.source.clone());
+    words.extend(event.channel.clone());
+    words.extend(flag(event.connected, "connected", "disconnected"));
     words.extend(flag(event.reachable, "answers again", "does not answer"));
     words.extend(flag(event.autostart, "enabled", "disabled"));
     words.extend(event.up_to.map(|id| format!("up to {id}")));

@@ -6,6 +6,7 @@ mod definition;
 mod devices;
 mod display;
 mod events;
+mod guest;
 mod info;
 mod list;
 mod media;
@@ -45,6 +46,16 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Define(args) => definition::define(session, args).await,
         Command::Destroy(args) => power::destroy(session, args).await,
         Command::Domdisplay(args) => display::domdisplay(session, args).await,
+        Command::Domfsfreeze(args) => guest::domfsfreeze(session, args).await,
+        Command::Domfsinfo(args) => guest::domfsinfo(session, args).await,
+        Command::Domfsthaw(args) => guest::domfsthaw(session, args).await,
+        Command::Domfstrim(args) => guest::domfstrim(session, args).await,
+        Command::Domhostname(args) => guest::domhostname(session, args).await,
+        Command::Domtime(args) => guest::domtime(session, args).await,
+        Command::Guestinfo(args) => guest::guestinfo(session, args).await,
+        Command::GuestExec(args) => guest::guest_exec(session, args).await,
+        Command::QemuAgentCommand(args) => guest::qemu_agent_command(session, args).await,
+        Command::SetUserPassword(args) => guest::set_user_password(session, args).await,
         Command::Domid(args) => info::domid(session, args).await,
         Command::Domname(args) => info::domname(session, args).await,
         Command::Domrename(args) => definition::domrename(session, args).await,

@@ -243,12 +243,14 @@ pub(super) async fn leases(session: &Session, args: NetDhcpLeases) -> Result<(),
 }
 
 pub(super) async fn domifaddr(session: &Session, args: Domifaddr) -> Result<(), Failure> {
-    if args.source != "lease" {
-        let text =
-            format!("addresses from '{}' are not provided yet; use --source lease", args.source);
+    if !["lease", "agent"].contains(&args.source.as_str()) {
+        let text = format!(
+            "addresses from '{}' are not provided; use --source lease or --source agent",
+            args.source
+        );
         return Err(Failure::usage(text));
     }
-    let call = session.client.leased_addresses(&args.domain);
+    let call = session.client.addresses(&args.domain, &args.source);
     let mut rows = session.of(&args.domain, call).await?;
     rows.retain(|row| args.interface.as_ref().is_none_or(|interface| row.interface == *interface));
     if session.terminal.json {

@@ -24,14 +24,14 @@ pub(super) async fn start(session: &Session, args: Start) -> Result<(), Failure>
 }
 
 pub(super) async fn shutdown(session: &Session, args: Ask) -> Result<(), Failure> {
-    check_mode(args.mode.as_deref(), "shutdown", &args.domain)?;
-    let asked = session.client.shutdown(&args.domain).await;
+    let mode = modes(args.mode.as_deref(), "shutdown", &args.domain)?;
+    let asked = session.client.shutdown(&args.domain, mode.as_deref()).await;
     session.done(&args.domain, asked, "shutdown", "is being shutdown").await
 }
 
 pub(super) async fn reboot(session: &Session, args: Ask) -> Result<(), Failure> {
-    check_mode(args.mode.as_deref(), "reboot", &args.domain)?;
-    let asked = session.client.reboot(&args.domain).await;
+    let mode = modes(args.mode.as_deref(), "reboot", &args.domain)?;
+    let asked = session.client.reboot(&args.domain, mode.as_deref()).await;
     session.done(&args.domain, asked, "reboot", "is being rebooted").await
 }
 
@@ -55,13 +55,14 @@ pub(super) async fn resume(session: &Session, args: Domain) -> Result<(), Failur
     session.done(&args.domain, resumed, "resume", "resumed").await
 }
 
-/// virsh takes a list of ways to ask; the power button is the one there is.
-fn check_mode(mode: Option<&str>, verb: &str, domain: &str) -> Result<(), Failure> {
-    let mut other = None;
-    for mode in mode.into_iter().flat_map(|modes| modes.split(',')) {
+/// virsh takes a list of ways to ask, and so does the daemon: of those it has.
+fn modes(mode: Option<&str>, verb: &str, domain: &str) -> Result<Option<String>, Failure> {
+    let Some(modes) = mode else { return Ok(None) };
+    let (mut known, mut other) = (Vec::new(), "");
+    for mode in modes.split(',') {
         match mode {
-            "acpi" => return Ok(()),
-            "agent" | "initctl" | "signal" | "paravirt" => other = Some(mode),
+            "acpi" | "agent" => known.push(mode),
+            "initctl" | "signal" | "paravirt" => other = mode,
             _ => {
                 return Err(Failure::usage(format!(
                     "Unknown mode {mode} value, expecting 'acpi', 'agent', 'initctl', 'signal' or 'paravirt'"
@@ -69,10 +70,12 @@ fn check_mode(mode: Option<&str>, verb: &str, domain: &str) -> Result<(), Failur
             }
         }
     }
-    other.map_or(Ok(()), |mode| {
-        Err(Failure::other(format!("mode '{mode}' is not supported; 'acpi' is"))
-            .while_doing(format!("Failed to {verb} domain '{domain}'")))
-    })
+    if known.is_empty() {
+        let line = format!("mode '{other}' is not supported; 'agent' and 'acpi' are");
+        let attempt = format!("Failed to {verb} domain '{domain}'");
+        return Err(Failure::other(line).while_doing(attempt));
+    }
+    Ok(Some(known.join(",")))
 }
 
 impl Session {

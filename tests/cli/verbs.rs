@@ -178,8 +178,9 @@ const FAILURES: &[(&[&str], &str, i32)] = &[
         4,
     ),
     (
-        &["shutdown", "demo", "--mode", "agent"],
-        "error: Failed to shutdown domain 'demo'\nerror: mode 'agent' is not supported; 'acpi' is\n",
+        &["shutdown", "demo", "--mode", "initctl"],
+        "error: Failed to shutdown domain 'demo'\n\
+         error: mode 'initctl' is not supported; 'agent' and 'acpi' are\n",
         1,
     ),
     (

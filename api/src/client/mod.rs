@@ -7,6 +7,7 @@ mod access;
 mod console;
 mod endpoint;
 mod events;
+mod guest;
 mod network;
 mod storage;
 mod tls;
@@ -275,16 +276,17 @@ impl Client {
         self.verb(domain, &format!("start?paused={paused}&reset_nvram={reset_nvram}")).await
     }
 
-    pub async fn shutdown(&self, domain: &str) -> Result<()> {
-        self.verb(domain, "shutdown").await
+    /// `mode`: `agent`, `acpi`, or both with a comma; the daemon chooses if there is none.
+    pub async fn shutdown(&self, domain: &str, mode: Option<&str>) -> Result<()> {
+        self.verb(domain, &format!("shutdown{}", mode_query(mode))).await
     }
 
     pub async fn destroy(&self, domain: &str, graceful: bool) -> Result<()> {
         self.verb(domain, &format!("destroy?graceful={graceful}")).await
     }
 
-    pub async fn reboot(&self, domain: &str) -> Result<()> {
-        self.verb(domain, "reboot").await
+    pub async fn reboot(&self, domain: &str, mode: Option<&str>) -> Result<()> {
+        self.verb(domain, &format!("reboot{}", mode_query(mode))).await
     }
 
     pub async fn reset(&self, domain: &str) -> Result<()> {
@@ -478,6 +480,10 @@ async fn dial(address: &str) -> std::io::Result<TcpStream> {
 
 fn json<T: Serialize>(body: &T) -> Payload {
     Payload::Json(serde_json::to_vec(body).unwrap_or_default())
+}
+
+fn mode_query(mode: Option<&str>) -> String {
+    mode.map(|mode| format!("?mode={}", percent(mode))).unwrap_or_default()
 }
 
 fn domain_path(domain: &str, rest: &str) -> String {

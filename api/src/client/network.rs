@@ -19,9 +19,13 @@ impl Client {
         self.get(&path(network, "")).await
     }
 
-    /// Of a running domain.
-    pub async fn leased_addresses(&self, domain: &str) -> Result<Vec<types::InterfaceAddress>> {
-        self.get(&domain_path(domain, "/addresses")).await
+    /// Of a running domain. `source`: `lease` or `agent`.
+    pub async fn addresses(
+        &self,
+        domain: &str,
+        source: &str,
+    ) -> Result<Vec<types::InterfaceAddress>> {
+        self.get(&domain_path(domain, &format!("/addresses?source={source}"))).await
     }
 
     /// `query` begins with `?` if there is any.

@@ -17,6 +17,8 @@ mod error;
 mod events;
 mod extract;
 mod guard;
+mod guest;
+mod guest_convert;
 mod job;
 mod media;
 mod memory;
@@ -86,6 +88,17 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(display::screenshot))
         .routes(routes!(display::vnc))
         .routes(routes!(display::send_keys))
+        .routes(routes!(guest::info))
+        .routes(routes!(guest::hostname))
+        .routes(routes!(guest::filesystems))
+        .routes(routes!(guest::freeze))
+        .routes(routes!(guest::thaw))
+        .routes(routes!(guest::trim))
+        .routes(routes!(guest::password))
+        .routes(routes!(guest::time, guest::set_time))
+        .routes(routes!(guest::exec))
+        .routes(routes!(guest::exec_status))
+        .routes(routes!(guest::agent_command))
         .routes(routes!(network::list, network::define))
         .routes(routes!(network::describe, network::undefine))
         .routes(routes!(network::xml))

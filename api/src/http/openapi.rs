@@ -37,6 +37,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
         (name = "Definitions", description = "Store, replace, forget, rename"),
         (name = "Power", description = "On, off, and what lies between"),
         (name = "Devices", description = "Disks, interfaces, consoles"),
+        (name = "Guest agent", description = "What the guest itself tells and does"),
         (name = "Networks", description = "Virtual networks"),
         (name = "Pools", description = "Places for disk images"),
         (name = "Volumes", description = "Disk images in pools"),

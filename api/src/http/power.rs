@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
-use super::error::Failure;
+use super::error::{Failure, HttpCode};
 use super::extract::{Domain, Params, Who, switch};
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -31,6 +31,27 @@ pub(super) struct DestroyQuery {
     graceful: bool,
 }
 
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AskQuery {
+    /// Through whom the guest is asked: `agent`, `acpi` (its power button), or both with a comma,
+    /// the agent first. If there is none: its agent if that is connected, and then the power button.
+    mode: Option<String>,
+}
+
+fn modes(words: Option<&str>) -> Result<Vec<ops::AskMode>, Failure> {
+    let mode = |word| match word {
+        "agent" => Ok(ops::AskMode::Agent),
+        "acpi" => Ok(ops::AskMode::Acpi),
+        _ => {
+            let detail = format!("there is no mode {word:?}; modes are agent and acpi");
+            Err(Failure::new(HttpCode::BadRequest, detail))
+        }
+    };
+    words.into_iter().flat_map(|words| words.split(',')).map(mode).collect()
+}
+
 /// Power on.
 ///
 /// Answers when the guest runs, or with the reason why it cannot.
@@ -48,18 +69,21 @@ pub(super) async fn start(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Press the power button.
+/// Ask the guest to shut down.
 ///
 /// The guest decides when it goes: follow its events, or ask for its state.
 #[utoipa::path(post, path = "/v1/domains/{domain}/shutdown", tag = "Power",
-    params(Domain),
+    params(Domain, AskQuery),
     responses((status = 202, description = "The guest was asked")))]
 pub(super) async fn shutdown(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
+    Params(AskQuery { mode }): Params<AskQuery>,
 ) -> Result<StatusCode, Failure> {
-    app.manager.call(&caller, ops::ShutdownDomain { domain, modes: Vec::new() }).await?;
+    app.manager
+        .call(&caller, ops::ShutdownDomain { domain, modes: modes(mode.as_deref())? })
+        .await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -79,14 +103,15 @@ pub(super) async fn destroy(
 
 /// Ask the guest to shut down and start it again.
 #[utoipa::path(post, path = "/v1/domains/{domain}/reboot", tag = "Power",
-    params(Domain),
+    params(Domain, AskQuery),
     responses((status = 202, description = "The guest was asked")))]
 pub(super) async fn reboot(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
+    Params(AskQuery { mode }): Params<AskQuery>,
 ) -> Result<StatusCode, Failure> {
-    app.manager.call(&caller, ops::RebootDomain { domain, modes: Vec::new() }).await?;
+    app.manager.call(&caller, ops::RebootDomain { domain, modes: modes(mode.as_deref())? }).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

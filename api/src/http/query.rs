@@ -6,7 +6,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use management::ops;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::definition::etag;
@@ -198,16 +198,40 @@ pub(super) async fn interfaces(
     Ok(Json(rows.into_iter().map(Into::into).collect()))
 }
 
-/// Addresses that a running domain's interfaces have by DHCP of the networks they are in.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AddressSource {
+    /// DHCP of the networks that the domain is in.
+    #[default]
+    Lease,
+    /// The guest's agent.
+    Agent,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AddressQuery {
+    /// Who is asked. `agent` needs the right to control the domain, and names interfaces as the
+    /// guest does.
+    #[param(inline)]
+    source: AddressSource,
+}
+
+/// Addresses that a running domain's interfaces have.
 #[utoipa::path(get, path = "/v1/domains/{domain}/addresses", tag = "Devices",
-    params(Domain),
+    params(Domain, AddressQuery),
     responses((status = 200, body = [types::InterfaceAddress])))]
 pub(super) async fn addresses(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
+    Params(AddressQuery { source }): Params<AddressQuery>,
 ) -> Result<Json<Vec<types::InterfaceAddress>>, Failure> {
-    let rows = app.manager.call(&caller, ops::LeasedAddresses { domain }).await?;
+    let rows = match source {
+        AddressSource::Lease => app.manager.call(&caller, ops::LeasedAddresses { domain }).await?,
+        AddressSource::Agent => app.manager.call(&caller, ops::GuestAddresses { domain }).await?,
+    };
     let address = |row: management::domain::AddressRow| types::InterfaceAddress {
         interface: row.interface,
         mac: row.mac,

@@ -8,6 +8,7 @@ mod device;
 mod display;
 mod domain;
 mod event;
+mod guest;
 mod job;
 mod network;
 mod node;
@@ -27,6 +28,11 @@ pub use domain::{
     Start, StateName,
 };
 pub use event::{Event, JobProgress};
+pub use guest::{
+    AgentCommand, FilesystemCount, Freeze, GuestAddress, GuestDisk, GuestExec, GuestExecStatus,
+    GuestFilesystem, GuestFilesystemDisk, GuestHostname, GuestInfo, GuestInterface, GuestOs,
+    GuestProcess, GuestTime, GuestTimezone, GuestUser, Password, Trim, Trimmed,
+};
 pub use job::{Job, JobList, JobPhase};
 pub use network::{Lease, Network, NetworkList, UpdateNetwork};
 pub use node::{Node, Quarantined};
