@@ -1,6 +1,7 @@
 //! virtio-console (virtio 1.2 §5.3): consoles and named channels, over one control channel.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -54,7 +55,8 @@ impl Console {
         }
         let state = State::new(ports.len(), None);
         let wake = EventFd::new(EFD_NONBLOCK)?;
-        let ports = Arc::new(Ports { ports, wake, state: Mutex::new(state) });
+        let passed = ports.iter().map(|_| AtomicUsize::new(0)).collect();
+        let ports = Arc::new(Ports { ports, wake, state: Mutex::new(state), passed });
         let listener: Arc<dyn InputListener> = ports.clone();
         for port in ports.ports.iter().flatten() {
             port.backend.listen(Arc::downgrade(&listener));
@@ -128,6 +130,7 @@ impl VirtioDevice for Console {
             let mut state = self.ports.state.hold();
             *state = State::new(self.ports.ports.len(), state.size);
         }
+        self.ports.passed.iter().for_each(|passed| passed.store(0, Ordering::Relaxed));
         self.ports.tell_backends();
     }
 

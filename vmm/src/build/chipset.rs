@@ -124,22 +124,22 @@ fn serial(site: &mut Site<'_>, serial: &config::Serial) -> Result<(), BuildError
     };
     let irq = line(&site.lines, irq.into())?;
     let thread = site.parts.board_thread.clone();
-    let chardev = chardev(site, id, &serial.chardev, &thread)?;
+    let device = Chardev::new(id).map_err(BuildError::device(id))?;
+    let chardev = chardev(site, device, &serial.chardev, &thread)?;
     let backend: Arc<dyn ConsoleBackend> = chardev.clone();
     let uart = Serial::new(id, irq, backend)?;
     site.parts.consoles.insert(id.clone(), Console::new(chardev));
     add(site, base, Serial::LEN, uart.clone(), Some(uart))
 }
 
-/// A character device with all ends that the definition gives it, served by `thread`.
+/// Give a character device all ends that the definition gives it, served by `thread`.
 pub(super) fn chardev(
     site: &mut Site<'_>,
-    id: &str,
+    chardev: Arc<Chardev>,
     ends: &config::Chardev,
     thread: &Arc<IoThread>,
 ) -> Result<Arc<Chardev>, BuildError> {
-    let failed = || BuildError::device(id);
-    let chardev = Chardev::new(id).map_err(failed())?;
+    let failed = || BuildError::device(chardev.name());
     if let Some(pty) = ends.pty {
         chardev.attach_pty(site.files.take(pty)?).map_err(failed())?;
     }

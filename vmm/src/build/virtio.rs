@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+use devices::backend::chardev::Chardev;
 use devices::backend::packet::PacketBackend;
 use devices::backend::tap::Tap;
 use devices::backend::vhost::VhostVsock;
@@ -152,7 +153,12 @@ fn console(
         if ports.len() <= number {
             ports.resize_with(number + 1, || None);
         }
-        let chardev = chipset::chardev(site, &port.id, &port.chardev, &thread)?;
+        let failed = BuildError::device(&port.id);
+        let chardev = match &port.name {
+            Some(_) => Chardev::lossless(&port.id).map_err(failed)?,
+            None => Chardev::new(&port.id).map_err(failed)?,
+        };
+        let chardev = chipset::chardev(site, chardev, &port.chardev, &thread)?;
         let config = PortConfig {
             name: port.name.clone(),
             console: port.name.is_none(),

@@ -28,6 +28,8 @@ pub struct ClientId(pub(super) u32);
 /// A character device. Its clients are served by a [`ChardevWorker`] on an io thread.
 pub struct Chardev {
     name: String,
+    /// Its clients miss nothing: the guest waits for the slowest.
+    pub(super) lossless: bool,
     pub(super) wake: EventFd,
     pub(super) shared: Mutex<Shared>,
     /// Clients that make it count as connected.
@@ -50,6 +52,10 @@ pub(super) struct Shared {
     pub(super) attached: BTreeMap<ClientId, Weak<OwnedFd>>,
     /// Clients that came through a listener.
     pub(super) callers: usize,
+    /// Of a channel: how far its slowest client has read; none while there is no client.
+    pub(super) slowest: Option<u64>,
+    /// The device waits for room for its output.
+    pub(super) output_blocked: bool,
     listener: Option<Weak<dyn InputListener>>,
 }
 
@@ -62,6 +68,15 @@ pub(super) enum Command {
 impl Chardev {
     /// A device without clients: output goes to the history.
     pub fn new(name: &str) -> io::Result<Arc<Self>> {
+        Self::build(name, false)
+    }
+
+    /// One whose clients miss nothing of what the guest says while they are there.
+    pub fn lossless(name: &str) -> io::Result<Arc<Self>> {
+        Self::build(name, true)
+    }
+
+    fn build(name: &str, lossless: bool) -> io::Result<Arc<Self>> {
         let shared = Shared {
             ring: Ring::new(HISTORY),
             input: VecDeque::new(),
@@ -70,10 +85,13 @@ impl Chardev {
             commands: Vec::new(),
             attached: BTreeMap::new(),
             callers: 0,
+            slowest: None,
+            output_blocked: false,
             listener: None,
         };
         Ok(Arc::new(Self {
             name: name.to_owned(),
+            lossless,
             wake: EventFd::new(EFD_NONBLOCK)?,
             shared: Mutex::new(shared),
             connections: AtomicUsize::new(0),
@@ -154,6 +172,10 @@ impl Chardev {
         let fd = Arc::new(fd);
         shared.attached.insert(id, Arc::downgrade(&fd));
         let client = Client::new(fd, peer, way, position);
+        if client.is_waited_for() {
+            // From now on, and not from when the worker comes to it.
+            shared.slowest = Some(shared.slowest.map_or(position, |other| other.min(position)));
+        }
         shared.commands.push(Command::Attach(id, client));
         self.wake(&mut shared);
         id
@@ -238,6 +260,12 @@ impl Chardev {
 }
 
 impl Shared {
+    /// Room for output that no client of a channel misses.
+    pub(super) fn output_room(&self) -> usize {
+        let behind = self.slowest.map_or(0, |slowest| self.ring.head().saturating_sub(slowest));
+        HISTORY.saturating_sub(usize::try_from(behind).unwrap_or(usize::MAX))
+    }
+
     pub(super) fn input_room(&self) -> usize {
         INPUT_LIMIT.saturating_sub(self.input.len())
     }
@@ -248,6 +276,16 @@ impl ConsoleBackend for Chardev {
         let mut shared = self.shared.hold();
         shared.ring.push(data);
         self.wake(&mut shared);
+    }
+
+    fn output_room(&self, wanted: usize) -> usize {
+        if !self.lossless {
+            return wanted;
+        }
+        let mut shared = self.shared.hold();
+        let room = shared.output_room();
+        shared.output_blocked |= room < wanted;
+        room.min(wanted)
     }
 
     fn input(&self, data: &mut [u8]) -> usize {

@@ -35,7 +35,7 @@ pub(super) enum Direction {
 pub(super) struct Client {
     fd: Arc<OwnedFd>,
     /// The other side of a pseudoterminal, kept open.
-    _peer: Option<OwnedFd>,
+    peer: Option<OwnedFd>,
     direction: Direction,
     /// How far it has read.
     position: u64,
@@ -52,7 +52,7 @@ impl Client {
         direction: Direction,
         position: u64,
     ) -> Self {
-        Self { fd, _peer: peer, direction, position, blocked: false, registered: None }
+        Self { fd, peer, direction, position, blocked: false, registered: None }
     }
 
     fn takes_output(&self) -> bool {
@@ -61,6 +61,11 @@ impl Client {
 
     fn gives_input(&self) -> bool {
         self.direction != Direction::Output
+    }
+
+    /// Who must be waited for. Behind a pty there may be nobody.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.is_connection() && self.peer.is_none()
     }
 
     /// Two-way clients are somebody; a log file is not.
@@ -250,6 +255,27 @@ impl ChardevWorker {
         more
     }
 
+    /// Let the device go on that waited for a client of its channel.
+    fn make_room(&self) {
+        if !self.device.lossless {
+            return;
+        }
+        let connections = self.clients.values().filter(|client| client.is_waited_for());
+        let slowest = connections.map(|client| client.position).min();
+        let mut shared = self.device.shared.hold();
+        // One that was added since has read nothing yet.
+        if !shared.commands.is_empty() {
+            return;
+        }
+        shared.slowest = slowest;
+        let room = shared.output_blocked && shared.output_room() > 0;
+        shared.output_blocked &= !room;
+        drop(shared);
+        if room {
+            self.device.tell(|listener| listener.output_possible());
+        }
+    }
+
     /// Serve all clients until there is nothing to do, or the budget is used up.
     fn serve(&mut self, ops: &mut EventOps) {
         self.run_commands(ops);
@@ -271,6 +297,7 @@ impl ChardevWorker {
             }
             self.run_commands(ops);
         }
+        self.make_room();
         self.register_interest(ops);
     }
 

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub(super) struct Ports {
     /// Something to do for the worker.
     pub(super) wake: EventFd,
     pub(super) state: Mutex<State>,
+    /// By port: how much of the next chain of output has been passed on already.
+    pub(super) passed: Vec<AtomicUsize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +161,10 @@ impl Ports {
 
 impl InputListener for Ports {
     fn input_available(&self) {
+        let _ = self.wake.write(1);
+    }
+
+    fn output_possible(&self) {
         let _ = self.wake.write(1);
     }
 

@@ -48,7 +48,7 @@ impl Rig {
     fn new(features: u64) -> Self {
         let thread = IoThread::spawn("io:console", || Ok(())).unwrap();
         let console = Arc::new(FakeConsole::default());
-        let agent = Chardev::new("channel0").unwrap();
+        let agent = Chardev::lossless("channel0").unwrap();
         let mut device = device(&console, &agent, &thread);
         let (ram, signals) = (ram(), Signals::new());
         let queues: Vec<_> =
@@ -149,6 +149,51 @@ fn a_channel_carries_bytes_while_both_sides_are_there() {
     assert_eq!(&answer, b"{\"return\": {}}\n");
     drop(host);
     rig.expect(&[message(2, event::PORT_OPEN, 0, &[])]);
+    worker.stop(Stop::Deliver).unwrap();
+}
+
+#[test]
+fn a_guest_waits_for_a_slow_client_of_a_channel_which_misses_nothing() {
+    let mut rig = Rig::ready();
+    let worker = rig.thread.add(rig.agent.worker()).unwrap();
+    rig.control(2, event::PORT_READY, 1);
+    rig.read(usize::from(spec::CONTROL_RX), 64);
+    let (mut host, theirs) = UnixStream::pair().unwrap();
+    rig.agent.attach_alone(theirs.into(), false).unwrap();
+    rig.control(2, event::PORT_OPEN, 1);
+    // Chains longer than all buffers on the way together.
+    let long = 700 << 10;
+    // Out of the way of the rig's own messages.
+    let gpa = DATA + (1 << 20);
+    let data: Vec<u8> = (0..long as u32).flat_map(|i| [(i >> 8) as u8 ^ i as u8]).collect();
+    rig.ram.write_slice(gpa, &data).unwrap();
+    for _ in 0..2 {
+        rig.queues[7].submit(&[(gpa, long as u32)], &[]);
+    }
+    rig.kick(7);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(rig.queues[7].used().is_empty(), "it waits for the client");
+    // The thread serves others meanwhile.
+    rig.console.type_in(b"x");
+    rig.control(0, event::PORT_OPEN, 1);
+    assert_eq!(rig.read(0, 10), b"x");
+    for _ in 0..2 {
+        let mut got = vec![0; long];
+        host.read_exact(&mut got).unwrap();
+        assert!(got == data, "nothing is lost or doubled");
+    }
+    let (mut done, guest) = (0, &mut rig.queues[7]);
+    wait_for("the end of both", || {
+        done += guest.used().len();
+        done == 2
+    });
+    // One that never reads and goes away holds up nobody after it.
+    rig.queues[7].submit(&[(gpa, long as u32)], &[]);
+    rig.kick(7);
+    drop(host);
+    let guest = &mut rig.queues[7];
+    wait_for("the guest to go on", || !guest.used().is_empty());
+    assert_eq!(rig.agent.lost(), 0);
     worker.stop(Stop::Deliver).unwrap();
 }
 

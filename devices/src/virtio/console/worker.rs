@@ -1,13 +1,15 @@
 //! [`ConsoleWorker`]: moves the bytes of all ports, and the control messages.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use vmm_sys_util::epoll::EventSet;
 
 use super::ports::Ports;
 use super::spec::MESSAGE;
+use crate::backend::chardev::ConsoleBackend;
 use crate::sync::Lock;
-use crate::virtio::{ActiveQueue, Context, QueueWorker};
+use crate::virtio::{ActiveQueue, Chain, Context, QueueWorker};
 
 /// Most that moves at once.
 const CHUNK: usize = 4 << 10;
@@ -66,19 +68,18 @@ impl ConsoleWorker {
         self.ports.state.hold().ports.get(port).is_some_and(|port| port.guest_open)
     }
 
-    /// Guest to host.
+    /// Guest to host: only as much as there is room for; the rest waits in the queue.
     fn output(&self, port: usize, queue: &mut ActiveQueue) {
         let backend = self.ports.ports.get(port).and_then(Option::as_ref).map(|port| &port.backend);
-        let mut chunk = [0; CHUNK];
         while let Some(mut chain) = queue.next() {
-            let mut left = (chain.readable_len() as usize).min(LONGEST_OUTPUT);
-            while left > 0 {
-                let part = &mut chunk[..left.min(CHUNK)];
-                left -= part.len();
-                if chain.read(part)
-                    && let Some(backend) = backend
-                {
-                    backend.output(part);
+            if let Some((backend, passed)) = backend.zip(self.ports.passed.get(port)) {
+                let before = passed.load(Ordering::Relaxed);
+                match pass_on(&mut chain, backend, before) {
+                    Ok(()) => passed.store(0, Ordering::Relaxed),
+                    Err(far) => {
+                        passed.store(far, Ordering::Relaxed);
+                        return queue.put_back(chain);
+                    }
                 }
             }
             queue.complete(chain, 0);
@@ -138,6 +139,34 @@ impl QueueWorker for ConsoleWorker {
         let _ = self.ports.wake.read();
         self.ports.follow_host();
         self.serve_all(cx.queues, |role| role == Role::ControlInput);
-        self.serve_all(cx.queues, |role| matches!(role, Role::Input(_)));
+        self.serve_all(cx.queues, |role| matches!(role, Role::Input(_) | Role::Output(_)));
     }
+}
+
+/// Pass a chain on from `passed` on. How far it came, when there was no room for all.
+fn pass_on(
+    chain: &mut Chain,
+    backend: &Arc<dyn ConsoleBackend>,
+    passed: usize,
+) -> Result<(), usize> {
+    let len = (chain.readable_len() as usize).min(LONGEST_OUTPUT);
+    let mut chunk = [0; CHUNK];
+    let mut at = 0;
+    while at < len {
+        let again = passed.saturating_sub(at);
+        let wanted = (len - at).min(CHUNK);
+        let count = match again {
+            0 => backend.output_room(wanted),
+            again => wanted.min(again),
+        };
+        if count == 0 {
+            return Err(at);
+        }
+        let part = &mut chunk[..count];
+        if chain.read(part) && again == 0 {
+            backend.output(part);
+        }
+        at += count;
+    }
+    Ok(())
 }
