@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "says what cannot be tested here")]
 
 mod access;
+mod channels;
 mod daemon;
 mod denied;
 mod display;

@@ -53,7 +53,8 @@ pub(crate) fn input(what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {
 pub(crate) fn output(path: &Path, append: bool) -> Result<OwnedFd, BrokerError> {
     let how = if append { OFlags::APPEND } else { OFlags::TRUNC };
     // Not through a link in the last place: this writes as a privileged process.
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | CAREFUL | how;
+    // A log is read too, when it is full and goes to an older one.
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | CAREFUL | how;
     let file = open(path, flags, Mode::from_raw_mode(0o600)).map_err(|errno| match errno {
         Errno::LOOP => wrong("output file", path, "a symbolic link", "a regular file"),
         // A FIFO that nobody reads, opened without blocking.

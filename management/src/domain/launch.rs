@@ -11,7 +11,7 @@ use broker::{
     Broker, BrokerError, CONTROL_SOCKET, EXIT_RECORD, Holder, Process, Role, Sharing, Stdio,
 };
 use uuid::Uuid;
-use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, ProcessFiles, VncTls};
+use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, LogFile, ProcessFiles, VncTls};
 use xml::device::chardev::{CharLog, CharSource, CharType};
 use xml::device::disk::{Disk, DiskDevice, DiskFormat, Location};
 use xml::device::graphics::Vnc;
@@ -31,6 +31,8 @@ use crate::translate::{
 
 /// In a run directory: where programs of the host meet a guest's sockets.
 const VSOCK_SOCKET: &str = "vsock.sock";
+/// As many as virtlogd keeps.
+const OLDER_LOGS: u32 = 3;
 /// 0 to 2 are the hypervisor, loopback and the host.
 const FIRST_CID: u32 = 3;
 
@@ -456,18 +458,31 @@ impl Opener<'_> {
                 let path = path.ok_or_else(|| {
                     Error::new(Code::InvalidXml, "a device of type='file' names no file")
                 })?;
-                open.config.log = Some(self.table.add(self.broker.open_output(&path, append)?));
+                open.config.logs.push(self.log(&path, append)?);
             }
             CharType::Stdio => open.config.stdio = true,
             _ => open.config = Chardev::default(),
         }
-        // `file` has its place already.
-        if let Some(log) = log.filter(|_| open.config.log.is_none()) {
+        if let Some(log) = log {
             // libvirt's default is to begin anew.
             let append = log.append == Some(OnOff::On);
-            open.config.log = Some(self.table.add(self.broker.open_output(&log.file, append)?));
+            open.config.logs.push(self.log(&log.file, append)?);
         }
         Ok(open)
+    }
+
+    /// A file for all that a guest writes, and those that take its contents when it is full, by the
+    /// names that virtlogd gives them. A device does not grow.
+    fn log(&mut self, path: &Path, append: bool) -> Result<LogFile, Error> {
+        let file = File::from(self.broker.open_output(path, append)?);
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let mut older = Vec::new();
+        for number in (0..OLDER_LOGS).filter(|_| is_file) {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{number}"));
+            older.push(self.table.add(self.broker.open_output(Path::new(&name), true)?));
+        }
+        Ok(LogFile { file: self.table.add(file.into()), older })
     }
 
     /// A short name of our own: a channel's may be long, or hold a slash.

@@ -178,10 +178,21 @@ pub struct Chardev {
     pub pty: Option<Fd>,
     /// A listening unix stream socket (`<channel type='unix'>`).
     pub listener: Option<Fd>,
-    /// Everything the guest writes is appended here.
-    pub log: Option<Fd>,
+    /// Everything the guest writes is appended to each.
+    #[serde(default)]
+    pub logs: Vec<LogFile>,
     /// The process's own stdin and stdout.
     pub stdio: bool,
+}
+
+/// A file that what the guest writes is appended to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogFile {
+    pub file: Fd,
+    /// Where its contents go when it is 2 MiB large, newest first. Without them it grows.
+    #[serde(default)]
+    pub older: Vec<Fd>,
 }
 
 /// What the process itself needs, apart from the machine it builds.

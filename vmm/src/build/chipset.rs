@@ -146,8 +146,9 @@ pub(super) fn chardev(
     if let Some(listener) = ends.listener {
         chardev.attach_listener(site.files.take(listener)?).map_err(failed())?;
     }
-    if let Some(log) = ends.log {
-        chardev.attach_output(site.files.take(log)?).map_err(failed())?;
+    for log in &ends.logs {
+        let older: Result<_, _> = log.older.iter().map(|file| site.files.take(*file)).collect();
+        chardev.attach_log(site.files.take(log.file)?, older?).map_err(failed())?;
     }
     if ends.stdio {
         let [input, output] = standard_streams().map_err(failed())?;

@@ -150,7 +150,10 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
 }
 
 fn of_chardev<'a>(chardev: &Chardev, id: &'a str) -> impl Iterator<Item = (Fd, String)> + use<'a> {
-    [(chardev.pty, "pty"), (chardev.listener, "listener"), (chardev.log, "log")]
-        .into_iter()
-        .filter_map(move |(fd, part)| fd.map(|fd| (fd, format!("{part} of {id}"))))
+    let ends = [(chardev.pty, "pty"), (chardev.listener, "listener")];
+    let ends = ends.into_iter().filter_map(|(fd, part)| fd.map(|fd| (fd, part)));
+    let logs =
+        chardev.logs.iter().flat_map(|log| std::iter::once(log.file).chain(log.older.clone()));
+    let all: Vec<_> = ends.chain(logs.map(|fd| (fd, "log"))).collect();
+    all.into_iter().map(move |(fd, part)| (fd, format!("{part} of {id}")))
 }

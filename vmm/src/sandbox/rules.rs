@@ -63,6 +63,10 @@ const IO: &[i64] = &[
     // Buffers of image formats that grow.
     libc::SYS_mremap,
     libc::SYS_timerfd_settime,
+    // A console's log that is full is emptied into an older one.
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_ftruncate,
     // Clients of a channel that listens.
     libc::SYS_accept4,
 ];

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use vmm_protocol::Version;
 use vmm_protocol::config::{
     Action, Boot, Chardev, Clock, CpuModel, Cpus, Fd, Firmware, Identity, IoThread, Lifecycle,
-    Machine, MachineConfig, Memory, MemoryBacking, Numa, PciDevice, Platform, ProcessFiles,
-    Restore, Serial, Smbios, Timers, Topology,
+    LogFile, Machine, MachineConfig, Memory, MemoryBacking, Numa, PciDevice, Platform,
+    ProcessFiles, Restore, Serial, Smbios, Timers, Topology,
 };
 use vmm_protocol::control::{
     Call, ControlError, Event, EventKind, Hello, MAX_FILES, Message, Reply, Request, RunState,
@@ -63,8 +63,9 @@ impl Rig {
             live_record: "<domain/>".to_owned(),
             seccomp: true,
         };
-        let chardev =
-            Chardev { log: Some(files.add(serial.try_clone().unwrap())), ..Chardev::default() };
+        let file = files.add(serial.try_clone().unwrap());
+        let logs = vec![LogFile { file, older: Vec::new() }];
+        let chardev = Chardev { logs, ..Chardev::default() };
         let config = MachineConfig {
             version: Version::CURRENT,
             identity: Identity {

@@ -11,6 +11,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::OptionalActions;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::backend::chardev::log::Log;
 use crate::backend::chardev::ring::Ring;
 use crate::backend::chardev::worker::{ChardevWorker, Client, Direction};
 use crate::backend::chardev::{ConsoleBackend, InputListener};
@@ -153,7 +154,18 @@ impl Chardev {
         Ok(())
     }
 
-    /// Attach where output goes to (a log file, standard output).
+    /// Attach a log file: when it has grown large, its contents go to the `older` ones, newest first.
+    pub fn attach_log(&self, file: OwnedFd, older: Vec<OwnedFd>) -> io::Result<ClientId> {
+        let log = Log::new(file, older)?;
+        let id = self.next_id();
+        let mut shared = self.shared.hold();
+        let client = Client::log(log, shared.ring.tail());
+        shared.commands.push(Command::Attach(id, client));
+        self.wake(&mut shared);
+        Ok(id)
+    }
+
+    /// Attach where output goes to (standard output).
     pub fn attach_output(&self, sink: OwnedFd) -> io::Result<ClientId> {
         set_nonblocking(&sink)?;
         Ok(self.add(sink, None, Direction::Output, true))

@@ -13,6 +13,7 @@
 use std::sync::Weak;
 
 mod device;
+mod log;
 mod ring;
 #[cfg(test)]
 mod tests;

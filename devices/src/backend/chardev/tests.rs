@@ -208,7 +208,7 @@ fn who_hung_up_counts_as_gone_before_the_worker_looks() {
 fn a_log_file_gets_everything_up_to_the_last_word() {
     let rig = rig();
     let file = tempfile::tempfile().unwrap();
-    rig.device.attach_output(OwnedFd::from(file.try_clone().unwrap())).unwrap();
+    rig.device.attach_log(OwnedFd::from(file.try_clone().unwrap()), Vec::new()).unwrap();
     for _ in 0..100 {
         rig.device.output(b"0123456789");
     }

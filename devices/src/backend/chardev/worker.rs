@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +12,7 @@ use rustix::net::SocketFlags;
 use vmm_sys_util::epoll::EventSet;
 
 use crate::backend::chardev::device::{Chardev, ClientId, Command};
+use crate::backend::chardev::log::Log;
 use crate::io_thread::{Job, Stop};
 use crate::sync::Lock;
 
@@ -33,7 +34,7 @@ pub(super) enum Direction {
 }
 
 pub(super) struct Client {
-    fd: Arc<OwnedFd>,
+    end: End,
     /// The other side of a pseudoterminal, kept open.
     peer: Option<OwnedFd>,
     direction: Direction,
@@ -52,7 +53,12 @@ impl Client {
         direction: Direction,
         position: u64,
     ) -> Self {
-        Self { fd, peer, direction, position, blocked: false, registered: None }
+        Self { end: End::Stream(fd), peer, direction, position, blocked: false, registered: None }
+    }
+
+    pub(super) fn log(log: Log, position: u64) -> Self {
+        let (end, direction) = (End::Log(log), Direction::Output);
+        Self { end, peer: None, direction, position, blocked: false, registered: None }
     }
 
     fn takes_output(&self) -> bool {
@@ -71,6 +77,36 @@ impl Client {
     /// Two-way clients are somebody; a log file is not.
     fn is_connection(&self) -> bool {
         matches!(self.direction, Direction::Both | Direction::Alone)
+    }
+}
+
+/// Where a client's bytes go to and come from.
+enum End {
+    Stream(Arc<OwnedFd>),
+    Log(Log),
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Stream(fd) => fd.as_fd(),
+            Self::Log(log) => log.as_fd(),
+        }
+    }
+}
+
+impl AsRawFd for End {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl End {
+    fn write(&mut self, data: &[u8]) -> rustix::io::Result<usize> {
+        match self {
+            Self::Stream(fd) => rustix::io::write(fd, data),
+            Self::Log(log) => log.write(data),
+        }
     }
 }
 
@@ -125,7 +161,7 @@ impl ChardevWorker {
     fn insert(&mut self, id: u32, mut client: Client, ops: &mut EventOps) {
         let interest = EventSet::empty();
         // A regular file cannot be waited for, and need not be.
-        let added = ops.add(Events::with_data(&client.fd, id, interest));
+        let added = ops.add(Events::with_data(&client.end, id, interest));
         client.registered = added.is_ok().then_some(interest);
         if client.is_connection() && self.device.connections.fetch_add(1, Ordering::Relaxed) == 0 {
             self.device.tell(|listener| listener.connection_changed(true));
@@ -191,7 +227,7 @@ impl ChardevWorker {
         }
         if client.registered.is_some() {
             // Its own registration: nothing to be done if it is gone.
-            let _ = ops.remove(Events::with_data(&client.fd, id, EventSet::empty()));
+            let _ = ops.remove(Events::with_data(&client.end, id, EventSet::empty()));
         }
         if client.is_connection() && self.device.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.device.tell(|listener| listener.connection_changed(false));
@@ -210,7 +246,7 @@ impl ChardevWorker {
         if room == 0 {
             return State::Alive;
         }
-        match rustix::io::read(&client.fd, &mut chunk[..room.min(CHUNK)]) {
+        match rustix::io::read(&client.end, &mut chunk[..room.min(CHUNK)]) {
             Ok(0) => State::Gone,
             Ok(count) => {
                 // Only this thread adds, apart from `inject`, which may overshoot by its own bytes.
@@ -242,7 +278,7 @@ impl ChardevWorker {
             if count == 0 {
                 continue;
             }
-            match rustix::io::write(&client.fd, &chunk[..count]) {
+            match client.end.write(&chunk[..count]) {
                 Ok(written) => {
                     client.position += written as u64;
                     more = true;
@@ -325,7 +361,7 @@ impl ChardevWorker {
             interest.set(EventSet::IN, client.gives_input() && has_room);
             interest.set(EventSet::OUT, client.blocked);
             if client.registered.is_some_and(|registered| registered != interest)
-                && ops.modify(Events::with_data(&client.fd, id, interest)).is_ok()
+                && ops.modify(Events::with_data(&client.end, id, interest)).is_ok()
             {
                 client.registered = Some(interest);
             }
