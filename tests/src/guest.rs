@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
+use crate::apt::Apt;
 use crate::cpio::Cpio;
 use crate::kernel::Kernel;
 use crate::paths;
@@ -84,4 +85,46 @@ pub(crate) fn add_busybox(cpio: &mut Cpio, kernel: &Kernel) -> anyhow::Result<()
         cpio.symlink(applet, "/bin/busybox");
     }
     Ok(())
+}
+
+/// What Debian's QEMU guest agent needs of its packages.
+const AGENT: [&str; 7] = [
+    "qemu-guest-agent",
+    "libc6",
+    "libgcc-s1",
+    "libglib2.0-0",
+    "libpcre2-8-0",
+    "libudev1",
+    "liburing2",
+];
+
+/// What the agent runs to end the guest, which has no init of any fame.
+const SHUTDOWN: &[u8] =
+    b"#!/bin/sh\nsync\ncase \" $* \" in\n*' -r '*) reboot -f ;;\n*) poweroff -f ;;\nesac\n";
+
+/// The same guest with Debian's QEMU guest agent in it, not started.
+pub fn initrd_with_agent() -> anyhow::Result<PathBuf> {
+    let tree = paths::made_once("guest-agent", |tree| Apt::open()?.unpack(&AGENT, tree))?;
+    let mut cpio = Cpio::new();
+    // Its own directory, since the kernel follows no links on the way to a file of an archive.
+    cpio.dir("/agent").dir("/agent/lib");
+    cpio.file_from("/agent/qemu-ga", 0o755, &tree.join("usr/sbin/qemu-ga"))?;
+    for dir in ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"] {
+        for entry in fs::read_dir(tree.join(dir)).into_iter().flatten() {
+            let entry = entry?;
+            let name = entry.file_name().into_string().unwrap_or_default();
+            if name.contains(".so") && fs::metadata(entry.path()).is_ok_and(|file| file.is_file()) {
+                cpio.file_from(&format!("/agent/lib/{name}"), 0o755, &entry.path())?;
+            }
+        }
+    }
+    cpio.file("/agent/shutdown", 0o755, SHUTDOWN);
+    // One archive after the other makes one root.
+    let mut contents = fs::read(initrd()?)?;
+    contents.resize(contents.len().next_multiple_of(4), 0);
+    contents.extend(cpio.finish());
+    let dir = paths::made_once(&format!("guest-{:016x}", paths::hash(&contents)), |dir| {
+        Ok(fs::write(dir.join("initrd"), &contents)?)
+    })?;
+    Ok(dir.join("initrd"))
 }

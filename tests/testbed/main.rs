@@ -4,6 +4,7 @@
 
 mod costs;
 mod disks;
+mod guest_agent;
 mod installed;
 mod microvm;
 mod networks;
