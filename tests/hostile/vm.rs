@@ -357,7 +357,7 @@ fn devices(setup: &Setup, disk: Image, read_only: Image, files: &mut Files) -> V
         })
     };
     let port = ConsolePort {
-        held_open: false,
+        agent: false,
         id: "console0".to_owned(),
         number: 0,
         name: None,

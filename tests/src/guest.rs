@@ -88,11 +88,12 @@ pub(crate) fn add_busybox(cpio: &mut Cpio, kernel: &Kernel) -> anyhow::Result<()
 }
 
 /// What Debian's QEMU guest agent needs of its packages.
-const AGENT: [&str; 7] = [
+const AGENT: [&str; 8] = [
     "qemu-guest-agent",
     "libc6",
     "libgcc-s1",
     "libglib2.0-0",
+    "libnuma1",
     "libpcre2-8-0",
     "libudev1",
     "liburing2",
@@ -104,7 +105,7 @@ const SHUTDOWN: &[u8] =
 
 /// The same guest with Debian's QEMU guest agent in it, not started.
 pub fn initrd_with_agent() -> anyhow::Result<PathBuf> {
-    let tree = paths::made_once("guest-agent", |tree| Apt::open()?.unpack(&AGENT, tree))?;
+    let tree = paths::made_once("qemu-guest-agent", |tree| Apt::open()?.unpack(&AGENT, tree))?;
     let mut cpio = Cpio::new();
     // Its own directory, since the kernel follows no links on the way to a file of an archive.
     cpio.dir("/agent").dir("/agent/lib");

@@ -94,7 +94,7 @@ fn start(pid: u32, unit: &str, guest: &str) -> Vec<u8> {
         property("Delegate", "b", &|v| v.u32(1));
         property("CollectMode", "s", &|v| v.string("inactive-or-failed"));
         // When the host goes down, guests go before the daemon, their disks and their network; they
-        // are asked first (SIGPWR is their power button).
+        // are asked first (at SIGPWR, by their agent or their power button).
         property("KillSignal", "i", &|v| v.u32(libc::SIGPWR.unsigned_abs()));
         property("TimeoutStopUSec", "t", &|v| v.u64(SHUTDOWN_US));
         property("After", "as", &|v| {

@@ -205,7 +205,7 @@ fn console(
             let number = port(console.address.as_ref())?;
             let id = console.alias.clone()?;
             let chardev = open.config.clone();
-            Some(ConsolePort { id, number, name: None, held_open: false, chardev })
+            Some(ConsolePort { id, number, name: None, agent: false, chardev })
         })
         .collect();
     let channels = def.devices.channels.iter().zip(&resources.channels);
@@ -213,9 +213,8 @@ fn console(
         |(channel, open)| {
             let number = port(channel.address.as_ref())?;
             let (id, name) = (channel.alias.clone()?, channel.target.name.clone());
-            // The daemon comes to the agent when it has a question, and the agent waits meanwhile.
-            let held_open = name.as_deref() == Some(agent::CHANNEL);
-            Some(ConsolePort { id, number, name, held_open, chardev: open.config.clone() })
+            let agent = name.as_deref() == Some(agent::CHANNEL);
+            Some(ConsolePort { id, number, name, agent, chardev: open.config.clone() })
         },
     ));
     ports.sort_by_key(|port| port.number);

@@ -19,7 +19,7 @@ use devices::pci::SlotEvent;
 use vmm_protocol::config::{self, MachineConfig};
 
 use super::{BuildError, Site, reduced, video};
-use crate::console::Console;
+use crate::console::{Console, Kind};
 use crate::kvm::Lines;
 use crate::notices::tell_clock;
 use crate::vcpu::Buses;
@@ -128,7 +128,7 @@ fn serial(site: &mut Site<'_>, serial: &config::Serial) -> Result<(), BuildError
     let chardev = chardev(site, device, &serial.chardev, &thread)?;
     let backend: Arc<dyn ConsoleBackend> = chardev.clone();
     let uart = Serial::new(id, irq, backend)?;
-    site.parts.consoles.insert(id.clone(), Console::new(chardev));
+    site.parts.consoles.insert(id.clone(), Console::new(chardev, Kind::Terminal));
     add(site, base, Serial::LEN, uart.clone(), Some(uart))
 }
 

@@ -24,6 +24,7 @@ use vmm_protocol::control::InterfaceStatistics;
 
 use super::pci::Buses;
 use super::{BuildError, Site, balloon, chipset, cpus, disk, scsi};
+use crate::console::Kind as ConsoleKind;
 use crate::notices::{tell_broken, tell_channel};
 use crate::sandbox::{Kind, Sandbox};
 
@@ -162,19 +163,20 @@ fn console(
         let config = PortConfig {
             name: port.name.clone(),
             console: port.name.is_none(),
-            held_open: port.held_open,
+            held_open: port.agent,
             backend: chardev.clone(),
         };
         if ports[number].replace(config).is_some() {
             return Err(BuildError::config("console port", number, "is given twice"));
         }
-        let console = if port.name.is_some() {
-            chardev.on_guest_open(tell_channel(&port.id, &site.parts.notices));
-            crate::console::Console::channel(chardev)
-        } else {
-            crate::console::Console::new(chardev)
+        let kind = match &port.name {
+            None => ConsoleKind::Terminal,
+            Some(_) => {
+                chardev.on_guest_open(tell_channel(&port.id, &site.parts.notices));
+                if port.agent { ConsoleKind::Agent } else { ConsoleKind::Channel }
+            }
         };
-        site.parts.consoles.insert(port.id.clone(), console);
+        site.parts.consoles.insert(port.id.clone(), crate::console::Console::new(chardev, kind));
     }
     Console::new(ports, thread).map_err(BuildError::device(id))
 }

@@ -216,6 +216,11 @@ impl Machine {
         self.parts.consoles.get(id).cloned()
     }
 
+    /// Ask the guest's agent to power it off. Whether there is one that was told.
+    pub fn ask_agent_to_power_off(&self) -> bool {
+        self.parts.consoles.values().any(|console| console.ask_to_power_off())
+    }
+
     /// Ids of the channels that the guest has open.
     pub fn open_channels(&self) -> Vec<String> {
         let open = self.parts.consoles.iter().filter(|(_, console)| console.is_open_channel());

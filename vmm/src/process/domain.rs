@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use devices::display::{Screen, keymap};
 use devices::input::{InputEvent, InputSink as _};
@@ -34,6 +34,10 @@ const MAX_SOURCE: usize = 16 << 10;
 /// Keys of one request: more than any shortcut has.
 const MAX_KEYS: usize = 32;
 
+/// For a guest's agent to end the guest, before its power button is pressed. Less than what systemd
+/// leaves a guest.
+const AGENT_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Why the loop ends.
 pub(super) type Ended = ExitReason;
 
@@ -50,6 +54,8 @@ pub(super) struct Domain {
     resets: Pacing,
     /// The state was saved, and the guest has not run since.
     saved: bool,
+    /// When the power button is pressed, unless the guest has ended by then.
+    press_at: Option<Instant>,
     ended: Option<ExitReason>,
 }
 
@@ -76,6 +82,7 @@ impl Domain {
             events: EventRing::default(),
             resets: Pacing::default(),
             saved: false,
+            press_at: None,
             ended: None,
         }
     }
@@ -101,7 +108,8 @@ impl Domain {
 
     /// When [`on_time`](Self::on_time) has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.resets.due().filter(|_| self.state == RunState::Running)
+        let due = [self.resets.due(), self.press_at].into_iter().flatten().min();
+        due.filter(|_| self.state == RunState::Running)
     }
 
     pub(super) fn destroy(&mut self) {
@@ -113,9 +121,13 @@ impl Domain {
         self.machine.shut_down()
     }
 
-    /// A guest that can is asked to power off before whoever announced it ends this process.
+    /// A guest that can is asked to power off before whoever announced it ends this process: its agent
+    /// first, and by the power button when that did not help.
     pub(super) fn host_powers_off(&mut self) {
-        if self.power_button().is_err() {
+        if self.state == RunState::Running && self.machine.ask_agent_to_power_off() {
+            tracing::info!("the host powers off: the guest agent is asked to end the guest");
+            self.press_at = Some(Instant::now() + AGENT_PATIENCE);
+        } else if self.power_button().is_err() {
             self.destroy();
         }
     }
@@ -226,6 +238,12 @@ impl Domain {
     }
 
     pub(super) fn on_time(&mut self, now: Instant) {
+        if self.state == RunState::Running && self.press_at.take_if(|at| *at <= now).is_some() {
+            tracing::info!("the guest agent did not end the guest: the power button is pressed");
+            if self.power_button().is_err() {
+                self.destroy();
+            }
+        }
         if self.state == RunState::Running && self.resets.take_due(now) {
             self.reset();
         }

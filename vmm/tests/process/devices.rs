@@ -119,7 +119,7 @@ fn balloon() -> Balloon {
 
 fn console() -> Console {
     let port = |number: u32, name: Option<&str>| ConsolePort {
-        held_open: false,
+        agent: false,
         id: format!("port{number}"),
         number,
         name: name.map(str::to_owned),

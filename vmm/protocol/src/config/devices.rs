@@ -69,10 +69,11 @@ pub struct ConsolePort {
     pub number: u32,
     /// Channel name (`org.qemu.guest_agent.0`); none for a console.
     pub name: Option<String>,
-    /// The guest sees the host's side open at all times, whoever is there: an agent that sees it
-    /// closed looks ten times a second whether it is still so.
+    /// QEMU's guest agent is at the other end. It sees the host's side open at all times, whoever is
+    /// there: one that sees it closed looks ten times a second whether it is still so. And it is
+    /// asked to end the guest when the host powers off.
     #[serde(default)]
-    pub held_open: bool,
+    pub agent: bool,
     pub chardev: Chardev,
 }
 
