@@ -25,10 +25,8 @@ pub struct Event {
     /// Grows by one from event to event, also over restarts of the daemon.
     pub id: u64,
     /// `lifecycle`, `reboot`, `io-error`, `device-broken`, `link-changed`, `tray-change`,
-    /// `disk-change`, `device-added`, `device-removed`, `watchdog`, `rtc-change`, `reachable`,
-    /// `autostart-changed`, `network`, `pool`, `job` or `lost`.
-    /// `disk-change`, `agent-lifecycle`, `channel-lifecycle`, `watchdog`, `rtc-change`, `reachable`, `autostart-changed`, `network`, `pool`, `job` or
-    /// `lost`.
+    /// `disk-change`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
+    /// `watchdog`, `rtc-change`, `reachable`, `autostart-changed`, `network`, `pool`, `job` or `lost`.
     #[schema(example = "lifecycle")]
     pub event: String,
     /// RFC 3339, UTC.

@@ -171,7 +171,7 @@ async fn a_token_is_good_for_its_role_and_its_domains() {
     let caller = manager.bearer(&secret, "203.0.113.5").unwrap().caller;
     // A guest that is off: it may be asked, and does not shut down.
     let shutdown = async |name: &str| {
-        let shutdown = ShutdownDomain { domain: name.into() };
+        let shutdown = ShutdownDomain { domain: name.into(), modes: Vec::new() };
         manager.call(&caller, shutdown).await.unwrap_err().code
     };
     assert_eq!(shutdown("mine").await, Code::InvalidState);

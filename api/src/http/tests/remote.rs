@@ -138,15 +138,15 @@ async fn a_token_opens_as_far_as_its_role_and_its_domains_reach() {
     let seen = operator.list(&types::ListQuery::default()).await.unwrap();
     assert_eq!(seen.iter().map(|domain| domain.name.as_str()).collect::<Vec<_>>(), ["web"]);
     assert_eq!(operator.all_stats().await.unwrap().domains.len(), 1);
-    assert_eq!(refusal(operator.shutdown("web").await), (409, "invalid-state".to_owned()));
-    assert_eq!(refusal(operator.shutdown("db").await), denied());
+    assert_eq!(refusal(operator.shutdown("web", None).await), (409, "invalid-state".to_owned()));
+    assert_eq!(refusal(operator.shutdown("db", None).await), denied());
     assert_eq!(refusal(operator.node().await), denied());
 
     let admin = door.token(r#"{"name": "boss", "role": "admin", "lifetime_s": 3600}"#).await;
     let admin = door.client(false, Some(admin));
     assert_eq!(admin.tokens().await.unwrap().len(), 3);
     admin.revoke_token("ci").await.unwrap();
-    assert_eq!(refusal(operator.shutdown("web").await), unauthenticated());
+    assert_eq!(refusal(operator.shutdown("web", None).await), unauthenticated());
     let last = admin.audit(None, 2, 0).await.unwrap();
     assert_eq!(
         (last[0].operation.as_str(), last[0].caller.as_str()),
@@ -197,17 +197,17 @@ async fn a_certificate_is_good_for_what_the_configuration_says() {
     }
     let viewer = door.client(true, None);
     assert_eq!(viewer.list(&types::ListQuery::default()).await.unwrap().len(), 1);
-    assert_eq!(refusal(viewer.shutdown("web").await), (409, "invalid-state".to_owned()));
-    assert_eq!(refusal(viewer.shutdown("db").await), denied());
+    assert_eq!(refusal(viewer.shutdown("web", None).await), (409, "invalid-state".to_owned()));
+    assert_eq!(refusal(viewer.shutdown("db", None).await), denied());
     // A token goes before it, a wrong one too.
     let reader = door.token(r#"{"name": "eye", "role": "reader"}"#).await;
-    assert_eq!(refusal(door.client(true, Some(reader)).shutdown("web").await), denied());
+    assert_eq!(refusal(door.client(true, Some(reader)).shutdown("web", None).await), denied());
     let wrong = door.client(true, Some("manor_".to_owned()));
-    assert_eq!(refusal(wrong.shutdown("web").await), unauthenticated());
+    assert_eq!(refusal(wrong.shutdown("web", None).await), unauthenticated());
 
     // From the next connection on: one whom nobody gave a role.
     door.tls.replace(parts(&CERTIFICATES, vec![client("other", Role::Admin, None)])).unwrap();
-    assert_eq!(refusal(viewer.shutdown("web").await), denied());
+    assert_eq!(refusal(viewer.shutdown("web", None).await), denied());
 }
 
 #[tokio::test(flavor = "multi_thread")]
