@@ -44,6 +44,9 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Heads what belongs to connections of https in the help.
+const TLS: &str = "Over https";
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// Daemon to talk to: a socket's path, https://HOST:PORT or qemu:///system.
@@ -51,16 +54,16 @@ pub(crate) struct Global {
     #[arg(short, long, value_name = "URI", global = true)]
     pub(crate) connect: Option<String>,
     /// File with the token to come in by over https; else MANOR_TOKEN holds it
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", help_heading = TLS, global = true)]
     pub(crate) token_file: Option<PathBuf>,
     /// Certificates of who may have signed that of the daemon; the system's otherwise
-    #[arg(long, value_name = "FILE", env = "MANOR_CA", hide_env_values = true, global = true)]
+    #[arg(long, value_name = "FILE", env = "MANOR_CA", hide_env_values = true, help_heading = TLS, global = true)]
     pub(crate) ca: Option<PathBuf>,
     /// Own certificate, to come in by over https
-    #[arg(long, value_name = "FILE", env = "MANOR_CERT", hide_env_values = true, global = true)]
+    #[arg(long, value_name = "FILE", env = "MANOR_CERT", hide_env_values = true, help_heading = TLS, global = true)]
     pub(crate) cert: Option<PathBuf>,
     /// Key of the own certificate
-    #[arg(long, value_name = "FILE", env = "MANOR_KEY", hide_env_values = true, global = true)]
+    #[arg(long, value_name = "FILE", env = "MANOR_KEY", hide_env_values = true, help_heading = TLS, global = true)]
     pub(crate) key: Option<PathBuf>,
     /// Print results only: no headers, no messages
     #[arg(short, long, global = true)]

@@ -144,11 +144,20 @@ impl From<ClientError> for Failure {
     }
 }
 
+/// A certificate that was made for an authority, as `openssl req -x509` makes them, is no server's.
+fn cause_is_authority(source: &std::io::Error) -> bool {
+    source.to_string().contains("CaUsedAsEndEntity")
+}
+
 fn unreachable(endpoint: &api::client::Endpoint, source: &std::io::Error) -> Failure {
     let cause = format!("Failed to connect socket to '{endpoint}': {}", reason(source));
     let denied = source.kind() == std::io::ErrorKind::PermissionDenied;
     let exit = if denied { Exit::Denied } else { Exit::Unreachable };
     let failure = Failure::new(exit, cause).while_doing(NOT_CONNECTED);
+    if cause_is_authority(source) {
+        return failure
+            .hint("the daemon's certificate is that of an authority; make one with CA:FALSE");
+    }
     let is_tls = matches!(endpoint, api::client::Endpoint::Tls(_));
     if is_tls && source.kind() == std::io::ErrorKind::InvalidData {
         failure.hint("--ca FILE names the authority that signed the daemon's certificate")
