@@ -226,6 +226,7 @@ impl From<BrokerError> for Error {
             | BrokerError::NoBridge { .. }
             | BrokerError::NoInterface { .. }
             | BrokerError::NotTap { .. }
+            | BrokerError::NoController { .. }
             | BrokerError::TapMode { .. } => Code::ResourceMissing,
             BrokerError::Exists { .. }
             | BrokerError::BridgeTaken { .. }
@@ -241,6 +242,7 @@ impl From<BrokerError> for Error {
             | BrokerError::KvmDenied { .. }
             | BrokerError::NoKvm { .. }
             | BrokerError::NoCgroup { .. }
+            | BrokerError::Limit { .. }
             | BrokerError::SocketPath { .. }
             | BrokerError::Rules { .. }
             | BrokerError::Host { .. } => Code::HostFailure,

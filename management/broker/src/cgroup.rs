@@ -6,8 +6,12 @@
 //! `UNIT/domains/UUID`. No controller is enabled there, because systemd could then not start the
 //! daemon again in the unit's own cgroup.
 
+pub(crate) mod limits;
+pub(crate) mod threads;
+
 use std::path::{Path, PathBuf};
 
+use crate::cgroup::limits::Limits;
 use crate::{BrokerError, scope};
 
 /// The cgroup, or the place of the scope that will be made with the process.
@@ -33,10 +37,37 @@ pub(crate) fn make(parent: Option<&Path>, name: &str) -> Result<PathBuf, BrokerE
     Ok(path)
 }
 
+/// Put `limits` into force in the cgroup of a domain that runs, or is about to.
+pub(crate) fn limit(cgroup: &Path, limits: &Limits) -> Result<(), BrokerError> {
+    if let Some(unit) = scope::unit_of(cgroup) {
+        scope::limit(unit, limits).map_err(|source| BrokerError::Host {
+            act: format!("have systemd limit {unit}"),
+            source,
+        })?;
+        return check(cgroup, limits);
+    }
+    limits::enable(&mount()?, cgroup, &limits.controllers())?;
+    limits.write(cgroup)
+}
+
+/// systemd says nothing of limits that the host has no controllers for.
+pub(crate) fn check(scope: &Path, limits: &Limits) -> Result<(), BrokerError> {
+    let there = std::fs::read_to_string(scope.join("cgroup.controllers")).unwrap_or_default();
+    let absent = |name: &&&str| !there.split_whitespace().any(|known| known == **name);
+    match limits.controllers().iter().find(absent) {
+        None => Ok(()),
+        Some(controller) => Err(BrokerError::NoController {
+            controller,
+            reason: limits::why_absent(controller, scope),
+        }),
+    }
+}
+
 pub(crate) fn remove(path: &Path) -> Result<(), BrokerError> {
     if scope::unit_of(path).is_some() {
         return Ok(()); // systemd does, when it is empty
     }
+    threads::remove_groups(path);
     match std::fs::remove_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(BrokerError::host(format!("remove cgroup {}", path.display()))),

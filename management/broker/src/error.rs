@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::Granted;
+use crate::{Granted, cgroup};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -65,6 +65,14 @@ pub enum BrokerError {
     KvmDenied { owner: Ownership, remedy: &'static str },
     #[error("no cgroup for the domain: {reason}")]
     NoCgroup { reason: String },
+    #[error(
+        "the domain's limits need the controller {controller:?} of cgroup version 2: {reason}; remove what \
+         needs it from the definition ({}), or give the host the controller",
+        needs(controller)
+    )]
+    NoController { controller: &'static str, reason: String },
+    #[error("the kernel does not take {value:?} in {}{}", path.display(), cgroup::limits::explain(source))]
+    Limit { path: PathBuf, value: String, source: io::Error },
     #[error("there is a file {} already", path.display())]
     Exists { path: PathBuf },
     #[error("{} is not empty", path.display())]
@@ -124,6 +132,15 @@ impl fmt::Display for Holder {
             Self::Process { pid, name } => write!(f, "process {pid} ({name})"),
             Self::Unknown => f.write_str("another process"),
         }
+    }
+}
+
+/// What of a definition needs a controller.
+fn needs(controller: &str) -> &'static str {
+    match controller {
+        "cpu" => "<shares>, <period> and <quota> of <cputune>",
+        "memory" => "<memtune>",
+        _ => "<blkiotune>",
     }
 }
 

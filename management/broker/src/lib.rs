@@ -23,6 +23,8 @@ mod tcp;
 mod variables;
 mod vsock;
 
+pub use cgroup::limits::{CpuQuota, DeviceLimits, Limits};
+pub use cgroup::threads::{ThreadRule, Threads};
 pub use error::{BrokerError, Holder};
 pub use local::Local;
 pub use network::{
@@ -209,6 +211,21 @@ impl dyn Broker + '_ {
         self.done(Request::RemoveCgroup { path: path.to_owned() })
     }
 
+    /// Put `limits` into force for a running domain, in place of those that were.
+    pub fn limit(&self, cgroup: &Path, limits: Limits) -> Result<(), BrokerError> {
+        self.done(Request::Limit { cgroup: cgroup.to_owned(), limits })
+    }
+
+    /// Where threads of a VMM run from now on, and how much.
+    pub fn tune_threads(
+        &self,
+        process: ProcessId,
+        cgroup: Option<&Path>,
+        rules: Vec<ThreadRule>,
+    ) -> Result<(), BrokerError> {
+        self.done(Request::TuneThreads { process, cgroup: cgroup.map(Path::to_owned), rules })
+    }
+
     /// Make a network's bridge, or make it so.
     pub fn make_bridge(&self, bridge: BridgeSpec) -> Result<(), BrokerError> {
         self.done(Request::Network(NetworkAct::Bridge(bridge)))
@@ -255,6 +272,7 @@ impl dyn Broker + '_ {
         name: &str,
         stdio: Stdio,
         cgroup: Option<&Path>,
+        limits: Limits,
         files: &[BorrowedFd<'_>],
     ) -> Result<SpawnedProcess, BrokerError> {
         let request = Request::Spawn {
@@ -262,6 +280,7 @@ impl dyn Broker + '_ {
             name: name.to_owned(),
             stdio,
             cgroup: cgroup.map(Path::to_owned),
+            limits,
         };
         match self.perform(request, files)? {
             Granted::Spawned(process) => Ok(process),

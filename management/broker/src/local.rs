@@ -106,8 +106,14 @@ impl Broker for Local {
                 cgroup::make(self.cgroup_parent.as_deref(), &name).map(Granted::Path)
             }
             Request::RemoveCgroup { path } => cgroup::remove(&path).map(|()| Granted::Done),
+            Request::Limit { cgroup, limits } => {
+                cgroup::limit(&cgroup, &limits).map(|()| Granted::Done)
+            }
+            Request::TuneThreads { process, cgroup, rules } => {
+                cgroup::threads::tune(process, cgroup.as_deref(), &rules).map(|()| Granted::Done)
+            }
             Request::Network(act) => network::act(&act),
-            Request::Spawn { role, name, stdio, cgroup } => {
+            Request::Spawn { role, name, stdio, cgroup, limits } => {
                 let (program, arguments) = match role {
                     Role::Domain => (&self.program, &self.arguments),
                     Role::Network => (&self.server.0, &self.server.1),
@@ -119,6 +125,7 @@ impl Broker for Local {
                     name: &name,
                     stdio: &stdio,
                     cgroup: cgroup.as_deref(),
+                    limits: &limits,
                 };
                 spawn::spawn(&command, files).map(Granted::Spawned)
             }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::limits::Limits;
+use crate::cgroup::threads::ThreadRule;
 use crate::network::{NetworkAct, Sockets};
 use crate::pool::{PoolAct, PoolContents};
 use crate::spawn::{Process, ProcessId};
@@ -77,6 +79,17 @@ pub enum Request {
     RemoveCgroup {
         path: PathBuf,
     },
+    /// What is limited in the cgroup of a running domain from now on.
+    Limit {
+        cgroup: PathBuf,
+        limits: Limits,
+    },
+    /// Where the threads of a VMM run from now on, and how much.
+    TuneThreads {
+        process: ProcessId,
+        cgroup: Option<PathBuf>,
+        rules: Vec<ThreadRule>,
+    },
     /// Something with the networks of the host.
     Network(NetworkAct),
     Spawn {
@@ -85,6 +98,8 @@ pub enum Request {
         name: String,
         stdio: Stdio,
         cgroup: Option<PathBuf>,
+        /// In force before it runs.
+        limits: Limits,
     },
     Kill {
         process: ProcessId,

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::cgroup::limits::{self, CpuQuota, DeviceLimits, Limits};
+
 /// There exactly while systemd is the init (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
 const BUS: &str = "/run/dbus/system_bus_socket";
@@ -41,11 +43,16 @@ pub(crate) fn unit_of(cgroup: &Path) -> Option<&str> {
 }
 
 /// Make the process a scope; returns when it is in the scope's cgroup.
-pub(crate) fn adopt(pid: u32, unit: &str, guest: &str) -> io::Result<()> {
+pub(crate) fn adopt(pid: u32, unit: &str, guest: &str, limits: &Limits) -> io::Result<()> {
+    let limits = properties(limits, false)?;
     let until = Instant::now() + PATIENCE;
     let mut bus = Bus::connect(Path::new(BUS))?;
     loop {
-        match bus.call("StartTransientUnit", "ssa(sv)a(sa(sv))", &start(pid, unit, guest))? {
+        match bus.call(
+            "StartTransientUnit",
+            "ssa(sv)a(sa(sv))",
+            &start(pid, unit, guest, &limits),
+        )? {
             Ok(()) => break,
             // That of the guest's last run, which systemd has yet to forget.
             Err(error) if error.name == UNIT_EXISTS && Instant::now() < until => {
@@ -69,6 +76,106 @@ pub(crate) fn adopt(pid: u32, unit: &str, guest: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Put `limits` into force in a scope that is there; what was and is no longer is taken back.
+pub(crate) fn limit(unit: &str, limits: &Limits) -> io::Result<()> {
+    let mut body = Body::default();
+    body.string(unit);
+    // Until the scope ends.
+    body.u32(1);
+    let properties = properties(limits, true)?;
+    body.array(8, |list| properties.iter().for_each(|property| property.write(list)));
+    match Bus::connect(Path::new(BUS))?.call("SetUnitProperties", "sba(sv)", &body.bytes)? {
+        Ok(()) => Ok(()),
+        Err(error) => Err(io::Error::other(format!("{} ({})", error.text, error.name))),
+    }
+}
+
+/// A limit as systemd names it (systemd.resource-control(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Property {
+    name: &'static str,
+    value: Setting,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Setting {
+    Number(u64),
+    /// Of devices, by the paths of their nodes.
+    Devices(Vec<(String, u64)>),
+}
+
+impl Property {
+    fn write(&self, list: &mut Body) {
+        list.align(8);
+        list.string(self.name);
+        match &self.value {
+            Setting::Number(number) => {
+                list.signature("t");
+                list.u64(*number);
+            }
+            Setting::Devices(devices) => {
+                list.signature("a(st)");
+                list.array(8, |entries| {
+                    for (path, value) in devices {
+                        entries.align(8);
+                        entries.string(path);
+                        entries.u64(*value);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// With `all`, also what is not limited.
+fn properties(limits: &Limits, all: bool) -> io::Result<Vec<Property>> {
+    // systemd's word for no limit, and for a weight that is not set.
+    const NONE: u64 = u64::MAX;
+    const SECOND_US: u64 = 1_000_000;
+    let mut found = Vec::new();
+    let mut number = |name, value: Option<u64>| {
+        if all || value.is_some() {
+            found.push(Property { name, value: Setting::Number(value.unwrap_or(NONE)) });
+        }
+    };
+    number("CPUWeight", limits.cpu_weight.map(u64::from));
+    number("CPUQuotaPeriodUSec", limits.cpu.map(|cpu| cpu.period));
+    let per_second = |cpu: CpuQuota| {
+        let share = u128::from(cpu.quota) * u128::from(SECOND_US) / u128::from(cpu.period.max(1));
+        u64::try_from(share).unwrap_or(NONE)
+    };
+    number("CPUQuotaPerSecUSec", limits.cpu.map(per_second));
+    number("MemoryHigh", limits.memory_high);
+    number("MemorySwapMax", limits.swap_max);
+    number("MemoryMax", limits.memory_max);
+    number("IOWeight", limits.io_weight.map(u64::from));
+    let mut devices = |name, value: fn(&DeviceLimits) -> Option<u64>| -> io::Result<()> {
+        let limited: Vec<_> =
+            limits.devices.iter().filter_map(|device| Some((device, value(device)?))).collect();
+        let mut entries = Vec::new();
+        for (device, value) in limited {
+            limits::number_of(&device.path).map_err(io::Error::other)?;
+            let path = device.path.to_str();
+            let path = path.ok_or_else(|| io::Error::other("the device's path is not UTF-8"))?;
+            entries.push((path.to_owned(), value));
+        }
+        if all {
+            // An empty list lets all go; a full one adds to what is there.
+            found.push(Property { name, value: Setting::Devices(Vec::new()) });
+        }
+        if !entries.is_empty() {
+            found.push(Property { name, value: Setting::Devices(entries) });
+        }
+        Ok(())
+    };
+    devices("IODeviceWeight", |device| device.weight.map(u64::from))?;
+    devices("IOReadBandwidthMax", |device| device.read_bytes)?;
+    devices("IOWriteBandwidthMax", |device| device.write_bytes)?;
+    devices("IOReadIOPSMax", |device| device.read_requests)?;
+    devices("IOWriteIOPSMax", |device| device.write_requests)?;
+    Ok(found)
+}
+
 fn is_in(pid: u32, unit: &str) -> io::Result<bool> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     Ok(text.lines().any(|line| {
@@ -77,7 +184,7 @@ fn is_in(pid: u32, unit: &str) -> io::Result<bool> {
 }
 
 /// The arguments of StartTransientUnit.
-fn start(pid: u32, unit: &str, guest: &str) -> Vec<u8> {
+fn start(pid: u32, unit: &str, guest: &str, limits: &[Property]) -> Vec<u8> {
     let mut body = Body::default();
     body.string(unit);
     body.string("fail");
@@ -104,6 +211,7 @@ fn start(pid: u32, unit: &str, guest: &str) -> Vec<u8> {
                 before.iter().for_each(|unit| units.string(unit));
             });
         });
+        limits.iter().for_each(|limit| limit.write(list));
     });
     body.array(8, |_| {});
     body.bytes
@@ -388,6 +496,42 @@ mod tests {
         }
         assert_eq!(Answer::parse(ERROR, &fields, &[9, 0, 0, 0, b'x']), None);
         assert_eq!(Answer::parse(ERROR, &[5, 1, b'x', 0, 0, 0, 0, 0], &[]), None);
+    }
+
+    #[test]
+    fn limits_are_properties_and_one_that_is_gone_is_said_to_be() {
+        let cpu = Some(CpuQuota { quota: 25_000, period: 50_000 });
+        let limits = Limits { cpu, memory_max: Some(1 << 30), ..Limits::default() };
+        let number = |name, number| Property { name, value: Setting::Number(number) };
+        assert_eq!(
+            properties(&limits, false).unwrap(),
+            [
+                number("CPUQuotaPeriodUSec", 50_000),
+                number("CPUQuotaPerSecUSec", 500_000),
+                number("MemoryMax", 1 << 30),
+            ]
+        );
+        let all = properties(&Limits::default(), true).unwrap();
+        assert!(all.contains(&number("MemoryMax", u64::MAX)));
+        let none = Property { name: "IOReadBandwidthMax", value: Setting::Devices(Vec::new()) };
+        assert!(all.contains(&none));
+    }
+
+    #[test]
+    fn a_limit_of_a_device_is_marshalled_as_a_structure() {
+        let mut body = Body::default();
+        let devices = Setting::Devices(vec![("/d".to_owned(), 7)]);
+        Property { name: "N", value: devices }.write(&mut body);
+        let expected = [
+            &[1, 0, 0, 0, b'N', 0][..],
+            &[5, b'a', b'(', b's', b't', b')', 0, 0, 0, 0],
+            // The length counts nothing of what aligns the first structure.
+            &[16, 0, 0, 0, 0, 0, 0, 0],
+            &[2, 0, 0, 0, b'/', b'd', 0, 0],
+            &[7, 0, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(body.bytes, expected);
     }
 
     #[test]

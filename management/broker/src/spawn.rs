@@ -13,6 +13,7 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 use vmm_protocol::config::FIRST_FD;
 
+use crate::cgroup::limits::Limits;
 use crate::request::SpawnedProcess;
 use crate::{BrokerError, Role, Stdio, cgroup, scope, sys};
 
@@ -102,6 +103,7 @@ pub(crate) struct Command<'a> {
     pub name: &'a str,
     pub stdio: &'a Stdio,
     pub cgroup: Option<&'a Path>,
+    pub limits: &'a Limits,
 }
 
 pub(crate) fn spawn(
@@ -113,6 +115,7 @@ pub(crate) fn spawn(
         Role::Network => "server",
     };
     let act = format!("start the {what} of {:?}", command.name);
+    limit(command)?;
     let prepared = prepare(command, files).map_err(BrokerError::host(act.clone()))?;
     let settle = |pid: u32| settle(pid, command);
     let child = sys::spawn(&prepared, settle).map_err(BrokerError::host(act.clone()))?;
@@ -121,14 +124,30 @@ pub(crate) fn spawn(
     Ok(SpawnedProcess { id, process: Process { pidfd: child.pidfd } })
 }
 
+/// What the process may use, where its cgroup is there already. A scope is made with its limits.
+fn limit(command: &Command<'_>) -> Result<(), BrokerError> {
+    match command.cgroup {
+        Some(path) if scope::unit_of(path).is_some() => Ok(()),
+        Some(path) if *command.limits != Limits::default() => cgroup::limit(path, command.limits),
+        Some(_) => Ok(()),
+        None => match command.limits.controllers().first() {
+            None => Ok(()),
+            Some(controller) => Err(BrokerError::NoController {
+                controller,
+                reason: "the domain has no cgroup".to_owned(),
+            }),
+        },
+    }
+}
+
 /// What is done to a process from outside, before it is a VMM.
 fn settle(pid: u32, command: &Command<'_>) -> io::Result<()> {
     // The daemon's own protection from the kernel's out-of-memory killer is not for guests.
     std::fs::write(format!("/proc/{pid}/oom_score_adj"), "0")?;
-    match command.cgroup.and_then(scope::unit_of) {
-        Some(unit) => scope::adopt(pid, unit, command.name),
-        None => Ok(()),
-    }
+    let Some(path) = command.cgroup else { return Ok(()) };
+    let Some(unit) = scope::unit_of(path) else { return Ok(()) };
+    scope::adopt(pid, unit, command.name, command.limits)?;
+    cgroup::check(path, command.limits).map_err(io::Error::other)
 }
 
 /// Everything the new process needs, made before it exists: between clone and exec nothing may be
@@ -216,6 +235,7 @@ mod tests {
             name: "demo",
             stdio: &Stdio::Log(dir.path().join("log")),
             cgroup: None,
+            limits: &Limits::default(),
         };
         let prepared = prepare(&command, &[]).unwrap();
         let result = sys::spawn(&prepared, |pid| {

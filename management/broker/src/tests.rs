@@ -6,7 +6,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::{Broker, BrokerError, Holder, Local, ProcessId, Sharing, SpawnedProcess, Stdio, Tap};
+use crate::{
+    Broker, BrokerError, Holder, Limits, Local, ProcessId, Sharing, SpawnedProcess, Stdio, Tap,
+};
 
 struct Rig {
     dir: tempfile::TempDir,
@@ -33,7 +35,14 @@ impl Rig {
             Local::new().with_program("/bin/sh".into(), vec!["-c".into(), script.to_owned()]);
         let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
         let broker: &dyn Broker = &broker;
-        broker.spawn(crate::Role::Domain, "demo", Stdio::Log(self.path("log")), None, &files)
+        broker.spawn(
+            crate::Role::Domain,
+            "demo",
+            Stdio::Log(self.path("log")),
+            None,
+            Limits::default(),
+            &files,
+        )
     }
 
     fn output(&self) -> OwnedFd {
@@ -128,7 +137,14 @@ fn a_program_that_cannot_be_run_is_an_error_and_leaves_no_process() {
     let local = Local::new().with_program("/nonexistent".into(), Vec::new());
     let broker: &dyn Broker = &local;
     let error = broker
-        .spawn(crate::Role::Domain, "demo", Stdio::Log(rig.path("log")), None, &[])
+        .spawn(
+            crate::Role::Domain,
+            "demo",
+            Stdio::Log(rig.path("log")),
+            None,
+            Limits::default(),
+            &[],
+        )
         .unwrap_err();
     let BrokerError::Host { act, source } = &error else { panic!("{error:?}") };
     assert_eq!(act, "start the VMM of \"demo\"");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker::{Broker, CONTROL_SOCKET, Process, ProcessId, Role, Stdio};
+use broker::{Broker, CONTROL_SOCKET, Limits, Process, ProcessId, Role, Stdio};
 use network::config::{FIRST_FD, Fd, NetworkConfig, NetworkFiles, Settings, VERSION};
 use network::control::{Answer, MAX_LINE, Reply, Request};
 use xml::NetworkDef;
@@ -108,7 +108,8 @@ impl Service {
         let files: Vec<_> =
             std::iter::once(&config).chain(&table.files).map(|file| file.as_fd()).collect();
         let stdio = Stdio::Log(places.log.clone());
-        let spawned = broker.spawn(Role::Network, &def.name, stdio, None, &files)?;
+        let spawned =
+            broker.spawn(Role::Network, &def.name, stdio, None, Limits::default(), &files)?;
         let written = serde_json::to_vec(&spawned.id).map_err(std::io::Error::from);
         if let Err(error) = written.and_then(|text| std::fs::write(places.process(), text)) {
             // Without its number the process could not be found again.
