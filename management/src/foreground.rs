@@ -146,6 +146,13 @@ impl Guest {
                 Err(error) => return self.unless_ended(failed(error)).await,
             },
         };
+        let rules = translate::tuning::new_threads(&self.def);
+        if !rules.is_empty()
+            && let Err(error) = self.broker.tune_threads(self.id, self.cgroup.as_deref(), rules)
+        {
+            self.kill()?;
+            return Err(error.into());
+        }
         // What is connected to stdin and stdout itself needs nobody in between.
         let own = self.def.devices.serials.first().is_some_and(|s| s.kind == CharType::Stdio);
         let console = match consoles(&self.def).first().filter(|_| !own) {

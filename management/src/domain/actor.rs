@@ -299,6 +299,7 @@ impl Actor {
             Act::Detach(device, affects) => self.detach_device(&device, affects).await,
             Act::Update(device, affects) => self.update_device(*device, affects).await,
             Act::SetFrozen(frozen) => self.set_frozen(frozen).await,
+            Act::Tune(change, affects) => self.tune(*change, affects).await,
             Act::ResizeDisk { disk, bytes } => self.resize_disk(&disk, bytes).await,
             Act::SetLink { interface, up, affects } => self.set_link(&interface, up, affects).await,
         };

@@ -19,6 +19,7 @@ use super::plug::Named;
 use super::record::Record;
 use super::{Affects, DomainSummary, State};
 use crate::agent;
+use super::{Affects, DomainSummary, State, Tuning};
 use crate::control::Vmm;
 use crate::error::{Code, Error};
 use crate::store::StoredDomain;
@@ -114,6 +115,7 @@ pub(crate) enum Act {
     Detach(Named, Affects),
     Update(Box<xml::Parsed<Device>>, Affects),
     SetFrozen(Option<Frozen>),
+    Tune(Box<Tuning>, Affects),
     ResizeDisk {
         disk: String,
         bytes: u64,

@@ -159,6 +159,7 @@ fn launch_locked(
         medium: None,
         plugs: BTreeMap::new(),
         frozen: None,
+        tuning: None,
         degraded,
     };
     // Before anything runs: whoever finds this directory knows whose it is.
@@ -189,8 +190,9 @@ fn launch_locked(
     })?;
     let files: Vec<_> = std::iter::once(&config).chain(&table.files).map(|f| f.as_fd()).collect();
     let stdio = launch.stdio.clone();
-    let spawned =
-        broker.spawn(Role::Domain, &record.name, stdio, record.cgroup.as_deref(), &files)?;
+    let limits = translate::tuning::limits(&launch.def);
+    let cgroup = record.cgroup.as_deref();
+    let spawned = broker.spawn(Role::Domain, &record.name, stdio, cgroup, limits, &files)?;
     record.process = Some(spawned.id);
     if let Err(error) = write_record(&record, &launch.run_dir) {
         // Without its number the process could not be found again.

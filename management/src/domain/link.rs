@@ -67,10 +67,7 @@ impl Actor {
         let mut def = old.def.clone();
         // A tap's name may be of this run alone; the MAC address is in both definitions.
         let live = self.run.as_ref().map(|run| &run.live.def);
-        let mac = live.and_then(|live| {
-            let at = position(live, name).ok().flatten()?;
-            live.devices.interfaces[at].mac_address()
-        });
+        let mac = live.and_then(|live| mac_of(live, name));
         let at = match (self.interface(&def, name), mac) {
             (Err(_), Some(mac)) => self.interface(&def, &mac.to_string())?,
             (found, _) => found?,
@@ -182,6 +179,12 @@ fn position(def: &DomainDef, name: &str) -> Result<Option<usize>, Several> {
         (_, Some(_)) => Err(Several),
         (first, None) => Ok(first),
     }
+}
+
+/// The MAC address of the one interface with this name.
+pub(super) fn mac_of(def: &DomainDef, name: &str) -> Option<MacAddress> {
+    let at = position(def, name).ok().flatten()?;
+    def.devices.interfaces[at].mac_address()
 }
 
 fn describe(interface: &Interface) -> String {

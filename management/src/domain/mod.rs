@@ -22,6 +22,7 @@ mod start;
 mod state;
 mod stop;
 mod sys;
+pub(crate) mod tuning;
 mod uses;
 mod view;
 mod volumes;
@@ -32,6 +33,10 @@ pub use link::Affects;
 pub use media::{MediumAction, MediumSource};
 pub use reference::DomainRef;
 pub use state::{Paused, Running, ShutOff, State};
+pub use tuning::{
+    BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
+    Pins, RateTuning, Tuning,
+};
 pub use view::{
     AddressRow, BalloonStats, BlockStats, DiskRow, DomainDetails, DomainId, DomainStats,
     DomainSummary, InterfaceRow, InterfaceStats, VcpuStats,

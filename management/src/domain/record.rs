@@ -45,6 +45,9 @@ pub(crate) struct Record {
     /// Its file systems were frozen through its agent, or are about to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
+    /// What the live definition was before a change of tuning that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<String>,
     /// What the host did not offer.
     #[serde(default)]
     pub degraded: Vec<String>,

@@ -123,7 +123,10 @@ impl Actor {
         let failure = match met {
             Some(Ok((vmm, hello, events))) => {
                 match self.attach(vmm, hello, events, Some(0)).await {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => match self.tune_new().await {
+                        Ok(()) => return Ok(()),
+                        Err(error) => error,
+                    },
                     Err(error) => error,
                 }
             }
@@ -307,7 +310,8 @@ impl Actor {
                 match self.attach(vmm, hello, events, None).await {
                     Ok(()) => {
                         tracing::info!(domain = self.name, "connected to the VMM");
-                        return self.set_unreachable(false, "");
+                        self.set_unreachable(false, "");
+                        return self.finish_tuning().await;
                     }
                     Err(error) => error.chain(),
                 }

@@ -15,6 +15,7 @@ mod volume;
 pub use audit::*;
 pub(crate) use domain::consoles;
 pub use domain::*;
+pub(crate) use domain::{NewIds, consoles, disk_source};
 pub use events::*;
 pub use job::*;
 pub use network::*;

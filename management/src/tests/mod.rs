@@ -21,4 +21,5 @@ mod storage_crash;
 mod storm;
 mod stuck;
 mod sys;
+mod tuning;
 mod variables;

@@ -12,7 +12,7 @@ use xml::{DomainDef, OnOff, YesNo};
 
 use super::io_threads::IoThreads;
 use super::report::Report;
-use super::{check_cpu, check_devices, clock, firmware, hyperv, numa, sysinfo};
+use super::{check_cpu, check_devices, clock, firmware, hyperv, numa, sysinfo, tuning};
 
 const MOST_VCPUS: u16 = 64;
 const LEAST_MEMORY_KIB: u64 = 32 << 10;
@@ -152,9 +152,7 @@ fn check_lifecycle(def: &DomainDef, report: &mut Report<'_>) {
 }
 
 fn check_tuning(def: &DomainDef, report: &mut Report<'_>) {
-    let limit = "a limit that would not be enforced";
-    report.refuse_if(def.block_io_tune.is_some(), "/domain/blkiotune", limit);
-    report.refuse_if(def.memory_tune.is_some(), "/domain/memtune", limit);
+    tuning::check(def, report);
     if def.iothreads.is_some_and(|count| count > MOST_IO_THREADS) {
         let message = format!("more than {MOST_IO_THREADS} io threads");
         report.refuse("/domain/iothreads", message);
@@ -166,29 +164,6 @@ fn check_tuning(def: &DomainDef, report: &mut Report<'_>) {
             let path = format!("/domain/devices/disk[{number}]/driver/@iothread");
             report.invalid(&path, format!("there is no io thread {id}; <iothreads> defines them"));
         }
-    }
-    if let Some(tune) = &def.cpu_tune {
-        let at = |name: &str| format!("/domain/cputune/{name}");
-        let quotas = [
-            ("quota", tune.quota.is_some()),
-            ("global_quota", tune.global_quota.is_some()),
-            ("emulator_quota", tune.emulator_quota.is_some()),
-            ("iothread_quota", tune.iothread_quota.is_some()),
-        ];
-        for (name, present) in quotas {
-            report.refuse_if(present, &at(name), limit);
-        }
-        let schedulers = [
-            ("vcpusched", !tune.vcpu_schedulers.is_empty()),
-            ("iothreadsched", !tune.iothread_schedulers.is_empty()),
-            ("emulatorsched", tune.emulator_scheduler.is_some()),
-        ];
-        for (name, present) in schedulers {
-            report.refuse_if(present, &at(name), "real-time scheduling");
-        }
-        report.warn_if(tune.shares.is_some(), &at("shares"), "all domains have the same share");
-        let emulator = tune.emulator_pin.is_some();
-        report.warn_if(emulator, &at("emulatorpin"), "the VMM's main thread runs on any CPU");
     }
     report.warn_if(def.resource.is_some(), "/domain/resource", "the place in the cgroup tree");
     report.warn_if(def.perf.is_some(), "/domain/perf", "performance counters");

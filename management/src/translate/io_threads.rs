@@ -61,6 +61,11 @@ impl IoThreads {
         self.defined.iter().position(|defined| *defined == id)
     }
 
+    /// The numbers of those that `<iothreads>` defines.
+    pub(super) fn ids(&self) -> &[u32] {
+        &self.defined
+    }
+
     /// One more, for one device.
     pub(super) fn own(&mut self, kind: &str, device: &str) -> usize {
         if self.running {

@@ -34,6 +34,7 @@ mod report;
 mod sysinfo;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tuning;
 
 use std::path::PathBuf;
 

@@ -16,6 +16,7 @@ mod memory;
 mod query;
 mod redefine;
 mod stats;
+mod tuning;
 
 pub use addresses::*;
 pub use asking::AskMode;
@@ -31,6 +32,8 @@ pub use lifecycle::*;
 pub use link::*;
 pub use media::*;
 pub use memory::*;
+pub(crate) use query::disk_source;
 pub use query::*;
 pub use redefine::*;
 pub use stats::*;
+pub use tuning::*;

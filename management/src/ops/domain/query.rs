@@ -4,7 +4,9 @@ use crate::auth::{Access, Scope, Subject};
 use crate::domain::channels::Frozen;
 use crate::domain::handle::View;
 use crate::domain::link;
-use crate::domain::{DiskRow, DomainDetails, DomainRef, DomainSummary, InterfaceRow, State};
+use crate::domain::{
+    Affects, DiskRow, DomainDetails, DomainRef, DomainSummary, InterfaceRow, State,
+};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
 use xml::DomainDef;
@@ -288,6 +290,24 @@ fn definition(cx: &Context, domain: &DomainRef, inactive: bool) -> Result<Domain
     found.ok_or_else(missing)
 }
 
+/// The definition that a question with these flags is about.
+pub(super) fn definition_of(view: &View, affects: Affects) -> Result<&DomainDef, Error> {
+    let state =
+        |text: &str| Error::new(Code::InvalidState, format!("domain {:?} {text}", view.name));
+    let stored = view.definition.as_ref().map(|definition| &definition.def);
+    match (affects.live, affects.config) {
+        (true, true) => {
+            let text = "a question is about the live definition or the stored one, not both";
+            Err(Error::new(Code::InvalidArgument, text))
+        }
+        (false, true) => stored.ok_or_else(|| state("is transient: it has no stored definition")),
+        (true, false) => {
+            view.live.as_ref().map(|live| &live.def).ok_or_else(|| state("is not running"))
+        }
+        (false, false) => view.current().ok_or_else(|| state("has no definition")),
+    }
+}
+
 /// Passwords are for those who may change the definition.
 fn without_secrets(mut def: DomainDef) -> DomainDef {
     for graphics in &mut def.devices.graphics {
@@ -300,19 +320,23 @@ fn without_secrets(mut def: DomainDef) -> DomainDef {
     def
 }
 
-pub(super) fn disk_row(disk: &Disk) -> DiskRow {
-    let source = match disk.location() {
+/// What is behind a disk, in a word.
+pub(crate) fn disk_source(disk: &Disk) -> Option<String> {
+    match disk.location() {
         Location::File(path) | Location::Block(path) | Location::Dir(path) => {
             Some(path.display().to_string())
         }
         Location::Volume { pool, volume } => Some(format!("{pool}/{volume}")),
         Location::Network { .. } | Location::Other(_) | Location::Empty => None,
-    };
+    }
+}
+
+pub(super) fn disk_row(disk: &Disk) -> DiskRow {
     DiskRow {
         kind: disk.kind().to_string(),
         device: disk.device().to_string(),
         target: disk.target.dev.clone(),
-        source,
+        source: disk_source(disk),
     }
 }
 
