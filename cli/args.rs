@@ -13,6 +13,7 @@ pub(crate) use self::network::*;
 pub(crate) use self::own::*;
 pub(crate) use self::plug::*;
 pub(crate) use self::pool::*;
+pub(crate) use self::tuning::*;
 pub(crate) use self::volume::*;
 pub(crate) use crate::disk_image::Image;
 
@@ -25,6 +26,7 @@ mod network;
 mod own;
 mod plug;
 mod pool;
+mod tuning;
 mod volume;
 
 /// Virtual machines of this host, from libvirt domain XML.
@@ -99,6 +101,10 @@ pub(crate) enum Command {
     AttachInterface(AttachInterface),
     /// autostart a domain
     Autostart(Autostart),
+    /// Set or query a block device I/O tuning parameters.
+    Blkdeviotune(Box<Blkdeviotune>),
+    /// Get or set blkio parameters
+    Blkiotune(Blkiotune),
     /// resize block device of domain
     Blockresize(Blockresize),
     /// Change media of CD or floppy drive
@@ -145,6 +151,8 @@ pub(crate) enum Command {
     Domid(Domain),
     /// set link state of a virtual interface
     DomifSetlink(DomifSetlink),
+    /// get/set parameters of a virtual interface
+    Domiftune(Domiftune),
     /// convert a domain id or UUID to domain name
     Domname(Domain),
     /// rename a domain
@@ -153,14 +161,24 @@ pub(crate) enum Command {
     Domuuid(Domain),
     /// domain information in XML
     Dumpxml(Dumpxml),
+    /// control or query domain emulator affinity
+    Emulatorpin(Emulatorpin),
     /// Domain Events
     Event(Event),
+    /// view domain IOThreads
+    Iothreadinfo(Iothreadinfo),
+    /// control domain IOThread affinity
+    Iothreadpin(Iothreadpin),
+    /// Get or set memory parameters
+    Memtune(Memtune),
     /// reboot a domain
     Reboot(Ask),
     /// reset a domain
     Reset(Domain),
     /// resume a domain
     Resume(Domain),
+    /// show/set scheduler parameters
+    Schedinfo(Schedinfo),
     /// gracefully shutdown a domain
     Shutdown(Ask),
     /// take a screenshot of a current domain console and store it into a file
@@ -179,6 +197,8 @@ pub(crate) enum Command {
     Undefine(Undefine),
     /// update device from an XML file
     UpdateDevice(DeviceFile),
+    /// control or query domain vcpu affinity
+    Vcpupin(Vcpupin),
     /// vnc display
     Vncdisplay(Domain),
 

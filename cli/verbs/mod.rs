@@ -18,6 +18,7 @@ mod power;
 mod stats;
 mod storage;
 mod token;
+mod tuning;
 
 use api::client::{Client, ClientError};
 pub(crate) use definition::read_document;
@@ -78,6 +79,15 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::UpdateDevice(args) => plug::update_device(session, args).await,
         Command::ChangeMedia(args) => media::change_media(session, args).await,
         Command::Blockresize(args) => media::blockresize(session, args).await,
+        Command::Blkdeviotune(args) => tuning::blkdeviotune(session, *args).await,
+        Command::Blkiotune(args) => tuning::blkiotune(session, args).await,
+        Command::Domiftune(args) => tuning::domiftune(session, args).await,
+        Command::Emulatorpin(args) => tuning::emulatorpin(session, args).await,
+        Command::Iothreadinfo(args) => tuning::iothreadinfo(session, args).await,
+        Command::Iothreadpin(args) => tuning::iothreadpin(session, args).await,
+        Command::Memtune(args) => tuning::memtune(session, args).await,
+        Command::Schedinfo(args) => tuning::schedinfo(session, args).await,
+        Command::Vcpupin(args) => tuning::vcpupin(session, args).await,
         Command::Shutdown(args) => power::shutdown(session, args).await,
         Command::Start(args) => power::start(session, args).await,
         Command::Suspend(args) => power::suspend(session, args).await,

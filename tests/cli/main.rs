@@ -17,4 +17,5 @@ mod rig;
 mod setup;
 mod storage;
 mod terminal;
+mod tuning;
 mod verbs;

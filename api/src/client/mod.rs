@@ -11,6 +11,7 @@ mod guest;
 mod network;
 mod storage;
 mod tls;
+mod tuning;
 
 use std::future::Future;
 use std::time::Duration;

@@ -39,6 +39,7 @@ mod storage_convert;
 mod tests;
 mod token;
 mod transfer;
+mod tuning;
 mod volume;
 
 use axum::Router;
@@ -75,6 +76,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(media::size))
         .routes(routes!(memory::memory))
         .routes(routes!(memory::stats_period))
+        .routes(routes!(tuning::tuning, tuning::tune))
         .routes(routes!(definition::rename))
         .routes(routes!(definition::autostart))
         .routes(routes!(power::start))

@@ -38,6 +38,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
         (name = "Power", description = "On, off, and what lies between"),
         (name = "Devices", description = "Disks, interfaces, consoles"),
         (name = "Guest agent", description = "What the guest itself tells and does"),
+        (name = "Tuning", description = "What a domain gets of the host"),
         (name = "Networks", description = "Virtual networks"),
         (name = "Pools", description = "Places for disk images"),
         (name = "Volumes", description = "Disk images in pools"),
@@ -60,7 +61,8 @@ pub(super) fn head() -> OpenApi {
 pub(super) static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     let (_, mut document) = super::routes().split_for_parts();
     for item in document.paths.paths.values_mut() {
-        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete] {
+        let PathItem { get, post, put, patch, delete, .. } = item;
+        for operation in [get, post, put, patch, delete] {
             operation.as_mut().map(add_problem);
         }
     }

@@ -16,6 +16,7 @@ mod problem;
 mod stats;
 mod storage;
 mod token;
+mod tuning;
 
 pub use audit::{AuditLog, AuditRecord, AuditTarget};
 pub use device::{
@@ -42,6 +43,11 @@ pub use storage::{
     CloneMode, CloneVolume, MadeVolume, Pool, PoolList, ResizeVolume, Volume, VolumeList,
 };
 pub use token::{CreateToken, NewToken, Role, Token, TokenList};
+
+pub use tuning::{
+    BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
+    Pins, RateTuning, Tuning,
+};
 
 /// Serialised problems, for `Content-Type`.
 pub const PROBLEM_JSON: &str = "application/problem+json";

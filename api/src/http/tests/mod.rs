@@ -8,3 +8,4 @@ mod refusals;
 mod remote;
 mod rig;
 mod storage;
+mod tuning;
