@@ -131,6 +131,7 @@ impl Vm {
                 cmdline: String::new(),
             },
             smbios: Smbios::default(),
+            disk_limits: Vec::new(),
             generation: None,
             fw_cfg: Vec::new(),
             lifecycle: Lifecycle {

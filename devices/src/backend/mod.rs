@@ -14,6 +14,7 @@ mod raw;
 pub mod stats;
 mod sys;
 pub mod tap;
+pub mod throttle;
 pub mod vhost;
 
 pub use blocking::{Blocking, BlockingChannel};

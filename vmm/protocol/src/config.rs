@@ -12,6 +12,7 @@ mod devices;
 mod display;
 mod drives;
 mod image;
+mod limits;
 mod numa;
 mod pci;
 
@@ -25,6 +26,7 @@ pub use devices::{
 pub use display::{Input, InputRole, Video, VideoModel, Vnc, VncPassword, VncSharing, VncTls};
 pub use drives::{Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Ide, Nvme, Scsi};
 pub use image::{Cache, Discard, DiskIo, Image, ImageFormat, Layer, Medium};
+pub use limits::{DiskLimits, IoRate};
 pub use numa::{Numa, NumaCell, NumaMode, NumaPlacement};
 pub use pci::{PciAddress, PciDevice, PciKind, RootPort};
 
@@ -63,6 +65,9 @@ pub struct MachineConfig {
     /// Threads that queues are mapped to, by index.
     pub io_threads: Vec<IoThread>,
     pub pci: Vec<PciDevice>,
+    /// Of disks that may not do as much as they can.
+    #[serde(default)]
+    pub disk_limits: Vec<DiskLimits>,
     pub serial: Vec<Serial>,
     /// A pvpanic device at port 0x505.
     pub pvpanic: bool,

@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Version;
-use crate::config::{Identity, WatchdogAction};
+use crate::config::{DiskLimits, Identity, WatchdogAction};
 use crate::exit::{CrashReport, ExitReason};
 
 /// Files that may come with one request.
@@ -117,6 +117,8 @@ pub enum Request {
         id: String,
         bytes: u64,
     },
+    /// Limit what a disk may do, in place of what was.
+    LimitDisk(DiskLimits),
     /// Write the paused machine's state to the file passed beside this message (SCM_RIGHTS).
     Save,
 }

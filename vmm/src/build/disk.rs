@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::backend::lane::Meter;
+use devices::backend::throttle::{Limiter, Throttled};
 use devices::backend::{Cache, Disk, DiskIo, DiskSpec, ImageDisk, ImageSpec, RawDisk};
 use devices::scsi::{Identity, LogicalUnit, UnitKind};
 use devices::virtio::blk::{BlockStats, ErrorPolicy};
@@ -20,9 +21,30 @@ use crate::sandbox::Kind;
 const IMAGE_THREADS: usize = 4;
 const IMAGE_THREAD: &str = "image";
 
-/// Open `medium` for `queues` users at once, each with up to `depth` requests in flight. `id` is
-/// the alias of the disk.
+/// Open `medium` for `queues` users at once, each with up to `depth` requests in flight, within the
+/// disk's limits. `id` is the alias of the disk.
 pub(super) fn open(
+    site: &mut Site<'_>,
+    id: &str,
+    medium: &Medium,
+    queues: usize,
+    depth: u16,
+) -> Result<Arc<dyn Disk>, BuildError> {
+    let limiter = limiter(site, id, queues)?;
+    let disk = open_image(site, id, medium, queues, depth)?;
+    Ok(Arc::new(Throttled::new(disk, limiter)))
+}
+
+/// Lets disk `id` do what its configuration says, until it hears otherwise.
+fn limiter(site: &mut Site<'_>, id: &str, queues: usize) -> Result<Arc<Limiter>, BuildError> {
+    let limiter = site.parts.limiters.make(id, queues).map_err(BuildError::device(id))?;
+    for limits in site.config.disk_limits.iter().filter(|limits| limits.id == id) {
+        site.parts.limiters.limit(limits);
+    }
+    Ok(limiter)
+}
+
+fn open_image(
     site: &mut Site<'_>,
     id: &str,
     medium: &Medium,
@@ -82,7 +104,10 @@ pub(super) fn unit(
 ) -> Result<Arc<LogicalUnit>, BuildError> {
     let disk = match &drive.medium {
         Some(medium) => Some(open(site, &drive.id, medium, queues, depth)?),
-        None if drive.kind == DriveKind::Cdrom => None,
+        None if drive.kind == DriveKind::Cdrom => {
+            limiter(site, &drive.id, queues)?;
+            None
+        }
         None => return Err(BuildError::config("disk", &drive.id, "it has no image")),
     };
     let (kind, product) = match drive.kind {

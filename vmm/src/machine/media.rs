@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use devices::backend::throttle::Throttled;
 use devices::backend::{DiskIo, DiskSpec, RawDisk};
 use devices::scsi::{LogicalUnit, MediumLocked};
-use vmm_protocol::config::Cache;
+use vmm_protocol::config::{Cache, DiskLimits};
 
 use super::Machine;
 use crate::build::disk;
@@ -20,6 +21,8 @@ pub enum MediumError {
     NoDrive { id: String },
     #[error("there is no disk {id:?} that could be made larger")]
     NoDisk { id: String },
+    #[error("there is no disk {id:?} that could be limited")]
+    NoLimit { id: String },
     #[error(transparent)]
     Locked(#[from] MediumLocked),
     #[error("the image cannot be used")]
@@ -66,10 +69,22 @@ impl Machine {
             queues: 0,
             depth: 0,
         };
-        let medium = RawDisk::new(spec).map_err(MediumError::Image)?;
+        let medium = Arc::new(RawDisk::new(spec).map_err(MediumError::Image)?);
         drive.eject(force)?;
-        drive.load(Arc::new(medium));
+        drive.load(match self.parts.limiters.of(id) {
+            Some(limiter) => Arc::new(Throttled::new(medium, limiter)),
+            None => medium,
+        });
         Ok(())
+    }
+
+    /// Limit what a disk may do, in place of what was.
+    ///
+    /// # Errors
+    /// When there is no such disk.
+    pub fn limit_disk(&self, limits: &DiskLimits) -> Result<(), MediumError> {
+        let found = self.parts.limiters.limit(limits);
+        found.then_some(()).ok_or_else(|| MediumError::NoLimit { id: limits.id.clone() })
     }
 
     /// Make disk `id` larger.

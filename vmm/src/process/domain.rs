@@ -401,6 +401,10 @@ impl Domain {
                 self.machine.resize_disk(&id, bytes).map_err(medium_refused)?;
             }
             Request::Save => self.save(files.pop())?,
+            Request::LimitDisk(limits) => {
+                self.machine.limit_disk(&limits).map_err(medium_refused)?;
+            }
+            Request::Save => self.save(file)?,
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
             | Request::Events { .. }
@@ -509,7 +513,9 @@ fn failed(error: MachineError) -> ControlError {
 
 fn medium_refused(error: MediumError) -> ControlError {
     let code = match &error {
-        MediumError::NoDrive { .. } | MediumError::NoDisk { .. } => Code::NotFound,
+        MediumError::NoDrive { .. } | MediumError::NoDisk { .. } | MediumError::NoLimit { .. } => {
+            Code::NotFound
+        }
         MediumError::Locked(_) => Code::Busy,
         MediumError::Image(_) | MediumError::Grow { .. } => Code::Failed,
     };

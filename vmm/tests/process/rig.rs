@@ -90,6 +90,7 @@ impl Rig {
                 cmdline: "test".to_owned(),
             },
             smbios: Smbios::default(),
+            disk_limits: Vec::new(),
             generation: None,
             fw_cfg: Vec::new(),
             lifecycle: Lifecycle {
