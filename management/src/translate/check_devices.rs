@@ -93,7 +93,6 @@ fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut Report<'_>
     let shared = disk.shareable && !raw;
     report.refuse_if(shared, &at("shareable"), "guests that share an image which is not raw");
     check_backing(disk.backing_store.as_ref(), at("backingStore"), report);
-    report.refuse_if(disk.io_tune.is_some(), &at("iotune"), "limits of disk throughput");
     report.refuse_if(disk.transient.is_some(), &at("transient"), "disks that forget");
     report.warn_if(disk.geometry.is_some(), &at("geometry"), "a disk geometry");
     if let Some(block) = &disk.block_io {

@@ -17,6 +17,7 @@ mod check_display;
 mod check_small;
 pub(crate) mod clock;
 pub(crate) mod device;
+pub(crate) mod disk_limits;
 pub(crate) mod display;
 mod drives;
 mod firmware;

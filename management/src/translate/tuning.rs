@@ -5,6 +5,7 @@ use xml::domain::Kib;
 use xml::domain::tuning::{BlockIoDevice, BlockIoTune, CpuTune};
 use xml::{CpuSet, DomainDef};
 
+use super::disk_limits;
 use super::io_threads::{self, IoThreads};
 use super::report::Report;
 
@@ -46,6 +47,7 @@ pub(crate) fn mistakes(def: &DomainDef) -> Vec<(String, String)> {
     if let Some(tune) = &def.block_io_tune {
         check_block(tune, &mut found);
     }
+    found.extend(disk_limits::mistakes(def));
     found
 }
 

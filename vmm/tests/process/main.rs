@@ -18,6 +18,7 @@ mod ends;
 mod firmware;
 mod flash;
 mod hyperv;
+mod limits;
 mod machine;
 mod media;
 mod plug;

@@ -128,7 +128,7 @@ fn a_guest_sees_the_media_that_come_into_its_scsi_drive() {
 const COUNT: u32 = AREA + 0x6000;
 
 /// A command that can be given any number of times; prints its status.
-fn scsi_again(asm: &mut Asm, unit: u8, cdb: &[u8], data: Option<u32>) {
+pub(crate) fn scsi_again(asm: &mut Asm, unit: u8, cdb: &[u8], data: Option<u32>) {
     disks::request(asm, unit, cdb, data);
     // Each place of the ring is zero, which is the first descriptor.
     asm.load(Word, COUNT).add_eax(1).and_eax(0xffff).store(Word, COUNT);
@@ -227,7 +227,7 @@ fn a_drive_that_the_guest_has_locked_opens_by_force_only_and_its_own_eject_is_to
 }
 
 /// Prints the dword at `address`, once and again.
-fn watching(prepare: impl FnOnce(&mut Asm), look: impl FnOnce(&mut Asm)) -> Vec<u8> {
+pub(crate) fn watching(prepare: impl FnOnce(&mut Asm), look: impl FnOnce(&mut Asm)) -> Vec<u8> {
     pvh(|asm| {
         prepare(asm);
         let again = asm.here();

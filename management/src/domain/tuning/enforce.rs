@@ -1,5 +1,7 @@
 //! Tuning put into force in a running domain.
 
+use vmm_protocol::config::DiskLimits;
+use vmm_protocol::control::Request;
 use xml::DomainDef;
 
 use super::Tuning;
@@ -8,6 +10,7 @@ use crate::domain::actor::{Actor, Run, blocking};
 use crate::error::{Code, Error};
 use crate::events::Lifecycle;
 use crate::store::StoredDomain;
+use crate::translate::disk_limits::disk_limits;
 use crate::translate::{self, tuning};
 
 impl Actor {
@@ -85,7 +88,25 @@ impl Actor {
     /// Put into force what `new` says and `old` does not; without `old` all that `new` says.
     async fn enforce(&mut self, old: Option<&DomainDef>, new: &DomainDef) -> Result<(), Error> {
         self.enforce_limits(old, new).await?;
-        self.enforce_threads(old, new).await
+        self.enforce_threads(old, new).await?;
+        self.enforce_disks(old, new).await
+    }
+
+    async fn enforce_disks(
+        &mut self,
+        old: Option<&DomainDef>,
+        new: &DomainDef,
+    ) -> Result<(), Error> {
+        let of = |def: &DomainDef| disk_limits(&translate::with_aliases(def));
+        let (old, new) = (old.map(of).unwrap_or_default(), of(new));
+        let gone = old.iter().filter(|was| new.iter().all(|is| is.id != was.id));
+        let lifted: Vec<_> =
+            gone.map(|was| DiskLimits { id: was.id.clone(), ..DiskLimits::default() }).collect();
+        let changed = new.into_iter().filter(|is| !old.contains(is));
+        for limits in changed.chain(lifted) {
+            self.tell(Request::LimitDisk(limits)).await?;
+        }
+        Ok(())
     }
 
     async fn enforce_limits(&self, old: Option<&DomainDef>, new: &DomainDef) -> Result<(), Error> {
