@@ -243,6 +243,7 @@ impl From<BrokerError> for Error {
             | BrokerError::NoKvm { .. }
             | BrokerError::NoCgroup { .. }
             | BrokerError::Limit { .. }
+            | BrokerError::Traffic { .. }
             | BrokerError::SocketPath { .. }
             | BrokerError::Rules { .. }
             | BrokerError::Host { .. } => Code::HostFailure,

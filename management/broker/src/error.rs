@@ -59,6 +59,11 @@ pub enum BrokerError {
          families inet and, where guests' ports are checked, bridge (CONFIG_NF_TABLES_BRIDGE)"
     )]
     Rules { what: String, source: io::Error },
+    #[error(
+        "the kernel does not limit what passes interface {name:?}: it needs sch_htb for what goes to a guest, \
+         and sch_ingress, cls_u32 and act_police for what comes from one"
+    )]
+    Traffic { name: String, source: io::Error },
     #[error("this host cannot run guests: {reason}")]
     NoKvm { reason: &'static str, source: io::Error },
     #[error("no permission to open /dev/kvm: {owner}; {remedy}")]

@@ -29,7 +29,7 @@ pub use error::{BrokerError, Holder};
 pub use local::Local;
 pub use network::{
     BridgeSpec, Checks, Forwarding, NetworkAct, NetworkRules, PortForward, PortRules, Protocol,
-    RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec,
+    RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec, Traffic, TrafficRate,
 };
 pub use pool::{Permissions, PoolAct, PoolContents, PoolFile, Wanted};
 pub use request::{Granted, Request, Role, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
@@ -254,6 +254,12 @@ impl dyn Broker + '_ {
             Granted::Intact(intact) => Ok(intact),
             other => Err(BrokerError::unexpected(&other)),
         }
+    }
+
+    /// How much passes an interface from now on.
+    pub fn shape(&self, interface: &str, traffic: Traffic) -> Result<(), BrokerError> {
+        let interface = interface.to_owned();
+        self.done(Request::Network(NetworkAct::Shape { interface, traffic }))
     }
 
     /// What a network's process listens at.

@@ -25,8 +25,8 @@ use crate::BrokerError;
 /// The kernel counts in hundredths of a second.
 const TICKS: u32 = 100;
 
-struct Link {
-    index: u32,
+pub(super) struct Link {
+    pub(super) index: u32,
     alias: Option<String>,
     mac: Vec<u8>,
     kind: Option<InfoKind>,
@@ -42,7 +42,7 @@ fn alias(owner: &str) -> String {
     alias
 }
 
-fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>> {
+pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>> {
     let mut ask = LinkMessage::default();
     ask.attributes.push(LinkAttribute::IfName(name.to_owned()));
     let Some(Message::NewLink(link)) = netlink.get(Message::GetLink(ask))? else { return Ok(None) };

@@ -8,6 +8,7 @@ mod rules;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{BrokerError, Granted};
 
 pub use rules::RulesWatch;
+pub use traffic::{Traffic, TrafficRate};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -39,6 +41,11 @@ pub enum NetworkAct {
     /// Whether these are in force, and nothing else is in their tables.
     LookRules(RuleSet),
     Sockets(SocketsSpec),
+    /// How much passes an interface from now on.
+    Shape {
+        interface: String,
+        traffic: Traffic,
+    },
 }
 
 /// A bridge of a network's own.
@@ -192,6 +199,7 @@ pub(crate) fn act(act: &NetworkAct) -> Result<Granted, BrokerError> {
         NetworkAct::Reattach { bridge, taps } => bridge::reattach(bridge, taps)?,
         NetworkAct::Rules(rules) => rules::apply(rules)?,
         NetworkAct::LookRules(rules) => return rules::look(rules).map(Granted::Intact),
+        NetworkAct::Shape { interface, traffic } => traffic::shape(interface, traffic)?,
         NetworkAct::Sockets(spec) => return sockets::open(spec).map(Granted::Sockets),
     }
     Ok(Granted::Done)

@@ -3,10 +3,10 @@
 const NESTED: u16 = 1 << 15;
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Attributes(Vec<u8>);
+pub(in crate::network) struct Attributes(Vec<u8>);
 
 impl Attributes {
-    pub(super) fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
+    pub(in crate::network) fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
         // Every value here is far below 64 KiB.
         let length = u16::try_from(value.len().saturating_add(4)).unwrap_or(u16::MAX);
         self.0.extend_from_slice(&length.to_ne_bytes());
@@ -16,22 +16,22 @@ impl Attributes {
         self
     }
 
-    pub(super) fn u32(self, kind: u16, value: u32) -> Self {
+    pub(in crate::network) fn u32(self, kind: u16, value: u32) -> Self {
         self.bytes(kind, &value.to_be_bytes())
     }
 
-    pub(super) fn text(self, kind: u16, value: &str) -> Self {
+    pub(in crate::network) fn text(self, kind: u16, value: &str) -> Self {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.bytes(kind, &bytes)
     }
 
-    pub(super) fn nested(self, kind: u16, inner: &Self) -> Self {
+    pub(in crate::network) fn nested(self, kind: u16, inner: &Self) -> Self {
         self.bytes(kind | NESTED, &inner.0)
     }
 
     /// Each attribute's type and value, as far as they are well-formed.
-    pub(super) fn iterate(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    pub(in crate::network) fn iterate(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         let mut rest = bytes;
         std::iter::from_fn(move || {
             let [l0, l1, k0, k1] = *rest.first_chunk()?;
@@ -42,7 +42,7 @@ impl Attributes {
         })
     }
 
-    pub(super) fn as_slice(&self) -> &[u8] {
+    pub(in crate::network) fn as_slice(&self) -> &[u8] {
         &self.0
     }
 }

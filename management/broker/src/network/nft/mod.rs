@@ -1,7 +1,7 @@
 //! The kernel's packet filter, nf_tables, as messages: what a rule is made of, and a batch that
 //! comes into force as a whole or not at all (linux/netfilter/nf_tables.h).
 
-mod attributes;
+pub(super) mod attributes;
 mod batch;
 mod expression;
 mod frame;
