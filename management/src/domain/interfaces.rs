@@ -1,7 +1,7 @@
 //! Interfaces of a guest that starts: the taps that they are on the host, in which bridge, and what
 //! may come through them.
 
-use broker::Tap;
+use broker::{Tap, Traffic};
 use vmm_protocol::config::Fd;
 use xml::device::interface::{Interface, InterfaceType};
 use xml::{DomainDef, OnOff, YesNo};
@@ -63,6 +63,10 @@ impl Opener<'_> {
             (_, _, name) => Tap::Standalone { name, mac, mtu, queues },
         };
         let tap = self.broker.tap(request)?;
+        let traffic = translate::bandwidth::traffic(interface);
+        if traffic != Traffic::default() {
+            self.broker.shape(&tap.name, traffic)?;
+        }
         let queues = tap.queues.into_iter().map(|queue| self.table.add(queue)).collect();
         Ok(OpenTap { name: tap.name, bridge, queues, rom: None })
     }

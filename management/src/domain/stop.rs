@@ -234,6 +234,7 @@ impl Actor {
             tracing::warn!(domain = self.name, text, "the domain stopped");
         }
         let cgroup = run.record.cgroup.clone();
+        self.release_taps(&run.live.def).await;
         clean_up(&self.node, self.uuid, cgroup).await;
         self.node.journal.forget(run.record.start_token);
         self.set_stopped(stopped, text.clone());

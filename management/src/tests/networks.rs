@@ -72,6 +72,7 @@ impl Broker for NetworkHost {
             NetworkAct::Reattach { taps, .. } => made.reattached.extend(taps),
             NetworkAct::Rules(rules) => made.rules = rules,
             NetworkAct::LookRules(rules) => return Ok(Granted::Intact(made.rules == rules)),
+            NetworkAct::Shape { .. } => {}
             NetworkAct::Sockets(_) => return Ok(Granted::Sockets(Sockets::default())),
         }
         Ok(Granted::Done)

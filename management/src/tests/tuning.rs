@@ -3,11 +3,16 @@
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 
-use broker::{Broker, BrokerError, CpuQuota, Granted, Limits, Request, ThreadRule, Threads};
+use broker::{
+    Broker, BrokerError, CpuQuota, Granted, Limits, NetworkAct, Request, TapQueues, ThreadRule,
+    Threads, Traffic, TrafficRate,
+};
 
 use super::rig::{Daemon, Host, TestBroker};
 use crate::domain::record::Record;
-use crate::domain::{Affects, CpuTuning, MemoryTuning, Pin, Pins, Tuning};
+use crate::domain::{
+    Affects, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin, Pins, RateTuning, Tuning,
+};
 use crate::error::{Code, Error};
 use crate::ops::{DumpXml, GetTuning, TuneDomain};
 
@@ -22,6 +27,7 @@ struct Noting {
     limits: Mutex<Vec<Limits>>,
     rules: Mutex<Vec<ThreadRule>>,
     fails: Mutex<bool>,
+    traffic: Mutex<Vec<(String, Traffic)>>,
 }
 
 impl Noting {
@@ -31,6 +37,7 @@ impl Noting {
             limits: Mutex::default(),
             rules: Mutex::default(),
             fails: Mutex::new(false),
+            traffic: Mutex::default(),
         })
     }
 
@@ -56,6 +63,15 @@ impl Broker for Noting {
                 }
                 self.limits.lock().unwrap().push(limits);
                 Ok(Granted::Done)
+            }
+            Request::Network(NetworkAct::Shape { interface, traffic }) => {
+                self.traffic.lock().unwrap().push((interface, traffic));
+                Ok(Granted::Done)
+            }
+            // A tap that needs nothing of the host.
+            Request::OpenTap(_) => {
+                let queue = std::fs::File::open("/dev/null").unwrap().into();
+                Ok(Granted::Tap(TapQueues { name: "vnet7".to_owned(), queues: vec![queue] }))
             }
             Request::TuneThreads { rules, .. } => {
                 self.rules.lock().unwrap().extend(rules);
@@ -221,4 +237,67 @@ async fn a_change_that_was_written_down_and_not_made_is_made_by_the_next_daemon(
     let daemon = host.daemon_with(broker.clone()).await;
     daemon.wait_for("web", "running", |state| state.name() == "running").await;
     assert_eq!(broker.last(), Limits::default(), "nothing is under way");
+}
+
+#[tokio::test]
+async fn what_passes_a_tap_is_limited_at_the_start_and_while_the_guest_runs() {
+    let host = Host::new();
+    let broker = Noting::new();
+    let daemon = host.daemon_with(broker.clone()).await;
+    let interface = "<interface type='ethernet'><mac address='52:54:00:11:22:33'/>\
+                     <model type='virtio'/><bandwidth><inbound average='1000' peak='2000'/>\
+                     </bandwidth></interface>";
+    daemon.define(host.xml_with("web", "", interface)).await;
+    daemon.start("web").await.unwrap();
+    let rate = |average, peak, burst| Some(TrafficRate { average, peak, burst });
+    let inbound = rate(1_000_000, Some(2_000_000), None);
+    let take = || std::mem::take(&mut *broker.traffic.lock().unwrap());
+    assert_eq!(take(), [("vnet7".to_owned(), Traffic { inbound, outbound: None })]);
+    let outbound = Some(RateTuning { average: 500, peak: None, burst: Some(64) });
+    let change = |interface: &str, outbound| {
+        let interface = interface.to_owned();
+        let interfaces = vec![InterfaceTuning { interface, inbound: None, outbound }];
+        Tuning { interfaces, ..Tuning::default() }
+    };
+    // The tap's name is of this run; the stored interface is found by it all the same.
+    tune(&daemon, change("vnet7", outbound), BOTH).await.unwrap();
+    let both = Traffic { inbound, outbound: rate(500_000, None, Some(65_536)) };
+    assert_eq!(take(), [("vnet7".to_owned(), both)]);
+    for affects in [LIVE, CONFIG] {
+        assert_eq!(read(&daemon, affects).await.unwrap().interfaces[0].outbound, outbound);
+    }
+    let absent = tune(&daemon, change("vnet8", outbound), LIVE).await.unwrap_err();
+    assert_eq!(absent.code, Code::NotFound);
+    let less = RateTuning { average: 500, peak: Some(1), burst: None };
+    let wrong = tune(&daemon, change("vnet7", Some(less)), LIVE).await.unwrap_err();
+    assert_eq!(wrong.code, Code::InvalidArgument);
+    daemon.destroy("web").await.unwrap();
+    assert_eq!(take(), [("vnet7".to_owned(), Traffic::default())], "it may be the user's own");
+}
+
+#[tokio::test]
+async fn disks_are_limited_by_target_and_groups_as_a_whole() {
+    let host = Host::new();
+    let daemon = host.daemon_with(Noting::new()).await;
+    let disk = |target: &str, tune: &str| {
+        let path = host.path("disk.img").display().to_string();
+        format!(
+            "<disk type='file'><source file='{path}'/><target dev='{target}' bus='virtio'/>\
+             <iotune>{tune}</iotune><shareable/></disk>"
+        )
+    };
+    let group = "<total_iops_sec>100</total_iops_sec><group_name>g</group_name>";
+    let disks = disk("vda", group) + &disk("vdb", group);
+    daemon.define(host.xml_with("web", "", &disks)).await;
+    daemon.start("web").await.unwrap();
+    let change = |disk: &str, total_iops_sec| {
+        let disk = DiskTuning { disk: disk.into(), total_iops_sec, ..DiskTuning::default() };
+        Tuning { disks: vec![disk], ..Tuning::default() }
+    };
+    tune(&daemon, change("vdb", Some(200)), CURRENT).await.unwrap();
+    let tuned = read(&daemon, LIVE).await.unwrap().disks;
+    assert!(tuned.iter().all(|disk| disk.total_iops_sec == Some(200)), "{tuned:?}");
+    assert_eq!(read(&daemon, CONFIG).await.unwrap().disks[0].total_iops_sec, Some(100));
+    let absent = tune(&daemon, change("vdc", Some(1)), CURRENT).await.unwrap_err();
+    assert_eq!((absent.code, &*absent.message), (Code::NotFound, "the domain has no disk \"vdc\""));
 }

@@ -157,7 +157,9 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     report.refuse_if(!interface.ips.is_empty(), &at("ip"), "addresses of the host's end");
     report.refuse_if(interface.virtual_port.is_some(), &at("virtualport"), "virtual ports (OVS)");
     report.refuse_if(interface.vlan.is_some(), &at("vlan"), "VLAN tags");
-    report.refuse_if(interface.bandwidth.is_some(), &at("bandwidth"), "bandwidth limits");
+    let rates = interface.bandwidth.iter().flat_map(|b| b.inbound.iter().chain(&b.outbound));
+    let floor = rates.into_iter().any(|rate| rate.floor.is_some());
+    report.refuse_if(floor, &at("bandwidth/inbound/@floor"), "guaranteed bandwidth");
     check_filter(interface, &at("filterref"), report);
     let isolated = interface.isolated == Some(YesNo::Yes);
     report.refuse_if(isolated, &at("port/@isolated"), "isolated ports");

@@ -9,6 +9,7 @@
 
 mod address;
 mod alias;
+pub(crate) mod bandwidth;
 mod boot_order;
 mod check;
 mod check_cpu;

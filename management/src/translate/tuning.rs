@@ -5,9 +5,9 @@ use xml::domain::Kib;
 use xml::domain::tuning::{BlockIoDevice, BlockIoTune, CpuTune};
 use xml::{CpuSet, DomainDef};
 
-use super::disk_limits;
 use super::io_threads::{self, IoThreads};
 use super::report::Report;
+use super::{bandwidth, disk_limits};
 
 /// libvirt's, of quotas and periods in microseconds.
 const PERIODS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
@@ -48,6 +48,7 @@ pub(crate) fn mistakes(def: &DomainDef) -> Vec<(String, String)> {
         check_block(tune, &mut found);
     }
     found.extend(disk_limits::mistakes(def));
+    found.extend(bandwidth::mistakes(def));
     found
 }
 

@@ -1,8 +1,10 @@
 //! Tuning put into force in a running domain.
 
+use broker::{BrokerError, Traffic};
 use vmm_protocol::config::DiskLimits;
 use vmm_protocol::control::Request;
 use xml::DomainDef;
+use xml::device::interface::{Interface, InterfaceType};
 
 use super::Tuning;
 use crate::domain::Affects;
@@ -11,7 +13,7 @@ use crate::error::{Code, Error};
 use crate::events::Lifecycle;
 use crate::store::StoredDomain;
 use crate::translate::disk_limits::disk_limits;
-use crate::translate::{self, tuning};
+use crate::translate::{self, bandwidth, tuning};
 
 impl Actor {
     pub(in crate::domain) async fn tune(
@@ -89,7 +91,61 @@ impl Actor {
     async fn enforce(&mut self, old: Option<&DomainDef>, new: &DomainDef) -> Result<(), Error> {
         self.enforce_limits(old, new).await?;
         self.enforce_threads(old, new).await?;
-        self.enforce_disks(old, new).await
+        self.enforce_disks(old, new).await?;
+        self.enforce_traffic(old, new).await
+    }
+
+    async fn enforce_traffic(&self, old: Option<&DomainDef>, new: &DomainDef) -> Result<(), Error> {
+        let none = &Vec::new();
+        let mut before = old.map_or(none, |old| &old.devices.interfaces).iter();
+        let mut changed = Vec::new();
+        // A running domain has the same interfaces, in the same order.
+        for interface in &new.devices.interfaces {
+            let traffic = bandwidth::traffic(interface);
+            let was = before.next().map(bandwidth::traffic).unwrap_or_default();
+            let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
+            if let (true, Some(tap)) = (traffic != was, tap) {
+                changed.push((tap, traffic));
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let node = self.node.clone();
+        blocking(move || {
+            for (tap, traffic) in changed {
+                node.broker.shape(&tap, traffic)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Taps of the user's own outlive the guest that was limited.
+    pub(in crate::domain) async fn release_taps(&self, def: &DomainDef) {
+        let limited = |interface: &&Interface| interface.bandwidth.is_some();
+        let own = |interface: &&Interface| interface.kind == InterfaceType::Ethernet;
+        let interfaces = def.devices.interfaces.iter().filter(limited).filter(own);
+        let tap = |interface: &Interface| interface.target.as_ref()?.dev.clone();
+        let taps: Vec<String> = interfaces.filter_map(tap).collect();
+        if taps.is_empty() {
+            return;
+        }
+        let node = self.node.clone();
+        let released = blocking(move || {
+            for tap in taps {
+                match node.broker.shape(&tap, Traffic::default()) {
+                    // It was made for the guest, and went with it.
+                    Err(BrokerError::NoInterface { .. }) => {}
+                    other => other?,
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = released.await {
+            let error = error.chain();
+            tracing::warn!(domain = self.name, error, "a tap stays limited");
+        }
     }
 
     async fn enforce_disks(
