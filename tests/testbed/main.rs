@@ -17,6 +17,7 @@ mod side_by_side;
 mod small_devices;
 mod storage;
 mod systemd;
+mod tuning;
 mod uefi;
 
 use std::time::Duration;
