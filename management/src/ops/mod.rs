@@ -13,9 +13,8 @@ mod token;
 mod volume;
 
 pub use audit::*;
-pub(crate) use domain::consoles;
 pub use domain::*;
-pub(crate) use domain::{NewIds, consoles, disk_source};
+pub(crate) use domain::{consoles, disk_source};
 pub use events::*;
 pub use job::*;
 pub use network::*;

@@ -25,6 +25,11 @@ impl Limiters {
         Ok(limiter)
     }
 
+    /// Disk `id` is gone.
+    pub(super) fn forget(&mut self, id: &str) {
+        self.disks.remove(id);
+    }
+
     pub(crate) fn of(&self, id: &str) -> Option<Arc<Limiter>> {
         self.disks.get(id).cloned()
     }

@@ -404,7 +404,6 @@ impl Domain {
             Request::LimitDisk(limits) => {
                 self.machine.limit_disk(&limits).map_err(medium_refused)?;
             }
-            Request::Save => self.save(file)?,
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
             | Request::Events { .. }
