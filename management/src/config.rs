@@ -20,6 +20,7 @@ pub struct Config {
     pub log: Log,
     pub audit: Audit,
     pub domains: Domains,
+    pub networks: Networks,
     pub firmware: Firmware,
     pub vnc: Vnc,
 }
@@ -97,6 +98,15 @@ pub struct Domains {
     pub cgroup: PathBuf,
 }
 
+/// The processes that give guests of networks their addresses and names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Networks {
+    /// Whom they run as, where the daemon is root: a name or a number of /etc/passwd.
+    pub user: String,
+    pub seccomp: bool,
+}
+
 /// Where the images are that a guest without a kernel of its own starts with.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -159,6 +169,7 @@ impl Default for Config {
             log: Log::default(),
             audit: Audit::default(),
             domains: Domains::default(),
+            networks: Networks::default(),
             firmware: Firmware::default(),
             vnc: Vnc::default(),
         }
@@ -200,6 +211,9 @@ impl Default for Log {
 impl Default for Audit {
     fn default() -> Self {
         Self { file_size_mib: 16, keep: 8 }
+impl Default for Networks {
+    fn default() -> Self {
+        Self { user: "nobody".into(), seccomp: true }
     }
 }
 

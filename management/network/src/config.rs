@@ -27,6 +27,8 @@ pub struct NetworkConfig {
     /// Name of the bridge, for messages.
     pub bridge: String,
     pub files: NetworkFiles,
+    #[serde(default)]
+    pub confinement: Confinement,
     /// Largest packet of the network, bytes. Told to guests.
     #[serde(default)]
     pub mtu: Option<u16>,
@@ -40,6 +42,35 @@ pub struct NetworkConfig {
     pub ipv6: Option<Ipv6>,
     #[serde(default)]
     pub settings: Settings,
+}
+
+/// What the process gives up before it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confinement {
+    /// Whom it becomes. `None` where it was not started by root: it is nobody in particular already.
+    #[serde(default)]
+    pub user: Option<User>,
+    /// Off only to look for faults of the process itself.
+    #[serde(default = "on")]
+    pub seccomp: bool,
+}
+
+fn on() -> bool {
+    true
+}
+
+impl Default for Confinement {
+    fn default() -> Self {
+        Self { user: None, seccomp: true }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
 }
 
 /// The descriptors that come with the process, after the configuration on [`FIRST_FD`].

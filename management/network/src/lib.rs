@@ -5,11 +5,12 @@
 //!                           │ DHCPv4 ── lease file ◀── read by the daemon
 //!                           └ control socket ◀──────── daemon: configure, status, stop
 //! ```
-//! The process opens no file: sockets and files come as descriptors, so it needs no privileges (its
-//! tests run it without any; the daemon does not yet). It lives on when its daemon ends, so guests keep
-//! their addresses over an upgrade.
+//! The process opens no file: sockets and files come as descriptors, so it needs no privileges and
+//! gives up those it has ([`confine`]). It lives on when its daemon ends, so guests keep their
+//! addresses over an upgrade.
 
 pub mod config;
+mod confine;
 pub mod control;
 pub mod dhcp;
 pub mod dns;

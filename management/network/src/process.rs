@@ -7,11 +7,11 @@ use std::io::{self, Read};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::config::{ConfigError, FIRST_FD, NetworkConfig, VERSION};
+use crate::confine::{FilterError, drop_privileges, enter_filter};
 use crate::files::{FileError, Files};
 use crate::state::{Shared, State};
 use crate::{LeaseFile, chain, control, dhcp, dns, router, sys};
@@ -35,6 +35,10 @@ enum ProcessError {
     File(#[from] FileError),
     #[error("cannot prepare the process")]
     Prepare(#[source] io::Error),
+    #[error("cannot give up the privileges that the process was started with")]
+    Privileges(#[source] io::Error),
+    #[error("cannot confine the process")]
+    Confine(#[source] FilterError),
     #[error("cannot read the lease file")]
     Leases(#[source] io::Error),
     #[error("the {service} service failed")]
@@ -61,7 +65,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), ProcessError
     config.check()?;
     let files = Files::adopt(&config.files)?;
     log();
-    harden(&config.name).map_err(ProcessError::Prepare)?;
+    name_process(&config.name);
+    drop_privileges(config.confinement.user).map_err(ProcessError::Privileges)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(ProcessError::Prepare)?.block_on(serve(config, files))
 }
@@ -100,18 +105,14 @@ fn log() {
         .try_init();
 }
 
-/// No core dumps or ptrace by others of the same user, and no new privileges.
-fn harden(network: &str) -> io::Result<()> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    rustix::thread::set_no_new_privs(true)?;
-    // What `ps` and `top` show: as much of the name as the kernel keeps.
+/// What `ps` and `top` show: as much of the name as the kernel keeps.
+fn name_process(network: &str) {
     let mut name: Vec<u8> = format!("net:{network}").bytes().filter(|byte| *byte != 0).collect();
     name.truncate(15);
     if let Ok(name) = CString::new(name) {
         // A label for people: the network is served as well without.
         let _ = rustix::thread::set_name(&name);
     }
-    Ok(())
 }
 
 async fn serve(config: NetworkConfig, files: Files) -> Result<(), ProcessError> {
@@ -133,9 +134,13 @@ async fn serve(config: NetworkConfig, files: Files) -> Result<(), ProcessError> 
         _ => None,
     };
     tracing::info!(network = config.name, bridge = config.bridge, "the network is served");
+    let seccomp = config.confinement.seccomp;
     let shared = Shared::new(State::new(config, dhcp));
     let stop = Arc::new(Notify::new());
     let router = files.router.map(router::Socket::new).transpose().map_err(prepare)?;
+    if seccomp {
+        enter_filter().map_err(ProcessError::Confine)?;
+    }
     let service = |service, result: io::Result<()>| {
         result.map_err(|source| ProcessError::Service { service, source })
     };

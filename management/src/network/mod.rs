@@ -14,6 +14,7 @@ mod registry;
 mod resolvers;
 mod service;
 mod state;
+mod user;
 mod views;
 
 use std::fmt;

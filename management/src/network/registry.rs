@@ -98,6 +98,7 @@ impl Networks {
             run_dir: config.run_dir.join("networks"),
             leases: config.state_dir.join("leases"),
             log_dir: config.log_dir.clone(),
+            settings: config.networks.clone(),
         });
         guard::watch(&shared);
         let networks = Self { shared, table: Mutex::default() };

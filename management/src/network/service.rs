@@ -81,6 +81,7 @@ impl Service {
         broker: &dyn Broker,
         def: &NetworkDef,
         places: &Places,
+        confinement: Confinement,
     ) -> Result<Self, Error> {
         let bridge = def.bridge_name().unwrap_or_default().to_owned();
         let mut table = Table::default();
@@ -98,6 +99,7 @@ impl Service {
             name: def.name.to_string(),
             bridge,
             files,
+            confinement,
             mtu: def.mtu.and_then(|mtu| u16::try_from(mtu).ok()),
             isolated: def.forward.is_none(),
             ipv4: plan::gateway(def),
@@ -214,6 +216,7 @@ pub(super) fn check(def: &NetworkDef) -> Result<(), Error> {
             dns_tcp: Vec::new(),
             router: None,
         },
+        confinement: Confinement::default(),
         mtu: None,
         isolated: false,
         ipv4: plan::gateway(def),

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use broker::Broker;
+use network::config::Confinement;
 use uuid::Uuid;
 use xml::NetworkDef;
 
 use super::firewall::Firewall;
 use super::service::{self, Places, Service};
-use super::{LeaseView, NetworkView, plan};
+use super::{LeaseView, NetworkView, plan, user};
 use crate::domain::Affects;
 use crate::domain::exit::Exit;
 use crate::error::{Code, Error};
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) run_dir: PathBuf,
     pub(super) leases: PathBuf,
     pub(super) log_dir: PathBuf,
+    pub(super) settings: crate::config::Networks,
 }
 
 /// In a network's run directory: the definition it is active with.
@@ -301,11 +303,18 @@ impl State {
                     }
                     service
                 }
-                None => Service::start(&*self.shared.broker, &self.def, &places)?,
+                None => self.start_service(&places)?,
             };
             self.service = Some(service);
         }
         Ok(())
+    }
+
+    fn start_service(&self, places: &Places) -> Result<Service, Error> {
+        let Shared { broker, settings, .. } = &*self.shared;
+        let user = user::of(&settings.user)?;
+        let confinement = Confinement { user, seccomp: settings.seccomp };
+        Service::start(&**broker, &self.def, places, confinement)
     }
 
     /// Remove what [`make`](Self::make) has made, and the record of it last.

@@ -1,7 +1,8 @@
 //! [`Lab`]: a host with a bridge and a guest on a cable, each a network namespace, and the server.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -22,6 +23,9 @@ pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
 pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1);
 /// In the environment of the process that is to be the server.
 pub(crate) const ROLE: &str = "MANOR_NETWORK_SERVER";
+
+/// Whom the server becomes.
+pub(crate) const USER: u32 = 65534;
 
 pub(crate) struct Lab {
     pub server: String,
@@ -45,8 +49,6 @@ impl Lab {
         }
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let directory = tempfile::tempdir().unwrap();
-        // The server is nobody in particular and has to reach its binary.
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut lab = Self {
             server: format!("manor-host-{name}"),
             client: format!("manor-guest-{name}"),
@@ -165,19 +167,19 @@ impl Lab {
             },
             "ipv4": "192.168.77.1/24",
             "ipv6": { "gateway": "fd00:77::1/64", "slaac": true },
+            "confinement": { "user": { "uid": USER, "gid": USER } },
             "settings": settings,
         });
         let text = self.directory.path().join("config");
         fs::write(&text, config.to_string()).unwrap();
-        let binary = self.directory.path().join("server");
-        fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
         let process = Command::new("ip")
-            .args(["netns", "exec", &self.server, "setpriv", "--reuid=65534", "--regid=65534"])
-            .args(["--clear-groups", "--bounding-set=-all", "--inh-caps=-all"])
+            .args(["netns", "exec", &self.server])
             .args(["sh", "-c", "exec 3<&0 </dev/null; exec \"$@\"", "sh"])
-            .arg(binary)
+            .arg(std::env::current_exe().unwrap())
             .args(["--exact", "server_process", "--test-threads=1", "--nocapture"])
             .env(ROLE, "1")
+            // The test harness serves on a second thread, whose heap glibc would ask /proc about.
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(File::open(text).unwrap())
             .stdout(Stdio::null())
             .spawn()
@@ -205,6 +207,17 @@ impl Lab {
         assert_eq!(self.call(&json!({ "stop": {} })), json!({ "ok": {} }));
         let status = self.process.take().expect("started").wait().unwrap();
         assert!(status.success(), "{status}");
+    }
+
+    /// What the kernel says of the thread that serves, by the names of proc_pid_status(5).
+    pub(crate) fn confinement(&self) -> BTreeMap<String, String> {
+        let process = self.process.as_ref().expect("started").id();
+        let statuses = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        let statuses =
+            statuses.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+        let status = statuses.into_iter().find(|it| it.starts_with("Name:\tnet:lab\n")).unwrap();
+        let fields = status.lines().filter_map(|line| line.split_once(':'));
+        fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
     }
 
     /// Memory of the server, KiB.
@@ -277,16 +290,32 @@ fn server_sockets() -> Vec<OwnedFd> {
 fn upstream() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
+    let listener = TcpListener::bind(address).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 1500];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let mut reply = buffer[..length].to_vec();
-            reply[2] |= 0x80;
-            reply[7] = 1;
-            // The name of the question, A, IN, a minute, four bytes.
-            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53]);
-            let _ = socket.send_to(&reply, from);
+            let _ = socket.send_to(&answer_of(&buffer[..length]), from);
+        }
+    });
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            let mut query = vec![0; u16::from_be_bytes(length).into()];
+            stream.read_exact(&mut query).unwrap();
+            let reply = answer_of(&query);
+            stream.write_all(&(reply.len() as u16).to_be_bytes()).unwrap();
+            stream.write_all(&reply).unwrap();
         }
     });
     address
+}
+
+fn answer_of(query: &[u8]) -> Vec<u8> {
+    let mut reply = query.to_vec();
+    reply[2] |= 0x80;
+    reply[7] = 1;
+    // The name of the question, A, IN, a minute, four bytes.
+    reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53]);
+    reply
 }

@@ -1,4 +1,4 @@
-//! The server as it runs: a process without privileges that serves a bridge in a network namespace,
+//! The server as it runs: a process that gave up its privileges and serves a bridge in a network namespace,
 //! and clients on the other end of a cable. Needs root and iproute2.
 #![allow(
     clippy::print_stdout,
@@ -42,6 +42,25 @@ fn settings(lab: &Lab) -> serde_json::Value {
             "txt": [{ "name": "long.lab.test", "value": "z".repeat(2000) }],
         },
     })
+}
+
+#[test]
+fn the_server_has_no_privileges_and_a_filter_while_it_serves() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.start(settings(&lab));
+    let mac = lab.client_mac();
+    assert!(lab.in_client(move || Client::new(mac).join(&[(12, b"guest")])).is_some());
+    let confinement = lab.confinement();
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(confinement[set], "0000000000000000", "{set}");
+    }
+    let ids = [lab::USER; 4].map(|id| id.to_string()).join("\t");
+    assert_eq!(confinement["Uid"], ids, "real, effective, saved, of the file system");
+    assert_eq!(confinement["Gid"], ids);
+    assert_eq!(confinement["Groups"], "");
+    assert_eq!(confinement["NoNewPrivs"], "1");
+    assert_eq!(confinement["Seccomp"], "2", "a filter");
+    lab.stop();
 }
 
 #[test]
@@ -184,6 +203,7 @@ fn guests_are_found_by_name_and_the_rest_is_asked_elsewhere() {
         assert_eq!(address_in(&over_tcp("gateway.lab.test", TYPE::A)), Some(GATEWAY));
         let upstream = Some(Ipv4Addr::new(192, 0, 2, 53));
         assert_eq!(address_in(&over_udp("www.example.org", TYPE::A)), upstream);
+        assert_eq!(address_in(&over_tcp("www.example.org", TYPE::A)), upstream);
         let missing = over_udp("nobody.lab.test", TYPE::A);
         assert_eq!(Packet::parse(&missing).unwrap().rcode(), RCODE::NameError);
         let cut = over_udp("long.lab.test", TYPE::TXT);
@@ -192,7 +212,7 @@ fn guests_are_found_by_name_and_the_rest_is_asked_elsewhere() {
         assert_eq!(Packet::parse(&whole).unwrap().answers.len(), 1);
     });
     let status = lab.status();
-    assert_eq!(status["dns"]["forwarded"], 1);
+    assert_eq!(status["dns"]["forwarded"], 2);
 
     let mut changed = settings(&lab);
     changed["dns"]["hosts"] = json!([{ "address": "192.168.77.9", "names": ["added"] }]);
