@@ -19,6 +19,7 @@ pub mod qemu;
 pub mod rfb;
 pub mod seeds;
 pub mod testbed;
+pub mod tools;
 pub mod tree;
 pub mod vencrypt;
 

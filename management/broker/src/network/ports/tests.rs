@@ -257,14 +257,11 @@ fn each_port_has_rules_of_its_own() {
 #[test]
 fn a_change_by_another_in_either_table_is_seen() {
     let Some(lab) = Lab::new() else { return };
-    if Command::new("nft").arg("-v").output().is_err() {
-        println!("SKIP: there is no command nft (Debian package nftables)");
-        return;
-    }
+    let program = manor_tests::tools::nft().unwrap();
     let wanted = RuleSet { networks: vec![super::super::tests::isolated()], ..checked(CLEAN) };
     within(&lab.host, || {
         let nft = |arguments: &str| {
-            let output = Command::new("nft").args(arguments.split(' ')).output().unwrap();
+            let output = program.command().args(arguments.split(' ')).output().unwrap();
             assert!(output.status.success(), "nft {arguments}: {output:?}");
         };
         for change in [
@@ -289,7 +286,7 @@ fn a_change_by_another_in_either_table_is_seen() {
 
         rules::apply(&RuleSet::default()).unwrap();
         assert!(rules::look(&RuleSet::default()).unwrap());
-        let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
+        let tables = program.command().args(["list", "tables"]).output().unwrap();
         assert_eq!(String::from_utf8(tables.stdout).unwrap(), "");
         nft("add table bridge other");
         rules::apply(&wanted).unwrap();

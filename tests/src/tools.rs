@@ -1,0 +1,35 @@
+//! Small programs of Debian that tests speak to: fetched where the machine does not have them.
+
+use crate::apt::Apt;
+use crate::paths;
+use crate::tree::Program;
+
+/// nft(8), which shows the packet filter's rules as everybody else sees them.
+pub fn nft() -> anyhow::Result<Program> {
+    let installed = Program::installed("nft");
+    if runs(&installed, "--version") {
+        return Ok(installed);
+    }
+    let tree = paths::made_once("nftables", |tree| {
+        Apt::open()?.unpack_closure(&["nftables"], None, tree)
+    })?;
+    let unpacked = Program::in_tree(&tree, "usr/sbin/nft");
+    anyhow::ensure!(runs(&unpacked, "--version"), "the unpacked nft does not run");
+    Ok(unpacked)
+}
+
+/// A static busybox: a shell with a DHCP client and a resolver that are not ours.
+pub fn busybox() -> anyhow::Result<Program> {
+    let installed = Program::installed("/bin/busybox");
+    if runs(&installed, "true") {
+        return Ok(installed);
+    }
+    let tree = paths::made_once("busybox", |tree| Apt::open()?.unpack(&["busybox-static"], tree))?;
+    let unpacked = Program::installed(&tree.join("bin/busybox").display().to_string());
+    anyhow::ensure!(runs(&unpacked, "true"), "the unpacked busybox does not run");
+    Ok(unpacked)
+}
+
+fn runs(program: &Program, word: &str) -> bool {
+    program.command().arg(word).output().is_ok_and(|output| output.status.success())
+}
