@@ -10,6 +10,8 @@ use super::state::Shared;
 
 /// A reload of a firewall is many changes.
 const SETTLED: Duration = Duration::from_millis(200);
+/// Where rules do not stay as they were put in force, the next try waits longer, up to this.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn watch(shared: &Arc<Shared>) {
     let watch = match RulesWatch::new() {
@@ -27,20 +29,26 @@ pub(super) fn watch(shared: &Arc<Shared>) {
 }
 
 fn follow(watch: &RulesWatch, shared: &Weak<Shared>) {
+    let mut pause = SETTLED;
     loop {
         if let Err(error) = watch.changed() {
             tracing::error!(%error, "changes of the host's packet filter are not seen any more");
             return;
         }
-        std::thread::sleep(SETTLED);
+        std::thread::sleep(pause);
         let Some(shared) = shared.upgrade() else { return };
         match shared.firewall.repair() {
-            Ok(false) => {}
-            Ok(true) => tracing::warn!(
-                "somebody changed the rules of networks (nft list table inet manor); they are \
-                 restored"
-            ),
+            // What we put in force ourselves is a change as well.
+            Ok(false) => pause = SETTLED,
+            Ok(true) => {
+                pause = pause.saturating_mul(2).min(PATIENCE);
+                tracing::warn!(
+                    "somebody changed the rules of networks (nft list table inet manor); they are \
+                     restored"
+                );
+            }
             Err(error) => {
+                pause = pause.saturating_mul(2).min(PATIENCE);
                 tracing::error!(error = %error.chain(), "the rules of networks are not in force");
             }
         }

@@ -1,6 +1,8 @@
 //! The host's side of virtual networks: bridges, rules of who reaches whom, sockets of services.
 
 mod bridge;
+#[cfg(test)]
+mod edits;
 mod netlink;
 mod nft;
 mod ports;

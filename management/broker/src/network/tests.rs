@@ -109,7 +109,7 @@ pub(super) fn spec() -> BridgeSpec {
     }
 }
 
-fn rules(mode: Forwarding) -> NetworkRules {
+pub(super) fn rules(mode: Forwarding) -> NetworkRules {
     NetworkRules {
         network: "seven".to_owned(),
         bridge: "virbr7".to_owned(),
@@ -126,15 +126,11 @@ fn set(networks: &[NetworkRules]) -> RuleSet {
     RuleSet { networks: networks.to_vec(), ports: Vec::new() }
 }
 
-pub(super) fn isolated() -> NetworkRules {
-    rules(Forwarding::Isolated)
-}
-
 fn nat() -> Forwarding {
     Forwarding::Nat { ipv6: false, addresses: None, ports: Some((1024, 65535)) }
 }
 
-fn forward(host_ports: (u16, u16), guest_port: u16) -> PortForward {
+pub(super) fn forward(host_ports: (u16, u16), guest_port: u16) -> PortForward {
     PortForward {
         protocol: Protocol::Tcp,
         host_address: None,

@@ -32,13 +32,20 @@ impl Attributes {
 
     /// Each attribute's type and value, as far as they are well-formed.
     pub(in crate::network) fn iterate(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    pub(super) fn iterate(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+        Self::iterate_nested(bytes).map(|(kind, _, value)| (kind, value))
+    }
+
+    /// The same, with whether the value is of attributes itself. The kernel does not always say so.
+    pub(super) fn iterate_nested(bytes: &[u8]) -> impl Iterator<Item = (u16, bool, &[u8])> {
         let mut rest = bytes;
         std::iter::from_fn(move || {
             let [l0, l1, k0, k1] = *rest.first_chunk()?;
             let length = usize::from(u16::from_ne_bytes([l0, l1]));
             let value = rest.get(4..length)?;
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-            Some((u16::from_ne_bytes([k0, k1]) & !NESTED, value))
+            let kind = u16::from_ne_bytes([k0, k1]);
+            Some((kind & !NESTED, kind & NESTED != 0, value))
         })
     }
 

@@ -4,6 +4,7 @@ use std::io;
 
 use super::attributes::Attributes;
 use super::expression::Rule;
+use super::in_force::{Kind, Made, is_in_force};
 use super::{SUBSYSTEM, Table};
 use crate::network::netlink::Netlink;
 
@@ -13,11 +14,9 @@ const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
-const GET_RULE: u16 = 7;
 
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
-const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 
@@ -53,14 +52,14 @@ pub(in super::super) struct Batch {
     what: Vec<String>,
     /// Those that are replaced.
     tables: Vec<Table>,
-    /// In each of them, chain and comment of each rule.
-    rules: Vec<(Table, String, String)>,
+    /// What they then have.
+    made: Vec<Made>,
 }
 
 impl Batch {
     pub(in super::super) fn new() -> Self {
-        let (bytes, what, tables, rules) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut batch = Self { bytes, last: 0, what, tables, rules };
+        let (bytes, what, tables, made) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut batch = Self { bytes, last: 0, what, tables, made };
         batch.message(BEGIN, 0, 0, SUBSYSTEM, &Attributes::default(), "the batch");
         batch
     }
@@ -107,6 +106,7 @@ impl Batch {
     pub(in super::super) fn add_table(&mut self, table: Table) {
         let name = Attributes::default().text(1, table.name);
         self.change(table, NEW_TABLE, CREATE, &name, &format!("the table {table}"));
+        self.made.push(Made { table, kind: Kind::Table, attributes: name });
     }
 
     pub(in super::super) fn add_chain(&mut self, chain: &Chain<'_>) {
@@ -120,6 +120,7 @@ impl Batch {
         }
         let what = format!("the chain {name} of table {table}");
         self.change(table, NEW_CHAIN, CREATE, &attributes, &what);
+        self.made.push(Made { table, kind: Kind::Chain, attributes });
     }
 
     pub(in super::super) fn add_rule(&mut self, chain: &Chain<'_>, rule: &Rule) {
@@ -139,20 +140,14 @@ impl Batch {
             .nested(4, &rule.expressions)
             .bytes(7, &data);
         let what = format!("the rule {comment:?} of chain {name} of table {table}");
-        self.rules.push((table, name.to_owned(), comment));
         self.change(table, NEW_RULE, CREATE | APPEND, &attributes, &what);
+        self.made.push(Made { table, kind: Kind::Rule, attributes });
     }
 
-    /// Whether the kernel has the tables with these rules and no others, by what is said of them.
+    /// Whether the kernel has these tables as they were made, and nothing else in them.
     pub(in super::super) fn is_in_force(&self) -> io::Result<bool> {
         for table in &self.tables {
-            let mut found = rules_of(*table)?;
-            let wanted = self.rules.iter().filter(|(of, ..)| of == table);
-            let mut wanted: Vec<_> = wanted.map(|(_, chain, comment)| (chain, comment)).collect();
-            // Of each chain they come in order, and chains in any.
-            found.sort_by(|a, b| a.0.cmp(&b.0));
-            wanted.sort_by(|a, b| a.0.cmp(b.0));
-            if !found.iter().map(|(chain, comment)| (chain, comment)).eq(wanted) {
+            if !is_in_force(*table, &self.made)? {
                 return Ok(false);
             }
         }
@@ -187,43 +182,4 @@ impl Batch {
             }
         }
     }
-}
-
-/// Chain and comment of each rule that the kernel has in the table.
-fn rules_of(table: Table) -> io::Result<Vec<(String, String)>> {
-    let name = Attributes::default().text(1, table.name);
-    let name = name.as_slice();
-    let length = u32::try_from(name.len().saturating_add(20)).unwrap_or(u32::MAX);
-    let mut question = length.to_ne_bytes().to_vec();
-    question.extend_from_slice(&(SUBSYSTEM << 8 | GET_RULE).to_ne_bytes());
-    question.extend_from_slice(&(REQUEST | DUMP).to_ne_bytes());
-    question.extend_from_slice(&[0; 8]);
-    question.extend_from_slice(&[table.family as u8, 0, 0, 0]);
-    question.extend_from_slice(name);
-    let netlink = Netlink::netfilter(0)?;
-    let found = match netlink.dump_raw(&question, SUBSYSTEM << 8 | NEW_RULE) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    Ok(found.iter().filter_map(|rule| rule_in(table, rule)).collect())
-}
-
-/// Chain and comment of a rule as the kernel tells of it, if it is of this table.
-fn rule_in(table: Table, message: &[u8]) -> Option<(String, String)> {
-    let text = |value: &[u8]| {
-        let value = value.strip_suffix(&[0]).unwrap_or(value);
-        String::from_utf8_lossy(value).into_owned()
-    };
-    let is_family = message.first() == Some(&(table.family as u8));
-    let (mut name, mut chain, mut comment) = (String::new(), String::new(), String::new());
-    for (kind, value) in Attributes::iterate(message.get(4..)?) {
-        match kind {
-            1 => name = text(value),
-            2 => chain = text(value),
-            7 => comment = value.get(2..).map(text).unwrap_or_default(),
-            _ => {}
-        }
-    }
-    (is_family && name == table.name).then_some((chain, comment))
 }

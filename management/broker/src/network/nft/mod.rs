@@ -5,6 +5,7 @@ pub(super) mod attributes;
 mod batch;
 mod expression;
 mod frame;
+mod in_force;
 
 use std::fmt;
 

@@ -255,46 +255,6 @@ fn each_port_has_rules_of_its_own() {
 }
 
 #[test]
-fn a_change_by_another_in_either_table_is_seen() {
-    let Some(lab) = Lab::new() else { return };
-    let program = manor_tests::tools::nft().unwrap();
-    let wanted = RuleSet { networks: vec![super::super::tests::isolated()], ..checked(CLEAN) };
-    within(&lab.host, || {
-        let nft = |arguments: &str| {
-            let output = program.command().args(arguments.split(' ')).output().unwrap();
-            assert!(output.status.success(), "nft {arguments}: {output:?}");
-        };
-        for change in [
-            "add rule bridge manor prerouting accept",
-            "flush chain bridge manor port-tap1",
-            "delete table bridge manor",
-            "add rule inet manor entering accept",
-            "delete table inet manor",
-        ] {
-            rules::apply(&wanted).unwrap();
-            assert!(rules::look(&wanted).unwrap());
-            nft(change);
-            assert!(!rules::look(&wanted).unwrap(), "{change}");
-        }
-        rules::apply(&wanted).unwrap();
-        // Nor are the rules of a port that has become another's.
-        let mut other = wanted.clone();
-        other.ports[0].mac = OTHER;
-        assert!(!rules::look(&other).unwrap());
-        other.ports[0].tap = "a-name-of-many-bytes".to_owned();
-        assert!(rules::apply(&other).is_err(), "it would be cut to another's");
-
-        rules::apply(&RuleSet::default()).unwrap();
-        assert!(rules::look(&RuleSet::default()).unwrap());
-        let tables = program.command().args(["list", "tables"]).output().unwrap();
-        assert_eq!(String::from_utf8(tables.stdout).unwrap(), "");
-        nft("add table bridge other");
-        rules::apply(&wanted).unwrap();
-        assert!(rules::look(&wanted).unwrap(), "what others have is theirs");
-    });
-}
-
-#[test]
 fn rules_of_many_ports_come_into_force_at_once() {
     let Some(lab) = Lab::new() else { return };
     let addresses: Vec<_> = (1..=20).map(|last| Ipv4Addr::new(10, 0, 0, last).into()).collect();
