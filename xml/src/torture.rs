@@ -1,6 +1,6 @@
 //! What the fuzz target does with a definition.
 
-use crate::DomainDef;
+use crate::{DomainDef, NetworkDef};
 
 /// Read it as it comes from a client; what was accepted is what its own text says.
 ///
@@ -13,10 +13,27 @@ pub fn domain(bytes: &[u8]) {
     assert_eq!(again.value.to_xml(), text, "a definition that changes");
 }
 
+/// The same of a network.
+///
+/// # Panics
+/// If a definition does not come back as it was.
+pub fn network(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Ok(parsed) = NetworkDef::parse(text) else { return };
+    let text = parsed.value.to_xml();
+    let again = NetworkDef::parse_stored(&text).expect("what was written can be read");
+    assert_eq!(again.value.to_xml(), text, "a definition that changes");
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn definitions_may_be_anything() {
         manor_tests::seeds::replay("domain_xml", 400, super::domain);
+    }
+
+    #[test]
+    fn networks_may_be_anything() {
+        manor_tests::seeds::replay("network_xml", 400, super::network);
     }
 }

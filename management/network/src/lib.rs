@@ -26,6 +26,7 @@ mod random;
 pub mod router;
 mod state;
 mod sys;
+pub mod torture;
 
 use std::error::Error;
 

@@ -19,6 +19,7 @@ mod tests;
 
 use std::net::SocketAddrV4;
 
+pub(crate) use packet::FIXED;
 pub use server::{Counters, Link, Server};
 
 /// Longest client identifier that tells clients apart, bytes: a DUID of 128 with its type, and what

@@ -7,7 +7,7 @@ use super::options::{Options, code};
 use crate::{Hex, Mac, names};
 
 /// Bytes before the options: the fixed fields and the magic cookie.
-pub(super) const FIXED: usize = 240;
+pub(crate) const FIXED: usize = 240;
 pub(super) const COOKIE: [u8; 4] = [99, 130, 83, 99];
 pub(super) const BOOTREQUEST: u8 = 1;
 pub(super) const BOOTREPLY: u8 = 2;

@@ -8,6 +8,7 @@
 //! ```
 
 mod answer;
+mod exchange;
 mod forward;
 mod gate;
 mod query;
@@ -26,6 +27,7 @@ use std::net::{TcpListener, UdpSocket};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+pub(crate) use exchange::reply;
 pub(crate) use forward::Upstreams;
 pub(crate) use zone::Zone;
 

@@ -27,7 +27,7 @@ mod option {
 }
 
 /// The message, its checksum left to the kernel. `last` takes back the route and the resolver.
-pub(super) fn advertisement(config: &NetworkConfig, last: bool) -> Option<Vec<u8>> {
+pub(crate) fn advertisement(config: &NetworkConfig, last: bool) -> Option<Vec<u8>> {
     let ipv6 = config.ipv6.as_ref()?;
     let gateway = ipv6.gateway;
     let flags = if ipv6.managed { MANAGED | OTHER } else { 0 };

@@ -7,7 +7,9 @@ mod solicitation;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use advertisement::advertisement;
 pub(crate) use service::{Socket, serve};
+pub(crate) use solicitation::is_valid as is_solicitation;
 
 /// Messages since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ const FIXED: usize = 8;
 const FRESH: u8 = 255;
 
 /// `message` begins with the ICMPv6 header, whose checksum the kernel has verified.
-pub(super) fn is_valid(message: &[u8], hop_limit: Option<u8>, source: Ipv6Addr) -> bool {
+pub(crate) fn is_valid(message: &[u8], hop_limit: Option<u8>, source: Ipv6Addr) -> bool {
     let Some(([kind, code, ..], mut options)) = message.split_first_chunk::<FIXED>() else {
         return false;
     };
