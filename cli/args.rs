@@ -233,6 +233,10 @@ pub(crate) enum Command {
     NetDhcpLeases(NetDhcpLeases),
     /// network information in XML
     NetDumpxml(NetDumpxml),
+    /// edit XML configuration for a network
+    NetEdit(Network),
+    /// network events
+    NetEvent(NetEvent),
     /// network information
     NetInfo(Network),
     /// list networks

@@ -96,6 +96,8 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "net-destroy",
             "net-dhcp-leases",
             "net-dumpxml",
+            "net-edit",
+            "net-event",
             "net-info",
             "net-list",
             "net-name",

@@ -40,6 +40,28 @@ pub(crate) struct NetDumpxml {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct NetEvent {
+    /// filter by network name or uuid
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
+    /// which event type to wait for
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) event: Option<String>,
+    /// loop until timeout or interrupt, rather than one-shot
+    #[arg(long)]
+    pub(crate) r#loop: bool,
+    /// timeout seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+    /// list valid event types
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// show timestamp for each printed event
+    #[arg(long)]
+    pub(crate) timestamp: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct NetUpdate {
     /// network name or uuid
     pub(crate) network: String,

@@ -1,11 +1,11 @@
-//! event: print what happens.
+//! event, net-event: print what happens.
 
 use std::time::Duration;
 
 use api::types;
 
 use super::Session;
-use crate::args::Event;
+use crate::args::{Event, NetEvent};
 use crate::failure::Failure;
 use crate::terminal::printable;
 
@@ -51,48 +51,112 @@ pub(super) async fn event(session: &Session, args: Event) -> Result<(), Failure>
     if let Some(domain) = &args.domain {
         session.of(domain, session.client.state(domain)).await?;
     }
-    let mut received = 0;
-    let deadline = async {
-        match args.timeout {
-            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-            None => std::future::pending().await,
-        }
-    };
-    let ending = tokio::select! {
-        result = follow(session, &args, &mut received) => {
-            result?;
-            ""
-        }
-        () = deadline => "event loop timed out\n",
-        _ = tokio::signal::ctrl_c() => "event loop interrupted\n",
-    };
-    session.terminal.say(&format!("{ending}events received: {received}\n"));
-    Ok(())
+    let wanted = |event: &types::Event| args.event.as_ref().is_none_or(|kind| *kind == event.event);
+    let watch =
+        Watch { domain: args.domain.as_deref(), r#loop: args.r#loop, timeout: args.timeout };
+    watch.run(session, wanted, |event| print(session, args.timestamp, event)).await
 }
 
-/// Until one has come, or for ever; a daemon that restarts in between is waited for, and what
-/// happened meanwhile is caught up with.
-async fn follow(session: &Session, args: &Event, received: &mut u64) -> Result<(), Failure> {
-    let domain = args.domain.as_deref();
-    let mut stream = session.client.events(None, domain).await?;
-    let mut last = None;
-    loop {
-        let event = match stream.next().await {
-            Ok(Some(event)) => event,
-            Ok(None) | Err(api::client::ClientError::Broken { .. }) => {
-                stream = reconnect(session, last, domain).await?;
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        last = Some(event.id);
-        if args.event.as_ref().is_some_and(|kind| *kind != event.event) {
-            continue;
+/// `net-event`: of the same stream, what is about networks.
+pub(super) async fn network(session: &Session, args: NetEvent) -> Result<(), Failure> {
+    const KIND: &str = "lifecycle";
+    if args.list {
+        session.terminal.print(&format!("{KIND}\n"));
+        return Ok(());
+    }
+    match args.event.as_deref() {
+        Some(KIND) => {}
+        Some(other) => {
+            return Err(Failure::usage(format!("unknown event type {other}"))
+                .hint_near(other, std::iter::once(KIND.to_owned())));
         }
-        *received += 1;
-        print(session, args, &event);
-        if !args.r#loop {
-            return Ok(());
+        None => return Err(Failure::usage("one of --list or --event <type> is required")),
+    }
+    let uuid = match &args.network {
+        Some(name) => Some(session.of_network(name, session.client.network(name)).await?.uuid),
+        None => None,
+    };
+    let wanted = |event: &types::Event| {
+        event.network.is_some() && uuid.is_none_or(|uuid| event.uuid == Some(uuid))
+    };
+    let watch = Watch { domain: None, r#loop: args.r#loop, timeout: args.timeout };
+    watch.run(session, wanted, |event| print_network(session, args.timestamp, event)).await
+}
+
+fn print_network(session: &Session, timestamp: bool, event: &types::Event) {
+    if session.terminal.json {
+        return print(session, timestamp, event);
+    }
+    let stamp = if timestamp { format!("{}: ", event.time) } else { String::new() };
+    let network = printable(event.network.as_deref().unwrap_or_default());
+    let change = event.change.as_deref().unwrap_or_default();
+    session.terminal.print(&format!("{stamp}event 'lifecycle' for network {network}: {change}\n"));
+}
+
+/// For how long the stream is followed.
+struct Watch<'a> {
+    domain: Option<&'a str>,
+    /// Not only until one has come.
+    r#loop: bool,
+    timeout: Option<u64>,
+}
+
+impl Watch<'_> {
+    async fn run(
+        &self,
+        session: &Session,
+        wanted: impl Fn(&types::Event) -> bool,
+        show: impl Fn(&types::Event),
+    ) -> Result<(), Failure> {
+        let mut received = 0;
+        let deadline = async {
+            match self.timeout {
+                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                None => std::future::pending().await,
+            }
+        };
+        let count = |event: &types::Event| {
+            let is_wanted = wanted(event);
+            if is_wanted {
+                received += 1;
+                show(event);
+            }
+            is_wanted
+        };
+        let ending = tokio::select! {
+            result = self.follow(session, count) => {
+                result?;
+                ""
+            }
+            () = deadline => "event loop timed out\n",
+            _ = tokio::signal::ctrl_c() => "event loop interrupted\n",
+        };
+        session.terminal.say(&format!("{ending}events received: {received}\n"));
+        Ok(())
+    }
+
+    /// Until one has come, or for ever; a daemon that restarts in between is waited for, and what
+    /// happened meanwhile is caught up with.
+    async fn follow(
+        &self,
+        session: &Session,
+        mut take: impl FnMut(&types::Event) -> bool,
+    ) -> Result<(), Failure> {
+        let mut stream = session.client.events(None, self.domain).await?;
+        let mut last = None;
+        loop {
+            let event = match stream.next().await {
+                Ok(Some(event)) => event,
+                Ok(None) | Err(api::client::ClientError::Broken { .. }) => {
+                    stream = reconnect(session, last, self.domain).await?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            last = Some(event.id);
+            if take(&event) && !self.r#loop {
+                return Ok(());
+            }
         }
     }
 }
@@ -112,13 +176,13 @@ async fn reconnect(
     Ok(session.client.events(after, domain).await?)
 }
 
-fn print(session: &Session, args: &Event, event: &types::Event) {
+fn print(session: &Session, timestamp: bool, event: &types::Event) {
     if session.terminal.json {
         let line = serde_json::to_string(event).unwrap_or_default();
         session.terminal.print(&format!("{line}\n"));
         return;
     }
-    let stamp = if args.timestamp { format!("{}: ", event.time) } else { String::new() };
+    let stamp = if timestamp { format!("{}: ", event.time) } else { String::new() };
     let named = |kind: &str, name: &Option<String>| {
         name.as_ref().map(|name| format!(" for {kind} '{}'", printable(name)))
     };

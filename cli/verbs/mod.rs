@@ -12,6 +12,7 @@ mod list;
 mod media;
 mod memory;
 mod network;
+mod network_edit;
 mod node;
 mod plug;
 mod power;
@@ -110,6 +111,8 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::NetDestroy(args) => network::destroy(session, args).await,
         Command::NetDhcpLeases(args) => network::leases(session, args).await,
         Command::NetDumpxml(args) => network::dumpxml(session, args).await,
+        Command::NetEdit(args) => network_edit::edit(session, args).await,
+        Command::NetEvent(args) => events::network(session, args).await,
         Command::NetInfo(args) => network::info(session, args).await,
         Command::NetList(args) => network::list(session, args).await,
         Command::NetName(args) => network::name(session, args).await,

@@ -16,7 +16,7 @@ use crate::terminal::printable;
 
 impl Session {
     /// Name the network that was not found as virsh does.
-    async fn of_network<T>(
+    pub(super) async fn of_network<T>(
         &self,
         network: &str,
         call: impl Future<Output = Result<T, ClientError>>,

@@ -224,6 +224,7 @@ impl From<BrokerError> for Error {
             | BrokerError::NoTemplate { .. }
             | BrokerError::WrongKind { .. }
             | BrokerError::NoBridge { .. }
+            | BrokerError::NoVlanFiltering { .. }
             | BrokerError::NoInterface { .. }
             | BrokerError::NotTap { .. }
             | BrokerError::NoController { .. }

@@ -134,3 +134,66 @@ fn what_cannot_be_is_refused_with_its_cause_and_nothing_is_stored() {
     let taken = networks.define("bad.xml").err;
     assert!(taken.contains("is that of another network"), "{taken}");
 }
+
+#[test]
+fn a_definition_is_edited_in_the_users_editor_and_stored_only_if_it_is_one() {
+    let networks = Networks::new();
+    networks.define("lab.xml");
+    let edit = |editor: &str| {
+        let mut command = networks.0.command(super::rig::MANOR.as_ref());
+        command.args(["net-edit", "lab"]).env_remove("VISUAL").env("EDITOR", editor);
+        let output = command.env("TMPDIR", networks.0.path("")).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    };
+    let (done, out, err) = edit("true");
+    assert!(done && out.contains("Network lab XML configuration not changed."), "{out}{err}");
+    let (done, out, err) = edit("sed -i s/10.77.0.20/10.77.0.30/");
+    assert!(done && out.contains("Network lab XML configuration edited."), "{out}{err}");
+    let stored = networks.done("net-dumpxml lab");
+    assert!(stored.contains("end='10.77.0.30'"), "{stored}");
+    let (done, _, err) = edit("sed -i s/10.77.0.30/10.78.0.30/");
+    assert!(!done && err.contains("10.78.0.30 is not in the subnet"), "{err}");
+    let (done, _, err) = edit("false");
+    assert!(!done && err.contains("set EDITOR"), "{err}");
+    assert_eq!(networks.done("net-dumpxml lab"), stored);
+    let left: Vec<_> = std::fs::read_dir(networks.0.path("")).unwrap().flatten().collect();
+    assert!(!left.iter().any(|it| it.file_name().to_string_lossy().contains("manor-edit")));
+}
+
+#[test]
+fn events_of_one_network_are_told_in_virshs_words() {
+    let networks = Networks::new();
+    networks.define("lab.xml");
+    assert_eq!(networks.done("net-event --list"), "lifecycle\n\n");
+    assert!(networks.refused("net-event lab").contains("--event <type> is required"));
+    assert!(networks.refused("net-event lab link").contains("unknown event type link"));
+    assert!(networks.refused("net-event nat lifecycle").contains("failed to get network 'nat'"));
+    let mut watcher = networks.0.command(super::rig::MANOR.as_ref());
+    watcher.args(["net-event", "lab", "lifecycle", "--loop", "--timeout", "60"]);
+    let mut watcher = watcher.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let (lines, seen) = std::sync::mpsc::channel();
+    let out = std::io::BufReader::new(watcher.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        for line in std::io::BufRead::lines(out).map_while(Result::ok) {
+            let _ = lines.send(line);
+        }
+    });
+    // It is subscribed when it has seen a first event.
+    let mut told: Vec<String> = Vec::new();
+    networks.0.write("again.xml", networks.done("net-dumpxml lab"));
+    while told.is_empty() {
+        networks.define("again.xml");
+        told.extend(seen.recv_timeout(std::time::Duration::from_millis(200)));
+    }
+    networks.done("net-undefine default");
+    networks.done("net-undefine lab");
+    while !told.iter().any(|line| line.contains("Undefined")) {
+        told.push(seen.recv_timeout(super::rig::PATIENCE).unwrap());
+    }
+    watcher.kill().unwrap();
+    watcher.wait().unwrap();
+    reader.join().unwrap();
+    told.retain(|line| line != "event 'lifecycle' for network lab: Defined");
+    assert_eq!(told, ["event 'lifecycle' for network lab: Undefined"]);
+}

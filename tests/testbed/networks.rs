@@ -129,6 +129,11 @@ fn guests_get_addresses_and_names_and_go_on_while_all_around_them_dies() -> Resu
     // All that may die does.
     let before = processes(&daemon, SERVER)?;
     ensure!(before.trim().parse::<u32>().is_ok(), "one process of the network: {before:?}");
+    let status = host.sh(&format!("cat /proc/{}/status", before.trim()))?;
+    for line in ["CapBnd:\t0000000000000000\n", "CapEff:\t0000000000000000\n", "Seccomp:\t2\n"] {
+        ensure!(status.contains(line), "no {line:?} in {status}");
+    }
+    ensure!(status.contains("Uid:\t65534\t65534\t65534\t65534\n"), "nobody: {status}");
     a.run("( (sleep 3; nslookup net-b 192.168.77.1 >/tmp/without 2>&1) & )")?;
     daemon.kill_9()?;
     std::thread::sleep(Duration::from_secs(6));
@@ -169,5 +174,47 @@ fn guests_get_addresses_and_names_and_go_on_while_all_around_them_dies() -> Resu
     let left = host.sh("ls /sys/class/net; ls /run/manor*/networks 2>/dev/null || true")?;
     ensure!(!left.contains("virbr77"), "{left}");
     ensure!(processes(&daemon, SERVER)?.trim().is_empty(), "a process stayed");
+    Ok(())
+}
+
+#[test]
+fn guests_of_one_vlan_reach_each_other_and_those_of_another_do_not() -> Result<()> {
+    let daemon = Daemon::start("vlans")?;
+    let host = &daemon.host;
+    host.sh("ip link add lan7 type bridge 2>/dev/null || true
+         echo 0 >/sys/class/net/lan7/bridge/vlan_filtering; ip link set lan7 up
+         cat >/run/e2e/lan.xml <<'E'
+         <network><name>lan</name><forward mode='bridge'/><bridge name='lan7'/>
+           <portgroup name='office' default='yes'><vlan><tag id='42'/></vlan></portgroup>
+           <portgroup name='guests'><vlan><tag id='43'/></vlan></portgroup>
+         </network>\nE")?;
+    daemon.manor("net-define /run/e2e/lan.xml")?;
+    daemon.manor("net-start lan")?;
+    let sources =
+        ["network='lan'", "network='lan' portgroup='office'", "network='lan' portgroup='guests'"];
+    for (number, source) in (1..).zip(sources) {
+        let mut xml = Xml::new(&format!("vlan-{number}"), "manor.end=shell");
+        xml.devices = format!("<interface type='network'><source {source}/></interface>");
+        daemon.define(&xml)?;
+    }
+    let refused = daemon.refused("start vlan-1")?;
+    ensure!(refused.contains("vlan_filtering 1"), "{refused}");
+    host.sh("echo 1 >/sys/class/net/lan7/bridge/vlan_filtering")?;
+    let mut shells = Vec::new();
+    for number in 1..=3 {
+        daemon.manor(&format!("start vlan-{number}"))?;
+        let mut shell = daemon.shell(&format!("vlan-{number}"))?;
+        shell.run(&format!("ip addr add 10.42.0.{number}/24 dev eth0; ip link set eth0 up"))?;
+        shells.push(shell);
+    }
+    let near = shells[0].run("ping -c 2 -W 5 10.42.0.2")?;
+    ensure!(near.contains("2 packets received"), "of the same VLAN: {near}");
+    let far = shells[0].run("ping -c 2 -W 1 10.42.0.3 || true")?;
+    ensure!(far.contains("100% packet loss"), "of another VLAN: {far}");
+    for number in 1..=3 {
+        daemon.manor(&format!("destroy vlan-{number}"))?;
+    }
+    daemon.manor("net-destroy lan")?;
+    host.sh("ip link del lan7")?;
     Ok(())
 }

@@ -30,6 +30,11 @@ pub enum BrokerError {
     )]
     NoBridge { name: String },
     #[error(
+        "bridge {bridge:?} does not tell VLANs apart, so <vlan> would keep nothing from anybody; turn it on \
+         (ip link set {bridge} type bridge vlan_filtering 1) or remove <vlan>"
+    )]
+    NoVlanFiltering { bridge: String },
+    #[error(
         "there is no network interface {name:?} on this host; create it first (ip tuntap add {name} mode tap)"
     )]
     NoInterface { name: String },

@@ -27,6 +27,7 @@ pub use cgroup::limits::{CpuQuota, DeviceLimits, Limits};
 pub use cgroup::threads::{ThreadRule, Threads};
 pub use error::{BrokerError, Holder};
 pub use local::Local;
+pub use network::vlan::{NativeVlan, PortVlans};
 pub use network::{
     BridgeSpec, Checks, Forwarding, NetworkAct, NetworkRules, PortForward, PortRules, Protocol,
     RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec, Traffic, TrafficRate,

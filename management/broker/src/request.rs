@@ -138,6 +138,9 @@ pub enum Tap {
         mac: [u8; 6],
         mtu: Option<u16>,
         queues: u16,
+        /// Where the bridge tells VLANs apart, those it is in; none: as the bridge has it.
+        #[serde(default)]
+        vlans: Option<crate::PortVlans>,
     },
     /// Made now, in no bridge.
     Standalone { name: Option<String>, mac: [u8; 6], mtu: Option<u16>, queues: u16 },

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, open as open_file};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
+use crate::network::vlan;
 use crate::sys::{self, InterfaceName};
-use crate::{BrokerError, Tap, TapQueues};
+use crate::{BrokerError, PortVlans, Tap, TapQueues};
 
 /// As virtio 1.x lays it out, `num_buffers` included.
 const VNET_HEADER: i32 = 12;
@@ -19,16 +20,20 @@ pub(crate) fn open(request: &Tap) -> Result<TapQueues, BrokerError> {
         Tap::Existing { name, queues } => existing(name, *queues),
         Tap::Standalone { name, mac, mtu, queues } => {
             let tap = create(name.as_deref(), *queues)?;
-            configure(&tap.name, *mac, *mtu, None)?;
+            configure(&tap.name, *mac, *mtu, None, None)?;
             Ok(tap)
         }
-        Tap::Bridged { bridge, name, mac, mtu, queues } => {
+        Tap::Bridged { bridge, name, mac, mtu, queues, vlans } => {
             if !sysfs(bridge).join("bridge").is_dir() {
                 return Err(BrokerError::NoBridge { name: bridge.clone() });
             }
+            if vlans.is_some() {
+                vlan::check(bridge)?;
+            }
             let tap = create(name.as_deref(), *queues)?;
             // A bridge takes the smallest MTU of its ports: a new one must not shrink it.
-            configure(&tap.name, *mac, mtu.or_else(|| mtu_of(bridge)), Some(bridge))?;
+            let mtu = mtu.or_else(|| mtu_of(bridge));
+            configure(&tap.name, *mac, mtu, Some(bridge), vlans.as_ref())?;
             Ok(tap)
         }
     }
@@ -98,6 +103,7 @@ fn configure(
     guest_mac: [u8; 6],
     mtu: Option<u16>,
     bridge: Option<&str>,
+    vlans: Option<&PortVlans>,
 ) -> Result<(), BrokerError> {
     let host = |act: String| move |source: io::Error| BrokerError::Host { act, source };
     let socket = control_socket().map_err(host("open a network socket".to_owned()))?;
@@ -114,6 +120,10 @@ fn configure(
     if let Some(bridge) = bridge {
         sys::bridge_add(socket.as_fd(), &interface(bridge)?, &tap)
             .map_err(host(format!("put tap {name:?} into bridge {bridge:?}")))?;
+        // Before it is up: no frame is in a VLAN that is not the guest's.
+        if let Some(vlans) = vlans {
+            vlan::set(bridge, name, vlans)?;
+        }
     }
     sys::interface_up(socket.as_fd(), &tap).map_err(host(format!("bring up tap {name:?}")))
 }

@@ -289,6 +289,7 @@ fn absent_bridges_and_taps_are_named() {
         mac: [0x52, 0x54, 0, 1, 2, 3],
         mtu: None,
         queues: 1,
+        vlans: None,
     };
     let error = broker().tap(bridged).unwrap_err();
     assert!(matches!(error, BrokerError::NoBridge { .. }), "{error}");
@@ -338,6 +339,7 @@ fn a_bridged_tap_is_up_in_its_bridge_and_goes_with_its_last_queue() {
         mac: [0x52, 0x54, 0, 1, 2, 3],
         mtu: None,
         queues: 2,
+        vlans: None,
     };
     let tap = broker().tap(request).unwrap();
     assert_eq!(tap.queues.len(), 2);

@@ -3,12 +3,13 @@
 
 use broker::{Tap, Traffic};
 use vmm_protocol::config::Fd;
-use xml::device::interface::{Interface, InterfaceType};
-use xml::{DomainDef, OnOff, YesNo};
+use xml::device::interface::{Interface, InterfaceType, Vlan};
+use xml::{DomainDef, NetworkDef, OnOff, YesNo};
 
 use super::launch::{Launch, Opener};
 use crate::error::{Code, Error};
 use crate::translate::{self, OpenTap};
+use crate::network::NetworkRef;
 
 /// iPXE for virtio cards, with an image for a BIOS and one for UEFI.
 const NETWORK_ROM: &str = "efi-virtio.rom";
@@ -49,14 +50,24 @@ impl Opener<'_> {
         let queues = u16::try_from(queues).unwrap_or(1);
         let managed = target.and_then(|target| target.managed);
         let network = source.and_then(|source| source.network.as_deref());
-        let bridge = match (interface.kind, network) {
-            (InterfaceType::Network, Some(network)) => Some(self.bridge_of(network)?),
-            _ => source.and_then(|source| source.bridge.clone()),
+        let own_vlan = interface.vlan.as_ref();
+        let (bridge, vlans) = match (interface.kind, network) {
+            (InterfaceType::Network, Some(network)) => {
+                let group = source.and_then(|source| source.portgroup.as_deref());
+                let def = self.active_network(network)?;
+                let vlan = vlan_of(&def, group, own_vlan)?.map(translate::vlan::of);
+                (def.bridge_name().map(str::to_owned), vlan)
+            }
+            _ => {
+                let bridge = source.and_then(|source| source.bridge.clone());
+                (bridge, own_vlan.map(translate::vlan::of))
+            }
         };
         let request = match (interface.kind, &bridge, name) {
             (InterfaceType::Bridge | InterfaceType::Network, Some(bridge), name) => {
                 let bridge = bridge.clone();
-                Tap::Bridged { bridge, name: name.filter(|name| kept(name)), mac, mtu, queues }
+                let name = name.filter(|name| kept(name));
+                Tap::Bridged { bridge, name, mac, mtu, queues, vlans }
             }
             // A tap with a name is the user's own, unless it is said that it is ours to make.
             (_, _, Some(name)) if managed != Some(YesNo::Yes) => Tap::Existing { name, queues },
@@ -71,29 +82,55 @@ impl Opener<'_> {
         Ok(OpenTap { name: tap.name, bridge, queues, rom: None })
     }
 
-    /// The bridge that an active network is.
-    fn bridge_of(&self, network: &str) -> Result<String, Error> {
+    /// What an active network is active with.
+    fn active_network(&self, network: &str) -> Result<NetworkDef, Error> {
         let Some(networks) = &self.launch.networks else {
             let text = format!(
                 "network {network:?} is the daemon's: define the domain and start it there"
             );
             return Err(Error::new(Code::Unsupported, text));
         };
-        let views = networks.views();
-        let known = views.iter().find(|known| known.name == network);
-        let found = known.filter(|known| known.active).and_then(|known| known.bridge.clone());
-        found.ok_or_else(|| {
-            let text = match known {
-                Some(_) => {
-                    format!("network {network:?} is not active; start it (net-start {network})")
-                }
-                None => {
-                    format!("there is no network {network:?}; net-list --all shows those there are")
-                }
-            };
-            Error::new(Code::ResourceMissing, text)
-        })
+        let known = networks.find(&NetworkRef::from(network)).ok().map(|found| found.now());
+        let text = match known {
+            Some(now) if now.view.active && now.def.bridge_name().is_some() => {
+                return Ok(now.def.clone());
+            }
+            Some(_) => format!("network {network:?} is not active; start it (net-start {network})"),
+            None => {
+                format!("there is no network {network:?}; net-list --all shows those there are")
+            }
+        };
+        Err(Error::new(Code::ResourceMissing, text))
     }
+}
+
+/// The interface's own, else that of its port group, else that of all.
+fn vlan_of<'a>(
+    network: &'a NetworkDef,
+    group: Option<&str>,
+    own: Option<&'a Vlan>,
+) -> Result<Option<&'a Vlan>, Error> {
+    let found = network.port_group(group).map_err(|_| {
+        let known: Vec<_> = network.port_groups.iter().map(|group| group.name.as_str()).collect();
+        let text = format!(
+            "network {:?} has no port group {:?}; it has {}",
+            network.name.to_string(),
+            group.unwrap_or_default(),
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        );
+        Error::new(Code::ResourceMissing, text)
+    })?;
+    let of_group = found.and_then(|group| group.vlan.as_ref());
+    let vlan = own.or(of_group).or(network.vlan.as_ref());
+    if vlan.is_some() && !network.is_foreign_bridge() {
+        let text = format!(
+            "network {:?} is a bridge of Manor's own, which does not tell VLANs apart; remove <vlan>, or \
+             use a bridge of the host (<forward mode='bridge'/>)",
+            network.name.to_string()
+        );
+        return Err(Error::new(Code::Unsupported, text));
+    }
+    Ok(vlan)
 }
 
 /// libvirt's rule: a name it would give itself (`vnet3`) is of an earlier run.
@@ -123,4 +160,39 @@ pub(super) fn guard<'a>(
         (tap.name.clone(), translate::ports::of(interface, &tap.name, own))
     };
     networks.guard(taps.map(rules).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(mode: &str, rest: &str) -> NetworkDef {
+        let text = format!(
+            "<network><name>n</name><forward mode='{mode}'/><bridge name='b'/>{rest}</network>"
+        );
+        NetworkDef::parse(&text).unwrap().value
+    }
+
+    #[test]
+    fn the_nearest_vlan_counts_and_unknown_groups_are_named() {
+        let groups = "<vlan><tag id='1'/></vlan><portgroup name='a' default='yes'>\
+                      <vlan><tag id='2'/></vlan></portgroup><portgroup name='b'/>";
+        let network = network("bridge", groups);
+        let own = Vlan { tags: network.vlan.as_ref().unwrap().tags.clone(), ..Vlan::default() };
+        let id = |group, own| vlan_of(&network, group, own).unwrap().unwrap().tags[0].id;
+        assert_eq!(id(None, None), 2, "that of the default group");
+        assert_eq!(id(Some("b"), None), 1, "a group without one");
+        assert_eq!(id(Some("a"), Some(&own)), 1, "the interface's own");
+        let error = vlan_of(&network, Some("c"), None).unwrap_err().chain();
+        assert!(error.contains("no port group \"c\"; it has a, b"), "{error}");
+    }
+
+    #[test]
+    fn a_bridge_that_cannot_tell_vlans_apart_is_refused() {
+        let vlan = network("bridge", "<vlan><tag id='1'/></vlan>").vlan;
+        let own = network("open", "");
+        let error = vlan_of(&own, None, vlan.as_ref()).unwrap_err().chain();
+        assert!(error.contains("does not tell VLANs apart"), "{error}");
+        assert!(vlan_of(&own, None, None).unwrap().is_none());
+    }
 }

@@ -37,6 +37,7 @@ mod sysinfo;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tuning;
+pub(crate) mod vlan;
 
 use std::path::PathBuf;
 

@@ -343,6 +343,31 @@ element! {
         attr trunk: Option<YesNo>,
         child("tag") tags: Vec<VlanTag>,
     }
+    check Vlan::check;
+}
+
+impl Vlan {
+    /// The guest tags frames itself. A native VLAN makes sense beside others alone.
+    pub fn is_trunk(&self) -> bool {
+        self.trunk == Some(YesNo::Yes)
+            || self.tags.len() > 1
+            || self.tags.iter().any(|tag| tag.native_mode.is_some())
+    }
+
+    fn check(&self, at: Cursor<'_>) {
+        if self.tags.is_empty() {
+            at.missing_child("tag");
+        }
+        if self.trunk == Some(YesNo::No) && self.is_trunk() {
+            let message = "several tags, or a nativeMode, are a trunk; remove trunk='no'";
+            at.attribute_error("trunk", Kind::Invalid, message.to_owned());
+        }
+        let native = at.children("tag").filter(|tag| tag.attribute("nativeMode").is_some());
+        for second in native.skip(1) {
+            let message = "one VLAN alone is where frames without a tag belong".to_owned();
+            second.attribute_error("nativeMode", Kind::Invalid, message);
+        }
+    }
 }
 
 element! {
@@ -355,8 +380,13 @@ element! {
 
 impl VlanTag {
     fn check(&self, at: Cursor<'_>) {
-        if self.id > 4095 {
-            at.attribute_error("id", Kind::Limit, format!("VLAN {} is above 4095", self.id));
+        // IEEE 802.1Q, table 9-2: 0 is no VLAN, and 4095 is reserved.
+        if !(1..4095).contains(&self.id) {
+            at.attribute_error(
+                "id",
+                Kind::Limit,
+                format!("VLAN {} is not from 1 to 4094", self.id),
+            );
         }
     }
 }

@@ -5,6 +5,7 @@
 mod dns;
 mod forward;
 mod ip;
+mod port_group;
 mod update;
 
 use std::net::IpAddr;
@@ -14,11 +15,12 @@ use uuid::Uuid;
 pub use dns::{Dns, DnsHost, DnsSrv, DnsTxt, Forwarder};
 pub use forward::{Forward, ForwardMode, Nat, NatAddresses, PortForward, PortProtocol, Ports};
 pub use ip::{Bootp, Dhcp, DhcpHost, DhcpRange, Family, Ip, Lease, LeaseUnit, Route, Subnet};
+pub use port_group::PortGroup;
 pub use update::{UpdateCommand, UpdateError, UpdateSection};
 
 use crate::cursor::Cursor;
 use crate::defaults::Identity;
-use crate::device::interface::MacTable;
+use crate::device::interface::{MacTable, Vlan};
 use crate::diagnostic::{Diagnostics, Kind};
 use crate::document::{self, Bounds, Parsed};
 use crate::domain::{Metadata, Name};
@@ -49,8 +51,11 @@ element! {
         child("ip") ips: Vec<Ip>,
         child("route") routes: Vec<Route>,
         child("portForward") port_forwards: Vec<PortForward>,
+        /// Of interfaces that say nothing else, and whose group does not.
+        child vlan: Option<Vlan>,
+        child("portgroup") port_groups: Vec<PortGroup>,
     }
-    refuse ["vlan", "bandwidth", "virtualport", "portgroup", "port"];
+    refuse ["bandwidth", "virtualport", "port"];
     check NetworkDef::check;
 }
 
@@ -159,6 +164,7 @@ impl NetworkDef {
             _ => {}
         }
         self.check_dhcp(at);
+        self.check_groups(at);
         for (forward, at) in self.port_forwards.iter().zip(at.children("portForward")) {
             let reached = self.subnets().any(|subnet| subnet.contains(forward.to));
             if !reached {

@@ -31,6 +31,8 @@ pub(super) struct Link {
     mac: Vec<u8>,
     kind: Option<InfoKind>,
     bridge: Option<u32>,
+    /// Of a bridge: it tells VLANs apart.
+    pub(super) filters_vlans: bool,
 }
 
 fn alias(owner: &str) -> String {
@@ -46,8 +48,14 @@ pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>
     let mut ask = LinkMessage::default();
     ask.attributes.push(LinkAttribute::IfName(name.to_owned()));
     let Some(Message::NewLink(link)) = netlink.get(Message::GetLink(ask))? else { return Ok(None) };
-    let mut found =
-        Link { index: link.header.index, alias: None, mac: Vec::new(), kind: None, bridge: None };
+    let mut found = Link {
+        index: link.header.index,
+        alias: None,
+        mac: Vec::new(),
+        kind: None,
+        bridge: None,
+        filters_vlans: false,
+    };
     for attribute in link.attributes {
         match attribute {
             LinkAttribute::IfAlias(alias) => found.alias = Some(alias),
@@ -55,8 +63,12 @@ pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>
             LinkAttribute::Controller(bridge) => found.bridge = Some(bridge),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    if let LinkInfo::Kind(kind) = info {
-                        found.kind = Some(kind);
+                    match info {
+                        LinkInfo::Kind(kind) => found.kind = Some(kind),
+                        LinkInfo::Data(InfoData::Bridge(data)) => {
+                            found.filters_vlans = data.contains(&InfoBridge::VlanFiltering(true));
+                        }
+                        _ => {}
                     }
                 }
             }

@@ -11,6 +11,7 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 mod traffic;
+pub(crate) mod vlan;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::*;
+use crate::{NativeVlan, PortVlans, Tap, tap};
 
 /// Where the guest is.
 const GUEST: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 10);
@@ -144,6 +145,43 @@ pub(super) fn text(namespace: &str, arguments: &str) -> String {
     let mut command = Command::new("ip");
     let output = command.args(["-n", namespace]).args(arguments.split(' ')).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_tap_is_in_its_vlans_alone_and_needs_a_bridge_that_tells_them_apart() {
+    let Some(lab) = Lab::new() else { return };
+    let native = |id, tagged| Some(NativeVlan { id, tagged });
+    ip(&format!("-n {} link add lan type bridge", lab.host));
+    within(&lab.host, || {
+        let open = |vlans: &PortVlans| {
+            let request = Tap::Standalone { name: None, mac: [2; 6], mtu: None, queues: 1 };
+            let tap = tap::open(&request).unwrap();
+            bridge::reattach("lan", std::slice::from_ref(&tap.name)).unwrap();
+            vlan::set("lan", &tap.name, vlans).unwrap();
+            tap
+        };
+        let told = |tap: &crate::TapQueues| {
+            let output =
+                Command::new("bridge").args(["vlan", "show", "dev", &tap.name]).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let lines = text.lines().skip(1).map(|line| line.trim_start_matches(&tap.name).trim());
+            lines.map(str::to_owned).filter(|line| !line.is_empty()).collect::<Vec<_>>()
+        };
+        let error = vlan::check("lan").unwrap_err().to_string();
+        assert!(error.contains("vlan_filtering 1"), "{error}");
+        let filter = ["link", "set", "lan", "type", "bridge", "vlan_filtering", "1"];
+        if !Command::new("ip").args(filter).status().unwrap().success() {
+            println!("SKIP: this kernel's bridges cannot tell VLANs apart");
+            return;
+        }
+        vlan::check("lan").unwrap();
+        let access = open(&PortVlans { native: native(42, false), tagged: Vec::new() });
+        assert_eq!(told(&access), ["42 PVID Egress Untagged"]);
+        let trunk = open(&PortVlans { native: native(1, true), tagged: vec![7, 42] });
+        assert_eq!(told(&trunk), ["1 PVID", "7", "42"]);
+        let closed = open(&PortVlans { native: None, tagged: vec![9] });
+        assert_eq!(told(&closed), ["9"]);
+    });
 }
 
 #[test]
