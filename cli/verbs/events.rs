@@ -27,6 +27,7 @@ const KINDS: &[&str] = &[
     "reachable",
     "autostart-changed",
     "network",
+    "network-port",
     "pool",
     "job",
     "lost",
@@ -59,25 +60,26 @@ pub(super) async fn event(session: &Session, args: Event) -> Result<(), Failure>
 
 /// `net-event`: of the same stream, what is about networks.
 pub(super) async fn network(session: &Session, args: NetEvent) -> Result<(), Failure> {
-    const KIND: &str = "lifecycle";
     if args.list {
-        session.terminal.print(&format!("{KIND}\n"));
+        for (kind, _) in NETWORK_KINDS {
+            session.terminal.print(&format!("{kind}\n"));
+        }
         return Ok(());
     }
-    match args.event.as_deref() {
-        Some(KIND) => {}
-        Some(other) => {
-            return Err(Failure::usage(format!("unknown event type {other}"))
-                .hint_near(other, std::iter::once(KIND.to_owned())));
-        }
-        None => return Err(Failure::usage("one of --list or --event <type> is required")),
-    }
-    let uuid = match &args.network {
-        Some(name) => Some(session.of_network(name, session.client.network(name)).await?.uuid),
+    let Some(kind) = args.event.as_deref() else {
+        return Err(Failure::usage("one of --list or --event <type> is required"));
+    };
+    let Some((_, of_stream)) = NETWORK_KINDS.iter().find(|(name, _)| *name == kind) else {
+        return Err(Failure::usage(format!("unknown event type {kind}"))
+            .hint_near(kind, NETWORK_KINDS.iter().map(|(name, _)| (*name).to_owned())));
+    };
+    let only = match &args.network {
+        Some(name) => Some(session.of_network(name, session.client.network(name)).await?.name),
         None => None,
     };
     let wanted = |event: &types::Event| {
-        event.network.is_some() && uuid.is_none_or(|uuid| event.uuid == Some(uuid))
+        event.event == *of_stream
+            && only.as_ref().is_none_or(|only| event.network.as_ref() == Some(only))
     };
     let watch = Watch { domain: None, r#loop: args.r#loop, timeout: args.timeout };
     watch.run(session, wanted, |event| print_network(session, args.timestamp, event)).await
@@ -90,8 +92,18 @@ fn print_network(session: &Session, timestamp: bool, event: &types::Event) {
     let stamp = if timestamp { format!("{}: ", event.time) } else { String::new() };
     let network = printable(event.network.as_deref().unwrap_or_default());
     let change = event.change.as_deref().unwrap_or_default();
-    session.terminal.print(&format!("{stamp}event 'lifecycle' for network {network}: {change}\n"));
+    let line = match (&event.device, &event.name) {
+        (Some(tap), Some(domain)) => {
+            let (tap, domain) = (printable(tap), printable(domain));
+            format!("event 'port' for network {network}: {change} {tap} of domain {domain}")
+        }
+        _ => format!("event 'lifecycle' for network {network}: {change}"),
+    };
+    session.terminal.print(&format!("{stamp}{line}\n"));
 }
+
+/// virsh's kind, and Manor's own of taps that come and go; in the stream they have other names.
+const NETWORK_KINDS: &[(&str, &str)] = &[("lifecycle", "network"), ("port", "network-port")];
 
 /// For how long the stream is followed.
 struct Watch<'a> {

@@ -111,6 +111,13 @@ pub enum EventKind {
         network_uuid: Uuid,
         change: NetworkChange,
     },
+    /// A tap of the domain is in a network, or is there no more.
+    NetworkPort {
+        network: String,
+        /// The tap.
+        device: String,
+        added: bool,
+    },
     /// A job began, has come further, or ended.
     Job {
         job: Uuid,
@@ -150,6 +157,7 @@ impl EventKind {
             Self::AutostartChanged { .. } => "autostart-changed",
             Self::Pool { .. } => "pool",
             Self::Network { .. } => "network",
+            Self::NetworkPort { .. } => "network-port",
             Self::Job { .. } => "job",
             Self::Lost { .. } => "lost",
         }

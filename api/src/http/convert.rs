@@ -257,6 +257,11 @@ impl From<Event> for types::Event {
                 wire.uuid = Some(network_uuid);
                 wire.change = Some(change.word().to_owned());
             }
+            EventKind::NetworkPort { network, device, added } => {
+                wire.network = Some(network);
+                wire.device = Some(device);
+                wire.change = Some(if added { "Added" } else { "Removed" }.to_owned());
+            }
             EventKind::Job { job, kind, object, phase, done, total, reason } => {
                 let (id, done_bytes, total_bytes) = (job, done, total);
                 wire.job =

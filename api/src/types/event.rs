@@ -27,6 +27,8 @@ pub struct Event {
     /// `lifecycle`, `reboot`, `io-error`, `device-broken`, `link-changed`, `tray-change`,
     /// `disk-change`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
     /// `watchdog`, `rtc-change`, `reachable`, `autostart-changed`, `network`, `pool`, `job` or `lost`.
+    /// `disk-change`, `watchdog`, `rtc-change`, `reachable`, `autostart-changed`, `network`, `network-port`, `pool`, `job` or
+    /// `lost`.
     #[schema(example = "lifecycle")]
     pub event: String,
     /// RFC 3339, UTC.
@@ -48,7 +50,7 @@ pub struct Event {
     /// Why, where the words above do not say enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The device it is about (`vda`).
+    /// The device it is about (`vda`); of `network-port`, the tap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Of `io-error`: a write failed, not a read.
@@ -92,7 +94,7 @@ pub struct Event {
     /// The volume of that pool, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
-    /// Of `network` and `pool`: what was done.
+    /// Of `network`, `network-port` and `pool`: what was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "Started")]
     pub change: Option<String>,

@@ -7,6 +7,7 @@ use broker::EXIT_RECORD;
 use uuid::Uuid;
 use vmm_protocol::control::{Event, EventKind as VmmEvent, Request};
 use vmm_protocol::exit::{ExitReason, ExitRecord};
+use xml::DomainDef;
 
 use super::actor::{Actor, Link, blocking};
 use super::exit::Exit;
@@ -45,7 +46,13 @@ impl Actor {
             return;
         }
         match event.kind {
-            VmmEvent::Started => self.announce_lifecycle(Lifecycle::StartedBooted, None, origin),
+            VmmEvent::Started => {
+                let live = self.run.as_ref().map(|run| run.live.clone());
+                self.announce_lifecycle(Lifecycle::StartedBooted, None, origin);
+                if let Some(live) = live {
+                    self.announce_ports(&live.def, true);
+                }
+            }
             VmmEvent::Paused => {
                 self.refresh().await;
                 let how = match self.state() {
@@ -241,6 +248,18 @@ impl Actor {
         if run.announced {
             let reason = text.and_then(|text| text.lines().next().map(str::to_owned));
             self.announce_lifecycle(lifecycle, reason, None);
+            self.announce_ports(&run.live.def, false);
+        }
+    }
+
+    /// Which networks a guest that starts or has ended is in: their followers know no domains.
+    fn announce_ports(&self, live: &DomainDef, added: bool) {
+        for interface in &live.devices.interfaces {
+            let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
+            let network = crate::translate::ports::network(interface).map(str::to_owned);
+            if let (Some(network), Some(device)) = (network, tap) {
+                self.announce(EventKind::NetworkPort { network, device, added }, None);
+            }
         }
     }
 

@@ -47,7 +47,7 @@ async fn tap(daemon: &super::rig::Daemon) -> String {
 }
 
 /// A tap can be made here.
-fn taps() -> bool {
+pub(super) fn taps() -> bool {
     let possible = std::fs::File::options().write(true).open("/dev/net/tun").is_ok()
         && rustix::process::geteuid().is_root();
     if !possible {

@@ -6,10 +6,13 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use broker::{Broker, BrokerError, Granted, Local, NetworkAct, Request, RuleSet, Sockets};
+use broker::{
+    Broker, BrokerError, Granted, Local, NetworkAct, Request, Role, RuleSet, Sockets, Tap,
+};
 
-use super::rig::{Daemon, Host};
+use super::rig::{Daemon, Host, TestBroker, lifecycle_until, next};
 use crate::error::{Code, Error};
+use crate::events::{EventKind, Lifecycle};
 use crate::network::NetworkView;
 use crate::ops::{
     ChangeNetwork, CreateNetwork, DefineNetwork, DescribeNetwork, DumpNetworkXml, ListNetworks,
@@ -29,13 +32,15 @@ struct Made {
 /// A host whose networks are a note of them.
 struct NetworkHost {
     local: Local,
+    /// What guests get of it.
+    domains: TestBroker,
     made: Mutex<Made>,
 }
 
 impl NetworkHost {
     fn new() -> Arc<Self> {
         let server = Local::new().with_server("/bin/sleep".into(), vec!["600".into()]);
-        Arc::new(Self { local: server, made: Mutex::default() })
+        Arc::new(Self { local: server, domains: TestBroker::new(), made: Mutex::default() })
     }
 
     fn fail(&self, what: &'static str) {
@@ -54,7 +59,18 @@ impl NetworkHost {
 
 impl Broker for NetworkHost {
     fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
-        let Request::Network(act) = request else { return self.local.perform(request, files) };
+        let act = match request {
+            Request::Network(act) => act,
+            Request::Spawn { role: Role::Network, .. } => {
+                return self.local.perform(request, files);
+            }
+            // Its bridge is none.
+            Request::OpenTap(Tap::Bridged { mac, mtu, queues, .. }) => {
+                let tap = Tap::Standalone { name: None, mac, mtu, queues };
+                return self.domains.perform(Request::OpenTap(tap), files);
+            }
+            other => return self.domains.perform(other, files),
+        };
         let mut made = self.made.lock().unwrap();
         let kind = match &act {
             NetworkAct::Bridge(_) => "bridge",
@@ -238,4 +254,32 @@ async fn networks_that_are_marked_start_once_with_the_host() {
     daemon.manager.autostart().await;
     assert!(made.bridges().is_empty());
     assert!(daemon.view("one").await.autostart && !daemon.view("two").await.autostart);
+}
+
+#[tokio::test]
+async fn who_follows_a_network_hears_of_the_taps_that_come_and_go() {
+    if !super::link::taps() {
+        return;
+    }
+    let (host, made) = (Host::new(), NetworkHost::new());
+    let daemon = host.daemon_with(made).await;
+    daemon.define_network("one", 1).await.unwrap();
+    daemon.network("one", NetworkAction::Start).await.unwrap();
+    let interfaces = "<interface type='network'><source network='one'/></interface>\
+                      <interface type='ethernet'/>";
+    daemon.define(host.xml_with("web", "", interfaces)).await;
+    let mut events = daemon.subscribe(0).await;
+    daemon.start("web").await.unwrap();
+    lifecycle_until(&mut events, Lifecycle::StartedBooted).await;
+    let added = next(&mut events).await;
+    let EventKind::NetworkPort { network, device, added: true } = &added.kind else {
+        panic!("{added:?}")
+    };
+    assert!(network == "one" && device.starts_with("vnet"), "{added:?}");
+    assert_eq!(added.domain.unwrap().name, "web");
+    daemon.destroy("web").await.unwrap();
+    lifecycle_until(&mut events, Lifecycle::StoppedDestroyed).await;
+    let (network, device) = (network.clone(), device.clone());
+    let removed = EventKind::NetworkPort { network, device, added: false };
+    assert_eq!(next(&mut events).await.kind, removed);
 }
