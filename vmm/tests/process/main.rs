@@ -19,6 +19,7 @@ mod firmware;
 mod flash;
 mod hyperv;
 mod limits;
+mod logs;
 mod machine;
 mod media;
 mod plug;
