@@ -18,7 +18,12 @@ fn a_full_log_goes_to_an_older_file_and_the_guest_writes_on() {
         asm.print("the newest words\n").power_off();
     });
     let mut rig = Rig::new(&kernel);
-    let files: Vec<_> = (0..3).map(|_| tempfile::tempfile().unwrap()).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::OpenOptions::new().read(true).append(true).create(true).open(path).unwrap()
+    };
+    let files: Vec<_> = ["log", "log.0", "log.1"].map(open).into();
     let [mut log, older, oldest] = files.try_into().unwrap();
     log.write_all(&[b'a'; LARGEST - 4]).unwrap();
     older.write_all_at(b"what was there before", 0).unwrap();

@@ -2,11 +2,8 @@
 //! 2 MiB and three older ones of the same size.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
-
-use rustix::io::Errno;
 
 /// More than this goes to the older ones.
 pub(super) const LARGEST: u64 = 2 << 20;
@@ -16,7 +13,7 @@ pub(super) struct Log {
     file: File,
     /// None of a device, which does not grow.
     len: Option<u64>,
-    /// Newest first. Open already: a VMM opens no path.
+    /// Newest first, written at their ends. Open already: a VMM opens no path.
     older: Vec<File>,
 }
 
@@ -65,32 +62,30 @@ impl AsFd for Log {
 /// In place: both keep their names and their readers.
 fn copy(from: &File, to: &File) -> io::Result<()> {
     to.set_len(0)?;
-    let mut chunk = vec![0; CHUNK];
-    let mut at = 0;
+    rewind(from)?;
     // Somebody else may write there too, without an end.
-    while at < 2 * LARGEST {
-        let count = match from.read_at(&mut chunk, at) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+    let (mut from, mut to) = (from.take(2 * LARGEST), to);
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match from.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&chunk[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
-        };
-        to.write_all_at(&chunk[..count], at)?;
-        at += count as u64;
+        }
     }
-    Ok(())
 }
 
-/// Of a file that is not written at its end by itself.
 fn rewind(file: &File) -> io::Result<()> {
-    match rustix::fs::seek(file, rustix::fs::SeekFrom::Start(0)) {
-        Ok(_) | Err(Errno::SPIPE) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    let mut file = file;
+    file.seek(SeekFrom::Start(0)).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
 
     fn contents(file: &File) -> Vec<u8> {
@@ -101,7 +96,14 @@ mod tests {
 
     #[test]
     fn a_log_is_bounded_and_its_newest_part_is_kept_in_order() {
-        let files: Vec<File> = (0..4).map(|_| tempfile::tempfile().unwrap()).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let open = |number: u32| {
+            let path = dir.path().join(number.to_string());
+            // As the daemon opens them.
+            let mut how = OpenOptions::new();
+            how.read(true).write(true).create(true).append(number > 0).open(path).unwrap()
+        };
+        let files: Vec<File> = (0..4).map(open).collect();
         let fd = |file: &File| OwnedFd::from(file.try_clone().unwrap());
         let mut log = Log::new(fd(&files[0]), files[1..].iter().map(fd).collect()).unwrap();
         let mut all = Vec::new();
