@@ -211,6 +211,9 @@ impl Default for Log {
 impl Default for Audit {
     fn default() -> Self {
         Self { file_size_mib: 16, keep: 8 }
+    }
+}
+
 impl Default for Networks {
     fn default() -> Self {
         Self { user: "nobody".into(), seccomp: true }

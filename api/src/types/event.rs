@@ -26,9 +26,8 @@ pub struct Event {
     pub id: u64,
     /// `lifecycle`, `reboot`, `io-error`, `device-broken`, `link-changed`, `tray-change`,
     /// `disk-change`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
-    /// `watchdog`, `rtc-change`, `reachable`, `autostart-changed`, `network`, `pool`, `job` or `lost`.
-    /// `disk-change`, `watchdog`, `rtc-change`, `reachable`, `autostart-changed`, `network`, `network-port`, `pool`, `job` or
-    /// `lost`.
+    /// `watchdog`, `rtc-change`, `reachable`, `autostart-changed`, `network`, `network-port`, `pool`,
+    /// `job` or `lost`.
     #[schema(example = "lifecycle")]
     pub event: String,
     /// RFC 3339, UTC.

@@ -8,8 +8,8 @@ use xml::{DomainDef, NetworkDef, OnOff, YesNo};
 
 use super::launch::{Launch, Opener};
 use crate::error::{Code, Error};
-use crate::translate::{self, OpenTap};
 use crate::network::NetworkRef;
+use crate::translate::{self, OpenTap};
 
 /// iPXE for virtio cards, with an image for a BIOS and one for UEFI.
 const NETWORK_ROM: &str = "efi-virtio.rom";

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broker::{Broker, CONTROL_SOCKET, Limits, Process, ProcessId, Role, Stdio};
-use network::config::{FIRST_FD, Fd, NetworkConfig, NetworkFiles, Settings, VERSION};
+use network::config::{Confinement, FIRST_FD, Fd, NetworkConfig, NetworkFiles, Settings, VERSION};
 use network::control::{Answer, MAX_LINE, Reply, Request};
 use xml::NetworkDef;
 

@@ -156,14 +156,12 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     report.refuse_if(interface.down_script.is_some(), &at("downscript"), "scripts of an interface");
     report.refuse_if(!interface.ips.is_empty(), &at("ip"), "addresses of the host's end");
     report.refuse_if(interface.virtual_port.is_some(), &at("virtualport"), "virtual ports (OVS)");
-    report.refuse_if(interface.vlan.is_some(), &at("vlan"), "VLAN tags");
     let rates = interface.bandwidth.iter().flat_map(|b| b.inbound.iter().chain(&b.outbound));
     let floor = rates.into_iter().any(|rate| rate.floor.is_some());
     report.refuse_if(floor, &at("bandwidth/inbound/@floor"), "guaranteed bandwidth");
     let no_bridge = interface.kind == InterfaceType::Ethernet;
     let vlan = interface.vlan.is_some() && no_bridge;
     report.refuse_if(vlan, &at("vlan"), "VLAN tags of an interface that is in no bridge");
-    report.refuse_if(interface.bandwidth.is_some(), &at("bandwidth"), "bandwidth limits");
     check_filter(interface, &at("filterref"), report);
     let isolated = interface.isolated == Some(YesNo::Yes);
     report.refuse_if(isolated, &at("port/@isolated"), "isolated ports");

@@ -32,7 +32,6 @@ impl Attributes {
 
     /// Each attribute's type and value, as far as they are well-formed.
     pub(in crate::network) fn iterate(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    pub(super) fn iterate(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         Self::iterate_nested(bytes).map(|(kind, _, value)| (kind, value))
     }
 
