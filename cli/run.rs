@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use management::foreground::{self, Options};
-use management::{Code, Error};
+use management::{CloudInit, Code, Error};
 use vmm_protocol::exit::ExitReason;
 
 use crate::args::Run;
@@ -15,8 +15,14 @@ use crate::verbs;
 pub(crate) fn run(args: &Run, terminal: &Terminal) -> Result<ExitCode, Failure> {
     let xml = verbs::read_document(&args.file)?;
     let file = args.file.display().to_string();
+    let cloud_init = verbs::read_cloud_init(&args.cloud_init)?.map(|read| CloudInit {
+        user_data: read.user_data,
+        meta_data: read.meta_data,
+        network_config: read.network_config,
+    });
     let options = Options {
         xml,
+        cloud_init,
         run_dir: args.run_dir.clone().unwrap_or_else(run_dir),
         seccomp: !args.no_seccomp,
     };

@@ -41,6 +41,22 @@ pub(crate) struct Define {
     /// validate the XML against the schema (always done)
     #[arg(long)]
     pub(crate) validate: bool,
+    #[command(flatten)]
+    pub(crate) cloud_init: CloudInit,
+}
+
+/// Documents for the guest's first boot.
+#[derive(Debug, Args)]
+pub(crate) struct CloudInit {
+    /// give the guest a drive with this user-data for its cloud-init
+    #[arg(long = "cloud-init", value_name = "USER-DATA")]
+    pub(crate) user_data: Option<PathBuf>,
+    /// with --cloud-init: more to tell than instance id and host name
+    #[arg(long, value_name = "FILE", requires = "user_data")]
+    pub(crate) meta_data: Option<PathBuf>,
+    /// with --cloud-init: how the guest shall set up its network
+    #[arg(long, value_name = "FILE", requires = "user_data")]
+    pub(crate) network_config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +75,8 @@ pub(crate) struct Create {
     /// re-initialize NVRAM from its pristine template
     #[arg(long)]
     pub(crate) reset_nvram: bool,
+    #[command(flatten)]
+    pub(crate) cloud_init: CloudInit,
 }
 
 #[derive(Debug, Args)]

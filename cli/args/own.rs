@@ -48,6 +48,8 @@ pub(crate) struct Run {
     /// Do not install seccomp filters: only to debug the monitor itself
     #[arg(long, hide = true)]
     pub(crate) no_seccomp: bool,
+    #[command(flatten)]
+    pub(crate) cloud_init: super::CloudInit,
 }
 
 #[derive(Debug, Args)]

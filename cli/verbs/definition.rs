@@ -1,12 +1,12 @@
 //! define, undefine, create, dumpxml, autostart, domrename.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use api::types::{Defined, Mistake, Nvram, Start};
+use api::types::{CloudInit, Defined, Definition, Mistake, Nvram, Start};
 
 use super::{Session, console};
-use crate::args::{Autostart, Create, Define, Domrename, Dumpxml, Undefine};
+use crate::args::{self, Autostart, Create, Define, Domrename, Dumpxml, Undefine};
 use crate::failure::{Failure, mistakes, reason};
 use crate::terminal::printable;
 
@@ -28,8 +28,8 @@ pub(crate) fn read_document(file: &Path) -> Result<String, Failure> {
 
 pub(super) async fn define(session: &Session, args: Define) -> Result<(), Failure> {
     let file = args.file.display().to_string();
-    let xml = read_document(&args.file)?;
-    let defined = session.client.define(xml).await.map_err(|error| {
+    let definition = with_cloud_init(read_document(&args.file)?, &args.cloud_init)?;
+    let defined = session.client.define(definition).await.map_err(|error| {
         Failure::of_document(error, format!("Failed to define domain from {file}"), &file)
     })?;
     session.accepted(&defined, "defined", &file);
@@ -38,9 +38,9 @@ pub(super) async fn define(session: &Session, args: Define) -> Result<(), Failur
 
 pub(super) async fn create(session: &Session, args: Create) -> Result<(), Failure> {
     let file = args.file.display().to_string();
-    let xml = read_document(&args.file)?;
+    let definition = with_cloud_init(read_document(&args.file)?, &args.cloud_init)?;
     let how = Start { paused: args.paused, reset_nvram: args.reset_nvram };
-    let created = session.client.create(xml, how).await.map_err(|error| {
+    let created = session.client.create(definition, how).await.map_err(|error| {
         Failure::of_document(error, format!("Failed to create domain from {file}"), &file)
     })?;
     session.accepted(&created, "created", &file);
@@ -49,6 +49,21 @@ pub(super) async fn create(session: &Session, args: Create) -> Result<(), Failur
         console::attach(session, &uuid, None, false).await?;
     }
     Ok(())
+}
+
+/// The documents that the guest's cloud-init shall find.
+pub(crate) fn read_cloud_init(files: &args::CloudInit) -> Result<Option<CloudInit>, Failure> {
+    let Some(user_data) = &files.user_data else { return Ok(None) };
+    let read = |file: &Option<PathBuf>| file.as_deref().map(read_document).transpose();
+    Ok(Some(CloudInit {
+        user_data: read_document(user_data)?,
+        meta_data: read(&files.meta_data)?,
+        network_config: read(&files.network_config)?,
+    }))
+}
+
+fn with_cloud_init(xml: String, files: &args::CloudInit) -> Result<Definition, Failure> {
+    Ok(Definition { xml, cloud_init: read_cloud_init(files)? })
 }
 
 impl Session {

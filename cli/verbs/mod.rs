@@ -22,7 +22,7 @@ mod token;
 mod tuning;
 
 use api::client::{Client, ClientError};
-pub(crate) use definition::read_document;
+pub(crate) use definition::{read_cloud_init, read_document};
 
 use crate::args::Command;
 use crate::failure::{Exit, Failure};

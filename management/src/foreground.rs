@@ -20,6 +20,7 @@ use vmm_protocol::exit::{ExitReason, ExitRecord};
 use xml::DomainDef;
 use xml::device::chardev::CharType;
 
+use crate::cloud_init::{CloudInit, Seeds};
 use crate::config;
 use crate::control::{Vmm, open_console};
 use crate::domain::actor::vmm_error;
@@ -30,6 +31,7 @@ use crate::error::{Code, Error, Problem};
 use crate::firmware::Installed;
 use crate::ops::consoles;
 use crate::translate::NewIds;
+use crate::store::Disk;
 use crate::translate::{self, Checked};
 
 /// How to run a domain in the foreground.
@@ -37,6 +39,8 @@ use crate::translate::{self, Checked};
 pub struct Options {
     /// The definition.
     pub xml: String,
+    /// What the guest's cloud-init shall find.
+    pub cloud_init: Option<CloudInit>,
     /// Where the control socket and the locks lie meanwhile.
     pub run_dir: PathBuf,
     pub seccomp: bool,
@@ -60,11 +64,20 @@ pub(crate) async fn run_with(
 ) -> Result<ExitReason, Error> {
     let firmware = Installed::new(config::Firmware::default());
     // Nobody could find them again: what no place is named for goes with the guest.
-    let host = translate::Host { firmware, variables: options.run_dir.join("run") };
+    let own = options.run_dir.join("run");
+    let seeds = options.cloud_init.as_ref().map(|_| own.clone());
+    let host = translate::Host { firmware, variables: own.clone(), seeds };
+    if let Some(documents) = &options.cloud_init {
+        documents.check()?;
+    }
     let Checked { def, warnings } = translate::define(&options.xml, &mut NewIds, &host)?;
     warnings.iter().for_each(&mut warn);
     let uuid = def.uuid.ok_or_else(|| Error::new(Code::Internal, "a definition has no UUID"))?;
-    let run_dir = options.run_dir.join("run").join(uuid.to_string());
+    let run_dir = own.join(uuid.to_string());
+    let seeds = Seeds::new(Arc::new(Disk), own);
+    if let Some(documents) = &options.cloud_init {
+        seeds.put(uuid, &documents.seed(uuid, def.name.as_ref()))?;
+    }
     let plan = Launch {
         uuid,
         id: 1,
@@ -87,12 +100,17 @@ pub(crate) async fn run_with(
     let guest = match Guest::start(plan, broker).await {
         Ok(guest) => guest,
         Err(error) => {
+            let _ = seeds.remove(uuid);
             remove_parent(&run_dir);
             return Err(error);
         }
     };
     let result = guest.follow().await;
-    guest.finish(result).await
+    // The guest is through with it.
+    let result = guest.finish(result).await;
+    let _ = seeds.remove(uuid);
+    remove_parent(&run_dir);
+    result
 }
 
 struct Guest {
@@ -243,7 +261,6 @@ impl Guest {
         }
         let _ = self.broker.remove_run_dir(&self.run_dir);
         self.forget_variables();
-        remove_parent(&self.run_dir);
         result?;
         reason.ok_or_else(|| {
             let how = status.unwrap_or_else(|| "nobody saw how".to_owned());

@@ -6,6 +6,7 @@
 mod agent;
 pub mod audit;
 pub mod auth;
+mod cloud_init;
 pub mod config;
 mod control;
 pub mod domain;
@@ -27,6 +28,7 @@ mod translate;
 mod worker;
 
 pub use auth::{Access, Caller, Role, Scope, Subject, Via};
+pub use cloud_init::CloudInit;
 pub use error::{Code, Error, Problem};
 pub use manager::{Context, Manager, Operation};
 

@@ -17,6 +17,7 @@ use crate::agent;
 use crate::audit::Audit;
 use crate::auth::tokens::{Bearer, Tokens};
 use crate::auth::{Access, Caller, Scope, Subject, Via};
+use crate::cloud_init::{CloudInit, Seeds};
 use crate::config::Config;
 use crate::domain::DomainRef;
 use crate::domain::actor::{Begin, blocking};
@@ -149,7 +150,8 @@ impl Manager {
         let networks =
             Networks::open(networks, &config, broker.clone(), journal.clone(), &running).await;
         let (store, pools, networks) = (Arc::new(store), Arc::new(pools), Arc::new(networks));
-        let parts = Parts { config, broker, store, journal, jobs, pools, networks, boot_id };
+        let seeds = Arc::new(Seeds::new(Arc::new(Disk), config.state_dir.join("cloud-init")));
+        let parts = Parts { config, broker, store, journal, jobs, pools, networks, seeds, boot_id };
         let node = Arc::new(Node::new(parts));
         let mut definitions = HashMap::new();
         for stored in domains {
@@ -167,6 +169,14 @@ impl Manager {
             if live.is_some_and(|live| live.record.frozen == Some(Frozen::Asked)) {
                 tokio::spawn(agent::thaw_after_death(handle));
             }
+        // What cannot be read may name a seed, and be mended.
+        if quarantined.is_empty() && degraded.is_empty() {
+            let node = node.clone();
+            let sweep = move || {
+                node.seeds.sweep(|uuid| node.get(uuid).is_some());
+                Ok(())
+            };
+            blocking(sweep).await?;
         }
         for text in &degraded {
             tracing::error!(text, "the daemon works with less");
@@ -199,7 +209,7 @@ impl Manager {
             view.live.is_none() && view.definition.is_some_and(|d| d.stored.autostart)
         };
         for handle in node.all().into_iter().filter(marked) {
-            let act = Act::Start { def: None, how: Start::default() };
+            let act = Act::Start { def: None, seed: None, how: Start::default() };
             let name = handle.view().name;
             match handle.act(act, self.cx.start_deadline()).await {
                 Ok(()) => tracing::info!(domain = name, "started with the host"),
@@ -329,7 +339,17 @@ impl Context {
     /// What definitions are completed from.
     pub(crate) fn host(&self) -> translate::Host {
         let variables = self.node.config.state_dir.join("nvram");
-        translate::Host { firmware: self.node.firmware(), variables }
+        translate::Host { firmware: self.node.firmware(), variables, seeds: None }
+    }
+
+    /// The same for a definition that comes with documents for cloud-init.
+    pub(crate) fn host_with(
+        &self,
+        cloud_init: Option<&CloudInit>,
+    ) -> Result<translate::Host, Error> {
+        let Some(documents) = cloud_init else { return Ok(self.host()) };
+        documents.check()?;
+        Ok(translate::Host { seeds: Some(self.node.seeds.dir().to_owned()), ..self.host() })
     }
 
     /// Longer than the VMM's own deadline, so that the reason comes from there.

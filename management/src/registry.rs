@@ -9,6 +9,7 @@ use broker::Broker;
 use uuid::Uuid;
 use xml::device::interface::Interface;
 
+use crate::cloud_init::Seeds;
 use crate::config::Config;
 use crate::domain::DomainRef;
 use crate::domain::actor;
@@ -37,6 +38,7 @@ pub(crate) struct Parts {
     pub jobs: Arc<Jobs>,
     pub pools: Arc<Pools>,
     pub networks: Arc<Networks>,
+    pub seeds: Arc<Seeds>,
     /// Of this boot of the host.
     pub boot_id: Uuid,
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod channels;
+mod cloud_init;
 mod daemon;
 mod denied;
 mod display;

@@ -241,15 +241,19 @@ impl Client {
         String::from_utf8(reply.into()).map_err(|_| self.foreign("the XML is not UTF-8"))
     }
 
-    pub async fn define(&self, xml: String) -> Result<types::Defined> {
-        self.answer(self.call(Method::POST, "/v1/domains", Payload::Xml(xml)).await?)
+    pub async fn define(&self, definition: types::Definition) -> Result<types::Defined> {
+        self.answer(self.call(Method::POST, "/v1/domains", document(definition)).await?)
     }
 
     /// Start a domain without storing it.
-    pub async fn create(&self, xml: String, how: types::Start) -> Result<types::Defined> {
+    pub async fn create(
+        &self,
+        definition: types::Definition,
+        how: types::Start,
+    ) -> Result<types::Defined> {
         let types::Start { paused, reset_nvram } = how;
         let path = format!("/v1/domains?transient=true&paused={paused}&reset_nvram={reset_nvram}");
-        self.answer(self.call(Method::POST, &path, Payload::Xml(xml)).await?)
+        self.answer(self.call(Method::POST, &path, document(definition)).await?)
     }
 
     /// `nvram` must be said where the domain has firmware variables.
@@ -477,6 +481,14 @@ async fn dial(address: &str) -> std::io::Result<TcpStream> {
     // Requests and keys are small; waiting to fill a packet only delays them.
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// XML as it is, where nothing comes with it.
+fn document(definition: types::Definition) -> Payload {
+    match definition.cloud_init {
+        None => Payload::Xml(definition.xml),
+        Some(_) => json(&definition),
+    }
 }
 
 fn json<T: Serialize>(body: &T) -> Payload {

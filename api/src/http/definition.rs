@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::error::{Failure, HttpCode};
-use super::extract::{Domain, JsonBody, Params, Who, Xml, switch};
+use super::extract::{DefinitionBody, Domain, JsonBody, Params, Who, Xml, switch};
 use crate::types::{self, Mistake};
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -46,9 +46,9 @@ pub(super) struct UndefineQuery {
 /// Define a domain from libvirt XML.
 ///
 /// The XML of a domain that exists (same name and UUID) replaces its definition; what runs goes on
-/// as it is until its next start.
+/// as it is until its next start. A JSON body brings documents for the guest's cloud-init as well.
 #[utoipa::path(post, path = "/v1/domains", tag = "Definitions", params(DefineQuery),
-    request_body(content = String, content_type = "application/xml",
+    request_body(content((String = "application/xml"), (types::Definition = "application/json")),
         description = "libvirt domain XML, at most 1 MiB"),
     responses(
         (status = 201, body = types::Defined, description = "Defined",
@@ -62,7 +62,7 @@ pub(super) async fn define(
     State(app): State<App>,
     Who(caller): Who,
     Params(query): Params<DefineQuery>,
-    Xml(xml): Xml,
+    DefinitionBody(types::Definition { xml, cloud_init }): DefinitionBody,
 ) -> Result<Response, Failure> {
     let starts = query.start || query.transient;
     for (name, given) in [("paused", query.paused), ("reset_nvram", query.reset_nvram)] {
@@ -72,17 +72,24 @@ pub(super) async fn define(
         }
     }
     let (paused, reset_variables) = (query.paused, query.reset_nvram);
+    let cloud_init = cloud_init.map(|documents| management::CloudInit {
+        user_data: documents.user_data,
+        meta_data: documents.meta_data,
+        network_config: documents.network_config,
+    });
     if query.check {
-        app.manager.call(&caller, ops::DefineDomain { xml, check_only: true }).await?;
+        let define = ops::DefineDomain { xml, cloud_init, check_only: true };
+        app.manager.call(&caller, define).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     if query.transient {
-        let create = ops::CreateDomain { xml, paused, reset_variables };
+        let create = ops::CreateDomain { xml, cloud_init, paused, reset_variables };
         let created = app.manager.call(&caller, create).await?;
         let domain = DomainRef::Uuid(created.domain.uuid);
         return reply(&app, &caller, domain, StatusCode::CREATED, created.warnings).await;
     }
-    let defined = app.manager.call(&caller, ops::DefineDomain { xml, check_only: false }).await?;
+    let define = ops::DefineDomain { xml, cloud_init, check_only: false };
+    let defined = app.manager.call(&caller, define).await?;
     let domain = DomainRef::Uuid(defined.domain.uuid);
     if query.start {
         let start = ops::StartDomain { domain: domain.clone(), paused, reset_variables };

@@ -15,10 +15,13 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::{IntoParams, PartialSchema as _};
 
 use super::error::{Failure, HttpCode};
+use crate::types;
 
 /// A definition larger than this is not one.
 pub const MAX_XML: usize = 1 << 20;
-/// The JSON bodies of this API hold a name or a switch.
+/// Of a definition with the documents that come with it, escaped.
+pub(super) const MAX_DEFINITION: usize = 8 << 20;
+/// The other JSON bodies of this API hold a name or a switch.
 pub const MAX_JSON: usize = 64 << 10;
 /// For a whole body: a client that sends a byte a second does not hold a connection for long.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -196,6 +199,33 @@ impl<S: Send + Sync> FromRequest<S> for Xml {
     }
 }
 
+/// XML of a domain alone, or in JSON with what comes with it.
+#[derive(Debug, Clone)]
+pub(super) struct DefinitionBody(pub types::Definition);
+
+impl<S: Send + Sync> FromRequest<S> for DefinitionBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        if expect_type(request.headers(), &["application/json"]).is_err() {
+            let Xml(xml) = Xml::from_request(request, state).await?;
+            return Ok(Self(types::Definition { xml, cloud_init: None }));
+        }
+        let bytes = read_body(request.into_body(), MAX_DEFINITION).await?;
+        let definition: types::Definition = from_json(&bytes)?;
+        if definition.xml.len() > MAX_XML {
+            let text = format!("the XML is larger than {MAX_XML} bytes");
+            return Err(Failure::new(HttpCode::TooLarge, text));
+        }
+        Ok(Self(definition))
+    }
+}
+
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Failure::new(HttpCode::BadRequest, format!("the JSON body: {error}")))
+}
+
 /// A JSON document. serde_json refuses nesting beyond 128, duplicate members and numbers that
 /// do not fit.
 #[derive(Debug, Clone)]
@@ -207,9 +237,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         expect_type(request.headers(), &["application/json"])?;
         let bytes = read_body(request.into_body(), MAX_JSON).await?;
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|error| Failure::new(HttpCode::BadRequest, format!("the JSON body: {error}")))
+        from_json(&bytes).map(Self)
     }
 }
 

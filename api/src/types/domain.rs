@@ -120,6 +120,36 @@ pub struct Domain {
     pub warnings: Vec<String>,
 }
 
+/// A definition that comes with more than its XML.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// libvirt domain XML, at most 1 MiB.
+    pub xml: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init: Option<CloudInit>,
+}
+
+/// What the guest's cloud-init finds at its first boot, in a drive that the definition gets for it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloudInit {
+    #[schema(example = "#cloud-config\npackages: [nginx]\n")]
+    pub user_data: String,
+    /// The instance id is the domain's UUID and the host name its name, unless this says others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta_data: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_config: Option<String>,
+}
+
+impl std::fmt::Debug for CloudInit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // It holds passwords.
+        f.write_str("CloudInit(…)")
+    }
+}
+
 /// The answer to a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Defined {

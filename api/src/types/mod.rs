@@ -25,8 +25,8 @@ pub use device::{
 };
 pub use display::SendKeys;
 pub use domain::{
-    Autostart, Defined, Domain, DomainList, DomainState, DomainSummary, ListQuery, Nvram, Rename,
-    Start, StateName,
+    Autostart, CloudInit, Defined, Definition, Domain, DomainList, DomainState, DomainSummary,
+    ListQuery, Nvram, Rename, Start, StateName,
 };
 pub use event::{Event, JobProgress};
 pub use guest::{

@@ -280,12 +280,12 @@ impl Actor {
 
     async fn command(&mut self, act: Act, answer: Answer) {
         let result = match act {
-            Act::Define(definition) => self.define(*definition).await,
+            Act::Define { definition, seed } => self.define(*definition, seed).await,
             Act::Redefine(definition, expected) => self.redefine(*definition, expected).await,
             Act::Undefine(variables) => self.undefine(variables).await,
             Act::Rename(name) => self.rename(name).await,
             Act::SetAutostart(autostart) => self.set_autostart(autostart).await,
-            Act::Start { def, how } => self.start(def.map(|def| *def), how).await,
+            Act::Start { def, seed, how } => self.start(def.map(|def| *def), seed, how).await,
             Act::Shutdown => self.shutdown().await,
             Act::Reboot => self.reboot().await,
             Act::PrepareToAsk => self.prepare_to_ask("do what its agent is asked for").await,

@@ -7,6 +7,7 @@ use xml::DomainDef;
 
 use super::actor::{Actor, blocking};
 use super::handle::{Definition, Variables};
+use crate::cloud_init::Seed;
 use crate::error::{Code, Error};
 use crate::events::{EventKind, Lifecycle};
 use crate::store::StoredDomain;
@@ -20,7 +21,11 @@ impl Actor {
         Ok(())
     }
 
-    pub(super) async fn define(&mut self, new: Definition) -> Result<(), Error> {
+    pub(super) async fn define(
+        &mut self,
+        new: Definition,
+        seed: Option<Seed>,
+    ) -> Result<(), Error> {
         let mut stored = new.stored;
         let old = self.definition.clone();
         if let Some(old) = &old {
@@ -29,7 +34,10 @@ impl Actor {
             // What the guest sees stays what it was.
             stored.platform = old.stored.platform;
         }
-        self.put(stored, new.def).await?;
+        self.put_seed(seed).await?;
+        let stored = self.put(stored, new.def).await;
+        self.tidy_seed().await;
+        stored?;
         let lifecycle =
             if old.is_some() { Lifecycle::DefinedUpdated } else { Lifecycle::DefinedAdded };
         self.announce_lifecycle(lifecycle, None, None);
@@ -46,7 +54,7 @@ impl Actor {
             let text = format!("the definition of domain {:?} was changed meanwhile", self.name);
             return Err(Error::new(Code::Changed, text));
         }
-        self.define(new).await
+        self.define(new, None).await
     }
 
     /// The stored definition, for a command that only a persistent domain takes.
@@ -77,6 +85,7 @@ impl Actor {
         })
         .await?;
         self.definition = None;
+        self.tidy_seed().await;
         self.announce_lifecycle(Lifecycle::UndefinedRemoved, None, None);
         Ok(())
     }

@@ -19,6 +19,8 @@ use super::plug::Named;
 use super::record::Record;
 use super::{Affects, DomainSummary, State, Tuning};
 use crate::agent;
+use super::{Affects, DomainSummary, State};
+use crate::cloud_init::Seed;
 use crate::control::Vmm;
 use crate::error::{Code, Error};
 use crate::store::StoredDomain;
@@ -86,7 +88,10 @@ impl View {
 
 #[derive(Debug)]
 pub(crate) enum Act {
-    Define(Box<Definition>),
+    Define {
+        definition: Box<Definition>,
+        seed: Option<Seed>,
+    },
     /// Only over a stored definition, and only over this generation of it, if one is given.
     Redefine(Box<Definition>, Option<u64>),
     Undefine(Option<Variables>),
@@ -95,6 +100,7 @@ pub(crate) enum Act {
     /// With another definition than the stored one, if there is one here.
     Start {
         def: Option<Box<DomainDef>>,
+        seed: Option<Seed>,
         how: Start,
     },
     /// Press the power button.

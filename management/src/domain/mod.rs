@@ -18,6 +18,7 @@ pub(crate) mod plug;
 mod power;
 pub(crate) mod record;
 mod reference;
+mod seed;
 mod start;
 mod state;
 mod stop;

@@ -15,6 +15,7 @@ use super::handle::{Live, Start};
 use super::launch::{Launch, launch};
 use super::record::Record;
 use super::{Paused, Running, ShutOff, State};
+use crate::cloud_init::Seed;
 use crate::control::{Events, Vmm, VmmError};
 use crate::error::{Code, Error};
 use crate::events::EventKind;
@@ -26,7 +27,12 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 impl Actor {
-    pub(super) async fn start(&mut self, def: Option<DomainDef>, how: Start) -> Result<(), Error> {
+    pub(super) async fn start(
+        &mut self,
+        def: Option<DomainDef>,
+        seed: Option<Seed>,
+        how: Start,
+    ) -> Result<(), Error> {
         if self.run.is_some() {
             let text = match self.state() {
                 State::Unknown => return Err(self.unreachable()),
@@ -49,6 +55,14 @@ impl Actor {
         };
         let node = self.node.clone();
         let launched = blocking(move || launch(&*node.broker, &plan)).await?;
+        self.put_seed(seed).await?;
+        let launched = match blocking(move || launch(&*node.broker, &plan)).await {
+            Ok(launched) => launched,
+            Err(error) => {
+                self.tidy_seed().await;
+                return Err(error);
+            }
+        };
         let live = Live {
             record: launched.record.clone(),
             def: launched.live,

@@ -244,6 +244,7 @@ impl Actor {
         self.release_taps(&run.live.def).await;
         clean_up(&self.node, self.uuid, cgroup).await;
         self.node.journal.forget(run.record.start_token);
+        self.tidy_seed().await;
         self.set_stopped(stopped, text.clone());
         if run.announced {
             let reason = text.and_then(|text| text.lines().next().map(str::to_owned));

@@ -53,7 +53,7 @@ async fn plays_the_daemon_when_it_is_started_as_one() {
     let doomed = Doomed { inner: TestBroker::new(), left: AtomicI64::new(left), after };
     let daemon = host.daemon_with(Arc::new(doomed)).await;
     let xml = std::fs::read_to_string(own.join("web.xml")).unwrap();
-    daemon.call(DefineDomain { xml, check_only: false }).await.unwrap();
+    daemon.call(DefineDomain { xml, cloud_init: None, check_only: false }).await.unwrap();
     std::fs::write(own.join("defined"), "").unwrap();
     daemon.start("web").await.unwrap();
     std::fs::write(own.join("started"), "").unwrap();

@@ -15,7 +15,7 @@ async fn plays_manor_run_when_it_is_started_as_such() {
     let Some(place) = std::env::var_os(ROLE) else { return };
     let place = std::path::PathBuf::from(place);
     let xml = std::fs::read_to_string(place.join("web.xml")).unwrap();
-    let options = Options { xml, run_dir: place.join("run"), seccomp: false };
+    let options = Options { xml, cloud_init: None, run_dir: place.join("run"), seccomp: false };
     let mut warnings = 0;
     let ended = run_with(options, |_| warnings += 1, Arc::new(TestBroker::new())).await;
     std::fs::write(place.join("ended"), format!("{ended:?}")).unwrap();

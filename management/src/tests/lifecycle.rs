@@ -78,8 +78,10 @@ async fn a_transient_domain_vanishes_when_it_stops() {
     let host = Host::new();
     let daemon = host.daemon().await;
     let xml = host.xml("temp", "");
-    let created =
-        daemon.call(CreateDomain { xml, paused: false, reset_variables: false }).await.unwrap();
+    let created = daemon
+        .call(CreateDomain { xml, cloud_init: None, paused: false, reset_variables: false })
+        .await
+        .unwrap();
     let summary = daemon.find("temp").await.unwrap();
     assert!(!summary.persistent && summary.uuid == created.domain.uuid);
     daemon.destroy("temp").await.unwrap();
@@ -98,7 +100,9 @@ async fn undefine_makes_a_running_domain_transient_and_define_makes_it_persisten
     daemon.call(UndefineDomain { domain: "web".into(), variables: None }).await.unwrap();
     assert!(!daemon.find("web").await.unwrap().persistent);
     let live = daemon.call(DumpXml { domain: "web".into(), inactive: true }).await.unwrap();
-    let defined = daemon.call(crate::ops::DefineDomain { xml: live, check_only: false }).await;
+    let defined = daemon
+        .call(crate::ops::DefineDomain { xml: live, cloud_init: None, check_only: false })
+        .await;
     defined.unwrap();
     assert!(daemon.find("web").await.unwrap().persistent);
     daemon.destroy("web").await.unwrap();
@@ -225,7 +229,12 @@ async fn lists_are_filtered_and_sorted_as_virsh_does() {
     }
     daemon.start("c").await.unwrap();
     daemon
-        .call(CreateDomain { xml: host.xml("t", ""), paused: true, reset_variables: false })
+        .call(CreateDomain {
+            xml: host.xml("t", ""),
+            cloud_init: None,
+            paused: true,
+            reset_variables: false,
+        })
         .await
         .unwrap();
     daemon.call(SetAutostart { domain: "a".into(), autostart: true }).await.unwrap();

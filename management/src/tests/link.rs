@@ -110,7 +110,12 @@ async fn a_transient_domain_has_a_cable_and_no_stored_one() {
     let host = Host::new();
     let daemon = host.daemon().await;
     daemon
-        .call(CreateDomain { xml: xml(&host), paused: false, reset_variables: false })
+        .call(CreateDomain {
+            xml: xml(&host),
+            cloud_init: None,
+            paused: false,
+            reset_variables: false,
+        })
         .await
         .unwrap();
     let error = set(&daemon, MAC, false, BOTH).await.unwrap_err();

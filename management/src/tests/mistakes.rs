@@ -61,7 +61,12 @@ async fn a_second_start_is_refused() {
     let error = daemon.start("web").await.unwrap_err();
     assert_eq!(error.code, Code::InvalidState);
     assert_eq!(error.message, "domain \"web\" is running already");
-    let create = CreateDomain { xml: host.xml("web", ""), paused: false, reset_variables: false };
+    let create = CreateDomain {
+        xml: host.xml("web", ""),
+        cloud_init: None,
+        paused: false,
+        reset_variables: false,
+    };
     assert_eq!(daemon.call(create).await.unwrap_err().code, Code::Exists);
     assert_eq!(daemon.pid("web").await, pid);
 }
@@ -72,7 +77,10 @@ async fn names_that_are_paths_or_lines_are_refused() {
     let daemon = host.daemon().await;
     for name in ["a/b", "../etc", "a&#10;b", "a&#x202e;b", "."] {
         let xml = host.xml(name, "");
-        let error = daemon.call(DefineDomain { xml, check_only: false }).await.unwrap_err();
+        let error = daemon
+            .call(DefineDomain { xml, cloud_init: None, check_only: false })
+            .await
+            .unwrap_err();
         assert_eq!(error.code, Code::InvalidXml, "{name}");
         assert!(error.problems.iter().any(|p| p.path == "/domain/name"), "{:?}", error.problems);
     }
@@ -92,7 +100,12 @@ async fn a_missing_kernel_is_named_and_nothing_is_left() {
     assert!(!daemon.state("web").await.is_active());
     assert!(host.run_dirs().is_empty());
     // A transient one that never was leaves no name either.
-    let create = CreateDomain { xml: host.xml("temp", ""), paused: false, reset_variables: false };
+    let create = CreateDomain {
+        xml: host.xml("temp", ""),
+        cloud_init: None,
+        paused: false,
+        reset_variables: false,
+    };
     daemon.call(create).await.unwrap_err();
     assert_eq!(daemon.names().await, ["web"]);
 }
@@ -187,7 +200,12 @@ async fn commands_that_do_not_fit_the_state_say_which_state_it_is() {
     daemon.call(ResumeDomain { domain: "web".into() }).await.unwrap();
     let error = daemon.call(ResumeDomain { domain: "web".into() }).await.unwrap_err();
     assert_eq!(error.code, Code::InvalidState);
-    let create = CreateDomain { xml: host.xml("temp", ""), paused: false, reset_variables: false };
+    let create = CreateDomain {
+        xml: host.xml("temp", ""),
+        cloud_init: None,
+        paused: false,
+        reset_variables: false,
+    };
     daemon.call(create).await.unwrap();
     let autostart = SetAutostart { domain: "temp".into(), autostart: true };
     let error = daemon.call(autostart).await.unwrap_err();
@@ -199,11 +217,14 @@ async fn uuids_and_names_belong_together() {
     let host = Host::new();
     let daemon = host.daemon().await;
     let uuid = daemon.define(host.xml("web", "")).await.domain.uuid;
-    let again = daemon.call(DefineDomain { xml: host.xml("web", ""), check_only: false }).await;
+    let again = daemon
+        .call(DefineDomain { xml: host.xml("web", ""), cloud_init: None, check_only: false })
+        .await;
     let error = again.unwrap_err();
     assert!(error.code == Code::Exists && error.message.contains(&uuid.to_string()), "{error}");
     let xml = host.xml("other", "").replace("<memory", &format!("<uuid>{uuid}</uuid><memory"));
-    let error = daemon.call(DefineDomain { xml, check_only: false }).await.unwrap_err();
+    let error =
+        daemon.call(DefineDomain { xml, cloud_init: None, check_only: false }).await.unwrap_err();
     assert!(error.code == Code::Exists && error.message.contains("rename it"), "{error}");
     assert_eq!(daemon.names().await, ["web"]);
 }
@@ -217,7 +238,9 @@ async fn a_store_that_fails_loses_nothing_and_makes_nothing() {
     let (dir, away) = (host.path("state/domains"), host.path("state/away"));
     std::fs::rename(&dir, &away).unwrap();
     std::fs::write(&dir, "").unwrap();
-    let error = daemon.call(DefineDomain { xml: host.xml("new", ""), check_only: false }).await;
+    let error = daemon
+        .call(DefineDomain { xml: host.xml("new", ""), cloud_init: None, check_only: false })
+        .await;
     let error = error.unwrap_err();
     assert_eq!(error.code, Code::HostFailure);
     assert!(error.message.contains("nothing was changed"), "{error}");
@@ -237,6 +260,9 @@ async fn a_store_that_fails_loses_nothing_and_makes_nothing() {
 async fn a_check_stores_nothing() {
     let host = Host::new();
     let daemon = host.daemon().await;
-    daemon.call(DefineDomain { xml: host.xml("web", ""), check_only: true }).await.unwrap();
+    daemon
+        .call(DefineDomain { xml: host.xml("web", ""), cloud_init: None, check_only: true })
+        .await
+        .unwrap();
     assert!(daemon.names().await.is_empty());
 }

@@ -31,7 +31,12 @@ fn guests_run_on_and_are_managed_again_within_two_seconds() {
             daemon.start(name).await.unwrap();
         }
         daemon
-            .call(CreateDomain { xml: host.xml("t", ""), paused: false, reset_variables: false })
+            .call(CreateDomain {
+                xml: host.xml("t", ""),
+                cloud_init: None,
+                paused: false,
+                reset_variables: false,
+            })
             .await
             .unwrap();
         daemon.call(SuspendDomain { domain: "b".into() }).await.unwrap();
@@ -79,7 +84,12 @@ fn what_happened_meanwhile_is_told_once() {
             daemon.start(name).await.unwrap();
         }
         daemon
-            .call(CreateDomain { xml: host.xml("temp", ""), paused: false, reset_variables: false })
+            .call(CreateDomain {
+                xml: host.xml("temp", ""),
+                cloud_init: None,
+                paused: false,
+                reset_variables: false,
+            })
             .await
             .unwrap();
         for _ in 0..4 {
@@ -188,7 +198,10 @@ fn a_lost_record_is_read_back_from_the_vmm() {
     let pid = in_a_daemon(async || {
         let daemon = host.daemon().await;
         let xml = host.xml("temp", "");
-        daemon.call(CreateDomain { xml, paused: false, reset_variables: false }).await.unwrap();
+        daemon
+            .call(CreateDomain { xml, cloud_init: None, paused: false, reset_variables: false })
+            .await
+            .unwrap();
         daemon.pid("temp").await
     });
     let record = host.run_dirs()[0].join(crate::domain::record::FILE);

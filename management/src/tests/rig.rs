@@ -137,7 +137,7 @@ impl Daemon {
     }
 
     pub(super) async fn define(&self, xml: String) -> Defined {
-        self.call(DefineDomain { xml, check_only: false }).await.unwrap()
+        self.call(DefineDomain { xml, cloud_init: None, check_only: false }).await.unwrap()
     }
 
     pub(super) async fn start(&self, name: &str) -> Result<(), Error> {

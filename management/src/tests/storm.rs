@@ -25,7 +25,10 @@ async fn round(daemon: &Daemon, host: &Host) {
             daemon.start(&name).await.unwrap();
         } else {
             let xml = host.xml(&format!("t{number}"), "");
-            daemon.call(CreateDomain { xml, paused: false, reset_variables: false }).await.unwrap();
+            daemon
+                .call(CreateDomain { xml, cloud_init: None, paused: false, reset_variables: false })
+                .await
+                .unwrap();
         }
         daemon.call(GetAllStats).await.unwrap();
         daemon.call(ListDomains { filter: Default::default() }).await.unwrap();

@@ -117,7 +117,8 @@ async fn a_start_whose_firmware_is_gone_says_so_and_makes_nothing() {
     assert!(!host.path("state/nvram").exists() && host.run_dirs().is_empty());
 
     let bios = UEFI.replace(" firmware='efi'", "").replace("web", "bios");
-    let create = CreateDomain { xml: bios, paused: false, reset_variables: false };
+    let create =
+        CreateDomain { xml: bios, cloud_init: None, paused: false, reset_variables: false };
     let error = daemon.call(create).await.unwrap_err();
     assert_eq!(error.code, Code::ResourceMissing);
     assert!(error.message.contains("install the package seabios"), "{error}");
@@ -137,10 +138,12 @@ async fn an_interface_in_the_boot_order_has_the_rom_it_is_booted_by() {
              <target dev='no-such-tap' managed='no'/><boot order='1'/>{rom}</interface></devices></domain>"
         )
     };
-    let create = CreateDomain { xml: xml(""), paused: false, reset_variables: false };
+    let create =
+        CreateDomain { xml: xml(""), cloud_init: None, paused: false, reset_variables: false };
     assert!(daemon.call(create).await.unwrap_err().message.contains("no-such-tap"));
     let named = xml(&format!("<rom file='{missing}'/>"));
-    let create = CreateDomain { xml: named, paused: false, reset_variables: false };
+    let create =
+        CreateDomain { xml: named, cloud_init: None, paused: false, reset_variables: false };
     let error = daemon.call(create).await.unwrap_err();
     assert_eq!(error.code, Code::ResourceMissing);
     assert!(error.message.contains("network boot ROM"), "{error}");

@@ -21,6 +21,8 @@ pub(crate) struct Host {
     pub firmware: Installed,
     /// Where the variables of guests are kept that name no place for them.
     pub variables: PathBuf,
+    /// Where the definition's cloud-init seed lies, if it is to have one.
+    pub seeds: Option<PathBuf>,
 }
 
 /// What of `<os>` can be had.

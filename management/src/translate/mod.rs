@@ -33,6 +33,7 @@ pub(crate) mod machine_small;
 mod numa;
 pub(crate) mod ports;
 mod report;
+mod seed;
 mod sysinfo;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ pub(crate) use firmware::{Host, variables};
 pub(crate) use live::{live, with_aliases};
 pub(crate) use machine::{Start, lifecycle, machine};
 pub(crate) use report::invalid;
+pub(crate) use seed::names as names_file;
 pub(crate) use sysinfo::files as fw_cfg_files;
 
 use crate::error::{Code, Error, Problem};
@@ -100,6 +102,11 @@ pub(crate) fn define(
         return Err(report.into_error(written));
     }
     def.uuid = def.uuid.or_else(|| sysinfo::uuid(&def));
+    if let Some(dir) = &host.seeds {
+        // By the UUID, as the variables of firmware are.
+        let uuid = *def.uuid.get_or_insert_with(|| ids.uuid());
+        seed::attach(&mut def, &dir.join(crate::cloud_init::file_name(uuid)), &mut report);
+    }
     def.fill_defaults(ids);
     if let Some(genid) = &mut def.genid {
         genid.id.get_or_insert_with(|| ids.uuid());

@@ -44,7 +44,11 @@ fn with(rest: &str, devices: &str) -> String {
 fn host() -> Host {
     let firmware =
         config::Firmware { bios: Vec::new(), option_roms: Vec::new(), descriptors: Vec::new() };
-    Host { firmware: Installed::new(firmware), variables: "/var/lib/manor/nvram".into() }
+    Host {
+        firmware: Installed::new(firmware),
+        variables: "/var/lib/manor/nvram".into(),
+        seeds: None,
+    }
 }
 
 fn defined(text: &str) -> xml::DomainDef {

@@ -116,6 +116,37 @@ pub enum Location<'a> {
 }
 
 impl Disk {
+    /// A disk of which no more is said.
+    pub fn named(dev: String, bus: DiskBus) -> Self {
+        let target =
+            DiskTarget { dev, bus: Some(bus), tray: None, removable: None, rotation_rate: None };
+        Self {
+            kind: None,
+            device: None,
+            model: None,
+            rawio: None,
+            snapshot: None,
+            driver: None,
+            source: None,
+            backing_store: None,
+            geometry: None,
+            block_io: None,
+            target,
+            io_tune: None,
+            read_only: false,
+            shareable: false,
+            transient: None,
+            serial: None,
+            wwn: None,
+            vendor: None,
+            product: None,
+            boot: None,
+            alias: None,
+            acpi_index: None,
+            address: None,
+        }
+    }
+
     pub fn kind(&self) -> DiskType {
         self.kind.unwrap_or(DiskType::File)
     }

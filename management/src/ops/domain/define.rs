@@ -1,6 +1,9 @@
 //! Store, forget, rename definitions; mark them for autostart.
 
 use crate::auth::{Access, Subject};
+use uuid::Uuid;
+
+use crate::cloud_init::CloudInit;
 use crate::domain::handle::{Act, Definition, Variables};
 use crate::domain::{DomainId, DomainRef};
 use crate::error::{Code, Error, Problem};
@@ -27,6 +30,8 @@ pub struct Defined {
 pub struct DefineDomain {
     /// libvirt domain XML.
     pub xml: String,
+    /// What the guest's cloud-init shall find.
+    pub cloud_init: Option<CloudInit>,
     /// Check everything and store nothing.
     pub check_only: bool,
 }
@@ -41,7 +46,8 @@ impl Operation for DefineDomain {
     }
 
     async fn run(self, cx: &Context) -> Result<Defined, Error> {
-        let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds, &cx.host())?;
+        let host = cx.host_with(self.cloud_init.as_ref())?;
+        let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds, &host)?;
         let domain = identity(&def)?;
         let known = cx.node.get(domain.uuid).map(|handle| handle.view());
         let updated = known.is_some_and(|view| view.definition.is_some());
@@ -57,7 +63,10 @@ impl Operation for DefineDomain {
             xml: def.to_xml(),
         };
         let definition = Definition { stored, def };
-        act_on_claimed(cx, &domain, || Act::Define(Box::new(definition.clone()))).await?;
+        let seed = self.cloud_init.map(|documents| documents.seed(domain.uuid, &domain.name));
+        let define =
+            || Act::Define { definition: Box::new(definition.clone()), seed: seed.clone() };
+        act_on_claimed(cx, &domain, define).await?;
         Ok(Defined { domain, updated, warnings })
     }
 }

@@ -3,6 +3,7 @@
 use super::asking::{AskMode, Wish, ask_guest};
 use super::define::{act_on_claimed, identity};
 use crate::auth::{Access, Subject};
+use crate::cloud_init::CloudInit;
 use crate::domain::handle::{Act, Start};
 use crate::domain::{DomainId, DomainRef};
 use crate::error::{Error, Problem};
@@ -22,6 +23,8 @@ pub struct Created {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateDomain {
     pub xml: String,
+    /// What the guest's cloud-init shall find.
+    pub cloud_init: Option<CloudInit>,
     /// Do everything but run the vCPUs.
     pub paused: bool,
     /// Make the firmware's variables anew.
@@ -38,11 +41,13 @@ impl Operation for CreateDomain {
     }
 
     async fn run(self, cx: &Context) -> Result<Created, Error> {
-        let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds, &cx.host())?;
+        let host = cx.host_with(self.cloud_init.as_ref())?;
+        let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds, &host)?;
         let domain = identity(&def)?;
+        let seed = self.cloud_init.map(|documents| documents.seed(domain.uuid, &domain.name));
         let how = Start { paused: self.paused, reset_variables: self.reset_variables };
-        act_on_claimed(cx, &domain, || Act::Start { def: Some(Box::new(def.clone())), how })
-            .await?;
+        let start = || Act::Start { def: Some(Box::new(def.clone())), seed: seed.clone(), how };
+        act_on_claimed(cx, &domain, start).await?;
         Ok(Created { domain, warnings })
     }
 }
@@ -68,7 +73,7 @@ impl Operation for StartDomain {
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let how = Start { paused: self.paused, reset_variables: self.reset_variables };
-        let act = Act::Start { def: None, how };
+        let act = Act::Start { def: None, seed: None, how };
         cx.find(&self.domain)?.act(act, cx.start_deadline()).await
     }
 }
