@@ -23,6 +23,7 @@ pub struct Config {
     pub networks: Networks,
     pub firmware: Firmware,
     pub vnc: Vnc,
+    pub nbd: Nbd,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -131,6 +132,19 @@ pub struct Vnc {
     pub tls_x509_verify: bool,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nbd {
+    /// Has `ca-cert.pem`, and `client-cert.pem` and `client-key.pem` for servers that want them.
+    pub tls_x509_cert_dir: PathBuf,
+}
+
+impl Default for Nbd {
+    fn default() -> Self {
+        Self { tls_x509_cert_dir: "/etc/pki/libvirt-nbd".into() }
+    }
+}
+
 impl Default for Vnc {
     fn default() -> Self {
         Self {
@@ -172,6 +186,7 @@ impl Default for Config {
             networks: Networks::default(),
             firmware: Firmware::default(),
             vnc: Vnc::default(),
+            nbd: Nbd::default(),
         }
     }
 }

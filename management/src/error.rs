@@ -221,6 +221,8 @@ impl From<BrokerError> for Error {
     fn from(error: BrokerError) -> Self {
         let code = match &error {
             BrokerError::Missing { .. }
+            | BrokerError::Connect { .. }
+            | BrokerError::UnknownHost { .. }
             | BrokerError::NoTemplate { .. }
             | BrokerError::WrongKind { .. }
             | BrokerError::NoBridge { .. }

@@ -15,17 +15,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use vmm_protocol::control::{Hello, Request};
+use vmm_protocol::control::{EventKind, Hello, Request};
 use vmm_protocol::exit::{ExitReason, ExitRecord};
 use xml::DomainDef;
 use xml::device::chardev::CharType;
 
 use crate::cloud_init::{CloudInit, Seeds};
 use crate::config;
-use crate::control::{Vmm, open_console};
+use crate::control::{Events, Vmm, open_console};
 use crate::domain::actor::vmm_error;
 use crate::domain::exit::Exit;
 use crate::domain::launch::{Launch, Launched, launch};
+use crate::domain::network_disks::{Attempts, reconnect};
 use crate::domain::with_paths;
 use crate::error::{Code, Error, Problem};
 use crate::firmware::Installed;
@@ -86,6 +87,7 @@ pub(crate) async fn run_with(
         seccomp: options.seccomp,
         firmware: host.firmware,
         vnc: config::Vnc::default(),
+        nbd: config::Nbd::default(),
         reset_variables: false,
         log: Some(run_dir.join("vmm.log")),
         stdio: Stdio::Foreground,
@@ -155,7 +157,7 @@ impl Guest {
     async fn follow(&self) -> Result<(), Error> {
         let path = self.run_dir.join(CONTROL_SOCKET);
         let failed = |error| vmm_error(&self.name, error);
-        let (vmm, _, _events): (Vmm, Hello, _) = tokio::select! {
+        let (vmm, _, events): (Vmm, Hello, _) = tokio::select! {
             biased;
             () = self.exit.ended() => return Ok(()),
             () = told_to_stop() => return self.kill(),
@@ -186,6 +188,10 @@ impl Guest {
         if let Err(error) = vmm.tell(Request::Resume, WAIT).await {
             return self.unless_ended(failed(error)).await;
         }
+        if let Err(error) = vmm.tell(Request::Events { after: 0 }, WAIT).await {
+            return self.unless_ended(failed(error)).await;
+        }
+        let _connecting = self.keep_connected(&vmm, events);
         let _raw = console.as_ref().and_then(|_| RawTerminal::enter());
         let talk = async {
             match console {
@@ -212,6 +218,20 @@ impl Guest {
             () = told_to_stop() => self.destroy(&vmm).await,
             () = self.exit.ended() => Ok(()),
         }
+    }
+
+    /// Serve disks that lose their servers, as long as what is returned lives.
+    fn keep_connected(&self, vmm: &Vmm, mut events: Events) -> impl Drop + use<> {
+        let (vmm, broker, def) = (vmm.clone(), self.broker.clone(), self.def.clone());
+        let serve = tokio::spawn(async move {
+            let attempts = Attempts::default();
+            while let Some(event) = events.recv().await {
+                if let EventKind::ConnectionWanted { id, .. } = event.kind {
+                    reconnect(&attempts, broker.clone(), vmm.clone(), &def, id);
+                }
+            }
+        });
+        AbortOnDrop(serve)
     }
 
     /// A VMM that ends closes its connections a moment before.
@@ -266,6 +286,14 @@ impl Guest {
             let how = status.unwrap_or_else(|| "nobody saw how".to_owned());
             Error::new(Code::VmmFailed, format!("the VMM ended without a word ({how})"))
         })
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

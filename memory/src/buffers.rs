@@ -105,6 +105,21 @@ impl IoBuffers {
         })
     }
 
+    /// Copy the first bytes of guest memory into `data` and stay where it is; returns the bytes
+    /// copied.
+    pub fn peek(&self, data: &mut [u8]) -> usize {
+        let mut done = 0;
+        for vector in self.as_iovecs() {
+            let part = vector.iov_len.min(data.len() - done);
+            let to = data[done..].as_mut_ptr();
+            // SAFETY: as in `copy_to`: the vector is mapped guest RAM, kept alive by `ram`, and
+            // `part` fits into what is left of `data`.
+            unsafe { std::ptr::copy_nonoverlapping(vector.iov_base.cast(), to, part) };
+            done += part;
+        }
+        done
+    }
+
     /// Copy `data` into guest memory and advance; returns the bytes copied.
     pub fn copy_from(&mut self, data: &[u8]) -> usize {
         self.copy(data.len(), |at, guest, part| {
@@ -188,6 +203,11 @@ mod tests {
         let mut back = [0; 5];
         assert_eq!(ram.buffers([(0x1000, 3), ((1 << 20) - 1, 2)]).unwrap().copy_to(&mut back), 5);
         assert_eq!(back, [1, 2, 3, 4, 5]);
+
+        let list = ram.buffers([(0x1000, 3), ((1 << 20) - 1, 2)]).unwrap();
+        let (mut some, mut more) = ([0; 4], [0; 8]);
+        assert_eq!((list.peek(&mut some), list.peek(&mut more), list.len()), (4, 5, 5));
+        assert_eq!((some, &more[..5]), ([1, 2, 3, 4], &[1, 2, 3, 4, 5][..]));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod display;
 mod guests;
 mod images;
 mod media;
+mod nbd;
 mod networks;
 mod plug;
 mod rig;

@@ -14,6 +14,7 @@ pub mod installed;
 pub mod kernel;
 pub mod kvm;
 pub mod modules;
+pub mod nbd;
 pub mod paths;
 pub mod qemu;
 pub mod rfb;

@@ -56,6 +56,25 @@ pub fn image_tools() -> anyhow::Result<ImageTools> {
     Ok(ImageTools { img, io })
 }
 
+/// The NBD server that other programs are measured by.
+pub fn nbd_server() -> anyhow::Result<Program> {
+    // It tells its version in other words than its sisters.
+    let runs = |program: &Program| {
+        let output = program.command().arg("--version").output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let installed = Program::installed("qemu-nbd");
+    if runs(&installed) {
+        return Ok(installed);
+    }
+    let tree = paths::made_once("qemu-utils", |tree| {
+        Apt::open()?.unpack_closure(&["qemu-utils"], None, tree)
+    })?;
+    let unpacked = Program::in_tree(&tree, "usr/bin/qemu-nbd");
+    anyhow::ensure!(runs(&unpacked), "the unpacked qemu-nbd does not run");
+    Ok(unpacked)
+}
+
 pub fn in_tree(tree: &Path) -> Program {
     let data = DATA.iter().flat_map(|dir| ["-L".into(), tree.join(dir).display().to_string()]);
     Program::in_tree(tree, PROGRAM).with(data)

@@ -53,7 +53,9 @@ impl Certificates {
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join("ca-cert.pem"), &self.authority)?;
         std::fs::write(dir.join("server-cert.pem"), &self.server.certificate)?;
-        std::fs::write(dir.join("server-key.pem"), &self.server.key)
+        std::fs::write(dir.join("server-key.pem"), &self.server.key)?;
+        std::fs::write(dir.join("client-cert.pem"), &self.viewer.certificate)?;
+        std::fs::write(dir.join("client-key.pem"), &self.viewer.key)
     }
 
     /// What a viewer knows; with its own certificate if the server is to see that.

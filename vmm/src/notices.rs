@@ -116,6 +116,13 @@ pub(crate) fn tell_channel(
 ) -> impl Fn(bool) + Send + Sync + use<> {
     let (id, notices) = (id.to_owned(), notices.clone());
     move |open| notices.post(EventKind::ChannelChanged { id: id.clone(), open })
+/// What the outside hears when the disk `id` wants a connection to its server.
+pub(crate) fn tell_disconnected(id: &str, notices: &Arc<Notices>) -> impl Fn(&str) + Send + use<> {
+    let (id, notices) = (id.to_owned(), notices.clone());
+    move |reason| {
+        let (id, reason) = (id.clone(), reason.to_owned());
+        notices.post(EventKind::ConnectionWanted { id, reason });
+    }
 }
 
 /// Host errors of one disk reach the guest, and the event ring.

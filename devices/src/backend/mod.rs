@@ -1,5 +1,6 @@
 //! The host side of devices: where their bytes come from and go to.
 
+mod answers;
 mod blocking;
 pub mod chardev;
 pub mod disk;
@@ -8,6 +9,7 @@ pub(crate) mod held;
 mod image;
 mod io_uring;
 pub mod lane;
+pub mod nbd;
 pub mod packet;
 mod pool;
 mod raw;

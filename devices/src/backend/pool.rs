@@ -5,12 +5,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
-
+use super::answers::{Answers, Spares};
 use super::blocking::Blocking;
 use super::disk::{Channel, Finished, Request};
 use crate::sync::Lock;
@@ -53,20 +52,10 @@ fn wait<'a, T>(told: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     told.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What has ended for one channel.
-struct Answers {
-    finished: Mutex<VecDeque<Finished>>,
-    more: Condvar,
-    event: Arc<EventFd>,
-}
-
-/// Events for channels that were made in advance: who opens a channel is confined by then.
-type Spare = Arc<Mutex<Vec<Arc<EventFd>>>>;
-
 /// The threads of a disk. They end with it.
 pub(crate) struct Pool {
     queue: Arc<Queue>,
-    spare: Spare,
+    spare: Spares,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -80,11 +69,9 @@ impl Pool {
         users: usize,
         prepare: impl Fn() -> io::Result<()> + Clone + Send + 'static,
     ) -> io::Result<Self> {
-        let event = |_| EventFd::new(EFD_NONBLOCK).map(Arc::new);
-        let spare = (0..users).map(event).collect::<io::Result<_>>()?;
         let mut pool = Self {
             queue: Arc::default(),
-            spare: Arc::new(Mutex::new(spare)),
+            spare: Spares::new(users)?,
             threads: Vec::with_capacity(count),
         };
         let (ready, prepared) = mpsc::channel();
@@ -110,13 +97,12 @@ impl Pool {
 
     /// A channel, if there is one left.
     pub(crate) fn channel<D: Blocking>(&self, disk: &Arc<D>) -> Option<PoolChannel<D>> {
-        let event = self.spare.hold().pop()?;
-        let answers = Answers { finished: Mutex::default(), more: Condvar::new(), event };
+        let answers = self.spare.answers()?;
         Some(PoolChannel {
             disk: disk.clone(),
             spare: self.spare.clone(),
             queue: self.queue.clone(),
-            answers: Arc::new(answers),
+            answers,
             batch: Vec::new(),
             in_flight: 0,
             finished: VecDeque::new(),
@@ -137,13 +123,7 @@ impl Drop for Pool {
 
 fn carry_out(disk: &impl Blocking, job: Job) {
     let Job { token, request, answers } = job;
-    let finished = run(disk, token, request);
-    let mut all = answers.finished.hold();
-    all.push_back(finished);
-    // With the lock held: an event that rang after its answer was taken would ring for ever. Fails
-    // only when the counter is full, and then somebody is told anyway.
-    let _ = answers.event.write(1);
-    answers.more.notify_one();
+    answers.give(run(disk, token, request));
 }
 
 fn run(disk: &impl Blocking, token: u16, request: Request) -> Finished {
@@ -154,7 +134,7 @@ fn run(disk: &impl Blocking, token: u16, request: Request) -> Finished {
 
 pub(crate) struct PoolChannel<D: Blocking> {
     disk: Arc<D>,
-    spare: Spare,
+    spare: Spares,
     queue: Arc<Queue>,
     answers: Arc<Answers>,
     /// Started, and not handed on.
@@ -182,10 +162,7 @@ impl<D: Blocking> PoolChannel<D> {
         if self.in_flight == 0 {
             return;
         }
-        let mut finished = self.answers.finished.hold();
-        let _ = self.answers.event.read();
-        self.in_flight -= finished.len();
-        self.finished.append(&mut finished);
+        self.in_flight -= self.answers.take(&mut self.finished);
     }
 }
 
@@ -219,7 +196,7 @@ impl<D: Blocking> Channel for PoolChannel<D> {
     }
 
     fn source(&self) -> Option<RawFd> {
-        Some(self.answers.event.as_raw_fd())
+        Some(self.answers.source())
     }
 
     fn wait(&mut self) {
@@ -228,18 +205,14 @@ impl<D: Blocking> Channel for PoolChannel<D> {
         if !self.finished.is_empty() || self.in_flight == 0 {
             return;
         }
-        let mut finished = self.answers.finished.hold();
-        while finished.is_empty() {
-            finished = wait(&self.answers.more, finished);
-        }
+        self.answers.wait();
     }
 }
 
 impl<D: Blocking> Drop for PoolChannel<D> {
     fn drop(&mut self) {
-        // One that may still ring is nobody's any more.
         if self.in_flight == 0 {
-            self.spare.hold().push(self.answers.event.clone());
+            self.spare.put_back(&self.answers);
         }
     }
 }
@@ -309,7 +282,7 @@ mod tests {
             assert_eq!(ended, [(0, true), (1, true), (2, true), (3, false)], "{round}");
         }
         assert!(meeting.threads.hold().iter().all(|name| name == "pool"));
-        assert!(channel.answers.event.read().is_err(), "nothing rings any more");
+        assert!(!channel.answers.rings(), "nothing rings any more");
     }
 
     #[test]

@@ -91,6 +91,10 @@ pub enum BrokerError {
     NoSpace { act: &'static str, path: PathBuf },
     #[error("{address} has no free port {}: choose another, or autoport='yes'", range(*first, *last))]
     PortBusy { address: std::net::IpAddr, first: u16, last: u16 },
+    #[error("cannot connect to {place}")]
+    Connect { place: String, source: io::Error },
+    #[error("{host:?} is no address, and no name that this host can find")]
+    UnknownHost { host: String, source: io::Error },
     #[error("socket path {} is {len} bytes long, and the kernel takes 107", path.display())]
     SocketPath { path: PathBuf, len: usize },
     #[error("process {pid} is not the one that was started: it ended, and its number was reused")]

@@ -5,6 +5,7 @@
 //! broker can become a process of its own: files travel beside the data in both directions.
 
 mod cgroup;
+mod connect;
 mod error;
 mod inspect;
 mod local;
@@ -33,7 +34,7 @@ pub use network::{
     RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec, Traffic, TrafficRate,
 };
 pub use pool::{Permissions, PoolAct, PoolContents, PoolFile, Wanted};
-pub use request::{Granted, Request, Role, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
+pub use request::{Granted, Peer, Request, Role, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
 pub use rundir::{CONTROL_SOCKET, EXIT_RECORD, LOCK};
 pub use spawn::{Process, ProcessId};
 
@@ -184,6 +185,11 @@ impl dyn Broker + '_ {
             Granted::Port { listener, port } => Ok((listener, port)),
             other => Err(BrokerError::unexpected(&other)),
         }
+    }
+
+    /// A connection that does not block.
+    pub fn connect(&self, peer: Peer) -> Result<OwnedFd, BrokerError> {
+        self.file(Request::Connect(peer))
     }
 
     pub fn make_run_dir(&self, path: &Path) -> Result<(), BrokerError> {

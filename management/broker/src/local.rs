@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use crate::{
-    Broker, BrokerError, Granted, Request, Role, cgroup, inspect, lock, network, open, pool, pty,
-    rundir, spawn, tap, tcp, variables, vsock,
+    Broker, BrokerError, Granted, Request, Role, cgroup, connect, inspect, lock, network, open,
+    pool, pty, rundir, spawn, tap, tcp, variables, vsock,
 };
 
 /// Acts with the privileges of this process.
@@ -99,6 +99,7 @@ impl Broker for Local {
             Request::Listen { path } => rundir::listen(&path).map(Granted::File),
             Request::ListenTcp { address, first, last } => tcp::listen(address, first..=last)
                 .map(|(listener, port)| Granted::Port { listener, port }),
+            Request::Connect(peer) => connect::connect(&peer).map(Granted::File),
             Request::MakeRunDir { path } => rundir::make(&path).map(|()| Granted::Done),
             Request::RemoveRunDir { path } => rundir::remove(&path).map(|()| Granted::Done),
             Request::LockRunDir { path } => lock::run_dir(&path).map(Granted::File),

@@ -64,6 +64,8 @@ pub enum Request {
         first: u16,
         last: u16,
     },
+    /// A connection to a server, for a guest's disk.
+    Connect(Peer),
     MakeRunDir {
         path: PathBuf,
     },
@@ -113,6 +115,20 @@ pub enum Request {
 pub enum Role {
     Domain,
     Network,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Peer {
+    /// By name or address.
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    Unix {
+        path: PathBuf,
+    },
 }
 
 /// Who else may use an image at the same time.

@@ -29,6 +29,7 @@ use vmm_protocol::exit::ExitReason;
 
 use super::exit::Exit;
 use super::handle::{Act, Answer, Command, Definition, Destroy, Handle, Live, Sampler, View};
+use super::network_disks::Attempts;
 use super::record::Record;
 use super::{DomainId, ShutOff, State};
 use crate::agent::Queue;
@@ -63,6 +64,8 @@ pub(super) struct Actor {
     pub(super) last_exit: Option<String>,
     commands: mpsc::Receiver<Command>,
     pub(super) destroys: mpsc::Receiver<Destroy>,
+    /// To connect to the servers of network disks.
+    pub(super) attempts: Attempts,
     /// Came while something else was waited for.
     pub(super) destroy: Option<Destroy>,
     view: watch::Sender<View>,
@@ -159,6 +162,7 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
         last_exit: None,
         commands: queue,
         destroys: urgent,
+        attempts: Attempts::default(),
         destroy: None,
         view,
     };

@@ -13,7 +13,7 @@ use broker::{
 use uuid::Uuid;
 use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, LogFile, ProcessFiles, VncTls};
 use xml::device::chardev::{CharLog, CharSource, CharType};
-use xml::device::disk::{Disk, DiskDevice, DiskFormat, Location};
+use xml::device::disk::{Disk, DiskDevice, DiskFormat, DiskType, Location};
 use xml::device::graphics::Vnc;
 use xml::{DomainDef, OnOff, YesNo};
 
@@ -49,6 +49,7 @@ pub(crate) struct Launch {
     /// Where the host has a BIOS for those that name no firmware.
     pub firmware: Installed,
     pub vnc: config::Vnc,
+    pub nbd: config::Nbd,
     /// Make the firmware's variables anew.
     pub reset_variables: bool,
     pub run_dir: PathBuf,
@@ -408,6 +409,10 @@ impl Opener<'_> {
     }
 
     pub(super) fn disk(&mut self, disk: &Disk) -> Result<OpenDisk, Error> {
+    fn disk(&mut self, disk: &Disk) -> Result<OpenDisk, Error> {
+        if disk.kind() == DiskType::Network {
+            return self.network_disk(disk);
+        }
         let path = self.place(disk)?;
         let mode = cache(disk.driver.as_ref().and_then(|driver| driver.cache));
         let direct = matches!(mode, Cache::None | Cache::Directsync);

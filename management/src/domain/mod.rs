@@ -15,6 +15,7 @@ pub(crate) mod link;
 pub(crate) mod media;
 pub(crate) mod memory;
 pub(crate) mod plug;
+pub(crate) mod network_disks;
 mod power;
 pub(crate) mod record;
 mod reference;

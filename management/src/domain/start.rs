@@ -49,6 +49,9 @@ impl Actor {
         let plan = Launch {
             platform,
             paused: how.paused,
+            firmware: node.firmware(),
+            vnc: node.config.vnc.clone(),
+            nbd: node.config.nbd.clone(),
             reset_variables: how.reset_variables,
             id: self.node.next_id(),
             ..self.launch(def)

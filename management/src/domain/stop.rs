@@ -109,6 +109,7 @@ impl Actor {
                 self.take_clock(offset).await;
                 self.announce(EventKind::RtcChange { offset }, origin);
             }
+            VmmEvent::ConnectionWanted { id, reason } => self.on_connection_wanted(id, &reason),
             VmmEvent::Lost { up_to } => {
                 tracing::warn!(domain = self.name, up_to, "events of the VMM were lost");
                 self.refresh().await;

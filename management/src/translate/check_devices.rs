@@ -44,9 +44,13 @@ pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
 
 fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut Report<'_>) {
     let at = |name: &str| format!("{path}/{name}");
-    if !matches!(disk.kind(), DiskType::File | DiskType::Block | DiskType::Volume) {
-        let message = format!("a disk of type='{}'; use file, block or volume", disk.kind());
-        report.refuse(&at("@type"), message);
+    match disk.kind() {
+        DiskType::File | DiskType::Block | DiskType::Volume => {}
+        DiskType::Network => super::nbd::check(disk, path, report),
+        kind => {
+            let message = format!("a disk of type='{kind}'; use file, block, volume or network");
+            report.refuse(&at("@type"), message);
+        }
     }
     let mode = disk.source.as_ref().and_then(|source| source.mode);
     report.refuse_if(

@@ -30,6 +30,7 @@ mod machine;
 mod machine_cpu;
 pub(crate) mod machine_devices;
 pub(crate) mod machine_small;
+pub(crate) mod nbd;
 mod numa;
 pub(crate) mod ports;
 mod report;

@@ -128,6 +128,7 @@ mod cpu;
 mod drives;
 mod firmware;
 mod hyperv;
+mod nbd;
 mod numa;
 
 #[test]

@@ -119,6 +119,11 @@ pub enum Request {
     },
     /// Limit what a disk may do, in place of what was.
     LimitDisk(DiskLimits),
+    /// Give a network disk the connection passed beside this message (SCM_RIGHTS): a stream socket
+    /// that does not block. It is closed where none is wanted.
+    Connect {
+        id: String,
+    },
     /// Write the paused machine's state to the file passed beside this message (SCM_RIGHTS).
     Save,
 }
@@ -263,6 +268,12 @@ pub enum EventKind {
     /// The guest set its clock: so many seconds ahead of UTC.
     ClockChanged {
         offset: i64,
+    },
+    /// A network disk has lost its connection, and wants another (`Connect`). Comes again until it
+    /// has one: whoever hears it tries once.
+    ConnectionWanted {
+        id: String,
+        reason: String,
     },
     /// The process is about to end; the last event.
     Exiting(ExitReason),

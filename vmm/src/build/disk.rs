@@ -68,6 +68,7 @@ fn open_image(
             let disk = disk.with_threads(IMAGE_THREAD, IMAGE_THREADS, queues, prepare);
             return Ok(Arc::new(disk.map_err(BuildError::device(id))?));
         }
+        config::Image::Nbd(nbd) => return super::nbd::open(site, id, nbd, medium, queues),
     };
     let spec = DiskSpec {
         file: site.files.take_file(file)?,

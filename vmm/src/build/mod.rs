@@ -13,6 +13,7 @@ mod image;
 pub(crate) mod limits;
 mod loader;
 mod memory;
+mod nbd;
 mod numa;
 mod nvme;
 mod pci;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 use arch::layout::{LayoutError, MemoryMap};
 use devices::backend::chardev::ChardevWorker;
+use devices::backend::nbd::NbdConnector;
 use devices::bus::{Bus, Overlap};
 use devices::chipset::PowerButton;
 use devices::component::{Component, StateError};
@@ -149,6 +151,8 @@ pub struct Parts {
     pub blocks: Figures<BlockStatistics>,
     /// Drives whose media come and go.
     pub drives: BTreeMap<String, Arc<LogicalUnit>>,
+    /// Network disks, whose connections come and go.
+    pub connectors: BTreeMap<String, NbdConnector>,
     /// Disks that can be made larger, to so many bytes.
     pub growing: BTreeMap<String, Grow>,
     /// Of all disks.
@@ -293,4 +297,52 @@ pub fn build(
         None => machine.load()?,
     }
     Ok(machine)
+}
+
+impl<'a> Site<'a> {
+    fn open(
+        config: &'a MachineConfig,
+        files: &'a mut Files,
+        sandbox: &'a Sandbox,
+        vm: &'a Vm,
+        map: &'a MemoryMap,
+        inbox: &Arc<Inbox>,
+    ) -> Result<Self, BuildError> {
+        let lines = vm.lines();
+        let buses = Buses { ports: Arc::new(Bus::new("port")), mmio: Arc::new(Bus::new("memory")) };
+        let io_threads = config
+            .io_threads
+            .iter()
+            .map(|thread| virtio::io_thread(thread, sandbox))
+            .collect::<Result<_, _>>()?;
+        let board_thread = IoThreadConfig { name: "board".to_owned(), affinity: Vec::new() };
+        let power = chipset::power(config, &lines, &buses)?;
+        let ram = vm.ram().regions().iter().map(|region| (region.gpa, region.len));
+        let memory = ram.chain(firmware::place(config)).collect();
+        let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), memory, None);
+        let parts = Parts {
+            power_button: power.button,
+            buses,
+            components: vec![power.device],
+            consoles: BTreeMap::new(),
+            console_workers: Vec::new(),
+            notices: Notices::new(inbox.clone()),
+            balloon: None,
+            links: BTreeMap::new(),
+            blocks: Vec::new(),
+            drives: BTreeMap::new(),
+            connectors: BTreeMap::new(),
+            growing: BTreeMap::new(),
+            interfaces: Vec::new(),
+            inputs: Vec::new(),
+            input: None,
+            screens: BTreeMap::new(),
+            pci,
+            windows: memory::windows(config, map),
+            board_thread: virtio::io_thread(&board_thread, sandbox)?,
+            io_threads,
+        };
+        let generation = power.generation;
+        Ok(Self { config, files, sandbox, vm, map, lines, generation, parts })
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use devices::backend::throttle::Throttled;
@@ -23,6 +24,8 @@ pub enum MediumError {
     NoDisk { id: String },
     #[error("there is no disk {id:?} that could be limited")]
     NoLimit { id: String },
+    #[error("there is no network disk {id:?}")]
+    NoNetworkDisk { id: String },
     #[error(transparent)]
     Locked(#[from] MediumLocked),
     #[error("the image cannot be used")]
@@ -85,6 +88,15 @@ impl Machine {
     pub fn limit_disk(&self, limits: &DiskLimits) -> Result<(), MediumError> {
         let found = self.parts.limiters.limit(limits);
         found.then_some(()).ok_or_else(|| MediumError::NoLimit { id: limits.id.clone() })
+    /// Give network disk `id` a new connection to its server.
+    ///
+    /// # Errors
+    /// When there is no such disk.
+    pub fn connect_disk(&self, id: &str, socket: OwnedFd) -> Result<(), MediumError> {
+        let connector = self.parts.connectors.get(id);
+        let none = || MediumError::NoNetworkDisk { id: id.to_owned() };
+        connector.ok_or_else(none)?.connect(socket);
+        Ok(())
     }
 
     /// Make disk `id` larger.

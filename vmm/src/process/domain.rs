@@ -404,6 +404,12 @@ impl Domain {
             Request::LimitDisk(limits) => {
                 self.machine.limit_disk(&limits).map_err(medium_refused)?;
             }
+            Request::Connect { id } => {
+                let text = "Connect comes with a connection";
+                let socket = file.ok_or_else(|| refuse(Code::Malformed, text))?;
+                self.machine.connect_disk(&id, socket).map_err(medium_refused)?;
+            }
+            Request::Save => self.save(file)?,
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
             | Request::Events { .. }
@@ -515,6 +521,9 @@ fn medium_refused(error: MediumError) -> ControlError {
         MediumError::NoDrive { .. } | MediumError::NoDisk { .. } | MediumError::NoLimit { .. } => {
             Code::NotFound
         }
+        MediumError::NoDrive { .. }
+        | MediumError::NoDisk { .. }
+        | MediumError::NoNetworkDisk { .. } => Code::NotFound,
         MediumError::Locked(_) => Code::Busy,
         MediumError::Image(_) | MediumError::Grow { .. } => Code::Failed,
     };

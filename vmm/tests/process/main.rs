@@ -23,6 +23,7 @@ mod logs;
 mod machine;
 mod media;
 mod plug;
+mod nbd;
 mod rig;
 mod sandbox;
 mod save;

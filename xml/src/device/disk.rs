@@ -337,14 +337,25 @@ element! {
         attr("startupPolicy") startup_policy: Option<StartupPolicy>,
         attr index: Option<u32>,
         child("host") hosts: Vec<SourceHost>,
+        child reconnect: Option<SourceReconnect>,
         leaf("snapshot" "name") snapshot: Option<String>,
         child("seclabel") security_labels: Vec<Verbatim>,
     }
     refuse [
         "@type", "@path", "@managed", "@namespace", "address", "auth", "config", "cookies", "encryption",
-        "identity", "initiator", "knownHosts", "readahead", "reconnect", "reservations", "slices", "ssl", "timeout",
+        "identity", "initiator", "knownHosts", "readahead", "reservations", "slices", "ssl", "timeout",
         "privateData", "dataStore",
     ];
+}
+
+element! {
+    /// What becomes of requests when the server is lost.
+    #[derive(Copy, Default)]
+    pub struct SourceReconnect {
+        /// Seconds that they wait for another connection.
+        attr delay: Option<u32>,
+    }
+    refuse ["@enabled", "@timeout"];
 }
 
 element! {

@@ -332,6 +332,10 @@ pub(crate) fn disk_source(disk: &Disk) -> Option<String> {
 }
 
 pub(super) fn disk_row(disk: &Disk) -> DiskRow {
+        // As virsh: what it is there, not where that is.
+        Location::Network { source, .. } => source.name.clone(),
+        Location::Other(_) | Location::Empty => None,
+    };
     DiskRow {
         kind: disk.kind().to_string(),
         device: disk.device().to_string(),

@@ -26,6 +26,32 @@ pub enum Image {
     },
     /// The image that the guest uses, then what lies below it, each below the one before.
     Chain(Vec<Layer>),
+    /// What an NBD server serves.
+    Nbd(Nbd),
+}
+
+/// An export of an NBD server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nbd {
+    /// A connected stream socket that does not block. Later ones come by `Connect`.
+    pub socket: Fd,
+    pub export: String,
+    pub tls: Option<NbdTls>,
+    /// Seconds that requests wait for another connection before they fail.
+    pub reconnect_delay: u32,
+}
+
+/// Texts in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NbdTls {
+    /// Who signs the server's certificate.
+    pub authority: Fd,
+    /// The client's own certificate and key.
+    pub client: Option<(Fd, Fd)>,
+    /// In the server's certificate.
+    pub server_name: String,
 }
 
 /// One image of a chain. All but the first are only read.
@@ -64,6 +90,13 @@ impl Image {
                     [layer.file].into_iter().chain(layer.data_file).chain(layer.extents.clone())
                 })
                 .collect()
+            }
+            Self::Nbd(Nbd { socket, tls, .. }) => {
+                let tls = tls.iter().flat_map(|tls| {
+                    let client = tls.client.map(|(certificate, key)| [certificate, key]);
+                    [tls.authority].into_iter().chain(client.into_iter().flatten())
+                });
+                [*socket].into_iter().chain(tls).collect()
             }
         }
     }

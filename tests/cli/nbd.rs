@@ -1,0 +1,58 @@
+//! Disks on NBD servers by the command line: guests keep them over the deaths of servers and daemons.
+
+use std::path::Path;
+
+use manor_tests::nbd::{NbdServer, Place};
+
+use super::guests::{defined, ok};
+use super::rig::{Rig, wait_for};
+
+fn reconnected(rig: &Rig) -> usize {
+    let logs = std::fs::read_dir(rig.path("log")).unwrap();
+    let texts = logs.map(|log| std::fs::read_to_string(log.unwrap().path()).unwrap_or_default());
+    texts.map(|text| text.matches("connected to the NBD server again").count()).sum()
+}
+
+fn write_domain(rig: &Rig, socket: &Path) {
+    let disk = format!(
+        "<disk type='network'><source protocol='nbd' name='disk'>\
+         <host transport='unix' socket='{}'/></source><target dev='vda'/></disk></devices>",
+        socket.display()
+    );
+    let xml = std::fs::read_to_string(rig.path("echo.xml")).unwrap();
+    rig.write("echo.xml", xml.replace("</devices>", &disk));
+}
+
+#[test]
+fn a_guest_has_its_server_again_whoever_died_meanwhile() {
+    let Some(mut rig) = defined() else { return };
+    rig.write("image", vec![0; 1 << 20]);
+    let (image, socket) = (rig.path("image"), rig.path("nbd.sock"));
+    write_domain(&rig, &socket);
+    ok(&rig, &["define", "echo.xml"]);
+    let failed = rig.manor(["start", "echo"]);
+    assert!(failed.err.contains("disk vda: its NBD server cannot be reached"), "{}", failed.err);
+
+    let place = Place::Unix(socket);
+    let server = NbdServer::start(&image, &place, None).unwrap();
+    ok(&rig, &["start", "echo"]);
+    assert!(ok(&rig, &["domblklist", "echo"]).contains("disk"));
+    server.kill();
+    let server = NbdServer::start(&image, &place, None).unwrap();
+    wait_for("the server", || reconnected(&rig) == 1);
+
+    // The next daemon hears that a connection is wanted, too.
+    rig.end_daemon("KILL");
+    server.kill();
+    let server = NbdServer::start(&image, &place, None).unwrap();
+    rig.start_daemon();
+    wait_for("the server", || reconnected(&rig) == 2);
+    ok(&rig, &["destroy", "echo"]);
+
+    let xml = std::fs::read_to_string(rig.path("echo.xml")).unwrap();
+    rig.write("echo.xml", xml.replace("name='disk'", "name='other'"));
+    ok(&rig, &["define", "echo.xml"]);
+    let failed = rig.manor(["start", "echo"]);
+    assert!(failed.err.contains("has no export \"other\""), "{}", failed.err);
+    server.kill();
+}
