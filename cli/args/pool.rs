@@ -23,7 +23,7 @@ pub(crate) struct PoolAutostart {
 pub(crate) struct PoolBuild {
     /// pool name or uuid
     pub(crate) pool: String,
-    /// do not overwrite any existing data (a directory's never is)
+    /// do not overwrite any existing data (none ever is)
     #[arg(long)]
     pub(crate) no_overwrite: bool,
     /// overwrite any existing data
@@ -84,6 +84,9 @@ pub(crate) struct PoolAs {
     /// target for underlying storage
     #[arg(long, value_name = "PATH")]
     pub(crate) target: Option<String>,
+    /// format for underlying storage
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) source_format: Option<String>,
     /// print XML document, but don't define/create
     #[arg(long)]
     pub(crate) print_xml: bool,

@@ -225,6 +225,7 @@ impl From<BrokerError> for Error {
             | BrokerError::UnknownHost { .. }
             | BrokerError::NoTemplate { .. }
             | BrokerError::WrongKind { .. }
+            | BrokerError::NoProgram { .. }
             | BrokerError::NoBridge { .. }
             | BrokerError::NoVlanFiltering { .. }
             | BrokerError::NoInterface { .. }
@@ -238,7 +239,9 @@ impl From<BrokerError> for Error {
             BrokerError::Locked { .. } => Code::Locked,
             BrokerError::InterfaceBusy { .. }
             | BrokerError::PortBusy { .. }
-            | BrokerError::ServiceBusy { .. } => Code::Busy,
+            | BrokerError::ServiceBusy { .. }
+            | BrokerError::MountTaken { .. }
+            | BrokerError::MountBusy { .. } => Code::Busy,
             BrokerError::RunDirLocked { .. } => Code::InvalidState,
             BrokerError::NoSpace { .. } => Code::NoSpace,
             BrokerError::Denied { .. }

@@ -88,13 +88,13 @@ fn a_pool_is_listed_described_and_forgotten_as_virsh_does() {
 #[test]
 fn what_pools_cannot_be_is_said_with_its_place() {
     let storage = Storage::new();
-    storage.0.write("p.xml", "<pool type='logical'>\n<name>vg</name>\n</pool>");
+    storage.0.write("p.xml", "<pool type='rbd'>\n<name>vg</name>\n</pool>");
     let error = storage.refused("pool-define p.xml");
     assert!(
         error.starts_with("error: Failed to define pool from p.xml\nerror: p.xml:1:7"),
         "{error}"
     );
-    assert!(error.contains("none of type='logical'"), "{error}");
+    assert!(error.contains("no pools of type='rbd'"), "{error}");
     let print = storage.done("pool-define-as p dir - - - - /x --print-xml");
     assert!(print.contains("<target>\n    <path>/x</path>"), "{print}");
     assert!(

@@ -76,10 +76,8 @@ async fn accept(
 }
 
 fn xml_of(args: &PoolAs) -> Result<String, Failure> {
-    let foreign = [&args.source_host, &args.source_path, &args.source_dev, &args.source_name];
-    // virsh's way to leave a word out.
-    let given = |word: &&Option<String>| word.as_ref().is_some_and(|word| word != "-");
-    if foreign.iter().any(given) {
+    let source = source_of(args);
+    if args.kind == "dir" && !source.is_empty() {
         return Err(Failure::usage("pools in directories have no source; only --target is used"));
     }
     let target = args
@@ -88,7 +86,28 @@ fn xml_of(args: &PoolAs) -> Result<String, Failure> {
         .map(|path| format!("  <target>\n    {}\n  </target>\n", element("path", path)));
     let kind = args.kind.replace('&', "&amp;").replace('\'', "&apos;").replace('<', "&lt;");
     let name = element("name", &args.name);
-    Ok(format!("<pool type='{kind}'>\n  {name}\n{}</pool>\n", target.unwrap_or_default()))
+    let target = target.unwrap_or_default();
+    Ok(format!("<pool type='{kind}'>\n  {name}\n{source}{target}</pool>\n"))
+}
+
+/// Where the storage comes from, as `<source>`; nothing if nothing is said of it.
+fn source_of(args: &PoolAs) -> String {
+    let attribute = |name: &str, attribute: &str, word: &Option<String>| {
+        // virsh's way to leave a word out.
+        let word = word.as_ref().filter(|word| *word != "-")?;
+        let word = word.replace('&', "&amp;").replace('\'', "&apos;").replace('<', "&lt;");
+        Some(format!("    <{name} {attribute}='{word}'/>\n"))
+    };
+    let name = args.source_name.as_ref().filter(|word| *word != "-");
+    let parts = [
+        attribute("host", "name", &args.source_host),
+        attribute("device", "path", &args.source_dev),
+        attribute("dir", "path", &args.source_path),
+        name.map(|name| format!("    {}\n", element("name", name))),
+        attribute("format", "type", &args.source_format),
+    ];
+    let parts: String = parts.into_iter().flatten().collect();
+    if parts.is_empty() { parts } else { format!("  <source>\n{parts}  </source>\n") }
 }
 
 pub(in crate::verbs) async fn define_as(
@@ -118,7 +137,9 @@ pub(in crate::verbs) async fn create_as(
 
 pub(in crate::verbs) async fn build(session: &Session, args: PoolBuild) -> Result<(), Failure> {
     if args.overwrite {
-        return Err(Failure::usage("a directory holds no data that could be overwritten"));
+        let text = "nothing is overwritten: make the file system (mkfs) or take away what is on the \
+                    device (wipefs) first";
+        return Err(Failure::usage(text));
     }
     session.change_pool(&args.pool, "build", "built").await
 }

@@ -1,12 +1,14 @@
-//! What fuzz targets do with devices and servers: whatever a guest or a viewer says, no panic and no
+//! What fuzz targets do with devices and servers: whatever a guest, a viewer or a disk's server says, no panic and no
 //! unbounded work come of it, and what holds at the start holds at the end.
 
 mod firmware;
+mod server;
 #[cfg(test)]
 mod tests;
 mod viewer;
 
 pub use firmware::{flash, fw_cfg};
+pub use server::nbd;
 pub use viewer::rfb;
 
 /// Takes an input apart; one that ends goes on as zeros.

@@ -16,3 +16,8 @@ fn firmware_may_ask_for_anything() {
 fn flash_may_be_told_anything() {
     seeds::replay("pflash", 500, super::flash);
 }
+
+#[test]
+fn a_server_of_disks_that_says_anything_ends_every_request() {
+    seeds::replay("nbd", 300, super::nbd);
+}

@@ -91,6 +91,12 @@ pub enum BrokerError {
     NoSpace { act: &'static str, path: PathBuf },
     #[error("{address} has no free port {}: choose another, or autoport='yes'", range(*first, *last))]
     PortBusy { address: std::net::IpAddr, first: u16, last: u16 },
+    #[error("{source_there} is mounted on {}, which is another than the pool's; unmount it", path.display())]
+    MountTaken { path: PathBuf, source_there: String },
+    #[error("{} is in use, by a guest or another program: it cannot be unmounted", path.display())]
+    MountBusy { path: PathBuf },
+    #[error("this host has no {program}; install the package {package}")]
+    NoProgram { program: &'static str, package: &'static str },
     #[error("cannot connect to {place}")]
     Connect { place: String, source: io::Error },
     #[error("{host:?} is no address, and no name that this host can find")]

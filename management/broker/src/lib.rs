@@ -7,6 +7,7 @@
 mod cgroup;
 mod connect;
 mod error;
+mod group;
 mod inspect;
 mod local;
 mod lock;
@@ -27,13 +28,14 @@ mod vsock;
 pub use cgroup::limits::{CpuQuota, DeviceLimits, Limits};
 pub use cgroup::threads::{ThreadRule, Threads};
 pub use error::{BrokerError, Holder};
+pub use group::GroupAct;
 pub use local::Local;
 pub use network::vlan::{NativeVlan, PortVlans};
 pub use network::{
     BridgeSpec, Checks, Forwarding, NetworkAct, NetworkRules, PortForward, PortRules, Protocol,
     RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec, Traffic, TrafficRate,
 };
-pub use pool::{Permissions, PoolAct, PoolContents, PoolFile, Wanted};
+pub use pool::{MountSource, Permissions, PoolAct, PoolContents, PoolFile, Wanted};
 pub use request::{Granted, Peer, Request, Role, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
 pub use rundir::{CONTROL_SOCKET, EXIT_RECORD, LOCK};
 pub use spawn::{Process, ProcessId};
@@ -144,6 +146,19 @@ impl dyn Broker + '_ {
         let sharing = if shared { Sharing::Shared } else { Sharing::Exclusive };
         let volume = volume.to_owned();
         self.pool_file(pool, PoolAct::Open { volume, write, direct: false, sharing })
+    }
+
+    /// Do something to a volume group that gives nothing back.
+    pub fn group(&self, group: &str, act: GroupAct) -> Result<(), BrokerError> {
+        self.done(Request::Group { group: group.to_owned(), act })
+    }
+
+    /// What LVM says of a volume group or its volumes, in its own words.
+    pub fn group_report(&self, group: &str, act: GroupAct) -> Result<Vec<u8>, BrokerError> {
+        match self.perform(Request::Group { group: group.to_owned(), act }, &[])? {
+            Granted::Answer(answer) => Ok(answer),
+            other => Err(BrokerError::unexpected(&other)),
+        }
     }
 
     pub fn tap(&self, tap: Tap) -> Result<TapQueues, BrokerError> {

@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use crate::{
-    Broker, BrokerError, Granted, Request, Role, cgroup, connect, inspect, lock, network, open,
-    pool, pty, rundir, spawn, tap, tcp, variables, vsock,
+    Broker, BrokerError, Granted, Request, Role, cgroup, connect, group, inspect, lock, network,
+    open, pool, pty, rundir, spawn, tap, tcp, variables, vsock,
 };
 
 /// Acts with the privileges of this process.
@@ -93,6 +93,7 @@ impl Broker for Local {
                 inspect::inspect(program, arguments, &format, image).map(Granted::Answer)
             }
             Request::Pool { pool, act } => pool::act(&pool, &act),
+            Request::Group { group, act } => group::act(&group, &act),
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
             Request::OpenVsock { cid } => vsock::vsock(cid).map(Granted::Vsock),
             Request::OpenPty => pty::open().map(|(master, path)| Granted::Pty { master, path }),

@@ -1,6 +1,8 @@
 //! Pools and the volumes in them. A volume is named by its pool's directory and one component below
 //! it that is no link, so whatever its name is, it leads nowhere else.
 
+mod mount;
+
 use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,6 +17,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+pub use self::mount::MountSource;
+pub(crate) use self::mount::run;
 use crate::open::image_by;
 use crate::{BrokerError, Granted, Sharing, lock};
 
@@ -31,6 +35,9 @@ pub enum PoolAct {
     Build(Permissions),
     /// Remove the directory, in which nothing is left.
     Delete,
+    /// Mount what the pool lies on.
+    Mount(MountSource),
+    Unmount(MountSource),
     /// See how much space there is, and what lies there.
     Look(Wanted),
     Open {
@@ -101,11 +108,15 @@ pub(crate) fn act(pool: &Path, act: &PoolAct) -> Result<Granted, BrokerError> {
     match act {
         PoolAct::Build(permissions) => build(pool, *permissions).map(|()| Granted::Done),
         PoolAct::Delete => delete(pool).map(|()| Granted::Done),
+        PoolAct::Mount(source) => mount::mount_pool(pool, source).map(|()| Granted::Done),
+        PoolAct::Unmount(source) => mount::unmount_pool(pool, source).map(|()| Granted::Done),
         PoolAct::Look(wanted) => look(pool, wanted).map(Granted::Pool),
         PoolAct::Open { volume, write, direct, sharing } => {
             let (dir, path) = (open_pool(pool)?, place(pool, volume)?);
+            // The names of a volume group's devices are links, which the device mapper made.
+            let links = if is_group(pool) { OFlags::empty() } else { OFlags::NOFOLLOW };
             let image = image_by(&path, !write, *direct, |flags| {
-                openat(&dir, volume, flags | OFlags::NOFOLLOW, Mode::empty())
+                openat(&dir, volume, flags | links, Mode::empty())
             })?;
             lock::image(&image, &path, !write, *sharing)?;
             Ok(Granted::File(image))
@@ -118,6 +129,10 @@ pub(crate) fn act(pool: &Path, act: &PoolAct) -> Result<Granted, BrokerError> {
         }
         PoolAct::Remove { volume } => remove(pool, volume).map(|()| Granted::Done),
     }
+}
+
+fn is_group(pool: &Path) -> bool {
+    pool.parent() == Some(Path::new("/dev"))
 }
 
 fn open_pool(pool: &Path) -> Result<OwnedFd, BrokerError> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::limits::Limits;
 use crate::cgroup::threads::ThreadRule;
+use crate::group::GroupAct;
 use crate::network::{NetworkAct, Sockets};
 use crate::pool::{PoolAct, PoolContents};
 use crate::spawn::{Process, ProcessId};
@@ -49,6 +50,11 @@ pub enum Request {
     Pool {
         pool: PathBuf,
         act: PoolAct,
+    },
+    /// Something with a volume group of LVM.
+    Group {
+        group: String,
+        act: GroupAct,
     },
     OpenTap(Tap),
     /// `/dev/vhost-vsock`, if there is one, with this address for the guest, or any that is free.

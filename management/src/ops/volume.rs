@@ -13,7 +13,7 @@ use crate::jobs::{Job, Progress};
 use crate::manager::{Context, Operation};
 use crate::storage::{
     Download, NewVolume, Pool, PoolRef, Resize, Share, Upload, VolumeRef, VolumeView, content,
-    make, resize,
+    make, resize, resize_device,
 };
 
 fn about(volume: &VolumeRef) -> Subject<'_> {
@@ -207,6 +207,10 @@ async fn release(pool: &Pool, volume: String, change: Option<PoolChange>, anew: 
 }
 
 async fn create(cx: &Context, pool: Arc<Pool>, new: NewVolume) -> Result<MadeVolume, Error> {
+    if pool.now().def.group().is_some() {
+        let made = pool.run(move |state| state.make_device(&new)).await?;
+        return Ok(MadeVolume::Made(Box::new(made)));
+    }
     if new.allocation == 0 {
         let made = pool.run(move |state| make(state, &new)).await?;
         return Ok(MadeVolume::Made(Box::new(made)));
@@ -377,7 +381,12 @@ impl Operation for ResizeVolume {
         let resized = match capacity {
             Some(capacity) => {
                 let wanted = Resize { capacity, allocate, shrink };
-                blocking(move || resize(&pools, &view, file, wanted)).await
+                let group = pool.now().def.group().map(str::to_owned);
+                blocking(move || match group {
+                    Some(group) => resize_device(&pools, &group, &view, file, wanted),
+                    None => resize(&pools, &view, file, wanted),
+                })
+                .await
             }
             None => Err(Error::new(Code::InvalidArgument, "that leads to no possible size")),
         };

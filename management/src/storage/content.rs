@@ -8,7 +8,7 @@ use std::sync::Arc;
 use image::chain::{self, Node};
 use image::copy::{Target, copy};
 use image::{FileStorage, Format, Storage};
-use rustix::fs::{FallocateFlags, fallocate, ioctl_ficlone};
+use rustix::fs::{FallocateFlags, FileType, fallocate, ioctl_ficlone};
 
 use super::create::{NewVolume, image_error, io_error};
 use super::{Pools, VolumeView, scan};
@@ -110,6 +110,8 @@ fn write_zeros(file: &dyn Storage, offset: u64, len: u64) -> io::Result<()> {
 /// Overwrite everything that lies in a volume, and leave it empty, as large as it was.
 pub(crate) fn wipe(volume: &VolumeView, file: OwnedFd, progress: &Progress) -> Result<(), Error> {
     let failed = |error| io_error(&volume.name, error);
+    let kind = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?.st_mode;
+    let is_device = FileType::from_raw_mode(kind) == FileType::BlockDevice;
     let file = FileStorage::new(File::from(file)).map_err(failed)?;
     let size = file.size().map_err(failed)?;
     progress.set_total(size);
@@ -123,6 +125,9 @@ pub(crate) fn wipe(volume: &VolumeView, file: OwnedFd, progress: &Progress) -> R
         at += len.max(1);
     }
     file.sync().map_err(failed)?;
+    if is_device {
+        return Ok(());
+    }
     // Now that it is overwritten, its space may be given back.
     file.set_len(0).map_err(failed)?;
     NewVolume::like(volume, &volume.name)?.format(&file)?;

@@ -234,6 +234,7 @@ impl State {
     /// Make a volume's file, under another name for now. The name it will have is taken.
     pub(crate) fn begin(&mut self, new: &NewVolume, work: &'static str) -> Result<Making, Error> {
         self.need_active()?;
+        self.need_files()?;
         if self.busy.contains_key(&new.name) || self.look_again(&new.name)?.is_some() {
             let text =
                 format!("there is a volume {:?} in pool {:?} already", new.name, self.name());

@@ -8,6 +8,8 @@
 mod chain;
 pub(crate) mod content;
 mod create;
+mod group;
+mod mount;
 mod pool;
 mod registry;
 mod resize;
@@ -26,7 +28,7 @@ pub(crate) use content::Share;
 pub(crate) use create::{NewVolume, make};
 pub(crate) use pool::{Pool, State};
 pub(crate) use registry::{Found, Pools};
-pub(crate) use resize::{Resize, resize};
+pub(crate) use resize::{Resize, resize, resize_device};
 
 /// A pool as a caller names it: a UUID, else a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

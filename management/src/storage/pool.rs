@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use broker::{Broker, Permissions, PoolAct, Wanted};
+use broker::{Broker, GroupAct, Permissions, PoolAct, Wanted};
 use uuid::Uuid;
 use xml::PoolDef;
 
@@ -204,6 +204,11 @@ impl State {
 
     pub(crate) fn build(&mut self) -> Result<(), Error> {
         self.need_inactive()?;
+        if let Some(group) = self.group() {
+            self.build_group(group)?;
+            self.tell(PoolChange::Built, None);
+            return Ok(());
+        }
         let permissions = self.def.target.as_ref().and_then(|target| target.permissions.as_ref());
         let permissions = permissions.map(permissions_of).unwrap_or_default();
         self.shared.broker.pool(self.dir(), PoolAct::Build(permissions))?;
@@ -211,10 +216,13 @@ impl State {
         Ok(())
     }
 
-    /// Remove the pool's directory.
+    /// Remove the pool's directory, or its volume group.
     pub(crate) fn delete(&mut self) -> Result<(), Error> {
         self.need_inactive()?;
-        self.shared.broker.pool(self.dir(), PoolAct::Delete)?;
+        match self.group() {
+            Some(group) => self.shared.broker.group(group, GroupAct::Delete)?,
+            None => self.shared.broker.pool(self.dir(), PoolAct::Delete)?,
+        }
         self.tell(PoolChange::Deleted, None);
         Ok(())
     }
@@ -227,6 +235,7 @@ impl State {
         self.activate()?;
         if let Err(source) = self.remember() {
             self.settle();
+            self.unmount_again();
             let place = self.shared.run_dir.display();
             let text = format!("cannot write the pool's record in {place}");
             return Err(Error::new(Code::HostFailure, text).with_source(source));
@@ -237,8 +246,17 @@ impl State {
 
     /// Look at what is there, and sweep up what a daemon that died has left.
     pub(super) fn activate(&mut self) -> Result<(), Error> {
-        let contents = self.shared.broker.pool_contents(self.dir(), Wanted::All)?;
-        for file in contents.files.iter().filter(|file| is_unfinished(&file.name)) {
+        self.mount()?;
+        self.activate_group(true)?;
+        let contents = match self.contents(Wanted::All) {
+            Ok(contents) => contents,
+            Err(error) => {
+                self.unmount_again();
+                return Err(error);
+            }
+        };
+        let half_made = |file: &&broker::PoolFile| !self.is_group() && is_unfinished(&file.name);
+        for file in contents.files.iter().filter(half_made) {
             tracing::warn!(pool = self.name(), file = file.name, "removes what was half made");
             let remove = PoolAct::Remove { volume: file.name.clone() };
             if let Err(error) = self.shared.broker.pool(self.dir(), remove) {
@@ -261,6 +279,20 @@ impl State {
         std::fs::rename(unfinished, self.record())
     }
 
+    /// After a start that failed.
+    fn unmount_again(&self) {
+        if let Err(error) = self.unmount() {
+            tracing::warn!(pool = self.name(), error = %error.chain(), "it stays mounted");
+        }
+    }
+
+    fn contents(&self, wanted: Wanted) -> Result<broker::PoolContents, Error> {
+        match self.group() {
+            Some(group) => self.group_contents(group, &wanted),
+            None => Ok(self.shared.broker.pool_contents(self.dir(), wanted)?),
+        }
+    }
+
     /// Back to rest.
     fn settle(&mut self) {
         self.active = false;
@@ -271,6 +303,9 @@ impl State {
     pub(crate) fn stop(&mut self) -> Result<(), Error> {
         self.need_active()?;
         self.need_idle()?;
+        // First: a daemon that dies here leaves a record, and the next one mounts it again.
+        self.unmount()?;
+        self.activate_group(false)?;
         match std::fs::remove_file(self.record()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 let text = format!("cannot remove the record of pool {:?}", self.name());
@@ -285,7 +320,7 @@ impl State {
 
     pub(crate) fn refresh(&mut self) -> Result<(), Error> {
         self.need_active()?;
-        let contents = self.shared.broker.pool_contents(self.dir(), Wanted::All)?;
+        let contents = self.contents(Wanted::All)?;
         self.take(contents);
         self.tell(PoolChange::Refreshed, None);
         Ok(())
@@ -294,7 +329,7 @@ impl State {
     /// How much space there is now.
     pub(crate) fn measure(&mut self) -> Result<(), Error> {
         if self.active {
-            let contents = self.shared.broker.pool_contents(self.dir(), Wanted::Nothing)?;
+            let contents = self.contents(Wanted::Nothing)?;
             self.space = (contents.capacity, contents.available);
         }
         Ok(())
@@ -311,14 +346,13 @@ impl State {
     }
 
     fn look(&self, file: &broker::PoolFile, before: Option<&Known>) -> Known {
-        let raw = self.raw.get(&file.name) == Some(&file.inode);
+        let raw = self.is_group() || self.raw.get(&file.name) == Some(&file.inode);
         scan::look(&*self.shared.broker, self.dir(), &self.name(), file, raw, before)
     }
 
     /// See what has become of one volume; none if it is not there.
     pub(crate) fn look_again(&mut self, volume: &str) -> Result<Option<VolumeView>, Error> {
-        let contents =
-            self.shared.broker.pool_contents(self.dir(), Wanted::One(volume.to_owned()))?;
+        let contents = self.contents(Wanted::One(volume.to_owned()))?;
         self.space = (contents.capacity, contents.available);
         let file = contents.files.first().filter(|file| !file.name.starts_with('.'));
         let known = file.map(|file| self.look(file, self.volumes.get(volume)));
@@ -371,8 +405,17 @@ impl State {
         // Nobody else has it open.
         let held = self.shared.broker.pool_open(self.dir(), volume, true, false)?;
         let name = volume.to_owned();
-        self.shared.broker.pool(self.dir(), PoolAct::Remove { volume: name })?;
-        drop(held);
+        match self.group() {
+            Some(group) => {
+                // LVM removes nothing that is open, and looks for that itself.
+                drop(held);
+                self.shared.broker.group(group, GroupAct::Remove { volume: name })?;
+            }
+            None => {
+                self.shared.broker.pool(self.dir(), PoolAct::Remove { volume: name })?;
+                drop(held);
+            }
+        }
         if let Err(error) = self.pin_raw(volume, None) {
             // One of this name will have another inode.
             tracing::warn!(error = %error.chain(), "a removed volume is remembered");

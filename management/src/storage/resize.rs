@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use broker::GroupAct;
 use image::{Format, Image as _, Storage as _, chain};
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -27,13 +28,7 @@ pub(crate) fn resize(
 ) -> Result<(), Error> {
     let (old, new) = (volume.capacity, wanted.capacity);
     let name = &volume.name;
-    if new < old && !wanted.shrink {
-        let text = format!(
-            "volume {name:?} has {old} bytes, and {new} are less: what lies behind them would be lost; \
-             say so (--shrink) if it may"
-        );
-        return Err(Error::new(Code::InvalidArgument, text));
-    }
+    may_shrink(volume, wanted)?;
     let failed = |error| io_error(name, error);
     match volume.format {
         Format::Raw => {
@@ -66,4 +61,31 @@ pub(crate) fn resize(
             Err(Error::new(Code::Unsupported, text))
         }
     }
+}
+
+fn may_shrink(volume: &VolumeView, wanted: Resize) -> Result<(), Error> {
+    let (name, old, new) = (&volume.name, volume.capacity, wanted.capacity);
+    if new >= old || wanted.shrink {
+        return Ok(());
+    }
+    let text = format!(
+        "volume {name:?} has {old} bytes, and {new} are less: what lies behind them would be lost; \
+         say so (--shrink) if it may"
+    );
+    Err(Error::new(Code::InvalidArgument, text))
+}
+
+/// A volume of a volume group, whose space is always allocated.
+pub(crate) fn resize_device(
+    pools: &Pools,
+    group: &str,
+    volume: &VolumeView,
+    file: OwnedFd,
+    wanted: Resize,
+) -> Result<(), Error> {
+    may_shrink(volume, wanted)?;
+    // Nobody had it open, and now LVM has it.
+    drop(file);
+    let act = GroupAct::Resize { volume: volume.name.clone(), bytes: wanted.capacity };
+    Ok(pools.broker().group(group, act)?)
 }

@@ -99,7 +99,11 @@ impl VolumeView {
             timestamps: None,
         });
         let def = VolumeDef {
-            kind: Some(VolumeType::File),
+            kind: Some(if self.path.starts_with("/dev") {
+                VolumeType::Block
+            } else {
+                VolumeType::File
+            }),
             name: self.name.parse().ok()?,
             key: Some(self.path.display().to_string()),
             source: Some(VolumeSource {}),

@@ -15,6 +15,7 @@ mod memory;
 mod mistakes;
 mod networks;
 mod plug;
+mod pools;
 mod restart;
 mod rig;
 mod storage;
