@@ -97,6 +97,11 @@ fn what_pools_cannot_be_is_said_with_its_place() {
     assert!(error.contains("no pools of type='rbd'"), "{error}");
     let print = storage.done("pool-define-as p dir - - - - /x --print-xml");
     assert!(print.contains("<target>\n    <path>/x</path>"), "{print}");
+    let line = "pool-define-as n netfs --source-host nas --source-path /e --source-format nfs \
+                --target /x --print-xml";
+    let source = "  <source>\n    <host name='nas'/>\n    <dir path='/e'/>\n    \
+                  <format type='nfs'/>\n  </source>\n";
+    assert!(storage.done(line).contains(source), "{}", storage.done(line));
     assert!(
         storage.refused("pool-define-as p dir --source-host nas --target /x").contains("source")
     );

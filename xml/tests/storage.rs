@@ -73,14 +73,34 @@ fn what_manor_has_no_pools_in_is_refused_by_name() {
     );
     assert_eq!(
         zfs,
-        "1:7: /pool/@type: Manor has pools in directories, and none of type='zfs' \
-         (expected type='dir')"
+        "1:7: /pool/@type: Manor has no pools of type='zfs'; use a pool of type='dir' in a data set \
+         (expected type='dir', 'fs', 'netfs' or 'logical')"
     );
-    let netfs = pool_says(
-        "<pool type='netfs'><name>p</name><source>\n<host name='nas'/>\n<dir path='/x'/></source>\
-         <target><path>/mnt</path></target></pool>",
-    );
-    assert!(netfs.contains("2:1: /pool/source/host: libvirt's <host>"), "{netfs}");
+}
+
+#[test]
+fn each_kind_of_pool_has_its_own_source() {
+    let pool = |kind: &str, source: &str| {
+        pool_says(&format!(
+            "<pool type='{kind}'><name>p</name><source>{source}</source>\
+             <target><path>/mnt</path></target></pool>"
+        ))
+    };
+    for (kind, source, expected) in [
+        ("dir", "<device path='/dev/sdb'/>", "a pool of type='dir' has no source <device>"),
+        ("fs", "", "needs one <device path='…'/>"),
+        ("fs", "<device path='sdb'/>", "begins with '/'"),
+        ("fs", "<device path='/a'/><format type='zfs'/>", "there are auto, ext2"),
+        ("netfs", "<host name='nas'/>", "needs a <dir path='…'/>"),
+        ("netfs", "<dir path='/x'/>", "needs a <host name='…'/>"),
+        ("netfs", "<host name='n'/><dir path='/x'/><format type='cifs'/>", "there are auto, nfs"),
+        ("netfs", "<host name='n'/><dir path='/x'/><adapter name='a'/>", "<adapter>"),
+        ("logical", "<name>../../etc</name>", "a volume group's name"),
+        ("logical", "<name>-f</name>", "a volume group's name"),
+    ] {
+        let said = pool(kind, source);
+        assert!(said.contains(expected), "{kind} {source}: {said}");
+    }
 }
 
 #[test]

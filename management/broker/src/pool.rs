@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, IFlags, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown,
-    fstatvfs, fsync, ioctl_getflags, ioctl_setflags, linkat, open, openat, renameat_with, statat,
-    unlinkat,
+    fstat, fstatvfs, fsync, ioctl_getflags, ioctl_setflags, linkat, open, openat, renameat_with,
+    statat, unlinkat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -113,8 +113,7 @@ pub(crate) fn act(pool: &Path, act: &PoolAct) -> Result<Granted, BrokerError> {
         PoolAct::Look(wanted) => look(pool, wanted).map(Granted::Pool),
         PoolAct::Open { volume, write, direct, sharing } => {
             let (dir, path) = (open_pool(pool)?, place(pool, volume)?);
-            // The names of a volume group's devices are links, which the device mapper made.
-            let links = if is_group(pool) { OFlags::empty() } else { OFlags::NOFOLLOW };
+            let links = if is_group(pool, &dir) { OFlags::empty() } else { OFlags::NOFOLLOW };
             let image = image_by(&path, !write, *direct, |flags| {
                 openat(&dir, volume, flags | links, Mode::empty())
             })?;
@@ -131,8 +130,11 @@ pub(crate) fn act(pool: &Path, act: &PoolAct) -> Result<Granted, BrokerError> {
     }
 }
 
-fn is_group(pool: &Path) -> bool {
-    pool.parent() == Some(Path::new("/dev"))
+/// The directory of a volume group, where the names of devices are links that the device mapper made.
+/// Where others than root could make some, as in `/dev/shm`, none is followed.
+fn is_group(pool: &Path, dir: &OwnedFd) -> bool {
+    let roots_own = |stat: Stat| stat.st_uid == 0 && stat.st_mode & 0o022 == 0;
+    pool.parent() == Some(Path::new("/dev")) && fstat(dir).is_ok_and(roots_own)
 }
 
 fn open_pool(pool: &Path) -> Result<OwnedFd, BrokerError> {

@@ -62,8 +62,8 @@ element! {
 element! {
     pub struct PoolHost {
         attr name: String,
-        attr port: Option<u16>,
     }
+    refuse ["@port"];
 }
 
 element! {
@@ -86,6 +86,13 @@ element! {
         child permissions: Option<Permissions>,
     }
     refuse ["encryption"];
+}
+
+/// LVM's own rule.
+fn is_group_name(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || "+_.-".contains(c);
+    let fits = !name.is_empty() && name.len() <= 127 && name.chars().all(good);
+    fits && !name.starts_with('-') && !matches!(name, "." | "..")
 }
 
 impl PoolDef {
@@ -153,7 +160,15 @@ impl PoolDef {
                     lacks("a <dir path='…'/>");
                 }
             }
-            PoolType::Logical => allowed = &["name", "device", "format"],
+            PoolType::Logical => {
+                allowed = &["name", "device", "format"];
+                if self.group().is_some_and(|group| !is_group_name(group)) {
+                    let place = at.child("source").and_then(|source| source.child("name"));
+                    let message = "a volume group's name has letters, digits and '+_.-', at most 127, and \
+                                   begins with no '-'";
+                    place.unwrap_or(at).error(Kind::Invalid, message.to_owned());
+                }
+            }
             _ => {}
         }
         source.devices.iter().for_each(|device| absolute(device, "device"));

@@ -28,13 +28,37 @@ async fn a_wrong_method_is_told_the_right_ones() {
 #[tokio::test]
 async fn a_body_of_the_wrong_type_is_refused() {
     let rig = Rig::new().await;
-    for kind in ["", "application/json", "application/x-www-form-urlencoded", "text/plain"] {
+    for kind in ["", "application/x-www-form-urlencoded", "text/plain"] {
         let reply = rig.call("POST /v1/domains", kind, "<domain/>").await;
         assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind}");
         assert_eq!(reply.code(), "unsupported-media-type");
     }
     let reply = rig.call("POST /v1/domains/a/rename", "application/xml", "{}").await;
     assert_eq!(reply.code(), "unsupported-media-type");
+    let reply = rig.call("PUT /v1/domains/a", "application/json", "{}").await;
+    assert_eq!(reply.code(), "unsupported-media-type");
+}
+
+#[tokio::test]
+async fn a_definition_in_json_has_its_xml_and_nothing_unknown_beside() {
+    let rig = Rig::new().await;
+    for (body, says) in [
+        ("<domain/>", "line 1"),
+        ("{\"cloud_init\":{\"user_data\":\"#cloud-config\"}}", "xml"),
+        ("{\"xml\":\"<domain/>\",\"cloudinit\":{}}", "cloudinit"),
+        ("{\"xml\":\"<domain/>\",\"cloud_init\":{}}", "user_data"),
+    ] {
+        let reply = rig.call("POST /v1/domains", "application/json", body).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{body}");
+        assert!(reply.text.contains(says), "{body}: {}", reply.text);
+    }
+    let large = format!("{{\"xml\":\"{}\"}}", "x".repeat(MAX_XML + 1));
+    let reply = rig.call("POST /v1/domains", "application/json", large).await;
+    assert_eq!(reply.code(), "too-large");
+    // What is wrong with the documents is said before the domain is looked at.
+    let body = "{\"xml\":\"<domain/>\",\"cloud_init\":{\"user_data\":\"users: []\"}}";
+    let reply = rig.call("POST /v1/domains", "application/json", body).await;
+    assert!(reply.text.contains("user-data"), "{}", reply.text);
 }
 
 #[tokio::test]
