@@ -9,6 +9,7 @@ mod installed;
 mod microvm;
 mod networks;
 mod plug;
+mod pools;
 mod processors;
 mod refusals;
 mod rig;

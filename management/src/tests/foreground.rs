@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::rig::{Host, TestBroker};
+use crate::cloud_init::CloudInit;
 use crate::foreground::{Options, run_with};
 
 const ROLE: &str = "MANOR_TEST_RUN";
@@ -15,7 +16,9 @@ async fn plays_manor_run_when_it_is_started_as_such() {
     let Some(place) = std::env::var_os(ROLE) else { return };
     let place = std::path::PathBuf::from(place);
     let xml = std::fs::read_to_string(place.join("web.xml")).unwrap();
-    let options = Options { xml, cloud_init: None, run_dir: place.join("run"), seccomp: false };
+    let cloud_init =
+        Some(CloudInit { user_data: "#cloud-config\n".to_owned(), ..CloudInit::default() });
+    let options = Options { xml, cloud_init, run_dir: place.join("run"), seccomp: false };
     let mut warnings = 0;
     let ended = run_with(options, |_| warnings += 1, Arc::new(TestBroker::new())).await;
     std::fs::write(place.join("ended"), format!("{ended:?}")).unwrap();
@@ -72,6 +75,9 @@ impl Session {
 fn the_console_is_on_the_terminal_until_the_guest_ends() {
     let mut session = Session::start("");
     session.read_until("boot 1\n");
+    let beside = std::fs::read_dir(session.host.path("run/run")).unwrap();
+    let mut names = beside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.any(|name| name.ends_with(".iso")), "it has its seed");
     session.type_in("hello\n");
     session.read_until("hello: not found\n");
     session.type_in("poweroff\n");
