@@ -141,7 +141,8 @@ fn expect(pool: &Path, there: &Mounted, source: &MountSource) -> Result<(), Brok
             };
             // Some file systems (btrfs) have a number of their own; then the name tells.
             stat(device).is_ok_and(of_device)
-                || fs::canonicalize(device).ok() == fs::canonicalize(&there.source).ok()
+                || fs::canonicalize(device)
+                    .is_ok_and(|own| fs::canonicalize(&there.source).is_ok_and(|it| it == own))
         }
         MountSource::Nfs { .. } => there.source == source.name(),
     };
