@@ -31,8 +31,8 @@ use crate::domain::with_paths;
 use crate::error::{Code, Error, Problem};
 use crate::firmware::Installed;
 use crate::ops::consoles;
-use crate::translate::NewIds;
 use crate::store::Disk;
+use crate::translate::NewIds;
 use crate::translate::{self, Checked};
 
 /// How to run a domain in the foreground.

@@ -169,6 +169,7 @@ impl Manager {
             if live.is_some_and(|live| live.record.frozen == Some(Frozen::Asked)) {
                 tokio::spawn(agent::thaw_after_death(handle));
             }
+        }
         // What cannot be read may name a seed, and be mended.
         if quarantined.is_empty() && degraded.is_empty() {
             let node = node.clone();

@@ -116,6 +116,8 @@ pub(crate) fn tell_channel(
 ) -> impl Fn(bool) + Send + Sync + use<> {
     let (id, notices) = (id.to_owned(), notices.clone());
     move |open| notices.post(EventKind::ChannelChanged { id: id.clone(), open })
+}
+
 /// What the outside hears when the disk `id` wants a connection to its server.
 pub(crate) fn tell_disconnected(id: &str, notices: &Arc<Notices>) -> impl Fn(&str) + Send + use<> {
     let (id, notices) = (id.to_owned(), notices.clone());

@@ -19,7 +19,6 @@ use super::plug::Named;
 use super::record::Record;
 use super::{Affects, DomainSummary, State, Tuning};
 use crate::agent;
-use super::{Affects, DomainSummary, State};
 use crate::cloud_init::Seed;
 use crate::control::Vmm;
 use crate::error::{Code, Error};

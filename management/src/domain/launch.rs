@@ -409,7 +409,6 @@ impl Opener<'_> {
     }
 
     pub(super) fn disk(&mut self, disk: &Disk) -> Result<OpenDisk, Error> {
-    fn disk(&mut self, disk: &Disk) -> Result<OpenDisk, Error> {
         if disk.kind() == DiskType::Network {
             return self.network_disk(disk);
         }

@@ -113,7 +113,7 @@ pub(crate) fn reconnect(
         let connected = blocking(move || connect(&*broker, &peer, &name)).await;
         let failure = match connected {
             Ok(socket) => {
-                let told = vmm.tell_with(Request::Connect { id }, Some(socket), TOLD).await;
+                let told = vmm.tell_with(Request::Connect { id }, vec![socket], TOLD).await;
                 told.err().map(|error| error.to_string())
             }
             Err(error) => Some(error.chain()),

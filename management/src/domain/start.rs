@@ -49,15 +49,11 @@ impl Actor {
         let plan = Launch {
             platform,
             paused: how.paused,
-            firmware: node.firmware(),
-            vnc: node.config.vnc.clone(),
-            nbd: node.config.nbd.clone(),
             reset_variables: how.reset_variables,
             id: self.node.next_id(),
             ..self.launch(def)
         };
         let node = self.node.clone();
-        let launched = blocking(move || launch(&*node.broker, &plan)).await?;
         self.put_seed(seed).await?;
         let launched = match blocking(move || launch(&*node.broker, &plan)).await {
             Ok(launched) => launched,
@@ -104,6 +100,7 @@ impl Actor {
             paused: false,
             firmware: node.firmware(),
             vnc: node.config.vnc.clone(),
+            nbd: node.config.nbd.clone(),
             reset_variables: false,
             seccomp: node.config.domains.seccomp,
             run_dir: node.run_dir(self.uuid),

@@ -123,7 +123,7 @@ async fn a_confined_caller_replaces_its_definitions_and_makes_none() {
             "" => named,
             _ => named.replace("<memory", &format!("<uuid>{uuid}</uuid><memory")),
         };
-        let define = DefineDomain { xml, check_only: false };
+        let define = DefineDomain { xml, check_only: false, cloud_init: None };
         daemon.manager.call(&caller, define).await.map_err(|error| error.code)
     };
     define("mine", &mine).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_confined_caller_replaces_its_definitions_and_makes_none() {
     }
     // Of a domain of its own, and called like another one: the operation itself refuses that.
     assert_eq!(define("other", &mine).await.err(), Some(Code::Exists));
-    let broken = DefineDomain { xml: "<domain>".to_owned(), check_only: false };
+    let broken = DefineDomain { xml: "<domain>".to_owned(), check_only: false, cloud_init: None };
     let refused = daemon.manager.call(&caller, broken).await.unwrap_err();
     assert_eq!(refused.code, Code::Denied);
 }

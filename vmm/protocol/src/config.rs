@@ -25,7 +25,7 @@ pub use devices::{
 };
 pub use display::{Input, InputRole, Video, VideoModel, Vnc, VncPassword, VncSharing, VncTls};
 pub use drives::{Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Ide, Nvme, Scsi};
-pub use image::{Cache, Discard, DiskIo, Image, ImageFormat, Layer, Medium};
+pub use image::{Cache, Discard, DiskIo, Image, ImageFormat, Layer, Medium, Nbd, NbdTls};
 pub use limits::{DiskLimits, IoRate};
 pub use numa::{Numa, NumaCell, NumaMode, NumaPlacement};
 pub use pci::{PciAddress, PciDevice, PciKind, RootPort};

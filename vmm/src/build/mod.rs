@@ -204,6 +204,7 @@ impl Parts {
             links: BTreeMap::new(),
             blocks: Vec::new(),
             drives: BTreeMap::new(),
+            connectors: BTreeMap::new(),
             growing: BTreeMap::new(),
             limiters: limits::Limiters::default(),
             interfaces: Vec::new(),
@@ -222,6 +223,7 @@ impl Parts {
     fn forget(&mut self, id: &str) {
         self.links.remove(id);
         self.drives.remove(id);
+        self.connectors.remove(id);
         self.growing.remove(id);
         self.limiters.forget(id);
         self.blocks.retain(|(other, _)| other != id);
@@ -297,52 +299,4 @@ pub fn build(
         None => machine.load()?,
     }
     Ok(machine)
-}
-
-impl<'a> Site<'a> {
-    fn open(
-        config: &'a MachineConfig,
-        files: &'a mut Files,
-        sandbox: &'a Sandbox,
-        vm: &'a Vm,
-        map: &'a MemoryMap,
-        inbox: &Arc<Inbox>,
-    ) -> Result<Self, BuildError> {
-        let lines = vm.lines();
-        let buses = Buses { ports: Arc::new(Bus::new("port")), mmio: Arc::new(Bus::new("memory")) };
-        let io_threads = config
-            .io_threads
-            .iter()
-            .map(|thread| virtio::io_thread(thread, sandbox))
-            .collect::<Result<_, _>>()?;
-        let board_thread = IoThreadConfig { name: "board".to_owned(), affinity: Vec::new() };
-        let power = chipset::power(config, &lines, &buses)?;
-        let ram = vm.ram().regions().iter().map(|region| (region.gpa, region.len));
-        let memory = ram.chain(firmware::place(config)).collect();
-        let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), memory, None);
-        let parts = Parts {
-            power_button: power.button,
-            buses,
-            components: vec![power.device],
-            consoles: BTreeMap::new(),
-            console_workers: Vec::new(),
-            notices: Notices::new(inbox.clone()),
-            balloon: None,
-            links: BTreeMap::new(),
-            blocks: Vec::new(),
-            drives: BTreeMap::new(),
-            connectors: BTreeMap::new(),
-            growing: BTreeMap::new(),
-            interfaces: Vec::new(),
-            inputs: Vec::new(),
-            input: None,
-            screens: BTreeMap::new(),
-            pci,
-            windows: memory::windows(config, map),
-            board_thread: virtio::io_thread(&board_thread, sandbox)?,
-            io_threads,
-        };
-        let generation = power.generation;
-        Ok(Self { config, files, sandbox, vm, map, lines, generation, parts })
-    }
 }

@@ -88,6 +88,8 @@ impl Machine {
     pub fn limit_disk(&self, limits: &DiskLimits) -> Result<(), MediumError> {
         let found = self.parts.limiters.limit(limits);
         found.then_some(()).ok_or_else(|| MediumError::NoLimit { id: limits.id.clone() })
+    }
+
     /// Give network disk `id` a new connection to its server.
     ///
     /// # Errors

@@ -406,10 +406,9 @@ impl Domain {
             }
             Request::Connect { id } => {
                 let text = "Connect comes with a connection";
-                let socket = file.ok_or_else(|| refuse(Code::Malformed, text))?;
+                let socket = files.pop().ok_or_else(|| refuse(Code::Malformed, text))?;
                 self.machine.connect_disk(&id, socket).map_err(medium_refused)?;
             }
-            Request::Save => self.save(file)?,
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
             | Request::Events { .. }
@@ -518,11 +517,9 @@ fn failed(error: MachineError) -> ControlError {
 
 fn medium_refused(error: MediumError) -> ControlError {
     let code = match &error {
-        MediumError::NoDrive { .. } | MediumError::NoDisk { .. } | MediumError::NoLimit { .. } => {
-            Code::NotFound
-        }
         MediumError::NoDrive { .. }
         | MediumError::NoDisk { .. }
+        | MediumError::NoLimit { .. }
         | MediumError::NoNetworkDisk { .. } => Code::NotFound,
         MediumError::Locked(_) => Code::Busy,
         MediumError::Image(_) | MediumError::Grow { .. } => Code::Failed,

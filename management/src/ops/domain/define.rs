@@ -1,7 +1,6 @@
 //! Store, forget, rename definitions; mark them for autostart.
 
 use crate::auth::{Access, Subject};
-use uuid::Uuid;
 
 use crate::cloud_init::CloudInit;
 use crate::domain::handle::{Act, Definition, Variables};

@@ -327,15 +327,13 @@ pub(crate) fn disk_source(disk: &Disk) -> Option<String> {
             Some(path.display().to_string())
         }
         Location::Volume { pool, volume } => Some(format!("{pool}/{volume}")),
-        Location::Network { .. } | Location::Other(_) | Location::Empty => None,
+        // As virsh: what it is there, not where that is.
+        Location::Network { source, .. } => source.name.clone(),
+        Location::Other(_) | Location::Empty => None,
     }
 }
 
 pub(super) fn disk_row(disk: &Disk) -> DiskRow {
-        // As virsh: what it is there, not where that is.
-        Location::Network { source, .. } => source.name.clone(),
-        Location::Other(_) | Location::Empty => None,
-    };
     DiskRow {
         kind: disk.kind().to_string(),
         device: disk.device().to_string(),
