@@ -185,8 +185,12 @@ pub(crate) enum Command {
     Screenshot(Screenshot),
     /// send keycodes to the guest
     SendKey(SendKey),
+    /// change maximum memory limit
+    Setmaxmem(Setmaxmem),
     /// change memory allocation
     Setmem(Setmem),
+    /// change number of virtual CPUs
+    Setvcpus(Setvcpus),
     /// start a (previously defined) inactive domain
     Start(Start),
     /// suspend a domain
@@ -197,11 +201,17 @@ pub(crate) enum Command {
     Undefine(Undefine),
     /// update device from an XML file
     UpdateDevice(DeviceFile),
+    /// domain vcpu counts
+    Vcpucount(Vcpucount),
     /// control or query domain vcpu affinity
     Vcpupin(Vcpupin),
     /// vnc display
     Vncdisplay(Domain),
 
+    /// get device block stats for a domain
+    Domblkstat(Domblkstat),
+    /// get network interface stats for a domain
+    Domifstat(Domifstat),
     /// list all domain blocks
     Domblklist(Domblklist),
     /// get link state of a virtual interface

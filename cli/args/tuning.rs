@@ -199,3 +199,56 @@ pub(crate) struct Domiftune {
     #[command(flatten)]
     pub(crate) affects: Affects,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct Setvcpus {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// number of virtual CPUs
+    pub(crate) count: u16,
+    /// set maximum limit on next boot
+    #[arg(long)]
+    pub(crate) maximum: bool,
+    #[command(flatten)]
+    pub(crate) affects: Affects,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Setmaxmem {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// new maximum memory size, as scaled integer (default KiB)
+    pub(crate) size: String,
+    #[command(flatten)]
+    pub(crate) affects: Affects,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Vcpucount {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// get maximum count of vcpus
+    #[arg(long)]
+    pub(crate) maximum: bool,
+    /// get number of currently active vcpus
+    #[arg(long, conflicts_with = "maximum")]
+    pub(crate) active: bool,
+    #[command(flatten)]
+    pub(crate) affects: Affects,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Domblkstat {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// block device
+    pub(crate) device: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Domifstat {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// interface device specified by name or MAC Address
+    pub(crate) interface: String,
+}

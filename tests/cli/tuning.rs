@@ -71,6 +71,24 @@ device_write_bytes_sec:
 }
 
 #[test]
+fn a_domain_starts_with_the_vcpus_and_the_memory_that_are_set() {
+    let rig = off();
+    ok(&rig, &["setvcpus", "demo", "4", "--maximum", "--config"]);
+    ok(&rig, &["setvcpus", "demo", "3"]);
+    let counts = "maximum      config         4\ncurrent      config         3\n\n";
+    assert_eq!(ok(&rig, &["vcpucount", "demo"]), counts);
+    assert_eq!(ok(&rig, &["vcpucount", "demo", "--maximum", "--config"]), "4\n\n");
+    ok(&rig, &["setmaxmem", "demo", "256M"]);
+    let xml = ok(&rig, &["dumpxml", "demo"]);
+    assert!(xml.contains(" current='3'>4</vcpu>"), "{xml}");
+    assert!(xml.contains("<memory unit='KiB'>262144</memory>"), "{xml}");
+    let more = rig.virsh(["setvcpus", "demo", "5"]);
+    assert!(more.status == 1 && more.err.contains("at most 4"), "{}", more.err);
+    let off = rig.virsh(["domblkstat", "demo"]);
+    assert!(off.status == 1 && off.err.contains("domain is not running"), "{}", off.err);
+}
+
+#[test]
 fn what_cannot_be_is_said_and_changes_nothing() {
     let rig = off();
     for (args, said) in [
@@ -107,6 +125,8 @@ fn allowed(pid: &str, thread: &str) -> String {
 fn a_running_guest_is_pinned_and_let_go() {
     let Some(rig) = defined() else { return };
     ok(&rig, &["start", "echo"]);
+    let live = rig.virsh(["setvcpus", "echo", "1"]);
+    assert!(live.err.contains("cannot change while a guest runs"), "{}", live.err);
     let json: serde_json::Value =
         serde_json::from_str(&ok(&rig, &["dominfo", "echo", "--json"])).unwrap();
     let pid = json["pid"].to_string();

@@ -96,6 +96,7 @@ same! {
         total_iops_sec_max_length, read_iops_sec_max_length, write_iops_sec_max_length,
         size_iops_sec,
     }
+    Sizes { vcpus, max_vcpus, max_memory_bytes }
     RateTuning {
         average, peak, burst,
     }
@@ -128,6 +129,7 @@ nested! {
         block: from.block.into(),
         disks: each(from.disks),
         interfaces: each(from.interfaces),
+        sizes: from.sizes.into(),
     };
     Pins(from) Pins {
         vcpus: each(from.vcpus),

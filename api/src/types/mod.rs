@@ -46,7 +46,7 @@ pub use token::{CreateToken, NewToken, Role, Token, TokenList};
 
 pub use tuning::{
     BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
-    Pins, RateTuning, Tuning,
+    Pins, RateTuning, Sizes, Tuning,
 };
 
 /// Serialised problems, for `Content-Type`.

@@ -15,6 +15,19 @@ pub struct Tuning {
     pub block: BlockTuning,
     pub disks: Vec<DiskTuning>,
     pub interfaces: Vec<InterfaceTuning>,
+    pub sizes: Sizes,
+}
+
+/// What the guest starts with: it cannot change while the guest runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sizes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_vcpus: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_memory_bytes: Option<u64>,
 }
 
 /// `<cputune>`. Microseconds; a negative quota is none.

@@ -1,20 +1,24 @@
 //! Verbs of what a domain gets of the host: without a change they print what is.
 
 mod block;
+mod counters;
 mod cpu;
 mod devices;
 mod memory;
 mod pins;
+mod sizes;
 
 use std::fmt::Display;
 
 use api::types::{Affects, Tuning};
 
 pub(super) use block::blkiotune;
+pub(super) use counters::{domblkstat, domifstat};
 pub(super) use cpu::schedinfo;
 pub(super) use devices::{blkdeviotune, domiftune};
 pub(super) use memory::memtune;
 pub(super) use pins::{emulatorpin, iothreadinfo, iothreadpin, vcpupin};
+pub(super) use sizes::{setmaxmem, setvcpus, vcpucount};
 
 use super::Session;
 use super::memory::scaled;

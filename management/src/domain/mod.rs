@@ -37,7 +37,7 @@ pub use reference::DomainRef;
 pub use state::{Paused, Running, ShutOff, State};
 pub use tuning::{
     BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
-    Pins, RateTuning, Tuning,
+    Pins, RateTuning, Sizes, Tuning,
 };
 pub use view::{
     AddressRow, BalloonStats, BlockStats, DiskRow, DomainDetails, DomainId, DomainStats,

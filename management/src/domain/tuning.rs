@@ -11,6 +11,7 @@
 mod apply;
 mod enforce;
 mod read;
+mod sizes;
 
 /// What of a domain is tuned. In a change, what is not said stays, and 0 means that there is no such
 /// limit any more.
@@ -22,6 +23,15 @@ pub struct Tuning {
     pub block: BlockTuning,
     pub disks: Vec<DiskTuning>,
     pub interfaces: Vec<InterfaceTuning>,
+    pub sizes: Sizes,
+}
+
+/// What the guest starts with: it cannot change while the guest runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sizes {
+    pub vcpus: Option<u16>,
+    pub max_vcpus: Option<u16>,
+    pub max_memory_bytes: Option<u64>,
 }
 
 /// `<cputune>`. Microseconds; a negative quota is none.

@@ -11,7 +11,7 @@ mod address;
 mod alias;
 pub(crate) mod bandwidth;
 mod boot_order;
-mod check;
+pub(crate) mod check;
 mod check_cpu;
 mod check_devices;
 mod check_display;

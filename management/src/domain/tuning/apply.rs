@@ -34,6 +34,7 @@ impl Tuning {
         let mut block = def.block_io_tune.take().unwrap_or_default();
         self.block.apply(&mut block);
         def.block_io_tune = Some(block).filter(|block| *block != Default::default());
+        self.sizes.apply(def)?;
         for disk in &self.disks {
             disk.apply(&mut def.devices.disks)?;
         }

@@ -23,6 +23,11 @@ impl Actor {
     ) -> Result<(), Error> {
         let live = affects.live || (!affects.config && self.run.is_some());
         let config = affects.config || !live;
+        if live && change.sizes.is_said() {
+            let text = "vCPUs and the maximum of memory cannot change while a guest runs; change the \
+                        definition for its next start (--config)";
+            return Err(Error::new(Code::InvalidState, text));
+        }
         // All is found good before anything is changed.
         let new = if live { Some(change.applied(&self.running()?.live.def)?) } else { None };
         let stored = if config { self.stored_tuned(&change)? } else { None };

@@ -7,7 +7,7 @@ use xml::domain::Kib;
 
 use super::{
     BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
-    Pins, RateTuning, Tuning,
+    Pins, RateTuning, Sizes, Tuning,
 };
 use crate::translate::tuning;
 
@@ -20,7 +20,16 @@ impl Tuning {
             block: block(def),
             disks: disks(def),
             interfaces: interfaces(def),
+            sizes: sizes(def),
         }
+    }
+}
+
+fn sizes(def: &DomainDef) -> Sizes {
+    Sizes {
+        vcpus: Some(tuning::vcpus(def)),
+        max_vcpus: Some(def.vcpu.as_ref().map_or(1, |vcpu| vcpu.max)),
+        max_memory_bytes: Some(def.memory.size.bytes()),
     }
 }
 
