@@ -201,6 +201,8 @@ pub(crate) enum Command {
     Undefine(Undefine),
     /// update device from an XML file
     UpdateDevice(DeviceFile),
+    /// detailed domain vcpu information
+    Vcpuinfo(Domain),
     /// domain vcpu counts
     Vcpucount(Vcpucount),
     /// control or query domain vcpu affinity
@@ -332,8 +334,12 @@ pub(crate) enum Command {
     Capabilities,
     /// print the hypervisor hostname
     Hostname,
+    /// Prints cpu stats of the node.
+    Nodecpustats,
     /// node information
     Nodeinfo,
+    /// Prints memory stats of the node.
+    Nodememstats,
     /// print the hypervisor canonical URI
     Uri,
     /// show version

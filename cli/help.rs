@@ -69,6 +69,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "undefine",
             "update-device",
             "vcpucount",
+            "vcpuinfo",
             "vcpupin",
             "vncdisplay",
         ],
@@ -156,7 +157,11 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "vol-wipe",
         ],
     ),
-    ("Host and Hypervisor", "host", &["capabilities", "hostname", "nodeinfo", "uri", "version"]),
+    (
+        "Host and Hypervisor",
+        "host",
+        &["capabilities", "hostname", "nodecpustats", "nodeinfo", "nodememstats", "uri", "version"],
+    ),
     (
         "Manor itself",
         "manor",

@@ -35,6 +35,44 @@ fn nodeinfo_text(node: &Node) -> String {
     out
 }
 
+pub(super) async fn cpu_stats(session: &Session) -> Result<(), Failure> {
+    let counters = session.client.node().await?.counters;
+    if session.terminal.json {
+        session.terminal.print_json(&counters);
+        return Ok(());
+    }
+    let mut out = String::new();
+    for (name, value) in [
+        ("user", counters.user_ns),
+        ("system", counters.system_ns),
+        ("idle", counters.idle_ns),
+        ("iowait", counters.iowait_ns),
+    ] {
+        let _ = writeln!(out, "{:<15}{value:>20}", format!("{name}:"));
+    }
+    session.terminal.print(&out);
+    Ok(())
+}
+
+pub(super) async fn memory_stats(session: &Session) -> Result<(), Failure> {
+    let node = session.client.node().await?;
+    if session.terminal.json {
+        session.terminal.print_json(&node.counters);
+        return Ok(());
+    }
+    let mut out = String::new();
+    for (name, bytes) in [
+        ("total", node.memory_bytes),
+        ("free", node.counters.unused_bytes),
+        ("buffers", node.counters.buffers_bytes),
+        ("cached", node.counters.cached_bytes),
+    ] {
+        let _ = writeln!(out, "{name:<7}:{:>20} KiB", bytes / 1024);
+    }
+    session.terminal.print(&out);
+    Ok(())
+}
+
 pub(super) async fn hostname(session: &Session) -> Result<(), Failure> {
     let node = session.client.node().await?;
     if session.terminal.json {

@@ -1,10 +1,10 @@
 //! The host in figures, from /proc and /sys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use crate::ops::NodeDetails;
+use crate::ops::{NodeCounters, NodeDetails};
 
 pub(crate) fn details() -> NodeDetails {
     let system = rustix::system::uname();
@@ -28,10 +28,47 @@ pub(crate) fn details() -> NodeDetails {
         threads: shape.threads,
         memory: kib(&memory, "MemTotal"),
         free_memory: kib(&memory, "MemAvailable"),
+        counters: counters(&read("/proc/stat"), &memory),
         uptime: read("/proc/uptime").split('.').next().and_then(|s| s.parse().ok()).unwrap_or(0),
         quarantined: Vec::new(),
         degraded: Vec::new(),
     }
+}
+
+fn counters(stat: &str, memory: &str) -> NodeCounters {
+    const SECOND_NS: u64 = 1_000_000_000;
+    let tick = SECOND_NS / rustix::param::clock_ticks_per_second().max(1);
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    let ticks: Vec<u64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    // proc_stat(5): user, nice, system, idle, iowait, irq, softirq.
+    let time = |of: &[usize]| {
+        let sum =
+            of.iter().filter_map(|at| ticks.get(*at)).fold(0, |sum: u64, n| sum.saturating_add(*n));
+        sum.saturating_mul(tick)
+    };
+    NodeCounters {
+        user: time(&[0, 1]),
+        system: time(&[2, 5, 6]),
+        idle: time(&[3]),
+        iowait: time(&[4]),
+        free: kib(memory, "MemFree"),
+        buffers: kib(memory, "Buffers"),
+        cached: kib(memory, "Cached"),
+    }
+}
+
+/// On which of the host's CPUs each vCPU of a VMM ran last.
+pub(crate) fn vcpu_places(pid: u32) -> BTreeMap<usize, u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let place = |thread: fs::DirEntry| {
+        let name = fs::read_to_string(thread.path().join("comm")).ok()?;
+        let vcpu = name.trim_end().strip_prefix("vcpu")?.parse().ok()?;
+        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+        // Field 39; the name, field 2, may hold anything.
+        let (_, fields) = stat.rsplit_once(')')?;
+        Some((vcpu, fields.split_ascii_whitespace().nth(36)?.parse().ok()?))
+    };
+    threads.filter_map(place).collect()
 }
 
 /// All of the host's memory, KiB.
@@ -134,6 +171,38 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_are_nanoseconds_and_kib_and_what_is_absent_is_0() {
+        let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+        let stat = "cpu  10 5 20 100 7 1 2 0 0 0\ncpu0 1 1 1 1\n";
+        let found = counters(stat, "MemFree:  12 kB\nBuffers: 3 kB\nCached: 4 kB\n");
+        let expected = NodeCounters {
+            user: 15 * tick,
+            system: 23 * tick,
+            idle: 100 * tick,
+            iowait: 7 * tick,
+            free: 12,
+            buffers: 3,
+            cached: 4,
+        };
+        assert_eq!(found, expected);
+        assert_eq!(counters("", ""), NodeCounters::default());
+    }
+
+    #[test]
+    fn threads_that_are_no_vcpus_have_no_place() {
+        let (tell, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("vcpu3".to_owned()).spawn(move || {
+            let _ = ended.recv();
+        });
+        let start = std::time::Instant::now();
+        while vcpu_places(std::process::id()).keys().ne([&3]) {
+            assert!(start.elapsed().as_secs() < 20, "{:?}", vcpu_places(std::process::id()));
+        }
+        drop(tell);
+        thread.unwrap().join().unwrap();
+    }
 
     #[test]
     fn this_host_has_figures() {

@@ -79,6 +79,10 @@ fn a_domain_starts_with_the_vcpus_and_the_memory_that_are_set() {
     assert_eq!(ok(&rig, &["vcpucount", "demo"]), counts);
     assert_eq!(ok(&rig, &["vcpucount", "demo", "--maximum", "--config"]), "4\n\n");
     ok(&rig, &["setmaxmem", "demo", "256M"]);
+    assert!(ok(&rig, &["vcpuinfo", "demo"]).contains("CPU time:       N/A\n"));
+    assert!(ok(&rig, &["nodecpustats"]).starts_with("user:"));
+    let memory = ok(&rig, &["nodememstats"]);
+    assert!(memory.starts_with("total  :") && memory.contains(" KiB\nfree   :"), "{memory}");
     let xml = ok(&rig, &["dumpxml", "demo"]);
     assert!(xml.contains(" current='3'>4</vcpu>"), "{xml}");
     assert!(xml.contains("<memory unit='KiB'>262144</memory>"), "{xml}");
@@ -133,6 +137,10 @@ fn a_running_guest_is_pinned_and_let_go() {
     let everywhere = allowed(&pid, "vcpu0");
     ok(&rig, &["vcpupin", "echo", "0", "0", "--live"]);
     assert_eq!(allowed(&pid, "vcpu0"), "0");
+    let info = ok(&rig, &["vcpuinfo", "echo"]);
+    assert!(info.starts_with("VCPU:           0\nCPU:            "), "{info}");
+    assert!(info.contains("State:          running\n") && !info.contains("N/A"), "{info}");
+    assert!(info.contains("CPU Affinity:   y"), "{info}");
     assert_eq!(allowed(&pid, ""), everywhere, "the VMM's own thread was not meant");
     assert!(!ok(&rig, &["dumpxml", "echo", "--inactive"]).contains("vcpupin"));
     ok(&rig, &["emulatorpin", "echo", "0"]);

@@ -128,7 +128,7 @@ impl From<BalloonStats> for types::BalloonStats {
 
 impl From<VcpuStats> for types::VcpuStats {
     fn from(stats: VcpuStats) -> Self {
-        Self { cpu_time_ns: stats.time, exits: stats.exits }
+        Self { cpu_time_ns: stats.time, exits: stats.exits, cpu: stats.cpu }
     }
 }
 
@@ -180,6 +180,15 @@ impl From<NodeDetails> for types::Node {
             memory_bytes: bytes(node.memory),
             free_memory_bytes: bytes(node.free_memory),
             uptime_s: node.uptime,
+            counters: types::NodeCounters {
+                user_ns: node.counters.user,
+                system_ns: node.counters.system,
+                idle_ns: node.counters.idle,
+                iowait_ns: node.counters.iowait,
+                unused_bytes: bytes(node.counters.free),
+                buffers_bytes: bytes(node.counters.buffers),
+                cached_bytes: bytes(node.counters.cached),
+            },
             quarantined: node
                 .quarantined
                 .into_iter()

@@ -36,7 +36,7 @@ pub use guest::{
 };
 pub use job::{Job, JobList, JobPhase};
 pub use network::{Lease, Network, NetworkList, UpdateNetwork};
-pub use node::{Node, Quarantined};
+pub use node::{Node, NodeCounters, Quarantined};
 pub use problem::{Mistake, Problem, TYPE_PREFIX};
 pub use stats::{BalloonStats, BlockStats, DomainStats, InterfaceStats, StatsList, VcpuStats};
 pub use storage::{

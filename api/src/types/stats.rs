@@ -64,6 +64,9 @@ pub struct VcpuStats {
     pub cpu_time_ns: u64,
     /// Exits that reached the VMM process.
     pub exits: u64,
+    /// The host's CPU on which it ran last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

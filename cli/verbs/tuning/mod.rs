@@ -17,7 +17,7 @@ pub(super) use counters::{domblkstat, domifstat};
 pub(super) use cpu::schedinfo;
 pub(super) use devices::{blkdeviotune, domiftune};
 pub(super) use memory::memtune;
-pub(super) use pins::{emulatorpin, iothreadinfo, iothreadpin, vcpupin};
+pub(super) use pins::{emulatorpin, iothreadinfo, iothreadpin, vcpuinfo, vcpupin};
 pub(super) use sizes::{setmaxmem, setvcpus, vcpucount};
 
 use super::Session;

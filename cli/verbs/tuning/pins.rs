@@ -1,9 +1,9 @@
 //! vcpupin, emulatorpin, iothreadpin, iothreadinfo.
 
-use api::types::{Pin, Pins, Tuning};
+use api::types::{Affects, Pin, Pins, Tuning};
 
 use super::{get, set};
-use crate::args::{Emulatorpin, Iothreadinfo, Iothreadpin, Vcpupin};
+use crate::args::{Domain, Emulatorpin, Iothreadinfo, Iothreadpin, Vcpupin};
 use crate::failure::Failure;
 use crate::table::Table;
 use crate::verbs::Session;
@@ -24,6 +24,39 @@ pub(crate) async fn vcpupin(session: &Session, args: Vcpupin) -> Result<(), Fail
     let mut pins = get(session, &args.domain, affects).await?.pins.vcpus;
     pins.retain(|pin| vcpu.is_none_or(|vcpu| pin.id == vcpu));
     print(session, "VCPU", &pins).await
+}
+
+pub(crate) async fn vcpuinfo(session: &Session, args: Domain) -> Result<(), Failure> {
+    let stats = session.of(&args.domain, session.client.stats(&args.domain)).await?;
+    let pins = get(session, &args.domain, Affects::default()).await?.pins.vcpus;
+    if session.terminal.json {
+        session.terminal.print_json(&stats.vcpu_stats);
+        return Ok(());
+    }
+    let all = session.client.node().await?.cpus;
+    let mut blocks = Vec::new();
+    for pin in &pins {
+        let index = usize::try_from(pin.id).unwrap_or(usize::MAX);
+        let vcpu = stats.vcpu_stats.get(index);
+        let none = || "N/A".to_owned();
+        let cpu = vcpu.and_then(|vcpu| vcpu.cpu).map_or_else(none, |cpu| cpu.to_string());
+        let state = if vcpu.is_some() { "running" } else { "N/A" };
+        let tenths = |ns: u64| format!("{}.{}s", ns / 1_000_000_000, ns / 100_000_000 % 10);
+        let time = vcpu.map_or_else(none, |vcpu| tenths(vcpu.cpu_time_ns));
+        let runs = |cpu: u32| pin.cpus.is_empty() || pin.cpus.iter().any(|c| u32::from(*c) == cpu);
+        let map: String = (0..all).map(|cpu| if runs(cpu) { 'y' } else { '-' }).collect();
+        let id = pin.id.to_string();
+        let lines = [
+            ("VCPU:", &*id),
+            ("CPU:", &*cpu),
+            ("State:", state),
+            ("CPU time:", &*time),
+            ("CPU Affinity:", &*map),
+        ];
+        blocks.push(lines.map(|(name, value)| format!("{name:<15} {value}\n")).concat());
+    }
+    session.terminal.print(&blocks.join("\n"));
+    Ok(())
 }
 
 pub(crate) async fn emulatorpin(session: &Session, args: Emulatorpin) -> Result<(), Failure> {

@@ -103,6 +103,8 @@ pub struct VcpuStats {
     /// Nanoseconds.
     pub time: u64,
     pub exits: u64,
+    /// The host's on which it ran last.
+    pub cpu: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,6 +5,19 @@ use crate::domain::actor::blocking;
 use crate::error::Error;
 use crate::manager::{Context, Operation};
 
+/// What the host's CPUs have done since it booted, nanoseconds (virNodeGetCPUStats), and where its
+/// memory is, KiB (virNodeGetMemoryStats).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeCounters {
+    pub user: u64,
+    pub system: u64,
+    pub idle: u64,
+    pub iowait: u64,
+    pub free: u64,
+    pub buffers: u64,
+    pub cached: u64,
+}
+
 /// The host in figures (virNodeGetInfo).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeDetails {
@@ -26,6 +39,7 @@ pub struct NodeDetails {
     pub free_memory: u64,
     /// Since the host booted, seconds.
     pub uptime: u64,
+    pub counters: NodeCounters,
     /// Definitions that could not be read and were put aside, with the reason.
     pub quarantined: Vec<(String, String)>,
     /// What the daemon lacks and works without (`cgroup v2: not mounted …`).

@@ -67,6 +67,8 @@ async fn stats(handle: &Handle, within: Duration) -> DomainStats {
     let summary = view.summary(sample.as_ref().map_or(0, Sample::cpu_time));
     let age = sample.as_ref().map(|sample| millis(sample.time.elapsed()));
     let statistics = sample.map(|sample| sample.statistics).unwrap_or_default();
+    let process = view.live.as_ref().and_then(|live| live.record.process);
+    let places = process.map(|process| crate::host::vcpu_places(process.pid)).unwrap_or_default();
     let def = view.current();
     let block = |id: &str| {
         let disks = def.iter().flat_map(|def| &def.devices.disks);
@@ -85,7 +87,12 @@ async fn stats(handle: &Handle, within: Duration) -> DomainStats {
         vcpus: statistics
             .vcpus
             .iter()
-            .map(|vcpu| VcpuStats { time: vcpu.time_ns, exits: vcpu.exits })
+            .enumerate()
+            .map(|(index, vcpu)| VcpuStats {
+                time: vcpu.time_ns,
+                exits: vcpu.exits,
+                cpu: places.get(&index).copied(),
+            })
             .collect(),
         // Only of devices that the definition has: a VMM cannot make up others.
         blocks: statistics
