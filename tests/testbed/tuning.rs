@@ -9,7 +9,9 @@ use crate::rig::Daemon;
 #[test]
 fn a_guest_gets_what_its_tuning_says_and_what_is_said_while_it_runs() -> Result<()> {
     let daemon = Daemon::start("tuning")?;
-    daemon.host.sh("ip link add tunebr type bridge && ip link set tunebr up")?;
+    daemon.host.sh(
+        "ip link show tunebr >/dev/null 2>&1 || ip link add tunebr type bridge; ip link set tunebr up",
+    )?;
     daemon.host.sh("truncate -s 64M /mnt/scratch/tuning.img")?;
     let mut xml = Xml::new("tuning", "manor.end=shell")
         .disk(
@@ -24,8 +26,8 @@ fn a_guest_gets_what_its_tuning_says_and_what_is_said_while_it_runs() -> Result<
         .into();
     daemon.define_and_start(&xml)?;
     let mut shell = daemon.shell("tuning")?;
-    let found = daemon.host.sh("echo /sys/fs/cgroup/manor/domains/*")?;
-    let cgroup = found.trim().to_owned();
+    let found = daemon.host.sh("ls -d /sys/fs/cgroup/manor/domains/*-*-*-*/")?;
+    let cgroup = found.trim().trim_end_matches('/').to_owned();
     let read = |file: &str| -> Result<String> {
         Ok(daemon.host.sh(&format!("cat {cgroup}/{file}"))?.trim().to_owned())
     };
@@ -39,8 +41,6 @@ fn a_guest_gets_what_its_tuning_says_and_what_is_said_while_it_runs() -> Result<
     is("memory.max", "1073741824")?;
     is("vcpu0/cpu.max", "45000 50000")?;
     ensure!(read("vcpu0/cgroup.threads")?.lines().count() == 1, "vCPU 0 is one thread");
-    let class = daemon.host.sh("cat /sys/class/net/vnet*/ifindex")?;
-    ensure!(!class.is_empty(), "there is a tap");
 
     daemon.manor("memtune tuning --hard-limit 800M --soft-limit 700M --live")?;
     is("memory.max", "838860800")?;
@@ -68,7 +68,7 @@ fn a_guest_gets_what_its_tuning_says_and_what_is_said_while_it_runs() -> Result<
     daemon.api.await_ready(crate::rig::SHORT)?;
     ensure!(daemon.manor("memtune tuning")?.contains("hard_limit     : 819200\n"));
     daemon.manor("destroy tuning")?;
-    let left = daemon.host.sh("ls /sys/fs/cgroup/manor/domains")?;
+    let left = daemon.host.sh("ls -d /sys/fs/cgroup/manor/domains/*-*-*-*/ 2>/dev/null || true")?;
     ensure!(left.trim().is_empty(), "{left}");
     daemon.manor("start tuning")?;
     is("memory.max", "1073741824")?;
