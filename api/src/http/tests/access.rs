@@ -18,6 +18,9 @@ const BYTES: &str = "application/octet-stream";
 /// Stands for a definition of the domain in the path, or of the one that a request is about.
 const DEFINITION: &str = "{definition}";
 
+/// No domain has it.
+const DEVICE: &str = "<disk type='file'><source file='/none'/><target dev='vdx'/></disk>";
+
 /// A route, the operation behind it, and a request that gets as far as that operation, and in the
 /// hands of those who may does no harm.
 type Door = (&'static str, &'static str, &'static str, &'static str);
@@ -27,6 +30,40 @@ const DOORS: &[Door] = &[
     ("GET /v1/audit", "audit.get", "", ""),
     ("GET /v1/stats", "domain.all-stats", "", ""),
     ("GET /metrics", "domain.all-stats", "", ""),
+    (
+        "POST /v1/domains/{domain}/guest/agent-command",
+        "domain.ask-agent",
+        JSON,
+        r#"{"command":{"execute":"guest-ping"}}"#,
+    ),
+    ("POST /v1/domains/{domain}/devices", "domain.attach-device", XML, DEVICE),
+    ("DELETE /v1/domains/{domain}/devices/{device}", "domain.detach-device", "", ""),
+    ("POST /v1/domains/{domain}/devices/detach", "domain.detach-device", XML, DEVICE),
+    ("PUT /v1/domains/{domain}/devices", "domain.update-device", XML, DEVICE),
+    ("POST /v1/domains/{domain}/guest/freeze", "domain.freeze-filesystems", JSON, "{}"),
+    ("GET /v1/domains/{domain}/addresses?source=agent", "domain.guest-addresses", "", ""),
+    (
+        "POST /v1/domains/{domain}/guest/exec",
+        "domain.guest-exec",
+        JSON,
+        r#"{"program":"/bin/true"}"#,
+    ),
+    ("GET /v1/domains/{domain}/guest/exec/{pid}", "domain.guest-exec-status", "", ""),
+    ("GET /v1/domains/{domain}/guest/filesystems", "domain.guest-filesystems", "", ""),
+    ("GET /v1/domains/{domain}/guest/hostname", "domain.guest-hostname", "", ""),
+    ("GET /v1/domains/{domain}/guest", "domain.guest-info", "", ""),
+    ("GET /v1/domains/{domain}/guest/time", "domain.guest-time", "", ""),
+    ("PUT /v1/domains/{domain}/guest/time", "domain.set-guest-time", JSON, "{}"),
+    (
+        "PUT /v1/domains/{domain}/guest/users/{user}/password",
+        "domain.set-user-password",
+        JSON,
+        r#"{"password":"secret"}"#,
+    ),
+    ("POST /v1/domains/{domain}/guest/thaw", "domain.thaw-filesystems", "", ""),
+    ("POST /v1/domains/{domain}/guest/trim", "domain.trim-filesystems", JSON, "{}"),
+    ("GET /v1/domains/{domain}/tuning", "domain.tuning", "", ""),
+    ("PATCH /v1/domains/{domain}/tuning", "domain.tune", JSON, "{}"),
     (
         "PUT /v1/domains/{domain}/disks/{disk}/medium",
         "domain.change-medium",
@@ -139,12 +176,15 @@ const OPEN: &[&str] = &["GET /openapi.json"];
 
 /// Nothing is called so.
 const NAMES: &[(&str, &str)] = &[
+    ("{device}", "vdx"),
     ("{disk}", "vdx"),
     ("{interface}", "vnetx"),
     ("{job}", "00000000-0000-0000-0000-000000000001"),
     ("{network}", "nowhere"),
+    ("{pid}", "1"),
     ("{pool}", "nowhere"),
     ("{token}", "nobody"),
+    ("{user}", "nobody"),
     ("{volume}", "nothing"),
 ];
 

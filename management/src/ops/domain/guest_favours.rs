@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::agent::replies::{ExecStatus, Nothing, Started};
 use crate::agent::{Agent, Ask};
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::{DomainRef, GuestExecState};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
@@ -37,6 +37,10 @@ impl Operation for AskAgent {
     type Output = Box<RawValue>;
     const NAME: &'static str = "domain.ask-agent";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<Box<RawValue>, Error> {
         #[derive(Deserialize)]
@@ -74,6 +78,10 @@ impl Operation for GuestExec {
     const NAME: &'static str = "domain.guest-exec";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<i64, Error> {
         let mut what = json!({ "path": self.program, "capture-output": self.capture });
         if !self.arguments.is_empty() {
@@ -102,6 +110,10 @@ impl Operation for GuestExecStatus {
     type Output = GuestExecState;
     const NAME: &'static str = "domain.guest-exec-status";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<GuestExecState, Error> {
         let mut agent = Agent::meet(&cx.find(&self.domain)?).await?;
@@ -139,6 +151,10 @@ impl Operation for SetUserPassword {
     const NAME: &'static str = "domain.set-user-password";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let mut agent = Agent::meet(&cx.find(&self.domain)?).await?;
         let ask = Ask::new("guest-set-user-password").with(json!({
@@ -162,6 +178,10 @@ impl Operation for GetGuestTime {
     const NAME: &'static str = "domain.guest-time";
     const ACCESS: Access = Access::Control;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<i64, Error> {
         let mut agent = Agent::meet(&cx.find(&self.domain)?).await?;
         agent.ask(Ask::new("guest-get-time")).await
@@ -180,6 +200,10 @@ impl Operation for SetGuestTime {
     type Output = ();
     const NAME: &'static str = "domain.set-guest-time";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         let mut ask = Ask::new("guest-set-time").within(CLOCK);

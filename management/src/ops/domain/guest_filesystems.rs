@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::agent::replies::{MOST_ROWS, Trimmed, word};
 use crate::agent::{Agent, Ask, thaw};
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::channels::Frozen;
 use crate::domain::handle::{Act, Handle};
 use crate::domain::{DomainRef, TrimmedFilesystem};
@@ -34,6 +34,10 @@ impl Operation for FreezeFilesystems {
     type Output = u64;
     const NAME: &'static str = "domain.freeze-filesystems";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<u64, Error> {
         let (handle, deadline) = (cx.find(&self.domain)?, cx.deadline());
@@ -103,6 +107,10 @@ impl Operation for ThawFilesystems {
     const NAME: &'static str = "domain.thaw-filesystems";
     const ACCESS: Access = Access::Write;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<u64, Error> {
         thaw(&cx.find(&self.domain)?).await
     }
@@ -120,6 +128,10 @@ impl Operation for TrimFilesystems {
     type Output = Vec<TrimmedFilesystem>;
     const NAME: &'static str = "domain.trim-filesystems";
     const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<Vec<TrimmedFilesystem>, Error> {
         let mut agent = Agent::meet(&cx.find(&self.domain)?).await?;

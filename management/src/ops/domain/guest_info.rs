@@ -8,7 +8,7 @@ use xml::DomainDef;
 
 use crate::agent::replies::{self, MOST_ROWS, maybe, word};
 use crate::agent::{Agent, AgentError, Ask, disks};
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::{
     AddressRow, DomainRef, GuestDisk, GuestFilesystem, GuestFilesystemDisk, GuestInfo,
     GuestInterface, GuestOs, GuestParts, GuestTimezone, GuestUser,
@@ -29,6 +29,10 @@ impl Operation for GetGuestInfo {
     type Output = GuestInfo;
     const NAME: &'static str = "domain.guest-info";
     const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<GuestInfo, Error> {
         let handle = cx.find(&self.domain)?;
@@ -97,6 +101,10 @@ impl Operation for GuestHostname {
     const NAME: &'static str = "domain.guest-hostname";
     const ACCESS: Access = Access::Control;
 
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
     async fn run(self, cx: &Context) -> Result<String, Error> {
         let mut agent = Agent::meet(&cx.find(&self.domain)?).await?;
         let name: replies::HostName = agent.ask(Ask::new("guest-get-host-name")).await?;
@@ -115,6 +123,10 @@ impl Operation for GuestAddresses {
     type Output = Vec<AddressRow>;
     const NAME: &'static str = "domain.guest-addresses";
     const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<Vec<AddressRow>, Error> {
         let mut agent = Agent::meet(&cx.find(&self.domain)?).await?;
@@ -141,6 +153,10 @@ impl Operation for ListGuestFilesystems {
     type Output = Vec<GuestFilesystem>;
     const NAME: &'static str = "domain.guest-filesystems";
     const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<Vec<GuestFilesystem>, Error> {
         let handle = cx.find(&self.domain)?;

@@ -1,6 +1,6 @@
 //! What domains get of the host.
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::handle::Act;
 use crate::domain::{Affects, DomainRef, Tuning};
 use crate::error::Error;
@@ -18,6 +18,10 @@ impl Operation for GetTuning {
     type Output = Tuning;
     const NAME: &'static str = "domain.tuning";
     const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<Tuning, Error> {
         let view = cx.find(&self.domain)?.view();
@@ -38,6 +42,10 @@ impl Operation for TuneDomain {
     type Output = ();
     const NAME: &'static str = "domain.tune";
     const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.act(&self.domain, Act::Tune(Box::new(self.change), self.affects)).await
