@@ -251,6 +251,35 @@ fn guests_run_on_whatever_is_done_to_the_daemon() -> Result<()> {
 }
 
 #[test]
+fn limits_are_properties_of_the_guests_scope_and_last_over_a_reload() -> Result<()> {
+    let debian = Debian::with_manor()?;
+    debian.define("limited")?;
+    debian.sh("manor memtune limited --hard-limit 1G --config")?;
+    let guest = debian.start("limited")?;
+    let cgroup = debian.line(&format!("cat /proc/{}/cgroup", guest.pid))?;
+    let cgroup = format!("/sys/fs/cgroup{}", cgroup.trim().trim_start_matches("0::"));
+    let is = |file: &str, value: &str| -> Result<()> {
+        let found = debian.line(&format!("cat {cgroup}/{file}"))?;
+        assert_eq!(found, value, "{file}");
+        Ok(())
+    };
+    is("memory.max", "1073741824")?;
+    debian.sh("manor memtune limited --hard-limit 800M --live
+         manor schedinfo limited --set cpu_shares=300 --set global_quota=150000 --live
+         manor schedinfo limited --set vcpu_quota=90000 --live
+         systemctl daemon-reload")?;
+    is("memory.max", "838860800")?;
+    is("cpu.weight", "300")?;
+    is("cpu.max", "150000 100000")?;
+    is("vcpu0/cpu.max", "90000 100000")?;
+    debian.sh("manor memtune limited --hard-limit -1 --live")?;
+    is("memory.max", "max")?;
+    debian.sh("manor destroy limited; manor undefine limited")?;
+    debian.wait_for(&format!("test ! -e {cgroup}"), Duration::from_secs(10))?;
+    Ok(())
+}
+
+#[test]
 fn a_guest_starts_again_at_once_after_it_ended() -> Result<()> {
     let debian = Debian::with_manor()?;
     debian.define("again")?;
