@@ -121,8 +121,9 @@ fn a_signal_ends_the_guest_in_order() {
 fn the_guest_does_not_outlive_a_killed_manor_run() {
     let mut session = Session::start("");
     session.read_until("boot 1\n");
-    let dir = std::fs::read_dir(session.host.path("run/run")).unwrap().next().unwrap().unwrap();
-    let record = crate::domain::record::Record::read(&dir.path()).unwrap();
+    let entries = std::fs::read_dir(session.host.path("run/run")).unwrap();
+    let dir = entries.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    let record = crate::domain::record::Record::read(&dir).unwrap();
     session.child.kill().unwrap();
     session.child.wait().unwrap();
     let start = Instant::now();
