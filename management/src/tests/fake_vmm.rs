@@ -352,7 +352,7 @@ impl Fake {
                 self.event(EventKind::MediumChanged { id: id.clone(), source: Some(source) });
                 self.event(EventKind::TrayMoved { id, open: false });
             }
-            Request::Attach { device } => {
+            Request::Attach { device, .. } => {
                 if self.has("full") {
                     return Err(refusal(Code::Failed, "there is no room for it"));
                 }

@@ -98,6 +98,12 @@ async fn what_cannot_come_or_go_is_refused_in_words_and_changes_nothing() {
         (sata.as_str(), Code::Unsupported, "a disk on sata (sdb)"),
         (thread.as_str(), Code::InvalidXml, "io thread 7"),
         ("<disk><target dev='vdb'/></disk>", Code::InvalidXml, "source"),
+        (
+            "<disk type='network'><source protocol='nbd'><host name='localhost'/></source>\
+             <target dev='vdb' bus='virtio'/></disk>",
+            Code::Unsupported,
+            "a disk on a server",
+        ),
         ("<rng model='virtio'/>", Code::Unsupported, "only disks and interfaces"),
         ("<disk", Code::InvalidXml, ""),
         (

@@ -1,13 +1,15 @@
 //! One device more, or less, in a definition that was accepted before.
 
-use vmm_protocol::config::{PciDevice, PciKind};
-use xml::device::disk::{Disk, DiskBus, DiskDevice};
+use vmm_protocol::config::{DiskLimits, PciDevice, PciKind};
+use xml::device::disk::{Disk, DiskBus, DiskDevice, DiskType};
 use xml::device::{Device, DeviceAddress, Interface};
 use xml::{DomainDef, MacAddress, Parsed};
 
 use super::io_threads::IoThreads;
 use super::report::{Report, invalid};
-use super::{OpenDisk, OpenTap, address, alias, check, drives, live, machine, machine_devices};
+use super::{
+    OpenDisk, OpenTap, address, alias, check, disk_limits, drives, live, machine, machine_devices,
+};
 use crate::error::{Code, Error};
 
 /// What was opened for a device.
@@ -104,7 +106,11 @@ pub(crate) fn check_pluggable(device: &Device) -> Result<(), Error> {
     let Device::Disk(disk) = device else { return Ok(()) };
     let (dev, bus) = (&disk.target.dev, disk.target.bus());
     let text = match (disk.device(), bus) {
-        (DiskDevice::Disk, DiskBus::Virtio) => return Ok(()),
+        (DiskDevice::Disk, DiskBus::Virtio) if disk.kind() != DiskType::Network => return Ok(()),
+        (DiskDevice::Disk, DiskBus::Virtio) => format!(
+            "a disk on a server ({dev}) does not come or go while the guest runs; --config changes the \
+             next start"
+        ),
         (DiskDevice::Cdrom, _) => format!(
             "a CD-ROM drive ({dev}) does not come while the guest runs; one that is there gets other \
              media (change-media). --config adds it for the next start"
@@ -148,6 +154,14 @@ pub(crate) fn config(
         _ => return Err(Error::new(Code::Internal, "another thing was opened for a device")),
     };
     machine_devices::device(alias, address, kind)
+}
+
+/// What a disk may do, from the beginning.
+pub(crate) fn limits(device: &Device) -> Option<DiskLimits> {
+    match device {
+        Device::Disk(disk) => disk_limits::of(disk),
+        Device::Interface(_) => None,
+    }
 }
 
 /// What the live definition shows of it.

@@ -2,13 +2,16 @@
 
 use vmm_protocol::config::{DiskLimits, IoRate};
 use xml::DomainDef;
-use xml::device::disk::IoTune;
+use xml::device::disk::{Disk, IoTune};
 
 /// Of those that are limited, by their aliases.
 pub(crate) fn disk_limits(def: &DomainDef) -> Vec<DiskLimits> {
-    let disks = def.devices.disks.iter();
-    let limited = disks.filter_map(|disk| Some((disk.alias.clone()?, disk.io_tune.as_ref()?)));
-    limited.filter(|(_, tune)| **tune != IoTune::default()).map(limits).collect()
+    def.devices.disks.iter().filter_map(of).collect()
+}
+
+pub(crate) fn of(disk: &Disk) -> Option<DiskLimits> {
+    let (id, tune) = (disk.alias.clone()?, disk.io_tune.as_ref()?);
+    (*tune != IoTune::default()).then(|| limits((id, tune)))
 }
 
 fn limits((id, tune): (String, &IoTune)) -> DiskLimits {

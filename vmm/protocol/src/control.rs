@@ -107,6 +107,9 @@ pub enum Request {
     /// files passed beside this message (SCM_RIGHTS), at most [`MAX_FILES`].
     Attach {
         device: Box<crate::config::PciDevice>,
+        /// Of a disk, from the beginning.
+        #[serde(default)]
+        limits: Option<DiskLimits>,
     },
     /// Ask the guest to let go of a device; [`EventKind::DeviceRemoved`] says when it is gone.
     Detach {

@@ -26,6 +26,11 @@ pub(super) fn open(
     medium: &Medium,
     queues: usize,
 ) -> Result<Arc<dyn Disk>, BuildError> {
+    if site.confined {
+        // Its thread cannot be had any more.
+        let reason = "on a server does not come while the guest runs";
+        return Err(BuildError::config("disk", id, reason));
+    }
     if nbd.export.len() > LONGEST_NAME {
         let reason = "must be at most 4096 bytes long";
         return Err(BuildError::config("name of an NBD export", &nbd.export, reason));

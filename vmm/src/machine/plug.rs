@@ -1,19 +1,29 @@
 //! Devices that come and go while the guest runs.
 
-use vmm_protocol::config::PciDevice;
+use vmm_protocol::config::{DiskLimits, PciDevice};
 
 use super::Machine;
 use crate::build::PlugError;
 use crate::process::Files;
 
 impl Machine {
-    /// Put a device into a free slot, and tell the guest. Its descriptors are numbers of `files`.
+    /// Put a device into a free slot, and tell the guest. Its descriptors are numbers of `files`;
+    /// `limits` are a disk's.
     ///
     /// # Errors
     /// When its place has no hotplug or is taken, or it cannot be built; nothing has changed then.
-    pub fn attach(&mut self, device: PciDevice, files: Files) -> Result<(), PlugError> {
+    pub fn attach(
+        &mut self,
+        device: PciDevice,
+        files: Files,
+        limits: Option<&DiskLimits>,
+    ) -> Result<(), PlugError> {
         let paused = self.stopped_clock.is_some();
-        self.ground.plug(device, files, &self.vm, &mut self.parts, paused)
+        self.ground.plug(device, files, &self.vm, &mut self.parts, paused)?;
+        if let Some(limits) = limits {
+            self.parts.limiters.limit(limits);
+        }
+        Ok(())
     }
 
     /// Ask the guest to let go of device `id`. It is taken out when the guest has done so, or starts

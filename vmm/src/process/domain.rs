@@ -391,9 +391,10 @@ impl Domain {
                 self.machine.insert(&id, force, file.into(), cache).map_err(medium_refused)?;
                 self.events.push(EventKind::MediumChanged { id, source: Some(source) });
             }
-            Request::Attach { device } => {
+            Request::Attach { device, limits } => {
                 let id = device.id.clone();
-                self.machine.attach(*device, Files::passed(files)).map_err(plug_refused)?;
+                let files = Files::passed(files);
+                self.machine.attach(*device, files, limits.as_ref()).map_err(plug_refused)?;
                 self.events.push(EventKind::DeviceAdded { id });
             }
             Request::Detach { id } => self.machine.detach(&id).map_err(plug_refused)?,
