@@ -11,6 +11,7 @@ pub(crate) use self::media::*;
 pub(crate) use self::monitor::*;
 pub(crate) use self::network::*;
 pub(crate) use self::own::*;
+pub(crate) use self::plan::*;
 pub(crate) use self::plug::*;
 pub(crate) use self::pool::*;
 pub(crate) use self::tuning::*;
@@ -24,6 +25,7 @@ mod media;
 mod monitor;
 mod network;
 mod own;
+mod plan;
 mod plug;
 mod pool;
 mod tuning;
@@ -93,6 +95,8 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// give a domain the definition of an XML file, at once where that can be
+    Apply(Plan),
     /// attach device from an XML file
     AttachDevice(DeviceFile),
     /// attach disk device
@@ -171,6 +175,8 @@ pub(crate) enum Command {
     Iothreadpin(Iothreadpin),
     /// Get or set memory parameters
     Memtune(Memtune),
+    /// show what the definition of an XML file would change, and when
+    Plan(Plan),
     /// reboot a domain
     Reboot(Ask),
     /// reset a domain

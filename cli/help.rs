@@ -15,6 +15,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
         "Domain Management",
         "domain",
         &[
+            "apply",
             "attach-device",
             "attach-disk",
             "attach-interface",
@@ -52,6 +53,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "iothreadinfo",
             "iothreadpin",
             "memtune",
+            "plan",
             "reboot",
             "reset",
             "resume",

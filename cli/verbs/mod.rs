@@ -14,6 +14,7 @@ mod memory;
 mod network;
 mod network_edit;
 mod node;
+mod plan;
 mod plug;
 mod power;
 mod stats;
@@ -70,6 +71,8 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Screenshot(args) => display::screenshot(session, args).await,
         Command::SendKey(args) => display::send_key(session, args).await,
         Command::Setmem(args) => memory::setmem(session, args).await,
+        Command::Apply(args) => plan::apply(session, args).await,
+        Command::Plan(args) => plan::plan(session, args).await,
         Command::AttachDevice(args) => plug::attach_device(session, args).await,
         Command::AttachDisk(args) => plug::attach_disk(session, args).await,
         Command::AttachInterface(args) => plug::attach_interface(session, args).await,

@@ -21,6 +21,7 @@ mod keys;
 mod manager;
 pub mod network;
 pub mod ops;
+mod plan;
 mod registry;
 pub mod storage;
 mod store;
@@ -31,6 +32,7 @@ pub use auth::{Access, Caller, Role, Scope, Subject, Via};
 pub use cloud_init::CloudInit;
 pub use error::{Code, Error, Problem};
 pub use manager::{Context, Manager, Operation};
+pub use plan::{PlannedChange, When};
 
 #[cfg(test)]
 mod tests;

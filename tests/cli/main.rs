@@ -14,6 +14,7 @@ mod images;
 mod media;
 mod nbd;
 mod networks;
+mod plan;
 mod plug;
 mod rig;
 mod setup;

@@ -152,6 +152,18 @@ impl Client {
         self.call(Method::PUT, &path, json(medium)).await.map(drop)
     }
 
+    /// What the definition `xml` would change in a domain.
+    pub async fn plan(&self, domain: &str, xml: String) -> Result<types::Plan> {
+        let path = domain_path(domain, "/plan");
+        self.answer(self.call(Method::POST, &path, Payload::Xml(xml)).await?)
+    }
+
+    /// Give a domain this definition, and make it true as far as that can be at once.
+    pub async fn apply(&self, domain: &str, xml: String) -> Result<types::Job> {
+        let path = domain_path(domain, "/apply");
+        self.answer(self.call(Method::POST, &path, Payload::Xml(xml)).await?)
+    }
+
     /// Put the device that `xml` describes into a domain.
     pub async fn attach_device(
         &self,

@@ -26,6 +26,7 @@ mod metrics;
 mod network;
 mod node;
 mod openapi;
+mod plan;
 mod plug;
 mod pool;
 mod power;
@@ -69,6 +70,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(query::interfaces))
         .routes(routes!(query::addresses))
         .routes(routes!(device::link))
+        .routes(routes!(plan::plan))
+        .routes(routes!(plan::apply))
         .routes(routes!(plug::attach, plug::update))
         .routes(routes!(plug::detach))
         .routes(routes!(plug::detach_like))

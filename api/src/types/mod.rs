@@ -12,6 +12,7 @@ mod guest;
 mod job;
 mod network;
 mod node;
+mod plan;
 mod problem;
 mod stats;
 mod storage;
@@ -37,6 +38,7 @@ pub use guest::{
 pub use job::{Job, JobList, JobPhase};
 pub use network::{Lease, Network, NetworkList, UpdateNetwork};
 pub use node::{Node, NodeCounters, Quarantined};
+pub use plan::{Plan, PlannedChange};
 pub use problem::{Mistake, Problem, TYPE_PREFIX};
 pub use stats::{BalloonStats, BlockStats, DomainStats, InterfaceStats, StatsList, VcpuStats};
 pub use storage::{

@@ -91,7 +91,7 @@ fn outcome(job: &Job) -> Result<(), Failure> {
 
 impl Session {
     /// Wait for a job's end; interrupted meanwhile, it is aborted.
-    pub(super) async fn wait_for(&self, job: Job) -> Result<(), Failure> {
+    pub(in crate::verbs) async fn wait_for(&self, job: Job) -> Result<(), Failure> {
         let id = job.id.to_string();
         let ended = tokio::select! {
             ended = watch(self, job) => ended?,

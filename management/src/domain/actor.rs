@@ -286,6 +286,7 @@ impl Actor {
         let result = match act {
             Act::Define { definition, seed } => self.define(*definition, seed).await,
             Act::Redefine(definition, expected) => self.redefine(*definition, expected).await,
+            Act::Apply(definition, expected) => self.apply(*definition, expected).await,
             Act::Undefine(variables) => self.undefine(variables).await,
             Act::Rename(name) => self.rename(name).await,
             Act::SetAutostart(autostart) => self.set_autostart(autostart).await,

@@ -93,6 +93,8 @@ pub(crate) enum Act {
     },
     /// Only over a stored definition, and only over this generation of it, if one is given.
     Redefine(Box<Definition>, Option<u64>),
+    /// Redefine it, and make that true in the running guest.
+    Apply(Box<Definition>, Option<u64>),
     Undefine(Option<Variables>),
     Rename(String),
     SetAutostart(bool),

@@ -1,6 +1,7 @@
 //! Domains as they are managed: names, states, what callers are told of them.
 
 pub(crate) mod actor;
+mod apply;
 pub(crate) mod channels;
 mod clock;
 mod definition;

@@ -42,6 +42,7 @@ macro_rules! operations {
 operations! {
     GetAudit: Node,
     GetAllStats: Domains,
+    ApplyDomain: Domain,
     AskAgent: Domain,
     AttachDevice: Domain,
     ChangeMedium: Domain,
@@ -67,6 +68,7 @@ operations! {
     ListInterfaces: Domain,
     OpenConsole: Domain,
     OpenViewer: Domain,
+    PlanDomain: Domain,
     RebootDomain: Domain,
     RedefineDomain: Domain,
     RenameDomain: Domain,

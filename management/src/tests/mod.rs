@@ -14,6 +14,7 @@ mod media;
 mod memory;
 mod mistakes;
 mod networks;
+mod plan;
 mod plug;
 mod pools;
 mod restart;

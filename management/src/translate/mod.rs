@@ -134,6 +134,13 @@ pub(crate) fn stored(text: &str) -> Result<DomainDef, Error> {
     Ok(parsed.value)
 }
 
+/// A running domain's definition as one that could be stored: without what is of this run alone.
+pub(crate) fn as_defined(live: &DomainDef) -> DomainDef {
+    let mut def = live.clone();
+    def.fill_defaults(&mut NewIds);
+    def
+}
+
 /// Which board a machine type means. Versions of QEMU's types are pinned to a version of ours.
 pub(crate) fn board(machine: &str) -> Option<Machine> {
     match machine {

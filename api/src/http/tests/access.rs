@@ -36,6 +36,8 @@ const DOORS: &[Door] = &[
         JSON,
         r#"{"command":{"execute":"guest-ping"}}"#,
     ),
+    ("POST /v1/domains/{domain}/apply", "domain.apply", XML, DEFINITION),
+    ("POST /v1/domains/{domain}/plan", "domain.plan", XML, DEFINITION),
     ("POST /v1/domains/{domain}/devices", "domain.attach-device", XML, DEVICE),
     ("DELETE /v1/domains/{domain}/devices/{device}", "domain.detach-device", "", ""),
     ("POST /v1/domains/{domain}/devices/detach", "domain.detach-device", XML, DEVICE),

@@ -11,6 +11,7 @@ use crate::domain::Affects;
 use crate::domain::actor::{Actor, Run, blocking};
 use crate::error::{Code, Error};
 use crate::events::Lifecycle;
+use crate::plan;
 use crate::store::StoredDomain;
 use crate::translate::disk_limits::disk_limits;
 use crate::translate::{self, bandwidth, tuning};
@@ -32,6 +33,12 @@ impl Actor {
         let new = if live { Some(change.applied(&self.running()?.live.def)?) } else { None };
         let stored = if config { self.stored_tuned(&change)? } else { None };
         if let Some(new) = new {
+            let change = |def: &mut DomainDef| {
+                // Checked already; what it was started from has the same devices.
+                if let Ok(changed) = change.applied(def) {
+                    *def = changed;
+                }
+            };
             self.tune_live(&change, &new).await?;
         }
         if let Some((stored, def)) = stored {
@@ -41,18 +48,24 @@ impl Actor {
         Ok(())
     }
 
+    /// Let the running domain have the limits, shares and pins of `like`.
+    pub(in crate::domain) async fn tune_like(&mut self, like: &DomainDef) -> Result<(), Error> {
+        let mut new = self.running()?.live.def.clone();
+        plan::take_tuning(&mut new, like);
+        let change = |def: &mut DomainDef| plan::take_tuning(def, like);
+        self.tune_live(&change, &new).await
+    }
+
     /// Written down first: should the daemon die now, the next one puts it into force.
-    async fn tune_live(&mut self, change: &Tuning, new: &DomainDef) -> Result<(), Error> {
+    async fn tune_live(
+        &mut self,
+        change: &(dyn Fn(&mut DomainDef) + Sync),
+        new: &DomainDef,
+    ) -> Result<(), Error> {
         let Some(run) = &mut self.run else { return Ok(()) };
         let (record, old) = (run.record.clone(), run.live.def.clone());
         run.record.tuning = Some(old.to_xml());
-        self.change_live(|def| {
-            // Checked already; what it was started from has the same devices.
-            if let Ok(changed) = change.applied(def) {
-                *def = changed;
-            }
-        })
-        .await;
+        self.change_live(change).await;
         let result = self.enforce(Some(&old), new).await;
         let Some(run) = &mut self.run else { return result };
         run.record.tuning = None;

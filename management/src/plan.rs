@@ -1,0 +1,271 @@
+//! What lies between a domain as it is and a definition, and when each difference could take effect.
+//!
+//! ```text
+//! domain now + definition ─differences→ each: live | next start | another domain
+//!                                        └ live ones as steps, each of which can be taken back
+//! ```
+
+use xml::device::disk::{Disk, DiskDevice};
+use xml::device::{Device, Interface};
+use xml::domain::Kib;
+use xml::{Difference, DomainDef};
+
+use crate::domain::link::is_up;
+use crate::translate::device::{self, Key};
+use crate::translate::machine_small::has_balloon;
+
+/// When a difference takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// At once, in the running guest.
+    Live,
+    NextStart,
+    /// Never: it would be another domain.
+    Recreate,
+}
+
+impl When {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::NextStart => "next-start",
+            Self::Recreate => "re-create",
+        }
+    }
+}
+
+/// One difference, and when it takes effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedChange {
+    pub difference: Difference,
+    pub when: When,
+}
+
+/// One thing to do to a running domain.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    Attach(Device),
+    /// By MAC address or target; what it is, for the way back.
+    Detach(Device),
+    Link {
+        mac: String,
+        up: bool,
+    },
+    /// Of a drive; none: it is emptied.
+    Medium {
+        target: String,
+        from: Box<Disk>,
+        to: Box<Disk>,
+    },
+    Memory {
+        from: Kib,
+        to: Kib,
+    },
+    /// Limits, shares and pins, as these definitions have them.
+    Tune {
+        from: Box<DomainDef>,
+        to: Box<DomainDef>,
+    },
+}
+
+impl Step {
+    /// What takes it back.
+    pub(crate) fn inverse(&self) -> Self {
+        match self.clone() {
+            Self::Attach(device) => Self::Detach(device),
+            Self::Detach(device) => Self::Attach(device),
+            Self::Link { mac, up } => Self::Link { mac, up: !up },
+            Self::Medium { target, from, to } => Self::Medium { target, from: to, to: from },
+            Self::Memory { from, to } => Self::Memory { from: to, to: from },
+            Self::Tune { from, to } => Self::Tune { from: to, to: from },
+        }
+    }
+
+    /// For people.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Attach(device) => format!("attach {}", label(device)),
+            Self::Detach(device) => format!("detach {}", label(device)),
+            Self::Link { mac, up: true } => format!("plug the cable of interface {mac} in"),
+            Self::Link { mac, up: false } => format!("pull the cable of interface {mac}"),
+            Self::Medium { target, .. } => format!("exchange the medium in {target}"),
+            Self::Memory { to, .. } => format!("set memory to {} KiB", to.0),
+            Self::Tune { .. } => "set limits and pins".to_owned(),
+        }
+    }
+}
+
+fn label(device: &Device) -> String {
+    match device {
+        Device::Disk(disk) => format!("disk {}", disk.target.dev),
+        Device::Interface(interface) => {
+            let mac = interface.mac_address().map(|mac| mac.to_string());
+            format!("interface {}", mac.unwrap_or_default())
+        }
+    }
+}
+
+/// What `new` leaves open is as in `now`, where it has the same devices: who writes no address does
+/// not ask for another one.
+pub(crate) fn inherit(now: &DomainDef, new: &mut DomainDef) {
+    new.uuid = new.uuid.or(now.uuid);
+    let (old, devices) = (&now.devices, &mut new.devices);
+    // Without MAC addresses interfaces are known by their places.
+    let places: Vec<_> = old.interfaces.iter().map(|interface| interface.mac).collect();
+    for (interface, mac) in devices.interfaces.iter_mut().zip(places) {
+        interface.mac = interface.mac.or(mac);
+    }
+    for interface in &mut devices.interfaces {
+        let same = old.interfaces.iter().find(|it| it.mac_address() == interface.mac_address());
+        let address = same.and_then(|same| same.address.clone());
+        interface.address = interface.address.take().or(address);
+    }
+    for disk in &mut devices.disks {
+        let same = old.disks.iter().find(|it| it.target.dev == disk.target.dev);
+        let address = same.and_then(|same| same.address.clone());
+        disk.address = disk.address.take().or(address);
+    }
+    for controller in &mut devices.controllers {
+        let same = old
+            .controllers
+            .iter()
+            .find(|it| (it.kind, it.index) == (controller.kind, controller.index));
+        let address = same.and_then(|same| same.address.clone());
+        controller.address = controller.address.take().or(address);
+    }
+    macro_rules! by_place {
+        ($($devices:ident),*) => {$(
+            for (new, old) in devices.$devices.iter_mut().zip(&old.$devices) {
+                new.address = new.address.take().or_else(|| old.address.clone());
+            }
+        )*};
+    }
+    by_place!(rngs, inputs, videos, watchdogs, mem_balloon, vsock);
+}
+
+/// Every difference between `now` and `new`, and when it takes effect. `now`: the running domain's
+/// definition if it is `running`, else the stored one.
+pub(crate) fn changes(now: &DomainDef, new: &DomainDef, running: bool) -> Vec<PlannedChange> {
+    let judge = |difference: Difference| {
+        let when = when(&difference, now, new, running);
+        PlannedChange { difference, when }
+    };
+    now.differences(new).into_iter().map(judge).collect()
+}
+
+fn when(difference: &Difference, now: &DomainDef, new: &DomainDef, running: bool) -> When {
+    let path = difference.path.as_str();
+    if matches!(path, "/domain/name" | "/domain/uuid" | "/domain/@type") {
+        return When::Recreate;
+    }
+    let can = running && is_live(path, now, new);
+    if can { When::Live } else { When::NextStart }
+}
+
+fn is_live(path: &str, now: &DomainDef, new: &DomainDef) -> bool {
+    let Some(rest) = path.strip_prefix("/domain/") else { return false };
+    if let Some(rest) = rest.strip_prefix("devices/disk[") {
+        let Some((target, part)) = rest.split_once(']') else { return false };
+        let find = |def: &DomainDef| Key::Target(target.to_owned()).find(def);
+        return match part {
+            "" => find(now).or_else(|| find(new)).is_some_and(|it| can_be_plugged(&it)),
+            part if part.starts_with("/iotune") => true,
+            part if part.starts_with("/source") || part == "/@type" => {
+                find(now).is_some_and(|it| matches!(it, Device::Disk(disk) if is_drive(&disk)))
+            }
+            _ => false,
+        };
+    }
+    if let Some(rest) = rest.strip_prefix("devices/interface[") {
+        let Some((_, part)) = rest.split_once(']') else { return false };
+        return part.is_empty() || part.starts_with("/link") || part.starts_with("/bandwidth");
+    }
+    let first = rest.split(['/', '[']).next().unwrap_or_default();
+    match first {
+        "currentMemory" => has_balloon(now),
+        "cputune" | "memtune" | "blkiotune" => true,
+        _ => false,
+    }
+}
+
+fn can_be_plugged(device: &Device) -> bool {
+    device::check_pluggable(device).is_ok()
+}
+
+fn is_drive(disk: &Disk) -> bool {
+    disk.device() == DiskDevice::Cdrom
+}
+
+/// What is to be done to the running domain `now`, in its order: what goes first, then what comes, so
+/// that places become free.
+pub(crate) fn steps(now: &DomainDef, new: &DomainDef) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let (old, devices) = (&now.devices, &new.devices);
+    let same_mac = |one: &Interface, other: &Interface| one.mac_address() == other.mac_address();
+    for disk in &old.disks {
+        let device = Device::Disk(Box::new(disk.clone()));
+        let stays = devices.disks.iter().any(|it| it.target.dev == disk.target.dev);
+        if !stays && can_be_plugged(&device) {
+            steps.push(Step::Detach(device));
+        }
+    }
+    for interface in &old.interfaces {
+        if !devices.interfaces.iter().any(|it| same_mac(it, interface)) {
+            steps.push(Step::Detach(Device::Interface(Box::new(interface.clone()))));
+        }
+    }
+    for disk in &devices.disks {
+        let device = Device::Disk(Box::new(disk.clone()));
+        match old.disks.iter().find(|it| it.target.dev == disk.target.dev) {
+            None if can_be_plugged(&device) => steps.push(Step::Attach(device)),
+            Some(was) if is_drive(was) && was.location() != disk.location() => {
+                let (from, to) = (Box::new(was.clone()), Box::new(disk.clone()));
+                steps.push(Step::Medium { target: disk.target.dev.clone(), from, to });
+            }
+            _ => {}
+        }
+    }
+    for interface in &devices.interfaces {
+        match old.interfaces.iter().find(|it| same_mac(it, interface)) {
+            None => steps.push(Step::Attach(Device::Interface(Box::new(interface.clone())))),
+            Some(was) if is_up(was) != is_up(interface) => {
+                let mac = interface.mac_address().map(|mac| mac.to_string()).unwrap_or_default();
+                steps.push(Step::Link { mac, up: is_up(interface) });
+            }
+            Some(_) => {}
+        }
+    }
+    let memory = |def: &DomainDef| def.current_memory.unwrap_or(def.memory.size);
+    let (from, to) = (memory(now), memory(new));
+    // A maximum that is less by then is for the next start.
+    if from != to && has_balloon(now) && to <= now.memory.size {
+        steps.push(Step::Memory { from, to });
+    }
+    let mut tuned = now.clone();
+    take_tuning(&mut tuned, new);
+    if tuned != *now {
+        steps.push(Step::Tune { from: Box::new(now.clone()), to: Box::new(new.clone()) });
+    }
+    steps
+}
+
+/// Let `def` have the limits, shares and pins of `like`.
+pub(crate) fn take_tuning(def: &mut DomainDef, like: &DomainDef) {
+    def.cpu_tune.clone_from(&like.cpu_tune);
+    def.memory_tune.clone_from(&like.memory_tune);
+    def.block_io_tune.clone_from(&like.block_io_tune);
+    for disk in &mut def.devices.disks {
+        let same = like.devices.disks.iter().find(|it| it.target.dev == disk.target.dev);
+        if let Some(same) = same {
+            disk.io_tune.clone_from(&same.io_tune);
+        }
+    }
+    for interface in &mut def.devices.interfaces {
+        let mac = interface.mac_address();
+        let same = like.devices.interfaces.iter().find(|it| it.mac_address() == mac);
+        if let Some(same) = same {
+            interface.bandwidth.clone_from(&same.bandwidth);
+        }
+    }
+}
