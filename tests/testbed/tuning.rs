@@ -26,8 +26,9 @@ fn a_guest_gets_what_its_tuning_says_and_what_is_said_while_it_runs() -> Result<
         .into();
     daemon.define_and_start(&xml)?;
     let mut shell = daemon.shell("tuning")?;
-    let found = daemon.host.sh("ls -d /sys/fs/cgroup/manor/domains/*-*-*-*/")?;
-    let cgroup = found.trim().trim_end_matches('/').to_owned();
+    // Its own: guests of other suites may still have theirs on this host.
+    let uuid = daemon.manor("domuuid tuning")?;
+    let cgroup = format!("/sys/fs/cgroup/manor/domains/{}", uuid.trim());
     let read = |file: &str| -> Result<String> {
         Ok(daemon.host.sh(&format!("cat {cgroup}/{file}"))?.trim().to_owned())
     };
@@ -68,7 +69,7 @@ fn a_guest_gets_what_its_tuning_says_and_what_is_said_while_it_runs() -> Result<
     daemon.api.await_ready(crate::rig::SHORT)?;
     ensure!(daemon.manor("memtune tuning")?.contains("hard_limit     : 819200\n"));
     daemon.manor("destroy tuning")?;
-    let left = daemon.host.sh("ls -d /sys/fs/cgroup/manor/domains/*-*-*-*/ 2>/dev/null || true")?;
+    let left = daemon.host.sh(&format!("ls -d {cgroup} 2>/dev/null || true"))?;
     ensure!(left.trim().is_empty(), "{left}");
     daemon.manor("start tuning")?;
     is("memory.max", "1073741824")?;
