@@ -5,14 +5,17 @@
 //!                                        └ live ones as steps, each of which can be taken back
 //! ```
 
+use vmm_protocol::config::Machine;
 use xml::device::disk::{Disk, DiskDevice};
-use xml::device::{Device, Interface};
+use xml::device::graphics::{Graphics, Vnc};
+use xml::device::{Device, Devices, Interface};
 use xml::domain::Kib;
 use xml::{Difference, DomainDef};
 
 use crate::domain::link::is_up;
 use crate::translate::device::{self, Key};
 use crate::translate::machine_small::has_balloon;
+use crate::translate::{self, display};
 
 /// When a difference takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +145,36 @@ pub(crate) fn inherit(now: &DomainDef, new: &mut DomainDef) {
         )*};
     }
     by_place!(rngs, inputs, videos, watchdogs, mem_balloon, vsock);
+    // dumpxml leaves it out, and who edits that does not ask for a door without a lock.
+    if let (Some(vnc), Some(password)) = (vnc_mut(devices), vnc_password(now)) {
+        vnc.password.get_or_insert_with(|| password.to_owned());
+    }
+}
+
+fn vnc_password(def: &DomainDef) -> Option<&str> {
+    display::server(&def.devices).and_then(|vnc| vnc.password.as_deref())
+}
+
+fn vnc_mut(devices: &mut Devices) -> Option<&mut Vnc> {
+    devices.graphics.iter_mut().find_map(|graphics| match graphics {
+        Graphics::Vnc(vnc) => Some(vnc),
+        _ => None,
+    })
+}
+
+/// Of a password only that it will be another.
+pub(crate) fn changed_secret(
+    now: &DomainDef,
+    new: &DomainDef,
+    running: bool,
+) -> Option<PlannedChange> {
+    if vnc_password(now) == vnc_password(new) {
+        return None;
+    }
+    let path = "/domain/devices/graphics/@passwd".to_owned();
+    let difference = Difference { path, old: None, new: None };
+    let when = when(&difference, now, new, running);
+    Some(PlannedChange { difference, when })
 }
 
 /// Every difference between `now` and `new`, and when it takes effect. `now`: the running domain's
@@ -169,7 +202,7 @@ fn is_live(path: &str, now: &DomainDef, new: &DomainDef) -> bool {
         let Some((target, part)) = rest.split_once(']') else { return false };
         let find = |def: &DomainDef| Key::Target(target.to_owned()).find(def);
         return match part {
-            "" => find(now).or_else(|| find(new)).is_some_and(|it| can_be_plugged(&it)),
+            "" => find(now).or_else(|| find(new)).is_some_and(|it| can_be_plugged(now, &it)),
             part if part.starts_with("/iotune") => true,
             part if part.starts_with("/source") || part == "/@type" => {
                 find(now).is_some_and(|it| matches!(it, Device::Disk(disk) if is_drive(&disk)))
@@ -179,7 +212,8 @@ fn is_live(path: &str, now: &DomainDef, new: &DomainDef) -> bool {
     }
     if let Some(rest) = rest.strip_prefix("devices/interface[") {
         let Some((_, part)) = rest.split_once(']') else { return false };
-        return part.is_empty() || part.starts_with("/link") || part.starts_with("/bandwidth");
+        let comes_or_goes = part.is_empty() && has_hotplug(now);
+        return comes_or_goes || part.starts_with("/link") || part.starts_with("/bandwidth");
     }
     let first = rest.split(['/', '[']).next().unwrap_or_default();
     match first {
@@ -189,8 +223,13 @@ fn is_live(path: &str, now: &DomainDef, new: &DomainDef) -> bool {
     }
 }
 
-fn can_be_plugged(device: &Device) -> bool {
-    device::check_pluggable(device).is_ok()
+/// A machine of this kind has slots that things come into and leave.
+fn has_hotplug(def: &DomainDef) -> bool {
+    translate::board_of(def) != Machine::Microvm
+}
+
+fn can_be_plugged(now: &DomainDef, device: &Device) -> bool {
+    has_hotplug(now) && device::check_pluggable(device).is_ok()
 }
 
 fn is_drive(disk: &Disk) -> bool {
@@ -206,19 +245,20 @@ pub(crate) fn steps(now: &DomainDef, new: &DomainDef) -> Vec<Step> {
     for disk in &old.disks {
         let device = Device::Disk(Box::new(disk.clone()));
         let stays = devices.disks.iter().any(|it| it.target.dev == disk.target.dev);
-        if !stays && can_be_plugged(&device) {
+        if !stays && can_be_plugged(now, &device) {
             steps.push(Step::Detach(device));
         }
     }
     for interface in &old.interfaces {
-        if !devices.interfaces.iter().any(|it| same_mac(it, interface)) {
+        let stays = devices.interfaces.iter().any(|it| same_mac(it, interface));
+        if !stays && has_hotplug(now) {
             steps.push(Step::Detach(Device::Interface(Box::new(interface.clone()))));
         }
     }
     for disk in &devices.disks {
         let device = Device::Disk(Box::new(disk.clone()));
         match old.disks.iter().find(|it| it.target.dev == disk.target.dev) {
-            None if can_be_plugged(&device) => steps.push(Step::Attach(device)),
+            None if can_be_plugged(now, &device) => steps.push(Step::Attach(device)),
             Some(was) if is_drive(was) && was.location() != disk.location() => {
                 let (from, to) = (Box::new(was.clone()), Box::new(disk.clone()));
                 steps.push(Step::Medium { target: disk.target.dev.clone(), from, to });
@@ -228,12 +268,14 @@ pub(crate) fn steps(now: &DomainDef, new: &DomainDef) -> Vec<Step> {
     }
     for interface in &devices.interfaces {
         match old.interfaces.iter().find(|it| same_mac(it, interface)) {
-            None => steps.push(Step::Attach(Device::Interface(Box::new(interface.clone())))),
+            None if has_hotplug(now) => {
+                steps.push(Step::Attach(Device::Interface(Box::new(interface.clone()))));
+            }
             Some(was) if is_up(was) != is_up(interface) => {
                 let mac = interface.mac_address().map(|mac| mac.to_string()).unwrap_or_default();
                 steps.push(Step::Link { mac, up: is_up(interface) });
             }
-            Some(_) => {}
+            _ => {}
         }
     }
     let memory = |def: &DomainDef| def.current_memory.unwrap_or(def.memory.size);

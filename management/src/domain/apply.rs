@@ -15,6 +15,7 @@ use super::media::{MediumAction, MediumChange, MediumSource};
 use super::memory::MemoryChange;
 use super::plug::Named;
 use crate::error::{Code, Error};
+use crate::events::Lifecycle;
 use crate::plan::{self, Step};
 use crate::translate;
 
@@ -39,10 +40,10 @@ impl Actor {
                 continue;
             };
             let what = step.words();
-            let stays = self.take_back(&done).await;
-            let mut stored = old.stored.clone();
-            stored.generation = stored.generation.saturating_add(2);
-            self.put(stored, old.def.clone()).await?;
+            let mut stays = self.take_back(&done).await;
+            if let Err(error) = self.store_again(&old).await {
+                stays.push(format!("the stored definition ({})", error.message));
+            }
             let rest = match stays.as_slice() {
                 [] => "all is as it was before".to_owned(),
                 stays => format!("this stays changed: {}", stays.join(", ")),
@@ -50,6 +51,16 @@ impl Actor {
             let text = format!("cannot {what}: {}; {rest}", error.message);
             return Err(Error::new(error.code, text).with_source(error));
         }
+        Ok(())
+    }
+
+    /// The definition from before, as the one after those that were stored since.
+    async fn store_again(&mut self, old: &Definition) -> Result<(), Error> {
+        let mut stored = old.stored.clone();
+        let since = self.definition.as_ref().map_or(0, |since| since.stored.generation);
+        stored.generation = since.saturating_add(1);
+        self.put(stored, old.def.clone()).await?;
+        self.announce_lifecycle(Lifecycle::DefinedUpdated, None, None);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::rig::{Daemon, Host};
 use crate::domain::Affects;
 use crate::error::{Code, Error};
 use crate::jobs::Phase;
-use crate::ops::{ApplyDomain, AttachDevice, DumpXml, GetJob, Plan, PlanDomain};
+use crate::ops::{ApplyDomain, AttachDevice, DumpSecureXml, DumpXml, GetJob, Plan, PlanDomain};
 use crate::plan::When;
 
 const PORTS: &str = "<controller type='pci' index='1' model='pcie-root-port'/>\
@@ -128,6 +128,44 @@ async fn a_disk_that_comes_takes_nobodys_place() {
     assert_eq!(said(&plan(&daemon, &new).await.unwrap()), ["live /domain/devices/disk[vda]"]);
     apply(&daemon, &new).await.unwrap();
     assert_eq!(said(&plan(&daemon, &new).await.unwrap()), [""; 0]);
+}
+
+/// dumpxml leaves passwords out: what is made of it keeps the one there is, and nobody reads it here.
+#[tokio::test]
+async fn a_password_is_neither_shown_nor_lost() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    let vnc = |password: &str| {
+        let graphics = format!("<graphics type='vnc' port='-1' autoport='yes'{password}/>");
+        host.xml_with("web", "", &format!("{graphics}<video><model type='vga'/></video>"))
+    };
+    daemon.define(vnc(" passwd='hunter2'")).await;
+    let dumped = xml(&daemon, true).await;
+    assert!(!dumped.contains("hunter2"), "{dumped}");
+    assert_eq!(said(&plan(&daemon, &dumped).await.unwrap()), [""; 0]);
+    apply(&daemon, &dumped).await.unwrap();
+    let secure = DumpSecureXml { domain: "web".into(), inactive: true };
+    assert!(daemon.call(secure).await.unwrap().contains("passwd='hunter2'"));
+    let other = plan(&daemon, &vnc(" passwd='other'")).await.unwrap();
+    assert_eq!(said(&other), ["next-start /domain/devices/graphics/@passwd"]);
+    assert!(!format!("{other:?}").contains("hunter2"), "{other:?}");
+}
+
+#[tokio::test]
+async fn a_microvm_takes_devices_at_its_next_start() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    let microvm = |devices: &str| {
+        host.xml_with("web", "", devices).replace("<type>hvm", "<type machine='microvm'>hvm")
+    };
+    daemon.define(microvm("")).await;
+    daemon.start("web").await.unwrap();
+    let new = microvm(&disk(&host, "vda"));
+    let expected = ["next-start /domain/devices/disk[vda]"];
+    assert_eq!(said(&plan(&daemon, &new).await.unwrap()), expected);
+    apply(&daemon, &new).await.unwrap();
+    assert!(xml(&daemon, true).await.contains("dev='vda'"));
+    assert_eq!(said(&plan(&daemon, &new).await.unwrap()), expected);
 }
 
 #[tokio::test]

@@ -39,15 +39,21 @@ impl Machine {
 
     /// Take out what the guest has let go of since the last time, and say what that was.
     pub fn take_out_released(&mut self) -> Vec<String> {
-        let slots = self.parts.notices.take_slots();
-        let occupants = slots.iter().filter_map(|(bus, slot)| self.ground.occupant(*bus, *slot));
-        let released: Vec<String> = occupants.map(str::to_owned).collect();
+        let released = self.released();
         self.take_out(released)
     }
 
-    /// A guest that starts over has let go of everything.
+    fn released(&self) -> Vec<String> {
+        let slots = self.parts.notices.take_slots();
+        let occupants = slots.iter().filter_map(|(bus, slot)| self.ground.occupant(*bus, *slot));
+        occupants.map(str::to_owned).collect()
+    }
+
+    /// A guest that starts over has let go of everything. What it released just before goes too, or the
+    /// word of it would be taken for one about what comes into that slot next.
     pub(super) fn unplug_leaving(&mut self) -> Vec<String> {
-        let leaving = std::mem::take(&mut self.leaving);
+        let mut leaving = std::mem::take(&mut self.leaving);
+        leaving.extend(self.released());
         self.take_out(leaving.into_iter().collect())
     }
 

@@ -1,6 +1,7 @@
 //! What a definition would change in a domain, and its change.
 
 use super::define::identity;
+use super::query::without_secrets;
 use crate::auth::{Access, Subject};
 use crate::domain::handle::{Act, Definition, View};
 use crate::domain::{DomainId, DomainRef};
@@ -103,7 +104,12 @@ impl Operation for PlanDomain {
         };
         match propose(cx, &view, &self.xml) {
             Ok(Proposed { definition, warnings }) => {
-                plan.changes = plan::changes(&now(&view)?, &definition.def, running);
+                // Whoever may look is told that a secret changes, and not which one it was.
+                let (now, new) = (now(&view)?, definition.def);
+                let secret = plan::changed_secret(&now, &new, running);
+                let (now, new) = (without_secrets(now), without_secrets(new));
+                plan.changes = plan::changes(&now, &new, running);
+                plan.changes.extend(secret);
                 plan.left_out = warnings;
             }
             // Only what is lacking, no mistake.
