@@ -260,8 +260,8 @@ impl Actor {
         }
     }
 
-    /// Change what can be changed of a device that stays: the medium of a drive, the cable of an
-    /// interface and what it leads to.
+    /// Change a device that stays: of a running domain the medium of a drive and the cable of an
+    /// interface, of a definition anything.
     pub(super) async fn update_device(
         &mut self,
         new: Parsed<Device>,
