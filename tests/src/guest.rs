@@ -13,6 +13,8 @@ use crate::kernel::Kernel;
 use crate::paths;
 
 const INIT: &[u8] = include_bytes!("../../resources/guest/init");
+/// What it does with an address that it is given.
+const LEASE: &[u8] = include_bytes!("../../resources/guest/lease");
 
 /// What the guest may be given: all devices Manor has a model for, and the bus of QEMU's microvm.
 const MODULES: [&str; 14] = [
@@ -64,6 +66,8 @@ fn build(kernel: &Kernel) -> anyhow::Result<Vec<u8>> {
     // Without it the first process has no stdout to complain on.
     cpio.character_device("/dev/console", 0o600, (5, 1));
     cpio.file("/init", 0o755, INIT);
+    cpio.dir("/etc").dir("/etc/udhcpc");
+    cpio.file("/etc/udhcpc/default.script", 0o755, LEASE);
     add_busybox(&mut cpio, kernel)?;
     let mut load = String::new();
     for module in kernel.modules()?.in_load_order(&MODULES)? {

@@ -5,7 +5,7 @@ use image::{FileStorage, Reference, Storage as _};
 
 use super::rig::{Daemon, Host};
 use crate::error::{Code, Error};
-use crate::ops::DumpXml;
+use crate::ops::{DumpXml, PlanDomain};
 
 /// An image of `host` that names another one.
 fn make(host: &Host, name: &str, backing: Option<(&str, Option<&str>)>) {
@@ -56,6 +56,10 @@ async fn the_chain_is_opened_shown_and_locked() {
          </backingStore>\n      </backingStore>\n"
     );
     assert!(shown.contains(&expected), "{shown}");
+    // Of the images below nobody wrote anything, so a plan has nothing to say of them.
+    let xml = daemon.call(DumpXml { domain: "one".into(), inactive: true }).await.unwrap();
+    let plan = daemon.call(PlanDomain { domain: "one".into(), xml }).await.unwrap();
+    assert_eq!(plan.changes, []);
     // Nobody writes to it meanwhile.
     let error =
         start(&host, &daemon, "writer", &disk(&host, "middle", "vda", "")).await.unwrap_err();

@@ -137,6 +137,15 @@ pub(crate) fn stored(text: &str) -> Result<DomainDef, Error> {
 /// A running domain's definition as one that could be stored: without what is of this run alone.
 pub(crate) fn as_defined(live: &DomainDef) -> DomainDef {
     let mut def = live.clone();
+    for source in def.devices.interfaces.iter_mut().filter_map(|it| it.source.as_mut()) {
+        // The network's, which has perhaps another one tomorrow.
+        if source.network.is_some() {
+            source.bridge = None;
+        }
+    }
+    for source in def.devices.disks.iter_mut().filter_map(|it| it.source.as_mut()) {
+        source.index = None;
+    }
     def.fill_defaults(&mut NewIds);
     def
 }

@@ -23,10 +23,21 @@ pub(super) enum Place {
     Emulated(RefCell<Option<Testbed>>),
 }
 
+/// Where another's guests may be: a second daemon would take the rules of their networks for its own, and
+/// the subnet of `default` is given once.
+const OTHERS: [&str; 2] = ["/run/manor/api.sock", "/sys/class/net/virbr0"];
+
 impl Place {
+    pub(super) fn emulated() -> Place {
+        Place::Emulated(RefCell::default())
+    }
+
     /// And why.
     pub(super) fn choose(manor: &Path) -> anyhow::Result<(Place, String)> {
-        let emulated = Place::Emulated(RefCell::default());
+        let emulated = Place::emulated();
+        if let Some(other) = OTHERS.iter().find(|path| Path::new(path).exists()) {
+            return Ok((emulated, format!("{other} is there, so this host may serve guests")));
+        }
         let Some(sudo) = privilege() else {
             return Ok((emulated, "neither root nor sudo, which taps and bridges need".into()));
         };

@@ -81,6 +81,9 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
                 }
                 if wanted(Part::Testbed) {
                     testbed::run(&testbed, &without_kvm, &chosen, &mut report)?;
+                    if test.filter.is_empty() {
+                        demo(&mut report);
+                    }
                 } else {
                     report.skip_all(&without_kvm);
                 }
@@ -92,6 +95,15 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
         programs::run_doc(&mut report)?;
     }
     Ok(report.finish())
+}
+
+/// What the README promises first.
+fn demo(report: &mut Report) {
+    report.announce("the demo");
+    match super::demo::run_emulated() {
+        Ok(()) => report.verdict("demo", true, ""),
+        Err(error) => report.verdict("demo", false, &format!("{error:#}")),
+    }
 }
 
 /// Says where tests that need KVM are going to run.

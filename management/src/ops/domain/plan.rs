@@ -31,9 +31,18 @@ struct Proposed {
 
 /// The domain's definition as it is now: the running one's, else the stored.
 fn now(view: &View) -> Result<xml::DomainDef, Error> {
-    let live = view.live.as_ref().map(|live| translate::as_defined(&live.def));
-    let stored = || view.definition.as_ref().map(|definition| definition.def.clone());
-    live.or_else(stored).ok_or_else(|| {
+    let stored = view.definition.as_ref().map(|definition| &definition.def);
+    let live = view.live.as_ref().map(|live| {
+        let mut def = translate::as_defined(&live.def);
+        // Which images are below a running disk is found, and compared only where somebody wrote it.
+        for disk in &mut def.devices.disks {
+            let disks = stored.map_or(&[][..], |stored| &stored.devices.disks);
+            let same = disks.iter().find(|it| it.target.dev == disk.target.dev);
+            disk.backing_store = same.and_then(|same| same.backing_store.clone());
+        }
+        def
+    });
+    live.or_else(|| stored.cloned()).ok_or_else(|| {
         Error::new(Code::NotFound, format!("domain {:?} has no definition", view.name))
     })
 }
