@@ -4,6 +4,8 @@ mod args;
 mod config;
 mod daemon;
 mod disk_image;
+#[cfg(test)]
+mod documents;
 mod failure;
 mod help;
 mod host_check;

@@ -6,6 +6,7 @@ pub mod binaries;
 pub mod cpio;
 pub mod debian;
 pub mod disk;
+pub mod documents;
 pub mod domain;
 pub mod firmware;
 pub mod guest;

@@ -4,6 +4,7 @@
 
 mod costs;
 mod disks;
+mod documents;
 mod guest_agent;
 mod installed;
 mod microvm;
