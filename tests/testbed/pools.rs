@@ -8,13 +8,15 @@ use manor_tests::{Testbed, disk, guest};
 use crate::rig::{Daemon, Xml};
 
 const DIR: &str = "/mnt/scratch/pools";
-/// As an installed one, which needs nothing in front of it.
-const LVM: &str = "#!/bin/sh
-export LVM_SYSTEM_DIR=/run/lvm
-tree=/mnt/lvm2
-libraries=$tree/lib/x86_64-linux-gnu:$tree/usr/lib/x86_64-linux-gnu
-exec $tree/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 --library-path $libraries $tree/sbin/lvm \"$@\"
-";
+/// Programs of Debian's packages, each as an installed one, which needs nothing in front of it.
+const TOOLS: [&str; 5] = [
+    "/sbin/lvm",
+    "/sbin/mount.nfs",
+    "/usr/sbin/exportfs",
+    "/usr/sbin/rpc.mountd",
+    "/usr/sbin/rpc.nfsd",
+];
+const TREE: &str = "/mnt/pool-tools";
 const LVM_CONF: &str = "activation { udev_sync=0 udev_rules=0 }
 devices { obtain_device_list_from_udev=0 use_devicesfile=0 }
 ";
@@ -23,18 +25,28 @@ devices { obtain_device_list_from_udev=0 use_devicesfile=0 }
 fn daemon() -> Result<Daemon> {
     // Of a run that failed.
     Testbed::down("pools")?;
-    let tools = disk::of_packages("lvm2-tools", &["lvm2"])?;
+    let tools = disk::of_packages("pool-tools", &["lvm2", "nfs-kernel-server"])?;
     let host = Testbed::up(&Options {
-        disks: vec![Disk { name: "lvm2".to_owned(), image: tools }],
+        disks: vec![Disk { name: "pool-tools".to_owned(), image: tools }],
         ..Options::named("pools")
     })?;
     host.put(&manor_tests::manor_binary()?, "/usr/bin/manor")?;
     host.put(&guest::kernel()?, "/guest/vmlinuz")?;
     host.put(&guest::initrd()?, "/guest/initrd")?;
-    host.write("/sbin/lvm", LVM.as_bytes())?;
+    for tool in TOOLS {
+        let script = format!(
+            "#!/bin/sh
+export LVM_SYSTEM_DIR=/run/lvm
+libraries={TREE}/lib/x86_64-linux-gnu:{TREE}/usr/lib/x86_64-linux-gnu
+exec {TREE}/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 --library-path $libraries {TREE}{tool} \"$@\"
+"
+        );
+        host.write(tool, script.as_bytes())?;
+        host.sh(&format!("chmod +x {tool}"))?;
+    }
     host.write("/run/lvm/lvm.conf", LVM_CONF.as_bytes())?;
     host.sh(&format!(
-        "chmod +x /sbin/lvm; modprobe loop; modprobe dm_mod; modprobe isofs; mkdir -p {DIR}
+        "modprobe loop; modprobe dm_mod; modprobe isofs; mkdir -p {DIR}
          for n in 0 1; do
              test -e {DIR}/device$n || truncate -s 256M {DIR}/device$n
              losetup /dev/loop$n 2>/dev/null || losetup /dev/loop$n {DIR}/device$n
@@ -47,6 +59,7 @@ fn daemon() -> Result<Daemon> {
 fn pools_are_mounted_and_activated_and_guests_use_what_is_in_them() -> Result<()> {
     let daemon = daemon()?;
     file_system(&daemon).context("a pool of type='fs'")?;
+    network_file_system(&daemon).context("a pool of type='netfs'")?;
     volume_group(&daemon).context("a pool of type='logical'")?;
     seed(&daemon).context("a seed for cloud-init")?;
     Testbed::down("pools")
@@ -72,6 +85,53 @@ fn file_system(daemon: &Daemon) -> Result<()> {
     ensure!(daemon.manor("vol-list fs")?.contains("web.qcow2"), "it is active still");
     daemon.manor("pool-destroy fs")?;
     ensure!(mounts()?.is_empty(), "{}", mounts()?);
+    Ok(())
+}
+
+/// The kernel's own server, on the loopback device.
+fn network_file_system(daemon: &Daemon) -> Result<()> {
+    let mounts = || daemon.host.sh(&format!("grep {DIR}/nfs /proc/mounts || true"));
+    daemon.manor(&format!(
+        "pool-define-as nas netfs --source-host 127.0.0.1 --source-path /export --target {DIR}/nfs"
+    ))?;
+    daemon.manor("pool-build nas")?;
+    let text = daemon.refused("pool-start nas")?;
+    ensure!(text.contains("127.0.0.1:/export") && mounts()?.is_empty(), "nobody serves it: {text}");
+    daemon.host.sh(&format!(
+        "modprobe nfs; modprobe nfsd; mkdir -p /var/lib/nfs/v4recovery {DIR}/exported /export
+         touch /var/lib/nfs/etab /var/lib/nfs/rmtab
+         mount --bind {DIR}/exported /export
+         mount -t nfsd nfsd /proc/fs/nfsd
+         echo 127.0.0.1 localhost >/etc/hosts
+         echo nfs 2049/tcp >/etc/services
+         echo '/export *(rw,no_root_squash,insecure,no_subtree_check,fsid=7)' >/etc/exports
+         exportfs -a
+         rpc.mountd -N 2 -N 3 --no-udp
+         rpc.nfsd -N 3 --no-udp 2
+         echo Y >/proc/fs/nfsd/v4_end_grace"
+    ))?;
+    daemon.manor("pool-start nas")?;
+    let there = mounts()?;
+    ensure!(there.contains("127.0.0.1:/export") && there.contains("nosuid"), "{there}");
+    daemon.manor("vol-create-as nas web.qcow2 64M --format qcow2")?;
+    let exported = daemon.host.sh(&format!("manor image info {DIR}/exported/web.qcow2"))?;
+    ensure!(exported.contains("64 MiB"), "{exported}");
+    let mut xml = Xml::new("nas", "manor.disk=vda manor.end=shell");
+    xml.devices.push_str(
+        "<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/>\
+         <source pool='nas' volume='web.qcow2'/><target dev='vda' bus='virtio'/></disk>",
+    );
+    daemon.define_and_start(&xml)?;
+    daemon.api.console("nas")?.expect("MANOR-DISK-OK", crate::rig::LONG)?;
+    let text = daemon.refused("pool-destroy nas")?;
+    ensure!(text.contains("in use"), "{text}");
+    daemon.manor("destroy nas")?;
+    let check = daemon.host.sh(&format!("manor image check {DIR}/exported/web.qcow2"))?;
+    ensure!(check.contains("No errors"), "{check}");
+    daemon.manor("vol-delete web.qcow2 --pool nas")?;
+    daemon.manor("pool-destroy nas")?;
+    ensure!(mounts()?.is_empty(), "{}", mounts()?);
+    daemon.host.sh("exportfs -ua; rpc.nfsd 0")?;
     Ok(())
 }
 

@@ -25,7 +25,7 @@ const LOADED: [&str; 11] = [
 ];
 
 /// Carried for `modprobe` and for the kernel's own requests.
-const CARRIED: [&str; 52] = [
+const CARRIED: [&str; 55] = [
     "veth",
     "dummy",
     "macvtap",
@@ -49,6 +49,9 @@ const CARRIED: [&str; 52] = [
     "xfs",
     "btrfs",
     "isofs",
+    "nfs",
+    "nfsv4",
+    "nfsd",
     "vfat",
     "nls_ascii",
     "nls_cp437",
