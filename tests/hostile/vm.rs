@@ -149,6 +149,7 @@ impl Vm {
                 chardev: Chardev { stdio: true, ..Chardev::default() },
             }],
             pvpanic: true,
+            ramfb: None,
             vnc: Vec::new(),
             process: ProcessFiles {
                 kvm: files.add(kvm),

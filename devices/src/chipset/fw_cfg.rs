@@ -7,7 +7,7 @@
 //! 0x514 u32  big-endian: upper half of the address of a DMA request; reads as "QEMU"
 //! 0x518 u32  lower half, which starts the request; reads as " CFG"
 //! ```
-//! Nothing in here can be written by the guest.
+//! The guest can write [`Writable`] files, by DMA, and nothing else.
 
 mod dma;
 mod items;
@@ -23,7 +23,7 @@ use crate::bus::{BusDevice, Effect};
 use crate::component::{Component, DeviceState, StateError};
 use crate::sync::Lock;
 
-pub use items::{FwCfgError, Items, Late, key};
+pub use items::{FwCfgError, Items, Late, Writable, key};
 
 const SELECTOR: u64 = 0;
 const DATA: u64 = 1;
@@ -69,7 +69,7 @@ impl FwCfg {
                 }
                 state.late.get(index).cloned()
             }
-            None => self.items.fixed(selector),
+            None => self.items.content(selector),
         };
     }
 }

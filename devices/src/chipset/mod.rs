@@ -15,7 +15,7 @@ mod serial;
 
 pub use debug::{DebugPort, PostPort};
 pub use events::EventDevice;
-pub use fw_cfg::{FwCfg, FwCfgError, Items, Late, key as fw_cfg_key};
+pub use fw_cfg::{FwCfg, FwCfgError, Items, Late, Writable, key as fw_cfg_key};
 pub use generation::{Generation, GenerationEvent};
 pub use i8042::I8042;
 pub use pflash::{Pflash, PflashError};

@@ -12,6 +12,7 @@ use crate::bus::BusDevice as _;
 use crate::chipset::{FwCfg, Items, Late, Pflash};
 use crate::component::Component as _;
 use crate::device_memory::{GuestAccess, MemoryMapper, MemoryWindow};
+use crate::display::{Ramfb, Scanout as _, Surface};
 
 /// Two regions with a hole between them.
 const LAYOUT: [(u64, u64); 2] = [(0, 0x4000), (0x8000, 0x4000)];
@@ -20,14 +21,20 @@ const FLASH_END: u64 = 0xffc8_4000;
 
 /// ```text
 /// steps: u8 what   0: u16 selector   1: u8 data   2: u32 address, 16 bytes of request
-///        3: saved and restored   others: what % 12 as the offset of a write of 4 bytes
+///        3: saved and restored   4: what ramfb shows   others: what % 12 as the offset of a write of 4 bytes
 /// ```
 pub fn fw_cfg(data: &[u8]) {
     let Some(ram) = ram() else { return };
     let late = Late { files: vec![("late".to_owned(), 40)], make: Box::new(|| vec![vec![3; 50]]) };
     let files = vec![("opt/a".to_owned(), vec![1; 300]), ("opt/b".to_owned(), Vec::new())];
-    let Ok(items) = Items::new(Vec::new(), files, Some(late)) else { return };
+    let ramfb = Ramfb::new("video0", ram.clone());
+    let Ok(items) =
+        Items::new(Vec::new(), files, Some(late), vec![(Ramfb::FILE.to_owned(), ramfb.clone())])
+    else {
+        return;
+    };
     let device = FwCfg::new(items, ram.clone());
+    let (mut surface, mut frames) = (Surface::new(), 0);
     let mut script = Script(data);
     while !script.is_over() {
         match script.byte() {
@@ -43,6 +50,10 @@ pub fn fw_cfg(data: &[u8]) {
             3 => {
                 let saved = device.save().expect("a device that works can be saved");
                 device.restore(&saved).expect("what was saved restores");
+            }
+            4 if frames < 16 => {
+                frames += 1;
+                ramfb.draw(&mut surface, true);
             }
             what => drop(device.write(u64::from(what % 12), script.take(4))),
         }

@@ -91,7 +91,7 @@ fn pci_watchdogs(devices: &mut Devices) -> impl Iterator<Item = &mut Watchdog> {
 
 /// The one that there can be.
 fn graphics_card(devices: &mut Devices) -> Option<&mut Video> {
-    let there = display::card(devices).is_some();
+    let there = display::card(devices).is_some_and(|card| !display::is_ramfb(card));
     devices.videos.first_mut().filter(|_| there)
 }
 

@@ -54,6 +54,19 @@ fn check_card(video: &Video, path: &str, report: &mut Report<'_>) {
     let at = |name: &str| format!("{path}/model/{name}");
     match model.kind {
         VideoModelType::Vga | VideoModelType::Bochs | VideoModelType::None => {}
+        VideoModelType::Ramfb => {
+            report.warn_if(
+                video.address.is_some(),
+                &format!("{path}/address"),
+                "ramfb is on no bus",
+            );
+            let resolution = model.resolution.is_some();
+            report.warn_if(
+                resolution,
+                &at("resolution"),
+                "the size of a ramfb; firmware chooses it",
+            );
+        }
         other => {
             let message = format!("the graphics card {other}: the guest gets a plain VGA");
             report.warn(&at("@type"), message);

@@ -45,6 +45,11 @@ pub(crate) fn card(devices: &Devices) -> Option<&video::Video> {
     devices.videos.first().filter(|video| kind(video) != VideoModelType::None)
 }
 
+/// It is on no bus.
+pub(super) fn is_ramfb(video: &video::Video) -> bool {
+    kind(video) == VideoModelType::Ramfb
+}
+
 /// The definition says that there is none.
 pub(super) fn no_card(devices: &Devices) -> bool {
     devices.videos.first().is_some_and(|video| kind(video) == VideoModelType::None)
@@ -74,6 +79,7 @@ fn model_of(kind: VideoModelType) -> VideoModel {
 /// The file with the BIOS of a card, as SeaBIOS's packages call it.
 pub(crate) fn option_rom(video: &video::Video) -> &'static str {
     match model_of(kind(video)) {
+        _ if is_ramfb(video) => "vgabios-ramfb.bin",
         VideoModel::Vga => "vgabios-stdvga.bin",
         VideoModel::Bochs => "vgabios-bochs-display.bin",
     }

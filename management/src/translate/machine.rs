@@ -54,6 +54,7 @@ pub(crate) fn machine(
         disk_limits: disk_limits::disk_limits(def),
         serial: machine_devices::serials(def, resources),
         pvpanic: def.devices.panics.iter().any(|panic| panic.model != Some(PanicModel::Hyperv)),
+        ramfb: machine_devices::ramfb(&def.devices, resources)?,
         vnc: vnc(def, resources),
         process: start.process,
         restore: None,

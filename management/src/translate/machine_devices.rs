@@ -2,8 +2,9 @@
 
 use vmm_protocol::config::{
     Blk, Cache, Console, ConsolePort, Discard, DiskIo, Image, Medium, Net, PciAddress, PciDevice,
-    PciKind, Rng, RngRate, RootPort, Serial,
+    PciKind, Ramfb, Rng, RngRate, RootPort, Serial,
 };
+use xml::device::Devices;
 use xml::device::address::DeviceAddress;
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
 use xml::device::disk::{self, Disk, DiskBus, DiskCache};
@@ -55,7 +56,7 @@ pub(super) fn pci(
         let device = device(disk.alias.as_ref(), disk.address.as_ref(), kind)?;
         found.push(PciDevice { boot_index, ..device });
     }
-    if let Some(card) = display::card(devices) {
+    if let Some(card) = display::card(devices).filter(|card| !display::is_ramfb(card)) {
         let kind = PciKind::Video(display::video(card, resources.video_rom));
         found.push(device(card.alias.as_ref(), card.address.as_ref(), kind)?);
     }
@@ -72,6 +73,14 @@ pub(super) fn pci(
 fn is_root_port(controller: &Controller) -> bool {
     controller.kind == ControllerType::Pci
         && controller.model == Some(ControllerModel::PcieRootPort)
+}
+
+/// What stands in for a graphics card, where the definition says so.
+pub(super) fn ramfb(devices: &Devices, resources: &Resources) -> Result<Option<Ramfb>, Error> {
+    let card = display::card(devices).filter(|card| display::is_ramfb(card));
+    let Some(card) = card else { return Ok(None) };
+    let id = card.alias.clone().ok_or_else(|| unassigned("an alias"))?;
+    Ok(Some(Ramfb { id, rom: resources.video_rom }))
 }
 
 pub(super) fn device(

@@ -1,7 +1,7 @@
 use uuid::Uuid;
 use vmm_protocol::config::{
     Boot, Fd, Identity, Input, InputRole, MachineConfig, MemoryBacking, PciKind, ProcessFiles,
-    VsockHost, WatchdogAction,
+    Ramfb, VsockHost, WatchdogAction,
 };
 
 use super::{
@@ -327,6 +327,18 @@ fn what_a_guest_does_not_need_is_accepted_with_a_warning() {
     }
     assert!(checked.warnings.iter().all(|warning| warning.warning && warning.line == 7));
     assert!(checked.def.to_xml().contains("spice"), "it comes back all the same");
+}
+
+#[test]
+fn a_ramfb_is_a_screen_on_no_bus() {
+    let text = domain("<graphics type='vnc'/><video><model type='ramfb'/></video>");
+    let checked = define(&text, &mut Ids(0), &host()).unwrap();
+    assert_eq!(checked.warnings, []);
+    assert_eq!(checked.def.devices.videos[0].address, None);
+    let config = configured(&checked.def);
+    assert!(!config.pci.iter().any(|device| matches!(device.kind, PciKind::Video(_))));
+    let expected = Ramfb { id: "video0".to_owned(), rom: Some(Fd(13)) };
+    assert_eq!((config.ramfb, config.vnc.len()), (Some(expected), 1));
 }
 
 #[test]

@@ -23,7 +23,9 @@ pub use devices::{
     Balloon, Blk, Console, ConsolePort, Net, Rng, RngRate, Vsock, VsockHost, Watchdog,
     WatchdogAction,
 };
-pub use display::{Input, InputRole, Video, VideoModel, Vnc, VncPassword, VncSharing, VncTls};
+pub use display::{
+    Input, InputRole, Ramfb, Video, VideoModel, Vnc, VncPassword, VncSharing, VncTls,
+};
 pub use drives::{Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Ide, Nvme, Scsi};
 pub use image::{Cache, Discard, DiskIo, Image, ImageFormat, Layer, Medium, Nbd, NbdTls};
 pub use limits::{DiskLimits, IoRate};
@@ -71,7 +73,10 @@ pub struct MachineConfig {
     pub serial: Vec<Serial>,
     /// A pvpanic device at port 0x505.
     pub pvpanic: bool,
-    /// Where VNC viewers of the first graphics card come in.
+    /// Instead of a graphics card.
+    #[serde(default)]
+    pub ramfb: Option<Ramfb>,
+    /// Where VNC viewers of the screen come in.
     #[serde(default)]
     pub vnc: Vec<Vnc>,
     pub process: ProcessFiles,

@@ -10,13 +10,14 @@ use arch::layout::{
 };
 use boot::acpi::{Board, FirmwareTables};
 use boot::smbios;
-use devices::chipset::{DebugPort, FwCfg, Items, Late, Pflash, fw_cfg_key as key};
+use devices::chipset::{DebugPort, FwCfg, Items, Late, Pflash, Writable, fw_cfg_key as key};
+use devices::display::Ramfb;
 use devices::pci::PciRoot;
 use vmm_protocol::config::{Boot, Fd, Firmware, FwCfgContent, FwCfgFile, Machine, MachineConfig};
 
 use super::boot_order::boot_order;
 use super::identity::identity;
-use super::{BuildError, Site, chipset, loader};
+use super::{BuildError, Site, chipset, loader, video};
 use crate::firmware::{FirmwareLog, Rom};
 
 /// All files that a definition adds, bytes.
@@ -30,14 +31,22 @@ pub(super) fn place(config: &MachineConfig) -> Option<(u64, u64)> {
     starts_there.then_some((FIRMWARE_MIN, HIGH_RAM_START - FIRMWARE_MIN))
 }
 
+/// Firmware looks for it; a kernel finds it if there is anything in it.
+pub(super) fn has_fw_cfg(config: &MachineConfig) -> bool {
+    let starts_there = matches!(config.boot, Boot::Firmware(_));
+    starts_there || !config.fw_cfg.is_empty() || config.ramfb.is_some()
+}
+
 /// The image in place, if the machine starts at one; fw_cfg, if there is anything in it.
 pub(super) fn build(site: &mut Site<'_>) -> Result<Option<Arc<Rom>>, BuildError> {
     let config = site.config;
+    if !has_fw_cfg(config) {
+        return Ok(None);
+    }
     let mut numbered = vec![(key::UUID, config.identity.uuid.as_bytes().to_vec())];
     let mut files = own_files(site, &config.fw_cfg)?;
     let (mut rom, mut late) = (None, None);
     match &config.boot {
-        Boot::Kernel { .. } if files.is_empty() => return Ok(None),
         Boot::Kernel { .. } => {}
         Boot::Firmware(firmware) => {
             rom = Some(self::rom(site, firmware)?);
@@ -48,10 +57,14 @@ pub(super) fn build(site: &mut Site<'_>) -> Result<Option<Arc<Rom>>, BuildError>
             let board = loader::board(config, site.map)?;
             numbered.extend(numbers(site, firmware, &board));
             files.extend(facts(site, firmware, &board)?);
+            files.extend(vga_bios(site)?);
             late = Some(tables(board, site.map.clone(), site.parts.pci.clone()));
         }
     }
-    let items = Items::new(numbered, files, late).map_err(BuildError::device("fw_cfg"))?;
+    let ramfb = site.parts.ramfb.iter().cloned();
+    let writable = ramfb.map(|ramfb| (Ramfb::FILE.to_owned(), ramfb as Arc<dyn Writable>));
+    let items = Items::new(numbered, files, late, writable.collect())
+        .map_err(BuildError::device("fw_cfg"))?;
     let device = Arc::new(FwCfg::new(items, site.vm.ram().clone()));
     chipset::add(site, FwCfg::BASE, FwCfg::LEN, device.clone(), Some(device))?;
     Ok(rom)
@@ -132,6 +145,13 @@ fn facts(
         files.push(("etc/sercon-port".to_owned(), u64::from(port).to_le_bytes().to_vec()));
     }
     Ok(files)
+}
+
+/// What SeaBIOS runs as the BIOS of a screen that is on no bus.
+fn vga_bios(site: &mut Site<'_>) -> Result<Option<(String, Vec<u8>)>, BuildError> {
+    let Some(ramfb) = &site.config.ramfb else { return Ok(None) };
+    let rom = video::option_rom(site.files, &ramfb.id, ramfb.rom)?;
+    Ok(rom.map(|rom| ("vgaroms/vgabios-ramfb.bin".to_owned(), rom)))
 }
 
 /// RAM, the generation, and the pages that KVM keeps for itself behind it; firmware adds what it places.

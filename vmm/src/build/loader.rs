@@ -86,7 +86,7 @@ pub(super) fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, Bu
     board.pvpanic = config.pvpanic;
     board.generation = config.generation.is_some();
     board.slots = plug::slots(config);
-    board.fw_cfg = matches!(config.boot, Boot::Firmware(_)) || !config.fw_cfg.is_empty();
+    board.fw_cfg = super::firmware::has_fw_cfg(config);
     board.vga = video::has_vga(config);
     board.ps2 = video::has_screen(config);
     board.reduced = reduced::is_reduced(config);

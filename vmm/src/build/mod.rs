@@ -36,7 +36,7 @@ use devices::backend::nbd::NbdConnector;
 use devices::bus::{Bus, Overlap};
 use devices::chipset::PowerButton;
 use devices::component::{Component, StateError};
-use devices::display::{Inputs, Screen};
+use devices::display::{Inputs, Ramfb, Screen};
 use devices::input::InputSink;
 use devices::io_thread::{IoThread, Running};
 use devices::pci::{PciError, PciRoot, Windows};
@@ -162,6 +162,8 @@ pub struct Parts {
     pub inputs: Vec<Arc<dyn InputSink>>,
     /// All of them together, where there is a screen.
     pub input: Option<Arc<Inputs>>,
+    /// What a guest without a graphics card shows.
+    pub(crate) ramfb: Option<Arc<Ramfb>>,
     /// By graphics card, each with the thread that serves it.
     pub screens: BTreeMap<String, (Arc<Screen>, Arc<IoThread>)>,
     pub pci: Arc<PciRoot>,
@@ -210,6 +212,7 @@ impl Parts {
             interfaces: Vec::new(),
             inputs: Vec::new(),
             input: None,
+            ramfb: None,
             screens: BTreeMap::new(),
             pci,
             windows: memory::windows(config, map),

@@ -1,18 +1,21 @@
-//! Step 6: the graphics card, and the screen that viewers see it on.
+//! Step 6: the graphics card, or what stands in for one, and the screen that viewers see it on.
 
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use devices::display::vga::{Model, Vga, VgaParts};
-use devices::display::{Inputs, Listener, Password, Screen, Sharing, Terms, Tls, TlsParts};
+use devices::display::{
+    Inputs, Listener, Password, Ramfb, Scanout, Screen, Sharing, Terms, Tls, TlsParts,
+};
 use devices::io_thread::IoThread;
 use devices::pci::PortType;
-use vmm_protocol::config::{self, MachineConfig, PciDevice, PciKind, VideoModel};
+use vmm_protocol::config::{self, Fd, MachineConfig, PciDevice, PciKind, VideoModel};
 
 use super::pci::Buses;
 use super::{BuildError, Site};
 use crate::kvm::Vm;
+use crate::process::Files;
 use crate::sandbox::{Kind, Sandbox};
 
 /// Largest option ROM, bytes.
@@ -35,7 +38,7 @@ pub(super) fn has_vga(config: &MachineConfig) -> bool {
 
 /// Whether there is a screen at all, and with it a keyboard and a mouse.
 pub(super) fn has_screen(config: &MachineConfig) -> bool {
-    card(config).is_some()
+    card(config).is_some() || config.ramfb.is_some()
 }
 
 /// Before the guest's memory is in use: leave the place where a VGA has its window.
@@ -51,28 +54,24 @@ pub(super) fn build(
     buses: &Buses,
     sandbox: &Sandbox,
 ) -> Result<(), BuildError> {
-    let cards = site.config.pci.iter().filter(|device| matches!(device.kind, PciKind::Video(_)));
-    if cards.count() > 1 {
-        return Err(BuildError::config("graphics cards", "several", "there can be one"));
+    let config = site.config;
+    let cards = config.pci.iter().filter(|device| matches!(device.kind, PciKind::Video(_)));
+    let cards = cards.count() + usize::from(config.ramfb.is_some());
+    if cards > 1 {
+        return Err(BuildError::config("graphics cards", cards, "there can be one"));
     }
-    let Some((device, video)) = card(site.config) else {
-        return match site.config.vnc.is_empty() {
-            true => Ok(()),
-            false => Err(BuildError::config("VNC", "server", "there is no graphics card to show")),
-        };
+    let (id, scanout): (_, Arc<dyn Scanout>) = match (card(config), &config.ramfb) {
+        (Some((device, video)), _) => (&device.id, plugged(site, buses, device, video)?),
+        (None, Some(ramfb)) => (&ramfb.id, self::ramfb(site, ramfb)),
+        (None, None) if config.vnc.is_empty() => return Ok(()),
+        (None, None) => {
+            return Err(BuildError::config("VNC", "server", "there is no graphics card to show"));
+        }
     };
-    let vga = vga(site, buses, device, video)?;
-    for (base, len, ports) in vga.ports() {
-        site.parts.buses.ports.insert(base, len, ports)?;
-    }
-    if let Some((base, len, window)) = vga.legacy_window() {
-        site.parts.buses.mmio.insert(base, len, window)?;
-    }
-    buses.plug(site, device.address, vga.clone())?;
     let input = Arc::new(Inputs(site.parts.inputs.clone()));
     let name = &site.config.identity.name;
-    let failed = || BuildError::device(&device.id);
-    let screen = Screen::new(name, vga, input.clone()).map_err(failed())?;
+    let failed = || BuildError::device(id);
+    let screen = Screen::new(name, scanout, input.clone()).map_err(failed())?;
     for server in &site.config.vnc {
         listen(site, server, &screen)?;
     }
@@ -83,8 +82,46 @@ pub(super) fn build(
     // It works for as long as its thread does.
     drop(worker);
     site.parts.input = Some(input);
-    site.parts.screens.insert(device.id.clone(), (screen, thread));
+    site.parts.screens.insert(id.clone(), (screen, thread));
     Ok(())
+}
+
+/// firmware::build puts its file into fw_cfg.
+fn ramfb(site: &mut Site<'_>, config: &config::Ramfb) -> Arc<Ramfb> {
+    let ramfb = Ramfb::new(&config.id, site.vm.ram().clone());
+    site.parts.components.push(ramfb.clone());
+    site.parts.ramfb = Some(ramfb.clone());
+    ramfb
+}
+
+/// A card with its ports and its window, on its bus.
+fn plugged(
+    site: &mut Site<'_>,
+    buses: &Buses,
+    device: &PciDevice,
+    video: &config::Video,
+) -> Result<Arc<Vga>, BuildError> {
+    let vga = vga(site, buses, device, video)?;
+    for (base, len, ports) in vga.ports() {
+        site.parts.buses.ports.insert(base, len, ports)?;
+    }
+    if let Some((base, len, window)) = vga.legacy_window() {
+        site.parts.buses.mmio.insert(base, len, window)?;
+    }
+    buses.plug(site, device.address, vga.clone())?;
+    Ok(vga)
+}
+
+pub(super) fn option_rom(
+    files: &mut Files,
+    id: &str,
+    rom: Option<Fd>,
+) -> Result<Option<Vec<u8>>, BuildError> {
+    let Some(rom) = rom else { return Ok(None) };
+    let mut image = Vec::new();
+    let read = files.take_file(rom)?.take(MOST_ROM + 1).read_to_end(&mut image);
+    read.map_err(BuildError::device(id))?;
+    Ok(Some(image))
 }
 
 fn vga(
@@ -93,12 +130,7 @@ fn vga(
     device: &PciDevice,
     video: &config::Video,
 ) -> Result<Arc<Vga>, BuildError> {
-    let rom = video.rom.map(|fd| site.files.take_file(fd)).transpose()?;
-    let rom = rom.map(|file| {
-        let mut image = Vec::new();
-        file.take(MOST_ROM + 1).read_to_end(&mut image).map(|_| image)
-    });
-    let rom = rom.transpose().map_err(BuildError::device(&device.id))?;
+    let rom = option_rom(site.files, &device.id, video.rom)?;
     let express = buses.port_type(device.address, site.map.platform)?;
     Vga::new(VgaParts {
         id: &device.id,

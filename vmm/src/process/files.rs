@@ -138,6 +138,9 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
             }
         }
     }
+    if let Some(ramfb) = &config.ramfb {
+        all.extend(ramfb.rom.map(|fd| (fd, format!("option ROM of {}", ramfb.id))));
+    }
     let listeners = config.vnc.iter().flat_map(|server| &server.listeners);
     all.extend(listeners.map(|fd| (*fd, "VNC listener".to_owned())));
     for tls in config.vnc.iter().filter_map(|server| server.tls) {

@@ -64,6 +64,7 @@ impl Shape {
             .collect();
         let drives = config.pci.iter().flat_map(|device| device.kind.drives());
         devices.extend(drives.map(|drive| format!("drive {}", drive.id)));
+        devices.extend(config.ramfb.as_ref().map(|ramfb| format!("ramfb {}", ramfb.id)));
         devices.extend(config.generation.map(|_| "generation".to_owned()));
         devices.extend(config.pvpanic.then(|| "pvpanic".to_owned()));
         Self {

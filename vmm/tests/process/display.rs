@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use baremetal::{Asm, SCRATCH, Width, pvh, sector};
@@ -53,13 +54,13 @@ fn drawing() -> Vec<u8> {
 }
 
 /// A connection of its own that becomes what `request` asks for.
-fn turned(guest: &Guest, request: Request) -> UnixStream {
+pub(crate) fn turned(guest: &Guest, request: Request) -> UnixStream {
     let (mut client, _) = guest.greet();
     assert_eq!(client.ask(request), Ok(Reply::Done));
     client.stream
 }
 
-fn picture(guest: &Guest) -> (u32, u32, Vec<u8>) {
+pub(crate) fn picture(guest: &Guest) -> (u32, u32, Vec<u8>) {
     let mut file = Vec::new();
     turned(guest, Request::Screenshot { id: "video0".to_owned() }).read_to_end(&mut file).unwrap();
     let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
@@ -254,19 +255,23 @@ fn a_saved_picture_comes_back() {
 
 /// A boot sector on a machine with SeaBIOS and its VGA BIOS.
 fn bios_machine(image: &[u8]) -> Rig {
+    let (mut rig, disk, seabios) = bios_disk(image);
+    let rom = File::open(seabios.with_file_name("vgabios-stdvga.bin")).unwrap();
+    let resolution = (1024, 768);
+    let rom = Some(rig.add(rom));
+    let card = Video { model: VideoModel::Vga, memory: 16 << 20, resolution, rom };
+    rig.devices(vec![device("video0", 1, PciKind::Video(card)), disk])
+}
+
+/// The machine, the disk with the boot sector, and where SeaBIOS is.
+pub(crate) fn bios_disk(image: &[u8]) -> (Rig, PciDevice, PathBuf) {
     let seabios = manor_tests::firmware::seabios().unwrap();
     let mut rig = Rig::new(&[]).firmware(&std::fs::read(&seabios).unwrap());
     let mut disk = tempfile::tempfile().unwrap();
     disk.write_all(image).unwrap();
     let disk = PciKind::Blk(blk(&mut rig, disk));
-    let rom = File::open(seabios.with_file_name("vgabios-stdvga.bin")).unwrap();
-    let resolution = (1024, 768);
-    let rom = Some(rig.add(rom));
-    let card = Video { model: VideoModel::Vga, memory: 16 << 20, resolution, rom };
-    rig.devices(vec![
-        device("video0", 1, PciKind::Video(card)),
-        PciDevice { boot_index: Some(1), ..device("virtio-disk0", 3, disk) },
-    ])
+    let disk = PciDevice { boot_index: Some(1), ..device("virtio-disk0", 3, disk) };
+    (rig, disk, seabios)
 }
 
 #[test]

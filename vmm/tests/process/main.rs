@@ -24,6 +24,7 @@ mod machine;
 mod media;
 mod nbd;
 mod plug;
+mod ramfb;
 mod rig;
 mod sandbox;
 mod save;

@@ -102,6 +102,7 @@ impl Rig {
             pci: Vec::new(),
             serial: vec![Serial { id: "serial0".to_owned(), port: 0, chardev }],
             pvpanic: true,
+            ramfb: None,
             vnc: Vec::new(),
             process,
             restore: None,

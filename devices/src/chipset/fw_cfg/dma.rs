@@ -47,7 +47,7 @@ impl FwCfg {
         let _ = self.ram.write_slice(at, &answer.to_be_bytes());
     }
 
-    /// Read comes before skip, as in QEMU, when a guest asks for both; nothing can be written.
+    /// Read comes before write, and write before skip, as in QEMU, when a guest asks for several.
     fn carry_out(&self, state: &mut State, request: &Request) -> bool {
         if request.control & SELECT != 0 {
             self.select(state, (request.control >> 16) as u16);
@@ -56,7 +56,7 @@ impl FwCfg {
             return self.copy(state, request);
         }
         if request.control & WRITE != 0 {
-            return false;
+            return self.store(state, request);
         }
         if request.control & SKIP != 0 {
             state.skip(request.length as usize);
@@ -81,6 +81,22 @@ impl FwCfg {
             at += part.len() as u64;
             left -= part.len();
         }
+        true
+    }
+    /// All of it or nothing; a file grows by no request.
+    fn store(&self, state: &mut State, request: &Request) -> bool {
+        let Some(file) = self.items.writable(state.selector) else { return false };
+        let len = state.selected.as_deref().map_or(0, <[u8]>::len);
+        let room = len.saturating_sub(state.offset);
+        let mut data = vec![0; room.min(request.length as usize)];
+        if data.len() < request.length as usize
+            || self.ram.read_slice(request.address, &mut data).is_err()
+        {
+            return false;
+        }
+        file.write(state.offset, &data);
+        state.selected = self.items.content(state.selector);
+        state.skip(data.len());
         true
     }
 }

@@ -32,6 +32,14 @@ pub struct Late {
     pub make: Box<dyn Fn() -> Vec<Vec<u8>> + Send + Sync>,
 }
 
+/// A file by which a guest tells the machine something. Only DMA writes it, as in QEMU.
+pub trait Writable: Send + Sync {
+    /// What the guest reads. Its length never changes: firmware trusts the directory.
+    fn content(&self) -> Vec<u8>;
+    /// `data` lies inside of the file.
+    fn write(&self, offset: usize, data: &[u8]);
+}
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FwCfgError {
     #[error("fw_cfg file name {name:?} is longer than 55 bytes, empty, or holds a NUL")]
@@ -49,6 +57,7 @@ pub enum FwCfgError {
 pub struct Items {
     fixed: BTreeMap<u16, Arc<[u8]>>,
     late: BTreeMap<u16, usize>,
+    writable: BTreeMap<u16, Arc<dyn Writable>>,
     make: Option<Late>,
 }
 
@@ -58,17 +67,23 @@ impl Items {
         numbered: Vec<(u16, Vec<u8>)>,
         files: Vec<(String, Vec<u8>)>,
         late: Option<Late>,
+        writable: Vec<(String, Arc<dyn Writable>)>,
     ) -> Result<Self, FwCfgError> {
         enum Source {
             Fixed(Vec<u8>),
             Late(usize),
+            Writable(Arc<dyn Writable>),
         }
         let mut named: BTreeMap<String, (usize, Source)> = BTreeMap::new();
         let late_files = late.iter().flat_map(|late| late.files.iter().cloned().enumerate());
         let all = files
             .into_iter()
             .map(|(name, data)| (name, (data.len(), Source::Fixed(data))))
-            .chain(late_files.map(|(at, (name, len))| (name, (len, Source::Late(at)))));
+            .chain(late_files.map(|(at, (name, len))| (name, (len, Source::Late(at)))))
+            .chain(writable.into_iter().map(|(name, file)| {
+                let len = file.content().len();
+                (name, (len, Source::Writable(file)))
+            }));
         for (name, file) in all {
             if name.is_empty() || name.len() >= NAME_MAX || name.contains('\0') {
                 return Err(FwCfgError::Name { name });
@@ -86,7 +101,12 @@ impl Items {
             return Err(FwCfgError::TooMany);
         }
 
-        let mut items = Self { fixed: BTreeMap::new(), late: BTreeMap::new(), make: late };
+        let mut items = Self {
+            fixed: BTreeMap::new(),
+            late: BTreeMap::new(),
+            writable: BTreeMap::new(),
+            make: late,
+        };
         let mut directory = u32::from(count).to_be_bytes().to_vec();
         for (selector, (name, (len, source))) in (key::FILE_FIRST..).zip(named) {
             directory.extend((len as u32).to_be_bytes());
@@ -98,6 +118,7 @@ impl Items {
             match source {
                 Source::Fixed(data) => drop(items.fixed.insert(selector, data.into())),
                 Source::Late(index) => drop(items.late.insert(selector, index)),
+                Source::Writable(file) => drop(items.writable.insert(selector, file)),
             }
         }
         items.fixed.extend(numbered.into_iter().map(|(key, data)| (key, data.into())));
@@ -107,8 +128,16 @@ impl Items {
         Ok(items)
     }
 
-    pub(super) fn fixed(&self, selector: u16) -> Option<Arc<[u8]>> {
-        self.fixed.get(&selector).cloned()
+    /// What the selector stands for now, unless it is a late file.
+    pub(super) fn content(&self, selector: u16) -> Option<Arc<[u8]>> {
+        match self.writable.get(&selector) {
+            Some(file) => Some(file.content().into()),
+            None => self.fixed.get(&selector).cloned(),
+        }
+    }
+
+    pub(super) fn writable(&self, selector: u16) -> Option<&dyn Writable> {
+        self.writable.get(&selector).map(Arc::as_ref)
     }
 
     pub(super) fn late_index(&self, selector: u16) -> Option<usize> {

@@ -12,6 +12,21 @@ struct Rig {
     device: FwCfg,
     ram: GuestRam,
     made: Arc<AtomicU8>,
+    note: Arc<Note>,
+}
+
+/// A file of eight bytes that is written to.
+#[derive(Default)]
+struct Note(Mutex<[u8; 8]>);
+
+impl Writable for Note {
+    fn content(&self) -> Vec<u8> {
+        self.0.hold().to_vec()
+    }
+
+    fn write(&self, offset: usize, data: &[u8]) {
+        self.0.hold()[offset..offset + data.len()].copy_from_slice(data);
+    }
 }
 
 fn rig() -> Rig {
@@ -25,10 +40,17 @@ fn rig() -> Rig {
         }),
     };
     let files = vec![("opt/b".into(), b"second".to_vec()), ("opt/a".into(), b"first".to_vec())];
-    let items = Items::new(vec![(key::CPUS, vec![4, 0])], files, Some(late)).unwrap();
+    let note = Arc::new(Note::default());
+    let items = Items::new(
+        vec![(key::CPUS, vec![4, 0])],
+        files,
+        Some(late),
+        vec![("etc/note".into(), note.clone())],
+    )
+    .unwrap();
     let ram = GuestRam::new(&[(0, 1 << 20)], &Backing::Anonymous).unwrap();
     ram.write_slice(BUFFER, &[UNTOUCHED; 64]).unwrap();
-    Rig { device: FwCfg::new(items, ram.clone()), ram, made }
+    Rig { device: FwCfg::new(items, ram.clone()), ram, made, note }
 }
 
 impl Rig {
@@ -98,9 +120,10 @@ fn items_read_byte_by_byte_and_as_zeros_past_their_end() {
 #[test]
 fn the_directory_names_every_file_in_order_of_name() {
     let rig = rig();
-    assert_eq!(rig.item(key::DIRECTORY, 4), [0, 0, 0, 4]);
-    assert_eq!(rig.find("late/one"), (4, 0x20));
-    assert_eq!(rig.find("opt/b"), (6, 0x23));
+    assert_eq!(rig.item(key::DIRECTORY, 4), [0, 0, 0, 5]);
+    assert_eq!(rig.find("etc/note"), (8, 0x20));
+    assert_eq!(rig.find("late/one"), (4, 0x21));
+    assert_eq!(rig.find("opt/b"), (6, 0x24));
     let (len, selector) = rig.find("opt/a");
     assert_eq!(rig.item(selector, len as usize), b"first");
 }
@@ -157,6 +180,28 @@ fn dma_that_cannot_be_done_is_an_error_and_changes_nothing() {
 }
 
 #[test]
+fn a_writable_file_takes_what_lies_inside_of_it_and_reads_back() {
+    let rig = rig();
+    let (_, selector) = rig.find("etc/note");
+    rig.ram.write_slice(BUFFER, b"abcdefghij").unwrap();
+    let select = u32::from(selector) << 16 | SELECT;
+    assert_eq!(rig.dma(select | WRITE, 5, BUFFER), 0);
+    assert_eq!(rig.dma(WRITE, 4, BUFFER), 1, "three bytes are left");
+    assert_eq!(rig.dma(WRITE, u32::MAX, BUFFER), 1);
+    assert_eq!(rig.dma(WRITE, 3, (1 << 20) - 2), 1, "not in memory");
+    assert_eq!(*rig.note.0.hold(), *b"abcde\0\0\0");
+    assert_eq!(rig.dma(WRITE, 3, BUFFER + 7), 0);
+    assert_eq!(*rig.note.0.hold(), *b"abcdehij");
+    assert_eq!(rig.dma(WRITE, 1, BUFFER), 1, "at its end");
+    assert_eq!(rig.item(selector, 9), b"abcdehij\0");
+    // Behind its end after a skip, and by the port.
+    assert_eq!(rig.dma(select | SKIP, u32::MAX, 0), 0);
+    assert_eq!(rig.dma(WRITE, 1, BUFFER), 1);
+    let _ = rig.device.write(DATA, b"x");
+    assert_eq!(*rig.note.0.hold(), *b"abcdehij");
+}
+
+#[test]
 fn a_request_may_overwrite_itself_and_is_answered_all_the_same() {
     let rig = rig();
     let control = u32::from(key::DIRECTORY) << 16 | SELECT | READ;
@@ -207,7 +252,7 @@ fn a_saved_device_goes_on_in_the_middle_of_a_late_file() {
 fn names_that_cannot_be_are_refused() {
     let items = |names: &[&str]| {
         let files = names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect();
-        Items::new(Vec::new(), files, None).map(drop)
+        Items::new(Vec::new(), files, None, Vec::new()).map(drop)
     };
     let long = "x".repeat(56);
     for name in ["", "a\0b", &long] {

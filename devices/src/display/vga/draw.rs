@@ -10,6 +10,7 @@ use super::dispi::{Linear, bytes_of};
 use super::registers::Registers;
 use super::spec::*;
 use crate::display::Surface;
+use crate::display::colour::{from_555, from_565};
 
 /// Rows of a glyph in memory.
 const GLYPH: usize = 32;
@@ -69,7 +70,8 @@ fn draw_linear(state: &State, memory: &GuestRam, mode: &Linear, surface: &mut Su
         for (pixel, bytes) in row.iter_mut().zip(bytes.chunks_exact(per_pixel)) {
             *pixel = match *bytes {
                 [index] => colours[usize::from(index)],
-                [low, high] => short_pixel(u16::from_le_bytes([low, high]), mode.bits),
+                [low, high] if mode.bits == 15 => from_555(u16::from_le_bytes([low, high])),
+                [low, high] => from_565(u16::from_le_bytes([low, high])),
                 [blue, green, red] | [blue, green, red, _] => {
                     u32::from_le_bytes([blue, green, red, 0])
                 }
@@ -78,19 +80,6 @@ fn draw_linear(state: &State, memory: &GuestRam, mode: &Linear, surface: &mut Su
         }
         surface.put_row(y, &row);
     }
-}
-
-/// 5:5:5 or 5:6:5 bits.
-fn short_pixel(value: u16, bits: u16) -> u32 {
-    let value = u32::from(value);
-    let five = |value: u32| value << 3 | value >> 2;
-    let six = |value: u32| value << 2 | value >> 4;
-    let (red, green) = if bits == 15 {
-        (five(value >> 10 & 0x1f), five(value >> 5 & 0x1f))
-    } else {
-        (five(value >> 11), six(value >> 5 & 0x3f))
-    };
-    red << 16 | green << 8 | five(value & 0x1f)
 }
 
 /// Eight pixels of each four bytes: one bit of each plane, the leftmost in bit 7.

@@ -26,6 +26,15 @@ pub enum VideoModel {
     Bochs,
 }
 
+/// A screen without a card: firmware draws in the guest's own memory. It is on no bus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ramfb {
+    pub id: String,
+    /// The VGA BIOS for it.
+    pub rom: Option<Fd>,
+}
+
 /// A VNC server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
