@@ -22,3 +22,4 @@ mod storage;
 mod terminal;
 mod tuning;
 mod verbs;
+mod viewers;

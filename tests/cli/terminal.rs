@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,10 +14,10 @@ use super::guests::{converse, defined, ok, state};
 use super::rig::{MANOR, PATIENCE, Rig, wait_for};
 
 /// A terminal with a command on it, and the side where the keyboard and the screen are.
-struct Terminal {
+pub(crate) struct Terminal {
     user: OwnedFd,
     line: OwnedFd,
-    screen: String,
+    pub(crate) screen: String,
     /// The settings it had before the command.
     before: String,
     child: Child,
@@ -25,6 +25,12 @@ struct Terminal {
 
 impl Terminal {
     fn with(rig: &Rig, args: &[&str]) -> Self {
+        let mut command = rig.command(Path::new(MANOR));
+        command.args(args);
+        Self::on(command)
+    }
+
+    pub(crate) fn on(mut command: Command) -> Self {
         let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&user).unwrap();
         unlockpt(&user).unwrap();
@@ -33,19 +39,23 @@ impl Terminal {
         let line = open(path.as_c_str(), flags, Mode::empty()).unwrap();
         let before = settings(&line);
         let end = || Stdio::from(line.try_clone().unwrap());
-        let mut command = rig.command(Path::new(MANOR));
-        let child = command.args(args).stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         Self { user, line, screen: String::new(), before, child }
     }
 
-    fn type_in(&self, keys: &[u8]) {
+    pub(crate) fn type_in(&self, keys: &[u8]) {
         assert_eq!(rustix::io::write(&self.user, keys).unwrap(), keys.len());
     }
 
     /// Read what is on the screen until this is.
-    fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        self.wait_for_either(text, text);
+    }
+
+    /// Whether the first of the two texts is there.
+    pub(crate) fn wait_for_either(&mut self, text: &str, other: &str) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        while !self.screen.contains(text) {
+        while !self.screen.contains(text) && !self.screen.contains(other) {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut ready = [PollFd::new(&self.user, PollFlags::IN)];
             let timeout = Timespec::try_from(left).unwrap();
@@ -54,15 +64,23 @@ impl Terminal {
             let len = rustix::io::read(&self.user, &mut buffer).unwrap();
             self.screen.push_str(std::str::from_utf8(&buffer[..len]).unwrap());
         }
+        self.screen.contains(text)
     }
 
-    fn wait_for_the_end(&mut self) -> ExitStatus {
+    pub(crate) fn wait_for_the_end(&mut self) -> ExitStatus {
         let mut status = None;
         wait_for("the console to end", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
         status.unwrap()
+    }
+
+    /// Programs that ask for a password forget what was typed before they hid it.
+    pub(crate) fn type_hidden(&self, keys: &[u8]) {
+        let hidden = || !tcgetattr(&self.line).unwrap().local_modes.contains(LocalModes::ECHO);
+        wait_for("the terminal to hide what is typed", hidden);
+        self.type_in(keys);
     }
 
     fn is_as_before(&self) -> bool {

@@ -130,6 +130,29 @@ impl Apt {
         paths::remove(&self.archives)
     }
 
+    /// The same, but for what is taken to be there: the machine's libc, with which the programs will run, and what
+    /// is large and not needed.
+    pub fn unpack_closure_without(
+        &self,
+        packages: &[&str],
+        without: &[&str],
+        tree: &Path,
+    ) -> anyhow::Result<()> {
+        let status = self.dir.join("state/status");
+        let mut text = String::new();
+        for package in without {
+            let _ = write!(
+                text,
+                "Package: {package}\nStatus: install ok installed\nVersion: 99:0\n\
+                 Architecture: amd64\nMaintainer: nobody\nDescription: taken to be there\n\n"
+            );
+        }
+        fs::write(&status, text)?;
+        let unpacked = self.unpack_closure(packages, None, tree);
+        fs::write(&status, "")?;
+        unpacked
+    }
+
     /// A system with these packages installed, maintainer scripts and all: what an installer
     /// leaves on a root file system. Needs root, for the scripts run in the new root.
     pub fn install(&self, packages: &[&str], root: &Path) -> anyhow::Result<()> {

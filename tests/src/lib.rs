@@ -3,6 +3,7 @@
 
 pub mod apt;
 pub mod binaries;
+pub mod browser;
 pub mod cpio;
 pub mod debian;
 pub mod disk;
@@ -17,6 +18,7 @@ pub mod kvm;
 pub mod modules;
 pub mod nbd;
 pub mod paths;
+pub mod picture;
 pub mod qemu;
 pub mod rfb;
 pub mod seeds;
@@ -24,6 +26,7 @@ pub mod testbed;
 pub mod tools;
 pub mod tree;
 pub mod vencrypt;
+pub mod viewers;
 
 pub use binaries::manor_binary;
 pub use domain::Xml;

@@ -24,6 +24,20 @@ impl Program {
         Program { words: vec![loader, "--library-path".to_owned(), libraries, below(path)] }
     }
 
+    /// With the machine's own loader and libc, for programs that start themselves anew: the tree was unpacked
+    /// without a libc.
+    pub fn beside(tree: &Path, path: &str, libraries: &[&str]) -> Program {
+        let below = |part: &str| tree.join(part).display().to_string();
+        let all: Vec<_> = LIBRARIES.iter().chain(libraries).map(|part| below(part)).collect();
+        let words = [
+            "env".to_owned(),
+            format!("LD_LIBRARY_PATH={}", all.join(":")),
+            format!("FONTCONFIG_SYSROOT={}", tree.display()),
+            below(path),
+        ];
+        Program { words: words.into() }
+    }
+
     #[must_use]
     pub fn with(mut self, arguments: impl IntoIterator<Item = String>) -> Program {
         self.words.extend(arguments);
