@@ -1,15 +1,23 @@
 //! What fuzz targets do with devices and servers: whatever a guest, a viewer or a disk's server says, no panic and no
 //! unbounded work come of it, and what holds at the start holds at the end.
 
+mod board;
+mod chipset;
 mod firmware;
+mod function;
 mod server;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod viewer;
+mod virtio;
 
+pub use chipset::{chipset, pci};
 pub use firmware::{flash, fw_cfg};
 pub use server::nbd;
+pub use storage::{ahci, ata, ide, nvme, scsi};
 pub use viewer::rfb;
+pub use virtio::{virtio_blk, virtio_console, virtio_net, virtio_scsi, virtio_small, virtio_vsock};
 
 /// Takes an input apart; one that ends goes on as zeros.
 struct Script<'a>(&'a [u8]);
@@ -21,6 +29,15 @@ impl<'a> Script<'a> {
 
     fn number(&mut self) -> u32 {
         self.take(4).iter().fold(0, |number, byte| number << 8 | u32::from(*byte))
+    }
+
+    fn short(&mut self) -> u16 {
+        u16::from(self.byte()) << 8 | u16::from(self.byte())
+    }
+
+    fn fill(&mut self, place: &mut [u8]) {
+        let given = self.take(place.len());
+        place[..given.len()].copy_from_slice(given);
     }
 
     /// As many of `count` bytes as there are.

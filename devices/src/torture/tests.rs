@@ -21,3 +21,68 @@ fn flash_may_be_told_anything() {
 fn a_server_of_disks_that_says_anything_ends_every_request() {
     seeds::replay("nbd", 300, super::nbd);
 }
+
+#[test]
+fn initiators_may_command_anything() {
+    seeds::replay("scsi", 400, super::scsi);
+}
+
+#[test]
+fn hosts_may_command_disks_anything() {
+    seeds::replay("ata", 400, super::ata);
+}
+
+#[test]
+fn drivers_of_sata_may_do_anything() {
+    seeds::replay("ahci", 150, super::ahci);
+}
+
+#[test]
+fn drivers_of_ide_may_do_anything() {
+    seeds::replay("ide", 150, super::ide);
+}
+
+#[test]
+fn drivers_of_nvme_may_do_anything() {
+    seeds::replay("nvme", 150, super::nvme);
+}
+
+#[test]
+fn drivers_of_virtio_disks_may_do_anything() {
+    seeds::replay("virtio_blk", 150, super::virtio_blk);
+}
+
+#[test]
+fn drivers_of_virtio_scsi_may_do_anything() {
+    seeds::replay("virtio_scsi", 150, super::virtio_scsi);
+}
+
+#[test]
+fn drivers_of_virtio_interfaces_may_do_anything() {
+    seeds::replay("virtio_net", 150, super::virtio_net);
+}
+
+#[test]
+fn drivers_of_virtio_consoles_may_do_anything() {
+    seeds::replay("virtio_console", 150, super::virtio_console);
+}
+
+#[test]
+fn drivers_of_small_virtio_devices_may_do_anything() {
+    seeds::replay("virtio_small", 150, super::virtio_small);
+}
+
+#[test]
+fn drivers_of_vsock_may_do_anything() {
+    seeds::replay("virtio_vsock", 150, super::virtio_vsock);
+}
+
+#[test]
+fn kernels_may_tell_the_board_anything() {
+    seeds::replay("chipset", 500, super::chipset);
+}
+
+#[test]
+fn kernels_may_configure_anything() {
+    seeds::replay("pci", 300, super::pci);
+}
