@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use api::http::remote::Tls;
-use api::http::server::{Listener, serve};
+use api::http::server::{ListenError, Listener, serve};
+use api::rpc::server as rpc;
 use management::config::Config;
 use management::{Access, Manager};
 use sd_notify::NotifyState;
@@ -31,6 +32,10 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
     if let Some(address) = &args.listen {
         config.listen.tcp = address.to_string();
     }
+    if let Some(path) = &args.libvirt_socket {
+        config.libvirt.socket = std::path::absolute(path)
+            .map_err(|error| Failure::other(format!("--libvirt-socket: {}", reason(&error))))?;
+    }
     // Sockets and files are nobody else's until their mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let level = start_log(&config);
@@ -49,12 +54,14 @@ async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failur
     // Before anything slow: callers wait in the sockets' queues rather than be turned away.
     let wants_tls = !config.listen.tcp.is_empty();
     let tls = wants_tls.then(|| remote::server(&config.listen)).transpose()?;
-    let listeners = listen(&config, tls.as_ref()).await?;
+    let Sockets { http: listeners, libvirt } = listen(&config, tls.as_ref()).await?;
     let manager = Manager::open(config)
         .await
         .map_err(|error| Failure::other(error.chain()).while_doing("the daemon cannot start"))?;
     let (stop, stopped) = watch::channel(false);
-    let names: Vec<_> = listeners.iter().map(Listener::name).collect();
+    let names = listeners.iter().map(Listener::name);
+    let names: Vec<_> = names.chain(libvirt.iter().map(rpc::Listener::name)).collect();
+    let rpc = tokio::spawn(rpc::serve(libvirt, manager.clone(), stopped.clone()));
     let server = tokio::spawn(serve(listeners, api::http::router(manager.clone()), stopped));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -70,7 +77,7 @@ async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failur
     tracing::info!("stopping; guests run on");
     let _ = stop.send(true);
     // The server ends by itself within its own deadline.
-    let _ = server.await;
+    let _ = tokio::join!(server, rpc);
     Ok(())
 }
 
@@ -151,25 +158,49 @@ fn start_log(config: &Config) -> LogLevel {
     handle
 }
 
+/// What the daemon listens on, by what is spoken there.
+struct Sockets {
+    http: Vec<Listener>,
+    libvirt: Vec<rpc::Listener>,
+}
+
 /// The configured sockets; those that systemd opened are taken instead of opened.
-async fn listen(config: &Config, tls: Option<&Tls>) -> Result<Vec<Listener>, Failure> {
+async fn listen(config: &Config, tls: Option<&Tls>) -> Result<Sockets, Failure> {
     let api = &config.api;
-    let mut listeners = Vec::new();
+    let (mut listeners, mut libvirt) = (Vec::new(), Vec::new());
     let inherited = inherited_sockets()
         .map_err(|error| Failure::other(format!("cannot take systemd's sockets: {error}")))?;
-    let mut have = (false, false);
+    let (mut have, mut have_libvirt) = ((false, false), (false, false));
     for (index, (name, socket)) in inherited.into_iter().enumerate() {
+        if let "libvirt" | "libvirt-ro" = name.as_str() {
+            let access = if name == "libvirt-ro" { Access::Read } else { Access::Admin };
+            let have = &mut have_libvirt;
+            *(if access == Access::Read { &mut have.1 } else { &mut have.0 }) = true;
+            let listener = rpc::Listener::inherited(index, socket, access);
+            libvirt.push(listener.map_err(|error| chain(&error))?);
+            continue;
+        }
         let access = if name == "api-ro" { Access::Read } else { Access::Admin };
         *(if access == Access::Read { &mut have.1 } else { &mut have.0 }) = true;
         listeners.push(Listener::inherited(index, socket, access).map_err(|error| chain(&error))?);
     }
+    let group = (!api.socket_group.is_empty()).then_some(api.socket_group.as_str());
     if !have.0 {
-        let group = (!api.socket_group.is_empty()).then_some(api.socket_group.as_str());
-        listeners.push(unix(&api.socket, group, &api.socket_mode, Access::Admin)?);
+        let listener = || Listener::unix(&api.socket, Access::Admin);
+        listeners.push(unix(&api.socket, group, &api.socket_mode, listener)?);
     }
     if !have.1 && !api.read_only_socket.as_os_str().is_empty() {
         let (path, mode) = (&api.read_only_socket, &api.read_only_socket_mode);
-        listeners.push(unix(path, None, mode, Access::Read)?);
+        listeners.push(unix(path, None, mode, || Listener::unix(path, Access::Read))?);
+    }
+    let paths = &config.libvirt;
+    if !have_libvirt.0 && !paths.socket.as_os_str().is_empty() {
+        let listener = || rpc::Listener::unix(&paths.socket, Access::Admin);
+        libvirt.push(unix(&paths.socket, group, &api.socket_mode, listener)?);
+    }
+    if !have_libvirt.1 && !paths.read_only_socket.as_os_str().is_empty() {
+        let (path, mode) = (&paths.read_only_socket, &api.read_only_socket_mode);
+        libvirt.push(unix(path, None, mode, || rpc::Listener::unix(path, Access::Read))?);
     }
     if !api.listen.is_empty() {
         let access = config::access(&api.listen_access).unwrap_or(Access::Read);
@@ -179,10 +210,16 @@ async fn listen(config: &Config, tls: Option<&Tls>) -> Result<Vec<Listener>, Fai
         let listener = Listener::tls(&config.listen.tcp, tls.clone()).await;
         listeners.push(listener.map_err(|error| chain(&error))?);
     }
-    Ok(listeners)
+    Ok(Sockets { http: listeners, libvirt })
 }
 
-fn unix(path: &Path, group: Option<&str>, mode: &str, access: Access) -> Result<Listener, Failure> {
+/// A socket with its place, group and mode.
+fn unix<L>(
+    path: &Path,
+    group: Option<&str>,
+    mode: &str,
+    listener: impl FnOnce() -> Result<L, ListenError>,
+) -> Result<L, Failure> {
     let failed = |what: &str, error: std::io::Error| {
         Failure::other(format!("cannot {what} {}: {}", path.display(), reason(&error)))
     };
@@ -192,7 +229,7 @@ fn unix(path: &Path, group: Option<&str>, mode: &str, access: Access) -> Result<
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(directory, open).map_err(|error| failed("open", error))?;
     }
-    let listener = Listener::unix(path, access).map_err(|error| chain(&error))?;
+    let listener = listener().map_err(|error| chain(&error))?;
     if let Some(name) = group {
         match group_id(name, Path::new("/etc/group")) {
             Some(gid) => std::os::unix::fs::chown(path, None, Some(gid))

@@ -25,6 +25,9 @@ pub(crate) struct Daemon {
     /// Listen for other hosts here, by TLS with the certificate that the configuration names
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<std::net::SocketAddr>,
+    /// Listen for libvirt's clients here: virsh -c 'qemu+unix:///system?socket=PATH'
+    #[arg(long, value_name = "PATH")]
+    pub(crate) libvirt_socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,6 +16,7 @@ pub struct Config {
     /// Logs of VMM processes.
     pub log_dir: PathBuf,
     pub api: Api,
+    pub libvirt: Libvirt,
     pub listen: Listen,
     pub log: Log,
     pub audit: Audit,
@@ -41,6 +42,16 @@ pub struct Api {
     pub listen: String,
     /// What a TCP connection may do, by the name of its access class: nobody is known there.
     pub listen_access: String,
+}
+
+/// Sockets for libvirt's clients. Whoever may use those of `[api]` may use these.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Libvirt {
+    /// `/run/libvirt/libvirt-sock` is where clients look by themselves; none if empty.
+    pub socket: PathBuf,
+    /// A second socket that grants read access only; none if empty.
+    pub read_only_socket: PathBuf,
 }
 
 /// The API over TLS, for callers who can prove who they are.
@@ -179,6 +190,7 @@ impl Default for Config {
             run_dir: "/run/manor".into(),
             log_dir: "/var/log/manor".into(),
             api: Api::default(),
+            libvirt: Libvirt::default(),
             listen: Listen::default(),
             log: Log::default(),
             audit: Audit::default(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use crate::domain_capabilities::MAX_VCPUS;
 use crate::ops::{NodeCounters, NodeDetails};
 
 pub(crate) fn details() -> NodeDetails {
@@ -89,7 +90,7 @@ pub(crate) fn capabilities() -> String {
     let model = escape(&host.cpu_model);
     let machines: String = ["q35", "pc", "microvm"]
         .iter()
-        .map(|machine| format!("      <machine maxCpus='64'>{machine}</machine>\n"))
+        .map(|machine| format!("      <machine maxCpus='{MAX_VCPUS}'>{machine}</machine>\n"))
         .collect();
     format!(
         "<capabilities>\n  <host>\n    <cpu>\n      <arch>{arch}</arch>\n      <model>{model}</model>\n\
@@ -97,7 +98,7 @@ pub(crate) fn capabilities() -> String {
          \x20   <topology>\n      <cells num='1'>\n        <cell id='0'>\n          \
          <memory unit='KiB'>{memory}</memory>\n          <cpus num='{cpus}'/>\n        </cell>\n      \
          </cells>\n    </topology>\n  </host>\n  <guest>\n    <os_type>hvm</os_type>\n    \
-         <arch name='x86_64'>\n      <wordsize>64</wordsize>\n{machines}      <domain type='kvm'/>\n    \
+         <arch name='x86_64'>\n      <wordsize>64</wordsize>\n      <emulator>/usr/bin/manor</emulator>\n{machines}      <domain type='kvm'/>\n    \
          </arch>\n    <features>\n      <acpi default='on' toggle='no'/>\n      <apic default='on' toggle='no'/>\n\
          \x20   </features>\n  </guest>\n</capabilities>\n"
     )
@@ -164,7 +165,7 @@ fn count_dirs(dir: &str, prefix: &str) -> u32 {
     u32::try_from(numbered.count()).unwrap_or(u32::MAX)
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -10,6 +10,7 @@ mod cloud_init;
 pub mod config;
 mod control;
 pub mod domain;
+mod domain_capabilities;
 pub mod error;
 pub mod events;
 mod firmware;

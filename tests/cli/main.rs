@@ -11,6 +11,7 @@ mod denied;
 mod display;
 mod guests;
 mod images;
+mod libvirt;
 mod media;
 mod nbd;
 mod networks;

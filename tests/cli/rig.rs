@@ -46,7 +46,9 @@ impl Rig {
         let config = format!(
             "state_dir = \"{root}/state\"\nrun_dir = \"{root}/run\"\nlog_dir = \"{root}/log\"\n\
              [api]\nsocket = \"{root}/run/api.sock\"\nread_only_socket = \"{root}/run/api-ro.sock\"\n\
-             socket_group = \"\"\n"
+             socket_group = \"\"\n\
+             [libvirt]\nsocket = \"{root}/run/libvirt-sock\"\n\
+             read_only_socket = \"{root}/run/libvirt-sock-ro\"\n"
         );
         std::fs::write(rig.path("manor.toml"), config).unwrap();
         rig

@@ -15,6 +15,7 @@ pub mod http;
 pub mod installed;
 pub mod kernel;
 pub mod kvm;
+pub mod libvirt;
 pub mod modules;
 pub mod nbd;
 pub mod paths;

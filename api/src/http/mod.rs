@@ -134,6 +134,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(query::all_stats))
         .routes(routes!(node::node))
         .routes(routes!(node::capabilities))
+        .routes(routes!(node::domain_capabilities))
         .routes(routes!(audit::audit))
         .routes(routes!(token::list, token::create))
         .routes(routes!(token::revoke))

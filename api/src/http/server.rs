@@ -74,18 +74,7 @@ impl Listener {
     /// A unix socket. Its mode and owner are the caller's to set, in a directory that nobody else
     /// can write. A socket left behind by a daemon that is gone is replaced.
     pub fn unix(path: &Path, access: Access) -> Result<Self, ListenError> {
-        let failed = |source| ListenError::Unix { path: path.to_owned(), source };
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(ListenError::InUse { path: path.to_owned() });
-        }
-        match std::fs::symlink_metadata(path) {
-            Ok(old) if std::os::unix::fs::FileTypeExt::is_socket(&old.file_type()) => {
-                std::fs::remove_file(path).map_err(failed)?;
-            }
-            _ => {}
-        }
-        let socket = UnixListener::bind(path).map_err(failed)?;
-        Ok(Self { socket: Socket::Unix(socket), access })
+        Ok(Self { socket: Socket::Unix(bind(path)?), access })
     }
 
     /// TCP, on loopback only: the connection is not encrypted and proves nobody.
@@ -121,21 +110,14 @@ impl Listener {
         socket: std::os::unix::net::UnixListener,
         access: Access,
     ) -> Result<Self, ListenError> {
-        let failed = |source| ListenError::Inherited { index, source };
-        socket.set_nonblocking(true).map_err(failed)?;
-        let socket = UnixListener::from_std(socket).map_err(failed)?;
-        Ok(Self { socket: Socket::Unix(socket), access })
+        Ok(Self { socket: Socket::Unix(inherit(index, socket)?), access })
     }
 
     /// Where it listens, for people.
     #[must_use]
     pub fn name(&self) -> String {
         match &self.socket {
-            Socket::Unix(socket) => socket
-                .local_addr()
-                .ok()
-                .and_then(|address| address.as_pathname().map(|path| path.display().to_string()))
-                .unwrap_or_else(|| "an unnamed socket".to_owned()),
+            Socket::Unix(socket) => name_of(socket),
             Socket::Tcp(socket) => socket
                 .local_addr()
                 .map_or_else(|_| "TCP".to_owned(), |address| format!("http://{address}")),
@@ -155,6 +137,37 @@ impl Listener {
             Socket::Unix(_) => None,
         }
     }
+}
+
+/// See [`Listener::unix`].
+pub(crate) fn bind(path: &Path) -> Result<UnixListener, ListenError> {
+    let failed = |source| ListenError::Unix { path: path.to_owned(), source };
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(ListenError::InUse { path: path.to_owned() });
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(old) if std::os::unix::fs::FileTypeExt::is_socket(&old.file_type()) => {
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+        _ => {}
+    }
+    UnixListener::bind(path).map_err(failed)
+}
+
+/// See [`Listener::inherited`].
+pub(crate) fn inherit(
+    index: usize,
+    socket: std::os::unix::net::UnixListener,
+) -> Result<UnixListener, ListenError> {
+    let failed = |source| ListenError::Inherited { index, source };
+    socket.set_nonblocking(true).map_err(failed)?;
+    UnixListener::from_std(socket).map_err(failed)
+}
+
+pub(crate) fn name_of(socket: &UnixListener) -> String {
+    let address = socket.local_addr().ok();
+    let path = address.and_then(|address| Some(address.as_pathname()?.display().to_string()));
+    path.unwrap_or_else(|| "an unnamed socket".to_owned())
 }
 
 /// Serve until `stop` changes, then let connections finish what they are at, for a moment.

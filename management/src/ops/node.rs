@@ -2,8 +2,12 @@
 
 use crate::auth::Access;
 use crate::domain::actor::blocking;
+use crate::domain_capabilities::{self, Wanted};
 use crate::error::Error;
 use crate::manager::{Context, Operation};
+use vmm_protocol::config::Machine;
+
+pub use crate::domain_capabilities::{MAX_VCPUS, cpu_model_names};
 
 /// What the host's CPUs have done since it booted, nanoseconds (virNodeGetCPUStats), and where its
 /// memory is, KiB (virNodeGetMemoryStats).
@@ -74,5 +78,35 @@ impl Operation for GetCapabilities {
 
     async fn run(self, _cx: &Context) -> Result<String, Error> {
         blocking(|| Ok(crate::host::capabilities())).await
+    }
+}
+
+/// What a guest of one kind can have here, as XML (virConnectGetDomainCapabilities).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GetDomainCapabilities {
+    pub architecture: Option<String>,
+    pub machine: Option<String>,
+    pub virt_type: Option<String>,
+}
+
+impl Operation for GetDomainCapabilities {
+    type Output = String;
+    const NAME: &'static str = "node.domain-capabilities";
+    const ACCESS: Access = Access::Read;
+
+    async fn run(self, cx: &Context) -> Result<String, Error> {
+        let firmware = cx.node.firmware();
+        blocking(move || {
+            let efi = [Machine::Q35, Machine::Pc].map(|machine| firmware.efi(machine, false));
+            let mut efi: Vec<_> = efi.into_iter().flatten().map(|found| found.code).collect();
+            efi.dedup();
+            domain_capabilities::describe(Wanted {
+                architecture: self.architecture.as_deref(),
+                machine: self.machine.as_deref(),
+                virt_type: self.virt_type.as_deref(),
+                efi: &efi,
+            })
+        })
+        .await
     }
 }

@@ -107,6 +107,7 @@ operations! {
     ListNetworks: Node,
     UpdateNetwork: Node,
     GetCapabilities: Node,
+    GetDomainCapabilities: Node,
     GetNode: Node,
     ChangePool: Node,
     CreatePool: Node,

@@ -119,6 +119,26 @@ impl Upload {
         Ok(())
     }
 
+    /// The next bytes are zeros, so many.
+    ///
+    /// # Errors
+    /// When the file cannot have them, or the job was aborted.
+    pub async fn skip(&mut self, len: u64) -> Result<(), Error> {
+        let (file, at, volume) = (self.file.clone(), self.at, self.volume.clone());
+        let end = at.checked_add(len).ok_or_else(|| {
+            let text = format!("volume {volume:?}: a hole of {len} bytes ends nowhere");
+            Error::new(Code::InvalidArgument, text)
+        })?;
+        self.progress.at(self.done).map_err(|error| {
+            Error::new(Code::InvalidState, format!("volume {volume:?}: {error}"))
+        })?;
+        let named = volume.clone();
+        blocking(move || zeroes(&file, at, end).map_err(|error| io_error(&named, error))).await?;
+        self.at = end;
+        self.done = self.done.saturating_add(len);
+        Ok(())
+    }
+
     /// All bytes were brought. What the volume is now, is looked at by the job.
     ///
     /// # Errors
@@ -149,14 +169,18 @@ fn write_sparse(file: &FileStorage, piece: &[u8], offset: u64) -> std::io::Resul
         let end = piece.len().min(at + to_border);
         let (block, place) = (&piece[at..end], offset + at as u64);
         if block.len() == BLOCK && block.iter().all(|byte| *byte == 0) {
-            if place + BLOCK as u64 > file.size()? {
-                file.set_len(place + BLOCK as u64)?;
-            }
-            file.write_zeroes(place, BLOCK as u64, true)?;
+            zeroes(file, place, place + BLOCK as u64)?;
         } else {
             file.write(block, place)?;
         }
         at = end;
     }
     Ok(())
+}
+
+fn zeroes(file: &FileStorage, from: u64, to: u64) -> std::io::Result<()> {
+    if to > file.size()? {
+        file.set_len(to)?;
+    }
+    file.write_zeroes(from, to - from, true)
 }

@@ -139,6 +139,7 @@ const DOORS: &[Door] = &[
         r#"{"command":"add","section":"dns-host","xml":"<host/>"}"#,
     ),
     ("GET /v1/node/capabilities", "node.capabilities", "", ""),
+    ("GET /v1/node/domain-capabilities", "node.domain-capabilities", "", ""),
     ("GET /v1/node", "node.get", "", ""),
     ("POST /v1/pools/{pool}/build", "pool.change", "", ""),
     ("POST /v1/pools/{pool}/start", "pool.change", "", ""),

@@ -44,6 +44,7 @@ const ROUTES: &[&str] = &[
     "GET /v1/networks/{network}/xml",
     "GET /v1/node",
     "GET /v1/node/capabilities",
+    "GET /v1/node/domain-capabilities",
     "GET /v1/pools",
     "GET /v1/pools/{pool}",
     "GET /v1/pools/{pool}/volumes",

@@ -1,0 +1,206 @@
+//! One client: packets in, packets out. Calls run side by side, so answers come in any order.
+//!
+//! ```text
+//! read ─┬─ call ──────▶ a task: procedure ─▶ answer ─▶ (stream: a task)
+//!       ├─ stream data ▶ the stream's task
+//!       └─ ping ──────▶ pong                      all of them ─▶ queue ─▶ write
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use management::{Caller, Manager};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::failure::Failure;
+use super::protocol::packet::{
+    self, Header, KEEPALIVE, Kind, Packet, PacketError, REMOTE, Status, VERSION,
+};
+use super::protocol::xdr::{Decode as _, Decoder, XdrError};
+use super::session::{Gone, QUEUE, Session};
+use super::stream::{self, Incoming};
+use super::table;
+
+/// Calls of one client that run at a time; the next one waits in the socket.
+const MAX_CALLS: usize = 16;
+/// What no packet exceeds that Manor has a use for: a document, or a piece of a stream.
+const MAX_PACKET: usize = 2 << 20;
+/// Of those who may only look, which anybody may: they have nothing long to say.
+const MAX_READERS_PACKET: usize = 64 << 10;
+/// From a packet's first byte to its last.
+const PACKET_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that takes nothing for so long is not there.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+const PING: i32 = 1;
+const PONG: i32 = 2;
+
+/// Serve a client until it goes.
+pub(super) async fn serve<S>(socket: S, manager: Manager, caller: Caller)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let name = caller.name.clone();
+    let limit =
+        if caller.access == management::Access::Read { MAX_READERS_PACKET } else { MAX_PACKET };
+    let (reader, writer) = tokio::io::split(socket);
+    let (outgoing, queue) = mpsc::channel(QUEUE);
+    let session = Session::new(manager, caller, outgoing);
+    let connection =
+        Connection { session, calls: Arc::new(Semaphore::new(MAX_CALLS)), tasks: JoinSet::new() };
+    // Whoever ends first ends the other one, and with it all that still runs for this client.
+    tokio::select! {
+        read = connection.read(reader, limit) => match read {
+            Ok(()) => tracing::debug!(caller = name, "the client closed its connection"),
+            Err(error) => tracing::info!(caller = name, %error, "a connection is closed"),
+        },
+        written = write(writer, queue) => if let Err(error) = written {
+            tracing::debug!(caller = name, %error, "a connection is closed");
+        },
+    }
+}
+
+async fn write(
+    mut socket: impl AsyncWrite + Unpin,
+    mut queue: mpsc::Receiver<Vec<u8>>,
+) -> std::io::Result<()> {
+    while let Some(packet) = queue.recv().await {
+        let mut left = packet.as_slice();
+        while !left.is_empty() {
+            let written = tokio::time::timeout(STALL_TIMEOUT, socket.write(left));
+            let count = written.await.map_err(|_| std::io::ErrorKind::TimedOut)??;
+            if count == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            left = &left[count..];
+        }
+    }
+    Ok(())
+}
+
+struct Connection {
+    session: Arc<Session>,
+    calls: Arc<Semaphore>,
+    /// Calls, streams, events: aborted with the connection.
+    tasks: JoinSet<()>,
+}
+
+impl Connection {
+    async fn read(
+        mut self,
+        mut socket: impl AsyncRead + Unpin,
+        limit: usize,
+    ) -> Result<(), PacketError> {
+        loop {
+            // It may say nothing for as long as it likes, but not the half of something.
+            let mut first = [0];
+            if socket.read(&mut first).await? == 0 {
+                return Ok(());
+            }
+            let mut whole = first.as_slice().chain(&mut socket);
+            let read = tokio::time::timeout(PACKET_TIMEOUT, packet::read(&mut whole, limit));
+            let timeout = || PacketError::Io(std::io::ErrorKind::TimedOut.into());
+            let Some(packet) = read.await.map_err(|_| timeout())?? else { return Ok(()) };
+            while self.tasks.try_join_next().is_some() {}
+            if self.take(packet).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn take(&mut self, packet: Packet) -> Result<(), Gone> {
+        let header = packet.header;
+        match (header.program, header.kind) {
+            (KEEPALIVE, Kind::Message) if header.procedure == PING => {
+                let pong = Header::message(KEEPALIVE, PONG);
+                self.session.send(packet::encode(pong, &())).await
+            }
+            // A pong that nobody waits for.
+            (KEEPALIVE, _) => Ok(()),
+            (REMOTE, Kind::Call) if header.version == VERSION => {
+                let permit = Arc::clone(&self.calls).acquire_owned().await.map_err(|_| Gone)?;
+                self.call(packet, permit);
+                Ok(())
+            }
+            (REMOTE, Kind::Stream | Kind::StreamHole) => self.stream(packet).await,
+            (program, Kind::Call) => {
+                self.refuse(header, &Failure::unknown_program(program, header.version)).await
+            }
+            (REMOTE, Kind::CallWithFiles) => {
+                self.refuse(header, &Failure::no_support("descriptors are not taken")).await
+            }
+            // Clients have nothing to reply to, and no other program has streams.
+            _ => Ok(()),
+        }
+    }
+
+    async fn refuse(&self, call: Header, failure: &Failure) -> Result<(), Gone> {
+        let header = call.answered(Kind::Reply, Status::Error);
+        self.session.send(packet::encode(header, failure)).await
+    }
+
+    fn call(&mut self, packet: Packet, permit: OwnedSemaphorePermit) {
+        let session = self.session.clone();
+        self.tasks.spawn(async move {
+            let header = packet.header;
+            let ended = answer(&session, packet).await;
+            drop(permit);
+            if let Some((stream, incoming)) = ended {
+                stream::run(session, header, stream, incoming).await;
+            }
+        });
+    }
+
+    /// Bytes for a stream that has ended meanwhile are not worth a word.
+    async fn stream(&self, packet: Packet) -> Result<(), Gone> {
+        let Packet { header, payload } = packet;
+        let Some(stream) = self.session.stream((header.procedure, header.serial)) else {
+            return Ok(());
+        };
+        let incoming = match (header.kind, header.status) {
+            (Kind::StreamHole, Status::Continue) => match hole(&payload) {
+                Ok(length) => Incoming::Hole(length),
+                Err(_) => Incoming::Abort,
+            },
+            (Kind::Stream, Status::Continue) if !payload.is_empty() => Incoming::Data(payload),
+            // An empty piece says nothing that the end of the stream will not say.
+            (_, Status::Continue) => return Ok(()),
+            (_, Status::Ok) => Incoming::Finish,
+            (_, Status::Error) => Incoming::Abort,
+        };
+        // One that has just ended takes nothing more.
+        let _ = stream.send(incoming).await;
+        Ok(())
+    }
+}
+
+fn hole(payload: &[u8]) -> Result<i64, XdrError> {
+    let (length, _flags) = <(i64, u32)>::decode(&mut Decoder::new(payload))?;
+    Ok(length)
+}
+
+/// Run a call and answer it; what is to be done after that, for a stream.
+async fn answer(
+    session: &Arc<Session>,
+    packet: Packet,
+) -> Option<(stream::Stream, mpsc::Receiver<Incoming>)> {
+    let Packet { header, payload } = packet;
+    let answered = table::run(session, header.procedure, payload).await;
+    let answered = answered.and_then(|answer| {
+        let incoming = answer.stream.map(|stream| Ok((stream, stream::open(session, header)?)));
+        Ok((answer.payload, incoming.transpose()?))
+    });
+    let (packet, stream) = match answered {
+        Ok((payload, stream)) => {
+            let header = header.answered(Kind::Reply, Status::Ok);
+            (packet::encode_raw(header, &payload), stream)
+        }
+        Err(failure) => {
+            (packet::encode(header.answered(Kind::Reply, Status::Error), &failure), None)
+        }
+    };
+    session.send(packet).await.ok()?;
+    stream
+}

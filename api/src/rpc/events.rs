@@ -1,0 +1,219 @@
+//! Events for those who registered a callback, in libvirt's shapes.
+
+use std::sync::Arc;
+
+use management::domain::DomainRef;
+use management::events::{Event, EventKind, NetworkChange, PoolChange};
+use management::ops::{FindDomain, Subscribe};
+use uuid::Uuid;
+
+use super::failure::{Area, Failure};
+use super::protocol::object::{Domain, Network, Pool};
+use super::protocol::packet::{self, Header, REMOTE};
+use super::protocol::xdr::Encode;
+use super::session::Session;
+
+/// What a client wants to hear of: one of libvirt's kinds of events, of one object or of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Callback {
+    pub(crate) topic: Topic,
+    pub(crate) event: i32,
+    pub(crate) only: Option<Uuid>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Topic {
+    Domain,
+    Network,
+    Pool,
+    /// Node devices and secrets, of which there are none: nothing happens to them.
+    Nothing,
+}
+
+impl Topic {
+    /// Kinds of events that libvirt has for it.
+    fn kinds(self) -> i32 {
+        match self {
+            Self::Domain => 27,
+            Self::Network => 1,
+            Self::Pool | Self::Nothing => 2,
+        }
+    }
+}
+
+/// Note what a client wants, and see to it that it is told.
+pub(super) async fn register(session: &Arc<Session>, callback: Callback) -> Result<i32, Failure> {
+    if !(0..callback.topic.kinds()).contains(&callback.event) {
+        let text = format!("there is no event {}", callback.event);
+        return Err(Failure::invalid_argument(Area::Node, &text));
+    }
+    // What happens from now on is told, also what happens before the answer is read.
+    let subscribe = Subscribe { after: None, domain: None };
+    let mut events = session.ask(Area::Node, subscribe).await?;
+    let number = session.add_callback(callback)?;
+    if session.begin_telling() {
+        let session = session.clone();
+        tokio::spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    () = session.gone() => return,
+                    event = events.next() => event,
+                };
+                let Some(event) = event else { return };
+                if tell(&session, &event).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(number)
+}
+
+pub(super) fn deregister(session: &Session, number: i32) -> Result<(), Failure> {
+    if session.remove_callback(number) {
+        return Ok(());
+    }
+    let text = format!("there is no callback {number}");
+    Err(Failure::invalid_argument(Area::Node, &text))
+}
+
+/// One event, to each callback that wants it.
+async fn tell(session: &Session, event: &Event) -> Result<(), super::session::Gone> {
+    let wants = |callback: &Callback, topic: Topic, about: Uuid| {
+        callback.topic == topic && callback.only.is_none_or(|only| only == about)
+    };
+    let callbacks = session.callbacks();
+    let packets = match (&event.domain, &event.kind) {
+        (Some(domain), kind) => {
+            let wanted: Vec<_> = callbacks
+                .into_iter()
+                .filter(|(_, callback)| wants(callback, Topic::Domain, domain.uuid))
+                .collect();
+            if wanted.is_empty() {
+                return Ok(());
+            }
+            // One that is gone has no number any more.
+            let find = FindDomain { domain: DomainRef::Uuid(domain.uuid) };
+            let id = session.domain(find).await.ok().and_then(|found| found.id);
+            let id = id.and_then(|id| i32::try_from(id).ok()).unwrap_or(-1);
+            let domain = Domain { name: domain.name.clone(), uuid: domain.uuid, id };
+            of_domain(&wanted, &domain, kind)
+        }
+        (None, EventKind::Network { network, network_uuid, change }) => {
+            let network = Network { name: network.clone(), uuid: *network_uuid };
+            let change = match change {
+                NetworkChange::Defined => 0,
+                NetworkChange::Undefined => 1,
+                NetworkChange::Started => 2,
+                NetworkChange::Stopped => 3,
+            };
+            callbacks
+                .into_iter()
+                .filter(|(_, callback)| wants(callback, Topic::Network, *network_uuid))
+                .map(|(number, _)| message(315, &(number, network.clone(), change, 0)))
+                .collect()
+        }
+        (None, EventKind::Pool { pool, pool_uuid, change, volume: None }) => {
+            let pool = Pool { name: pool.clone(), uuid: *pool_uuid };
+            callbacks
+                .into_iter()
+                .filter(|(_, callback)| wants(callback, Topic::Pool, *pool_uuid))
+                .filter_map(|(number, callback)| of_pool(number, callback.event, &pool, *change))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    for packet in packets {
+        session.send(packet).await?;
+    }
+    Ok(())
+}
+
+fn message(procedure: i32, body: &impl Encode) -> Vec<u8> {
+    packet::encode(Header::message(REMOTE, procedure), body)
+}
+
+fn of_pool(number: i32, event: i32, pool: &Pool, change: PoolChange) -> Option<Vec<u8>> {
+    const LIFECYCLE: i32 = 0;
+    const REFRESH: i32 = 1;
+    let change = match change {
+        PoolChange::Defined => 0,
+        PoolChange::Undefined => 1,
+        PoolChange::Started => 2,
+        PoolChange::Stopped => 3,
+        PoolChange::Built => 4,
+        PoolChange::Deleted => 5,
+        PoolChange::Refreshed if event == REFRESH => {
+            return Some(message(373, &(number, pool.clone())));
+        }
+        _ => return None,
+    };
+    (event == LIFECYCLE).then(|| message(370, &(number, pool.clone(), change, 0)))
+}
+
+/// One event of Manor's may be several of libvirt's.
+fn of_domain(wanted: &[(i32, Callback)], domain: &Domain, kind: &EventKind) -> Vec<Vec<u8>> {
+    let wanted = |event: i32| {
+        let of_kind = wanted.iter().filter(move |(_, callback)| callback.event == event);
+        of_kind.map(|(number, _)| *number)
+    };
+    let about = || domain.clone();
+    match kind {
+        EventKind::Lifecycle { lifecycle, .. } => {
+            let (event, detail) = lifecycle.codes();
+            wanted(0).map(|number| message(318, &(number, about(), event, detail))).collect()
+        }
+        EventKind::Reboot => wanted(1).map(|number| message(319, &(number, about()))).collect(),
+        EventKind::RtcChange { offset } => {
+            wanted(2).map(|number| message(320, &(number, about(), *offset))).collect()
+        }
+        EventKind::Watchdog { action, .. } => {
+            let action = watchdog_action(action);
+            wanted(3).map(|number| message(321, &(number, about(), action))).collect()
+        }
+        EventKind::IoError { device, error, .. } => {
+            // Whether it stops the guest, a lifecycle event says.
+            let (path, device, report) = ("", device.as_str(), 2);
+            let plain =
+                wanted(4).map(|number| message(322, &(number, about(), path, device, report)));
+            let reasoned = wanted(6).map(|number| {
+                message(324, &(number, about(), path, device, report, error.as_str()))
+            });
+            plain.chain(reasoned).collect()
+        }
+        EventKind::DiskChange { device, source } => {
+            let (old, changed) = (None::<String>, 0);
+            let body = |number| (number, about(), old.clone(), source.clone(), device.as_str());
+            wanted(9).map(|number| message(327, &(body(number), changed))).collect()
+        }
+        EventKind::TrayChange { device, open } => {
+            let change = i32::from(!*open);
+            wanted(10)
+                .map(|number| message(328, &(number, about(), device.as_str(), change)))
+                .collect()
+        }
+        EventKind::DeviceRemoved { device } => {
+            wanted(15).map(|number| message(333, &(number, about(), device.as_str()))).collect()
+        }
+        EventKind::AgentLifecycle { connected } => {
+            let (state, by_channel) = (if *connected { 1 } else { 2 }, 2);
+            wanted(18).map(|number| message(348, &(number, about(), state, by_channel))).collect()
+        }
+        EventKind::DeviceAdded { device } => {
+            wanted(19).map(|number| message(354, &(number, about(), device.as_str()))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// virDomainEventWatchdogAction.
+fn watchdog_action(word: &str) -> i32 {
+    match word {
+        "pause" => 1,
+        "reset" => 2,
+        "poweroff" => 3,
+        "shutdown" => 4,
+        "inject-nmi" => 6,
+        _ => 0,
+    }
+}

@@ -1,0 +1,205 @@
+//! What went wrong, in libvirt's numbers.
+
+use management::{Access, Caller, Code, Error};
+
+use super::protocol::object;
+use super::protocol::xdr::{Encode, XdrError};
+
+/// libvirt's error codes, as far as Manor gives them.
+mod code {
+    pub(super) const INTERNAL: i32 = 1;
+    pub(super) const NO_SUPPORT: i32 = 3;
+    pub(super) const NO_CONNECT: i32 = 5;
+    pub(super) const INVALID_ARGUMENT: i32 = 8;
+    pub(super) const OPERATION_FAILED: i32 = 9;
+    pub(super) const XML: i32 = 27;
+    pub(super) const OPERATION_DENIED: i32 = 29;
+    pub(super) const SYSTEM: i32 = 38;
+    pub(super) const RPC: i32 = 39;
+    pub(super) const NO_DOMAIN: i32 = 42;
+    pub(super) const NO_NETWORK: i32 = 43;
+    pub(super) const NO_POOL: i32 = 49;
+    pub(super) const NO_VOLUME: i32 = 50;
+    pub(super) const OPERATION_INVALID: i32 = 55;
+    pub(super) const CONFIG_UNSUPPORTED: i32 = 67;
+    pub(super) const TIMEOUT: i32 = 68;
+    pub(super) const RESOURCE_BUSY: i32 = 71;
+    pub(super) const NO_METADATA: i32 = 80;
+    pub(super) const ACCESS_DENIED: i32 = 88;
+    pub(super) const VOLUME_EXISTS: i32 = 90;
+}
+
+/// Whose error it is, which decides its number where several have the same cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Area {
+    Node,
+    Domain,
+    Network,
+    Pool,
+    Volume,
+}
+
+impl Area {
+    /// libvirt's "error domain".
+    fn number(self) -> i32 {
+        match self {
+            Self::Node | Self::Domain => 10,
+            Self::Network => 19,
+            Self::Pool | Self::Volume => 18,
+        }
+    }
+
+    fn not_found(self) -> (i32, &'static str) {
+        match self {
+            Self::Node => (code::OPERATION_FAILED, "operation failed: "),
+            Self::Domain => (code::NO_DOMAIN, "Domain not found: "),
+            Self::Network => (code::NO_NETWORK, "Network not found: "),
+            Self::Pool => (code::NO_POOL, "Storage pool not found: "),
+            Self::Volume => (code::NO_VOLUME, "Storage volume not found: "),
+        }
+    }
+
+    fn exists(self) -> (i32, &'static str) {
+        match self {
+            Self::Volume => (code::VOLUME_EXISTS, "storage volume exists already: "),
+            _ => (code::OPERATION_FAILED, "operation failed: "),
+        }
+    }
+}
+
+/// An error as it goes over the wire. Clients print the message as it is, and branch on the code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    code: i32,
+    /// libvirt's name for the part of it that the error comes from.
+    domain: i32,
+    message: String,
+}
+
+const RPC: i32 = 7;
+/// "Remote": its own errors, about a connection.
+const REMOTE: i32 = 13;
+const ERROR: i32 = 2;
+
+impl Failure {
+    pub(crate) fn new(area: Area, caller: &Caller, error: &Error) -> Self {
+        let (code, prefix) = match error.code {
+            Code::NotFound => area.not_found(),
+            Code::Exists => area.exists(),
+            Code::InvalidState | Code::Changed => {
+                (code::OPERATION_INVALID, "Requested operation is not valid: ")
+            }
+            Code::Busy | Code::Locked => (code::RESOURCE_BUSY, "resource busy: "),
+            Code::InvalidXml => (code::XML, "XML error: "),
+            Code::InvalidArgument => (code::INVALID_ARGUMENT, "invalid argument: "),
+            Code::Unsupported => (code::CONFIG_UNSUPPORTED, "unsupported configuration: "),
+            // Clients know a read-only connection by this.
+            Code::Denied if caller.access == Access::Read => {
+                (code::OPERATION_DENIED, "operation forbidden: ")
+            }
+            Code::Denied => (code::ACCESS_DENIED, "access denied: "),
+            Code::ResourceMissing | Code::ResourceExhausted => {
+                (code::OPERATION_FAILED, "operation failed: ")
+            }
+            Code::NoSpace | Code::HostFailure => (code::SYSTEM, ""),
+            Code::Timeout | Code::VmmUnreachable => (code::TIMEOUT, "Timed out during operation: "),
+            Code::VmmFailed | Code::Internal => (code::INTERNAL, "internal error: "),
+        };
+        let problems = error.problems.iter().filter(|problem| !problem.warning);
+        let mut message = format!("{prefix}{}", error.chain());
+        for problem in problems {
+            message.push('\n');
+            message.push_str(&problem.to_string());
+        }
+        Self { code, domain: area.number(), message }
+    }
+
+    /// Of a procedure that Manor does not have: clients call it "not supported" and do without.
+    pub(crate) fn unknown_procedure(number: i32, name: Option<&str>) -> Self {
+        // Its first words are what clients look for.
+        let mut message = format!("unknown procedure: {number}");
+        if let Some(name) = name {
+            message.push_str(&format!(" ({name}), which Manor does not have"));
+        }
+        Self { code: code::RPC, domain: REMOTE, message }
+    }
+
+    /// Of a program or version that Manor does not speak.
+    pub(crate) fn unknown_program(program: u32, version: u32) -> Self {
+        let message = format!("Cannot find program {program:#x} version {version}");
+        Self { code: code::RPC, domain: RPC, message }
+    }
+
+    pub(crate) fn malformed(error: XdrError) -> Self {
+        let message = format!("Unable to decode message payload: {error}");
+        Self { code: code::RPC, domain: RPC, message }
+    }
+
+    pub(crate) fn not_open() -> Self {
+        let message = "invalid connection pointer: the connection is not open".to_owned();
+        Self { code: code::INTERNAL, domain: RPC, message }
+    }
+
+    pub(crate) fn no_connect(message: impl Into<String>) -> Self {
+        let message = format!("no connection driver available: {}", message.into());
+        Self { code: code::NO_CONNECT, domain: RPC, message }
+    }
+
+    pub(crate) fn invalid_argument(area: Area, message: &str) -> Self {
+        let message = format!("invalid argument: {message}");
+        Self { code: code::INVALID_ARGUMENT, domain: area.number(), message }
+    }
+
+    pub(crate) fn invalid_state(area: Area, message: &str) -> Self {
+        let message = format!("Requested operation is not valid: {message}");
+        Self { code: code::OPERATION_INVALID, domain: area.number(), message }
+    }
+
+    pub(crate) fn unsupported(area: Area, message: &str) -> Self {
+        let message = format!("unsupported configuration: {message}");
+        Self { code: code::CONFIG_UNSUPPORTED, domain: area.number(), message }
+    }
+
+    pub(crate) fn operation_failed(area: Area, message: &str) -> Self {
+        let message = format!("operation failed: {message}");
+        Self { code: code::OPERATION_FAILED, domain: area.number(), message }
+    }
+
+    /// This way of calling a procedure that Manor has.
+    pub(crate) fn no_support(message: &str) -> Self {
+        let message = format!("this function is not supported by the connection driver: {message}");
+        Self { code: code::NO_SUPPORT, domain: Area::Node.number(), message }
+    }
+
+    pub(crate) fn no_metadata(message: &str) -> Self {
+        let message = format!("metadata not found: {message}");
+        Self { code: code::NO_METADATA, domain: Area::Domain.number(), message }
+    }
+
+    pub(crate) fn broken_stream(message: &str) -> Self {
+        Self { code: code::RPC, domain: RPC, message: message.to_owned() }
+    }
+}
+
+/// Flags that a procedure does not know change its meaning in a way that nobody would notice.
+pub(crate) fn known_flags(flags: u32, known: u32, procedure: &str) -> Result<(), Failure> {
+    match flags & !known {
+        0 => Ok(()),
+        unknown => {
+            let text = format!("unsupported flags ({unknown:#x}) in function {procedure}");
+            Err(Failure::invalid_argument(Area::Domain, &text))
+        }
+    }
+}
+
+impl Encode for Failure {
+    fn encode(&self, to: &mut Vec<u8>) {
+        let nothing: Option<String> = None;
+        let format = Some("%s");
+        (self.code, self.domain, Some(self.message.as_str()), ERROR).encode(to);
+        // The object it is about has not been looked at by any client for long.
+        None::<object::Domain>.encode(to);
+        (format, Some(self.message.as_str()), nothing, 0, 0).encode(to);
+        None::<object::Network>.encode(to);
+    }
+}

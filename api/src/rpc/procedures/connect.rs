@@ -1,0 +1,118 @@
+//! Opening and closing, and what a client asks of the other side before it works with it.
+
+use management::ops::{GetCapabilities, GetDomainCapabilities, GetNode};
+
+use super::super::failure::{Area, Failure, known_flags};
+use super::Client;
+
+const READ_ONLY: u32 = 1;
+/// Clients hold what they may do against this version; a server that is older is not asked for much.
+const LIBVIRT_VERSION: u64 = 9_000_000;
+const AUTH_NONE: i32 = 0;
+
+/// Names under which this is reached: clients decide by them what they are talking to.
+fn is_ours(name: &str) -> bool {
+    let name = name.split('?').next().unwrap_or_default();
+    matches!(name, "" | "qemu:///system" | "qemu:///session" | "manor:///system" | "manor:///")
+}
+
+pub(crate) async fn open(
+    client: Client,
+    (name, flags): (Option<String>, u32),
+) -> Result<(), Failure> {
+    known_flags(flags, READ_ONLY, "virConnectOpen")?;
+    let name = name.unwrap_or_default();
+    if !is_ours(&name) {
+        let text = format!("{name:?} is not here; there is qemu:///system");
+        return Err(Failure::no_connect(text));
+    }
+    client.open(name, flags & READ_ONLY != 0)
+}
+
+pub(crate) async fn close(client: Client, (): ()) -> Result<(), Failure> {
+    client.close();
+    Ok(())
+}
+
+pub(crate) async fn auth_list(_: Client, (): ()) -> Result<Vec<i32>, Failure> {
+    // The socket's mode decides who may connect, and the kernel says who does.
+    Ok(vec![AUTH_NONE])
+}
+
+pub(crate) async fn supports_feature(_: Client, feature: i32) -> Result<bool, Failure> {
+    const TYPED_PARAM_STRING: i32 = 9;
+    const KEEPALIVE: i32 = 10;
+    const EVENT_CALLBACK: i32 = 14;
+    const CLOSE_CALLBACK: i32 = 15;
+    const NETWORK_UPDATE_ORDER: i32 = 16;
+    Ok(matches!(
+        feature,
+        TYPED_PARAM_STRING | KEEPALIVE | EVENT_CALLBACK | CLOSE_CALLBACK | NETWORK_UPDATE_ORDER
+    ))
+}
+
+pub(crate) async fn get_type(_: Client, (): ()) -> Result<&'static str, Failure> {
+    // Tools take what is called otherwise for something that they know nothing of.
+    Ok("QEMU")
+}
+
+/// Manor's own version, as libvirt writes versions of hypervisors.
+pub(crate) async fn version(client: Client, (): ()) -> Result<u64, Failure> {
+    let node = client.ask(Area::Node, GetNode).await?;
+    let mut parts = node.version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0_u64);
+    Ok(next() * 1_000_000 + next() * 1000 + next())
+}
+
+pub(crate) async fn lib_version(_: Client, (): ()) -> Result<u64, Failure> {
+    Ok(LIBVIRT_VERSION)
+}
+
+pub(crate) async fn hostname(client: Client, (): ()) -> Result<String, Failure> {
+    Ok(client.ask(Area::Node, GetNode).await?.hostname)
+}
+
+pub(crate) async fn uri(client: Client, (): ()) -> Result<String, Failure> {
+    let opened = client.opened().unwrap_or_default();
+    Ok(if opened.is_empty() { "qemu:///system".to_owned() } else { opened })
+}
+
+pub(crate) async fn is_secure(_: Client, (): ()) -> Result<bool, Failure> {
+    Ok(true)
+}
+
+pub(crate) async fn capabilities(client: Client, (): ()) -> Result<String, Failure> {
+    client.ask(Area::Node, GetCapabilities).await
+}
+
+type Wanted = (Option<String>, Option<String>, Option<String>, Option<String>, u32);
+
+pub(crate) async fn domain_capabilities(
+    client: Client,
+    (_emulator, architecture, machine, virt_type, flags): Wanted,
+) -> Result<String, Failure> {
+    known_flags(flags, 0, "virConnectGetDomainCapabilities")?;
+    client.ask(Area::Node, GetDomainCapabilities { architecture, machine, virt_type }).await
+}
+
+pub(crate) async fn max_vcpus(_: Client, _kind: Option<String>) -> Result<i32, Failure> {
+    Ok(i32::from(management::ops::MAX_VCPUS))
+}
+
+pub(crate) async fn cpu_models(
+    _: Client,
+    (architecture, wanted, flags): (String, i32, u32),
+) -> Result<(Vec<String>, i32), Failure> {
+    known_flags(flags, 0, "virConnectGetCPUModelNames")?;
+    if architecture != "x86_64" {
+        let text = format!("architecture {architecture:?} is not x86_64");
+        return Err(Failure::invalid_argument(Area::Node, &text));
+    }
+    let (names, count) = super::listed(management::ops::cpu_model_names(), wanted);
+    Ok((names, i32::try_from(count).unwrap_or(i32::MAX)))
+}
+
+/// The end of the connection tells the client the same.
+pub(crate) async fn close_callback(_: Client, (): ()) -> Result<(), Failure> {
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! Domains: found, listed, looked at.
+
+use management::domain::DomainRef;
+use management::ops::{
+    DescribeDomain, DomainFilter, DumpSecureXml, DumpXml, FindDomain, GetDomainState, ListDomains,
+    OpenConsole,
+};
+use uuid::Uuid;
+
+use super::super::failure::{Area, Failure, known_flags};
+use super::super::protocol::object::{Domain, Snapshot};
+use super::super::protocol::typed::Parameters;
+use super::super::protocol::xdr::Chars;
+use super::super::stream::Stream;
+use super::super::table::Streaming;
+use super::{Client, count, listed, names};
+
+pub(super) const ACTIVE: u32 = 1;
+pub(super) const INACTIVE: u32 = 2;
+const PERSISTENT: u32 = 4;
+const TRANSIENT: u32 = 8;
+const RUNNING: u32 = 16;
+const PAUSED: u32 = 32;
+const SHUT_OFF: u32 = 64;
+const OTHER: u32 = 128;
+const SAVED: u32 = 1 << 8;
+const NOT_SAVED: u32 = 1 << 9;
+const AUTOSTART: u32 = 1 << 10;
+const NO_AUTOSTART: u32 = 1 << 11;
+const WITH_SNAPSHOT: u32 = 1 << 12;
+const WITHOUT_SNAPSHOT: u32 = 1 << 13;
+const WITH_CHECKPOINT: u32 = 1 << 14;
+const WITHOUT_CHECKPOINT: u32 = 1 << 15;
+/// Those that bulk statistics know as well.
+pub(super) const STATE_FLAGS: u32 = 0xff;
+
+/// None where no domain can be meant.
+pub(super) fn filter(flags: u32) -> Option<DomainFilter> {
+    let is_set = |flag: u32| flags & flag != 0;
+    // No domain has any of these.
+    let lacking = [
+        (SAVED, NOT_SAVED),
+        (WITH_SNAPSHOT, WITHOUT_SNAPSHOT),
+        (WITH_CHECKPOINT, WITHOUT_CHECKPOINT),
+    ];
+    if lacking.into_iter().any(|(with, without)| is_set(with) && !is_set(without)) {
+        return None;
+    }
+    let words: [(u32, &[&str]); 4] = [
+        (RUNNING, &["running"]),
+        (PAUSED, &["paused"]),
+        (SHUT_OFF, &["shut off"]),
+        (OTHER, &["in shutdown", "crashed", "no state"]),
+    ];
+    let states = words.into_iter().filter(|(flag, _)| is_set(*flag)).flat_map(|(_, words)| words);
+    Some(DomainFilter {
+        active: is_set(ACTIVE),
+        inactive: is_set(INACTIVE),
+        persistent: is_set(PERSISTENT),
+        transient: is_set(TRANSIENT),
+        autostart: is_set(AUTOSTART),
+        no_autostart: is_set(NO_AUTOSTART),
+        states: states.map(|word| (*word).to_owned()).collect(),
+    })
+}
+
+async fn all(
+    client: &Client,
+    flags: u32,
+) -> Result<Vec<management::domain::DomainSummary>, Failure> {
+    match filter(flags) {
+        Some(filter) => client.domain(ListDomains { filter }).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+pub(crate) async fn list_all(
+    client: Client,
+    (wanted, flags): (i32, u32),
+) -> Result<(Vec<Domain>, u32), Failure> {
+    known_flags(flags, 0xffff, "virConnectListAllDomains")?;
+    let all = all(&client, flags).await?;
+    Ok(listed(all.iter().map(Domain::from).collect(), wanted))
+}
+
+pub(crate) async fn active_count(client: Client, (): ()) -> Result<i32, Failure> {
+    Ok(count(all(&client, ACTIVE).await?.len()))
+}
+
+pub(crate) async fn active_ids(client: Client, room: i32) -> Result<Vec<i32>, Failure> {
+    let all = all(&client, ACTIVE).await?;
+    let ids = all.iter().map(|summary| Domain::from(summary).id);
+    Ok(ids.take(usize::try_from(room).unwrap_or(0)).collect())
+}
+
+pub(crate) async fn inactive_count(client: Client, (): ()) -> Result<i32, Failure> {
+    Ok(count(all(&client, INACTIVE).await?.len()))
+}
+
+pub(crate) async fn inactive_names(client: Client, room: i32) -> Result<Vec<String>, Failure> {
+    let all = all(&client, INACTIVE).await?;
+    Ok(names(all.into_iter().map(|summary| summary.name), room))
+}
+
+async fn find(client: &Client, domain: DomainRef) -> Result<Domain, Failure> {
+    Ok(Domain::from(&client.domain(FindDomain { domain }).await?))
+}
+
+pub(crate) async fn by_id(client: Client, id: i32) -> Result<Domain, Failure> {
+    // No domain has a negative one, nor this.
+    let id = u32::try_from(id).unwrap_or(u32::MAX);
+    find(&client, DomainRef::Id(id)).await
+}
+
+pub(crate) async fn by_name(client: Client, name: String) -> Result<Domain, Failure> {
+    find(&client, DomainRef::Name(name)).await
+}
+
+pub(crate) async fn by_uuid(client: Client, uuid: Uuid) -> Result<Domain, Failure> {
+    find(&client, DomainRef::Uuid(uuid)).await
+}
+
+async fn summary(
+    client: &Client,
+    domain: &Domain,
+) -> Result<management::domain::DomainSummary, Failure> {
+    client.domain(FindDomain { domain: domain.reference() }).await
+}
+
+pub(crate) async fn info(
+    client: Client,
+    domain: Domain,
+) -> Result<(u8, u64, u64, u16, u64), Failure> {
+    let described = client.domain(DescribeDomain { domain: domain.reference() }).await?;
+    let summary = described.summary;
+    let state = u8::try_from(summary.state.codes().0).unwrap_or(0);
+    // Of a domain that is off, clients show what it will have.
+    let memory = if summary.id.is_some() { summary.memory } else { summary.max_memory };
+    let vcpus = u16::try_from(summary.vcpus).unwrap_or(u16::MAX);
+    Ok((state, summary.max_memory, memory, vcpus, summary.cpu_time))
+}
+
+pub(crate) async fn state(
+    client: Client,
+    (domain, flags): (Domain, u32),
+) -> Result<(i32, i32), Failure> {
+    known_flags(flags, 0, "virDomainGetState")?;
+    Ok(client.domain(GetDomainState { domain: domain.reference() }).await?.codes())
+}
+
+pub(crate) async fn xml(client: Client, (domain, flags): (Domain, u32)) -> Result<String, Failure> {
+    const SECURE: u32 = 1;
+    const INACTIVE: u32 = 2;
+    const UPDATE_CPU: u32 = 4;
+    const MIGRATABLE: u32 = 8;
+    known_flags(flags, SECURE | INACTIVE | UPDATE_CPU | MIGRATABLE, "virDomainGetXMLDesc")?;
+    let inactive = flags & INACTIVE != 0;
+    let domain = domain.reference();
+    if flags & SECURE == 0 {
+        client.domain(DumpXml { domain, inactive }).await
+    } else {
+        client.domain(DumpSecureXml { domain, inactive }).await
+    }
+}
+
+pub(crate) async fn os_type(client: Client, domain: Domain) -> Result<String, Failure> {
+    Ok(client.domain(DescribeDomain { domain: domain.reference() }).await?.os_type)
+}
+
+pub(crate) async fn autostart(client: Client, domain: Domain) -> Result<bool, Failure> {
+    Ok(summary(&client, &domain).await?.autostart)
+}
+
+pub(crate) async fn is_active(client: Client, domain: Domain) -> Result<bool, Failure> {
+    Ok(summary(&client, &domain).await?.state.is_active())
+}
+
+pub(crate) async fn is_persistent(client: Client, domain: Domain) -> Result<bool, Failure> {
+    Ok(summary(&client, &domain).await?.persistent)
+}
+
+pub(crate) async fn is_updated(client: Client, domain: Domain) -> Result<bool, Failure> {
+    Ok(client.domain(DescribeDomain { domain: domain.reference() }).await?.pending_changes)
+}
+
+pub(crate) async fn security_label(
+    client: Client,
+    domain: Domain,
+) -> Result<(Chars, i32), Failure> {
+    summary(&client, &domain).await?;
+    Ok((Chars(String::new()), 0))
+}
+
+/// What is wrong with a domain, in words.
+pub(crate) async fn messages(
+    client: Client,
+    (domain, flags): (Domain, u32),
+) -> Result<Vec<String>, Failure> {
+    const DEPRECATION: u32 = 1;
+    const TAINTING: u32 = 2;
+    known_flags(flags, DEPRECATION | TAINTING, "virDomainGetMessages")?;
+    Ok(client.domain(DescribeDomain { domain: domain.reference() }).await?.warnings)
+}
+
+/// It is reachable and does nothing.
+pub(crate) async fn control_info(
+    client: Client,
+    (domain, flags): (Domain, u32),
+) -> Result<(u32, u32, u64), Failure> {
+    known_flags(flags, 0, "virDomainGetControlInfo")?;
+    if !is_active(client, domain).await? {
+        return Err(Failure::invalid_state(Area::Domain, "domain is not running"));
+    }
+    Ok((0, 0, 0))
+}
+
+pub(crate) async fn metadata(
+    client: Client,
+    (domain, kind, _uri, flags): (Domain, i32, Option<String>, u32),
+) -> Result<String, Failure> {
+    const DESCRIPTION: i32 = 0;
+    const TITLE: i32 = 1;
+    known_flags(flags, super::AFFECT_LIVE | super::AFFECT_CONFIG, "virDomainGetMetadata")?;
+    let described = client.domain(DescribeDomain { domain: domain.reference() }).await?;
+    let found = match kind {
+        DESCRIPTION => described.description.ok_or("the domain has no description"),
+        TITLE => described.summary.title.ok_or("the domain has no title"),
+        _ => Err("Manor keeps no elements of others' apart"),
+    };
+    found.map_err(Failure::no_metadata)
+}
+
+pub(crate) async fn open_console(
+    client: Client,
+    (domain, device, flags): (Domain, Option<String>, u32),
+) -> Result<Streaming<()>, Failure> {
+    const FORCE: u32 = 1;
+    const SAFE: u32 = 2;
+    known_flags(flags, FORCE | SAFE, "virDomainOpenConsole")?;
+    let open =
+        OpenConsole { domain: domain.reference(), device, force: flags & FORCE != 0, replay: true };
+    let console = client.domain(open).await?;
+    Ok(Streaming { answer: (), stream: Stream::Console(console.stream) })
+}
+
+type JobInfo = (i32, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64);
+
+/// No job of a domain takes long here.
+pub(crate) async fn job_info(client: Client, domain: Domain) -> Result<JobInfo, Failure> {
+    summary(&client, &domain).await?;
+    Ok((0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+}
+
+pub(crate) async fn job_stats(
+    client: Client,
+    (domain, flags): (Domain, u32),
+) -> Result<(i32, Parameters), Failure> {
+    const COMPLETED: u32 = 1;
+    const KEEP: u32 = 2;
+    known_flags(flags, COMPLETED | KEEP, "virDomainGetJobStats")?;
+    summary(&client, &domain).await?;
+    Ok((0, Parameters::default()))
+}
+
+pub(crate) async fn has_saved_state(
+    client: Client,
+    (domain, flags): (Domain, u32),
+) -> Result<bool, Failure> {
+    known_flags(flags, 0, "virDomainHasManagedSaveImage")?;
+    summary(&client, &domain).await?;
+    Ok(false)
+}
+
+pub(crate) async fn snapshot_count(
+    client: Client,
+    (domain, _): (Domain, u32),
+) -> Result<i32, Failure> {
+    summary(&client, &domain).await?;
+    Ok(0)
+}
+
+pub(crate) async fn has_current_snapshot(
+    client: Client,
+    (domain, _): (Domain, u32),
+) -> Result<bool, Failure> {
+    summary(&client, &domain).await?;
+    Ok(false)
+}
+
+/// Snapshots and checkpoints have the same shape.
+pub(crate) async fn no_snapshots(
+    client: Client,
+    (domain, _, _): (Domain, i32, u32),
+) -> Result<(Vec<Snapshot>, i32), Failure> {
+    summary(&client, &domain).await?;
+    Ok((Vec::new(), 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_hold_what_their_flags_say() {
+        let found = filter(ACTIVE | OTHER).unwrap();
+        assert!(found.active && !found.inactive);
+        assert_eq!(found.states, ["in shutdown", "crashed", "no state"]);
+        assert_eq!(filter(WITH_SNAPSHOT), None);
+        assert!(filter(WITH_SNAPSHOT | WITHOUT_SNAPSHOT).is_some());
+    }
+}

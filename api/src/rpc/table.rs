@@ -1,0 +1,313 @@
+//! Every procedure of libvirt's protocol: those that Manor has, with the operations that they are
+//! made of, and the names of the others. The documentation is made from it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use management::Operation;
+use management::ops;
+
+use super::failure::Failure;
+use super::procedures::*;
+use super::protocol::xdr::{Decode, Decoder, Encode};
+use super::session::Session;
+use super::stream::Stream;
+
+mod document;
+mod others;
+
+pub use document::compatibility;
+
+/// What a call is answered with.
+pub(super) struct Answer {
+    pub(super) payload: Vec<u8>,
+    pub(super) stream: Option<Stream>,
+}
+
+/// An answer that bytes follow.
+pub(crate) struct Streaming<T> {
+    pub(crate) answer: T,
+    pub(crate) stream: Stream,
+}
+
+pub(super) trait IntoAnswer {
+    fn into_answer(self) -> Answer;
+}
+
+fn encoded(answer: &impl Encode) -> Vec<u8> {
+    let mut payload = Vec::new();
+    answer.encode(&mut payload);
+    payload
+}
+
+impl<T: Encode> IntoAnswer for T {
+    fn into_answer(self) -> Answer {
+        Answer { payload: encoded(&self), stream: None }
+    }
+}
+
+impl<T: Encode> IntoAnswer for Streaming<T> {
+    fn into_answer(self) -> Answer {
+        Answer { payload: encoded(&self.answer), stream: Some(self.stream) }
+    }
+}
+
+type Running = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+
+/// A procedure that Manor has.
+pub(super) struct Procedure {
+    pub(super) number: i32,
+    pub(super) name: &'static str,
+    /// What it asks for, by the names of operations: what these need, it needs.
+    pub(super) operations: &'static [&'static str],
+    /// What of it is missing.
+    pub(super) gap: Option<&'static str>,
+    run: fn(Arc<Session>, Bytes) -> Running,
+}
+
+/// Decode, do, encode.
+async fn decoded<A, R, F>(
+    session: Arc<Session>,
+    payload: Bytes,
+    procedure: impl FnOnce(Arc<Session>, A) -> F,
+) -> Result<Answer, Failure>
+where
+    A: Decode,
+    R: IntoAnswer,
+    F: Future<Output = Result<R, Failure>>,
+{
+    let arguments = A::decode(&mut Decoder::new(&payload)).map_err(Failure::malformed)?;
+    Ok(procedure(session, arguments).await?.into_answer())
+}
+
+/// What may be called before a connection is open.
+fn precedes_opening(number: i32) -> bool {
+    matches!(number, 1 | 60 | 66..=70)
+}
+
+pub(super) async fn run(
+    session: &Arc<Session>,
+    number: i32,
+    payload: Bytes,
+) -> Result<Answer, Failure> {
+    let found = PROCEDURES.binary_search_by_key(&number, |procedure| procedure.number);
+    let Ok(procedure) = found.map(|at| &PROCEDURES[at]) else {
+        let name = others::NOT_YET.iter().find(|(known, _)| *known == number);
+        return Err(Failure::unknown_procedure(number, name.map(|(_, name)| *name)));
+    };
+    if session.opened().is_none() && !precedes_opening(number) {
+        return Err(Failure::not_open());
+    }
+    (procedure.run)(session.clone(), payload).await
+}
+
+macro_rules! gap {
+    () => {
+        None
+    };
+    ($gap:literal) => {
+        Some($gap)
+    };
+}
+
+macro_rules! procedures {
+    ($($number:literal $name:ident [$($operation:ident)*] $run:path $(, partly $gap:literal)?;)*) => {
+        /// By number.
+        pub(super) const PROCEDURES: &[Procedure] = &[$(Procedure {
+            number: $number,
+            name: stringify!($name),
+            operations: &[$(<ops::$operation as Operation>::NAME),*],
+            gap: gap!($($gap)?),
+            run: |session, payload| Box::pin(decoded(session, payload, $run)),
+        }),*];
+    };
+}
+
+procedures! {
+    1 CONNECT_OPEN [] connect::open;
+    2 CONNECT_CLOSE [] connect::close;
+    3 CONNECT_GET_TYPE [] connect::get_type;
+    4 CONNECT_GET_VERSION [GetNode] connect::version;
+    5 CONNECT_GET_MAX_VCPUS [] connect::max_vcpus;
+    6 NODE_GET_INFO [GetNode] node::info;
+    7 CONNECT_GET_CAPABILITIES [GetCapabilities] connect::capabilities;
+    8 DOMAIN_ATTACH_DEVICE [AttachDevice] device::attach;
+    9 DOMAIN_CREATE [StartDomain] lifecycle::create;
+    10 DOMAIN_CREATE_XML [CreateDomain FindDomain] lifecycle::create_xml, partly "autodestroy is refused";
+    11 DOMAIN_DEFINE_XML [DefineDomain FindDomain] lifecycle::define;
+    12 DOMAIN_DESTROY [DestroyDomain] lifecycle::destroy;
+    13 DOMAIN_DETACH_DEVICE [DetachDevice] device::detach;
+    14 DOMAIN_GET_XML_DESC [DumpXml DumpSecureXml] domain::xml, partly "migratable XML is the ordinary one";
+    15 DOMAIN_GET_AUTOSTART [FindDomain] domain::autostart;
+    16 DOMAIN_GET_INFO [DescribeDomain] domain::info;
+    17 DOMAIN_GET_MAX_MEMORY [FindDomain] resources::max_memory;
+    18 DOMAIN_GET_MAX_VCPUS [FindDomain] resources::max_vcpus;
+    19 DOMAIN_GET_OS_TYPE [DescribeDomain] domain::os_type;
+    20 DOMAIN_GET_VCPUS [GetDomainStats GetTuning GetNode] stats::vcpus;
+    21 CONNECT_LIST_DEFINED_DOMAINS [ListDomains] domain::inactive_names;
+    22 DOMAIN_LOOKUP_BY_ID [FindDomain] domain::by_id;
+    23 DOMAIN_LOOKUP_BY_NAME [FindDomain] domain::by_name;
+    24 DOMAIN_LOOKUP_BY_UUID [FindDomain] domain::by_uuid;
+    25 CONNECT_NUM_OF_DEFINED_DOMAINS [ListDomains] domain::inactive_count;
+    26 DOMAIN_PIN_VCPU [TuneDomain] resources::pin_vcpu;
+    27 DOMAIN_REBOOT [RebootDomain] lifecycle::reboot;
+    28 DOMAIN_RESUME [ResumeDomain] lifecycle::resume;
+    29 DOMAIN_SET_AUTOSTART [SetAutostart] lifecycle::set_autostart;
+    30 DOMAIN_SET_MAX_MEMORY [TuneDomain] resources::set_max_memory;
+    31 DOMAIN_SET_MEMORY [SetMemory] resources::set_memory;
+    33 DOMAIN_SHUTDOWN [ShutdownDomain] lifecycle::shutdown;
+    34 DOMAIN_SUSPEND [SuspendDomain] lifecycle::suspend;
+    35 DOMAIN_UNDEFINE [UndefineDomain] lifecycle::undefine;
+    36 CONNECT_LIST_DEFINED_NETWORKS [ListNetworks] network::inactive_names;
+    37 CONNECT_LIST_DOMAINS [ListDomains] domain::active_ids;
+    38 CONNECT_LIST_NETWORKS [ListNetworks] network::active_names;
+    39 NETWORK_CREATE [ChangeNetwork] network::create;
+    40 NETWORK_CREATE_XML [CreateNetwork] network::create_xml;
+    41 NETWORK_DEFINE_XML [DefineNetwork] network::define;
+    42 NETWORK_DESTROY [ChangeNetwork] network::destroy;
+    43 NETWORK_GET_XML_DESC [DumpNetworkXml] network::xml;
+    44 NETWORK_GET_AUTOSTART [DescribeNetwork] network::autostart;
+    45 NETWORK_GET_BRIDGE_NAME [DescribeNetwork] network::bridge_name;
+    46 NETWORK_LOOKUP_BY_NAME [DescribeNetwork] network::by_name;
+    47 NETWORK_LOOKUP_BY_UUID [DescribeNetwork] network::by_uuid;
+    48 NETWORK_SET_AUTOSTART [ChangeNetwork] network::set_autostart;
+    49 NETWORK_UNDEFINE [ChangeNetwork] network::undefine;
+    50 CONNECT_NUM_OF_DEFINED_NETWORKS [ListNetworks] network::inactive_count;
+    51 CONNECT_NUM_OF_DOMAINS [ListDomains] domain::active_count;
+    52 CONNECT_NUM_OF_NETWORKS [ListNetworks] network::active_count;
+    59 CONNECT_GET_HOSTNAME [GetNode] connect::hostname;
+    60 CONNECT_SUPPORTS_FEATURE [] connect::supports_feature, partly "no migration, no descriptors";
+    64 DOMAIN_BLOCK_STATS [GetDomainStats] stats::block;
+    65 DOMAIN_INTERFACE_STATS [GetDomainStats] stats::interface;
+    66 AUTH_LIST [] connect::auth_list;
+    71 CONNECT_NUM_OF_STORAGE_POOLS [ListPools] pool::active_count;
+    72 CONNECT_LIST_STORAGE_POOLS [ListPools] pool::active_names;
+    73 CONNECT_NUM_OF_DEFINED_STORAGE_POOLS [ListPools] pool::inactive_count;
+    74 CONNECT_LIST_DEFINED_STORAGE_POOLS [ListPools] pool::inactive_names;
+    76 STORAGE_POOL_CREATE_XML [CreatePool] pool::create_xml;
+    77 STORAGE_POOL_DEFINE_XML [DefinePool] pool::define;
+    78 STORAGE_POOL_CREATE [ChangePool] pool::create;
+    79 STORAGE_POOL_BUILD [ChangePool] pool::build;
+    80 STORAGE_POOL_DESTROY [ChangePool] pool::destroy;
+    81 STORAGE_POOL_DELETE [ChangePool] pool::delete;
+    82 STORAGE_POOL_UNDEFINE [ChangePool] pool::undefine;
+    83 STORAGE_POOL_REFRESH [ChangePool] pool::refresh;
+    84 STORAGE_POOL_LOOKUP_BY_NAME [DescribePool] pool::by_name;
+    85 STORAGE_POOL_LOOKUP_BY_UUID [DescribePool] pool::by_uuid;
+    86 STORAGE_POOL_LOOKUP_BY_VOLUME [DescribePool] pool::by_volume;
+    87 STORAGE_POOL_GET_INFO [DescribePool] pool::info;
+    88 STORAGE_POOL_GET_XML_DESC [DumpPoolXml] pool::xml;
+    89 STORAGE_POOL_GET_AUTOSTART [DescribePool] pool::autostart;
+    90 STORAGE_POOL_SET_AUTOSTART [ChangePool] pool::set_autostart;
+    91 STORAGE_POOL_NUM_OF_VOLUMES [ListVolumes] pool::volume_count;
+    92 STORAGE_POOL_LIST_VOLUMES [ListVolumes] pool::volume_names;
+    93 STORAGE_VOL_CREATE_XML [CreateVolume GetJob DescribeVolume] volume::create;
+    94 STORAGE_VOL_DELETE [DeleteVolume] volume::delete;
+    95 STORAGE_VOL_LOOKUP_BY_NAME [DescribeVolume] volume::by_name;
+    96 STORAGE_VOL_LOOKUP_BY_KEY [FindVolume] volume::by_path;
+    97 STORAGE_VOL_LOOKUP_BY_PATH [FindVolume] volume::by_path;
+    98 STORAGE_VOL_GET_INFO [DescribeVolume] volume::info;
+    99 STORAGE_VOL_GET_XML_DESC [DescribeVolume] volume::xml;
+    100 STORAGE_VOL_GET_PATH [DescribeVolume] volume::path;
+    101 NODE_GET_CELLS_FREE_MEMORY [GetNode] node::cells_free_memory, partly "one cell, whatever the host has";
+    102 NODE_GET_FREE_MEMORY [GetNode] node::free_memory;
+    110 CONNECT_GET_URI [] connect::uri;
+    111 NODE_NUM_OF_DEVICES [] node::device_count, partly "none are known";
+    112 NODE_LIST_DEVICES [] node::no_device_names, partly "none are known";
+    121 DOMAIN_GET_SECURITY_LABEL [FindDomain] domain::security_label, partly "there is no security driver";
+    122 NODE_GET_SECURITY_MODEL [] node::security_model, partly "there is no security driver";
+    125 STORAGE_VOL_CREATE_XML_FROM [CreateVolume GetJob DescribeVolume] volume::create_from;
+    149 CONNECT_IS_SECURE [] connect::is_secure;
+    150 DOMAIN_IS_ACTIVE [FindDomain] domain::is_active;
+    151 DOMAIN_IS_PERSISTENT [FindDomain] domain::is_persistent;
+    152 NETWORK_IS_ACTIVE [DescribeNetwork] network::is_active;
+    153 NETWORK_IS_PERSISTENT [DescribeNetwork] network::is_persistent;
+    154 STORAGE_POOL_IS_ACTIVE [DescribePool] pool::is_active;
+    155 STORAGE_POOL_IS_PERSISTENT [DescribePool] pool::is_persistent;
+    157 CONNECT_GET_LIB_VERSION [] connect::lib_version;
+    159 DOMAIN_MEMORY_STATS [GetDomainStats] stats::memory;
+    160 DOMAIN_ATTACH_DEVICE_FLAGS [AttachDevice] device::attach_flags;
+    161 DOMAIN_DETACH_DEVICE_FLAGS [DetachDevice] device::detach_flags;
+    163 DOMAIN_GET_JOB_INFO [FindDomain] domain::job_info, partly "no job of a domain takes long here";
+    165 STORAGE_VOL_WIPE [WipeVolume GetJob] volume::wipe;
+    174 DOMAIN_UPDATE_DEVICE_FLAGS [UpdateDevice] device::update_flags, partly "nothing is forced";
+    183 DOMAIN_HAS_MANAGED_SAVE_IMAGE [FindDomain] domain::has_saved_state, partly "states are not saved";
+    187 DOMAIN_SNAPSHOT_NUM [FindDomain] domain::snapshot_count, partly "there are no snapshots";
+    190 DOMAIN_HAS_CURRENT_SNAPSHOT [FindDomain] domain::has_current_snapshot, partly "there are no snapshots";
+    194 DOMAIN_GET_BLOCK_INFO [ListDisks FindVolume] stats::block_info, partly "of disks that are volumes of a pool";
+    196 DOMAIN_CREATE_WITH_FLAGS [StartDomain FindDomain] lifecycle::create_flags, partly "autodestroy is refused";
+    199 DOMAIN_SET_VCPUS_FLAGS [TuneDomain] resources::set_vcpus, partly "not of a running guest";
+    200 DOMAIN_GET_VCPUS_FLAGS [GetTuning] resources::vcpus, partly "not as the guest's agent sees them";
+    201 DOMAIN_OPEN_CONSOLE [OpenConsole] domain::open_console;
+    202 DOMAIN_IS_UPDATED [DescribeDomain] domain::is_updated;
+    204 DOMAIN_SET_MEMORY_FLAGS [SetMemory TuneDomain] resources::set_memory_flags;
+    208 STORAGE_VOL_UPLOAD [UploadVolume] volume::upload;
+    209 STORAGE_VOL_DOWNLOAD [DownloadVolume] volume::download, partly "holes come as zeros";
+    211 DOMAIN_SCREENSHOT [TakeScreenshot] lifecycle::screenshot, partly "of the first screen";
+    212 DOMAIN_GET_STATE [GetDomainState] domain::state;
+    225 DOMAIN_PIN_VCPU_FLAGS [TuneDomain] resources::pin_vcpu_flags;
+    226 DOMAIN_SEND_KEY [SendKeys] lifecycle::send_key, partly "code sets linux, xt, atset1 and qnum";
+    227 NODE_GET_CPU_STATS [GetNode] node::cpu_stats, partly "of all CPUs together";
+    228 NODE_GET_MEMORY_STATS [GetNode] node::memory_stats;
+    229 DOMAIN_GET_CONTROL_INFO [FindDomain] domain::control_info;
+    230 DOMAIN_GET_VCPU_PIN_INFO [GetTuning GetNode] resources::vcpu_pins;
+    231 DOMAIN_UNDEFINE_FLAGS [UndefineDomain] lifecycle::undefine_flags;
+    234 DOMAIN_DESTROY_FLAGS [DestroyDomain] lifecycle::destroy_flags;
+    243 DOMAIN_BLOCK_STATS_FLAGS [GetDomainStats] stats::block_flags, partly "no times";
+    245 DOMAIN_RESET [ResetDomain] lifecycle::reset;
+    251 DOMAIN_BLOCK_RESIZE [ResizeDisk] device::resize_disk;
+    258 DOMAIN_SHUTDOWN_FLAGS [ShutdownDomain] lifecycle::shutdown_flags, partly "by the power button or the agent";
+    259 STORAGE_VOL_WIPE_PATTERN [WipeVolume GetJob] volume::wipe_pattern, partly "with zeros";
+    260 STORAGE_VOL_RESIZE [ResizeVolume] volume::resize;
+    262 DOMAIN_GET_CPU_STATS [GetDomainStats] stats::cpu, partly "the total alone";
+    265 DOMAIN_GET_METADATA [DescribeDomain] domain::metadata, partly "title and description";
+    273 CONNECT_LIST_ALL_DOMAINS [ListDomains] domain::list_all;
+    274 DOMAIN_LIST_ALL_SNAPSHOTS [FindDomain] domain::no_snapshots, partly "there are no snapshots";
+    277 DOMAIN_GET_HOSTNAME [GuestHostname] guest::hostname, partly "by the agent";
+    279 DOMAIN_PIN_EMULATOR [TuneDomain] resources::pin_emulator;
+    280 DOMAIN_GET_EMULATOR_PIN_INFO [GetTuning GetNode] resources::emulator_pins;
+    281 CONNECT_LIST_ALL_STORAGE_POOLS [ListPools] pool::list_all;
+    282 STORAGE_POOL_LIST_ALL_VOLUMES [ListVolumes] pool::list_volumes;
+    283 CONNECT_LIST_ALL_NETWORKS [ListNetworks] network::list_all;
+    284 CONNECT_LIST_ALL_INTERFACES [] node::no_interfaces, partly "none are known";
+    285 CONNECT_LIST_ALL_NODE_DEVICES [] node::no_devices, partly "none are known";
+    286 CONNECT_LIST_ALL_NWFILTERS [] node::no_filters, partly "there are none";
+    287 CONNECT_LIST_ALL_SECRETS [] node::no_secrets, partly "there are none";
+    291 NETWORK_UPDATE [UpdateNetwork] network::update, partly "DHCP hosts and ranges, DNS";
+    293 NODE_GET_CPU_MAP [GetNode] node::cpu_map;
+    294 DOMAIN_FSTRIM [TrimFilesystems] guest::trim, partly "all file systems";
+    298 DOMAIN_GET_JOB_STATS [FindDomain] domain::job_stats, partly "no job of a domain takes long here";
+    308 DOMAIN_SET_MEMORY_STATS_PERIOD [SetMemoryStatsPeriod] resources::set_memory_stats_period;
+    312 CONNECT_GET_CPU_MODEL_NAMES [] connect::cpu_models;
+    313 CONNECT_NETWORK_EVENT_REGISTER_ANY [Subscribe] events::network;
+    314 CONNECT_NETWORK_EVENT_DEREGISTER_ANY [] events::no_more;
+    316 CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY [Subscribe] events::domain, partly "what happens here: see the events";
+    317 CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY [] events::no_more;
+    335 DOMAIN_FSFREEZE [FreezeFilesystems] guest::freeze;
+    336 DOMAIN_FSTHAW [ThawFilesystems] guest::thaw, partly "all file systems";
+    337 DOMAIN_GET_TIME [GetGuestTime] guest::time;
+    338 DOMAIN_SET_TIME [SetGuestTime] guest::set_time;
+    341 NETWORK_GET_DHCP_LEASES [NetworkLeases DescribeNetwork] network::leases;
+    342 CONNECT_GET_DOMAIN_CAPABILITIES [GetDomainCapabilities] connect::domain_capabilities;
+    344 CONNECT_GET_ALL_DOMAIN_STATS [GetAllStats GetDomainStats ListDomains] stats::all, partly "no perf, iothread, memory, dirtyrate, vm";
+    349 DOMAIN_GET_FSINFO [ListGuestFilesystems] guest::filesystems;
+    350 DOMAIN_DEFINE_XML_FLAGS [DefineDomain FindDomain] lifecycle::define_flags;
+    353 DOMAIN_INTERFACE_ADDRESSES [LeasedAddresses GuestAddresses] guest::addresses, partly "not from the host's ARP table";
+    357 DOMAIN_SET_USER_PASSWORD [SetUserPassword] guest::set_password;
+    358 DOMAIN_RENAME [RenameDomain] lifecycle::rename;
+    360 CONNECT_REGISTER_CLOSE_CALLBACK [] connect::close_callback;
+    361 CONNECT_UNREGISTER_CLOSE_CALLBACK [] connect::close_callback;
+    368 CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY [Subscribe] events::pool;
+    369 CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY [] events::no_more;
+    374 CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY [Subscribe] events::node_device, partly "nothing happens to any";
+    375 CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY [] events::no_more;
+    378 STORAGE_VOL_GET_INFO_FLAGS [DescribeVolume] volume::info_flags;
+    380 CONNECT_SECRET_EVENT_REGISTER_ANY [Subscribe] events::secret, partly "nothing happens to any";
+    381 CONNECT_SECRET_EVENT_DEREGISTER_ANY [] events::no_more;
+    392 DOMAIN_DETACH_DEVICE_ALIAS [DetachDevice] device::detach_alias;
+    413 DOMAIN_LIST_ALL_CHECKPOINTS [FindDomain] domain::no_snapshots, partly "there are no checkpoints";
+    426 DOMAIN_GET_MESSAGES [DescribeDomain] domain::messages;
+    432 NETWORK_DEFINE_XML_FLAGS [DefineNetwork] network::define_flags;
+}

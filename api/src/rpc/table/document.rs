@@ -1,0 +1,112 @@
+//! The table as a page of the documentation.
+
+use std::fmt::Write as _;
+
+use management::ops::OPERATIONS;
+
+use super::others::{EVENTS, NOT_YET};
+use super::{PROCEDURES, Procedure};
+
+const HEAD: &str = "\
+# libvirt's procedures
+
+Made from the table in `api/src/rpc/table.rs`; a test holds this page against it (`UPDATE_GOLDEN=1
+cargo test -p manor-api libvirt_page` writes it anew). How to use libvirt's clients with Manor is in
+[libvirt.md](libvirt.md).
+
+A procedure is made of the operations that are named beside it, those of the
+[HTTP API](api.md). It needs the highest access that one of them needs.
+";
+
+/// `docs/libvirt-compatibility.md`.
+#[must_use]
+pub fn compatibility() -> String {
+    let mut page = HEAD.to_owned();
+    let partly = PROCEDURES.iter().filter(|procedure| procedure.gap.is_some()).count();
+    let _ = write!(
+        page,
+        "\n{} procedures work, {partly} work partly, {} are not there yet.\n\n\
+         | number | procedure | state | operations | access |\n|---|---|---|---|---|\n",
+        PROCEDURES.len() - partly,
+        NOT_YET.len(),
+    );
+    for procedure in PROCEDURES {
+        let Procedure { number, name, operations, gap, .. } = procedure;
+        let state = gap.map_or_else(|| "works".to_owned(), |gap| format!("partly: {gap}"));
+        let _ = writeln!(
+            page,
+            "| {number} | {name} | {state} | {} | {} |",
+            operations.join(", "),
+            access(operations)
+        );
+    }
+    let _ = write!(
+        page,
+        "\n## Events\n\nWhat the daemon sends to those who registered a callback.\n\n\
+         | number | event | state |\n|---|---|---|\n"
+    );
+    for (number, name, is_sent) in EVENTS {
+        let state = if *is_sent { "works" } else { "never sent" };
+        let _ = writeln!(page, "| {number} | {name} | {state} |");
+    }
+    page.push_str(
+        "\n## Not yet\n\nAnswered as unknown procedures, which clients report as \"this function is \
+         not supported by the\nconnection driver\".\n\n",
+    );
+    for (number, name) in NOT_YET {
+        let _ = writeln!(page, "- {number} {name}");
+    }
+    page
+}
+
+fn access(operations: &[&str]) -> &'static str {
+    let of = |name: &&str| OPERATIONS.iter().find(|row| row.operation == *name);
+    let needed = operations.iter().filter_map(of).map(|row| row.access).max();
+    needed.map_or("none", management::Access::name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_libvirt_page_is_what_the_table_says() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/libvirt-compatibility.md");
+        let page = compatibility();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &page).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&path).unwrap_or_default() == page,
+            "docs/libvirt-compatibility.md is old; run with UPDATE_GOLDEN=1"
+        );
+    }
+
+    #[test]
+    fn every_procedure_of_libvirt_9_stands_in_the_table_once() {
+        let mut all = BTreeMap::new();
+        let own = PROCEDURES.iter().map(|procedure| (procedure.number, procedure.name));
+        let events = EVENTS.iter().map(|(number, name, _)| (*number, *name));
+        for (number, name) in own.chain(NOT_YET.iter().copied()).chain(events) {
+            assert_eq!(all.insert(number, name), None, "{number} {name}");
+        }
+        assert_eq!(all.keys().copied().collect::<Vec<_>>(), (1..=443).collect::<Vec<_>>());
+        assert!(PROCEDURES.is_sorted_by_key(|procedure| procedure.number), "sort it by number");
+    }
+
+    #[test]
+    fn what_a_procedure_asks_for_is_an_operation() {
+        for procedure in PROCEDURES {
+            for name in procedure.operations {
+                assert!(
+                    OPERATIONS.iter().any(|row| row.operation == *name),
+                    "{}: {name}",
+                    procedure.name
+                );
+            }
+        }
+    }
+}
