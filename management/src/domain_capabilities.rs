@@ -120,10 +120,13 @@ fn firmware(efi: &[PathBuf]) -> String {
 }
 
 fn cpu() -> String {
+    // Of what the host's processor adds to qemu64, which every one of them can be, a guest of
+    // host-model gets all that KVM has; there is no one name for it.
     let mut xml = "  <cpu>\n    <mode name='host-passthrough' supported='yes'>\n      \
                    <enum name='hostPassthroughMigratable'>\n        <value>off</value>\n      </enum>\n    \
                    </mode>\n    <mode name='maximum' supported='yes'/>\n    \
-                   <mode name='host-model' supported='yes'/>\n    \
+                   <mode name='host-model' supported='yes'>\n      \
+                   <model fallback='forbid'>qemu64</model>\n    </mode>\n    \
                    <mode name='custom' supported='yes'>\n"
         .to_owned();
     for model in models::names() {

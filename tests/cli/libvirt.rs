@@ -1,12 +1,14 @@
 //! libvirt's own clients, as Debian ships them, against the daemon.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use manor_tests::libvirt::Clients;
 
 use super::guests;
-use super::rig::{Outcome, Rig, UUID, definition};
+use super::rig::{Outcome, Rig, UUID, definition, wait_for};
+use super::terminal::Terminal;
 
 struct Libvirt {
     rig: Rig,
@@ -50,6 +52,31 @@ impl Libvirt {
         let outcome = self.virsh(line);
         assert_eq!(outcome.status, 0, "{line}: {}", outcome.err);
         outcome.out.trim().to_owned()
+    }
+
+    /// A script of resources/examples.
+    fn example(&self, name: &str) -> Command {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("resources/examples").join(name);
+        let mut python = self.clients.python(self.home());
+        python.arg(path).arg(self.uri());
+        python
+    }
+
+    fn virtinst(&self, line: &str) -> String {
+        let mut words = line.split_whitespace();
+        let mut tool = self.clients.virtinst(words.next().unwrap(), self.home());
+        tool.args(["--connect", &self.uri()]).args(words);
+        let outcome = self.run(tool);
+        assert_eq!(outcome.status, 0, "{line}: {}{}", outcome.out, outcome.err);
+        outcome.out
+    }
+
+    /// An active pool in `images/`.
+    fn make_pool(&self) {
+        let path = self.rig.path("images").display().to_string();
+        self.ok(&format!("pool-define-as images dir --target {path}"));
+        self.ok("pool-build images");
+        assert_eq!(self.ok("pool-start images"), "Pool images started");
     }
 
     /// What it complains of.
@@ -102,7 +129,7 @@ fn virsh_defines_shows_and_forgets_a_domain() {
     assert!(libvirt.ok("domiflist a").contains("52:54:00:11:22:33"));
     assert!(libvirt.ok("desc a --title").contains("A title"));
     assert_eq!(libvirt.ok("domrename a b"), "Domain successfully renamed");
-    assert!(libvirt.refused("domstate a").contains("Domain not found"));
+    assert!(libvirt.refused("domstate a").contains("failed to get domain 'a'"));
     let twice = definition("b", "11111111-2222-3333-4444-555555555556");
     libvirt.rig.write("twice.xml", twice);
     assert!(libvirt.refused("define twice.xml").contains("operation failed"));
@@ -138,4 +165,159 @@ fn virsh_drives_a_guest_through_its_life() {
     libvirt.ok("destroy echo");
     assert_eq!(libvirt.ok("domstate echo --reason"), "shut off (destroyed)");
     assert!(libvirt.refused("destroy echo").contains("Requested operation is not valid"));
+}
+
+#[test]
+fn virsh_console_types_at_the_guest_and_lets_go() {
+    let Some(libvirt) = Libvirt::with_guest() else { return };
+    libvirt.ok("start echo");
+    let console = || {
+        let mut virsh = libvirt.clients.virsh(libvirt.home());
+        virsh.args(["-c", &libvirt.uri(), "console", "echo", "--force"]);
+        Terminal::on(virsh)
+    };
+    let mut first = console();
+    first.wait_for("ready");
+    first.type_in(b"hello");
+    first.wait_for("hello");
+    // The escape key of virsh.
+    first.type_in(b"\x1d");
+    assert!(first.wait_for_the_end().success());
+    let mut second = console();
+    second.wait_for("hello");
+    // The guest ends, and with it the console.
+    second.type_in(b"q");
+    second.wait_for("bye");
+    assert!(second.wait_for_the_end().success());
+    wait_for("the guest to go", || libvirt.ok("domstate echo") == "shut off");
+}
+
+#[test]
+fn python_tours_the_host_and_hears_of_what_happens() {
+    let Some(libvirt) = Libvirt::with_guest() else { return };
+    let mut listening = libvirt.example("libvirt-events.py");
+    let mut listening = listening.arg("7").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "listening");
+    libvirt.ok("start echo");
+    let tour = libvirt.run(libvirt.example("libvirt-tour.py"));
+    assert_eq!(tour.status, 0, "{}", tour.err);
+    for line in ["runs QEMU, 1 guests", "suspended: True", "resumed: True", "destroyed: True"] {
+        assert!(tour.out.contains(line), "{}", tour.out);
+    }
+    libvirt.rig.write("net.xml", "<network><name>lab</name></network>");
+    libvirt.ok("net-define net.xml");
+    libvirt.ok("net-undefine lab");
+    libvirt.ok("undefine echo");
+    let heard: Vec<_> = lines.map(Result::unwrap).collect();
+    assert_eq!(
+        heard,
+        [
+            "echo started 0",
+            "echo suspended 0",
+            "echo resumed 0",
+            "echo stopped 1",
+            "network lab 0 0",
+            "network lab 1 0",
+            "echo undefined 0",
+        ]
+    );
+    assert!(listening.wait().unwrap().success());
+}
+
+#[test]
+fn virsh_keeps_pools_and_volumes() {
+    let libvirt = Libvirt::new();
+    libvirt.make_pool();
+    assert!(libvirt.ok("pool-list --all").contains("images   active   no"));
+    assert!(libvirt.ok("pool-info images").contains("State:          running"));
+    libvirt.ok("pool-autostart images");
+    assert_eq!(libvirt.ok("vol-create-as images a.img 1M"), "Vol a.img created");
+    let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    libvirt.rig.write("content", &content[..1 << 20]);
+    libvirt.ok("vol-upload a.img content --pool images");
+    libvirt.ok("vol-download a.img back --pool images");
+    assert!(std::fs::read(libvirt.rig.path("back")).unwrap() == content[..1 << 20]);
+    libvirt.ok("vol-download a.img part --pool images --offset 4096 --length 10");
+    assert_eq!(std::fs::read(libvirt.rig.path("part")).unwrap(), content[4096..4106]);
+    // A file with a hole in it, by way of holes.
+    let holed = std::fs::File::create(libvirt.rig.path("holed")).unwrap();
+    holed.set_len(1 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&holed, b"end", (1 << 20) - 3).unwrap();
+    libvirt.ok("vol-upload a.img holed --pool images --sparse");
+    libvirt.ok("vol-download a.img back --pool images --sparse");
+    let back = std::fs::read(libvirt.rig.path("back")).unwrap();
+    assert!(back == std::fs::read(libvirt.rig.path("holed")).unwrap());
+    libvirt.ok("vol-clone a.img b.img --pool images");
+    libvirt.ok("vol-resize b.img 2M --pool images");
+    assert!(libvirt.ok("vol-info b.img --pool images").contains("Capacity:       2.00 MiB"));
+    libvirt.ok("vol-wipe b.img --pool images");
+    assert!(libvirt.ok("vol-list images").contains("b.img"));
+    let exists = libvirt.refused("vol-create-as images a.img 1M");
+    assert!(exists.contains("storage volume exists already"), "{exists}");
+    libvirt.ok("vol-delete a.img --pool images");
+    let gone = libvirt.refused("vol-info a.img --pool images");
+    assert!(gone.contains("Storage volume not found"), "{gone}");
+    libvirt.ok("pool-destroy images");
+    libvirt.ok("pool-undefine images");
+    assert!(libvirt.refused("pool-info images").contains("Storage pool not found"));
+}
+
+#[test]
+fn the_read_only_socket_shows_everything_and_changes_nothing() {
+    let libvirt = Libvirt::new();
+    libvirt.rig.write("a.xml", definition("a", UUID));
+    libvirt.ok("define a.xml");
+    let socket = libvirt.rig.path("run/libvirt-sock-ro");
+    let virsh = |line: &str| {
+        let uri = format!("qemu+unix:///system?socket={}", socket.display());
+        let mut virsh = libvirt.clients.virsh(libvirt.home());
+        virsh.args(["-c", &uri]).args(line.split_whitespace());
+        libvirt.run(virsh)
+    };
+    assert!(virsh("list --all").out.contains(" a "));
+    for line in ["start a", "undefine a", "autostart a", "define a.xml", "setmaxmem a 1G --config"]
+    {
+        let outcome = virsh(line);
+        assert!(outcome.err.contains("operation forbidden"), "{line}: {}", outcome.err);
+    }
+    // By the ordinary socket, a client that says that it only looks is held to its word.
+    assert!(libvirt.refused("-r start a").contains("read only access prevents"));
+    let audit = libvirt.rig.manor(["--json", "audit"]).out;
+    assert!(audit.contains("domain.undefine") && audit.contains("by libvirt"), "{audit}");
+}
+
+#[test]
+fn virt_install_imports_a_disk_and_its_sisters_change_and_copy_the_guest() {
+    let Some(libvirt) = Libvirt::with_guest() else { return };
+    libvirt.make_pool();
+    libvirt.ok("vol-create-as images web.qcow2 16M --format qcow2");
+    let path = |name: &str| libvirt.rig.path(name).display().to_string();
+    let (disk, kernel) = (path("images/web.qcow2"), path("kernel"));
+    libvirt.virtinst(&format!(
+        "virt-install --name web --memory 64 --vcpus 1 --import --disk {disk} \
+         --boot kernel={kernel} --osinfo detect=off,require=off --network none --graphics none \
+         --noautoconsole"
+    ));
+    assert_eq!(libvirt.ok("domstate web --reason"), "running (booted)");
+    assert!(libvirt.ok("dominfo web").contains("Persistent:     yes"));
+    libvirt.ok("destroy web");
+    libvirt.virtinst("virt-xml web --edit --memory 512 --define");
+    assert!(libvirt.ok("dominfo web").contains("Max memory:     524288 KiB"));
+    libvirt.virtinst("virt-clone --original web --name copy --auto-clone");
+    let copy = libvirt.ok("dumpxml copy");
+    assert!(copy.contains("<name>copy</name>") && copy.contains("images/copy.qcow2"), "{copy}");
+    assert!(libvirt.ok("vol-list images").contains("copy.qcow2"));
+}
+
+#[test]
+fn virsh_edit_stores_what_the_editor_left() {
+    let libvirt = Libvirt::new();
+    libvirt.rig.write("a.xml", definition("a", UUID));
+    libvirt.ok("define a.xml");
+    let mut virsh = libvirt.clients.virsh(libvirt.home());
+    virsh.args(["-c", &libvirt.uri(), "edit", "a"]).env("EDITOR", "sed -i s/524288/655360/");
+    let outcome = libvirt.run(virsh);
+    assert_eq!(outcome.status, 0, "{}", outcome.err);
+    assert!(libvirt.ok("dominfo a").contains("Max memory:     655360 KiB"));
 }

@@ -105,12 +105,11 @@ impl Failure {
             Code::Timeout | Code::VmmUnreachable => (code::TIMEOUT, "Timed out during operation: "),
             Code::VmmFailed | Code::Internal => (code::INTERNAL, "internal error: "),
         };
-        let problems = error.problems.iter().filter(|problem| !problem.warning);
-        let mut message = format!("{prefix}{}", error.chain());
-        for problem in problems {
-            message.push('\n');
-            message.push_str(&problem.to_string());
-        }
+        let mistakes = error.problems.iter().filter(|problem| !problem.warning);
+        let mistakes: Vec<_> = mistakes.map(ToString::to_string).collect();
+        // The message itself tells of one.
+        let text = if mistakes.len() > 1 { mistakes.join("\n") } else { error.chain() };
+        let message = format!("{prefix}{text}");
         Self { code, domain: area.number(), message }
     }
 

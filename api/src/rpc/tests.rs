@@ -1,1 +1,269 @@
+//! The protocol over a socket pair, as good and as bad clients speak it.
 
+use management::config::Config;
+use management::ops::OPERATIONS;
+use management::{Access, Caller, Manager};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+
+use super::connection;
+use super::protocol::packet::{self, Header, KEEPALIVE, Kind, Packet, REMOTE, Status, VERSION};
+use super::protocol::xdr::{Decode, Decoder, Encode};
+use super::table::PROCEDURES;
+
+const OPEN: i32 = 1;
+const CLOSE: i32 = 2;
+const GET_TYPE: i32 = 3;
+const DOMAIN_DESTROY: i32 = 12;
+const LIST_ALL_DOMAINS: i32 = 273;
+const REGISTER_CALLBACK: i32 = 316;
+const LIMIT: usize = 32 << 20;
+
+struct Client {
+    socket: UnixStream,
+    serial: u32,
+    _directory: tempfile::TempDir,
+}
+
+impl Client {
+    async fn new(access: Access) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            state_dir: directory.path().join("state"),
+            run_dir: directory.path().join("run"),
+            log_dir: directory.path().join("log"),
+            ..Config::default()
+        };
+        let manager = Manager::open(config).await.unwrap();
+        let (socket, served) = UnixStream::pair().unwrap();
+        tokio::spawn(connection::serve(served, manager, Caller::new("test", access)));
+        Self { socket, serial: 0, _directory: directory }
+    }
+
+    /// With its connection open.
+    async fn opened(access: Access) -> Self {
+        let mut client = Self::new(access).await;
+        let opened = client.call(OPEN, &(Some("qemu:///system"), 0)).await;
+        assert_eq!(opened.header.status, Status::Ok);
+        client
+    }
+
+    fn header(&mut self, procedure: i32, kind: Kind) -> Header {
+        self.serial += 1;
+        let (serial, status) = (self.serial, Status::Ok);
+        Header { program: REMOTE, version: VERSION, procedure, kind, serial, status }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Packet {
+        packet::read(&mut self.socket, LIMIT).await.unwrap().unwrap()
+    }
+
+    async fn call(&mut self, procedure: i32, arguments: &impl Encode) -> Packet {
+        let header = self.header(procedure, Kind::Call);
+        self.send(&packet::encode(header, arguments)).await;
+        let answer = self.next().await;
+        assert_eq!(answer.header, header.answered(Kind::Reply, answer.header.status));
+        answer
+    }
+
+    /// libvirt's code, its domain, and the message.
+    async fn refused(&mut self, procedure: i32, arguments: &impl Encode) -> (i32, i32, String) {
+        failure(&self.call(procedure, arguments).await)
+    }
+
+    async fn is_alive(&mut self) -> bool {
+        let answer = self.call(GET_TYPE, &()).await;
+        String::decode(&mut Decoder::new(&answer.payload)).is_ok_and(|name| name == "QEMU")
+    }
+
+    /// The other side has closed.
+    async fn is_closed(&mut self) -> bool {
+        !matches!(packet::read(&mut self.socket, LIMIT).await, Ok(Some(_)))
+    }
+}
+
+fn failure(answer: &Packet) -> (i32, i32, String) {
+    assert_eq!(answer.header.status, Status::Error, "{answer:?}");
+    let (code, domain, message, level) =
+        <(i32, i32, Option<String>, i32)>::decode(&mut Decoder::new(&answer.payload)).unwrap();
+    assert_eq!(level, 2);
+    (code, domain, message.unwrap())
+}
+
+/// Arguments of any procedure: no strings, no lists, the UUID of nothing.
+const ZEROS: [u32; 64] = [0; 64];
+
+struct Words(&'static [u32]);
+
+impl Encode for Words {
+    fn encode(&self, to: &mut Vec<u8>) {
+        self.0.iter().for_each(|word| word.encode(to));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_refused_and_the_connection_goes_on() {
+    let mut client = Client::opened(Access::Admin).await;
+    for number in [0, -1, 203, 9999] {
+        let (code, domain, message) = client.refused(number, &()).await;
+        assert_eq!((code, domain), (39, 13), "{number}");
+        assert!(message.starts_with("unknown procedure"), "{message}");
+    }
+    let call = client.header(GET_TYPE, Kind::Call);
+    for header in [
+        Header { program: 0x1234, ..call },
+        Header { version: 2, ..call },
+        Header { program: 0x2000_8087, ..call },
+    ] {
+        client.send(&packet::encode(header, &())).await;
+        assert_eq!(failure(&client.next().await).0, 39);
+    }
+    assert!(client.is_alive().await);
+}
+
+#[tokio::test]
+async fn nothing_is_done_before_the_connection_is_open() {
+    let mut client = Client::new(Access::Admin).await;
+    for procedure in PROCEDURES.iter().filter(|p| !matches!(p.number, 1 | 60 | 66)) {
+        assert_eq!(client.refused(procedure.number, &Words(&ZEROS)).await.0, 1);
+    }
+    assert_eq!(client.refused(OPEN, &(Some("xen:///"), 0)).await.0, 5);
+    assert_eq!(client.refused(OPEN, &(Some("qemu:///system"), 8)).await.0, 8);
+    assert_eq!(client.call(OPEN, &(Some(""), 0)).await.header.status, Status::Ok);
+    assert_eq!(client.refused(OPEN, &(Some(""), 0)).await.0, 55);
+    assert!(client.is_alive().await);
+    client.call(CLOSE, &()).await;
+    assert_eq!(client.refused(GET_TYPE, &()).await.0, 1);
+}
+
+#[tokio::test]
+async fn frames_that_lie_end_the_connection() {
+    let whole = packet::encode(Header::message(KEEPALIVE, 1), &());
+    let mut wrong_kind = whole.clone();
+    wrong_kind[19] = 77;
+    for bytes in [vec![0; 8], vec![0xff; 8], b"GET / HTTP/1.1\r\n\r\n".to_vec(), wrong_kind] {
+        let mut client = Client::opened(Access::Admin).await;
+        client.send(&bytes).await;
+        assert!(client.is_closed().await, "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn arguments_that_lie_are_refused_and_the_connection_goes_on() {
+    let mut client = Client::opened(Access::Admin).await;
+    for arguments in [&[][..], &[0xffff_ffff], &[0x0030_0000, 1], &[4, u32::MAX]] {
+        let header = client.header(11, Kind::Call);
+        let mut payload = Vec::new();
+        arguments.iter().for_each(|word| word.encode(&mut payload));
+        client.send(&packet::encode_raw(header, &payload)).await;
+        assert_eq!(failure(&client.next().await).0, 39, "{arguments:?}");
+    }
+    // As many domains as fit into no message.
+    assert_eq!(client.refused(344, &Words(&[16384, 1])).await.0, 39);
+    assert!(client.is_alive().await);
+}
+
+#[tokio::test]
+async fn streams_that_nobody_opened_are_not_listened_to() {
+    let mut client = Client::opened(Access::Admin).await;
+    for kind in [Kind::Stream, Kind::StreamHole, Kind::Reply, Kind::ReplyWithFiles] {
+        for status in [Status::Ok, Status::Error, Status::Continue] {
+            let header = Header { status, ..client.header(201, kind) };
+            client.send(&packet::encode(header, &"bytes")).await;
+        }
+    }
+    assert!(client.is_alive().await);
+    let header = client.header(310, Kind::CallWithFiles);
+    client.send(&packet::encode(header, &0)).await;
+    assert_eq!(failure(&client.next().await).0, 3);
+}
+
+#[tokio::test]
+async fn a_ping_is_answered() {
+    let mut client = Client::opened(Access::Read).await;
+    client.send(&packet::encode(Header::message(KEEPALIVE, 1), &())).await;
+    assert_eq!(client.next().await.header, Header::message(KEEPALIVE, 2));
+}
+
+/// The table of operations says what each procedure needs, and that is what it needs.
+#[tokio::test]
+async fn who_may_only_look_changes_nothing() {
+    const DENIED: i32 = 29;
+    /// Before anybody was asked: zeros make no sense here.
+    const INVALID: i32 = 8;
+    let access = |name: &&str| OPERATIONS.iter().find(|row| row.operation == *name).unwrap().access;
+    let mut asked = Client::new(Access::Admin).await;
+    let opened = asked.call(OPEN, &(Some("qemu:///system"), 1)).await;
+    assert_eq!(opened.header.status, Status::Ok);
+    let reader = Client::opened(Access::Read).await;
+    for mut client in [reader, asked] {
+        let mut denied = 0;
+        for procedure in PROCEDURES {
+            let reads = procedure.operations.iter().any(|name| access(name) == Access::Read);
+            if reads || procedure.operations.is_empty() {
+                continue;
+            }
+            let (code, _, message) = client.refused(procedure.number, &Words(&ZEROS)).await;
+            assert!(matches!(code, DENIED | INVALID), "{}: {message}", procedure.name);
+            denied += usize::from(code == DENIED);
+        }
+        assert!(denied > 50, "{denied}");
+        assert!(client.is_alive().await);
+    }
+}
+
+#[tokio::test]
+async fn who_may_only_look_has_little_to_say() {
+    let mut client = Client::opened(Access::Read).await;
+    client.send(&((64 << 10) + 4_u32).to_be_bytes()).await;
+    assert!(client.is_closed().await);
+    let mut client = Client::opened(Access::Admin).await;
+    let long = "x".repeat(1 << 20);
+    assert_eq!(client.refused(23, &long).await.0, 42);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_called_by_libvirts_numbers() {
+    let mut client = Client::opened(Access::Admin).await;
+    for (procedure, code) in [(23, 42), (46, 43), (84, 49), (96, 50)] {
+        let (found, _, message) = client.refused(procedure, &"nothing").await;
+        assert_eq!(found, code, "{message}");
+    }
+    assert_eq!(client.refused(DOMAIN_DESTROY, &Words(&ZEROS)).await.0, 42);
+    assert_eq!(client.refused(11, &"<domain/>").await.0, 27);
+    assert_eq!(client.refused(LIST_ALL_DOMAINS, &(1, 1_u32 << 30)).await.0, 8);
+}
+
+#[tokio::test]
+async fn callbacks_are_numbered_and_bounded() {
+    let mut client = Client::opened(Access::Read).await;
+    let nothing: Option<String> = None;
+    for number in 0..256 {
+        let answer = client.call(REGISTER_CALLBACK, &(number % 27, nothing.clone())).await;
+        assert_eq!(i32::decode(&mut Decoder::new(&answer.payload)), Ok(number));
+    }
+    assert_eq!(client.refused(REGISTER_CALLBACK, &(0, nothing.clone())).await.0, 55);
+    assert_eq!(client.refused(REGISTER_CALLBACK, &(27, nothing)).await.0, 8);
+    assert_eq!(client.call(317, &3).await.header.status, Status::Ok);
+    assert_eq!(client.refused(317, &3).await.0, 8);
+}
+
+/// A call that takes long does not hold up one that does not.
+#[tokio::test]
+async fn many_calls_at_once_are_all_answered() {
+    let mut client = Client::opened(Access::Read).await;
+    let mut waiting = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let header = client.header(LIST_ALL_DOMAINS, Kind::Call);
+        client.send(&packet::encode(header, &(1, 0))).await;
+        waiting.insert(header.serial);
+    }
+    while !waiting.is_empty() {
+        let answer = client.next().await;
+        assert!(waiting.remove(&answer.header.serial), "{answer:?}");
+    }
+}
