@@ -135,7 +135,7 @@ fn virsh_defines_shows_and_forgets_a_domain() {
     assert!(libvirt.refused("define twice.xml").contains("operation failed"));
     libvirt.rig.write("wrong.xml", "<domain type='kvm'><nmae>x</nmae></domain>");
     let wrong = libvirt.refused("define wrong.xml");
-    assert!(wrong.contains("XML error") && wrong.contains("did you mean name?"), "{wrong}");
+    assert!(wrong.contains("XML error") && wrong.contains("did you mean <name>?"), "{wrong}");
     libvirt.ok("undefine b");
     assert_eq!(libvirt.ok("list --all --name"), "");
 }
