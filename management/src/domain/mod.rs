@@ -26,6 +26,7 @@ mod state;
 mod stop;
 mod sys;
 pub(crate) mod tuning;
+mod update;
 mod uses;
 mod view;
 mod volumes;

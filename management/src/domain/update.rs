@@ -1,0 +1,91 @@
+//! Devices that are changed where they are: of a running domain the medium of a drive and the cable of
+//! an interface, of a definition anything.
+
+use xml::device::Device;
+use xml::device::disk::{DiskDevice, Location};
+use xml::{DomainDef, Parsed};
+
+use super::actor::Actor;
+use super::link::{Affects, is_up};
+use super::media::{MediumAction, MediumChange, MediumSource};
+use super::plug::{Named, next};
+use crate::error::{Code, Error};
+use crate::events::Lifecycle;
+use crate::store::StoredDomain;
+use crate::translate::{self, NewIds, device};
+
+impl Actor {
+    /// Change a device that stays.
+    pub(super) async fn update_device(
+        &mut self,
+        new: Parsed<Device>,
+        affects: Affects,
+    ) -> Result<(), Error> {
+        let live = affects.live || (!affects.config && self.run.is_some());
+        let config = affects.config || !live;
+        if let Device::Disk(disk) = &new.value
+            && disk.device() == DiskDevice::Cdrom
+        {
+            let action = match disk.location() {
+                Location::File(path) => {
+                    MediumAction::Update(MediumSource { path: path.to_owned(), block: false })
+                }
+                Location::Block(path) => {
+                    MediumAction::Update(MediumSource { path: path.to_owned(), block: true })
+                }
+                _ => MediumAction::Eject,
+            };
+            let change = MediumChange { disk: disk.target.dev.clone(), action, force: false };
+            return self.change_medium(change, affects).await;
+        }
+        let link = if live { self.updated_link(&new.value)? } else { None };
+        let stored = if config { Some(self.stored_with_update(&new)?) } else { None };
+        if let Some((interface, up)) = link {
+            self.set_link(&interface, up, Affects { live: true, config: false }).await?;
+        }
+        if let Some((stored, def)) = stored {
+            self.put(stored, def).await?;
+            self.announce_lifecycle(Lifecycle::DefinedUpdated, None, None);
+        }
+        Ok(())
+    }
+
+    /// The interface whose cable is to be moved, and where; none if all is as it shall be.
+    ///
+    /// # Errors
+    /// When something else would change, which the running machine cannot.
+    fn updated_link(&self, new: &Device) -> Result<Option<(String, bool)>, Error> {
+        let def = translate::with_aliases(&self.running()?.live.def);
+        let named = Named::Like(Box::new(new.clone()));
+        let old = named.key(&def).and_then(|key| key.find(&def));
+        let old = old.ok_or_else(|| self.no_device(&def, &named))?;
+        let changes = device::changes(&old, new);
+        let (Device::Interface(old), Device::Interface(new)) = (&old, new) else {
+            return match changes.first() {
+                None => Ok(None),
+                Some(change) => Err(fixed(change)),
+            };
+        };
+        if let Some(change) = changes.iter().find(|change| **change != "link") {
+            return Err(fixed(change));
+        }
+        let name = old.mac_address().map(|mac| mac.to_string()).unwrap_or_default();
+        Ok((is_up(old) != is_up(new)).then(|| (name, is_up(new))))
+    }
+
+    /// The same device in its place, with all that its description says.
+    fn stored_with_update(&self, new: &Parsed<Device>) -> Result<(StoredDomain, DomainDef), Error> {
+        let old = self.stored("it has no definition to change")?;
+        let named = Named::Like(Box::new(new.value.clone()));
+        let key = self.stored_key(&old.def, &named)?;
+        let def = device::replaced(&old.def, &key, new, &mut NewIds)?;
+        Ok((next(&old.stored, &def), def))
+    }
+}
+
+fn fixed(change: &str) -> Error {
+    let text = format!(
+        "{change} cannot be changed while the guest runs; --config changes it for the next start"
+    );
+    Error::new(Code::Unsupported, text)
+}
