@@ -22,6 +22,7 @@ const KINDS: &[&str] = &[
     "agent-lifecycle",
     "io-error",
     "device-broken",
+    "vcpus-change",
     "link-changed",
     "channel-lifecycle",
     "reachable",

@@ -86,7 +86,7 @@ fn text(domain: &DomainStats, args: &Domstats) -> String {
     if vcpu {
         set("vcpu.current", &summary.vcpus);
         set("vcpu.maximum", &summary.max_vcpus);
-        for (index, vcpu) in domain.vcpu_stats.iter().enumerate() {
+        for (index, vcpu) in domain.vcpu_stats.iter().enumerate().filter(|(_, vcpu)| vcpu.online) {
             set(&format!("vcpu.{index}.state"), &1);
             set(&format!("vcpu.{index}.time"), &vcpu.cpu_time_ns);
             set(&format!("vcpu.{index}.exits.sum"), &vcpu.exits);

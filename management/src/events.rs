@@ -80,6 +80,10 @@ pub enum EventKind {
     DeviceRemoved {
         device: String,
     },
+    /// The running domain has so many vCPUs now.
+    VcpusChange {
+        count: u16,
+    },
     /// The guest did not reload its watchdog in time.
     Watchdog {
         device: String,
@@ -151,6 +155,7 @@ impl EventKind {
             Self::DiskChange { .. } => "disk-change",
             Self::DeviceAdded { .. } => "device-added",
             Self::DeviceRemoved { .. } => "device-removed",
+            Self::VcpusChange { .. } => "vcpus-change",
             Self::Watchdog { .. } => "watchdog",
             Self::RtcChange { .. } => "rtc-change",
             Self::Reachable { .. } => "reachable",

@@ -15,7 +15,7 @@ use xml::{Difference, DomainDef};
 use crate::domain::link::is_up;
 use crate::translate::device::{self, Key};
 use crate::translate::machine_small::has_balloon;
-use crate::translate::{self, display};
+use crate::translate::{self, display, machine};
 
 /// When a difference takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub(crate) enum Step {
         from: Kib,
         to: Kib,
     },
-    /// Limits, shares and pins, as these definitions have them.
+    /// Limits, shares, pins and the number of vCPUs, as these definitions have them.
     Tune {
         from: Box<DomainDef>,
         to: Box<DomainDef>,
@@ -94,7 +94,7 @@ impl Step {
             Self::Link { mac, up: false } => format!("pull the cable of interface {mac}"),
             Self::Medium { target, .. } => format!("exchange the medium in {target}"),
             Self::Memory { to, .. } => format!("set memory to {} KiB", to.0),
-            Self::Tune { .. } => "set limits and pins".to_owned(),
+            Self::Tune { .. } => "set vCPUs, limits and pins".to_owned(),
         }
     }
 }
@@ -145,6 +145,13 @@ pub(crate) fn inherit(now: &DomainDef, new: &mut DomainDef) {
         )*};
     }
     by_place!(rngs, inputs, videos, watchdogs, mem_balloon, vsock);
+    // All of them, of a guest whose vCPUs come and go.
+    if machine::has_vcpu_hotplug(now)
+        && let Some(vcpu) = &mut new.vcpu
+        && now.vcpu.as_ref().is_some_and(|now| now.max == vcpu.max)
+    {
+        vcpu.current.get_or_insert(vcpu.max);
+    }
     // dumpxml leaves it out, and who edits that does not ask for a door without a lock.
     if let (Some(vnc), Some(password)) = (vnc_mut(devices), vnc_password(now)) {
         vnc.password.get_or_insert_with(|| password.to_owned());
@@ -219,8 +226,15 @@ fn is_live(path: &str, now: &DomainDef, new: &DomainDef) -> bool {
     match first {
         "currentMemory" => has_balloon(now),
         "cputune" | "memtune" | "blkiotune" => true,
+        "vcpu" => path == "/domain/vcpu/@current" && can_have_vcpus_of(now, new),
         _ => false,
     }
+}
+
+/// Another number of vCPUs, of the same there can be.
+fn can_have_vcpus_of(now: &DomainDef, new: &DomainDef) -> bool {
+    let max = |def: &DomainDef| def.vcpu.as_ref().map(|vcpu| vcpu.max);
+    machine::has_vcpu_hotplug(now) && max(now) == max(new)
 }
 
 /// A machine of this kind has slots that things come into and leave.
@@ -292,11 +306,16 @@ pub(crate) fn steps(now: &DomainDef, new: &DomainDef) -> Vec<Step> {
     steps
 }
 
-/// Let `def` have the limits, shares and pins of `like`.
+/// Let `def` have the limits, shares and pins of `like`, and as many vCPUs.
 pub(crate) fn take_tuning(def: &mut DomainDef, like: &DomainDef) {
     def.cpu_tune.clone_from(&like.cpu_tune);
     def.memory_tune.clone_from(&like.memory_tune);
     def.block_io_tune.clone_from(&like.block_io_tune);
+    if can_have_vcpus_of(def, like)
+        && let (Some(vcpu), Some(like)) = (&mut def.vcpu, &like.vcpu)
+    {
+        vcpu.current = Some(like.current.unwrap_or(like.max));
+    }
     for disk in &mut def.devices.disks {
         let same = like.devices.disks.iter().find(|it| it.target.dev == disk.target.dev);
         if let Some(same) = same {

@@ -130,7 +130,7 @@ fn a_running_guest_is_pinned_and_let_go() {
     let Some(rig) = defined() else { return };
     ok(&rig, &["start", "echo"]);
     let live = rig.virsh(["setvcpus", "echo", "1"]);
-    assert!(live.err.contains("cannot change while a guest runs"), "{}", live.err);
+    assert!(live.err.contains("cannot change while the guest runs"), "{}", live.err);
     let json: serde_json::Value =
         serde_json::from_str(&ok(&rig, &["dominfo", "echo", "--json"])).unwrap();
     let pid = json["pid"].to_string();

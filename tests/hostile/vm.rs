@@ -117,6 +117,7 @@ impl Vm {
                 prefault: false,
             },
             cpus: Cpus {
+                present: None,
                 count: setup.cpus,
                 model: CpuModel::HostPassthrough,
                 details: Default::default(),

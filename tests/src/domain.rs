@@ -10,6 +10,8 @@ pub struct Xml {
     pub words: String,
     pub memory_mib: u64,
     pub vcpus: u32,
+    /// How many of them there are at first, of a guest whose vCPUs come and go.
+    pub present: Option<u32>,
     pub features: String,
     pub cpu: String,
     /// Elements below `<domain>`, such as `<on_reboot>`.
@@ -30,6 +32,7 @@ impl Xml {
             words: words.into(),
             memory_mib: 128,
             vcpus: 1,
+            present: None,
             features: "<acpi/>".into(),
             cpu: "<cpu mode='host-passthrough'/>".into(),
             domain: String::new(),
@@ -65,13 +68,14 @@ impl Xml {
     #[must_use]
     pub fn text(&self) -> String {
         let Xml { name, machine, kernel, initrd, memory_mib, vcpus, domain, devices, .. } = self;
+        let current = self.present.map(|count| format!(" current='{count}'")).unwrap_or_default();
         let (features, cpu, balloon) = (&self.features, &self.cpu, &self.balloon);
         let command_line = self.command_line();
         format!(
             "<domain type='kvm'>
   <name>{name}</name>
   <memory unit='MiB'>{memory_mib}</memory>
-  <vcpu>{vcpus}</vcpu>
+  <vcpu{current}>{vcpus}</vcpu>
   <os>
     <type arch='x86_64' machine='{machine}'>hvm</type>
     <kernel>{kernel}</kernel>

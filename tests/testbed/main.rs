@@ -21,6 +21,7 @@ mod storage;
 mod systemd;
 mod tuning;
 mod uefi;
+mod vcpus;
 
 use std::time::Duration;
 

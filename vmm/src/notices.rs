@@ -19,12 +19,15 @@ pub(crate) struct Notices {
     waiting: Mutex<Vec<EventKind>>,
     /// Slots that the guest has let go of: PCI bus and slot.
     off: Mutex<BTreeSet<(u8, u8)>>,
+    /// vCPUs that the guest has ejected.
+    ejected: Mutex<BTreeSet<u16>>,
     inbox: Arc<Inbox>,
 }
 
 impl Notices {
     pub(crate) fn new(inbox: Arc<Inbox>) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::default(), off: Mutex::default(), inbox })
+        let (waiting, off, ejected) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { waiting, off, ejected, inbox })
     }
 
     fn post(&self, notice: EventKind) {
@@ -57,8 +60,22 @@ impl Notices {
         std::mem::take(&mut *self.slots())
     }
 
+    /// vCPU `index` must not run any more.
+    pub(crate) fn vcpu_is_ejected(&self, index: u16) {
+        self.ejected().insert(index);
+        self.inbox.ring();
+    }
+
+    pub(crate) fn take_ejected(&self) -> BTreeSet<u16> {
+        std::mem::take(&mut *self.ejected())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<EventKind>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ejected(&self) -> MutexGuard<'_, BTreeSet<u16>> {
+        self.ejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots(&self) -> MutexGuard<'_, BTreeSet<(u8, u8)>> {

@@ -128,7 +128,7 @@ impl From<BalloonStats> for types::BalloonStats {
 
 impl From<VcpuStats> for types::VcpuStats {
     fn from(stats: VcpuStats) -> Self {
-        Self { cpu_time_ns: stats.time, exits: stats.exits, cpu: stats.cpu }
+        Self { cpu_time_ns: stats.time, exits: stats.exits, cpu: stats.cpu, online: stats.online }
     }
 }
 
@@ -252,6 +252,7 @@ impl From<Event> for types::Event {
                 wire.device = Some(device);
                 wire.action = Some(action);
             }
+            EventKind::VcpusChange { count } => wire.count = Some(count),
             EventKind::RtcChange { offset } => wire.offset = Some(offset),
             EventKind::Reachable { reachable } => wire.reachable = Some(reachable),
             EventKind::AutostartChanged { autostart } => wire.autostart = Some(autostart),

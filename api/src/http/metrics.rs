@@ -179,7 +179,7 @@ fn own_domain(out: &mut Exposition, domain: &DomainStats) {
         "Bus accesses that no device answered.",
         number(domain.unhandled_accesses),
     );
-    for (index, vcpu) in domain.vcpus.iter().enumerate() {
+    for (index, vcpu) in domain.vcpus.iter().enumerate().filter(|(_, vcpu)| vcpu.online) {
         let index = index.to_string();
         let id = [id[0], id[1], ("vcpu", index.as_str())];
         let mut set = |name, help, value| out.set(name, help, &id, value);

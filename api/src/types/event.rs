@@ -26,8 +26,8 @@ pub struct Event {
     pub id: u64,
     /// `lifecycle`, `reboot`, `io-error`, `device-broken`, `link-changed`, `tray-change`,
     /// `disk-change`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
-    /// `watchdog`, `rtc-change`, `reachable`, `autostart-changed`, `network`, `network-port`, `pool`,
-    /// `job` or `lost`.
+    /// `watchdog`, `vcpus-change`, `rtc-change`, `reachable`, `autostart-changed`, `network`,
+    /// `network-port`, `pool`, `job` or `lost`.
     #[schema(example = "lifecycle")]
     pub event: String,
     /// RFC 3339, UTC.
@@ -78,6 +78,9 @@ pub struct Event {
     /// Of `rtc-change`: seconds that the guest's clock is ahead of UTC now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<i64>,
+    /// Of `vcpus-change`: how many vCPUs the guest has now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u16>,
     /// Of `reachable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reachable: Option<bool>,

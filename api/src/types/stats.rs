@@ -59,6 +59,10 @@ pub struct BalloonStats {
     pub last_update: Option<u64>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VcpuStats {
     pub cpu_time_ns: u64,
@@ -67,6 +71,9 @@ pub struct VcpuStats {
     /// The host's CPU on which it ran last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
+    /// The guest has it at present: vCPUs come and go.
+    #[serde(default = "yes")]
+    pub online: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

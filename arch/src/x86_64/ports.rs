@@ -48,6 +48,9 @@ pub const GPE0_LEN: u8 = 4;
 /// Slots of the PCI root bus that devices come into and leave.
 pub const PCI_SLOTS: u16 = 0xae00;
 pub const PCI_SLOTS_LEN: u8 = 12;
+/// vCPUs that come and go: where OVMF looks for them on an ICH9, and where nothing else is on the others.
+pub const PROCESSORS: u16 = 0xcd8;
+pub const PROCESSORS_LEN: u8 = 12;
 /// ICH9 SMI_EN. Firmware reads bit 5 set as "SMM has been dealt with".
 pub const SMI_EN: u16 = PM_BASE + 0x30;
 

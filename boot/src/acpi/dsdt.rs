@@ -7,6 +7,7 @@ use arch::{gsi, ports};
 
 use super::{Board, sdt};
 
+mod processors;
 mod slots;
 
 /// The UUID by which a PCI host bridge is asked (PCI Firmware spec 4.5.1).
@@ -17,7 +18,7 @@ const OSC_GRANTED: u32 = 0b1_0001;
 
 pub(super) fn table(board: &Board) -> Sdt {
     let mut devices = Vec::new();
-    processors(board, &mut devices);
+    processors::devices(board, &mut devices);
     pci_host(board, &mut devices);
     motherboard(board, &mut devices);
     if board.reduced {
@@ -55,18 +56,13 @@ pub(super) fn table(board: &Board) -> Sdt {
     if board.slots != 0 {
         slots::event(board.slots, &mut events);
     }
+    if board.hotplug.is_some() {
+        processors::event(board, &mut events);
+    }
     if !events.is_empty() {
         dsdt.append_slice(&aml::Scope::raw("\\_GPE".into(), events));
     }
     dsdt
-}
-
-/// One `ACPI0007` for each MADT entry: the specification asks for the pair.
-fn processors(board: &Board, out: &mut Vec<u8>) {
-    for uid in 0..board.apic_ids.len() as u32 {
-        let path = format!("C{uid:03X}");
-        device(&path, out, &[&name("_HID", &"ACPI0007"), &name("_UID", &uid)]);
-    }
 }
 
 fn pci_host(board: &Board, out: &mut Vec<u8>) {
@@ -180,7 +176,11 @@ fn motherboard(board: &Board, out: &mut Vec<u8>) {
         aml::Memory32Fixed::new(true, ecam.start as u32, (ecam.end - ecam.start) as u32)
     });
     let slots = aml::IO::new(ports::PCI_SLOTS, ports::PCI_SLOTS, 1, ports::PCI_SLOTS_LEN);
+    let processors = aml::IO::new(ports::PROCESSORS, ports::PROCESSORS, 1, ports::PROCESSORS_LEN);
     let mut ranges: Vec<&dyn Aml> = vec![&pm];
+    if board.hotplug.is_some() {
+        ranges.push(&processors);
+    }
     if board.slots != 0 {
         ranges.push(&slots);
     }

@@ -87,7 +87,7 @@ fn fixed_hardware(board: &Board, fadt: &mut FADTBuilder) {
     fadt.pm_tmr_blk = port(ports::PM_TIMER);
     fadt.pm_tmr_len = ports::PM_TIMER_LEN;
     fadt.x_pm_tmr_blk = register(ports::PM_TIMER, ports::PM_TIMER_LEN, AccessSize::DwordAccess);
-    if board.slots != 0 || board.generation {
+    if board.slots != 0 || board.generation || board.hotplug.is_some() {
         fadt.gpe0_blk = port(ports::GPE0);
         fadt.gpe0_blk_len = ports::GPE0_LEN;
         fadt.x_gpe0_blk = register(ports::GPE0, ports::GPE0_LEN, AccessSize::ByteAccess);

@@ -8,6 +8,8 @@ use super::{Board, sdt};
 /// A PC with two 8259s, which the guest masks.
 const PCAT_COMPAT: u32 = 1;
 const ENABLED: u32 = 1;
+/// Not there, but it may come.
+const ONLINE_CAPABLE: u32 = 2;
 /// A LAPIC structure has 8 bits; 255 is the broadcast id.
 const XAPIC_ID_MAX: u32 = 254;
 
@@ -22,20 +24,11 @@ pub(super) fn table(board: &Board) -> Sdt {
     let flags = if board.reduced { 0 } else { PCAT_COMPAT };
     madt.append_slice(&flags.to_le_bytes());
 
-    let mut x2apic = false;
     for (uid, &id) in (0u32..).zip(&board.apic_ids) {
-        match (u8::try_from(uid), u8::try_from(id)) {
-            (Ok(uid8), Ok(id8)) if uid.max(id) <= XAPIC_ID_MAX => {
-                madt.append_slice(&[0, 8, uid8, id8]);
-                madt.append_slice(&ENABLED.to_le_bytes());
-            }
-            _ => {
-                x2apic = true;
-                madt.append_slice(&[9, 16, 0, 0]);
-                madt.append_slice(&[id, ENABLED, uid].map(u32::to_le_bytes).concat());
-            }
-        }
+        let is_there = |present: u64| 1u64.checked_shl(uid).is_some_and(|bit| present & bit != 0);
+        madt.append_slice(&processor(uid, id, board.hotplug.is_none_or(is_there)));
     }
+    let x2apic = (0u32..).zip(&board.apic_ids).any(|(uid, &id)| uid.max(id) > XAPIC_ID_MAX);
     madt.append_slice(&[1, 12, gsi::IOAPIC_ID, 0]);
     madt.append_slice(&[layout::IOAPIC_START as u32, 0].map(u32::to_le_bytes).concat());
     if !board.reduced {
@@ -48,6 +41,17 @@ pub(super) fn table(board: &Board) -> Sdt {
         madt.append_slice(&[0xa, 12, 0, 0, 0xff, 0xff, 0xff, 0xff, LINT1, 0, 0, 0]);
     }
     madt
+}
+
+/// The entry of one processor.
+pub(super) fn processor(uid: u32, id: u32, present: bool) -> Vec<u8> {
+    let flags = if present { ENABLED } else { ONLINE_CAPABLE };
+    match (u8::try_from(uid), u8::try_from(id)) {
+        (Ok(uid8), Ok(id8)) if uid.max(id) <= XAPIC_ID_MAX => {
+            [&[0, 8, uid8, id8], &flags.to_le_bytes()[..]].concat()
+        }
+        _ => [&[9, 16, 0, 0], &*[id, flags, uid].map(u32::to_le_bytes).concat()].concat(),
+    }
 }
 
 fn source_override(madt: &mut Sdt, irq: u32, pin: u32, flags: u16) {

@@ -80,6 +80,9 @@ pub struct Board {
     /// Slots of the PCI root bus that devices come into and leave, a bit for each; the guest hears of
     /// it by a general purpose event. Without events their registers are never touched.
     pub slots: u32,
+    /// vCPUs come and go, and the guest hears of it by a general purpose event; the set of those that
+    /// are there at present, a bit for each. None where all are there for good.
+    pub hotplug: Option<u64>,
 }
 
 impl Board {
@@ -103,6 +106,7 @@ impl Board {
             rtc: true,
             generation: false,
             slots: 0,
+            hotplug: None,
         }
     }
 }

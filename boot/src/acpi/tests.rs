@@ -241,6 +241,25 @@ fn the_crash_port_is_announced_only_where_there_is_one() {
 }
 
 #[test]
+fn a_processor_that_may_come_is_announced_as_such() {
+    let mut board = board(Platform::Q35, vec![0, 1, 2, 3]);
+    board.hotplug = Some(0b0101);
+    let tables = Tables::new(&board, AT);
+    let madt = find(&tables, b"APIC");
+    let flags: Vec<_> = (0..4).map(|uid| u32_at(madt, 44 + 8 * uid + 4)).collect();
+    assert_eq!(flags, [1, 2, 1, 2], "enabled, or able to be");
+    let dsdt = find(&tables, b"DSDT");
+    let has = |words: &[u8]| dsdt.windows(words.len()).any(|bytes| bytes == words);
+    // _MAT: Buffer (8) { a local APIC, enabled }
+    assert!(has(b"_MAT\x11\x0b\x0a\x08\x00\x08\x03\x03\x01\x00\x00\x00"));
+    assert!(has(b"_E02") && has(b"C003") && has(b"_OST"));
+    assert_ne!(u32_at(find(&tables, b"FACP"), 80), 0, "its register block");
+    board.hotplug = None;
+    let tables = Tables::new(&board, AT);
+    assert!(!find(&tables, b"DSDT").windows(4).any(|bytes| bytes == b"_E02" || bytes == b"_STA"));
+}
+
+#[test]
 fn the_generation_lies_at_its_address_and_has_an_event() {
     let has = |board: &Board, words: &[u8]| {
         find(&Tables::new(board, AT), b"DSDT").windows(words.len()).any(|bytes| bytes == words)

@@ -28,7 +28,11 @@ pub(crate) async fn vcpupin(session: &Session, args: Vcpupin) -> Result<(), Fail
 
 pub(crate) async fn vcpuinfo(session: &Session, args: Domain) -> Result<(), Failure> {
     let stats = session.of(&args.domain, session.client.stats(&args.domain)).await?;
-    let pins = get(session, &args.domain, Affects::default()).await?.pins.vcpus;
+    let mut pins = get(session, &args.domain, Affects::default()).await?.pins.vcpus;
+    pins.retain(|pin| {
+        let index = usize::try_from(pin.id).unwrap_or(usize::MAX);
+        stats.vcpu_stats.get(index).is_none_or(|vcpu| vcpu.online)
+    });
     if session.terminal.json {
         session.terminal.print_json(&stats.vcpu_stats);
         return Ok(());

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::{GenerationEvent, PowerButton};
+use super::{GenerationEvent, PowerButton, ProcessorEvent};
 use crate::bus::{BusDevice, Effect};
 use crate::clock::Clock;
 use crate::component::{Component, DeviceState, StateError};
@@ -38,6 +38,8 @@ const SMI_ENABLE: u32 = 1 << 5;
 
 /// The general-purpose event of the slots of the root bus: `_E01` in the tables.
 const SLOT_EVENT: u8 = 1;
+/// The general-purpose event of vCPUs that come and go: `_E02` in the tables.
+const PROCESSOR_EVENT: u8 = 2;
 /// The general-purpose event of the generation: `_E05` in the tables.
 const GENERATION_EVENT: u8 = 5;
 
@@ -151,6 +153,12 @@ impl PowerButton for AcpiPm {
 impl SlotEvent for AcpiPm {
     fn slots_changed(&self) {
         self.raise_gpe(SLOT_EVENT);
+    }
+}
+
+impl ProcessorEvent for AcpiPm {
+    fn processors_changed(&self) {
+        self.raise_gpe(PROCESSOR_EVENT);
     }
 }
 

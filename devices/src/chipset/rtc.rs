@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::Processors;
 use crate::alarm::Timed;
 use crate::bus::{BusDevice, Effect};
 use crate::clock::Clock;
@@ -47,6 +48,8 @@ const INTERRUPTS: u8 = PERIODIC | ALARM | UPDATE;
 const D_VALID: u8 = 1 << 7;
 
 const CMOS_SIZE: usize = 128;
+/// The number of the last vCPU.
+const CPUS: usize = 0x5f;
 
 /// Periodic interrupts that are made up for at most: a second of the fastest that systems use.
 const MOST_LOST: u32 = 1024;
@@ -73,6 +76,8 @@ pub struct Rtc {
     /// Periodic interrupts that the guest had no time for come later.
     catch_up: bool,
     told: Option<Told>,
+    /// Whom firmware waits for when it starts; none: as many as at first.
+    processors: Option<Arc<Processors>>,
     state: Mutex<State>,
     /// When to tell that the guest set its clock, in monotonic time.
     tell: Mutex<Option<Duration>>,
@@ -197,8 +202,9 @@ impl Rtc {
             lost: 0,
         };
         let (state, tell) = (Mutex::new(state), Mutex::default());
-        let (base_offset, catch_up, told) = (offset, false, None);
-        let rtc = Self { base_offset, cmos, irq, clock, rearm, catch_up, told, state, tell };
+        let (base_offset, catch_up, told, processors) = (offset, false, None, None);
+        let rtc =
+            Self { base_offset, cmos, irq, clock, rearm, catch_up, told, processors, state, tell };
         rtc.reset();
         Ok(rtc)
     }
@@ -213,6 +219,12 @@ impl Rtc {
     #[must_use]
     pub fn telling(self, told: Told) -> Self {
         Self { told: Some(told), ..self }
+    }
+
+    /// Have the memory say how many vCPUs there are when the guest starts over.
+    #[must_use]
+    pub fn counting(self, processors: Arc<Processors>) -> Self {
+        Self { processors: Some(processors), ..self }
     }
 
     /// Seconds that the guest's clock is ahead of UTC now: what `<clock offset='variable'>` keeps.
@@ -390,6 +402,9 @@ impl Component for Rtc {
         self.change(|state, now| {
             state.index = 0;
             state.cmos = self.cmos.to_vec();
+            if let Some(processors) = &self.processors {
+                state.cmos[CPUS] = last(processors.count().try_into().unwrap_or(u8::MAX));
+            }
             state.flags = 0;
             state.seen = now;
             state.lost = 0;
@@ -420,6 +435,11 @@ impl Component for Rtc {
     }
 }
 
+/// Of so many vCPUs, as the memory has it.
+fn last(cpus: u8) -> u8 {
+    cpus.saturating_sub(1)
+}
+
 fn cmos(memory: MemorySizes, cpus: u8) -> [u8; CMOS_SIZE] {
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
@@ -438,7 +458,7 @@ fn cmos(memory: MemorySizes, cpus: u8) -> [u8; CMOS_SIZE] {
     // Boot order of a BIOS that is given none: disk, CD, network.
     cmos[0x3d] = 0x32;
     cmos[0x38] = 0x40;
-    cmos[0x5f] = cpus.saturating_sub(1);
+    cmos[CPUS] = last(cpus);
     cmos[REG_A] = A_RESET;
     cmos[REG_B] = B_24_HOURS;
     cmos

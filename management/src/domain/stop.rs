@@ -101,6 +101,7 @@ impl Actor {
             }
             VmmEvent::DeviceAdded { id } => self.on_device_added(&id, origin).await,
             VmmEvent::DeviceRemoved { id } => self.on_device_removed(&id, origin).await,
+            VmmEvent::VcpusChanged { count } => self.on_vcpus_changed(count, origin).await,
             VmmEvent::Watchdog { id, action } => {
                 let action = watchdog_action(action).to_owned();
                 self.announce(EventKind::Watchdog { device: clean(&id), action }, origin);

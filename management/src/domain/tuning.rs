@@ -12,6 +12,7 @@ mod apply;
 mod enforce;
 mod read;
 mod sizes;
+mod vcpus;
 
 /// What of a domain is tuned. In a change, what is not said stays, and 0 means that there is no such
 /// limit any more.

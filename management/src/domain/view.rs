@@ -105,6 +105,8 @@ pub struct VcpuStats {
     pub exits: u64,
     /// The host's on which it ran last.
     pub cpu: Option<u32>,
+    /// The guest has it at present.
+    pub online: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

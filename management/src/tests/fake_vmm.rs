@@ -53,6 +53,7 @@ struct Inner {
     output: String,
     boots: u32,
     memory: Option<u64>,
+    vcpus: u16,
     channels: Vec<String>,
 }
 
@@ -79,6 +80,7 @@ fn run(config: MachineConfig) {
         output: String::new(),
         boots: 0,
         memory: None,
+        vcpus: config.cpus.present.unwrap_or(config.cpus.count),
         channels: Vec::new(),
     };
     let fake = Arc::new(Fake { config, script, started: Instant::now(), inner: Mutex::new(inner) });
@@ -306,10 +308,12 @@ impl Fake {
             }
             Request::Status => return Ok(Reply::Status(self.status())),
             Request::Statistics => {
-                let vcpus = vec![
-                    VcpuStatistics { time_ns: 7, exits: 1 };
+                let mut vcpus = vec![
+                    VcpuStatistics { time_ns: 7, exits: 1, absent: false };
                     usize::from(self.config.cpus.count)
                 ];
+                let present = usize::from(self.inner().vcpus);
+                vcpus.iter_mut().skip(present).for_each(|vcpu| vcpu.absent = true);
                 return Ok(Reply::Statistics(Statistics {
                     vcpus,
                     resident: 4096,
@@ -360,6 +364,11 @@ impl Fake {
             }
             Request::Detach { .. } if self.has("clinging") => {}
             Request::Detach { id } => self.event(EventKind::DeviceRemoved { id }),
+            Request::SetVcpus { count } if self.inner().vcpus >= count && self.has("clinging") => {}
+            Request::SetVcpus { count } => {
+                self.inner().vcpus = count;
+                self.event(EventKind::VcpusChanged { count });
+            }
             Request::SetMemory { bytes } => self.inner().memory = Some(bytes),
             Request::SetLink { id, up } => self.event(EventKind::LinkChanged { id, up }),
             _ => {}

@@ -26,3 +26,4 @@ mod stuck;
 mod sys;
 mod tuning;
 mod variables;
+mod vcpus;

@@ -23,11 +23,11 @@ fn written(host: &Host, script: &str, devices: &str) -> String {
     host.xml_with("web", script, &format!("{PORTS}{devices}"))
 }
 
-async fn plan(daemon: &Daemon, xml: &str) -> Result<Plan, Error> {
+pub(super) async fn plan(daemon: &Daemon, xml: &str) -> Result<Plan, Error> {
     daemon.call(PlanDomain { domain: "web".into(), xml: xml.to_owned() }).await
 }
 
-async fn apply(daemon: &Daemon, xml: &str) -> Result<(), String> {
+pub(super) async fn apply(daemon: &Daemon, xml: &str) -> Result<(), String> {
     let apply = ApplyDomain { domain: "web".into(), xml: xml.to_owned() };
     let id = daemon.call(apply).await.map_err(|error| error.to_string())?.id;
     for _ in 0..6000 {
@@ -41,7 +41,7 @@ async fn apply(daemon: &Daemon, xml: &str) -> Result<(), String> {
     Err("it does not end".to_owned())
 }
 
-fn said(plan: &Plan) -> Vec<String> {
+pub(super) fn said(plan: &Plan) -> Vec<String> {
     let line = |change: &crate::plan::PlannedChange| {
         format!("{} {}", change.when.name(), change.difference.path)
     };

@@ -11,6 +11,7 @@ use xml::domain::os::OsKind;
 use xml::{DomainDef, OnOff, YesNo};
 
 use super::io_threads::IoThreads;
+use super::machine::has_vcpu_hotplug;
 use super::report::Report;
 use super::{check_cpu, check_devices, clock, firmware, hyperv, numa, sysinfo, tuning};
 
@@ -92,9 +93,9 @@ fn check_cpus(def: &DomainDef, report: &mut Report<'_>) {
         }
         let fewer = vcpu.current.is_some_and(|current| current < max);
         report.warn_if(
-            fewer,
+            fewer && !has_vcpu_hotplug(def),
             "/domain/vcpu/@current",
-            "vCPUs cannot be added while the guest runs",
+            "a microvm gets no vCPUs while it runs",
         );
         let auto = vcpu.placement == Some(Placement::Auto);
         report.warn_if(auto, "/domain/vcpu/@placement", "the host's scheduler places the vCPUs");

@@ -2,8 +2,8 @@
 
 use vmm_protocol::Version;
 use vmm_protocol::config::{
-    Action, Boot, Cpus, Firmware, Identity, Lifecycle, MachineConfig, Memory, MemoryBacking,
-    Platform, ProcessFiles, Topology, Vnc,
+    Action, Boot, Cpus, Firmware, Identity, Lifecycle, Machine, MachineConfig, Memory,
+    MemoryBacking, Platform, ProcessFiles, Topology, Vnc,
 };
 use xml::DomainDef;
 use xml::OnOff;
@@ -91,10 +91,17 @@ pub(super) fn memory(def: &DomainDef) -> Memory {
     Memory { size, backing, locked, prefault }
 }
 
-/// vCPUs that the machine has.
+/// Whether vCPUs come and go while the guest runs: who says how many there are at first means that it may
+/// change. By the events that a `microvm` has not.
+pub(crate) fn has_vcpu_hotplug(def: &DomainDef) -> bool {
+    let said = def.vcpu.as_ref().is_some_and(|vcpu| vcpu.current.is_some());
+    said && super::board_of(def) != Machine::Microvm
+}
+
+/// vCPUs that the machine has or may get: a guest's devices are the same however many there are.
 pub(super) fn vcpus(def: &DomainDef) -> u16 {
-    let vcpu = def.vcpu.as_ref();
-    vcpu.map_or(1, |vcpu| vcpu.current.unwrap_or(vcpu.max))
+    let Some(vcpu) = &def.vcpu else { return 1 };
+    if has_vcpu_hotplug(def) { vcpu.max } else { vcpu.current.unwrap_or(vcpu.max) }
 }
 
 fn cpus_of(def: &DomainDef) -> Cpus {
@@ -111,8 +118,9 @@ fn cpus_of(def: &DomainDef) -> Cpus {
         },
         None => Topology { sockets: count, dies: 1, cores: 1, threads: 1 },
     };
+    let present = has_vcpu_hotplug(def).then(|| super::tuning::vcpus(def));
     let (model, details) = super::machine_cpu::cpu(def);
-    Cpus { count, model, details, topology, affinity: affinity(def, count) }
+    Cpus { count, present, model, details, topology, affinity: affinity(def, count) }
 }
 
 /// `<vcpupin>`, or `<vcpu cpuset=…>` for those without one.

@@ -26,7 +26,7 @@ pub(crate) mod formats;
 mod hyperv;
 mod io_threads;
 mod live;
-mod machine;
+pub(crate) mod machine;
 mod machine_cpu;
 pub(crate) mod machine_devices;
 pub(crate) mod machine_small;

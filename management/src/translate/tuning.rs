@@ -200,7 +200,8 @@ pub(crate) fn threads(def: &DomainDef) -> Vec<ThreadRule> {
         cpus: Some(emulator_cpus(def)),
         quota: limit(|tune| (tune.emulator_quota, tune.emulator_period)),
     };
-    let vcpus = (0..vcpus(def)).map(vcpu);
+    // Also of those that are not there yet: they have their threads.
+    let vcpus = (0..super::machine::vcpus(def)).map(vcpu);
     vcpus.chain(io_threads(def).into_iter().map(io_thread)).chain([emulator]).collect()
 }
 

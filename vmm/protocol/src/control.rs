@@ -115,6 +115,11 @@ pub enum Request {
     Detach {
         id: String,
     },
+    /// Have so many vCPUs: those that lack come at once, others the guest is asked to do without
+    /// ([`EventKind::VcpusChanged`] says when one is gone).
+    SetVcpus {
+        count: u16,
+    },
     /// Make a disk larger.
     ResizeDisk {
         id: String,
@@ -263,6 +268,10 @@ pub enum EventKind {
     DeviceRemoved {
         id: String,
     },
+    /// There are so many vCPUs now.
+    VcpusChanged {
+        count: u16,
+    },
     /// The guest did not reload its watchdog in time.
     Watchdog {
         id: String,
@@ -307,6 +316,9 @@ pub struct VcpuStatistics {
     pub time_ns: u64,
     /// Exits that reached this process.
     pub exits: u64,
+    /// It is not there at present.
+    #[serde(default)]
+    pub absent: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

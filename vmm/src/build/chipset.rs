@@ -9,7 +9,7 @@ use devices::backend::chardev::{Chardev, ConsoleBackend};
 use devices::bus::BusDevice;
 use devices::chipset::{
     AcpiPm, EventDevice, Generation, GenerationEvent, I8042, MemorySizes, Port92, PostPort,
-    PowerButton, PvPanic, Rtc, Serial,
+    PowerButton, ProcessorEvent, Processors, PvPanic, Rtc, Serial,
 };
 use devices::clock::{Clock, HostClock};
 use devices::component::Component;
@@ -30,13 +30,21 @@ pub(super) struct Power {
     pub(super) generation: Arc<dyn GenerationEvent>,
     /// None where slots have no ACPI.
     pub(super) slots: Option<Arc<dyn SlotEvent>>,
+    /// None where vCPUs do not come and go.
+    pub(super) processors: Option<Arc<dyn ProcessorEvent>>,
     /// It comes before all others.
     pub(super) device: Arc<dyn Component>,
 }
 
 impl Power {
     fn of<T: PowerButton + GenerationEvent + Component + 'static>(device: Arc<T>) -> Self {
-        Self { button: device.clone(), generation: device.clone(), slots: None, device }
+        Self {
+            button: device.clone(),
+            generation: device.clone(),
+            slots: None,
+            processors: None,
+            device,
+        }
     }
 }
 
@@ -53,17 +61,21 @@ pub(super) fn power(
     }
     let pm = Arc::new(AcpiPm::new(line, Arc::new(HostClock::new())));
     buses.ports.insert(AcpiPm::BASE, AcpiPm::LEN, pm.clone())?;
-    Ok(Power { slots: Some(pm.clone()), ..Power::of(pm) })
+    let processors: Arc<dyn ProcessorEvent> = pm.clone();
+    Ok(Power { slots: Some(pm.clone()), processors: Some(processors), ..Power::of(pm) })
 }
 
 pub(super) fn build(
     site: &mut Site<'_>,
-    event: Arc<dyn GenerationEvent>,
+    generation: Arc<dyn GenerationEvent>,
+    processors: Option<Arc<dyn ProcessorEvent>>,
 ) -> Result<(), BuildError> {
+    // Before what counts them.
+    self::processors(site, processors)?;
     let port92 = Arc::new(Port92::new());
     add(site, Port92::BASE, Port92::LEN, port92.clone(), Some(port92))?;
     add(site, PostPort::BASE, PostPort::LEN, Arc::new(PostPort), None)?;
-    generation(site, event)?;
+    self::generation(site, generation)?;
     i8042(site)?;
     rtc(site)?;
     if site.config.pvpanic {
@@ -73,6 +85,33 @@ pub(super) fn build(
     for serial in &site.config.serial {
         self::serial(site, serial)?;
     }
+    Ok(())
+}
+
+/// The registers by which vCPUs come and go, if those of this machine do.
+fn processors(
+    site: &mut Site<'_>,
+    event: Option<Arc<dyn ProcessorEvent>>,
+) -> Result<(), BuildError> {
+    let cpus = &site.config.cpus;
+    let Some(present) = cpus.present else { return Ok(()) };
+    if present == 0 || present > cpus.count {
+        let reason = "must be at least one, and no more than there can be";
+        return Err(BuildError::config("vCPUs present", present, reason));
+    }
+    let reason = "come and go only where ACPI has general purpose events";
+    let event = event.ok_or_else(|| BuildError::config("vCPUs present", present, reason))?;
+    let topology = super::cpus::topology(site.config)?;
+    let ids = (0..cpus.count).map(|index| topology.apic_id(index.into())).collect();
+    let device = Arc::new(Processors::new(ids, present, event));
+    let notices = site.parts.notices.clone();
+    device.on_eject(move |index| notices.vcpu_is_ejected(index));
+    device.on_refusal(|(index, status)| {
+        tracing::warn!(index, status, "the guest keeps a vCPU that it was asked to do without");
+    });
+    let base = arch::ports::PROCESSORS.into();
+    add(site, base, Processors::LEN, device.clone(), Some(device.clone()))?;
+    site.parts.processors = Some(device);
     Ok(())
 }
 
@@ -103,13 +142,19 @@ fn i8042(site: &mut Site<'_>) -> Result<(), BuildError> {
 fn rtc(site: &mut Site<'_>) -> Result<(), BuildError> {
     let high = site.map.high_ram_end - layout::HIGH_RAM_START;
     let sizes = MemorySizes { low: site.map.low_ram_end, high };
-    let cpus = u8::try_from(site.config.cpus.count).unwrap_or(u8::MAX);
+    let cpus = &site.config.cpus;
+    let cpus = u8::try_from(cpus.present.unwrap_or(cpus.count)).unwrap_or(u8::MAX);
     let clock: Arc<dyn Clock> = Arc::new(HostClock::new());
     let irq = line(&site.lines, gsi::RTC)?;
     let rtc = Rtc::new(site.config.clock.offset, sizes, cpus, irq, clock);
     let rtc = rtc.map_err(BuildError::device("rtc"))?.telling(tell_clock(&site.parts.notices));
     let catches_up = site.config.clock.timers.rtc_catches_up;
-    let rtc = Arc::new(if catches_up { rtc.catching_up() } else { rtc });
+    let rtc = if catches_up { rtc.catching_up() } else { rtc };
+    let processors = site.parts.processors.clone();
+    let rtc = Arc::new(match processors {
+        Some(processors) => rtc.counting(processors),
+        None => rtc,
+    });
     let timer = Alarm::new(rtc.clone()).map_err(BuildError::device("rtc"))?;
     let running = site.parts.board_thread.add(timer).map_err(BuildError::device("rtc"))?;
     // It works for as long as its thread does.

@@ -14,11 +14,11 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use vmm_protocol::config;
 use vmm_protocol::config::{CpuCaches, CpuMatch, FeaturePolicy, MachineConfig};
 
-use super::{BuildError, timers, zones};
+use super::{BuildError, Parts, timers, zones};
 use crate::kvm::{KvmError, Vm, install_kick_handler};
 use crate::machine::Cpus;
 use crate::sandbox::{Kind, Sandbox};
-use crate::vcpu::{Buses, Handle, Inbox, Surroundings};
+use crate::vcpu::{Handle, Inbox, Surroundings};
 
 /// What the guest and its saved states can count on.
 const MAX_VCPUS: u16 = 64;
@@ -29,7 +29,7 @@ pub(super) fn build(
     config: &MachineConfig,
     vm: &Vm,
     supported: &CpuId,
-    buses: &Buses,
+    parts: &Parts,
     inbox: &Arc<Inbox>,
     sandbox: &Sandbox,
 ) -> Result<Cpus, BuildError> {
@@ -51,7 +51,7 @@ pub(super) fn build(
             coalesced = vm.coalesce(&vcpu, zones)?.map(Arc::new);
         }
         let around = Surroundings {
-            buses: buses.clone(),
+            buses: parts.buses.clone(),
             coalesced: coalesced.clone(),
             ram: vm.ram().clone(),
             inbox: inbox.clone(),
@@ -67,7 +67,7 @@ pub(super) fn build(
         msrs.sort_unstable();
         msrs.dedup();
     }
-    Ok(Cpus::new(handles, msrs)?)
+    Ok(Cpus::new(handles, parts.processors.clone(), msrs)?)
 }
 
 /// Count and topology, checked.

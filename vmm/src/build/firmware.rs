@@ -10,7 +10,9 @@ use arch::layout::{
 };
 use boot::acpi::{Board, FirmwareTables};
 use boot::smbios;
-use devices::chipset::{DebugPort, FwCfg, Items, Late, Pflash, Writable, fw_cfg_key as key};
+use devices::chipset::{
+    DebugPort, FwCfg, Items, Late, Pflash, Processors, Writable, fw_cfg_key as key,
+};
 use devices::display::Ramfb;
 use devices::pci::PciRoot;
 use vmm_protocol::config::{Boot, Fd, Firmware, FwCfgContent, FwCfgFile, Machine, MachineConfig};
@@ -58,13 +60,17 @@ pub(super) fn build(site: &mut Site<'_>) -> Result<Option<Arc<Rom>>, BuildError>
             numbered.extend(numbers(site, firmware, &board));
             files.extend(facts(site, firmware, &board)?);
             files.extend(vga_bios(site)?);
-            late = Some(tables(board, site.map.clone(), site.parts.pci.clone()));
+            let processors = site.parts.processors.clone();
+            late = Some(tables(board, site.map.clone(), site.parts.pci.clone(), processors));
         }
     }
     let ramfb = site.parts.ramfb.iter().cloned();
     let writable = ramfb.map(|ramfb| (Ramfb::FILE.to_owned(), ramfb as Arc<dyn Writable>));
-    let items = Items::new(numbered, files, late, writable.collect())
+    let mut items = Items::new(numbered, files, late, writable.collect())
         .map_err(BuildError::device("fw_cfg"))?;
+    if let Some(processors) = site.parts.processors.clone() {
+        items = items.with_live(key::CPUS, move || processors.count().to_le_bytes().to_vec());
+    }
     let device = Arc::new(FwCfg::new(items, site.vm.ram().clone()));
     chipset::add(site, FwCfg::BASE, FwCfg::LEN, device.clone(), Some(device))?;
     Ok(rom)
@@ -172,9 +178,15 @@ fn e820(map: &MemoryMap) -> Vec<u8> {
 
 /// ACPI tables are made when firmware takes them: by then it has placed configuration space and
 /// BARs, and the tables must say where.
-fn tables(board: Board, map: MemoryMap, pci: Arc<PciRoot>) -> Late {
+fn tables(
+    board: Board,
+    map: MemoryMap,
+    pci: Arc<PciRoot>,
+    processors: Option<Arc<Processors>>,
+) -> Late {
     let describe = move |ecam: Option<Range<u64>>, last_bus, memory64: Option<Range<u64>>| {
         let mut board = board.clone();
+        board.hotplug = processors.as_ref().map(|processors| processors.present());
         board.mmio32 = windows32(&map, ecam.as_ref());
         board.mmio64 = window64(&map, memory64);
         board.ecam = ecam;
@@ -279,7 +291,7 @@ mod tests {
         let bus = |name| Arc::new(Bus::new(name));
         let root = PciRoot::new(bus("memory"), bus("port"), Vec::new(), None);
         root.add(BusId::ROOT, 0, 0, Arc::new(Chip::q35_host_bridge(None))).unwrap();
-        let late = tables(Board::new(&map, (0..64).collect()), map, root.clone());
+        let late = tables(Board::new(&map, (0..64).collect()), map, root.clone(), None);
         let mcfg = || {
             let made = (late.make)();
             for ((name, len), file) in late.files.iter().zip(&made) {

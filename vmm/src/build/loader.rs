@@ -51,9 +51,11 @@ impl Loader {
 
     /// RAM reads as zeros but for what an earlier guest's start did not touch: none. What comes back
     /// is where the first vCPU starts, if not where every processor does after a reset.
-    pub fn place(&self, ram: &GuestRam) -> Result<Option<Entry>, BootError> {
+    ///
+    /// `present`: the set of vCPUs that are there, where they come and go.
+    pub fn place(&self, ram: &GuestRam, present: Option<u64>) -> Result<Option<Entry>, BootError> {
         match self {
-            Self::Kernel(kernel) => kernel.place(ram).map(Some),
+            Self::Kernel(kernel) => kernel.place(ram, present).map(Some),
             Self::Firmware(rom) => {
                 rom.shadow(ram)?;
                 Ok(None)
@@ -63,13 +65,14 @@ impl Loader {
 }
 
 impl Kernel {
-    fn place(&self, ram: &GuestRam) -> Result<Entry, BootError> {
+    fn place(&self, ram: &GuestRam, present: Option<u64>) -> Result<Entry, BootError> {
+        let board = Board { hotplug: present, ..self.board.clone() };
         let spec = BootSpec {
             map: &self.map,
             kernel: &self.kernel,
             initrd: self.initrd.as_ref(),
             cmdline: &self.cmdline,
-            board: &self.board,
+            board: &board,
             smbios: Some(&self.identity),
         };
         boot::place(ram, &spec)
@@ -86,6 +89,7 @@ pub(super) fn board(config: &MachineConfig, map: &MemoryMap) -> Result<Board, Bu
     board.pvpanic = config.pvpanic;
     board.generation = config.generation.is_some();
     board.slots = plug::slots(config);
+    board.hotplug = config.cpus.present.map(|_| 0);
     board.fw_cfg = super::firmware::has_fw_cfg(config);
     board.vga = video::has_vga(config);
     board.ps2 = video::has_screen(config);

@@ -34,7 +34,7 @@ use arch::layout::{LayoutError, MemoryMap};
 use devices::backend::chardev::ChardevWorker;
 use devices::backend::nbd::NbdConnector;
 use devices::bus::{Bus, Overlap};
-use devices::chipset::PowerButton;
+use devices::chipset::{PowerButton, Processors};
 use devices::component::{Component, StateError};
 use devices::display::{Inputs, Ramfb, Screen};
 use devices::input::InputSink;
@@ -142,6 +142,8 @@ pub struct Parts {
     /// what decides on addresses (PCI) comes after the functions that it routes.
     pub components: Vec<Arc<dyn Component>>,
     pub power_button: Arc<dyn PowerButton>,
+    /// Where vCPUs come and go.
+    pub processors: Option<Arc<Processors>>,
     pub consoles: BTreeMap<String, Arc<Console>>,
     /// What moves the consoles' bytes.
     pub console_workers: Vec<Running<ChardevWorker>>,
@@ -197,6 +199,7 @@ impl Parts {
         let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), memory, None);
         let parts = Self {
             power_button: power.button.clone(),
+            processors: None,
             buses,
             components: vec![power.device.clone()],
             consoles: BTreeMap::new(),
@@ -280,7 +283,7 @@ pub fn build(
     let confined = false;
     let mut site =
         Site { config, files, sandbox, vm: &vm, map: &map, lines, parts: &mut parts, confined };
-    chipset::build(&mut site, events.generation)?;
+    chipset::build(&mut site, events.generation, events.processors)?;
     let buses = pci::build(&mut site, events.slots)?;
     virtio::build(&mut site, &buses, sandbox)?;
     watchdog::build(&mut site, &buses)?;
@@ -294,7 +297,7 @@ pub fn build(
         Some(rom) => Loader::Firmware(rom),
         None => Loader::kernel(config, files, &map)?,
     };
-    let cpus = cpus::build(config, &vm, &supported, &parts.buses, &inbox, sandbox)?;
+    let cpus = cpus::build(config, &vm, &supported, &parts, &inbox, sandbox)?;
     let ground = Ground::new(config.clone(), sandbox.clone(), map, buses);
     let mut machine = Machine::new(vm, cpus, parts, loader, inbox, ground)?;
     match &saved {

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{KvmError, Vcpu, failed};
 
+/// Time of a vCPU: TSC, and what a guest has adjusted it by.
+const CLOCK_MSRS: [u32; 2] = [0x10, 0x3b];
 /// Armed only while the LAPIC timer is in deadline mode and the TSC is right: set after the rest.
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
 
@@ -80,6 +82,16 @@ impl Vcpu {
         self.set_msrs(&deadline)?;
         // After the registers: setting those drops a pending exception.
         fd.set_vcpu_events(&state.events).map_err(failed("set the pending events"))
+    }
+
+    /// As it was when `fresh` was saved, but for its clock, which goes on with those of the others.
+    pub fn start_over(&self, fresh: &VcpuState) -> Result<(), KvmError> {
+        // Reading it makes KVM take the INITs and SIPIs that the guest sent to everybody: they were
+        // not for the processor that comes now.
+        self.fd.get_mp_state().map_err(failed("read a vCPU's run state"))?;
+        let mut fresh = fresh.clone();
+        fresh.msrs.retain(|(index, _)| !CLOCK_MSRS.contains(index));
+        self.restore(&fresh)
     }
 
     /// Values of those of `indices` that this vCPU has: the host's list names also MSRs of features

@@ -1,9 +1,11 @@
 //! [`Cpus`]: all vCPUs of a machine, moved together.
 
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use arch::registers::Entry as BootEntry;
+use devices::chipset::Processors;
 
 use super::MachineError;
 use crate::kvm::{Entry, KvmError, Vcpu, VcpuState};
@@ -12,8 +14,12 @@ use crate::vcpu::{Handle, VcpuError};
 /// A vCPU leaves the guest in microseconds; only a host in deep trouble takes seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Each vCPU has its thread from the beginning, since a confined process starts none; that of one that is
+/// not there stays parked.
 pub struct Cpus {
     handles: Vec<Handle>,
+    /// Which of them the guest has; none where it has all, for good.
+    processors: Option<Arc<Processors>>,
     /// Each vCPU as it was created, for resets.
     fresh: Vec<VcpuState>,
     /// MSRs that make up a vCPU's state on this host.
@@ -21,8 +27,12 @@ pub struct Cpus {
 }
 
 impl Cpus {
-    pub(crate) fn new(handles: Vec<Handle>, msrs: Vec<u32>) -> Result<Self, MachineError> {
-        let mut cpus = Self { handles, fresh: Vec::new(), msrs };
+    pub(crate) fn new(
+        handles: Vec<Handle>,
+        processors: Option<Arc<Processors>>,
+        msrs: Vec<u32>,
+    ) -> Result<Self, MachineError> {
+        let mut cpus = Self { handles, processors, fresh: Vec::new(), msrs };
         cpus.fresh = cpus.save()?;
         Ok(cpus)
     }
@@ -32,9 +42,63 @@ impl Cpus {
     }
 
     pub(super) fn run(&self) {
-        for handle in &self.handles {
+        for (index, handle) in (0u16..).zip(&self.handles) {
+            if self.is_present(index) {
+                handle.run();
+            }
+        }
+    }
+
+    pub(super) fn is_present(&self, index: u16) -> bool {
+        self.processors.as_ref().is_none_or(|processors| processors.is_present(index))
+    }
+
+    pub(super) fn processors(&self) -> Option<&Arc<Processors>> {
+        self.processors.as_ref()
+    }
+
+    /// The set of those that are there.
+    pub(super) fn present(&self) -> Option<u64> {
+        self.processors.as_ref().map(|processors| processors.present())
+    }
+
+    pub(super) fn count(&self) -> u16 {
+        let all = u16::try_from(self.handles.len()).unwrap_or(u16::MAX);
+        self.processors.as_ref().map_or(all, |processors| processors.count())
+    }
+
+    /// Make the parked vCPU `index` one that waits for the guest to wake it; with what firmware would
+    /// have set, where the guest had none.
+    pub(super) fn start_over(&self, index: u16, firmware: bool) -> Result<(), MachineError> {
+        let at = usize::from(index);
+        let (Some(handle), Some(fresh)) = (self.handles.get(at), self.fresh.get(at)) else {
+            return Err(VcpuError::Gone { index }.into());
+        };
+        let fresh = fresh.clone();
+        wait(
+            index,
+            &handle.work(move |vcpu| {
+                vcpu.start_over(&fresh)?;
+                if firmware {
+                    return Ok(());
+                }
+                vcpu.set_power_on_msrs(&arch::msr::direct_boot())
+            }),
+        )
+    }
+
+    /// Let vCPU `index` into the guest.
+    pub(super) fn run_one(&self, index: u16) {
+        if let Some(handle) = self.handles.get(usize::from(index)) {
             handle.run();
         }
+    }
+
+    /// Have vCPU `index` out of the guest.
+    pub(super) fn park_one(&self, index: u16) -> Result<(), MachineError> {
+        let Some(handle) = self.handles.get(usize::from(index)) else { return Ok(()) };
+        handle.park();
+        wait(index, &handle.work(|_| Ok(())))
     }
 
     /// Returns when every vCPU is out of the guest and its registers are settled.
@@ -110,14 +174,20 @@ impl Cpus {
             handle.work(move |vcpu| work(index, vcpu))
         };
         let results: Vec<Receiver<_>> = self.handles.iter().enumerate().map(ask).collect();
-        let collect = |(index, result): (usize, Receiver<Result<T, KvmError>>)| {
-            use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
-            match result.recv_timeout(PATIENCE) {
-                Ok(result) => Ok(result?),
-                Err(Timeout) => Err(MachineError::Stuck { index, seconds: PATIENCE.as_secs() }),
-                Err(Disconnected) => Err(VcpuError::Gone { index: index as u16 }.into()),
-            }
-        };
-        results.into_iter().enumerate().map(collect).collect()
+        let results = (0u16..).zip(&results);
+        results.map(|(index, result)| wait(index, result)).collect()
+    }
+}
+
+/// What vCPU `index` answers.
+fn wait<T>(index: u16, result: &Receiver<Result<T, KvmError>>) -> Result<T, MachineError> {
+    use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
+    match result.recv_timeout(PATIENCE) {
+        Ok(result) => Ok(result?),
+        Err(Timeout) => {
+            let (index, seconds) = (index.into(), PATIENCE.as_secs());
+            Err(MachineError::Stuck { index, seconds })
+        }
+        Err(Disconnected) => Err(VcpuError::Gone { index }.into()),
     }
 }

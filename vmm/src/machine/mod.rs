@@ -13,6 +13,7 @@ mod media;
 mod plug;
 mod save;
 mod statistics;
+mod vcpus;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::vcpu::{Inbox, Stop, VcpuError};
 
 pub use cpus::Cpus;
 pub use media::MediumError;
+pub use vcpus::VcpusError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
@@ -103,7 +105,7 @@ impl Machine {
     /// Load the guest and put the first vCPU at its entry: what a cold start does. Firmware starts
     /// where a processor does by itself.
     pub(crate) fn load(&self) -> Result<(), MachineError> {
-        match self.loader.place(self.vm.ram())? {
+        match self.loader.place(self.vm.ram(), self.cpus.present())? {
             Some(entry) => self.cpus.enter_at(entry),
             None => Ok(()),
         }

@@ -8,12 +8,13 @@ use crate::process::thread_time;
 
 impl Machine {
     pub fn statistics(&self) -> Statistics {
-        let vcpu = |handle: &crate::vcpu::Handle| VcpuStatistics {
+        let vcpu = |(index, handle): (u16, &crate::vcpu::Handle)| VcpuStatistics {
             time_ns: u64::try_from(thread_time(handle.thread_id()).as_nanos()).unwrap_or(u64::MAX),
             exits: handle.exits().all(),
+            absent: !self.cpus.is_present(index),
         };
         Statistics {
-            vcpus: self.cpus.handles().iter().map(vcpu).collect(),
+            vcpus: (0..).zip(self.cpus.handles()).map(vcpu).collect(),
             resident: crate::process::resident(),
             blocks: read(&self.parts.blocks),
             interfaces: read(&self.parts.interfaces),

@@ -22,7 +22,7 @@ use super::pacing::Pacing;
 use super::ring::EventRing;
 use super::server::refuse;
 use crate::build::PlugError;
-use crate::machine::{Machine, MachineError, MediumError};
+use crate::machine::{Machine, MachineError, MediumError, VcpusError};
 use crate::vcpu::Stop;
 
 /// Largest live record: with JSON's escapes it still fits a message.
@@ -52,6 +52,8 @@ pub(super) struct Domain {
     reason: StateReason,
     events: EventRing,
     resets: Pacing,
+    /// How many vCPUs the last event told of.
+    vcpus: u16,
     /// The state was saved, and the guest has not run since.
     saved: bool,
     /// When the power button is pressed, unless the guest has ended by then.
@@ -71,6 +73,7 @@ impl Domain {
         sandbox: Vec<(String, String)>,
     ) -> Self {
         Self {
+            vcpus: machine.vcpus(),
             machine,
             identity,
             lifecycle,
@@ -158,6 +161,10 @@ impl Domain {
         }
         let released = self.machine.take_out_released();
         self.tell_removed(released);
+        if let Err(error) = self.machine.park_ejected() {
+            return self.fail(&error);
+        }
+        self.tell_vcpus();
         // When somebody paused the machine in the same moment, it stops when it is resumed.
         if self.state != RunState::Running || !self.machine.has_stop() {
             return;
@@ -176,6 +183,14 @@ impl Domain {
     fn tell_removed(&mut self, ids: Vec<String>) {
         for id in ids {
             self.events.push(EventKind::DeviceRemoved { id });
+        }
+    }
+
+    fn tell_vcpus(&mut self) {
+        let count = self.machine.vcpus();
+        if count != self.vcpus {
+            self.vcpus = count;
+            self.events.push(EventKind::VcpusChanged { count });
         }
     }
 
@@ -254,6 +269,7 @@ impl Domain {
             Ok(gone) => {
                 self.events.push(EventKind::Reset);
                 self.tell_removed(gone);
+                self.tell_vcpus();
                 self.machine.unpark();
                 self.enter(RunState::Running, StateReason::Booted);
             }
@@ -398,6 +414,10 @@ impl Domain {
                 self.events.push(EventKind::DeviceAdded { id });
             }
             Request::Detach { id } => self.machine.detach(&id).map_err(plug_refused)?,
+            Request::SetVcpus { count } => {
+                self.machine.set_vcpus(count).map_err(vcpus_refused)?;
+                self.tell_vcpus();
+            }
             Request::ResizeDisk { id, bytes } => {
                 self.machine.resize_disk(&id, bytes).map_err(medium_refused)?;
             }
@@ -468,6 +488,7 @@ impl Domain {
         self.resets.forget();
         self.events.push(EventKind::Reset);
         self.tell_removed(gone);
+        self.tell_vcpus();
         if paused {
             return self.machine.pause().map_err(failed);
         }
@@ -534,6 +555,14 @@ fn plug_refused(error: PlugError) -> ControlError {
         PlugError::Taken { .. } | PlugError::Occupied { .. } => Code::Busy,
         PlugError::NoHotplug { .. } | PlugError::Kind { .. } => Code::State,
         PlugError::Build(_) => Code::Failed,
+    };
+    refuse(code, super::chain(&error))
+}
+
+fn vcpus_refused(error: VcpusError) -> ControlError {
+    let code = match &error {
+        VcpusError::Fixed | VcpusError::Count { .. } => Code::State,
+        VcpusError::Machine(_) => Code::Failed,
     };
     refuse(code, super::chain(&error))
 }

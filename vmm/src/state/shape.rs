@@ -80,8 +80,9 @@ impl Shape {
             ),
             memory: config.memory.size,
             vcpus: format!(
-                "{} in {} x {} x {} x {}{}{}",
+                "{}{} in {} x {} x {} x {}{}{}",
                 config.cpus.count,
+                if config.cpus.present.is_some() { " that come and go" } else { "" },
                 topology.sockets,
                 topology.dies,
                 topology.cores,

@@ -29,6 +29,7 @@ mod rig;
 mod sandbox;
 mod save;
 mod sys;
+mod vcpus;
 mod watchdog;
 
 /// Not a test: what [`rig::Rig::start`] runs this program as. Seccomp filters die with their process,

@@ -199,6 +199,7 @@ impl Rig {
 fn cpus(count: u16) -> Cpus {
     let topology = Topology { sockets: 1, dies: 1, cores: count, threads: 1 };
     Cpus {
+        present: None,
         count,
         model: CpuModel::HostPassthrough,
         details: Default::default(),

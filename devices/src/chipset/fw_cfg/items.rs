@@ -56,6 +56,8 @@ pub enum FwCfgError {
 /// else: a guest may have read the directory long before it reads a file.
 pub struct Items {
     fixed: BTreeMap<u16, Arc<[u8]>>,
+    /// Made anew whenever they are selected.
+    live: BTreeMap<u16, Box<dyn Fn() -> Vec<u8> + Send + Sync>>,
     late: BTreeMap<u16, usize>,
     writable: BTreeMap<u16, Arc<dyn Writable>>,
     make: Option<Late>,
@@ -103,6 +105,7 @@ impl Items {
 
         let mut items = Self {
             fixed: BTreeMap::new(),
+            live: BTreeMap::new(),
             late: BTreeMap::new(),
             writable: BTreeMap::new(),
             make: late,
@@ -128,12 +131,26 @@ impl Items {
         Ok(items)
     }
 
+    /// Have a numbered item made whenever the guest selects it.
+    #[must_use]
+    pub fn with_live(
+        mut self,
+        key: u16,
+        make: impl Fn() -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        self.live.insert(key, Box::new(make));
+        self
+    }
+
     /// What the selector stands for now, unless it is a late file.
     pub(super) fn content(&self, selector: u16) -> Option<Arc<[u8]>> {
-        match self.writable.get(&selector) {
-            Some(file) => Some(file.content().into()),
-            None => self.fixed.get(&selector).cloned(),
+        if let Some(file) = self.writable.get(&selector) {
+            return Some(file.content().into());
         }
+        if let Some(make) = self.live.get(&selector) {
+            return Some(make().into());
+        }
+        self.fixed.get(&selector).cloned()
     }
 
     pub(super) fn writable(&self, selector: u16) -> Option<&dyn Writable> {

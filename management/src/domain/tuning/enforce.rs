@@ -24,10 +24,13 @@ impl Actor {
     ) -> Result<(), Error> {
         let live = affects.live || (!affects.config && self.run.is_some());
         let config = affects.config || !live;
-        if live && change.sizes.is_said() {
-            let text = "vCPUs and the maximum of memory cannot change while a guest runs; change the \
+        if live && change.sizes.is_for_a_start() {
+            let text = "the maxima of vCPUs and memory cannot change while a guest runs; change the \
                         definition for its next start (--config)";
             return Err(Error::new(Code::InvalidState, text));
+        }
+        if live && change.sizes.vcpus.is_some() {
+            self.has_vcpu_hotplug()?;
         }
         // All is found good before anything is changed.
         let new = if live { Some(change.applied(&self.running()?.live.def)?) } else { None };
@@ -110,6 +113,7 @@ impl Actor {
         self.enforce_limits(old, new).await?;
         self.enforce_threads(old, new).await?;
         self.enforce_disks(old, new).await?;
+        self.enforce_vcpus(old, new).await?;
         self.enforce_traffic(old, new).await
     }
 

@@ -8,10 +8,6 @@ use crate::error::{Code, Error};
 use crate::translate::check::{LEAST_MEMORY_KIB, MOST_VCPUS};
 
 impl Sizes {
-    pub(super) fn is_said(&self) -> bool {
-        *self != Self::default()
-    }
-
     pub(super) fn apply(&self, def: &mut DomainDef) -> Result<(), Error> {
         if self.vcpus.is_some() || self.max_vcpus.is_some() {
             self.apply_vcpus(def)?;
@@ -20,6 +16,11 @@ impl Sizes {
             Some(bytes) => apply_memory(def, Kib(bytes / 1024)),
             None => Ok(()),
         }
+    }
+
+    /// What a running guest cannot have: its maxima are for good.
+    pub(super) fn is_for_a_start(&self) -> bool {
+        self.max_vcpus.is_some() || self.max_memory_bytes.is_some()
     }
 
     fn apply_vcpus(&self, def: &mut DomainDef) -> Result<(), Error> {
@@ -45,8 +46,10 @@ impl Sizes {
                 return Err(Error::new(Code::InvalidState, text));
             }
         }
+        // Who said how many there are at first may change that while the guest runs, all or not.
+        let said = vcpu.current.is_some() && max == vcpu.max;
         vcpu.max = max;
-        vcpu.current = (count < max).then_some(count);
+        vcpu.current = (count < max || said).then_some(count);
         def.vcpu = Some(vcpu);
         Ok(())
     }

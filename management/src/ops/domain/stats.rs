@@ -92,6 +92,7 @@ async fn stats(handle: &Handle, within: Duration) -> DomainStats {
                 time: vcpu.time_ns,
                 exits: vcpu.exits,
                 cpu: places.get(&index).copied(),
+                online: !vcpu.absent,
             })
             .collect(),
         // Only of devices that the definition has: a VMM cannot make up others.

@@ -2,6 +2,7 @@
 
 use crate::auth::{Access, Subject};
 use crate::domain::handle::Act;
+use crate::domain::plug::LETTING_GO;
 use crate::domain::{Affects, DomainRef, Tuning};
 use crate::error::Error;
 use crate::manager::{Context, Operation};
@@ -48,6 +49,9 @@ impl Operation for TuneDomain {
     }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.act(&self.domain, Act::Tune(Box::new(self.change), self.affects)).await
+        // A guest takes its time to do without a vCPU.
+        let within = cx.deadline() + LETTING_GO;
+        let act = Act::Tune(Box::new(self.change), self.affects);
+        cx.find(&self.domain)?.act(act, within).await
     }
 }

@@ -5,8 +5,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cpus {
-    /// vCPUs present at start, 1 to 64.
+    /// vCPUs that the machine has or may get, 1 to 64.
     pub count: u16,
+    /// Present at start; the others may come while the guest runs, and all but the first may go. None:
+    /// all, for good.
+    #[serde(default)]
+    pub present: Option<u16>,
     pub model: CpuModel,
     #[serde(default)]
     pub details: CpuDetails,
