@@ -77,7 +77,7 @@ impl ScsiWorker {
         }
         if request.subtype == tmf::I_T_NEXUS_RESET {
             self.end(number, response::RESET, |at, _| at.target == address.target);
-            for (_, unit) in self.units().iter().filter(|(at, _)| at.target == address.target) {
+            for (_, unit) in self.units().filter(|(at, _)| at.target == address.target) {
                 unit.reset();
             }
             return Ok(());
@@ -93,7 +93,9 @@ impl ScsiWorker {
             }
             tmf::LOGICAL_UNIT_RESET => {
                 self.end(number, response::RESET, |at, _| at == address);
-                self.units()[position].1.reset();
+                if let Some(unit) = self.unit(position) {
+                    unit.reset();
+                }
             }
             tmf::QUERY_TASK => {
                 let found = self.tasks().any(|task| task.address == address && task.id == id);

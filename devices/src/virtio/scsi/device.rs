@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -43,9 +44,9 @@ pub struct ScsiSpec {
 
 /// What device, worker and handle share.
 pub(super) struct Shared {
-    pub(super) units: BTreeMap<Address, Arc<LogicalUnit>>,
+    pub(super) units: Mutex<BTreeMap<Address, Arc<LogicalUnit>>>,
     pub(super) events: Mutex<Events>,
-    /// Written when there are events, or a medium was exchanged.
+    /// Written when there are events, a unit came or went, or a medium was exchanged.
     pub(super) wake: EventFd,
     pub(super) sense_size: AtomicU32,
     pub(super) cdb_size: AtomicU32,
@@ -55,23 +56,42 @@ pub(super) struct Shared {
 #[derive(Clone)]
 pub struct ScsiHandle(Arc<Shared>);
 
+/// How long a worker may take to finish what is in flight on a unit that goes.
+const PATIENCE: Duration = Duration::from_secs(10);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+
 impl ScsiHandle {
     /// The disk of a unit has grown or shrunk: tell the guest.
     pub fn resized(&self, target: u8, lun: u16) {
-        if let Some(unit) = self.0.units.get(&Address { target, lun }) {
+        if let Some(unit) = self.0.units.hold().get(&Address { target, lun }) {
             unit.resized();
         }
         self.tell(Event::Resized(Address { target, lun }));
     }
 
-    /// A unit has come.
-    pub fn plugged(&self, target: u8, lun: u16) {
-        self.tell(Event::Plugged(Address { target, lun }));
+    /// Put a unit into its place, and tell the guest.
+    ///
+    /// # Errors
+    /// When there is no such place, another unit is there, or the host has no descriptor left.
+    pub fn plug(&self, UnitAt { target, lun, unit }: UnitAt) -> io::Result<()> {
+        let at = Address { target, lun };
+        listen(&self.0.wake, &unit)?;
+        put(&mut self.0.units.hold(), at, unit)?;
+        self.tell(Event::Plugged(at));
+        Ok(())
     }
 
-    /// A unit has gone.
-    pub fn unplugged(&self, target: u8, lun: u16) {
-        self.tell(Event::Unplugged(Address { target, lun }));
+    /// Take a unit out, and tell the guest, which is not asked: to it the disk is gone. What is in flight
+    /// ends first, so that whoever holds the last reference closes the medium.
+    pub fn unplug(&self, target: u8, lun: u16) {
+        let at = Address { target, lun };
+        let Some(unit) = self.0.units.hold().remove(&at) else { return };
+        self.tell(Event::Unplugged(at));
+        // A worker that runs has a reference of its own, until it has followed.
+        let (end, pause) = (Instant::now() + PATIENCE, Mutex::new(()));
+        while Arc::strong_count(&unit) > 1 && Instant::now() < end {
+            let _ = Condvar::new().wait_timeout(pause.hold(), BETWEEN_LOOKS);
+        }
     }
 
     fn tell(&self, event: Event) {
@@ -103,23 +123,19 @@ impl Scsi {
         let ScsiSpec { units: given, thread, queues, queue_size, depth } = spec;
         let mut units = BTreeMap::new();
         for UnitAt { target, lun, unit } in given {
-            if lun > spec::MAX_LUN || units.insert(Address { target, lun }, unit).is_some() {
-                let text =
-                    format!("there is no place for another unit at target {target}, LUN {lun}");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-            }
+            put(&mut units, Address { target, lun }, unit)?;
+        }
+        let wake = EventFd::new(EFD_NONBLOCK)?;
+        for unit in units.values() {
+            listen(&wake, unit)?;
         }
         let shared = Shared {
-            units,
+            units: Mutex::new(units),
             events: Mutex::default(),
-            wake: EventFd::new(EFD_NONBLOCK)?,
+            wake,
             sense_size: AtomicU32::new(spec::DEFAULT_SENSE_SIZE),
             cdb_size: AtomicU32::new(spec::DEFAULT_CDB_SIZE),
         };
-        for unit in shared.units.values() {
-            let wake = shared.wake.try_clone()?;
-            unit.on_exchange(move || _ = wake.write(1));
-        }
         let count = spec::REQUESTS + usize::from(queues.max(1));
         let queue_sizes = vec![queue_size; count];
         Ok(Self { shared: Arc::new(shared), thread, queue_sizes, depth })
@@ -148,6 +164,27 @@ impl Scsi {
         put(32, &u32::from(spec::MAX_LUN).to_le_bytes());
         bytes
     }
+}
+
+/// A unit whose medium is exchanged wakes the worker.
+fn listen(wake: &EventFd, unit: &LogicalUnit) -> io::Result<()> {
+    let wake = wake.try_clone()?;
+    unit.on_exchange(move || _ = wake.write(1));
+    Ok(())
+}
+
+fn put(
+    units: &mut BTreeMap<Address, Arc<LogicalUnit>>,
+    at: Address,
+    unit: Arc<LogicalUnit>,
+) -> io::Result<()> {
+    if at.lun > spec::MAX_LUN || units.contains_key(&at) {
+        let Address { target, lun } = at;
+        let text = format!("there is no place for another unit at target {target}, LUN {lun}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    units.insert(at, unit);
+    Ok(())
 }
 
 impl VirtioDevice for Scsi {
@@ -208,13 +245,14 @@ impl VirtioDevice for Scsi {
         self.shared.sense_size.store(spec::DEFAULT_SENSE_SIZE, Ordering::Relaxed);
         self.shared.cdb_size.store(spec::DEFAULT_CDB_SIZE, Ordering::Relaxed);
         *self.shared.events.hold() = Events::default();
-        for unit in self.shared.units.values() {
+        for unit in self.shared.units.hold().values() {
             unit.reset();
         }
     }
 
     fn save(&self) -> Result<DeviceState, StateError> {
-        let units = self.shared.units.iter().map(|(at, unit)| (*at, unit.save())).collect();
+        let units = self.shared.units.hold();
+        let units = units.iter().map(|(at, unit)| (*at, unit.save())).collect();
         let saved = Saved {
             sense_size: self.shared.sense_size.load(Ordering::Relaxed),
             cdb_size: self.shared.cdb_size.load(Ordering::Relaxed),
@@ -226,8 +264,9 @@ impl VirtioDevice for Scsi {
 
     fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
         let saved: Saved = state.decode(KIND, 1)?;
-        let known = |(address, _): &(Address, _)| self.shared.units.contains_key(address);
-        if saved.units.len() != self.shared.units.len() || !saved.units.iter().all(known) {
+        let units = self.shared.units.hold();
+        let known = |(address, _): &(Address, _)| units.contains_key(address);
+        if saved.units.len() != units.len() || !saved.units.iter().all(known) {
             let reason = "it has other disks".to_owned();
             return Err(StateError::Mismatch { kind: KIND, reason });
         }
@@ -236,7 +275,7 @@ impl VirtioDevice for Scsi {
         self.shared.cdb_size.store(size(saved.cdb_size).max(6), Ordering::Relaxed);
         *self.shared.events.hold() = saved.events;
         for (address, unit) in &saved.units {
-            if let Some(live) = self.shared.units.get(address) {
+            if let Some(live) = units.get(address) {
                 live.restore(unit);
             }
         }

@@ -361,10 +361,55 @@ fn events_wait_for_buffers() {
     rig.queues[1].ram.read_slice(DATA, &mut event).unwrap();
     assert_eq!((event[0], event[12], event[13]), (3, 0x2a, 9));
     rig.queues[1].submit(&[], &[(DATA, 16)]);
-    rig.handle.plugged(2, 1);
+    let (image, _) = disk(MIB, false);
+    let unit = Arc::new(unit(UnitKind::Disk, Some(image)));
+    rig.handle.plug(UnitAt { target: 2, lun: 1, unit }).unwrap();
     wait_for("an event", || !rig.queues[1].used().is_empty());
     rig.queues[1].ram.read_slice(DATA, &mut event).unwrap();
     assert_eq!((event[0], &event[4..8], event[12]), (1, &[1, 2, 0x40, 1][..], 1));
+}
+
+#[test]
+fn units_come_and_go_while_the_driver_works() {
+    let (mut rig, held) = Rig::held(true);
+    let there = [1, 2, 0x40, 1, 0, 0, 0, 0];
+    for _ in 0..3 {
+        assert_eq!(rig.command(there, &[0], &[], &[]).response, response::BAD_TARGET);
+        let (image, file) = disk(MIB, false);
+        file.write_all_at(&[0x5a; 512], 512).unwrap();
+        let unit = Arc::new(unit(UnitKind::Disk, Some(image)));
+        let (at, weak) = (UnitAt { target: 2, lun: 1, unit: unit.clone() }, Arc::downgrade(&unit));
+        rig.handle.plug(at.clone()).unwrap();
+        assert!(rig.handle.plug(at.clone()).is_err(), "it is there");
+        drop((at, unit));
+        wait_for("the worker", || rig.command(there, &[0], &[], &[]).response == response::OK);
+        rig.command(there, &[0x28, 0, 0, 0, 0, 1, 0, 0, 1], &[], &[(DATA, 512)]);
+        assert_eq!(rig.queues[0].ram.read_obj::<u8>(DATA).unwrap(), 0x5a);
+        rig.command(there, &[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64], &[], &[(DATA, 64)]);
+        assert_eq!(rig.queues[0].ram.read_obj::<u8>(DATA + 3).unwrap(), 8, "one LUN");
+        rig.handle.unplug(2, 1);
+        assert!(weak.upgrade().is_none(), "nobody holds its medium");
+    }
+    // One with a request in flight goes when that has ended.
+    rig.send(1, lun(0), &[0x28, 0, 0, 0, 0, 0, 0, 0, 1], &[], &[(DATA, 512)]);
+    wait_for("the request", || held.started() == 1);
+    let (handle, started) = (rig.handle.clone(), std::time::Instant::now());
+    rig.disk = Arc::new(unit(UnitKind::Cdrom, None));
+    let going = std::thread::spawn(move || handle.unplug(0, 0));
+    held.release();
+    going.join().unwrap();
+    assert!(started.elapsed().as_secs() < 9);
+    wait_for("its answer", || !rig.queues[2].used().is_empty());
+    assert_eq!(rig.answer(1, 0).response, response::OK);
+    assert_eq!(rig.command(lun(0), &[0], &[], &[]).sense, Some((5, 0x25)), "no such unit");
+    rig.driver.function.pause();
+    rig.driver.function.resume();
+    let (image, _) = disk(MIB, false);
+    let unit = Arc::new(unit(UnitKind::Disk, Some(image)));
+    rig.driver.function.pause();
+    rig.handle.plug(UnitAt { target: 0, lun: 0, unit }).unwrap();
+    rig.driver.function.resume();
+    assert_eq!(rig.command(lun(0), &[0], &[], &[]).sense, Some((6, 0x29)), "its power-on");
 }
 
 #[test]
@@ -410,7 +455,7 @@ fn state_goes_through_save_and_restore() {
     assert_eq!(rig.command(lun(300), &[0], &[], &[]).sense, Some((6, 0x29)));
     let lock = [0x1e, 0, 0, 0, 1];
     assert_eq!(rig.command(lun(300), &lock, &[], &[]).status, status::GOOD);
-    rig.handle.plugged(1, 1);
+    rig.handle.resized(1, 1);
     rig.driver.function.pause();
     let state = rig.driver.function.save().unwrap();
     let (image, _) = disk(MIB, false);

@@ -34,8 +34,8 @@ pub(super) struct ScsiWorker {
     depth: u16,
     sense_size: u32,
     cdb_size: u32,
-    /// Watched with its position plus one.
-    units: Vec<(Address, Arc<LogicalUnit>)>,
+    /// Watched with its position plus one; none: the unit that was there has gone.
+    units: Vec<Option<(Address, Arc<LogicalUnit>)>>,
     disks: Vec<Option<Disk>>,
     pub(super) functions: Vec<Function>,
     /// Numbers the functions.
@@ -49,7 +49,8 @@ impl ScsiWorker {
         roles: Vec<usize>,
         depth: u16,
     ) -> io::Result<Self> {
-        let units: Vec<_> = shared.units.iter().map(|(at, unit)| (*at, unit.clone())).collect();
+        let all = shared.units.hold().clone();
+        let units: Vec<_> = all.into_iter().map(Some).collect();
         let mut worker = Self {
             sense_size: shared.sense_size.load(Ordering::Relaxed),
             cdb_size: shared.cdb_size.load(Ordering::Relaxed),
@@ -70,7 +71,7 @@ impl ScsiWorker {
 
     /// Take up the medium that is in the unit now.
     fn open(&mut self, position: usize) -> io::Result<()> {
-        let unit = &self.units[position].1;
+        let Some((_, unit)) = &self.units[position] else { return Ok(()) };
         let (generation, disk) = unit.medium();
         self.disks[position] = match disk {
             Some(disk) => {
@@ -91,11 +92,18 @@ impl ScsiWorker {
 
     /// A unit whose medium was exchanged: what is in flight on the old one ends first.
     fn follow_medium(&mut self, position: usize, cx: &mut Context<'_, '_>) {
-        let (generation, medium) = self.units[position].1.medium();
+        let Some((_, unit)) = &self.units[position] else { return };
+        let (generation, medium) = unit.medium();
         let current = self.disks[position].as_ref().map(|disk| disk.generation);
         if current == medium.is_some().then_some(generation) {
             return;
         }
+        self.close(position, cx);
+        self.use_medium(position, cx);
+    }
+
+    /// Be done with a medium: what is in flight ends first.
+    fn close(&mut self, position: usize, cx: &mut Context<'_, '_>) {
         while self.disks[position].as_ref().is_some_and(|disk| !disk.lane.is_idle()) {
             self.disks[position].iter_mut().for_each(|disk| disk.lane.wait());
             self.reap(position, cx.queues);
@@ -103,9 +111,37 @@ impl ScsiWorker {
         if let Some(source) = self.disks[position].take().and_then(|disk| disk.lane.source()) {
             cx.unwatch(&source);
         }
+    }
+
+    fn use_medium(&mut self, position: usize, cx: &mut Context<'_, '_>) {
         match self.open(position) {
             Ok(()) => self.watch(position, cx),
             Err(error) => warn_limited!("cannot use the new medium of a drive: {error}"),
+        }
+    }
+
+    /// Units that came and went since the last time.
+    fn follow_units(&mut self, cx: &mut Context<'_, '_>) {
+        let mut coming = self.shared.units.hold().clone();
+        for position in 0..self.units.len() {
+            let Some((at, unit)) = &self.units[position] else { continue };
+            let stays = coming.get(at).is_some_and(|now| Arc::ptr_eq(now, unit));
+            if stays {
+                coming.remove(at);
+            } else {
+                self.close(position, cx);
+                self.units[position] = None;
+            }
+        }
+        for unit in coming {
+            let free = self.units.iter().position(Option::is_none);
+            let position = free.unwrap_or(self.units.len());
+            if free.is_none() {
+                self.units.push(None);
+                self.disks.push(None);
+            }
+            self.units[position] = Some(unit);
+            self.use_medium(position, cx);
         }
     }
 
@@ -176,15 +212,18 @@ impl ScsiWorker {
         if cdb.opcode() == op::REPORT_LUNS {
             return Ok(Outcome::Reply(self.report_luns(address.target, cdb)));
         }
-        let Some(position) = position else { return absent_unit(cdb) };
-        self.units[position].1.execute(cdb, &mut |data| {
+        let unit = position.and_then(|position| self.units[position].as_ref());
+        let Some((_, unit)) = unit else { return absent_unit(cdb) };
+        unit.execute(cdb, &mut |data| {
             chain.readable_buffers().is_ok_and(|mut list| list.copy_to(data) == data.len())
         })
     }
 
     fn report_luns(&self, target: u8, cdb: &Cdb) -> Vec<u8> {
-        let own = self.units.iter().filter(|(at, _)| at.target == target);
+        let mut own: Vec<_> = self.units().filter(|(at, _)| at.target == target).collect();
+        own.sort_by_key(|(at, _)| *at);
         let luns: Vec<u8> = own
+            .into_iter()
             .flat_map(|(at, _)| {
                 let [high, low] = at.lun.to_be_bytes();
                 // The peripheral device method below 256, as initiators expect it.
@@ -199,15 +238,20 @@ impl ScsiWorker {
     }
 
     pub(super) fn has_target(&self, target: u8) -> bool {
-        self.units.iter().any(|(at, _)| at.target == target)
+        self.units().any(|(at, _)| at.target == target)
     }
 
     pub(super) fn position(&self, address: Address) -> Option<usize> {
-        self.units.iter().position(|(at, _)| *at == address)
+        let is_it = |unit: &Option<(Address, _)>| unit.as_ref().is_some_and(|it| it.0 == address);
+        self.units.iter().position(is_it)
     }
 
-    pub(super) fn units(&self) -> &[(Address, Arc<LogicalUnit>)] {
-        &self.units
+    pub(super) fn units(&self) -> impl Iterator<Item = &(Address, Arc<LogicalUnit>)> {
+        self.units.iter().flatten()
+    }
+
+    pub(super) fn unit(&self, position: usize) -> Option<&LogicalUnit> {
+        self.units.get(position)?.as_ref().map(|(_, unit)| &**unit)
     }
 
     /// Everything that is in flight.
@@ -316,6 +360,7 @@ impl QueueWorker for ScsiWorker {
         match (token as usize).checked_sub(1) {
             None => {
                 let _ = self.shared.wake.read();
+                self.follow_units(cx);
                 for position in 0..self.units.len() {
                     self.follow_medium(position, cx);
                 }
