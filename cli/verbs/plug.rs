@@ -161,15 +161,18 @@ fn interface_xml(args: &AttachInterface) -> Result<String, Failure> {
                 args.kind
             )));
         }
-        ("ethernet", None) => {}
+        ("ethernet" | "user", None) => {}
+        ("user", Some(interface)) => {
+            let _ = writeln!(xml, "  <source dev='{}'/>", attribute(interface));
+        }
         ("ethernet", Some(_)) => {
             let line = "an interface of type ethernet has no source; --target names its tap";
             return Err(Failure::usage(line));
         }
         (kind, _) => {
             let line = format!(
-                "No support for {kind} in command 'attach-interface'; there are network, bridge and \
-                 ethernet"
+                "No support for {kind} in command 'attach-interface'; there are network, bridge, \
+                 ethernet and user"
             );
             return Err(Failure::usage(line));
         }

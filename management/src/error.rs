@@ -226,6 +226,7 @@ impl From<BrokerError> for Error {
             | BrokerError::NoTemplate { .. }
             | BrokerError::WrongKind { .. }
             | BrokerError::NoProgram { .. }
+            | BrokerError::Passt { .. }
             | BrokerError::NoBridge { .. }
             | BrokerError::NoVlanFiltering { .. }
             | BrokerError::NoInterface { .. }

@@ -25,7 +25,7 @@ use crate::config;
 use crate::control::{Events, Vmm, open_console};
 use crate::domain::actor::vmm_error;
 use crate::domain::exit::Exit;
-use crate::domain::launch::{Launch, Launched, launch};
+use crate::domain::launch::{Launch, Launched, launch, remove_cgroup};
 use crate::domain::network_disks::{Attempts, reconnect};
 use crate::domain::with_paths;
 use crate::error::{Code, Error, Problem};
@@ -277,7 +277,7 @@ impl Guest {
             other => other,
         });
         if let Some(cgroup) = &self.cgroup {
-            let _ = self.broker.remove_cgroup(cgroup);
+            remove_cgroup(&*self.broker, cgroup);
         }
         let _ = self.broker.remove_run_dir(&self.run_dir);
         self.forget_variables();

@@ -120,6 +120,20 @@ impl IoBuffers {
         done
     }
 
+    /// Copy `data` to the front of guest memory and stay where it is; returns the bytes copied.
+    pub fn poke(&self, data: &[u8]) -> usize {
+        let mut done = 0;
+        for vector in self.as_iovecs() {
+            let part = vector.iov_len.min(data.len() - done);
+            let from = data[done..].as_ptr();
+            // SAFETY: as in `copy_from`: the vector is mapped guest RAM, kept alive by `ram`, and
+            // `part` is no more than what is left of `data`.
+            unsafe { std::ptr::copy_nonoverlapping(from, vector.iov_base.cast(), part) };
+            done += part;
+        }
+        done
+    }
+
     /// Copy `data` into guest memory and advance; returns the bytes copied.
     pub fn copy_from(&mut self, data: &[u8]) -> usize {
         self.copy(data.len(), |at, guest, part| {
@@ -208,6 +222,10 @@ mod tests {
         let (mut some, mut more) = ([0; 4], [0; 8]);
         assert_eq!((list.peek(&mut some), list.peek(&mut more), list.len()), (4, 5, 5));
         assert_eq!((some, &more[..5]), ([1, 2, 3, 4], &[1, 2, 3, 4, 5][..]));
+        assert_eq!((list.poke(&[6; 4]), list.poke(&[7; 3]), list.len()), (4, 3, 5));
+        list.peek(&mut more);
+        assert_eq!(more[..5], [7, 7, 7, 6, 5]);
+        assert_eq!(list.poke(&[8; 9]), 5);
     }
 
     #[test]

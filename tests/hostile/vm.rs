@@ -384,6 +384,7 @@ fn devices(setup: &Setup, disk: Image, read_only: Image, files: &mut Files) -> V
     if let Some(tap) = &setup.tap {
         let net = Net {
             taps: vec![files.add(tap.try_clone().unwrap())],
+            stream: None,
             mac: [0x52, 0x54, 0, 1, 2, 3],
             mtu: None,
             link_up: true,

@@ -33,3 +33,13 @@ pub fn busybox() -> anyhow::Result<Program> {
 fn runs(program: &Program, word: &str) -> bool {
     program.command().arg(word).output().is_ok_and(|output| output.status.success())
 }
+
+/// passt(1), the network of interfaces of type='user'.
+pub fn passt() -> anyhow::Result<std::path::PathBuf> {
+    let installed = std::path::Path::new("/usr/bin/passt");
+    if installed.exists() {
+        return Ok(installed.to_owned());
+    }
+    let tree = paths::made_once("passt", |tree| Apt::open()?.unpack(&["passt"], tree))?;
+    Ok(tree.join("usr/bin/passt"))
+}

@@ -104,6 +104,15 @@ pub(crate) fn tell_broken(id: &str, notices: &Arc<Notices>) -> Box<dyn Fn(&str) 
     })
 }
 
+/// What the outside hears when the network of interface `id` is gone for good.
+pub(crate) fn tell_lost(id: &str, notices: &Arc<Notices>) -> impl Fn(&str) + Send + Sync + use<> {
+    let (id, notices) = (id.to_owned(), notices.clone());
+    move |reason| {
+        let reason = format!("its network is gone, and its link down: {reason}");
+        notices.post(EventKind::DeviceBroken { id: id.clone(), reason });
+    }
+}
+
 /// What the machine hears when a watchdog was not reloaded in time.
 pub(crate) fn tell_watchdog(
     id: &str,

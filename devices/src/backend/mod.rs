@@ -14,6 +14,7 @@ pub mod packet;
 mod pool;
 mod raw;
 pub mod stats;
+pub mod stream;
 mod sys;
 pub mod tap;
 pub mod throttle;

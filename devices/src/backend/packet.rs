@@ -17,6 +17,12 @@ bitflags::bitflags! {
     }
 }
 
+/// Whether an error of receiving or sending says that the network is gone for good.
+pub(crate) fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, InvalidData, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | InvalidData | UnexpectedEof)
+}
+
 /// One queue of packets to and from the network, each behind a virtio-net header of 12 bytes
 /// (virtio 1.2 §5.1.6). It never blocks.
 pub trait PacketBackend: Send + Sync {
@@ -31,6 +37,27 @@ pub trait PacketBackend: Send + Sync {
 
     /// Send one packet.
     fn send(&self, packet: &IoBuffers) -> io::Result<()>;
+
+    /// Whether packets are at hand that [`fd`](Self::fd) does not speak of any more.
+    fn has_received(&self) -> bool {
+        false
+    }
+
+    /// Whether the network has taken a part of a packet; the rest is [`flush`](Self::flush)ed when
+    /// [`fd`](Self::fd) takes more.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The longest packet, without its header, that comes even if the driver takes no segments. 0: what
+    /// the MTU says.
+    fn longest(&self) -> usize {
+        0
+    }
 
     fn set_offloads(&self, offloads: Offloads) -> io::Result<()>;
 

@@ -1,4 +1,4 @@
-//! virtio-net (virtio 1.2 §5.1): queue pairs on tap queues, and a control queue.
+//! virtio-net (virtio 1.2 §5.1): queue pairs on tap queues or a stream, and a control queue.
 //!
 //! Packets keep the virtio-net header all the way, so checksums and segmentation are between the
 //! guest and the host's kernel. Each pair has its own worker; the control queue has one beside it.
@@ -167,7 +167,7 @@ impl VirtioDevice for Net {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let status = self.shared.change(|state| state.status());
+        let status = self.shared.status();
         let pairs = self.backends.len() as u16;
         let mut config = Vec::with_capacity(17);
         config.extend_from_slice(&self.handle().mac());

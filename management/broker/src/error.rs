@@ -97,6 +97,8 @@ pub enum BrokerError {
     MountBusy { path: PathBuf },
     #[error("this host has no {program}; install the package {package}")]
     NoProgram { program: &'static str, package: &'static str },
+    #[error("passt, the network of {name}, does not start: {reason}")]
+    Passt { name: String, reason: String },
     #[error("cannot connect to {place}")]
     Connect { place: String, source: io::Error },
     #[error("{host:?} is no address, and no name that this host can find")]

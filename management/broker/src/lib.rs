@@ -13,6 +13,7 @@ mod local;
 mod lock;
 mod network;
 mod open;
+mod passt;
 mod pool;
 mod pty;
 mod request;
@@ -35,6 +36,7 @@ pub use network::{
     BridgeSpec, Checks, Forwarding, NetworkAct, NetworkRules, PortForward, PortRules, Protocol,
     RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec, Traffic, TrafficRate,
 };
+pub use passt::{Passt, PasstForward, PasstRange};
 pub use pool::{MountSource, Permissions, PoolAct, PoolContents, PoolFile, Wanted};
 pub use request::{Granted, Peer, Request, Role, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
 pub use rundir::{CONTROL_SOCKET, EXIT_RECORD, LOCK};
@@ -166,6 +168,17 @@ impl dyn Broker + '_ {
             Granted::Tap(tap) => Ok(tap),
             other => Err(BrokerError::unexpected(&other)),
         }
+    }
+
+    /// The network of interface `name` of a guest, as passt makes it; our end of the connection to it.
+    pub fn passt(
+        &self,
+        name: &str,
+        passt: Passt,
+        cgroup: Option<&Path>,
+    ) -> Result<OwnedFd, BrokerError> {
+        let (name, cgroup) = (name.to_owned(), cgroup.map(Path::to_owned));
+        self.file(Request::StartPasst { name, passt, cgroup })
     }
 
     /// The host's end of a guest's sockets, and the address the guest got.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::{
     Broker, BrokerError, Granted, Request, Role, cgroup, connect, group, inspect, lock, network,
-    open, pool, pty, rundir, spawn, tap, tcp, variables, vsock,
+    open, passt, pool, pty, rundir, spawn, tap, tcp, variables, vsock,
 };
 
 /// Acts with the privileges of this process.
@@ -18,6 +18,8 @@ pub struct Local {
     server: (PathBuf, Vec<String>),
     /// What is run to read an image's header.
     inspector: (PathBuf, Vec<String>),
+    /// Where passt may be.
+    passt: Vec<PathBuf>,
     /// Where domains' cgroups go; found by itself if none.
     cgroup_parent: Option<PathBuf>,
 }
@@ -37,6 +39,7 @@ impl Local {
             arguments: vec!["run-domain".into()],
             server: ("/proc/self/exe".into(), vec!["run-network".into()]),
             inspector: ("/proc/self/exe".into(), vec!["inspect".into()]),
+            passt: passt::PROGRAMS.iter().map(PathBuf::from).collect(),
             cgroup_parent: None,
         }
     }
@@ -51,6 +54,13 @@ impl Local {
     #[must_use]
     pub fn with_inspector(mut self, program: PathBuf, arguments: Vec<String>) -> Self {
         self.inspector = (program, arguments);
+        self
+    }
+
+    /// Run this passt and no other.
+    #[must_use]
+    pub fn with_passt(mut self, program: PathBuf) -> Self {
+        self.passt = vec![program];
         self
     }
 
@@ -95,6 +105,10 @@ impl Broker for Local {
             Request::Pool { pool, act } => pool::act(&pool, &act),
             Request::Group { group, act } => group::act(&group, &act),
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
+            Request::StartPasst { name, passt, cgroup } => {
+                let program = passt::find(&self.passt)?;
+                passt::start(program, &name, &passt, cgroup.as_deref()).map(Granted::File)
+            }
             Request::OpenVsock { cid } => vsock::vsock(cid).map(Granted::Vsock),
             Request::OpenPty => pty::open().map(|(master, path)| Granted::Pty { master, path }),
             Request::Listen { path } => rundir::listen(&path).map(Granted::File),

@@ -9,6 +9,7 @@ use crate::cgroup::limits::Limits;
 use crate::cgroup::threads::ThreadRule;
 use crate::group::GroupAct;
 use crate::network::{NetworkAct, Sockets};
+use crate::passt::Passt;
 use crate::pool::{PoolAct, PoolContents};
 use crate::spawn::{Process, ProcessId};
 
@@ -57,6 +58,13 @@ pub enum Request {
         act: GroupAct,
     },
     OpenTap(Tap),
+    /// passt(1) for interface `name`, which ends with the connection to it that comes back.
+    StartPasst {
+        name: String,
+        passt: Passt,
+        /// Of the guest.
+        cgroup: Option<PathBuf>,
+    },
     /// `/dev/vhost-vsock`, if there is one, with this address for the guest, or any that is free.
     OpenVsock {
         cid: Option<u32>,

@@ -203,11 +203,11 @@ fn environment() -> Vec<CString> {
         .collect()
 }
 
-fn c_string(bytes: &[u8]) -> io::Result<CString> {
+pub(crate) fn c_string(bytes: &[u8]) -> io::Result<CString> {
     CString::new(bytes).map_err(io::Error::other)
 }
 
-fn null() -> io::Result<OwnedFd> {
+pub(crate) fn null() -> io::Result<OwnedFd> {
     Ok(open_file("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
@@ -217,7 +217,7 @@ fn log(path: &PathBuf) -> io::Result<OwnedFd> {
     Ok(open_file(path, flags, Mode::from_raw_mode(0o640))?)
 }
 
-fn directory(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(open_file(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 

@@ -1,7 +1,7 @@
 //! Interfaces of a guest that starts: the taps that they are on the host, in which bridge, and what
 //! may come through them.
 
-use broker::{Tap, Traffic};
+use broker::{Passt, Tap, Traffic};
 use vmm_protocol::config::Fd;
 use xml::device::interface::{Interface, InterfaceType, Vlan};
 use xml::{DomainDef, NetworkDef, OnOff, YesNo};
@@ -40,7 +40,11 @@ impl Opener<'_> {
         found.map(|path| self.input("network boot ROM", &path)).transpose()
     }
 
+    /// What the guest's interface leads to.
     pub(super) fn tap(&mut self, interface: &Interface) -> Result<OpenTap, Error> {
+        if interface.kind == InterfaceType::User {
+            return self.passt(interface);
+        }
         let source = interface.source.as_ref();
         let target = interface.target.as_ref();
         let name = target.and_then(|target| target.dev.clone());
@@ -79,7 +83,20 @@ impl Opener<'_> {
             self.broker.shape(&tap.name, traffic)?;
         }
         let queues = tap.queues.into_iter().map(|queue| self.table.add(queue)).collect();
-        Ok(OpenTap { name: tap.name, bridge, queues, rom: None })
+        Ok(OpenTap { name: tap.name, bridge, queues, ..OpenTap::default() })
+    }
+
+    /// A process that is the guest's network, and ends with it.
+    fn passt(&mut self, interface: &Interface) -> Result<OpenTap, Error> {
+        let user = match &self.launch.networks {
+            Some(networks) => networks.unprivileged()?,
+            None => None,
+        };
+        let alias = interface.alias.as_deref().unwrap_or("the interface");
+        let name = format!("{alias} of domain {:?}", self.launch.def.name.to_string());
+        let passt = Passt { user, ..translate::user::passt(interface) };
+        let stream = self.broker.passt(&name, passt, self.cgroup)?;
+        Ok(OpenTap { stream: Some(self.table.add(stream)), ..OpenTap::default() })
     }
 
     /// What an active network is active with.
@@ -145,6 +162,8 @@ pub(super) fn guard<'a>(
     taps: impl Iterator<Item = (&'a Interface, &'a OpenTap)>,
     launch: &Launch,
 ) -> Result<(), Error> {
+    // What is no interface of the host has no rules there.
+    let taps = taps.filter(|(_, tap)| tap.stream.is_none());
     let Some(networks) = &launch.networks else {
         let mut interfaces = taps.map(|(interface, _)| interface);
         if interfaces.any(|interface| interface.filterref.is_some()) {

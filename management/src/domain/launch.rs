@@ -6,6 +6,7 @@ use std::io::{Seek as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::{
     Broker, BrokerError, CONTROL_SOCKET, EXIT_RECORD, Holder, Process, Role, Sharing, Stdio,
@@ -117,9 +118,19 @@ impl Drop for Undo<'_> {
             return;
         }
         if let Some(cgroup) = &self.cgroup {
-            let _ = self.broker.remove_cgroup(cgroup);
+            remove_cgroup(self.broker, cgroup);
         }
         let _ = self.broker.remove_run_dir(self.run_dir);
+    }
+}
+
+/// Remove what is empty once its last process is reaped, which may be up to init.
+pub(crate) fn remove_cgroup(broker: &dyn Broker, cgroup: &Path) {
+    for _ in 0..20 {
+        if broker.remove_cgroup(cgroup).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -132,16 +143,18 @@ fn launch_locked(
     let mut table = Table::of_process();
     let locks = vec![table.add(lock)];
     let def = translate::with_aliases(&launch.def);
-    let resources = Opener { broker, table: &mut table, launch }.open(&def)?;
-    let interfaces = &def.devices.interfaces;
-    super::interfaces::guard(interfaces.iter().zip(&resources.interfaces), launch)?;
-    let live = translate::live(&launch.def, launch.id, &resources);
-
+    // Before what is opened: processes beside the VMM are in it, too.
     let mut degraded = Vec::new();
     match broker.make_cgroup(&launch.uuid.to_string()) {
         Ok(path) => undo.cgroup = Some(path),
         Err(error) => degraded.push(error.to_string()),
     }
+    let cgroup = undo.cgroup.as_deref();
+    let resources = Opener { broker, table: &mut table, launch, cgroup }.open(&def)?;
+    let interfaces = &def.devices.interfaces;
+    super::interfaces::guard(interfaces.iter().zip(&resources.interfaces), launch)?;
+    let live = translate::live(&launch.def, launch.id, &resources);
+
     let now = jiff::Timestamp::now();
     let mut record = Record {
         version: 1,
@@ -253,6 +266,8 @@ pub(super) struct Opener<'a> {
     pub(super) broker: &'a dyn Broker,
     pub(super) table: &'a mut Table,
     pub(super) launch: &'a Launch,
+    /// The domain's, if it has one.
+    pub(super) cgroup: Option<&'a Path>,
 }
 
 /// An image that another domain has is in use by that, and not by some process.

@@ -7,6 +7,7 @@
 //! A daemon that comes after one that stopped in between hears the VMM's event, and finds in the
 //! intent what was meant.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -103,9 +104,10 @@ impl Actor {
     /// Give the running machine a device; its alias comes back.
     async fn give(&mut self, plan: Plan) -> Result<String, Error> {
         let node = self.node.clone();
+        let cgroup = self.run.as_ref().and_then(|run| run.record.cgroup.clone());
         let work = blocking(move || {
             let Plan { device, launch } = plan;
-            let opened = open(&*node.broker, &launch, &device);
+            let opened = open(&*node.broker, &launch, &device, cgroup.as_deref());
             if opened.is_err()
                 && let Err(error) = node.networks.sweep()
             {
@@ -324,9 +326,10 @@ fn open(
     broker: &dyn broker::Broker,
     launch: &Launch,
     device: &Device,
+    cgroup: Option<&Path>,
 ) -> Result<(Opened, Vec<std::os::fd::OwnedFd>), Error> {
     let mut table = Table::of_request();
-    let mut opener = Opener { broker, table: &mut table, launch };
+    let mut opener = Opener { broker, table: &mut table, launch, cgroup };
     let opened = match device {
         Device::Disk(disk) => Opened::Disk(opener.disk(disk)?),
         Device::Interface(interface) => {

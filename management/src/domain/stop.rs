@@ -303,13 +303,7 @@ pub(super) async fn clean_up(node: &Arc<Node>, uuid: Uuid, cgroup: Option<std::p
     let (node, dir) = (node.clone(), node.run_dir(uuid));
     let work = blocking(move || {
         if let Some(cgroup) = cgroup {
-            // Empty once its last process is reaped, which may be up to init.
-            for _ in 0..20 {
-                if node.broker.remove_cgroup(&cgroup).is_ok() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            super::launch::remove_cgroup(&*node.broker, &cgroup);
         }
         let swept = node.networks.sweep();
         node.broker.remove_run_dir(&dir)?;

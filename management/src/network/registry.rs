@@ -12,7 +12,7 @@ use xml::{DomainDef, NetworkDef};
 use super::firewall::Firewall;
 use super::guard;
 use super::state::{RECORD, Shared, State};
-use super::{NetworkRef, NetworkView};
+use super::{NetworkRef, NetworkView, user};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::journal::Journal;
@@ -204,6 +204,12 @@ impl Networks {
     /// What may come through the taps of a domain that is about to run. Blocks.
     pub(crate) fn guard(&self, ports: Vec<(String, Option<PortRules>)>) -> Result<(), Error> {
         self.shared.firewall.guard(ports)
+    }
+
+    /// User and group of the processes beside guests that the configuration names; none where they are
+    /// what the daemon is.
+    pub(crate) fn unprivileged(&self) -> Result<Option<(u32, u32)>, Error> {
+        Ok(user::of(&self.shared.settings.user)?.map(|user| (user.uid, user.gid)))
     }
 
     /// Forget the rules of taps that are gone. Blocks.

@@ -19,7 +19,7 @@ use xml::device::{Devices, VirtioModel};
 use xml::{DomainDef, OnOff, YesNo};
 
 use super::report::Report;
-use super::{check_display, check_small, drives, formats, ports};
+use super::{check_display, check_small, check_user, drives, formats, ports};
 
 /// Names of the kernel's own generator, which a VMM asks directly.
 const KERNEL_RANDOM: [&str; 2] = ["/dev/urandom", "/dev/random"];
@@ -132,33 +132,22 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     let at = |name: &str| format!("{path}/{name}");
     match interface.kind {
         InterfaceType::Bridge | InterfaceType::Ethernet | InterfaceType::Network => {}
+        InterfaceType::User => return check_user::check(interface, path, report),
         other => {
             let message =
-                format!("an interface of type='{other}'; use network, bridge or ethernet");
+                format!("an interface of type='{other}'; use network, bridge, ethernet or user");
             report.refuse(&at("@type"), message);
         }
     }
-    match interface.model.as_deref() {
-        None | Some("virtio" | "virtio-net" | "virtio-non-transitional") => {}
-        Some(model) => {
-            report.refuse(&at("model/@type"), format!("the network card {model}; use virtio"));
-        }
-    }
-    if let Some(driver) = &interface.driver {
-        let vhost = driver.name == Some(InterfaceBackend::Vhost);
-        report.warn_if(vhost, &at("driver/@name"), "the kernel's vhost: the VMM moves the packets");
-        check_queues(driver.queues, &at("driver/@queues"), report);
-        check_queue_size(driver.rx_queue_size, &at("driver/@rx_queue_size"), report);
-        check_queue_size(driver.tx_queue_size, &at("driver/@tx_queue_size"), report);
-        let on = |value| value == Some(OnOff::On);
-        report.refuse_if(on(driver.iommu), &at("driver/@iommu"), "a virtual IOMMU");
-        report.warn_if(on(driver.packed), &at("driver/@packed"), "packed rings");
-        report.warn_if(on(driver.rss), &at("driver/@rss"), "receive-side scaling");
-    }
+    check_card(interface, path, report);
+    let vhost = interface.driver.as_ref().and_then(|driver| driver.name);
+    let vhost = vhost == Some(InterfaceBackend::Vhost);
+    report.warn_if(vhost, &at("driver/@name"), "the kernel's vhost: the VMM moves the packets");
     let script = interface.script.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
     report.refuse_if(script, &at("script"), "scripts that set up an interface");
     report.refuse_if(interface.down_script.is_some(), &at("downscript"), "scripts of an interface");
     report.refuse_if(!interface.ips.is_empty(), &at("ip"), "addresses of the host's end");
+    check_user::refuse(interface, path, report);
     report.refuse_if(interface.virtual_port.is_some(), &at("virtualport"), "virtual ports (OVS)");
     let rates = interface.bandwidth.iter().flat_map(|b| b.inbound.iter().chain(&b.outbound));
     let floor = rates.into_iter().any(|rate| rate.floor.is_some());
@@ -170,13 +159,33 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     let isolated = interface.isolated == Some(YesNo::Yes);
     report.refuse_if(isolated, &at("port/@isolated"), "isolated ports");
     report.warn_if(interface.tune.is_some(), &at("tune"), "tuning of the tap");
-    report.warn_if(interface.coalesce.is_some(), &at("coalesce"), "interrupt coalescing");
     let trust = interface.trust_guest_rx_filters == Some(YesNo::Yes);
     report.warn_if(trust, &at("@trustGuestRxFilters"), "filters follow the guest");
     if let Some(backend) = &interface.backend {
         let other = backend.tap.is_some() || backend.vhost.is_some();
         report.refuse_if(other, &at("backend"), "other devices than /dev/net/tun");
     }
+}
+
+/// The guest's side, whatever is at the other.
+pub(super) fn check_card(interface: &Interface, path: &str, report: &mut Report<'_>) {
+    let at = |name: &str| format!("{path}/{name}");
+    match interface.model.as_deref() {
+        None | Some("virtio" | "virtio-net" | "virtio-non-transitional") => {}
+        Some(model) => {
+            report.refuse(&at("model/@type"), format!("the network card {model}; use virtio"));
+        }
+    }
+    if let Some(driver) = &interface.driver {
+        check_queues(driver.queues, &at("driver/@queues"), report);
+        check_queue_size(driver.rx_queue_size, &at("driver/@rx_queue_size"), report);
+        check_queue_size(driver.tx_queue_size, &at("driver/@tx_queue_size"), report);
+        let on = |value| value == Some(OnOff::On);
+        report.refuse_if(on(driver.iommu), &at("driver/@iommu"), "a virtual IOMMU");
+        report.warn_if(on(driver.packed), &at("driver/@packed"), "packed rings");
+        report.warn_if(on(driver.rss), &at("driver/@rss"), "receive-side scaling");
+    }
+    report.warn_if(interface.coalesce.is_some(), &at("coalesce"), "interrupt coalescing");
     if let Some(mtu) = interface.mtu.filter(|mtu| !(68..=65_535).contains(mtu)) {
         report.invalid(&at("mtu/@size"), format!("an MTU is from 68 to 65535, not {mtu}"));
     }

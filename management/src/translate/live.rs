@@ -59,6 +59,9 @@ pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef
 
 /// What an interface is on the host.
 pub(super) fn show_tap(interface: &mut Interface, tap: &OpenTap) {
+    if tap.stream.is_some() {
+        return;
+    }
     interface.target.get_or_insert_default().dev = Some(tap.name.clone());
     if let Some(source) = &mut interface.source
         && source.network.is_some()

@@ -181,11 +181,15 @@ fn queue_size(size: Option<u32>) -> u16 {
 
 pub(super) fn net(interface: &Interface, tap: &OpenTap, io_threads: &mut IoThreads) -> Net {
     let driver = interface.driver.as_ref();
-    let thread = io_threads.own("net", &tap.name);
+    // An interface that is none on the host goes by its alias.
+    let alias = interface.alias.as_deref().unwrap_or_default();
+    let name = if tap.stream.is_some() { alias } else { &tap.name };
+    let thread = io_threads.own("net", name);
     let host = driver.and_then(|driver| driver.host.as_ref());
     let size = driver.and_then(|driver| driver.rx_queue_size.max(driver.tx_queue_size));
     Net {
         taps: tap.queues.clone(),
+        stream: tap.stream,
         mac: interface.mac_address().map_or([0; 6], |mac| mac.0),
         mtu: interface.mtu.and_then(|mtu| u16::try_from(mtu).ok()),
         link_up: link::is_up(interface),

@@ -16,6 +16,7 @@ mod check_cpu;
 mod check_devices;
 mod check_display;
 mod check_small;
+mod check_user;
 pub(crate) mod clock;
 pub(crate) mod device;
 pub(crate) mod disk_limits;
@@ -39,6 +40,7 @@ mod sysinfo;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tuning;
+pub(crate) mod user;
 pub(crate) mod vlan;
 
 use std::path::PathBuf;
@@ -224,7 +226,10 @@ impl OpenDisk {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct OpenTap {
+    /// Empty with `stream`: it is no interface of the host.
     pub name: String,
+    /// A connection to the process that is the network, in place of queues.
+    pub stream: Option<Fd>,
     /// Which it is in.
     pub bridge: Option<String>,
     pub queues: Vec<Fd>,

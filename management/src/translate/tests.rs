@@ -91,7 +91,7 @@ fn configured(def: &xml::DomainDef) -> MachineConfig {
                 name: "vnet0".into(),
                 bridge: Some("virbr0".into()),
                 queues: vec![Fd(20), Fd(21)],
-                rom: None,
+                ..OpenTap::default()
             })
             .collect(),
         serials: vec![OpenChardev::default(); def.devices.serials.len()],
@@ -130,6 +130,7 @@ mod firmware;
 mod hyperv;
 mod nbd;
 mod numa;
+mod user;
 
 #[test]
 fn the_example_becomes_a_machine() {
@@ -267,7 +268,7 @@ fn a_watchdog_sits_on_the_root_bus_and_does_what_is_written() {
 #[test]
 fn what_is_not_provided_is_refused_by_name_with_its_place() {
     let cases = [
-        ("<interface type='user'/>", "type='user'", "@type"),
+        ("<interface type='null'/>", "type='null'", "@type"),
         (
             "<interface type='bridge'><source bridge='b'/><model type='e1000'/></interface>",
             "e1000",

@@ -84,6 +84,7 @@ mod tests {
     fn net(bus: u8, slot: u8, function: u8, index: u32) -> PciDevice {
         let net = Net {
             taps: Vec::new(),
+            stream: None,
             mac: [0; 6],
             mtu: None,
             link_up: true,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use devices::backend::chardev::Chardev;
 use devices::backend::packet::PacketBackend;
+use devices::backend::stream::Stream;
 use devices::backend::tap::Tap;
 use devices::backend::vhost::VhostVsock;
 use devices::io_thread::IoThread;
@@ -25,7 +26,7 @@ use vmm_protocol::control::InterfaceStatistics;
 use super::pci::Buses;
 use super::{BuildError, Site, balloon, chipset, cpus, disk, scsi};
 use crate::console::Kind as ConsoleKind;
-use crate::notices::{tell_broken, tell_channel};
+use crate::notices::{tell_broken, tell_channel, tell_lost};
 use crate::sandbox::{Kind, Sandbox};
 
 const MAX_QUEUE_SIZE: u16 = 1024;
@@ -103,15 +104,15 @@ fn block(site: &mut Site<'_>, id: &str, blk: &config::Blk) -> Result<Block, Buil
 
 fn network(site: &mut Site<'_>, id: &str, net: &config::Net) -> Result<Net, BuildError> {
     let threads = threads(site, &net.queues)?;
-    if net.taps.len() != threads.len() {
-        let reason = "each queue pair needs a tap of its own";
-        return Err(BuildError::config("number of taps", net.taps.len(), reason));
+    let backends = match net.stream {
+        Some(stream) => vec![self::stream(site, id, stream)?],
+        None => taps(site, id, &net.taps)?,
+    };
+    if backends.len() != threads.len() {
+        let reason = "each queue pair needs a tap of its own, and a stream has one";
+        return Err(BuildError::config("number of taps", backends.len(), reason));
     }
-    let mut pairs = Vec::with_capacity(threads.len());
-    for (tap, thread) in net.taps.iter().zip(threads) {
-        let tap = Tap::new(site.files.take(*tap)?).map_err(BuildError::device(id))?;
-        pairs.push((Arc::new(tap) as Arc<dyn PacketBackend>, thread));
-    }
+    let offloads = net.offloads && net.stream.is_none();
     let size = queue_size(net.queue_size)?;
     let device = Net::new(NetConfig {
         mac: net.mac,
@@ -119,13 +120,32 @@ fn network(site: &mut Site<'_>, id: &str, net: &config::Net) -> Result<Net, Buil
         link_up: net.link_up,
         rx_queue_size: size,
         tx_queue_size: size,
-        without: if net.offloads { 0 } else { OFFLOADS },
-        pairs,
+        without: if offloads { 0 } else { OFFLOADS },
+        pairs: backends.into_iter().zip(threads).collect(),
     });
     let (handle, link) = (device.handle(), device.handle());
+    handle.on_lost(tell_lost(id, &site.parts.notices));
     site.parts.links.insert(id.to_owned(), Box::new(move |up| link.set_link(up)));
     site.parts.interfaces.push((id.to_owned(), Box::new(move || traffic(&handle.stats()))));
     Ok(device)
+}
+
+fn stream(site: &mut Site<'_>, id: &str, file: Fd) -> Result<Arc<dyn PacketBackend>, BuildError> {
+    let stream = Stream::new(site.files.take(file)?).map_err(BuildError::device(id))?;
+    Ok(Arc::new(stream))
+}
+
+fn taps(
+    site: &mut Site<'_>,
+    id: &str,
+    taps: &[Fd],
+) -> Result<Vec<Arc<dyn PacketBackend>>, BuildError> {
+    let mut opened: Vec<Arc<dyn PacketBackend>> = Vec::with_capacity(taps.len());
+    for tap in taps {
+        let tap = Tap::new(site.files.take(*tap)?).map_err(BuildError::device(id))?;
+        opened.push(Arc::new(tap));
+    }
+    Ok(opened)
 }
 
 fn traffic(stats: &NetStats) -> InterfaceStatistics {

@@ -44,6 +44,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
         Ok(tap) => {
             let net = Net {
                 taps: vec![rig.add(tap)],
+                stream: None,
                 mac: [0x52, 0x54, 0, 1, 2, 3],
                 mtu: Some(1500),
                 link_up: true,

@@ -168,6 +168,7 @@ fn a_network_card_with_an_option_rom_asks_the_network_what_to_boot() {
     let rom = File::open(manor_tests::firmware::ipxe().unwrap()).unwrap();
     let net = PciKind::Net(Net {
         taps: vec![rig.add(tap)],
+        stream: None,
         mac: [0x52, 0x54, 0, 1, 2, 3],
         mtu: None,
         link_up: true,

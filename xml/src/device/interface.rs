@@ -27,6 +27,7 @@ names! {
     }
     pub enum MacTable { Kernel = "kernel", Libvirt = "libvirt" }
     pub enum IpFamily { Ipv4 = "ipv4", Ipv6 = "ipv6" }
+    pub enum UserProtocol { Tcp = "tcp", Udp = "udp" }
     pub enum UserBackend { Default = "default", Passt = "passt" }
 }
 
@@ -37,6 +38,7 @@ element! {
         child mac: Option<Mac>,
         child source: Option<InterfaceSource>,
         child("ip") ips: Vec<IpAddress>,
+        child("portForward") port_forwards: Vec<UserForward>,
         child vlan: Option<Vlan>,
         child("virtualport") virtual_port: Option<VirtualPort>,
         child bandwidth: Option<Bandwidth>,
@@ -58,7 +60,7 @@ element! {
         leaf("acpi" "index") acpi_index: Option<u32>,
         child address: Option<DeviceAddress>,
     }
-    refuse ["@managed", "guest", "route", "portForward", "backenddomain", "teaming"];
+    refuse ["@managed", "guest", "route", "backenddomain", "teaming"];
     check Interface::check;
 }
 
@@ -173,6 +175,51 @@ element! {
         attr family: Option<IpFamily>,
         attr prefix: Option<u32>,
         attr peer: Option<String>,
+    }
+}
+
+element! {
+    /// Ports of the host that lead to a guest of type='user'; none: all.
+    pub struct UserForward {
+        attr proto: UserProtocol,
+        attr address: Option<String>,
+        attr dev: Option<String>,
+        child("range") ranges: Vec<UserRange>,
+    }
+}
+
+element! {
+    /// From `start` on, to those of the guest from `to` on; or ports that are left out.
+    #[derive(Copy)]
+    pub struct UserRange {
+        attr start: u16,
+        attr end: Option<u16>,
+        attr to: Option<u16>,
+        attr exclude: Option<YesNo>,
+    }
+    check UserRange::check;
+}
+
+impl UserRange {
+    pub fn is_excluded(&self) -> bool {
+        self.exclude == Some(YesNo::Yes)
+    }
+
+    fn check(&self, at: Cursor<'_>) {
+        let (start, end) = (self.start, self.end.unwrap_or(self.start));
+        if start == 0 || end < start {
+            let message = format!("{start} to {end} is no range of ports");
+            at.attribute_error("start", Kind::Invalid, message);
+        }
+        let last = self.to.and_then(|to| to.checked_add(end.saturating_sub(start)));
+        if self.to == Some(0) || (self.to.is_some() && last.is_none()) {
+            let message = "the ports of the guest are from 1 to 65535".to_owned();
+            at.attribute_error("to", Kind::Limit, message);
+        }
+        if self.to.is_some() && self.is_excluded() {
+            let message = "ports that are left out lead nowhere; remove to= or exclude=".to_owned();
+            at.attribute_error("to", Kind::Invalid, message);
+        }
     }
 }
 

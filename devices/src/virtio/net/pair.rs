@@ -15,7 +15,7 @@ use vmm_sys_util::epoll::EventSet;
 use super::filter::Mac;
 use super::shared::{Shared, add};
 use super::spec::{FRAME, HEADER, MAX_PACKET, NUM_BUFFERS};
-use crate::backend::packet::PacketBackend;
+use crate::backend::packet::{PacketBackend, is_end};
 use crate::limit::warn_limited;
 use crate::virtio::{ActiveQueue, Chain, Context, QueueWorker};
 
@@ -38,7 +38,8 @@ pub(super) struct PairWorker {
     /// The backend takes no more packets for now.
     tx_blocked: bool,
     watched: EventSet,
-    /// The backend is dead.
+    /// Why the backend is of no use any more, until it is told.
+    end: Option<String>,
     gone: bool,
 }
 
@@ -73,6 +74,7 @@ impl PairWorker {
         mtu: u16,
     ) -> Self {
         let packet = if big { MAX_PACKET } else { usize::from(mtu) + FRAME };
+        let packet = packet.max(backend.longest());
         Self {
             backend,
             shared,
@@ -87,17 +89,22 @@ impl PairWorker {
             },
             tx_blocked: false,
             watched: EventSet::empty(),
+            end: None,
             gone: false,
         }
     }
 
     fn receive(&mut self, queue: &mut ActiveQueue) {
-        for _ in 0..BUDGET {
+        let mut received = 0;
+        // Nobody calls us for what the backend has at hand.
+        while !self.gone && (received < BUDGET || self.backend.has_received()) {
+            received += 1;
             match self.receive_one(queue) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_end(&error) => return self.end = Some(error.to_string()),
                 Err(error) => {
                     add(&self.shared.counters.rx_errors, 1);
                     warn_limited!(%error, "cannot receive a packet");
@@ -219,6 +226,10 @@ impl PairWorker {
                         queue.put_back(chain);
                         return;
                     }
+                    Err(error) if is_end(&error) => {
+                        add(&counters.tx_errors, 1);
+                        self.end = Some(error.to_string());
+                    }
                     // A header that makes no sense, or the host's link is down.
                     Err(_) => add(&counters.tx_errors, 1),
                 }
@@ -227,11 +238,21 @@ impl PairWorker {
         }
     }
 
-    /// Watch the backend for what can be made use of, and only that.
+    /// Watch the backend for what can be made use of, and only that; not at all when it is gone.
     fn watch(&mut self, cx: &mut Context<'_, '_>) {
+        if let Some(reason) = self.end.take()
+            && !self.gone
+        {
+            cx.unwatch(&Source(self.backend.fd()));
+            self.gone = true;
+            self.shared.lose(&reason);
+            // What waited for the network goes where all goes without one.
+            self.tx_blocked = false;
+            self.transmit(&mut cx.queues[TX]);
+        }
         let mut wanted = EventSet::empty();
         wanted.set(EventSet::IN, !self.rx.starved);
-        wanted.set(EventSet::OUT, self.tx_blocked);
+        wanted.set(EventSet::OUT, self.tx_blocked || self.backend.has_unsent());
         if wanted != self.watched && !self.gone {
             self.watched = wanted;
             cx.rewatch(&Source(self.backend.fd()), BACKEND, wanted);
@@ -256,18 +277,22 @@ impl QueueWorker for PairWorker {
 
     fn ready(&mut self, _token: u32, events: EventSet, cx: &mut Context<'_, '_>) {
         if events.contains(EventSet::ERROR) {
-            // The host took the interface away: there is nothing to wait for any more.
-            warn_limited!("a network interface of the host is gone");
-            cx.unwatch(&Source(self.backend.fd()));
-            self.gone = true;
-            return;
+            // There is nothing to wait for any more.
+            self.end = Some("the host took its interface away".to_owned());
+            return self.watch(cx);
         }
         if events.contains(EventSet::OUT) {
             self.tx_blocked = false;
-            self.transmit(&mut cx.queues[TX]);
+            match self.backend.flush() {
+                Err(error) if is_end(&error) => self.end = Some(error.to_string()),
+                _ => self.transmit(&mut cx.queues[TX]),
+            }
         }
         if events.contains(EventSet::IN) {
             self.receive(&mut cx.queues[RX]);
+        } else if events.contains(EventSet::HANG_UP) {
+            // Packets that may be left have no buffers.
+            self.end = Some("the other end has closed the connection".to_owned());
         }
         self.watch(cx);
     }

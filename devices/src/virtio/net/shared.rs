@@ -1,6 +1,6 @@
 //! [`Shared`]: what the device, its workers and the rest of the machine know in common.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::{Filter, Mac};
 use super::spec::{STATUS_ANNOUNCE, STATUS_LINK_UP};
+use crate::limit::warn_limited;
 use crate::sync::Lock;
 use crate::virtio::Notify;
+
+/// Hears a reason.
+type Tell = Box<dyn Fn(&str) + Send + Sync>;
 
 pub(super) struct Shared {
     pub(super) mac: Mac,
@@ -18,6 +22,9 @@ pub(super) struct Shared {
     pub(super) receive: ArcSwap<Receive>,
     pub(super) counters: Counters,
     notify: OnceLock<Arc<dyn Notify>>,
+    /// There is no network any more, whether the cable is plugged in or not.
+    lost: AtomicBool,
+    on_lost: OnceLock<Tell>,
 }
 
 /// What decides on received packets.
@@ -90,6 +97,8 @@ impl Shared {
             receive: ArcSwap::from_pointee(receive),
             counters: Counters::default(),
             notify: OnceLock::new(),
+            lost: AtomicBool::new(false),
+            on_lost: OnceLock::new(),
         }
     }
 
@@ -101,9 +110,33 @@ impl Shared {
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.hold();
         let result = change(&mut state);
-        let receive = Receive { link_up: state.link_up, filter: state.filter.clone() };
+        let link_up = state.link_up && !self.is_lost();
+        let receive = Receive { link_up, filter: state.filter.clone() };
         self.receive.store(Arc::new(receive));
         result
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// What the driver reads.
+    pub(super) fn status(&self) -> u16 {
+        let status = self.state.hold().status();
+        if self.is_lost() { status & !STATUS_LINK_UP } else { status }
+    }
+
+    /// The network is gone for good: as if the cable were pulled, and those who care are told.
+    pub(super) fn lose(&self, reason: &str) {
+        if self.lost.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        warn_limited!("a network interface has no network any more: {reason}");
+        self.change(|_| ());
+        self.config_changed();
+        if let Some(tell) = self.on_lost.get() {
+            tell(reason);
+        }
     }
 
     fn config_changed(&self) {
@@ -123,6 +156,11 @@ impl NetHandle {
         if self.0.change(|state| std::mem::replace(&mut state.link_up, up)) != up {
             self.0.config_changed();
         }
+    }
+
+    /// Who hears why the network is gone for good, should it be.
+    pub fn on_lost(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        let _ = self.0.on_lost.set(Box::new(tell));
     }
 
     #[must_use]

@@ -1,4 +1,4 @@
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
@@ -9,6 +9,7 @@ use memory::{GuestRam, IoBuffers};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::*;
+use crate::backend::stream::Stream;
 use crate::backend::tap::sys;
 use crate::io_thread::Stop;
 use crate::sync::Lock;
@@ -75,16 +76,19 @@ fn net(thread: &Arc<IoThread>, pairs: usize) -> (Net, Vec<Arc<FakeNet>>, Vec<Uni
     let fakes: Vec<_> = fakes.collect();
     let backends =
         fakes.iter().map(|fake| (fake.clone() as Arc<dyn PacketBackend>, thread.clone()));
-    let net = Net::new(NetConfig {
+    (device(backends.collect()), fakes, ends)
+}
+
+fn device(pairs: Vec<(Arc<dyn PacketBackend>, Arc<IoThread>)>) -> Net {
+    Net::new(NetConfig {
         mac: OURS,
         mtu: None,
         link_up: true,
         rx_queue_size: 256,
         tx_queue_size: 256,
         without: 0,
-        pairs: backends.collect(),
-    });
-    (net, fakes, ends)
+        pairs,
+    })
 }
 
 fn io_thread() -> Arc<IoThread> {
@@ -106,7 +110,22 @@ impl Rig {
         let pairs = if features & feature::MQ != 0 { 2 } else { 1 };
         let thread = io_thread();
         let (net, fakes, mut ends) = net(&thread, pairs);
-        let network = ends.remove(0);
+        Self::of(features, thread, net, fakes, ends.remove(0))
+    }
+
+    /// With another backend than a fake network, which has no end then.
+    fn over(features: u64, thread: &Arc<IoThread>, backend: Arc<dyn PacketBackend>) -> Self {
+        let net = device(vec![(backend, thread.clone())]);
+        Self::of(features, thread.clone(), net, Vec::new(), UnixDatagram::unbound().unwrap())
+    }
+
+    fn of(
+        features: u64,
+        thread: Arc<IoThread>,
+        net: Net,
+        fakes: Vec<Arc<FakeNet>>,
+        network: UnixDatagram,
+    ) -> Self {
         network.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let ram = ram();
         let queue = |index: u64| GuestQueue::new(&ram, 0x1_0000 + 0x8000 * index, SIZE);
@@ -365,6 +384,39 @@ fn without_link_nothing_passes_and_the_driver_is_told() {
     handle.set_link(true);
     rig.network.send(&packet(OURS, 60)).unwrap();
     assert_eq!(rig.expect_rx(1), [(0, 72)], "the buffer was kept for it");
+}
+
+#[test]
+fn a_network_that_is_gone_is_a_link_down_that_no_cable_brings_up() {
+    let thread = io_thread();
+    let (ours, mut other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let backend: Arc<dyn PacketBackend> = Arc::new(Stream::new(ours.into()).unwrap());
+    let mut rig = Rig::over(MERGEABLE, &thread, backend);
+    rig.net.connect(rig.signals.clone());
+    let handle = rig.net.handle();
+    let (told, heard) = std::sync::mpsc::channel();
+    handle.on_lost(move |reason| told.send(reason.to_owned()).unwrap());
+    // As the driver gives them: room for the longest frame.
+    rig.offer_rx(64, 2048);
+    let frame = &packet(OURS, 5000)[spec::HEADER..];
+    other.write_all(&[&5000_u32.to_be_bytes()[..], frame].concat()).unwrap();
+    assert_eq!(rig.expect_rx(3).iter().map(|(_, len)| len).sum::<u32>(), 5012);
+    assert_eq!(rig.bytes(DATA, 12), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0]);
+    assert_eq!(rig.bytes(DATA + 12, 2036), frame[..2036]);
+
+    other.write_all(&[0; 4]).unwrap();
+    assert!(heard.recv().unwrap().contains("a frame of 0 bytes"));
+    let mut status = [0xff; 2];
+    rig.net.read_config(6, &mut status);
+    assert_eq!((status, rig.signals.config.load(Ordering::SeqCst)), ([0, 0], 1));
+    handle.set_link(false);
+    handle.set_link(true);
+    rig.net.read_config(6, &mut status);
+    assert_eq!(status, [0, 0], "the cable leads nowhere");
+    rig.send_tx(&[(DATA + 0x8000, 72)]);
+    rig.expect_tx(1);
+    assert_eq!(handle.stats().tx_dropped, 1);
+    assert!(heard.try_recv().is_err(), "told once");
 }
 
 #[test]

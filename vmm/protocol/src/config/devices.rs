@@ -39,8 +39,12 @@ impl Blk {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Net {
-    /// An open tap per queue pair, in multi-queue mode when there are several.
+    /// An open tap per queue pair, in multi-queue mode when there are several; none with `stream`.
     pub taps: Vec<Fd>,
+    /// Instead of a tap, a connected stream socket: frames pass it behind their lengths, 32 bits,
+    /// big-endian, without offloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Fd>,
     pub mac: [u8; 6],
     pub mtu: Option<u16>,
     pub link_up: bool,
