@@ -86,7 +86,7 @@ pub(crate) struct AttachDisk {
 pub(crate) struct AttachInterface {
     /// domain name, id or uuid
     pub(crate) domain: String,
-    /// network interface type: network, bridge, ethernet or user
+    /// network interface type: network, bridge, direct, ethernet or user
     #[arg(value_name = "TYPE")]
     pub(crate) kind: String,
     /// source of network interface: the network or the bridge

@@ -155,14 +155,14 @@ fn interface_xml(args: &AttachInterface) -> Result<String, Failure> {
         (kind @ ("network" | "bridge"), Some(source)) => {
             let _ = writeln!(xml, "  <source {kind}='{}'/>", attribute(source));
         }
-        ("network" | "bridge", None) => {
+        ("network" | "bridge" | "direct", None) => {
             return Err(Failure::usage(format!(
                 "an interface of type {} needs a source",
                 args.kind
             )));
         }
         ("ethernet" | "user", None) => {}
-        ("user", Some(interface)) => {
+        ("user" | "direct", Some(interface)) => {
             let _ = writeln!(xml, "  <source dev='{}'/>", attribute(interface));
         }
         ("ethernet", Some(_)) => {
@@ -172,7 +172,7 @@ fn interface_xml(args: &AttachInterface) -> Result<String, Failure> {
         (kind, _) => {
             let line = format!(
                 "No support for {kind} in command 'attach-interface'; there are network, bridge, \
-                 ethernet and user"
+                 direct, ethernet and user"
             );
             return Err(Failure::usage(line));
         }

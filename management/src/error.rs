@@ -230,11 +230,13 @@ impl From<BrokerError> for Error {
             | BrokerError::NoBridge { .. }
             | BrokerError::NoVlanFiltering { .. }
             | BrokerError::NoInterface { .. }
+            | BrokerError::NoSource { .. }
             | BrokerError::NotTap { .. }
             | BrokerError::NoController { .. }
             | BrokerError::TapMode { .. } => Code::ResourceMissing,
             BrokerError::Exists { .. }
             | BrokerError::BridgeTaken { .. }
+            | BrokerError::InterfaceTaken { .. }
             | BrokerError::SubnetTaken { .. } => Code::Exists,
             BrokerError::NotEmpty { .. } => Code::InvalidState,
             BrokerError::Locked { .. } => Code::Locked,
@@ -253,6 +255,7 @@ impl From<BrokerError> for Error {
             | BrokerError::Traffic { .. }
             | BrokerError::SocketPath { .. }
             | BrokerError::Rules { .. }
+            | BrokerError::Direct { .. }
             | BrokerError::Host { .. } => Code::HostFailure,
             BrokerError::OtherProcess { .. } | BrokerError::Unexpected { .. } => Code::Internal,
         };

@@ -279,6 +279,9 @@ impl Guest {
         if let Some(cgroup) = &self.cgroup {
             remove_cgroup(&*self.broker, cgroup);
         }
+        if let Some(uuid) = self.def.uuid {
+            let _ = self.broker.remove_direct(&uuid.to_string(), Vec::new());
+        }
         let _ = self.broker.remove_run_dir(&self.run_dir);
         self.forget_variables();
         result?;

@@ -15,7 +15,7 @@ use crate::device::chardev::{SerialModel, SerialTargetType};
 use crate::device::controller::ControllerModel::{PciRoot, PcieRoot};
 use crate::device::controller::{Controller, ControllerModel, ControllerType};
 use crate::device::disk::{Disk, DiskBus, DiskDevice, DiskFormat, DiskType};
-use crate::device::interface::{Interface, Mac};
+use crate::device::interface::{DirectMode, Interface, InterfaceType, Mac};
 use crate::device::memballoon::{BalloonModel, MemBalloon};
 use crate::domain::cpu::Vcpu;
 use crate::domain::memory::Placement;
@@ -60,6 +60,9 @@ impl DomainDef {
                 let address = new_mac(source, &taken);
                 taken.insert(address);
                 interface.mac = Some(Mac { address, kind: None, check: None });
+            }
+            if let (InterfaceType::Direct, Some(source)) = (interface.kind, &mut interface.source) {
+                source.mode.get_or_insert_with(|| DirectMode::Vepa.to_string());
             }
         }
         self.complete_boot();

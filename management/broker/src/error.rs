@@ -38,6 +38,16 @@ pub enum BrokerError {
         "there is no network interface {name:?} on this host; create it first (ip tuntap add {name} mode tap)"
     )]
     NoInterface { name: String },
+    #[error(
+        "there is no network interface {name:?} on this host; ip link shows those there are, for <source dev=…>"
+    )]
+    NoSource { name: String },
+    #[error(
+        "there is a network interface {name:?} on this host already; remove it, or choose another <target dev=…>"
+    )]
+    InterfaceTaken { name: String },
+    #[error("cannot put a macvtap on network interface {name:?}: {reason}")]
+    Direct { name: String, reason: &'static str, source: io::Error },
     #[error("network interface {name:?} is in use by another process")]
     InterfaceBusy { name: String },
     #[error("network interface {name:?} is no tap")]

@@ -31,6 +31,7 @@ pub use cgroup::threads::{ThreadRule, Threads};
 pub use error::{BrokerError, Holder};
 pub use group::GroupAct;
 pub use local::Local;
+pub use network::direct::{Direct, DirectMode};
 pub use network::vlan::{NativeVlan, PortVlans};
 pub use network::{
     BridgeSpec, Checks, Forwarding, NetworkAct, NetworkRules, PortForward, PortRules, Protocol,
@@ -289,6 +290,12 @@ impl dyn Broker + '_ {
             Granted::Intact(intact) => Ok(intact),
             other => Err(BrokerError::unexpected(&other)),
         }
+    }
+
+    /// Remove the macvtaps of the domain `owner`, but for those that it has now.
+    pub fn remove_direct(&self, owner: &str, keep: Vec<String>) -> Result<(), BrokerError> {
+        let owner = owner.to_owned();
+        self.done(Request::Network(NetworkAct::RemoveDirect { owner, keep }))
     }
 
     /// How much passes an interface from now on.

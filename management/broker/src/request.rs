@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::limits::Limits;
 use crate::cgroup::threads::ThreadRule;
 use crate::group::GroupAct;
+use crate::network::direct::Direct;
 use crate::network::{NetworkAct, Sockets};
 use crate::passt::Passt;
 use crate::pool::{PoolAct, PoolContents};
@@ -174,6 +175,8 @@ pub enum Tap {
     },
     /// Made now, in no bridge.
     Standalone { name: Option<String>, mac: [u8; 6], mtu: Option<u16>, queues: u16 },
+    /// Made now, on an interface of the host; it stays until it is removed by its owner's name.
+    Direct(Direct),
     /// Someone else's; it must be there.
     Existing { name: String, queues: u16 },
 }

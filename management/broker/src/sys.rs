@@ -57,6 +57,7 @@ pub(crate) fn ofd_try_write_lock(file: BorrowedFd<'_>) -> io::Result<bool> {
 
 const SIOCBRADDIF: c_ulong = 0x89a2;
 const TUNSETIFF: c_ulong = 0x4004_54ca;
+const TUNGETIFF: c_ulong = 0x8004_54d2;
 const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
 
 /// A name the kernel takes for an interface (or for one to be, with `%d`), zero-padded.
@@ -107,6 +108,14 @@ pub(crate) fn tun_attach(
     let mut request = name.request();
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
     interface_call(file, TUNSETIFF, &mut request)?;
+    Ok(name_of(&request))
+}
+
+/// The interface that an open queue belongs to.
+pub(crate) fn tun_name(file: BorrowedFd<'_>) -> io::Result<String> {
+    // SAFETY: ifreq is integers, and a union of them and pointers that the kernel does not read here.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    interface_call(file, TUNGETIFF, &mut request)?;
     Ok(name_of(&request))
 }
 

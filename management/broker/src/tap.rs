@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, open as open_file};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use crate::network::vlan;
+use crate::network::{direct, vlan};
 use crate::sys::{self, InterfaceName};
 use crate::{BrokerError, PortVlans, Tap, TapQueues};
 
@@ -17,6 +17,7 @@ const VNET_HEADER: i32 = 12;
 
 pub(crate) fn open(request: &Tap) -> Result<TapQueues, BrokerError> {
     match request {
+        Tap::Direct(direct) => direct::open(direct),
         Tap::Existing { name, queues } => existing(name, *queues),
         Tap::Standalone { name, mac, mtu, queues } => {
             let tap = create(name.as_deref(), *queues)?;

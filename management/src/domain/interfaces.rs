@@ -1,7 +1,7 @@
 //! Interfaces of a guest that starts: the taps that they are on the host, in which bridge, and what
 //! may come through them.
 
-use broker::{Passt, Tap, Traffic};
+use broker::{Direct, DirectMode, Passt, Tap, Traffic};
 use vmm_protocol::config::Fd;
 use xml::device::interface::{Interface, InterfaceType, Vlan};
 use xml::{DomainDef, NetworkDef, OnOff, YesNo};
@@ -52,6 +52,12 @@ impl Opener<'_> {
         let mtu = interface.mtu.and_then(|mtu| u16::try_from(mtu).ok());
         let queues = interface.driver.as_ref().and_then(|driver| driver.queues).unwrap_or(1);
         let queues = u16::try_from(queues).unwrap_or(1);
+        if interface.kind == InterfaceType::Direct {
+            let name = name.filter(|name| kept(name, "macvtap"));
+            let owner = self.launch.uuid.to_string();
+            let direct = Direct { name, mac, mtu, queues, owner, ..direct(interface) };
+            return self.opened(interface, Tap::Direct(direct), None);
+        }
         let managed = target.and_then(|target| target.managed);
         let network = source.and_then(|source| source.network.as_deref());
         let own_vlan = interface.vlan.as_ref();
@@ -70,13 +76,36 @@ impl Opener<'_> {
         let request = match (interface.kind, &bridge, name) {
             (InterfaceType::Bridge | InterfaceType::Network, Some(bridge), name) => {
                 let bridge = bridge.clone();
-                let name = name.filter(|name| kept(name));
+                let name = name.filter(|name| kept(name, "vnet"));
                 Tap::Bridged { bridge, name, mac, mtu, queues, vlans }
             }
-            // A tap with a name is the user's own, unless it is said that it is ours to make.
-            (_, _, Some(name)) if managed != Some(YesNo::Yes) => Tap::Existing { name, queues },
+            // A tap with a name is the user's own, unless it is said that it is ours to make, or there
+            // is none.
+            (_, _, Some(name)) if managed != Some(YesNo::Yes) => {
+                let existing = Tap::Existing { name: name.clone(), queues };
+                return match self.opened(interface, existing, None) {
+                    Err(error) if managed.is_none() && error.code == Code::ResourceMissing => {
+                        let own = Tap::Standalone { name: Some(name.clone()), mac, mtu, queues };
+                        // One that is there and no tap is what was wrong.
+                        self.opened(interface, own, None).map_err(|other| match other.code {
+                            Code::Busy => error,
+                            _ => other,
+                        })
+                    }
+                    other => other,
+                };
+            }
             (_, _, name) => Tap::Standalone { name, mac, mtu, queues },
         };
+        self.opened(interface, request, bridge)
+    }
+
+    fn opened(
+        &mut self,
+        interface: &Interface,
+        request: Tap,
+        bridge: Option<String>,
+    ) -> Result<OpenTap, Error> {
         let tap = self.broker.tap(request)?;
         let traffic = translate::bandwidth::traffic(interface);
         if traffic != Traffic::default() {
@@ -151,10 +180,37 @@ fn vlan_of<'a>(
 }
 
 /// libvirt's rule: a name it would give itself (`vnet3`) is of an earlier run.
-fn kept(name: &str) -> bool {
+fn kept(name: &str, prefix: &str) -> bool {
     let generated =
-        name.strip_prefix("vnet").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+        name.strip_prefix(prefix).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
     !generated
+}
+
+/// What it is on, and how; the rest is as with every tap.
+fn direct(interface: &Interface) -> Direct {
+    let source = interface.source.as_ref();
+    Direct {
+        source: source.and_then(|source| source.dev.clone()).unwrap_or_default(),
+        mode: match source.and_then(|source| source.mode.as_deref()) {
+            Some("bridge") => DirectMode::Bridge,
+            Some("private") => DirectMode::Private,
+            Some("passthrough") => DirectMode::Passthrough,
+            // libvirt's default.
+            _ => DirectMode::Vepa,
+        },
+        name: None,
+        mac: [0; 6],
+        mtu: None,
+        queues: 1,
+        owner: String::new(),
+    }
+}
+
+/// The names on the host of a running domain's macvtaps.
+pub(super) fn macvtaps(live: &DomainDef) -> Vec<String> {
+    let of = |interface: &&Interface| interface.kind == InterfaceType::Direct;
+    let name = |interface: &Interface| interface.target.as_ref()?.dev.clone();
+    live.devices.interfaces.iter().filter(of).filter_map(name).collect()
 }
 
 /// Before anything can come through these taps.

@@ -78,7 +78,8 @@ pub(crate) fn launch(broker: &dyn Broker, launch: &Launch) -> Result<Launched, E
     super::huge_pages::check(&launch.def)?;
     broker.make_run_dir(&launch.run_dir)?;
     let lock = broker.lock_run_dir(&launch.run_dir)?;
-    let mut undo = Undo { broker, run_dir: &launch.run_dir, cgroup: None, armed: true };
+    let (run_dir, uuid) = (&launch.run_dir, launch.uuid);
+    let mut undo = Undo { broker, run_dir, uuid, cgroup: None, armed: true };
     let result = launch_locked(broker, launch, lock, &mut undo);
     undo.armed = result.is_err();
     if let (Err(_), Some(networks)) = (&result, &launch.networks)
@@ -108,6 +109,7 @@ fn check_memory(guest: u64, host: u64) -> Result<(), Error> {
 struct Undo<'a> {
     broker: &'a dyn Broker,
     run_dir: &'a Path,
+    uuid: Uuid,
     cgroup: Option<PathBuf>,
     armed: bool,
 }
@@ -119,6 +121,9 @@ impl Drop for Undo<'_> {
         }
         if let Some(cgroup) = &self.cgroup {
             remove_cgroup(self.broker, cgroup);
+        }
+        if let Err(error) = self.broker.remove_direct(&self.uuid.to_string(), Vec::new()) {
+            tracing::warn!(%error, "what a failed start has made stays");
         }
         let _ = self.broker.remove_run_dir(self.run_dir);
     }

@@ -17,7 +17,7 @@ use vmm_protocol::control::{MAX_FILES, Request};
 use xml::device::Device;
 use xml::{DomainDef, Parsed};
 
-use super::actor::{Actor, Link, blocking};
+use super::actor::{Actor, Link, Run, blocking};
 use super::clean;
 use super::launch::{Launch, Opener, Table};
 use super::link::Affects;
@@ -108,15 +108,17 @@ impl Actor {
         let work = blocking(move || {
             let Plan { device, launch } = plan;
             let opened = open(&*node.broker, &launch, &device, cgroup.as_deref());
-            if opened.is_err()
-                && let Err(error) = node.networks.sweep()
-            {
-                tracing::error!(error = %error.chain(), "rules of a tap that is gone stay");
-            }
             let (opened, files) = opened?;
             Ok((config_of(&launch.def, device, &opened)?, files))
         });
-        let (Ready { config, live, definition }, files) = work.await?;
+        let ready = match work.await {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.sweep().await;
+                return Err(error);
+            }
+        };
+        let (Ready { config, live, definition }, files) = ready;
         let alias = config.id.clone();
         let intent = PlugIntent { live: live.to_xml(), definition: definition.to_xml() };
         self.intend_plug(&alias, Some(intent))?;
@@ -252,10 +254,15 @@ impl Actor {
         self.announce(EventKind::DeviceRemoved { device: clean(alias) }, origin);
     }
 
-    /// Forget what was said of taps that are gone.
+    /// Remove macvtaps that the domain has no more, and forget what was said of taps that are gone.
     async fn sweep(&self) {
-        let node = self.node.clone();
-        if let Err(error) = blocking(move || node.networks.sweep()).await {
+        let (node, owner) = (self.node.clone(), self.uuid.to_string());
+        let keep = self.run.as_ref().map(macvtaps).unwrap_or_default();
+        let work = move || {
+            node.broker.remove_direct(&owner, keep)?;
+            node.networks.sweep()
+        };
+        if let Err(error) = blocking(work).await {
             tracing::error!(error = %error.chain(), "rules of taps that are gone stay");
         }
     }
@@ -305,6 +312,17 @@ impl Actor {
         let text = format!("domain {:?} has no {what}; it has {known}", self.name);
         Error::new(Code::NotFound, text)
     }
+}
+
+/// Those of a running domain, also that of an interface which the VMM may have by now.
+fn macvtaps(run: &Run) -> Vec<String> {
+    let mut def = run.live.def.clone();
+    for intent in run.record.plugs.values() {
+        if let Ok(device) = Device::parse_stored(&intent.live) {
+            device::insert(&mut def, device.value);
+        }
+    }
+    super::interfaces::macvtaps(&def)
 }
 
 /// What was made up for one definition holds for the other, too.

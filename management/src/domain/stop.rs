@@ -297,7 +297,7 @@ fn clean_lines(text: &str) -> String {
     text.lines().take(64).map(clean).collect::<Vec<_>>().join("\n")
 }
 
-/// Remove what a VMM leaves. Its taps, locks and ptys went with it, but not what is said of its taps:
+/// Remove what a VMM leaves. Its macvtaps stay until they are removed; its taps, locks and ptys went with it, but not what is said of its taps:
 /// the next one of that name may be anybody's.
 pub(super) async fn clean_up(node: &Arc<Node>, uuid: Uuid, cgroup: Option<std::path::PathBuf>) {
     let (node, dir) = (node.clone(), node.run_dir(uuid));
@@ -305,6 +305,8 @@ pub(super) async fn clean_up(node: &Arc<Node>, uuid: Uuid, cgroup: Option<std::p
         if let Some(cgroup) = cgroup {
             super::launch::remove_cgroup(&*node.broker, &cgroup);
         }
+        // Its directory is the record that there may be some: it goes last.
+        node.broker.remove_direct(&uuid.to_string(), Vec::new())?;
         let swept = node.networks.sweep();
         node.broker.remove_run_dir(&dir)?;
         swept

@@ -89,6 +89,7 @@ impl Broker for NetworkHost {
             NetworkAct::Rules(rules) => made.rules = rules,
             NetworkAct::LookRules(rules) => return Ok(Granted::Intact(made.rules == rules)),
             NetworkAct::Shape { .. } => {}
+            NetworkAct::RemoveDirect { .. } => {}
             NetworkAct::Sockets(_) => return Ok(Granted::Sockets(Sockets::default())),
         }
         Ok(Granted::Done)

@@ -110,8 +110,8 @@ fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut Report<'_>
 
 fn check_filter(interface: &Interface, path: &str, report: &mut Report<'_>) {
     let Some(filter) = &interface.filterref else { return };
-    if interface.kind == InterfaceType::Ethernet {
-        return report.refuse(path, "filters of a tap that is in no bridge");
+    if matches!(interface.kind, InterfaceType::Direct | InterfaceType::Ethernet) {
+        return report.refuse(path, "filters of an interface that is in no bridge");
     }
     let known: Vec<_> = ports::filter_names().collect();
     if !known.contains(&filter.filter.as_str()) {
@@ -131,11 +131,15 @@ fn check_filter(interface: &Interface, path: &str, report: &mut Report<'_>) {
 fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     let at = |name: &str| format!("{path}/{name}");
     match interface.kind {
-        InterfaceType::Bridge | InterfaceType::Ethernet | InterfaceType::Network => {}
+        InterfaceType::Bridge
+        | InterfaceType::Direct
+        | InterfaceType::Ethernet
+        | InterfaceType::Network => {}
         InterfaceType::User => return check_user::check(interface, path, report),
         other => {
-            let message =
-                format!("an interface of type='{other}'; use network, bridge, ethernet or user");
+            let message = format!(
+                "an interface of type='{other}'; use network, bridge, direct, ethernet or user"
+            );
             report.refuse(&at("@type"), message);
         }
     }
@@ -144,7 +148,7 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     let vhost = vhost == Some(InterfaceBackend::Vhost);
     report.warn_if(vhost, &at("driver/@name"), "the kernel's vhost: the VMM moves the packets");
     let script = interface.script.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
-    report.refuse_if(script, &at("script"), "scripts that set up an interface");
+    report.refuse_if(script, &at("script"), "scripts that set up an interface: a network or a bridge does without, or make the tap yourself and name it (<target dev=… managed='no'/>)");
     report.refuse_if(interface.down_script.is_some(), &at("downscript"), "scripts of an interface");
     report.refuse_if(!interface.ips.is_empty(), &at("ip"), "addresses of the host's end");
     check_user::refuse(interface, path, report);
@@ -152,7 +156,10 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     let rates = interface.bandwidth.iter().flat_map(|b| b.inbound.iter().chain(&b.outbound));
     let floor = rates.into_iter().any(|rate| rate.floor.is_some());
     report.refuse_if(floor, &at("bandwidth/inbound/@floor"), "guaranteed bandwidth");
-    let no_bridge = interface.kind == InterfaceType::Ethernet;
+    let direct = interface.kind == InterfaceType::Direct;
+    let limited = direct && interface.bandwidth.is_some();
+    report.refuse_if(limited, &at("bandwidth"), "limits of an interface of type='direct'");
+    let no_bridge = direct || interface.kind == InterfaceType::Ethernet;
     let vlan = interface.vlan.is_some() && no_bridge;
     report.refuse_if(vlan, &at("vlan"), "VLAN tags of an interface that is in no bridge");
     check_filter(interface, &at("filterref"), report);

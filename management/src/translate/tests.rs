@@ -125,6 +125,7 @@ const NIC: &str = "<interface type='bridge'><source bridge='br0'/></interface>";
 mod addresses;
 mod clock;
 mod cpu;
+mod direct;
 mod drives;
 mod firmware;
 mod hyperv;

@@ -1,6 +1,7 @@
 //! The host's side of virtual networks: bridges, rules of who reaches whom, sockets of services.
 
 mod bridge;
+pub(crate) mod direct;
 #[cfg(test)]
 mod edits;
 mod netlink;
@@ -38,6 +39,11 @@ pub enum NetworkAct {
     Reattach {
         bridge: String,
         taps: Vec<String>,
+    },
+    /// Remove the macvtaps of a domain, but for those that it has now.
+    RemoveDirect {
+        owner: String,
+        keep: Vec<String>,
     },
     /// The rules of all networks and ports, in place of those that are in force.
     Rules(RuleSet),
@@ -202,6 +208,7 @@ pub(crate) fn act(act: &NetworkAct) -> Result<Granted, BrokerError> {
         NetworkAct::Reattach { bridge, taps } => bridge::reattach(bridge, taps)?,
         NetworkAct::Rules(rules) => rules::apply(rules)?,
         NetworkAct::LookRules(rules) => return rules::look(rules).map(Granted::Intact),
+        NetworkAct::RemoveDirect { owner, keep } => direct::sweep(owner, keep)?,
         NetworkAct::Shape { interface, traffic } => traffic::shape(interface, traffic)?,
         NetworkAct::Sockets(spec) => return sockets::open(spec).map(Granted::Sockets),
     }

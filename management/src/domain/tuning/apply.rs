@@ -1,7 +1,7 @@
 //! A change of tuning, made in a definition.
 
 use xml::device::disk::{Disk, IoTune};
-use xml::device::interface::{Bandwidth, Interface, Rate};
+use xml::device::interface::{Bandwidth, Interface, InterfaceType, Rate};
 use xml::domain::tuning::{BlockIoDevice, CpuTune, IoThreadPin, VcpuPin};
 use xml::domain::{Kib, MemoryTune};
 use xml::{CpuSet, DomainDef, MacAddress};
@@ -228,6 +228,13 @@ impl InterfaceTuning {
             let text = format!("the domain has no interface {:?}", self.interface);
             Error::new(Code::NotFound, text)
         })?;
+        if matches!(interface.kind, InterfaceType::User | InterfaceType::Direct) {
+            let text = format!(
+                "what passes an interface of type='{}' is not limited; one of type='network' or 'bridge' is",
+                interface.kind
+            );
+            return Err(Error::new(Code::Unsupported, text));
+        }
         let none = Bandwidth { inbound: None, outbound: None };
         let mut bandwidth = interface.bandwidth.take().unwrap_or(none.clone());
         let rate = |rate: &RateTuning| {
