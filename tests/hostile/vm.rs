@@ -385,6 +385,7 @@ fn devices(setup: &Setup, disk: Image, read_only: Image, files: &mut Files) -> V
         let net = Net {
             taps: vec![files.add(tap.try_clone().unwrap())],
             stream: None,
+            vhost: Vec::new(),
             mac: [0x52, 0x54, 0, 1, 2, 3],
             mtu: None,
             link_up: true,

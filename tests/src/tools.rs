@@ -34,12 +34,25 @@ fn runs(program: &Program, word: &str) -> bool {
     program.command().arg(word).output().is_ok_and(|output| output.status.success())
 }
 
-/// passt(1), the network of interfaces of type='user'.
-pub fn passt() -> anyhow::Result<std::path::PathBuf> {
-    let installed = std::path::Path::new("/usr/bin/passt");
-    if installed.exists() {
-        return Ok(installed.to_owned());
+/// passt(1), the network of interfaces of type='user', and what it is linked with, as they lie in a tree.
+pub fn passt() -> anyhow::Result<Passt> {
+    let tree =
+        paths::made_once("passt-tree", |tree| Apt::open()?.unpack_closure(&["passt"], None, tree))?;
+    Ok(Passt { program: tree.join("usr/bin/passt"), tree })
+}
+
+pub struct Passt {
+    pub program: std::path::PathBuf,
+    tree: std::path::PathBuf,
+}
+
+impl Passt {
+    /// Its loader and its C library, and where they belong.
+    pub fn libraries(&self) -> [(std::path::PathBuf, &'static str); 2] {
+        let lib = self.tree.join("lib/x86_64-linux-gnu");
+        [
+            (lib.join("ld-linux-x86-64.so.2"), "/lib64/ld-linux-x86-64.so.2"),
+            (lib.join("libc.so.6"), "/lib/x86_64-linux-gnu/libc.so.6"),
+        ]
     }
-    let tree = paths::made_once("passt", |tree| Apt::open()?.unpack(&["passt"], tree))?;
-    Ok(tree.join("usr/bin/passt"))
 }

@@ -7,6 +7,7 @@ mod disks;
 mod documents;
 mod guest_agent;
 mod installed;
+mod interfaces;
 mod microvm;
 mod networks;
 mod plug;

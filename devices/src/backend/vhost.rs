@@ -1,4 +1,5 @@
-//! [`VhostVsock`]: the host kernel's side of a vsock device (`/dev/vhost-vsock`).
+//! Queues that the host's kernel serves: those of a vsock device (`/dev/vhost-vsock`), and with [`net`]
+//! those of a network device (`/dev/vhost-net`).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,6 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::virtio::{QueueConfig, QueueProgress};
 
+pub mod net;
 mod sys;
 
 /// A queue on its way into the kernel.
@@ -21,36 +23,31 @@ pub struct Vring {
     pub call: Arc<EventFd>,
 }
 
-/// What a vsock device hands its two data queues to.
-pub trait VsockBackend: Send + Sync {
+/// What a device hands its data queues to, receive and transmit.
+pub trait VringBackend: Send + Sync {
     /// Virtio features that it understands.
     fn features(&self) -> u64;
 
-    /// Serve these queues, receive and transmit.
+    /// Serve these queues, if the device is connected to something.
     fn start(&self, features: u64, queues: &[Vring]) -> io::Result<()>;
 
     /// Serve them no more; how far each was read. When it returns, nothing is in flight.
     fn stop(&self, queues: usize) -> io::Result<Vec<u16>>;
 }
 
-/// An open vhost-vsock device that belongs to this process and its guest's RAM.
-pub struct VhostVsock {
-    device: OwnedFd,
+/// An open vhost device that belongs to this process and its guest's RAM.
+struct Device {
+    file: OwnedFd,
     ram: GuestRam,
     features: u64,
 }
 
-impl VhostVsock {
-    /// `device` is open and belongs to nobody yet.
-    ///
-    /// # Errors
-    /// When the kernel refuses: `AddrInUse` if another guest has this CID.
-    pub fn new(device: OwnedFd, cid: u32, ram: GuestRam) -> io::Result<Self> {
-        sys::set_owner(device.as_fd())?;
-        sys::set_memory(device.as_fd(), &ram)?;
-        sys::set_cid(device.as_fd(), cid.into())?;
-        let features = sys::features(device.as_fd())? & !sys::LOG_ALL;
-        Ok(Self { device, ram, features })
+impl Device {
+    fn new(file: OwnedFd, ram: GuestRam) -> io::Result<Self> {
+        sys::set_owner(file.as_fd())?;
+        sys::set_memory(file.as_fd(), &ram)?;
+        let features = sys::features(file.as_fd())? & !sys::LOG_ALL;
+        Ok(Self { file, ram, features })
     }
 
     /// Where the kernel finds `gpa .. gpa + len` in this process.
@@ -63,8 +60,13 @@ impl VhostVsock {
         found.ok_or_else(|| io::Error::other(format!("a ring at {gpa:#x} spans memory regions")))
     }
 
-    fn set_up(&self, index: u32, queue: &Vring) -> io::Result<()> {
-        let (device, config) = (self.device.as_fd(), &queue.config);
+    fn set_up(&self, features: u64, queues: &[Vring]) -> io::Result<()> {
+        sys::set_features(self.file.as_fd(), features & self.features)?;
+        (0..).zip(queues).try_for_each(|(index, queue)| self.set_up_queue(index, queue))
+    }
+
+    fn set_up_queue(&self, index: u32, queue: &Vring) -> io::Result<()> {
+        let (device, config) = (self.file.as_fd(), &queue.config);
         let size = u64::from(config.size);
         sys::set_size(device, index, config.size.into())?;
         sys::set_base(device, index, queue.progress.next_available.into())?;
@@ -80,24 +82,41 @@ impl VhostVsock {
         sys::set_kick(device, index, &queue.kick)?;
         sys::set_call(device, index, &queue.call)
     }
+
+    /// How far queues were read that are served no more.
+    fn bases(&self, queues: usize) -> io::Result<Vec<u16>> {
+        // It also takes the ring away from the kernel's worker, after what it is just doing.
+        (0..queues as u32).map(|index| sys::base(self.file.as_fd(), index)).collect()
+    }
 }
 
-impl VsockBackend for VhostVsock {
+/// The kernel's side of a vsock device.
+pub struct VhostVsock(Device);
+
+impl VhostVsock {
+    /// `device` is open and belongs to nobody yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses: `AddrInUse` if another guest has this CID.
+    pub fn new(device: OwnedFd, cid: u32, ram: GuestRam) -> io::Result<Self> {
+        let device = Device::new(device, ram)?;
+        sys::set_cid(device.file.as_fd(), cid.into())?;
+        Ok(Self(device))
+    }
+}
+
+impl VringBackend for VhostVsock {
     fn features(&self) -> u64 {
-        self.features
+        self.0.features
     }
 
     fn start(&self, features: u64, queues: &[Vring]) -> io::Result<()> {
-        sys::set_features(self.device.as_fd(), features & self.features)?;
-        for (index, queue) in (0..).zip(queues) {
-            self.set_up(index, queue)?;
-        }
-        sys::set_running(self.device.as_fd(), true)
+        self.0.set_up(features, queues)?;
+        sys::set_running(self.0.file.as_fd(), true)
     }
 
     fn stop(&self, queues: usize) -> io::Result<Vec<u16>> {
-        sys::set_running(self.device.as_fd(), false)?;
-        // It also takes the ring away from the kernel's worker, after what it is just doing.
-        (0..queues as u32).map(|index| sys::base(self.device.as_fd(), index)).collect()
+        sys::set_running(self.0.file.as_fd(), false)?;
+        self.0.bases(queues)
     }
 }

@@ -15,6 +15,7 @@ pub mod blk;
 mod chain;
 pub mod console;
 pub mod device;
+mod handed;
 pub mod input;
 pub mod net;
 pub mod pci;

@@ -3,16 +3,24 @@
 //! Packets keep the virtio-net header all the way, so checksums and segmentation are between the
 //! guest and the host's kernel. Each pair has its own worker; the control queue has one beside it.
 
+use std::io;
 use std::sync::Arc;
 
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
 use crate::backend::packet::{Offloads, PacketBackend};
+use crate::backend::vhost::net::VhostNet;
 use crate::component::{DeviceState, StateError};
 use crate::io_thread::IoThread;
 use crate::virtio::device::read_config_bytes;
-use crate::virtio::{ActivateError, Activation, Notify, VirtioDevice, Workers};
+use crate::virtio::handed::{self, Handed};
+use crate::virtio::{
+    ActivateError, Activation, ActiveQueue, Notify, VirtioDevice, Workers, features,
+};
 
 mod control;
 mod filter;
+mod kernel;
 mod pair;
 mod shared;
 mod spec;
@@ -21,6 +29,7 @@ mod tests;
 
 use control::ControlWorker;
 pub use filter::Mac;
+use kernel::KernelPair;
 use pair::PairWorker;
 pub use shared::{NetHandle, NetStats};
 use shared::{Shared, State};
@@ -55,7 +64,16 @@ pub struct Net {
     queue_sizes: Vec<u16>,
     backends: Vec<Arc<dyn PacketBackend>>,
     threads: Vec<Arc<IoThread>>,
+    /// The host's kernel serves the pairs: one for each, or none at all.
+    vhost: Vec<Served>,
     shared: Arc<Shared>,
+}
+
+/// A pair that the kernel serves.
+struct Served {
+    vhost: Arc<VhostNet>,
+    calls: Vec<Arc<EventFd>>,
+    link: Arc<EventFd>,
 }
 
 impl Net {
@@ -92,6 +110,7 @@ impl Net {
             queue_sizes,
             backends,
             threads,
+            vhost: Vec::new(),
             shared: Arc::new(Shared::new(config.mac, config.link_up)),
         }
     }
@@ -101,7 +120,54 @@ impl Net {
         NetHandle(self.shared.clone())
     }
 
-    fn set_up_backends(&self, features: u64) -> std::io::Result<()> {
+    /// Have the host's kernel serve the pairs: one of these for each.
+    ///
+    /// # Errors
+    /// When the host has no events for it.
+    pub fn served_by(mut self, pairs: Vec<Arc<VhostNet>>) -> io::Result<Self> {
+        for vhost in pairs {
+            let link = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+            self.shared.watch_link(link.clone());
+            self.vhost.push(Served { vhost, calls: handed::calls(2)?, link });
+        }
+        Ok(self)
+    }
+
+    fn start_pair(
+        &self,
+        workers: &mut Workers,
+        index: usize,
+        (features, ram): (u64, &memory::GuestRam),
+        [rx, tx]: [ActiveQueue; 2],
+    ) -> Result<(), ActivateError> {
+        let (backend, thread) = (&self.backends[index], &self.threads[index]);
+        let Some(served) = self.vhost.get(index) else {
+            let worker = PairWorker::new(
+                backend.clone(),
+                self.shared.clone(),
+                ram.clone(),
+                features & feature::MRG_RXBUF != 0,
+                features & feature::BIG_PACKETS != 0,
+                self.mtu.unwrap_or(DEFAULT_MTU),
+            );
+            return workers.start(thread, worker, vec![rx, tx]);
+        };
+        let first = rx.index();
+        let features = features & (features::COMMON | feature::MRG_RXBUF);
+        let Served { vhost, calls, link } = served;
+        let queues = Handed::new(vhost.clone(), features, calls.clone(), vec![rx, tx]);
+        let worker = KernelPair {
+            vhost: vhost.clone(),
+            queues,
+            shared: self.shared.clone(),
+            link: link.clone(),
+            connected: false,
+            error: None,
+        };
+        workers.start_job(thread, first, worker)
+    }
+
+    fn set_up_backends(&self, features: u64) -> io::Result<()> {
         let (pairs, chosen) = self.shared.change(|state| (state.pairs, state.offloads));
         let wanted = offloads(chosen.unwrap_or(features) & features);
         // Offloads are those of the interface: any of its queues sets them, while it is enabled.
@@ -187,20 +253,11 @@ impl VirtioDevice for Net {
         self.set_up_backends(features).map_err(ActivateError::Backend)?;
         let mut workers = Workers::default();
         let usable = if activation.has(feature::MQ) { self.backends.len() } else { 1 };
-        for (index, (backend, thread)) in
-            self.backends.iter().zip(&self.threads).enumerate().take(usable)
-        {
+        let ram = activation.ram.clone();
+        for index in 0..usable {
             let queues = (activation.take(2 * index), activation.take(2 * index + 1));
             let (Some(rx), Some(tx)) = queues else { continue };
-            let worker = PairWorker::new(
-                backend.clone(),
-                self.shared.clone(),
-                activation.ram.clone(),
-                activation.has(feature::MRG_RXBUF),
-                features & feature::BIG_PACKETS != 0,
-                self.mtu.unwrap_or(DEFAULT_MTU),
-            );
-            workers.start(thread, worker, vec![rx, tx])?;
+            self.start_pair(&mut workers, index, (features, &ram), [rx, tx])?;
         }
         // §5.1.2: without multiqueue the control queue is the third one.
         if let (Some(queue), Some(thread)) = (activation.take(2 * usable), self.threads.first()) {

@@ -5,13 +5,14 @@
 use std::io;
 use std::sync::Arc;
 
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
-use crate::backend::vhost::VsockBackend;
+use crate::backend::vhost::VringBackend;
 use crate::component::{DeviceState, StateError};
 use crate::io_thread::IoThread;
 use crate::limit::warn_limited;
 use crate::virtio::device::read_config_bytes;
+use crate::virtio::handed::{self, Handed};
 use crate::virtio::{ActivateError, Activation, ActiveQueue, VirtioDevice, Workers, features};
 
 mod sockets;
@@ -45,9 +46,9 @@ pub struct Vsock {
 /// Who takes the guest's packets.
 enum Host {
     Kernel {
-        backend: Arc<dyn VsockBackend>,
+        backend: Arc<dyn VringBackend>,
         /// Of the receive and the transmit queue.
-        calls: [Arc<EventFd>; 2],
+        calls: Vec<Arc<EventFd>>,
     },
     Sockets(Arc<Sockets>),
 }
@@ -59,11 +60,10 @@ impl Vsock {
     /// When the host has no events for it.
     pub fn new(
         cid: u32,
-        backend: Arc<dyn VsockBackend>,
+        backend: Arc<dyn VringBackend>,
         thread: Arc<IoThread>,
     ) -> io::Result<Self> {
-        let call = || EventFd::new(EFD_NONBLOCK).map(Arc::new);
-        let host = Host::Kernel { backend, calls: [call()?, call()?] };
+        let host = Host::Kernel { backend, calls: handed::calls(2)? };
         Ok(Self { cid, host, thread, moved: false })
     }
 
@@ -108,16 +108,10 @@ impl VirtioDevice for Vsock {
         let announce = std::mem::take(&mut self.moved);
         match &self.host {
             Host::Kernel { backend, calls } => {
-                let worker = VsockWorker {
-                    backend: backend.clone(),
-                    features: activation.features & (SEQPACKET | features::COMMON),
-                    calls: calls.clone(),
-                    data: [receive, transmit],
-                    events,
-                    announce,
-                    running: false,
-                    error: None,
-                };
+                let features = activation.features & (SEQPACKET | features::COMMON);
+                let queues = vec![receive, transmit];
+                let data = Handed::new(backend.clone(), features, calls.clone(), queues);
+                let worker = VsockWorker { data, events, announce, error: None };
                 workers.start_job(&self.thread, 0, worker)?;
             }
             Host::Sockets(sockets) => {

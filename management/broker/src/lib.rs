@@ -171,6 +171,14 @@ impl dyn Broker + '_ {
         }
     }
 
+    /// What has the host's kernel move the packets of one tap queue; none: its kernel does not.
+    pub fn vhost_net(&self) -> Result<Option<OwnedFd>, BrokerError> {
+        match self.perform(Request::OpenVhostNet, &[])? {
+            Granted::VhostNet(device) => Ok(device),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
     /// The network of interface `name` of a guest, as passt makes it; our end of the connection to it.
     pub fn passt(
         &self,

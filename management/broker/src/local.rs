@@ -109,6 +109,7 @@ impl Broker for Local {
                 let program = passt::find(&self.passt)?;
                 passt::start(program, &name, &passt, cgroup.as_deref()).map(Granted::File)
             }
+            Request::OpenVhostNet => tap::vhost().map(Granted::VhostNet),
             Request::OpenVsock { cid } => vsock::vsock(cid).map(Granted::Vsock),
             Request::OpenPty => pty::open().map(|(master, path)| Granted::Pty { master, path }),
             Request::Listen { path } => rundir::listen(&path).map(Granted::File),

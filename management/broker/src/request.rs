@@ -66,6 +66,8 @@ pub enum Request {
         /// Of the guest.
         cgroup: Option<PathBuf>,
     },
+    /// `/dev/vhost-net`, if there is one for us.
+    OpenVhostNet,
     /// `/dev/vhost-vsock`, if there is one, with this address for the guest, or any that is free.
     OpenVsock {
         cid: Option<u32>,
@@ -217,6 +219,7 @@ pub enum Granted {
         port: u16,
     },
     Tap(TapQueues),
+    VhostNet(Option<OwnedFd>),
     Vsock(Option<(OwnedFd, u32)>),
     Spawned(SpawnedProcess),
     Answer(Vec<u8>),

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open as open_file};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::network::{direct, vlan};
@@ -37,6 +38,16 @@ pub(crate) fn open(request: &Tap) -> Result<TapQueues, BrokerError> {
             configure(&tap.name, *mac, mtu, Some(bridge), vlans.as_ref())?;
             Ok(tap)
         }
+    }
+}
+
+/// None where the kernel has no such device, or it is not for us.
+pub(crate) fn vhost() -> Result<Option<OwnedFd>, BrokerError> {
+    let path = Path::new("/dev/vhost-net");
+    match open_file(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(device) => Ok(Some(device)),
+        Err(Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::ACCESS | Errno::PERM) => Ok(None),
+        Err(errno) => Err(BrokerError::open("open", "device", path, errno.into())),
     }
 }
 

@@ -1,9 +1,11 @@
 //! Interfaces of a guest that starts: the taps that they are on the host, in which bridge, and what
 //! may come through them.
 
+use std::os::fd::OwnedFd;
+
 use broker::{Direct, DirectMode, Passt, Tap, Traffic};
 use vmm_protocol::config::Fd;
-use xml::device::interface::{Interface, InterfaceType, Vlan};
+use xml::device::interface::{Interface, InterfaceBackend, InterfaceType, Vlan};
 use xml::{DomainDef, NetworkDef, OnOff, YesNo};
 
 use super::launch::{Launch, Opener};
@@ -111,8 +113,32 @@ impl Opener<'_> {
         if traffic != Traffic::default() {
             self.broker.shape(&tap.name, traffic)?;
         }
-        let queues = tap.queues.into_iter().map(|queue| self.table.add(queue)).collect();
-        Ok(OpenTap { name: tap.name, bridge, queues, ..OpenTap::default() })
+        let vhost = self.vhost(interface, tap.queues.len())?;
+        let mut add =
+            |files: Vec<OwnedFd>| files.into_iter().map(|file| self.table.add(file)).collect();
+        let (queues, vhost) = (add(tap.queues), add(vhost));
+        Ok(OpenTap { name: tap.name, bridge, queues, vhost, ..OpenTap::default() })
+    }
+
+    /// The host's kernel moves the packets where it can, unless the definition says otherwise.
+    fn vhost(&self, interface: &Interface, queues: usize) -> Result<Vec<OwnedFd>, Error> {
+        let wanted = interface.driver.as_ref().and_then(|driver| driver.name);
+        if wanted == Some(InterfaceBackend::Qemu) {
+            return Ok(Vec::new());
+        }
+        let mut devices = Vec::with_capacity(queues);
+        for _ in 0..queues {
+            match self.broker.vhost_net()? {
+                Some(device) => devices.push(device),
+                None if wanted == Some(InterfaceBackend::Vhost) => {
+                    let text = "there is no /dev/vhost-net on this host, or it may not be opened: load the \
+                                module (modprobe vhost_net), or remove <driver name='vhost'/>";
+                    return Err(Error::new(Code::ResourceMissing, text));
+                }
+                None => return Ok(Vec::new()),
+            }
+        }
+        Ok(devices)
     }
 
     /// A process that is the guest's network, and ends with it.

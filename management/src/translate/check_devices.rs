@@ -144,9 +144,6 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
         }
     }
     check_card(interface, path, report);
-    let vhost = interface.driver.as_ref().and_then(|driver| driver.name);
-    let vhost = vhost == Some(InterfaceBackend::Vhost);
-    report.warn_if(vhost, &at("driver/@name"), "the kernel's vhost: the VMM moves the packets");
     let script = interface.script.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
     report.refuse_if(script, &at("script"), "scripts that set up an interface: a network or a bridge does without, or make the tap yourself and name it (<target dev=… managed='no'/>)");
     report.refuse_if(interface.down_script.is_some(), &at("downscript"), "scripts of an interface");
@@ -184,6 +181,14 @@ pub(super) fn check_card(interface: &Interface, path: &str, report: &mut Report<
         }
     }
     if let Some(driver) = &interface.driver {
+        if let Some(name) = driver.name
+            && !matches!(name, InterfaceBackend::Qemu | InterfaceBackend::Vhost)
+        {
+            let message = format!(
+                "packets moved by {name}; there are vhost (the host's kernel) and qemu (the VMM)"
+            );
+            report.refuse(&at("driver/@name"), message);
+        }
         check_queues(driver.queues, &at("driver/@queues"), report);
         check_queue_size(driver.rx_queue_size, &at("driver/@rx_queue_size"), report);
         check_queue_size(driver.tx_queue_size, &at("driver/@tx_queue_size"), report);

@@ -190,6 +190,7 @@ pub(super) fn net(interface: &Interface, tap: &OpenTap, io_threads: &mut IoThrea
     Net {
         taps: tap.queues.clone(),
         stream: tap.stream,
+        vhost: tap.vhost.clone(),
         mac: interface.mac_address().map_or([0; 6], |mac| mac.0),
         mtu: interface.mtu.and_then(|mtu| u16::try_from(mtu).ok()),
         link_up: link::is_up(interface),

@@ -233,6 +233,8 @@ pub(crate) struct OpenTap {
     /// Which it is in.
     pub bridge: Option<String>,
     pub queues: Vec<Fd>,
+    /// Of the host's kernel, one for each queue that it serves: all or none.
+    pub vhost: Vec<Fd>,
     /// By which firmware boots from this network.
     pub rom: Option<Fd>,
 }

@@ -333,6 +333,9 @@ pub struct BlockStatistics {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct InterfaceStatistics {
+    /// The host's kernel moves the packets: its counters of the tap are those that count.
+    #[serde(default)]
+    pub by_kernel: bool,
     pub receive_packets: u64,
     pub receive_bytes: u64,
     pub receive_drops: u64,

@@ -85,6 +85,7 @@ mod tests {
         let net = Net {
             taps: Vec::new(),
             stream: None,
+            vhost: Vec::new(),
             mac: [0; 6],
             mtu: None,
             link_up: true,

@@ -10,6 +10,7 @@ use devices::backend::packet::PacketBackend;
 use devices::backend::stream::Stream;
 use devices::backend::tap::Tap;
 use devices::backend::vhost::VhostVsock;
+use devices::backend::vhost::net::VhostNet;
 use devices::io_thread::IoThread;
 use devices::pci::OptionRom;
 use devices::virtio::VirtioDevice;
@@ -113,6 +114,7 @@ fn network(site: &mut Site<'_>, id: &str, net: &config::Net) -> Result<Net, Buil
         return Err(BuildError::config("number of taps", backends.len(), reason));
     }
     let offloads = net.offloads && net.stream.is_none();
+    let taps = backends.clone();
     let size = queue_size(net.queue_size)?;
     let device = Net::new(NetConfig {
         mac: net.mac,
@@ -123,11 +125,36 @@ fn network(site: &mut Site<'_>, id: &str, net: &config::Net) -> Result<Net, Buil
         without: if offloads { 0 } else { OFFLOADS },
         pairs: backends.into_iter().zip(threads).collect(),
     });
+    let by_kernel = !net.vhost.is_empty();
+    let device = if by_kernel { served(site, id, net, device, &taps)? } else { device };
     let (handle, link) = (device.handle(), device.handle());
     handle.on_lost(tell_lost(id, &site.parts.notices));
     site.parts.links.insert(id.to_owned(), Box::new(move |up| link.set_link(up)));
-    site.parts.interfaces.push((id.to_owned(), Box::new(move || traffic(&handle.stats()))));
+    site.parts
+        .interfaces
+        .push((id.to_owned(), Box::new(move || traffic(&handle.stats(), by_kernel))));
     Ok(device)
+}
+
+/// The device with its pairs in the hands of the host's kernel.
+fn served(
+    site: &mut Site<'_>,
+    id: &str,
+    net: &config::Net,
+    device: Net,
+    taps: &[Arc<dyn PacketBackend>],
+) -> Result<Net, BuildError> {
+    if net.vhost.len() != net.taps.len() {
+        let reason = "must be as many as there are taps";
+        return Err(BuildError::config("number of vhost devices", net.vhost.len(), reason));
+    }
+    let mut pairs = Vec::with_capacity(taps.len());
+    for (vhost, tap) in net.vhost.iter().zip(taps) {
+        let (file, ram) = (site.files.take(*vhost)?, site.vm.ram().clone());
+        let vhost = VhostNet::new(file, tap.clone(), ram).map_err(BuildError::device(id))?;
+        pairs.push(Arc::new(vhost));
+    }
+    device.served_by(pairs).map_err(BuildError::device(id))
 }
 
 fn stream(site: &mut Site<'_>, id: &str, file: Fd) -> Result<Arc<dyn PacketBackend>, BuildError> {
@@ -148,8 +175,9 @@ fn taps(
     Ok(opened)
 }
 
-fn traffic(stats: &NetStats) -> InterfaceStatistics {
+fn traffic(stats: &NetStats, by_kernel: bool) -> InterfaceStatistics {
     InterfaceStatistics {
+        by_kernel,
         receive_packets: stats.rx_packets,
         receive_bytes: stats.rx_bytes,
         receive_drops: stats.rx_dropped,

@@ -57,6 +57,13 @@ pub(super) const NEW_TAP: &[u32] = &[
     0x4004_54dc, // TUNSETVNETLE
 ];
 
+/// A device of the host's kernel that comes with an interface while the guest runs (`linux/vhost.h`).
+pub(super) const NEW_VHOST: &[u32] = &[
+    0x8008_af00, // GET_FEATURES
+    0xaf01,      // SET_OWNER
+    0x4008_af03, // SET_MEM_TABLE
+];
+
 /// Queues on their way into the host's kernel and back (`linux/vhost.h`).
 pub(super) const VHOST: &[u32] = &[
     0x4008_af00, // SET_FEATURES
@@ -66,6 +73,7 @@ pub(super) const VHOST: &[u32] = &[
     0xc008_af12, // GET_VRING_BASE
     0x4008_af20, // SET_VRING_KICK
     0x4008_af21, // SET_VRING_CALL
+    0x4008_af30, // NET_SET_BACKEND
     0x4004_af61, // VSOCK_SET_RUNNING
 ];
 

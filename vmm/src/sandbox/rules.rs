@@ -149,7 +149,8 @@ pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
     rules.extend(memory()?);
     let mut requests = match kind {
         Kind::Main => {
-            let plug = [ioctls::TAP, ioctls::NEW_TAP, ioctls::BLOCK_SIZES].concat();
+            let plug =
+                [ioctls::TAP, ioctls::NEW_TAP, ioctls::NEW_VHOST, ioctls::BLOCK_SIZES].concat();
             [ioctls::DEVICES, ioctls::CHIPS, &plug].concat()
         }
         Kind::Vcpu => [ioctls::DEVICES, ioctls::TAP, ioctls::VCPU].concat(),

@@ -45,6 +45,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
             let net = Net {
                 taps: vec![rig.add(tap)],
                 stream: None,
+                vhost: Vec::new(),
                 mac: [0x52, 0x54, 0, 1, 2, 3],
                 mtu: Some(1500),
                 link_up: true,

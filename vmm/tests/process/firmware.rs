@@ -169,6 +169,7 @@ fn a_network_card_with_an_option_rom_asks_the_network_what_to_boot() {
     let net = PciKind::Net(Net {
         taps: vec![rig.add(tap)],
         stream: None,
+        vhost: Vec::new(),
         mac: [0x52, 0x54, 0, 1, 2, 3],
         mtu: None,
         link_up: true,

@@ -358,6 +358,7 @@ fn an_interface_comes_and_goes() {
     let net = Net {
         taps: vec![Fd(0)],
         stream: None,
+        vhost: Vec::new(),
         mac: [0x52, 0x54, 0, 1, 2, 3],
         mtu: None,
         link_up: true,

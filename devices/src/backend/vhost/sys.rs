@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "vhost ioctls have no safe wrapper")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use memory::GuestRam;
 use vmm_sys_util::eventfd::EventFd;
@@ -17,6 +17,7 @@ const SET_VRING_BASE: u32 = 0x4008_af12;
 const GET_VRING_BASE: u32 = 0xc008_af12;
 const SET_VRING_KICK: u32 = 0x4008_af20;
 const SET_VRING_CALL: u32 = 0x4008_af21;
+const NET_SET_BACKEND: u32 = 0x4008_af30;
 const SET_GUEST_CID: u32 = 0x4008_af60;
 const SET_RUNNING: u32 = 0x4004_af61;
 
@@ -154,6 +155,12 @@ pub(super) fn set_call(device: BorrowedFd<'_>, index: u32, event: &EventFd) -> i
     let number = event.as_raw_fd() as u32;
     // SAFETY: as in `set_kick`.
     unsafe { call(device, SET_VRING_CALL, &mut Numbered { index, number }) }
+}
+
+/// The tap that a queue of a network device leads to; -1: none.
+pub(super) fn set_backend(device: BorrowedFd<'_>, index: u32, tap: RawFd) -> io::Result<()> {
+    // SAFETY: reads one vhost_vring_file; the kernel takes a reference of its own to the tap.
+    unsafe { call(device, NET_SET_BACKEND, &mut Numbered { index, number: tap as u32 }) }
 }
 
 pub(super) fn set_cid(device: BorrowedFd<'_>, mut cid: u64) -> io::Result<()> {

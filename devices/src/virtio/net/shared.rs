@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::filter::{Filter, Mac};
 use super::spec::{STATUS_ANNOUNCE, STATUS_LINK_UP};
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     /// There is no network any more, whether the cable is plugged in or not.
     lost: AtomicBool,
     on_lost: OnceLock<Tell>,
+    /// Signalled when the link changes: of pairs that the kernel serves.
+    link_watchers: Mutex<Vec<Arc<EventFd>>>,
 }
 
 /// What decides on received packets.
@@ -99,6 +102,7 @@ impl Shared {
             notify: OnceLock::new(),
             lost: AtomicBool::new(false),
             on_lost: OnceLock::new(),
+            link_watchers: Mutex::default(),
         }
     }
 
@@ -114,6 +118,10 @@ impl Shared {
         let receive = Receive { link_up, filter: state.filter.clone() };
         self.receive.store(Arc::new(receive));
         result
+    }
+
+    pub(super) fn watch_link(&self, watcher: Arc<EventFd>) {
+        self.link_watchers.hold().push(watcher);
     }
 
     fn is_lost(&self) -> bool {
@@ -154,6 +162,10 @@ impl NetHandle {
     /// Plug the cable in, or pull it.
     pub fn set_link(&self, up: bool) {
         if self.0.change(|state| std::mem::replace(&mut state.link_up, up)) != up {
+            for watcher in self.0.link_watchers.hold().iter() {
+                // Full only if it is signalled already.
+                let _ = watcher.write(1);
+            }
             self.0.config_changed();
         }
     }

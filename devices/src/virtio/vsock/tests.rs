@@ -20,7 +20,7 @@ struct FakeBackend {
     refuse: bool,
 }
 
-impl VsockBackend for FakeBackend {
+impl VringBackend for FakeBackend {
     fn features(&self) -> u64 {
         SEQPACKET | 1 << 26 | features::COMMON
     }

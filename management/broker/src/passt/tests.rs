@@ -205,7 +205,7 @@ fn sum(bytes: &[u8]) -> u16 {
 #[test]
 fn a_guest_gets_an_address_reaches_the_host_and_is_reached() {
     let program = match manor_tests::tools::passt() {
-        Ok(program) => program,
+        Ok(passt) => passt.program,
         Err(error) => return println!("SKIP: passt cannot be had: {error:#}"),
     };
     let Some(_host) = Host::enter() else { return };

@@ -45,6 +45,9 @@ pub struct Net {
     /// big-endian, without offloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Fd>,
+    /// An open `/dev/vhost-net` for each tap, where the host's kernel is to move the packets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vhost: Vec<Fd>,
     pub mac: [u8; 6],
     pub mtu: Option<u16>,
     pub link_up: bool,
