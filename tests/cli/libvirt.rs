@@ -141,6 +141,32 @@ fn virsh_defines_shows_and_forgets_a_domain() {
 }
 
 #[test]
+fn virsh_tunes_a_domain() {
+    let libvirt = Libvirt::new();
+    libvirt.rig.write("a.xml", definition("a", UUID));
+    libvirt.ok("define a.xml");
+    libvirt.ok("schedinfo a --config --set cpu_shares=512 --set vcpu_quota=20000");
+    let shown = libvirt.ok("schedinfo a");
+    assert!(shown.contains("cpu_shares     : 512"), "{shown}");
+    assert!(shown.contains("vcpu_quota     : 20000"), "{shown}");
+    libvirt.ok("memtune a --hard-limit 1048576 --config");
+    let shown = libvirt.ok("memtune a");
+    assert!(shown.contains("hard_limit     : 1048576"), "{shown}");
+    assert!(shown.contains("swap_hard_limit: unlimited"), "{shown}");
+    libvirt.ok("memtune a --hard-limit -1 --config");
+    assert!(libvirt.ok("memtune a").contains("hard_limit     : unlimited"));
+    libvirt.ok("blkiotune a --weight 300 --config");
+    assert!(libvirt.ok("blkiotune a").contains("weight         : 300"));
+    libvirt.ok("blkdeviotune a vda --total-iops-sec 100 --config");
+    assert!(libvirt.ok("blkdeviotune a vda").contains("total_iops_sec : 100"));
+    libvirt.ok("domiftune a 52:54:00:11:22:33 --inbound 1000,2000 --config");
+    let shown = libvirt.ok("domiftune a 52:54:00:11:22:33");
+    assert!(shown.contains("inbound.average: 1000"), "{shown}");
+    libvirt.ok("vcpupin a 0 0 --config");
+    assert!(libvirt.ok("dumpxml a").contains("<vcpupin vcpu='0' cpuset='0'/>"));
+}
+
+#[test]
 fn virsh_drives_a_guest_through_its_life() {
     let Some(libvirt) = Libvirt::with_guest() else { return };
     assert_eq!(libvirt.ok("start echo"), "Domain 'echo' started");

@@ -296,6 +296,40 @@ pub(crate) async fn no_snapshots(
     Ok((Vec::new(), 0))
 }
 
+pub(crate) async fn no_snapshot_names(
+    client: Client,
+    (domain, _, _): (Domain, i32, u32),
+) -> Result<Vec<String>, Failure> {
+    summary(&client, &domain).await?;
+    Ok(Vec::new())
+}
+
+/// Whether there is one, its kind, bandwidth, how far it has come, and its end.
+pub(crate) async fn block_job(
+    client: Client,
+    (domain, _disk, _): (Domain, String, u32),
+) -> Result<(i32, i32, u64, u64, u64), Failure> {
+    summary(&client, &domain).await?;
+    Ok((0, 0, 0, 0, 0))
+}
+
+/// By the name that it has in the guest.
+pub(crate) async fn open_channel(
+    client: Client,
+    (domain, device, flags): (Domain, Option<String>, u32),
+) -> Result<Streaming<()>, Failure> {
+    const FORCE: u32 = 1;
+    known_flags(flags, FORCE, "virDomainOpenChannel")?;
+    let Some(device) = device else {
+        return Err(Failure::invalid_argument(Area::Domain, "the channel has no name"));
+    };
+    let force = flags & FORCE != 0;
+    let open =
+        OpenConsole { domain: domain.reference(), device: Some(device), force, replay: false };
+    let console = client.domain(open).await?;
+    Ok(Streaming { answer: (), stream: Stream::Console(console.stream) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ pub(super) mod node;
 pub(super) mod pool;
 pub(super) mod resources;
 pub(super) mod stats;
+pub(super) mod tuning;
 pub(super) mod volume;
 
 use std::sync::Arc;

@@ -148,3 +148,12 @@ pub(crate) async fn no_secrets(
 ) -> Result<List<Secret>, Failure> {
     Ok(listed(Vec::new(), wanted))
 }
+
+/// Of things that there are none of.
+pub(crate) async fn nothing(_: Client, (): ()) -> Result<i32, Failure> {
+    Ok(0)
+}
+
+pub(crate) async fn no_names(_: Client, _room: i32) -> Result<Vec<String>, Failure> {
+    Ok(Vec::new())
+}

@@ -181,3 +181,10 @@ pub(crate) async fn emulator_pins(
     };
     Ok((Opaque(map_of(cpus, len)), 1))
 }
+
+pub(crate) async fn set_live_vcpus(
+    client: Client,
+    (domain, vcpus): (Domain, u32),
+) -> Result<(), Failure> {
+    set_vcpus(client, (domain, vcpus, AFFECT_LIVE)).await
+}
