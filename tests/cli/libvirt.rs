@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use manor_tests::libvirt::Clients;
 
 use super::guests;
-use super::rig::{Outcome, Rig, UUID, definition, wait_for};
+use super::rig::{Outcome, Rig, UUID, definition, kill, wait_for};
 use super::terminal::Terminal;
 
 struct Libvirt {
@@ -287,6 +287,86 @@ fn virsh_keeps_pools_and_volumes() {
     libvirt.ok("pool-destroy images");
     libvirt.ok("pool-undefine images");
     assert!(libvirt.refused("pool-info images").contains("Storage pool not found"));
+}
+
+/// Calls between the pieces of a stream, streams that are given up, and many clients.
+const INTERLEAVED: &str = r#"
+import libvirt, os, sys, threading
+uri = sys.argv[1]
+c = libvirt.open(uri)
+v = c.storagePoolLookupByName("images").createXML(
+    "<volume><name>v</name><capacity unit='M'>8</capacity><allocation>0</allocation></volume>", 0)
+s = c.newStream(0)
+v.upload(s, 0, 0, 0)
+s.send(b"x" * 100000)
+s.abort()
+print("given up,", c.getType())
+while True:
+    try:
+        s = c.newStream(0)
+        v.upload(s, 0, 8 << 20, 0)
+        break
+    except libvirt.libvirtError as error:
+        assert error.get_error_code() == libvirt.VIR_ERR_RESOURCE_BUSY, error
+data = os.urandom(8 << 20)
+sent = 0
+while sent < len(data):
+    sent += s.send(data[sent:sent + 262120])
+    c.listAllDomains()
+s.finish()
+s = c.newStream(0)
+v.download(s, 0, 0, 0)
+s.recv(1000)
+s.abort()
+s, back = c.newStream(0), b""
+v.download(s, 0, 0, 0)
+while piece := s.recv(262120):
+    back += piece
+    c.getLibVersion()
+s.finish()
+print("came back whole:", back == data)
+def ask():
+    own = libvirt.open(uri)
+    for _ in range(20):
+        own.listAllDomains(), own.getAllDomainStats(), own.getInfo()
+    done.append(own.close())
+done = []
+threads = [threading.Thread(target=ask) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print("clients:", len(done))
+"#;
+
+#[test]
+fn streams_and_calls_share_a_connection() {
+    let libvirt = Libvirt::new();
+    libvirt.make_pool();
+    let mut python = libvirt.clients.python(libvirt.home());
+    python.args(["-c", INTERLEAVED, &libvirt.uri()]);
+    let outcome = libvirt.run(python);
+    assert_eq!(outcome.status, 0, "{}{}", outcome.out, outcome.err);
+    assert_eq!(outcome.out, "given up, QEMU\ncame back whole: True\nclients: 8\n");
+}
+
+#[test]
+fn the_socket_can_be_named_on_the_command_line() {
+    let rig = Rig::without_daemon();
+    let config = std::fs::read_to_string(rig.path("manor.toml")).unwrap();
+    let (without, _) = config.split_once("[libvirt]").unwrap();
+    rig.write("manor.toml", without);
+    let mut daemon = rig.command(&rig.binary);
+    daemon.args(["daemon", "--config", "manor.toml", "--libvirt-socket", "elsewhere/sock"]);
+    let mut daemon = daemon.stderr(Stdio::null()).spawn().unwrap();
+    let clients = Clients::fetched().unwrap();
+    let uri = format!("qemu+unix:///system?socket={}", rig.path("elsewhere/sock").display());
+    let answers = || {
+        let mut virsh = clients.virsh(rig.directory.path());
+        virsh.args(["-c", &uri, "uri"]).stderr(Stdio::null()).stdout(Stdio::null());
+        virsh.status().unwrap().success()
+    };
+    wait_for("the daemon to answer virsh", answers);
+    kill("TERM", &daemon.id().to_string());
+    assert!(daemon.wait().unwrap().success());
 }
 
 #[test]

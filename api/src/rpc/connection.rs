@@ -54,7 +54,7 @@ where
     tokio::select! {
         read = connection.read(reader, limit) => match read {
             Ok(()) => tracing::debug!(caller = name, "the client closed its connection"),
-            Err(error) => tracing::info!(caller = name, %error, "a connection is closed"),
+            Err(error) => tracing::debug!(caller = name, %error, "a connection is closed"),
         },
         written = write(writer, queue) => if let Err(error) = written {
             tracing::debug!(caller = name, %error, "a connection is closed");

@@ -22,4 +22,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+#[doc(hidden)]
+pub use protocol::torture::torture;
 pub use table::compatibility;

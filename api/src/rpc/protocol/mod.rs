@@ -2,5 +2,6 @@
 
 pub(super) mod object;
 pub(super) mod packet;
+pub(super) mod torture;
 pub(super) mod typed;
 pub(super) mod xdr;
