@@ -1,13 +1,15 @@
 //! libvirt's own clients, as Debian ships them, against the daemon.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use manor_tests::libvirt::Clients;
 
 use super::guests;
-use super::rig::{Outcome, Rig, UUID, definition, kill, wait_for};
+use super::rig::{MANOR, Outcome, Rig, UUID, definition, kill, wait_for};
 use super::terminal::Terminal;
 
 struct Libvirt {
@@ -181,6 +183,9 @@ fn virsh_drives_a_guest_through_its_life() {
     for key in ["state.state=1", "cpu.time=", "vcpu.current=1", "vcpu.0.time=", "block.count=0"] {
         assert!(stats.contains(key), "{key}: {stats}");
     }
+    let id = libvirt.ok("domid echo");
+    assert!(libvirt.ok("dumpxml echo").contains(&format!("<domain type='kvm' id='{id}'>")));
+    assert!(libvirt.ok("dumpxml echo --inactive").contains("<domain type='kvm'>"));
     assert!(libvirt.ok("vcpuinfo echo").contains("State:          running"));
     assert!(libvirt.ok("vcpupin echo").contains("VCPU"));
     assert!(libvirt.ok("cpu-stats echo --total").contains("cpu_time"));
@@ -367,6 +372,37 @@ fn the_socket_can_be_named_on_the_command_line() {
     wait_for("the daemon to answer virsh", answers);
     kill("TERM", &daemon.id().to_string());
     assert!(daemon.wait().unwrap().success());
+}
+
+#[test]
+fn a_socket_of_systemd_is_served_by_its_name() {
+    let rig = Rig::without_daemon();
+    let path = rig.path("activated.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    // The shell puts the socket where systemd would, and knows the process id in advance.
+    let script = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=libvirt-ro \
+                  exec \"$0\" \"$@\"";
+    let mut daemon = Command::new("sh")
+        .args(["-c", script, MANOR, "daemon", "--config"])
+        .arg(rig.path("manor.toml"))
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let clients = Clients::fetched().unwrap();
+    let virsh = |line: &str| {
+        let mut virsh = clients.virsh(rig.directory.path());
+        virsh.arg("-c").arg(format!("qemu+unix:///system?socket={}", path.display()));
+        let output = virsh.args(line.split(' ')).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let list = virsh("list --all");
+    let define = virsh("net-start default");
+    kill("TERM", &daemon.id().to_string());
+    daemon.wait().unwrap();
+    assert!(list.0, "{}", list.1);
+    assert!(define.1.contains("operation forbidden"), "{}", define.1);
+    assert!(!rig.path("run/libvirt-sock-ro").exists(), "the configured one is opened as well");
 }
 
 #[test]

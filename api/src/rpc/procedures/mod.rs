@@ -110,6 +110,22 @@ fn either(flags: u32, wanted: u32, other: u32, is: bool) -> bool {
     }
 }
 
+/// Lists of networks and of pools take the same flags.
+const LIST_FLAGS: u32 = 0x3f;
+
+/// Whether such a list holds it.
+fn is_wanted(flags: u32, active: bool, persistent: bool, autostart: bool) -> bool {
+    const INACTIVE: u32 = 1;
+    const ACTIVE: u32 = 2;
+    const PERSISTENT: u32 = 4;
+    const TRANSIENT: u32 = 8;
+    const AUTOSTART: u32 = 16;
+    const NO_AUTOSTART: u32 = 32;
+    either(flags, ACTIVE, INACTIVE, active)
+        && either(flags, PERSISTENT, TRANSIENT, persistent)
+        && either(flags, AUTOSTART, NO_AUTOSTART, autostart)
+}
+
 /// CPUs as a client writes them: one bit each, the lowest first.
 fn cpus_of(map: &[u8]) -> Vec<u16> {
     let bit = |(at, byte): (usize, &u8)| {

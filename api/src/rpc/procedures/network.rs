@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Network;
 use super::guest::family;
-use super::{Client, affects, count, either, listed, names};
+use super::{Client, LIST_FLAGS, affects, count, is_wanted, listed, names};
 
 const AREA: Area = Area::Network;
 
@@ -22,13 +22,9 @@ pub(crate) async fn list_all(
     client: Client,
     (wanted, flags): (i32, u32),
 ) -> Result<(Vec<Network>, u32), Failure> {
-    known_flags(flags, 0x3f, "virConnectListAllNetworks")?;
+    known_flags(flags, LIST_FLAGS, "virConnectListAllNetworks")?;
     let mut all = all(&client).await?;
-    all.retain(|network| {
-        either(flags, 2, 1, network.active)
-            && either(flags, 4, 8, network.persistent)
-            && either(flags, 16, 32, network.autostart)
-    });
+    all.retain(|network| is_wanted(flags, network.active, network.persistent, network.autostart));
     Ok(listed(all.iter().map(Network::from).collect(), wanted))
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::{Pool, Volume};
-use super::{Client, count, either, listed, names};
+use super::{Client, LIST_FLAGS, count, is_wanted, listed, names};
 
 const AREA: Area = Area::Pool;
 const WITH_BUILD: u32 = 1;
@@ -30,13 +30,11 @@ pub(crate) async fn list_all(
     client: Client,
     (wanted, flags): (i32, u32),
 ) -> Result<(Vec<Pool>, u32), Failure> {
-    known_flags(flags, 0x3f | ALL_KINDS, "virConnectListAllStoragePools")?;
+    known_flags(flags, LIST_FLAGS | ALL_KINDS, "virConnectListAllStoragePools")?;
     let kinds = flags & ALL_KINDS;
     let mut all = all(&client).await?;
     all.retain(|pool| {
-        either(flags, 2, 1, pool.active)
-            && either(flags, 4, 8, pool.persistent)
-            && either(flags, 16, 32, pool.autostart)
+        is_wanted(flags, pool.active, pool.persistent, pool.autostart)
             && (kinds == 0
                 || KINDS.iter().any(|(name, bit)| *name == pool.kind && kinds & bit != 0))
     });
@@ -104,8 +102,9 @@ pub(crate) async fn create(client: Client, (pool, flags): (Pool, u32)) -> Result
 }
 
 pub(crate) async fn build(client: Client, (pool, flags): (Pool, u32)) -> Result<(), Failure> {
-    // Here they are one bit further up.
-    known_flags(flags, NO_OVERWRITE | (OVERWRITE << 2), "virStoragePoolBuild")?;
+    const BUILD_NO_OVERWRITE: u32 = 4;
+    const BUILD_OVERWRITE: u32 = 8;
+    known_flags(flags, BUILD_NO_OVERWRITE | BUILD_OVERWRITE, "virStoragePoolBuild")?;
     change(&client, &pool, PoolAction::Build).await
 }
 

@@ -280,7 +280,8 @@ fn definition(cx: &Context, domain: &DomainRef, inactive: bool) -> Result<Domain
         stored.or_else(|| started.and_then(|text| crate::translate::stored(text).ok()))
     } else {
         let mut current = view.current().cloned();
-        if let Some(def) = current.as_mut().filter(|_| view.live.is_some()) {
+        if let Some((def, live)) = current.as_mut().zip(view.live.as_ref()) {
+            def.id = i32::try_from(live.record.id).ok();
             view.show_channels(def);
         }
         current
