@@ -216,6 +216,8 @@ pub(crate) enum Command {
     /// vnc display
     Vncdisplay(Domain),
 
+    /// show errors on block devices
+    Domblkerror(Domain),
     /// get device block stats for a domain
     Domblkstat(Domblkstat),
     /// get network interface stats for a domain

@@ -80,6 +80,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
         "Domain Monitoring",
         "monitor",
         &[
+            "domblkerror",
             "domblklist",
             "domhostname",
             "domblkstat",

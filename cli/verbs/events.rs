@@ -210,8 +210,8 @@ fn print(session: &Session, timestamp: bool, event: &types::Event) {
 /// What follows the domain's name.
 fn details(event: &types::Event) -> String {
     let mut words: Vec<String> = Vec::new();
-    if let Some(action) = &event.action {
-        // virsh's line, without the device.
+    if let (Some(action), None) = (&event.action, event.write) {
+        // virsh's line of a watchdog, without the device.
         return format!(": {action}");
     }
     words.extend(event.offset.map(|seconds| seconds.to_string()));
@@ -219,6 +219,7 @@ fn details(event: &types::Event) -> String {
     let flag =
         |is: Option<bool>, yes: &str, no: &str| is.map(|is| (if is { yes } else { no }).to_owned());
     words.extend(flag(event.write, "write", "read"));
+    words.extend(event.action.clone());
     words.extend(flag(event.up, "up", "down"));
     words.extend(flag(event.open, "opened", "closed"));
     words.extend(event.source.clone());

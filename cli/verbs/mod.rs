@@ -91,6 +91,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Iothreadpin(args) => tuning::iothreadpin(session, args).await,
         Command::Memtune(args) => tuning::memtune(session, args).await,
         Command::Schedinfo(args) => tuning::schedinfo(session, args).await,
+        Command::Domblkerror(args) => tuning::domblkerror(session, args).await,
         Command::Domblkstat(args) => tuning::domblkstat(session, args).await,
         Command::Domifstat(args) => tuning::domifstat(session, args).await,
         Command::Setmaxmem(args) => tuning::setmaxmem(session, args).await,

@@ -9,6 +9,7 @@ use event_manager::{EventOps, Events, MutEventSubscriber};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::component::StateError;
 use crate::io_thread::{IoThread, Job, Running, Stop};
 use crate::sync::Lock;
 
@@ -25,6 +26,12 @@ pub(crate) trait Engine: Send + 'static {
 
     /// Finish what is in flight.
     fn drain(&mut self, how: Stop);
+
+    /// Requests that the host failed wait to be retried.
+    fn keeps(&self) -> bool;
+
+    /// Retry them.
+    fn retry(&mut self);
 
     /// Descriptors to be watched no more, and those that take their place.
     fn changed_sources(&mut self) -> Option<(Vec<RawFd>, Vec<RawFd>)> {
@@ -71,6 +78,11 @@ impl<E: Engine> MutEventSubscriber for Runner<E> {
         for fd in self.engine.sources() {
             self.watch(ops, fd, SOURCE, EventSet::IN);
         }
+        if self.engine.keeps() {
+            self.engine.retry();
+            self.engine.ready();
+            self.follow_sources(ops);
+        }
         // For what was asked for before.
         let _ = self.kick.write(1);
     }
@@ -86,14 +98,16 @@ impl<E: Engine> MutEventSubscriber for Runner<E> {
 }
 
 impl<E: Engine> Job for Runner<E> {
-    type Output = ();
+    /// An engine that keeps requests, with them.
+    type Output = Option<E>;
 
     fn init_error(&mut self) -> Option<io::Error> {
         self.error.take()
     }
 
-    fn finish(mut self, how: Stop) {
+    fn finish(mut self, how: Stop) -> Option<E> {
         self.engine.drain(how);
+        (how == Stop::Deliver && self.engine.keeps()).then_some(self.engine)
     }
 }
 
@@ -102,12 +116,14 @@ pub(crate) struct Seat<E: Engine> {
     thread: Arc<IoThread>,
     kick: Arc<EventFd>,
     running: Mutex<Option<Running<Runner<E>>>>,
+    /// One that stopped with requests that the host had failed, until it starts again.
+    kept: Mutex<Option<E>>,
 }
 
 impl<E: Engine> Seat<E> {
     pub(crate) fn new(thread: Arc<IoThread>) -> io::Result<Self> {
         let kick = Arc::new(EventFd::new(EFD_NONBLOCK)?);
-        Ok(Self { thread, kick, running: Mutex::default() })
+        Ok(Self { thread, kick, running: Mutex::default(), kept: Mutex::default() })
     }
 
     /// What [`kick`](Self::kick) writes to.
@@ -127,7 +143,11 @@ impl<E: Engine> Seat<E> {
     pub(crate) fn start(&self, engine: impl FnOnce() -> io::Result<E>) -> io::Result<()> {
         let mut running = self.running.hold();
         if running.is_none() {
-            let runner = Runner { engine: engine()?, kick: self.kick.clone(), error: None };
+            let engine = match self.kept.hold().take() {
+                Some(kept) => kept,
+                None => engine()?,
+            };
+            let runner = Runner { engine, kick: self.kick.clone(), error: None };
             *running = Some(self.thread.add(runner)?);
         }
         Ok(())
@@ -135,15 +155,31 @@ impl<E: Engine> Seat<E> {
 
     /// Wait until what is in flight is done, and end. No lock that the engine takes may be held.
     pub(crate) fn stop(&self, how: Stop) {
-        if let Some(running) = self.running.hold().take()
-            && let Err(error) = running.stop(how)
-        {
-            tracing::error!(%error, "the engine of a controller is lost");
+        if how == Stop::Discard {
+            self.kept.hold().take();
+        }
+        if let Some(running) = self.running.hold().take() {
+            match running.stop(how) {
+                Ok(None) => {}
+                Ok(kept) => *self.kept.hold() = kept,
+                Err(error) => tracing::error!(%error, "the engine of a controller is lost"),
+            }
         }
     }
 
     pub(crate) fn is_running(&self) -> bool {
         self.running.hold().is_some()
+    }
+
+    /// Why the controller `kind` cannot be saved now, if so.
+    pub(crate) fn check_still(&self, kind: &'static str) -> Result<(), StateError> {
+        if self.is_running() {
+            return Err(StateError::Busy { kind, reason: "it is not paused".to_owned() });
+        }
+        match *self.kept.hold() {
+            Some(_) => Err(StateError::Kept { kind }),
+            None => Ok(()),
+        }
     }
 }
 

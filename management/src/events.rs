@@ -39,6 +39,11 @@ pub enum EventKind {
         device: String,
         write: bool,
         error: String,
+        #[serde(default)]
+        action: IoErrorAction,
+        /// What was to be written has no room (libvirt's reason `enospc`).
+        #[serde(default)]
+        no_space: bool,
     },
     /// A device refused to go on until its driver resets it.
     DeviceBroken {
@@ -165,6 +170,30 @@ impl EventKind {
             Self::NetworkPort { .. } => "network-port",
             Self::Job { .. } => "job",
             Self::Lost { .. } => "lost",
+        }
+    }
+}
+
+/// `virDomainEventIOErrorAction`: what was done about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IoErrorAction {
+    /// Nothing: the guest knows nothing of it.
+    None,
+    /// The guest is paused until somebody resumes it, and then the request is tried again.
+    Pause,
+    /// The guest has seen the error.
+    #[default]
+    Report,
+}
+
+impl IoErrorAction {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pause => "pause",
+            Self::Report => "report",
         }
     }
 }

@@ -13,6 +13,8 @@ pub struct IoBuffers {
     vectors: Vec<libc::iovec>,
     /// Vectors before this one are used up.
     first: usize,
+    /// Bytes of it that are.
+    skipped: usize,
     len: u64,
 }
 
@@ -24,7 +26,7 @@ impl IoBuffers {
     /// An empty list over `ram`.
     #[must_use]
     pub fn new(ram: GuestRam) -> Self {
-        Self { ram, vectors: Vec::new(), first: 0, len: 0 }
+        Self { ram, vectors: Vec::new(), first: 0, skipped: 0, len: 0 }
     }
 
     /// Append `gpa .. gpa + len`.
@@ -44,7 +46,7 @@ impl IoBuffers {
     /// Empty the list, to fill it again without allocating.
     pub fn clear(&mut self) {
         self.vectors.clear();
-        (self.first, self.len) = (0, 0);
+        (self.first, self.skipped, self.len) = (0, 0, 0);
     }
 
     /// Bytes left in the list.
@@ -73,11 +75,30 @@ impl IoBuffers {
             let part = count.min(vector.iov_len as u64) as usize;
             vector.iov_base = vector.iov_base.wrapping_byte_add(part);
             vector.iov_len -= part;
+            self.skipped += part;
             count -= part as u64;
             if vector.iov_len == 0 {
+                self.mend();
                 self.first += 1;
             }
         }
+    }
+
+    /// Undo what was advanced: the whole list is left again.
+    pub fn rewind(&mut self) {
+        if self.first < self.vectors.len() {
+            self.mend();
+        }
+        self.first = 0;
+        self.len = self.vectors.iter().map(|vector| vector.iov_len as u64).sum();
+    }
+
+    /// The first vector as it was pushed.
+    fn mend(&mut self) {
+        let vector = &mut self.vectors[self.first];
+        let skipped = std::mem::take(&mut self.skipped);
+        vector.iov_base = vector.iov_base.wrapping_byte_sub(skipped);
+        vector.iov_len += skipped;
     }
 
     /// Keep only the first `count` bytes.

@@ -9,6 +9,7 @@ mod cloud_init;
 mod daemon;
 mod denied;
 mod display;
+mod faults;
 mod guests;
 mod images;
 mod libvirt;

@@ -133,6 +133,7 @@ impl Vm {
             },
             smbios: Smbios::default(),
             disk_limits: Vec::new(),
+            disk_errors: Vec::new(),
             generation: None,
             fw_cfg: Vec::new(),
             lifecycle: Lifecycle {

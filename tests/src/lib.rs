@@ -23,6 +23,7 @@ pub mod picture;
 pub mod qemu;
 pub mod rfb;
 pub mod seeds;
+pub mod small_fs;
 pub mod testbed;
 pub mod tools;
 pub mod tree;

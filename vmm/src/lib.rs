@@ -3,6 +3,7 @@
 
 pub mod build;
 mod console;
+mod faults;
 mod firmware;
 pub mod host_check;
 pub mod kvm;

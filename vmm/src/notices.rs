@@ -1,10 +1,9 @@
 //! [`Notices`]: what devices tell the outside world, on its way from their threads to the event ring.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use devices::virtio::blk::{ErrorPolicy, FailedOperation, Verdict};
 use vmm_protocol::config::WatchdogAction;
 use vmm_protocol::control::EventKind;
 
@@ -21,16 +20,19 @@ pub(crate) struct Notices {
     off: Mutex<BTreeSet<(u8, u8)>>,
     /// vCPUs that the guest has ejected.
     ejected: Mutex<BTreeSet<u16>>,
+    /// A disk keeps a request that the host failed: the guest is to stop. Not one of the notices,
+    /// which may be too many.
+    stop: AtomicBool,
     inbox: Arc<Inbox>,
 }
 
 impl Notices {
     pub(crate) fn new(inbox: Arc<Inbox>) -> Arc<Self> {
-        let (waiting, off, ejected) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { waiting, off, ejected, inbox })
+        let (waiting, off, ejected, stop) = Default::default();
+        Arc::new(Self { waiting, off, ejected, stop, inbox })
     }
 
-    fn post(&self, notice: EventKind) {
+    pub(crate) fn post(&self, notice: EventKind) {
         let mut waiting = self.lock();
         let is_state = is_same_state(&notice, &notice);
         if is_state {
@@ -48,6 +50,17 @@ impl Notices {
 
     pub(crate) fn take(&self) -> Vec<EventKind> {
         std::mem::take(&mut *self.lock())
+    }
+
+    /// The guest is to stop, until somebody lets it go on.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.inbox.ring();
+    }
+
+    /// Whether the guest is to stop.
+    pub(crate) fn take_stop(&self) -> bool {
+        self.stop.swap(false, Ordering::AcqRel)
     }
 
     /// What is in this slot of PCI bus `bus` can be taken out.
@@ -153,21 +166,6 @@ pub(crate) fn tell_disconnected(id: &str, notices: &Arc<Notices>) -> impl Fn(&st
     }
 }
 
-/// Host errors of one disk reach the guest, and the event ring.
-pub(crate) struct TellErrors {
-    pub(crate) id: String,
-    pub(crate) notices: Arc<Notices>,
-}
-
-impl ErrorPolicy for TellErrors {
-    fn decide(&self, operation: FailedOperation, error: &io::Error) -> Verdict {
-        let write = operation != FailedOperation::Read;
-        let (id, error) = (self.id.clone(), error.to_string());
-        self.notices.post(EventKind::BlockError { id, write, error });
-        Verdict::Report
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,20 +203,5 @@ mod tests {
         }
         let moved = |id: &str, open| EventKind::TrayMoved { id: id.to_owned(), open };
         assert_eq!(notices.take(), [moved("sata0-0-1", true), moved("sata0-0-0", false)]);
-    }
-
-    #[test]
-    fn a_failing_disk_is_reported_once_until_somebody_looks() {
-        let notices = Notices::new(Arc::new(Inbox::new().unwrap()));
-        let disk = TellErrors { id: "virtio-disk0".to_owned(), notices: notices.clone() };
-        for _ in 0..100 {
-            let error = io::Error::from_raw_os_error(libc::EIO);
-            assert_eq!(disk.decide(FailedOperation::Write, &error), Verdict::Report);
-        }
-        let expected = |kind: &EventKind| matches!(kind, EventKind::BlockError { id, write: true, .. } if id == "virtio-disk0");
-        let taken = notices.take();
-        assert!(taken.len() == 1 && expected(&taken[0]), "{taken:?}");
-        disk.decide(FailedOperation::Flush, &io::Error::from_raw_os_error(libc::ENOSPC));
-        assert_eq!(notices.take().len(), 1);
     }
 }

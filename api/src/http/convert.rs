@@ -143,6 +143,7 @@ impl From<BlockStats> for types::BlockStats {
             write_bytes: stats.write_bytes,
             flush_requests: stats.flush_requests,
             errors: stats.errors,
+            fault: stats.fault.map(|fault| fault.words().to_owned()),
         }
     }
 }
@@ -218,7 +219,9 @@ impl From<Event> for types::Event {
                 wire.reason = reason;
             }
             EventKind::Reboot => {}
-            EventKind::IoError { device, write, error } => {
+            EventKind::IoError { device, write, error, action, no_space } => {
+                wire.action = Some(action.name().to_owned());
+                wire.no_space = no_space.then_some(true);
                 wire.device = Some(device);
                 wire.write = Some(write);
                 wire.reason = Some(error);

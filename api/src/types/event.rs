@@ -71,7 +71,11 @@ pub struct Event {
     /// Of `disk-change`: what is in the drive now; absent when that is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Of `watchdog`: what was done about it.
+    /// Of `io-error`: there is no room for what was to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_space: Option<bool>,
+    /// Of `watchdog`: what was done about it. Of `io-error`: `report` when the guest saw the error,
+    /// `pause` when it waits for somebody to resume it, `none` when it knows nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "reset")]
     pub action: Option<String>,

@@ -86,7 +86,13 @@ pub struct BlockStats {
     pub write_requests: u64,
     pub write_bytes: u64,
     pub flush_requests: u64,
+    /// Requests that the host failed, whatever the disk's policy made of them.
     pub errors: u64,
+    /// Why the guest is paused because of this disk: `no space` or `unspecified error`
+    /// (virDomainGetDiskErrors). Absent: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "no space")]
+    pub fault: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

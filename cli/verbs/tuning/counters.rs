@@ -1,13 +1,34 @@
-//! domblkstat, domifstat: counters of one device, as virsh lists them.
+//! domblkerror, domblkstat, domifstat: how the devices of a domain fare, as virsh lists them.
 
 use std::fmt::Write as _;
 
 use api::types::{DomainStats, StateName};
 
-use crate::args::{Domblkstat, Domifstat};
+use crate::args::{Domain, Domblkstat, Domifstat};
 use crate::failure::{Exit, Failure};
 use crate::terminal::printable;
 use crate::verbs::Session;
+
+/// The disks that a guest is paused for.
+pub(crate) async fn domblkerror(session: &Session, args: Domain) -> Result<(), Failure> {
+    let stats = running(session, &args.domain, "block").await?;
+    let failed: Vec<_> =
+        stats.block_stats.into_iter().filter(|disk| disk.fault.is_some()).collect();
+    if session.terminal.json {
+        session.terminal.print_json(&failed);
+        return Ok(());
+    }
+    let mut text = String::new();
+    for disk in &failed {
+        let fault = disk.fault.as_deref().unwrap_or_default();
+        let _ = writeln!(text, "{}: {}", printable(&disk.target), printable(fault));
+    }
+    if failed.is_empty() {
+        text = "No errors found\n".to_owned();
+    }
+    session.terminal.print(&text);
+    Ok(())
+}
 
 pub(crate) async fn domblkstat(session: &Session, args: Domblkstat) -> Result<(), Failure> {
     let stats = running(session, &args.domain, "block").await?;

@@ -13,7 +13,7 @@ use std::fmt::Display;
 use api::types::{Affects, Tuning};
 
 pub(super) use block::blkiotune;
-pub(super) use counters::{domblkstat, domifstat};
+pub(super) use counters::{domblkerror, domblkstat, domifstat};
 pub(super) use cpu::schedinfo;
 pub(super) use devices::{blkdeviotune, domiftune};
 pub(super) use memory::memtune;

@@ -226,9 +226,7 @@ impl Component for Ahci {
     }
 
     fn save(&self) -> Result<DeviceState, StateError> {
-        if self.seat.is_running() {
-            return Err(StateError::Busy { kind: KIND, reason: "it is not paused".to_owned() });
-        }
+        self.seat.check_still(KIND)?;
         let shared = &self.shared;
         let saved = Saved {
             config: shared.config.save(),

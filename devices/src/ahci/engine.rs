@@ -504,12 +504,31 @@ impl Engine for AhciEngine {
     fn drain(&mut self, how: Stop) {
         self.discarding = how == Stop::Discard;
         for index in 0..PORTS {
+            if self.discarding {
+                self.lines[index].medium.iter_mut().for_each(|medium| medium.lane.give_up());
+            }
             loop {
                 self.reap(index);
                 match &mut self.lines[index].medium {
-                    Some(medium) if !medium.lane.is_idle() => medium.lane.wait(),
+                    Some(medium) if !medium.lane.is_drained() => medium.lane.wait(),
                     _ => break,
                 }
+            }
+        }
+    }
+
+    fn keeps(&self) -> bool {
+        let mut media = self.lines.iter().filter_map(|line| line.medium.as_ref());
+        media.any(|medium| medium.lane.keeps())
+    }
+
+    fn retry(&mut self) {
+        for (line, drive) in self.lines.iter_mut().zip(&self.shared.drives) {
+            let (Some(medium), Some(drive)) = (&mut line.medium, drive) else { continue };
+            if drive.medium().0 == medium.generation {
+                medium.lane.retry();
+            } else {
+                medium.lane.give_up();
             }
         }
     }

@@ -13,7 +13,6 @@ use crate::ata::{AtaDisk, Drive, Packets};
 use crate::backend::Disk;
 use crate::backend::held::{Held, HeldDisk};
 use crate::backend::lane::Meter;
-use crate::backend::stats::ReportErrors;
 use crate::component::Component;
 use crate::io_thread::IoThread;
 use crate::pci::PciFunction;
@@ -52,7 +51,7 @@ fn ahci(
     let (line, msi) = (Arc::new(FakeLine::default()), Arc::new(FakeMsi::default()));
     let drive = Arc::new(unit(UnitKind::Cdrom, Some(image(MIB, true).0)));
     let mut drives = [const { None }; PORTS];
-    let meter = Meter::new(Arc::new(ReportErrors));
+    let meter = Arc::<Meter>::default();
     drives[DISK as usize] = Some(Drive::Disk(AtaDisk::new(disk, identity(false), meter)));
     drives[DRIVE as usize] = Some(Drive::Packets(Packets::new(drive.clone(), identity(false))));
     let parts = AhciParts {

@@ -4,7 +4,6 @@ use super::*;
 use crate::ata::spec::{SECTOR, command, error};
 use crate::backend::Action;
 use crate::backend::lane::Meter;
-use crate::backend::stats::ReportErrors;
 use crate::scsi::UnitKind;
 use crate::scsi::tests::{disk as image, unit};
 
@@ -21,7 +20,7 @@ pub(crate) fn identity(parallel: bool) -> AtaIdentity {
 }
 
 fn disk(len: u64, read_only: bool) -> AtaDisk {
-    let meter = Meter::new(Arc::new(ReportErrors));
+    let meter = Arc::<Meter>::default();
     AtaDisk::new(image(len, read_only).0, identity(false), meter)
 }
 

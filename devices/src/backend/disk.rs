@@ -130,4 +130,15 @@ pub trait Channel: Send {
 
     /// Block until something is finished, if anything is in flight.
     fn wait(&mut self);
+
+    /// Requests that the host failed, and that wait until they are retried. They are not in flight.
+    fn kept(&self) -> usize {
+        0
+    }
+
+    /// Start all that are kept once more, in their order.
+    fn retry(&mut self) {}
+
+    /// All that are kept end with the errors that they had.
+    fn give_up(&mut self) {}
 }

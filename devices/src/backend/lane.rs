@@ -1,5 +1,5 @@
 //! [`Lane`]: the requests of one user of a disk, each with what it belongs to: given a token,
-//! counted, and judged when the host fails them.
+//! and counted.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,21 +10,15 @@ use std::sync::atomic::Ordering;
 use memory::{GuestRam, IoBuffers};
 
 use super::disk::{Action, Channel, Disk, Finished, Request};
-use super::stats::{BlockStats, ErrorPolicy, FailedOperation, Verdict};
-use crate::limit::warn_limited;
+use super::stats::BlockStats;
 
 /// What is known of one disk, all its users together.
+#[derive(Default)]
 pub struct Meter {
     pub stats: BlockStats,
-    pub errors: Arc<dyn ErrorPolicy>,
 }
 
 impl Meter {
-    #[must_use]
-    pub fn new(errors: Arc<dyn ErrorPolicy>) -> Arc<Self> {
-        Arc::new(Self { stats: BlockStats::default(), errors })
-    }
-
     /// A request that made no sense.
     pub fn refuse(&self) {
         self.stats.refused.fetch_add(1, Ordering::Relaxed);
@@ -42,19 +36,6 @@ impl Meter {
                 BlockStats::count(&stats.unmap_requests, &stats.unmap_bytes, len);
             }
         }
-    }
-
-    /// The host failed a request: whether the guest is told that it worked.
-    fn forgives(&self, action: Action, error: &io::Error) -> bool {
-        let operation = match action {
-            Action::Read => FailedOperation::Read,
-            Action::Write { .. } => FailedOperation::Write,
-            Action::Flush => FailedOperation::Flush,
-            Action::Discard { .. } | Action::Zero { .. } => FailedOperation::Unmap,
-        };
-        self.stats.errors.fetch_add(1, Ordering::Relaxed);
-        warn_limited!("disk {operation:?} failed on the host: {error}");
-        self.errors.decide(operation, error) == Verdict::Ignore
     }
 }
 
@@ -133,13 +114,9 @@ impl<T> Lane<T> {
                 }
                 None => self.free.push(token),
             }
-            let result = match result {
-                Err(error) if !self.meter.forgives(action, &error) => Err(error),
-                _ => {
-                    self.meter.count(action, len);
-                    Ok(())
-                }
-            };
+            if result.is_ok() {
+                self.meter.count(action, len);
+            }
             return Some((owner, result));
         }
     }
@@ -153,6 +130,28 @@ impl<T> Lane<T> {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.free.len() == self.flights.len()
+    }
+
+    /// Nothing is in flight: what is not answered waits to be retried, or behind what does.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.free.len() + self.channel.kept() == self.flights.len()
+    }
+
+    /// Requests that the host failed wait to be retried.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.channel.kept() > 0
+    }
+
+    /// Start all that are kept once more. Whoever has the lane looks what has ended.
+    pub fn retry(&mut self) {
+        self.channel.retry();
+    }
+
+    /// All that are kept end with the errors that they had.
+    pub fn give_up(&mut self) {
+        self.channel.give_up();
     }
 
     /// Readable when something has ended; `None` when requests end within [`start`](Self::start).

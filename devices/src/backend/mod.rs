@@ -4,6 +4,7 @@ mod answers;
 mod blocking;
 pub mod chardev;
 pub mod disk;
+mod faults;
 #[cfg(test)]
 pub(crate) mod held;
 mod image;
@@ -22,5 +23,6 @@ pub mod vhost;
 
 pub use blocking::{Blocking, BlockingChannel};
 pub use disk::{Action, Cache, Channel, Disk, DiskInfo, Finished, Request};
+pub use faults::Guarded;
 pub use image::{ImageDisk, ImageSpec};
 pub use raw::{DiskIo, DiskSpec, RawDisk};

@@ -14,8 +14,6 @@ pub struct BlockStats {
     /// Discards and zeroed ranges.
     pub unmap_requests: AtomicU64,
     pub unmap_bytes: AtomicU64,
-    /// Requests that the host failed.
-    pub errors: AtomicU64,
     /// Requests that made no sense: out of range, malformed, to a read-only disk.
     pub refused: AtomicU64,
 }
@@ -43,6 +41,9 @@ pub enum Verdict {
     Report,
     /// The guest is told that it worked.
     Ignore,
+    /// The request is kept: whoever decided sees to it that the guest stops, and that it is retried
+    /// when the guest goes on.
+    Stop,
 }
 
 /// Decides about host errors (libvirt's `error_policy=`); called on the io thread.

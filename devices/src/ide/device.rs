@@ -264,9 +264,7 @@ impl Component for Ide {
     }
 
     fn save(&self) -> Result<DeviceState, StateError> {
-        if self.seat.is_running() {
-            return Err(StateError::Busy { kind: KIND, reason: "it is not paused".to_owned() });
-        }
+        self.seat.check_still(KIND)?;
         let [first, second] = &self.shared.channels;
         let saved = Saved {
             config: self.shared.config.save(),

@@ -55,6 +55,12 @@ struct Medium {
     scratch: Lane<Flight>,
 }
 
+impl Medium {
+    fn lanes(&mut self) -> [&mut Lane<Flight>; 2] {
+        [&mut self.direct, &mut self.scratch]
+    }
+}
+
 pub(super) struct IdeEngine {
     shared: Arc<Shared>,
     /// What PIO moves is here while it is with the host: memory like the guest's, but nobody's.
@@ -548,18 +554,34 @@ impl Engine for IdeEngine {
 
     fn drain(&mut self, how: Stop) {
         self.discarding = how == Stop::Discard;
+        if self.discarding {
+            let media = self.media.iter_mut().flatten().flatten();
+            media.flat_map(Medium::lanes).for_each(Lane::give_up);
+        }
         for index in 0..CHANNELS {
             loop {
                 self.reap(index);
-                let busy = self.media[index].iter_mut().flatten().find_map(|medium| {
-                    let lanes = [&mut medium.direct, &mut medium.scratch];
-                    lanes.into_iter().find(|lane| !lane.is_idle())
-                });
+                let media = self.media[index].iter_mut().flatten();
+                let busy = media.flat_map(Medium::lanes).find(|lane| !lane.is_drained());
                 match busy {
                     Some(lane) => lane.wait(),
                     None => break,
                 }
             }
+        }
+    }
+
+    fn keeps(&self) -> bool {
+        let mut media = self.media.iter().flatten().flatten();
+        media.any(|medium| medium.direct.keeps() || medium.scratch.keeps())
+    }
+
+    fn retry(&mut self) {
+        let drives = self.shared.drives.iter().flatten();
+        for (medium, drive) in self.media.iter_mut().flatten().zip(drives) {
+            let (Some(medium), Some(drive)) = (medium, drive) else { continue };
+            let same = drive.medium().0 == medium.generation;
+            medium.lanes().into_iter().for_each(if same { Lane::retry } else { Lane::give_up });
         }
     }
 

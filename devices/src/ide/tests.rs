@@ -12,7 +12,6 @@ use crate::ata::{AtaDisk, Drive, Packets};
 use crate::backend::Disk;
 use crate::backend::held::{Held, HeldDisk};
 use crate::backend::lane::Meter;
-use crate::backend::stats::ReportErrors;
 use crate::bus::BusDevice;
 use crate::component::Component;
 use crate::io_thread::IoThread;
@@ -43,7 +42,7 @@ struct Rig {
 fn ide(ram: &GuestRam, disk: Arc<dyn Disk>) -> (Ide, [Arc<FakeLine>; 2]) {
     let lines = [Arc::new(FakeLine::default()), Arc::new(FakeLine::default())];
     let drive = Arc::new(unit(UnitKind::Cdrom, Some(image(MIB, true).0)));
-    let meter = Meter::new(Arc::new(ReportErrors));
+    let meter = Arc::<Meter>::default();
     let parts = IdeParts {
         id: "ide",
         ram: ram.clone(),

@@ -288,9 +288,7 @@ impl Component for Nvme {
     }
 
     fn save(&self) -> Result<DeviceState, StateError> {
-        if self.seat.is_running() {
-            return Err(StateError::Busy { kind: KIND, reason: "it is not paused".to_owned() });
-        }
+        self.seat.check_still(KIND)?;
         let shared = &self.shared;
         let saved = Saved {
             config: shared.config.save(),

@@ -319,13 +319,24 @@ impl Engine for NvmeEngine {
 
     fn drain(&mut self, how: Stop) {
         self.discarding = how == Stop::Discard;
+        if self.discarding {
+            self.lanes.iter_mut().flatten().for_each(Lane::give_up);
+        }
         loop {
             self.reap();
-            match self.lanes.iter_mut().flatten().find(|lane| !lane.is_idle()) {
+            match self.lanes.iter_mut().flatten().find(|lane| !lane.is_drained()) {
                 Some(lane) => lane.wait(),
                 None => break,
             }
         }
         self.tell();
+    }
+
+    fn keeps(&self) -> bool {
+        self.lanes.iter().flatten().any(Lane::keeps)
+    }
+
+    fn retry(&mut self) {
+        self.lanes.iter_mut().flatten().for_each(Lane::retry);
     }
 }

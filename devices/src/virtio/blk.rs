@@ -9,5 +9,5 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use crate::backend::stats::{BlockStats, ErrorPolicy, FailedOperation, ReportErrors, Verdict};
+pub use crate::backend::stats::BlockStats;
 pub use device::{Block, BlockHandle, BlockSpec};

@@ -17,7 +17,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::device::{ActivateError, Activation, Notify, VirtioDevice, features};
 use super::queue::{Queue, QueueError, RingFeatures};
-use super::worker::{ActiveQueue, Workers};
+use super::worker::{ActiveQueue, KeptWorkers, Stopped, Workers};
 use crate::bus::Effect;
 use crate::component::Component;
 use crate::io_thread::Stop;
@@ -78,6 +78,8 @@ struct Live {
     registers: Registers,
     /// Running, from DRIVER_OK until reset; empty while paused.
     workers: Workers,
+    /// Of a paused device: those that wait to go on with requests that the host has failed.
+    kept: KeptWorkers,
     active: bool,
     paused: bool,
     bar: Option<u64>,
@@ -139,6 +141,7 @@ impl VirtioPci {
                 device,
                 registers: Registers::new(&sizes),
                 workers: Workers::default(),
+                kept: KeptWorkers::default(),
                 active: false,
                 paused: false,
                 bar: None,
@@ -219,7 +222,7 @@ impl VirtioPci {
         let mut queues = Vec::with_capacity(self.kicks.len());
         for (index, (registers, kick)) in (0..).zip(live.registers.queues().iter().zip(&self.kicks))
         {
-            queues.push(if registers.config.enabled {
+            queues.push(if registers.config.enabled && !live.kept.has(index) {
                 let queue = Queue::new(
                     self.ram.clone(),
                     &registers.config,
@@ -234,13 +237,20 @@ impl VirtioPci {
             });
         }
         let activation = Activation { ram: self.ram.clone(), features: accepted, queues };
-        Ok(live.device.activate(activation)?)
+        let mut workers = live.device.activate(activation)?;
+        std::mem::take(&mut live.kept).start(&mut workers)?;
+        Ok(workers)
     }
 
     /// Take the queues back from the workers.
     fn stop(&self, live: &mut Live, how: Stop) {
-        for (index, progress) in std::mem::take(&mut live.workers).stop(how) {
+        let Stopped { progress, kept } = std::mem::take(&mut live.workers).stop(how);
+        for (index, progress) in progress {
             live.registers.set_progress(index, progress);
+        }
+        // A machine that is paused twice has stopped its workers before.
+        if !kept.is_empty() || how == Stop::Discard {
+            live.kept = kept;
         }
     }
 

@@ -39,8 +39,15 @@ pub trait QueueWorker: Send + 'static {
     /// [`EventSet::EDGE_TRIGGERED`] must be emptied or unwatched, else the thread spins.
     fn ready(&mut self, _token: u32, _events: EventSet, _cx: &mut Context<'_, '_>) {}
 
-    /// Finish: every chain taken must be completed (or put back) when this returns.
+    /// Finish: every chain taken must be completed (or put back) when this returns, but for those that
+    /// the worker [keeps](Self::keeps).
     fn drain(&mut self, _queues: &mut [ActiveQueue]) {}
+
+    /// Chains are not completed because the host failed what they ask for: the worker stops with
+    /// them, and is started again as it is when the machine goes on. Its `start` retries them.
+    fn keeps(&self) -> bool {
+        false
+    }
 }
 
 /// What a worker has at hand while it runs.
@@ -250,6 +257,10 @@ impl<W: QueueWorker> Runner<W> {
         self.settle();
     }
 
+    fn progress(&self) -> Progress {
+        self.queues.iter().map(|queue| (queue.index, queue.queue.progress())).collect()
+    }
+
     fn settle(&mut self) {
         for queue in &mut self.queues {
             queue.flush();
@@ -288,7 +299,7 @@ impl<W: QueueWorker> MutEventSubscriber for Runner<W> {
 }
 
 impl<W: QueueWorker> Job for Runner<W> {
-    type Output = Vec<(u16, QueueProgress)>;
+    type Output = Left<W>;
 
     fn init_error(&mut self) -> Option<io::Error> {
         self.error.take()
@@ -300,30 +311,114 @@ impl<W: QueueWorker> Job for Runner<W> {
         }
         self.worker.drain(&mut self.queues);
         self.settle();
-        for queue in self.queues.iter().filter(|queue| queue.in_flight() > 0) {
+        if how == Stop::Deliver && self.worker.keeps() {
+            return Left::Kept(self);
+        }
+        // A driver that resets the device forgets what the worker keeps.
+        let kept = self.worker.keeps();
+        for queue in self.queues.iter().filter(|queue| queue.in_flight() > 0 && !kept) {
             tracing::error!(
                 queue = queue.index,
                 lost = queue.in_flight(),
                 "a worker stopped without completing its chains"
             );
         }
-        self.queues.iter().map(|queue| (queue.index, queue.queue.progress())).collect()
+        Left::Queues(self.progress())
+    }
+}
+
+type Progress = Vec<(u16, QueueProgress)>;
+
+/// What is left of a worker.
+enum Left<W> {
+    Queues(Progress),
+    /// Itself, with chains that it keeps.
+    Kept(Runner<W>),
+}
+
+/// A worker that stopped with chains that it keeps.
+trait Keeper: Send {
+    fn queues(&self) -> Vec<u16>;
+
+    fn start(self: Box<Self>, thread: &Arc<IoThread>) -> io::Result<Box<dyn Stoppable>>;
+}
+
+impl<W: QueueWorker> Keeper for Runner<W> {
+    fn queues(&self) -> Vec<u16> {
+        self.queues.iter().map(|queue| queue.index).collect()
+    }
+
+    fn start(self: Box<Self>, thread: &Arc<IoThread>) -> io::Result<Box<dyn Stoppable>> {
+        Ok(Box::new(thread.add(*self)?))
     }
 }
 
 trait Stoppable: Send {
-    fn stop(self: Box<Self>, how: Stop) -> io::Result<Vec<(u16, QueueProgress)>>;
+    fn stop(self: Box<Self>, how: Stop) -> io::Result<Result<Progress, Box<dyn Keeper>>>;
 }
 
-impl<J: Job<Output = Vec<(u16, QueueProgress)>>> Stoppable for Running<J> {
-    fn stop(self: Box<Self>, how: Stop) -> io::Result<Vec<(u16, QueueProgress)>> {
-        Running::stop(*self, how)
+impl<W: QueueWorker> Stoppable for Running<Runner<W>> {
+    fn stop(self: Box<Self>, how: Stop) -> io::Result<Result<Progress, Box<dyn Keeper>>> {
+        Ok(match Running::stop(*self, how)? {
+            Left::Queues(progress) => Ok(progress),
+            Left::Kept(runner) => Err(Box::new(runner)),
+        })
+    }
+}
+
+/// A job that looks after its queues by itself.
+struct Own<J: Job<Output = Progress>>(Running<J>);
+
+impl<J: Job<Output = Progress>> Stoppable for Own<J> {
+    fn stop(self: Box<Self>, how: Stop) -> io::Result<Result<Progress, Box<dyn Keeper>>> {
+        Ok(Ok(self.0.stop(how)?))
+    }
+}
+
+/// What stopping a device's workers leaves.
+#[derive(Default)]
+pub struct Stopped {
+    /// Of the queues that came back.
+    pub progress: Vec<(u16, QueueProgress)>,
+    /// The others are with these.
+    pub kept: KeptWorkers,
+}
+
+/// Workers that stopped with chains whose requests the host had failed. Dropping them drops those,
+/// as a reset does.
+#[derive(Default)]
+pub struct KeptWorkers(Vec<(Arc<IoThread>, Box<dyn Keeper>)>);
+
+impl KeptWorkers {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether queue `index` is with one of them.
+    #[must_use]
+    pub fn has(&self, index: u16) -> bool {
+        self.0.iter().any(|(_, keeper)| keeper.queues().contains(&index))
+    }
+
+    /// Let them go on, among `workers`.
+    ///
+    /// # Errors
+    /// When a thread is gone or an event source cannot be watched.
+    pub fn start(self, workers: &mut Workers) -> Result<(), ActivateError> {
+        for (thread, keeper) in self.0 {
+            let queue = keeper.queues().first().copied().unwrap_or(0);
+            let running =
+                keeper.start(&thread).map_err(|source| ActivateError::Worker { queue, source })?;
+            workers.0.push((thread, running));
+        }
+        Ok(())
     }
 }
 
 /// The running workers of one device. Dropping them stops them as a reset does.
 #[derive(Default)]
-pub struct Workers(Vec<Box<dyn Stoppable>>);
+pub struct Workers(Vec<(Arc<IoThread>, Box<dyn Stoppable>)>);
 
 impl Workers {
     /// Start `worker` with `queues` on `thread`.
@@ -340,7 +435,7 @@ impl Workers {
         let running = thread
             .add(Runner { worker, queues, error: None })
             .map_err(|source| ActivateError::Worker { queue, source })?;
-        self.0.push(Box::new(running));
+        self.0.push((thread.clone(), Box::new(running)));
         Ok(())
     }
 
@@ -355,12 +450,13 @@ impl Workers {
         job: impl Job<Output = Vec<(u16, QueueProgress)>>,
     ) -> Result<(), ActivateError> {
         let running = thread.add(job).map_err(|source| ActivateError::Worker { queue, source })?;
-        self.0.push(Box::new(running));
+        self.0.push((thread.clone(), Box::new(Own(running))));
         Ok(())
     }
 
-    /// Stop all workers and hand the queues back, `(index, progress)` each.
-    pub fn stop(mut self, how: Stop) -> Vec<(u16, QueueProgress)> {
+    /// Stop all workers and hand the queues back.
+    #[must_use]
+    pub fn stop(mut self, how: Stop) -> Stopped {
         self.stop_all(how)
     }
 
@@ -369,15 +465,16 @@ impl Workers {
         self.0.is_empty()
     }
 
-    fn stop_all(&mut self, how: Stop) -> Vec<(u16, QueueProgress)> {
-        let mut progress = Vec::new();
-        for worker in self.0.drain(..) {
+    fn stop_all(&mut self, how: Stop) -> Stopped {
+        let mut stopped = Stopped::default();
+        for (thread, worker) in self.0.drain(..) {
             match worker.stop(how) {
-                Ok(queues) => progress.extend(queues),
+                Ok(Ok(queues)) => stopped.progress.extend(queues),
+                Ok(Err(keeper)) => stopped.kept.0.push((thread, keeper)),
                 Err(error) => tracing::error!(%error, "a device worker is lost"),
             }
         }
-        progress
+        stopped
     }
 }
 

@@ -42,7 +42,7 @@ pub use tuning::{
     Pins, RateTuning, Sizes, Tuning,
 };
 pub use view::{
-    AddressRow, BalloonStats, BlockStats, DiskRow, DomainDetails, DomainId, DomainStats,
+    AddressRow, BalloonStats, BlockStats, DiskFault, DiskRow, DomainDetails, DomainId, DomainStats,
     DomainSummary, InterfaceRow, InterfaceStats, VcpuStats,
 };
 

@@ -122,8 +122,8 @@ impl Actor {
         let alias = config.id.clone();
         let intent = PlugIntent { live: live.to_xml(), definition: definition.to_xml() };
         self.intend_plug(&alias, Some(intent))?;
-        let limits = device::limits(&live);
-        let request = Request::Attach { device: Box::new(config), limits };
+        let (limits, errors) = (device::limits(&live), device::errors(&live));
+        let request = Request::Attach { device: Box::new(config), limits, errors };
         match self.tell_with(request, files).await {
             Ok(()) => self.plugged(&alias, None).await,
             Err(error) => {

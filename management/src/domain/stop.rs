@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::EXIT_RECORD;
 use uuid::Uuid;
-use vmm_protocol::control::{Event, EventKind as VmmEvent, Request};
+use vmm_protocol::control::{ErrorAction, Event, EventKind as VmmEvent, Request};
 use vmm_protocol::exit::{ExitReason, ExitRecord};
 use xml::DomainDef;
 
@@ -14,7 +14,7 @@ use super::exit::Exit;
 use super::handle::Destroy;
 use super::{Paused, Running, ShutOff, State, clean, with_paths};
 use crate::error::{Code, Error};
-use crate::events::{EventKind, Lifecycle};
+use crate::events::{EventKind, IoErrorAction, Lifecycle};
 use crate::journal::Origin;
 use crate::registry::Node;
 use crate::translate::machine_small::watchdog_action;
@@ -57,6 +57,7 @@ impl Actor {
                 self.refresh().await;
                 let how = match self.state() {
                     State::Paused(Paused::Watchdog) => Lifecycle::SuspendedWatchdog,
+                    State::Paused(Paused::IoError) => Lifecycle::SuspendedIoError,
                     _ => Lifecycle::SuspendedPaused,
                 };
                 self.announce_lifecycle(how, None, origin);
@@ -83,8 +84,14 @@ impl Actor {
                 let kind = EventKind::DeviceBroken { device: clean(&id), reason: clean(&reason) };
                 self.announce(kind, origin);
             }
-            VmmEvent::BlockError { id, write, error } => {
-                let kind = EventKind::IoError { device: clean(&id), write, error: clean(&error) };
+            VmmEvent::BlockError { id, write, error, action, no_space } => {
+                let action = match action {
+                    ErrorAction::Ignore => IoErrorAction::None,
+                    ErrorAction::Stop => IoErrorAction::Pause,
+                    ErrorAction::Report => IoErrorAction::Report,
+                };
+                let (device, error) = (clean(&id), clean(&error));
+                let kind = EventKind::IoError { device, write, error, action, no_space };
                 self.announce(kind, origin);
             }
             VmmEvent::LinkChanged { id, up } => {

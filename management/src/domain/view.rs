@@ -109,6 +109,24 @@ pub struct VcpuStats {
     pub online: bool,
 }
 
+/// Why a guest waits for a disk (virDomainDiskErrorCode).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFault {
+    NoSpace,
+    Unspecified,
+}
+
+impl DiskFault {
+    /// virsh's words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NoSpace => "no space",
+            Self::Unspecified => "unspecified error",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BlockStats {
     /// `vda`
@@ -119,7 +137,10 @@ pub struct BlockStats {
     pub write_requests: u64,
     pub write_bytes: u64,
     pub flush_requests: u64,
+    /// Requests that the host failed.
     pub errors: u64,
+    /// Why the guest waits for the disk, if it does.
+    pub fault: Option<DiskFault>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

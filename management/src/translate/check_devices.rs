@@ -8,10 +8,7 @@ use xml::device::chardev::{
     SocketMode,
 };
 use xml::device::controller::{ControllerModel, ControllerType};
-use xml::device::disk::{
-    BackingStore, Disk, DiskFormat, DiskModel, DiskType, ErrorPolicy, ReadErrorPolicy,
-    StartupPolicy,
-};
+use xml::device::disk::{BackingStore, Disk, DiskFormat, DiskModel, DiskType, StartupPolicy};
 use xml::device::interface::{Interface, InterfaceBackend, InterfaceType};
 use xml::device::panic::PanicModel;
 use xml::device::rng::RngBackend;
@@ -66,12 +63,6 @@ fn check_disk(machine: Machine, disk: &Disk, path: &str, report: &mut Report<'_>
             let message = format!("the image format {format}; there are {}", formats::names());
             report.refuse(&at("driver/@type"), message);
         }
-        let stop = matches!(driver.error_policy, Some(policy) if policy != ErrorPolicy::Report);
-        let policy = "another policy than error_policy='report'";
-        report.refuse_if(stop, &at("driver/@error_policy"), policy);
-        let stop =
-            matches!(driver.read_error_policy, Some(policy) if policy != ReadErrorPolicy::Report);
-        report.refuse_if(stop, &at("driver/@rerror_policy"), policy);
         let on = |value| value == Some(OnOff::On);
         report.refuse_if(on(driver.copy_on_read), &at("driver/@copy_on_read"), "copy on read");
         report.refuse_if(on(driver.iommu), &at("driver/@iommu"), "a virtual IOMMU");

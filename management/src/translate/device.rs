@@ -1,6 +1,6 @@
 //! One device more, or less, in a definition that was accepted before.
 
-use vmm_protocol::config::{DiskLimits, PciDevice, PciKind};
+use vmm_protocol::config::{DiskErrors, DiskLimits, PciDevice, PciKind};
 use xml::device::disk::{Disk, DiskBus, DiskDevice, DiskType};
 use xml::device::{Device, DeviceAddress, Interface};
 use xml::{DomainDef, MacAddress, Parsed};
@@ -8,7 +8,8 @@ use xml::{DomainDef, MacAddress, Parsed};
 use super::io_threads::IoThreads;
 use super::report::{Report, invalid};
 use super::{
-    OpenDisk, OpenTap, address, alias, check, disk_limits, drives, live, machine, machine_devices,
+    OpenDisk, OpenTap, address, alias, check, disk_errors, disk_limits, drives, live, machine,
+    machine_devices,
 };
 use crate::error::{Code, Error};
 
@@ -160,6 +161,14 @@ pub(crate) fn config(
 pub(crate) fn limits(device: &Device) -> Option<DiskLimits> {
     match device {
         Device::Disk(disk) => disk_limits::of(disk),
+        Device::Interface(_) => None,
+    }
+}
+
+/// What a disk does when the host fails it.
+pub(crate) fn errors(device: &Device) -> Option<DiskErrors> {
+    match device {
+        Device::Disk(disk) => disk_errors::of(disk),
         Device::Interface(_) => None,
     }
 }

@@ -12,7 +12,9 @@ use xml::domain::lifecycle::{CrashAction, LifecycleAction};
 use xml::domain::memory::{AllocationMode, MemoryAccess, MemorySource};
 
 use super::io_threads::{IoThreads, cpus};
-use super::{Resources, clock, disk_limits, display, firmware, machine_devices, numa, sysinfo};
+use super::{
+    Resources, clock, disk_errors, disk_limits, display, firmware, machine_devices, numa, sysinfo,
+};
 use crate::error::{Code, Error};
 
 /// What a start adds to the definition.
@@ -52,6 +54,7 @@ pub(crate) fn machine(
         io_threads: io_threads.into_threads(),
         pci,
         disk_limits: disk_limits::disk_limits(def),
+        disk_errors: disk_errors::disk_errors(def),
         serial: machine_devices::serials(def, resources),
         pvpanic: def.devices.panics.iter().any(|panic| panic.model != Some(PanicModel::Hyperv)),
         ramfb: machine_devices::ramfb(&def.devices, resources)?,

@@ -11,6 +11,7 @@ mod cpus;
 mod devices;
 mod display;
 mod drives;
+mod errors;
 mod image;
 mod limits;
 mod numa;
@@ -27,6 +28,7 @@ pub use display::{
     Input, InputRole, Ramfb, Video, VideoModel, Vnc, VncPassword, VncSharing, VncTls,
 };
 pub use drives::{Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Ide, Nvme, Scsi};
+pub use errors::{DiskErrors, OnError};
 pub use image::{Cache, Discard, DiskIo, Image, ImageFormat, Layer, Medium, Nbd, NbdTls};
 pub use limits::{DiskLimits, IoRate};
 pub use numa::{Numa, NumaCell, NumaMode, NumaPlacement};
@@ -70,6 +72,9 @@ pub struct MachineConfig {
     /// Of disks that may not do as much as they can.
     #[serde(default)]
     pub disk_limits: Vec<DiskLimits>,
+    /// Of disks that do something else than usual when the host fails them.
+    #[serde(default)]
+    pub disk_errors: Vec<DiskErrors>,
     pub serial: Vec<Serial>,
     /// A pvpanic device at port 0x505.
     pub pvpanic: bool,

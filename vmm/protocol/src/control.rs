@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Version;
-use crate::config::{DiskLimits, Identity, WatchdogAction};
+use crate::config::{DiskErrors, DiskLimits, Identity, WatchdogAction};
 use crate::exit::{CrashReport, ExitReason};
 
 /// Files that may come with one request.
@@ -110,6 +110,9 @@ pub enum Request {
         /// Of a disk, from the beginning.
         #[serde(default)]
         limits: Option<DiskLimits>,
+        /// What a disk does when the host fails it; none: as usual.
+        #[serde(default)]
+        errors: Option<DiskErrors>,
     },
     /// Ask the guest to let go of a device; [`EventKind::DeviceRemoved`] says when it is gone.
     Detach {
@@ -236,10 +239,16 @@ pub enum EventKind {
         id: String,
         reason: String,
     },
+    /// The host failed a request of a disk.
     BlockError {
         id: String,
         write: bool,
         error: String,
+        #[serde(default)]
+        action: ErrorAction,
+        /// What was to be written has no room.
+        #[serde(default)]
+        no_space: bool,
     },
     LinkChanged {
         id: String,
@@ -295,6 +304,27 @@ pub enum EventKind {
     },
 }
 
+/// What was done about an error, by the disk's policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorAction {
+    /// The guest saw it.
+    #[default]
+    Report,
+    /// The guest was told that all is well.
+    Ignore,
+    /// The request is kept, and the guest paused.
+    Stop,
+}
+
+/// Why requests of a disk are kept until the guest goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskFault {
+    NoSpace,
+    Unspecified,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
     /// By vCPU index.
@@ -328,7 +358,11 @@ pub struct BlockStatistics {
     pub write_requests: u64,
     pub write_bytes: u64,
     pub flush_requests: u64,
+    /// Requests that the host failed.
     pub errors: u64,
+    /// Requests that it failed are kept: the guest is paused, and they are retried when it goes on.
+    #[serde(default)]
+    pub fault: Option<DiskFault>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::backend::lane::Meter;
 use devices::backend::throttle::{Limiter, Throttled};
-use devices::backend::{Cache, Disk, DiskIo, DiskSpec, ImageDisk, ImageSpec, RawDisk};
+use devices::backend::{Cache, Disk, DiskIo, DiskSpec, Guarded, ImageDisk, ImageSpec, RawDisk};
 use devices::scsi::{Identity, LogicalUnit, UnitKind};
-use devices::virtio::blk::{BlockStats, ErrorPolicy};
+use devices::virtio::blk::BlockStats;
 use vmm_protocol::config::{self, Drive, DriveKind, Medium};
 use vmm_protocol::control::BlockStatistics;
 
 use super::{BuildError, Site};
-use crate::notices::{TellErrors, tell_tray};
+use crate::faults::DiskFaults;
+use crate::notices::tell_tray;
 use crate::sandbox::Kind;
 
 /// Requests of an image that are carried out at once, when several come together.
@@ -31,8 +32,18 @@ pub(super) fn open(
     depth: u16,
 ) -> Result<Arc<dyn Disk>, BuildError> {
     let limiter = limiter(site, id, queues)?;
+    let faults = faults(site, id);
     let disk = open_image(site, id, medium, queues, depth)?;
-    Ok(Arc::new(Throttled::new(disk, limiter)))
+    Ok(Arc::new(Guarded::new(Arc::new(Throttled::new(disk, limiter)), faults)))
+}
+
+/// Decides about what the host fails to do for disk `id`, as its configuration says.
+pub(super) fn faults(site: &mut Site<'_>, id: &str) -> Arc<DiskFaults> {
+    let faults = site.parts.faults.make(id, &site.parts.notices);
+    for errors in site.config.disk_errors.iter().filter(|errors| errors.id == id) {
+        site.parts.faults.obey(errors);
+    }
+    faults
 }
 
 /// Lets disk `id` do what its configuration says, until it hears otherwise.
@@ -107,6 +118,7 @@ pub(super) fn unit(
         Some(medium) => Some(open(site, &drive.id, medium, queues, depth)?),
         None if drive.kind == DriveKind::Cdrom => {
             limiter(site, &drive.id, queues)?;
+            faults(site, &drive.id);
             None
         }
         None => return Err(BuildError::config("disk", &drive.id, "it has no image")),
@@ -159,18 +171,13 @@ pub(super) fn may_grow(
 
 /// Counts what disk `id` does, for the machine's statistics.
 pub(super) fn meter(site: &mut Site<'_>, id: &str) -> Arc<Meter> {
-    let meter = Meter::new(errors(site, id));
-    let counted = meter.clone();
-    site.parts.blocks.push((id.to_owned(), Box::new(move || figures(&counted.stats))));
+    let meter = Arc::<Meter>::default();
+    let (counted, faults) = (meter.clone(), faults(site, id));
+    site.parts.blocks.push((id.to_owned(), Box::new(move || figures(&counted.stats, &faults))));
     meter
 }
 
-/// Who is told of what the host fails to do for disk `id`.
-pub(super) fn errors(site: &Site<'_>, id: &str) -> Arc<dyn ErrorPolicy> {
-    Arc::new(TellErrors { id: id.to_owned(), notices: site.parts.notices.clone() })
-}
-
-pub(super) fn figures(stats: &BlockStats) -> BlockStatistics {
+pub(super) fn figures(stats: &BlockStats, faults: &DiskFaults) -> BlockStatistics {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     BlockStatistics {
         read_requests: read(&stats.read_requests),
@@ -178,6 +185,7 @@ pub(super) fn figures(stats: &BlockStats) -> BlockStatistics {
         write_requests: read(&stats.write_requests),
         write_bytes: read(&stats.write_bytes),
         flush_requests: read(&stats.flush_requests),
-        errors: read(&stats.errors),
+        errors: faults.errors(),
+        fault: faults.fault(),
     }
 }

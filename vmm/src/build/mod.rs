@@ -46,6 +46,7 @@ use vmm_protocol::config::{Boot, IoThread as IoThreadConfig, MachineConfig};
 use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
 use crate::console::Console;
+use crate::faults::Faults;
 use crate::kvm::{KvmError, Lines, Vm};
 use crate::machine::{Machine, MachineError};
 use crate::notices::Notices;
@@ -159,6 +160,7 @@ pub struct Parts {
     pub growing: BTreeMap<String, Grow>,
     /// Of all disks.
     pub limiters: limits::Limiters,
+    pub faults: Faults,
     pub interfaces: Figures<InterfaceStatistics>,
     /// What takes a user's input, the preferred first.
     pub inputs: Vec<Arc<dyn InputSink>>,
@@ -212,6 +214,7 @@ impl Parts {
             connectors: BTreeMap::new(),
             growing: BTreeMap::new(),
             limiters: limits::Limiters::default(),
+            faults: Faults::default(),
             interfaces: Vec::new(),
             inputs: Vec::new(),
             input: None,
@@ -232,6 +235,7 @@ impl Parts {
         self.connectors.remove(id);
         self.growing.remove(id);
         self.limiters.forget(id);
+        self.faults.forget(id);
         self.blocks.retain(|(other, _)| other != id);
         self.interfaces.retain(|(other, _)| other != id);
     }

@@ -95,10 +95,10 @@ fn block(site: &mut Site<'_>, id: &str, blk: &config::Blk) -> Result<Block, Buil
         threads: threads(site, &blk.queues)?,
         queue_size: queue_size(blk.queue_size)?,
         serial: blk.serial.clone(),
-        errors: disk::errors(site, id),
     });
-    let (handle, grown) = (block.handle(), block.handle());
-    site.parts.blocks.push((id.to_owned(), Box::new(move || disk::figures(handle.stats()))));
+    let (handle, grown, faults) = (block.handle(), block.handle(), disk::faults(site, id));
+    let figures = move || disk::figures(handle.stats(), &faults);
+    site.parts.blocks.push((id.to_owned(), Box::new(figures)));
     disk::may_grow(site, id, &opened, move |size| grown.resize(size));
     Ok(block)
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use devices::backend::throttle::Throttled;
-use devices::backend::{DiskIo, DiskSpec, RawDisk};
+use devices::backend::{Disk, DiskIo, DiskSpec, Guarded, RawDisk};
 use devices::scsi::{LogicalUnit, MediumLocked};
 use vmm_protocol::config::{Cache, DiskLimits};
 
@@ -72,12 +72,15 @@ impl Machine {
             queues: 0,
             depth: 0,
         };
-        let medium = Arc::new(RawDisk::new(spec).map_err(MediumError::Image)?);
+        let mut medium: Arc<dyn Disk> = Arc::new(RawDisk::new(spec).map_err(MediumError::Image)?);
+        if let Some(limiter) = self.parts.limiters.of(id) {
+            medium = Arc::new(Throttled::new(medium, limiter));
+        }
+        if let Some(faults) = self.parts.faults.of(id) {
+            medium = Arc::new(Guarded::new(medium, faults));
+        }
         drive.eject(force)?;
-        drive.load(match self.parts.limiters.of(id) {
-            Some(limiter) => Arc::new(Throttled::new(medium, limiter)),
-            None => medium,
-        });
+        drive.load(medium);
         Ok(())
     }
 

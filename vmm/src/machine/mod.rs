@@ -131,6 +131,11 @@ impl Machine {
         self.parts.notices.take()
     }
 
+    /// Whether a disk keeps a request that the host failed, and nobody dealt with that.
+    pub fn take_disk_stop(&self) -> bool {
+        self.parts.notices.take_stop()
+    }
+
     /// Stop the inbox's bell; what is in it stays.
     pub fn quiet_bell(&self) {
         self.inbox.quiet();
@@ -153,8 +158,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Let everything go on.
+    /// Let everything go on. What the host had failed is tried again.
     pub fn resume(&mut self) -> Result<(), MachineError> {
+        self.forget_faults();
         for component in &self.parts.components {
             component.resume();
         }
@@ -164,6 +170,12 @@ impl Machine {
         }
         self.cpus.run();
         Ok(())
+    }
+
+    /// What disks keep is tried again, or is gone; what they say from now on is about the next time.
+    fn forget_faults(&self) {
+        self.parts.faults.clear();
+        self.parts.notices.take_stop();
     }
 
     /// Stop for good. Requests in flight are finished, and consoles get what was written to them.
@@ -192,6 +204,7 @@ impl Machine {
         for component in &self.parts.components {
             component.reset();
         }
+        self.forget_faults();
         self.parts.assign_resources()?;
         self.vm.ram().clear().map_err(MachineError::Clear)?;
         self.vm.reset_chips(&self.fresh_chips)?;

@@ -1,6 +1,6 @@
 //! Devices that come and go while the guest runs.
 
-use vmm_protocol::config::{DiskLimits, PciDevice};
+use vmm_protocol::config::{DiskErrors, DiskLimits, PciDevice};
 
 use super::Machine;
 use crate::build::PlugError;
@@ -8,7 +8,7 @@ use crate::process::Files;
 
 impl Machine {
     /// Put a device into a free slot, and tell the guest. Its descriptors are numbers of `files`;
-    /// `limits` are a disk's.
+    /// `limits` and `errors` are a disk's.
     ///
     /// # Errors
     /// When its place has no hotplug or is taken, or it cannot be built; nothing has changed then.
@@ -17,11 +17,15 @@ impl Machine {
         device: PciDevice,
         files: Files,
         limits: Option<&DiskLimits>,
+        errors: Option<&DiskErrors>,
     ) -> Result<(), PlugError> {
         let paused = self.stopped_clock.is_some();
         self.ground.plug(device, files, &self.vm, &mut self.parts, paused)?;
         if let Some(limits) = limits {
             self.parts.limiters.limit(limits);
+        }
+        if let Some(errors) = errors {
+            self.parts.faults.obey(errors);
         }
         Ok(())
     }

@@ -165,6 +165,7 @@ impl Domain {
             return self.fail(&error);
         }
         self.tell_vcpus();
+        self.on_disk_stop();
         // When somebody paused the machine in the same moment, it stops when it is resumed.
         if self.state != RunState::Running || !self.machine.has_stop() {
             return;
@@ -177,6 +178,21 @@ impl Domain {
             Some(stop) => self.on_stop(stop),
             // Whoever stopped was dealt with along with an earlier one.
             None => self.machine.unpark(),
+        }
+    }
+
+    /// A disk keeps a request that the host failed: the guest must not run on without its answer.
+    fn on_disk_stop(&mut self) {
+        if !self.machine.take_disk_stop() || self.state != RunState::Running {
+            return;
+        }
+        tracing::warn!("the guest is paused: the host failed a request of a disk");
+        match self.machine.pause() {
+            Ok(()) => {
+                self.enter(RunState::Paused, StateReason::IoError);
+                self.events.push(EventKind::Paused);
+            }
+            Err(error) => self.fail(&error),
         }
     }
 
@@ -407,10 +423,12 @@ impl Domain {
                 self.machine.insert(&id, force, file.into(), cache).map_err(medium_refused)?;
                 self.events.push(EventKind::MediumChanged { id, source: Some(source) });
             }
-            Request::Attach { device, limits } => {
+            Request::Attach { device, limits, errors } => {
                 let id = device.id.clone();
                 let files = Files::passed(files);
-                self.machine.attach(*device, files, limits.as_ref()).map_err(plug_refused)?;
+                self.machine
+                    .attach(*device, files, limits.as_ref(), errors.as_ref())
+                    .map_err(plug_refused)?;
                 self.events.push(EventKind::DeviceAdded { id });
             }
             Request::Detach { id } => self.machine.detach(&id).map_err(plug_refused)?,
@@ -490,7 +508,11 @@ impl Domain {
         self.tell_removed(gone);
         self.tell_vcpus();
         if paused {
-            return self.machine.pause().map_err(failed);
+            self.machine.pause().map_err(failed)?;
+            if self.reason == StateReason::IoError {
+                self.enter(RunState::Paused, StateReason::User);
+            }
+            return Ok(());
         }
         self.machine.unpark();
         self.enter(RunState::Running, StateReason::Booted);

@@ -269,7 +269,7 @@ fn by_seabios(machine: Machine, disks: impl FnOnce(&mut Rig) -> Vec<PciDevice>) 
 }
 
 /// A disk whose boot sector reads more of itself by the BIOS, and says `name`.
-fn boots(name: &str) -> File {
+pub(crate) fn boots(name: &str) -> File {
     let mut file = tempfile::tempfile().unwrap();
     let image = sector::disk(|code| {
         code.print(name).read(40, 1, 0x9000).increment(0x9000).write(40, 1, 0x9000);
@@ -307,7 +307,7 @@ fn seabios_boots_the_sata_disk_that_comes_first() {
 }
 
 /// A command to queue `queue`, the next of it being number `n`; prints its status.
-fn nvme_command(asm: &mut Asm, queue: u32, n: u32, dwords: &[(u32, u32)]) {
+pub(crate) fn nvme_command(asm: &mut Asm, queue: u32, n: u32, dwords: &[(u32, u32)]) {
     let entry = AREA + 0x1000 * queue + 64 * n;
     for (index, value) in dwords {
         asm.poke(Dword, entry + 4 * index, *value);
@@ -319,23 +319,23 @@ fn nvme_command(asm: &mut Asm, queue: u32, n: u32, dwords: &[(u32, u32)]) {
     asm.load(Word, status).print_eax().print(" ");
 }
 
+/// An NVMe controller with one queue for disks, brought up; prints two statuses.
+pub(crate) fn nvme_queue(asm: &mut Asm, slot: u8) {
+    place_bar(asm, slot, 0, 0);
+    asm.poke(Dword, BAR + 0x24, 15 << 16 | 15);
+    asm.poke(Dword, BAR + 0x28, AREA).poke(Dword, BAR + 0x30, AREA + 0x4000);
+    asm.poke(Dword, BAR + 0x14, 0x0046_0001);
+    wait(asm, Dword, BAR + 0x1c, 1);
+    let size = 15 << 16;
+    nvme_command(asm, 0, 0, &[(0, 0x05), (6, AREA + 0x5000), (10, size | 1), (11, 1)]);
+    nvme_command(asm, 0, 1, &[(0, 0x01), (6, AREA + 0x1000), (10, size | 1), (11, 1 << 16 | 1)]);
+}
+
 #[test]
 fn a_guest_reads_and_writes_nvme_disks() {
     needs_kvm!();
     let kernel = pvh(|asm| {
-        place_bar(asm, 3, 0, 0);
-        asm.poke(Dword, BAR + 0x24, 15 << 16 | 15);
-        asm.poke(Dword, BAR + 0x28, AREA).poke(Dword, BAR + 0x30, AREA + 0x4000);
-        asm.poke(Dword, BAR + 0x14, 0x0046_0001);
-        wait(asm, Dword, BAR + 0x1c, 1);
-        let size = 15 << 16;
-        nvme_command(asm, 0, 0, &[(0, 0x05), (6, AREA + 0x5000), (10, size | 1), (11, 1)]);
-        nvme_command(
-            asm,
-            0,
-            1,
-            &[(0, 0x01), (6, AREA + 0x1000), (10, size | 1), (11, 1 << 16 | 1)],
-        );
+        nvme_queue(asm, 3);
         nvme_command(asm, 1, 0, &[(0, 0x02), (1, 1), (6, DATA), (10, 7), (12, 0)]);
         asm.load(Dword, DATA + 508).print_eax().print("\n");
         asm.poke(Dword, DATA + 4, 0x600d_f00d);

@@ -15,6 +15,7 @@ mod devices;
 mod disks;
 mod display;
 mod ends;
+mod faults;
 mod firmware;
 mod flash;
 mod hyperv;

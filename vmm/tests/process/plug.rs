@@ -97,7 +97,7 @@ fn attach(
     files: &[&File],
 ) -> Result<Reply, ControlErrorCode> {
     let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
-    let request = Request::Attach { device: Box::new(device), limits: None };
+    let request = Request::Attach { device: Box::new(device), limits: None, errors: None };
     client.ask_with_files(request, &files).map_err(|error| error.code)
 }
 

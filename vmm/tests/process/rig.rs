@@ -91,6 +91,7 @@ impl Rig {
             },
             smbios: Smbios::default(),
             disk_limits: Vec::new(),
+            disk_errors: Vec::new(),
             generation: None,
             fw_cfg: Vec::new(),
             lifecycle: Lifecycle {

@@ -10,7 +10,6 @@ use super::super::*;
 use crate::backend::Disk;
 use crate::backend::held::{Held, HeldDisk};
 use crate::backend::lane::Meter;
-use crate::backend::stats::ReportErrors;
 use crate::io_thread::IoThread;
 use crate::pci::PciFunction;
 use crate::scsi::tests::disk as image;
@@ -53,11 +52,8 @@ pub(super) fn nvme(
     disks: Vec<Arc<dyn Disk>>,
 ) -> (Nvme, Arc<FakeLine>, Arc<FakeMsi>) {
     let (line, msi) = (Arc::new(FakeLine::default()), Arc::new(FakeMsi::default()));
-    let namespace = |disk| Namespace {
-        disk,
-        meter: Meter::new(Arc::new(ReportErrors)),
-        eui: Some(0x0011_2233_4455_6677),
-    };
+    let namespace =
+        |disk| Namespace { disk, meter: Arc::<Meter>::default(), eui: Some(0x0011_2233_4455_6677) };
     let parts = NvmeParts {
         id: "nvme0",
         ram: ram.clone(),

@@ -9,7 +9,7 @@ use super::spec::{
     F_RO, F_SEG_MAX, F_TOPOLOGY, F_WRITE_ZEROES, ID_LEN, SECTOR,
 };
 use super::worker::BlockWorker;
-use crate::backend::stats::{BlockStats, ErrorPolicy};
+use crate::backend::stats::BlockStats;
 use crate::backend::{Disk, DiskInfo};
 use crate::component::{DeviceState, StateError};
 use crate::io_thread::IoThread;
@@ -25,7 +25,6 @@ pub struct BlockSpec {
     pub queue_size: u16,
     /// At most 20 bytes of it are visible to the guest.
     pub serial: String,
-    pub errors: Arc<dyn ErrorPolicy>,
 }
 
 /// What device, workers and handles share.
@@ -34,7 +33,6 @@ pub(super) struct Shared {
     pub(super) writeback: AtomicBool,
     pub(super) stats: BlockStats,
     pub(super) identity: [u8; ID_LEN],
-    pub(super) errors: Arc<dyn ErrorPolicy>,
     notify: OnceLock<Arc<dyn Notify>>,
 }
 
@@ -69,14 +67,13 @@ pub struct Block {
 impl Block {
     #[must_use]
     pub fn new(spec: BlockSpec) -> Self {
-        let BlockSpec { disk, threads, queue_size, serial, errors } = spec;
+        let BlockSpec { disk, threads, queue_size, serial } = spec;
         let info = disk.info();
         let shared = Shared {
             size: AtomicU64::new(info.size),
             writeback: AtomicBool::new(info.writeback),
             stats: BlockStats::default(),
             identity: identity(&serial),
-            errors,
             notify: OnceLock::new(),
         };
         Self {

@@ -10,10 +10,11 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::spec::*;
 use super::*;
+use crate::backend::stats::{ErrorPolicy, FailedOperation, ReportErrors, Verdict};
 use crate::backend::{
-    Action, Cache, Channel, Disk, DiskInfo, DiskIo, DiskSpec, Finished, RawDisk, Request,
+    Action, Cache, Channel, Disk, DiskInfo, DiskIo, DiskSpec, Finished, Guarded, RawDisk, Request,
 };
-use crate::component::Component;
+use crate::component::{Component, StateError};
 use crate::io_thread::IoThread;
 use crate::sync::Lock;
 use crate::virtio::features;
@@ -59,7 +60,7 @@ impl Setup {
             queues: 4,
             depth: 256,
         });
-        block(Arc::new(disk.unwrap()), self.queues, Arc::new(ReportErrors))
+        block(Arc::new(disk.unwrap()), self.queues)
     }
 
     fn rig(&self) -> Rig {
@@ -71,13 +72,12 @@ impl Setup {
     }
 }
 
-fn block(disk: Arc<dyn Disk>, queues: usize, errors: Arc<dyn ErrorPolicy>) -> Block {
+fn block(disk: Arc<dyn Disk>, queues: usize) -> Block {
     Block::new(BlockSpec {
         disk,
         threads: threads(queues),
         queue_size: 256,
         serial: "manor-0123456789-0123456789".to_owned(),
-        errors,
     })
 }
 
@@ -460,18 +460,19 @@ impl Channel for ScriptedChannel {
 
 fn scripted(cache: Cache, errors: Arc<dyn ErrorPolicy>) -> (Rig, Arc<Script>) {
     let script = Arc::new(Script::default());
-    let device = block(Arc::new(ScriptedDisk(script.clone(), cache)), 1, errors);
+    let disk = Guarded::new(Arc::new(ScriptedDisk(script.clone(), cache)), errors);
+    let device = block(Arc::new(disk), 1);
     (Rig::new(device, tempfile::tempfile().unwrap()), script)
 }
 
 #[test]
-fn host_errors_reach_the_guest_and_are_counted() {
+fn host_errors_reach_the_guest() {
     let (mut rig, script) = scripted(Cache::Writeback, Arc::new(ReportErrors));
     *script.error.hold() = Some(libc::EIO);
     assert_eq!(rig.read(0, &[(DATA, 512)]), (S_IOERR, 1));
     *script.error.hold() = Some(libc::ENOSPC);
     assert_eq!(rig.write(0, &[(DATA, 512)]), S_IOERR);
-    assert_eq!(rig.handle.stats().errors.load(SeqCst), 2);
+    assert_eq!(rig.handle.stats().read_requests.load(SeqCst), 0);
     *script.error.hold() = None;
     assert_eq!(rig.write(0, &[(DATA, 512)]), S_OK);
 }
@@ -488,6 +489,71 @@ fn a_policy_may_hide_host_errors() {
     *script.error.hold() = Some(libc::EIO);
     assert_eq!(rig.read(0, &[(DATA, 512)]).0, S_OK);
     assert_eq!(rig.write(0, &[(DATA, 512)]), S_IOERR);
+}
+
+struct StopAll;
+
+impl ErrorPolicy for StopAll {
+    fn decide(&self, _: FailedOperation, _: &io::Error) -> Verdict {
+        Verdict::Stop
+    }
+}
+
+/// A device that has three writes which the host has failed, and that is paused.
+fn stopped() -> (Rig, Arc<Script>) {
+    let (mut rig, script) = scripted(Cache::Writeback, Arc::new(StopAll));
+    *script.error.hold() = Some(libc::ENOSPC);
+    rig.header(T_OUT, 0);
+    for _ in 0..3 {
+        rig.queue.submit(&[(HEADER, 16), (DATA, 512)], &[(STATUS, 1)]);
+    }
+    rig.driver.kick(0);
+    wait_for("all to be tried", || script.started.load(SeqCst) == 3);
+    rig.driver.function.pause();
+    assert!(rig.queue.used().is_empty());
+    (rig, script)
+}
+
+#[test]
+fn requests_that_are_kept_outlive_pauses_and_end_once_when_the_host_can() {
+    let (mut rig, script) = stopped();
+    for tried in [6, 9] {
+        rig.driver.function.pause();
+        rig.driver.function.resume();
+        wait_for("all to be tried again", || script.started.load(SeqCst) == tried);
+    }
+    rig.driver.function.pause();
+    *script.error.hold() = None;
+    rig.driver.function.resume();
+    wait_for("all to end", || rig.queue.used().len() == 3);
+    assert_eq!(
+        (script.started.load(SeqCst), rig.queue.ram.read_obj::<u8>(STATUS).unwrap()),
+        (12, S_OK)
+    );
+    assert_eq!(rig.handle.stats().write_requests.load(SeqCst), 3);
+    assert_eq!(rig.write(0, &[(DATA, 512)]), S_OK);
+}
+
+#[test]
+fn a_device_that_keeps_requests_is_not_saved_and_forgets_them_when_reset() {
+    let (mut rig, script) = stopped();
+    assert!(matches!(rig.driver.function.save(), Err(StateError::Kept { .. })));
+    Component::reset(&rig.driver.function);
+    rig.driver.function.resume();
+    assert!(rig.driver.function.save().is_ok());
+    assert_eq!((script.started.load(SeqCst), rig.queue.used().len()), (3, 0));
+}
+
+#[test]
+fn a_driver_that_resets_the_device_forgets_what_is_kept() {
+    let (mut rig, script) = stopped();
+    rig.driver.function.resume();
+    wait_for("all to be tried again", || script.started.load(SeqCst) == 6);
+    *script.error.hold() = None;
+    rig.restart(ALL);
+    assert!(rig.queue.used().is_empty());
+    assert_eq!(rig.write(0, &[(DATA, 512)]), S_OK);
+    assert_eq!(script.started.load(SeqCst), 7);
 }
 
 #[test]

@@ -9,9 +9,8 @@ use vmm_sys_util::epoll::EventSet;
 use super::device::Shared;
 use super::request::{Limits, Parsed, parse};
 use super::spec::{ID_LEN, S_IOERR, S_OK};
-use crate::backend::stats::{BlockStats, FailedOperation, Verdict};
+use crate::backend::stats::BlockStats;
 use crate::backend::{Action, Channel, DiskInfo, Finished, Request};
-use crate::limit::warn_limited;
 use crate::virtio::{ActiveQueue, Chain, Context, QueueWorker, StatusByte};
 
 /// A request the disk is busy with; its token is the chain's head, unique while in flight.
@@ -106,10 +105,7 @@ impl BlockWorker {
                 continue;
             };
             let InFlight { chain, status, action, len } = request;
-            let good = match &result {
-                Ok(()) => true,
-                Err(error) => self.judge(action, error),
-            };
+            let good = result.is_ok();
             if good {
                 self.count(action, len);
             }
@@ -117,19 +113,6 @@ impl BlockWorker {
             status.set(queue.ram(), if good { S_OK } else { S_IOERR });
             queue.complete(chain, data + 1);
         }
-    }
-
-    /// The host failed a request: whether the guest is told that it worked.
-    fn judge(&self, action: Action, error: &std::io::Error) -> bool {
-        let operation = match action {
-            Action::Read => FailedOperation::Read,
-            Action::Write { .. } => FailedOperation::Write,
-            Action::Flush => FailedOperation::Flush,
-            Action::Discard { .. } | Action::Zero { .. } => FailedOperation::Unmap,
-        };
-        self.shared.stats.errors.fetch_add(1, Ordering::Relaxed);
-        warn_limited!("disk {operation:?} failed on the host: {error}");
-        self.shared.errors.decide(operation, error) == Verdict::Ignore
     }
 
     fn count(&self, action: Action, len: u64) {
@@ -154,6 +137,12 @@ impl QueueWorker for BlockWorker {
         if let Some(source) = self.channel.source() {
             cx.watch(&source, 0, EventSet::IN);
         }
+        if self.keeps() {
+            self.channel.retry();
+            if let Some(queue) = cx.queues.first_mut() {
+                self.reap(queue);
+            }
+        }
     }
 
     fn kicked(&mut self, position: usize, cx: &mut Context<'_, '_>) {
@@ -177,10 +166,14 @@ impl QueueWorker for BlockWorker {
         self.channel.submit();
         loop {
             self.reap(queue);
-            if queue.in_flight() == 0 {
+            if usize::from(queue.in_flight()) == self.channel.kept() {
                 return;
             }
             self.channel.wait();
         }
+    }
+
+    fn keeps(&self) -> bool {
+        self.channel.kept() > 0
     }
 }

@@ -304,7 +304,7 @@ fn a_saved_device_goes_on_where_it_was() {
     let mut rig = Rig::ready();
     rig.control(2, event::PORT_READY, 1);
     rig.control(2, event::PORT_OPEN, 1);
-    std::mem::take(&mut rig.workers).stop(Stop::Deliver);
+    let _ = std::mem::take(&mut rig.workers).stop(Stop::Deliver);
     let state = rig.device.save().unwrap();
     let agent = Chardev::new("channel0").unwrap();
     let mut restored = device(&rig.console, &agent, &rig.thread);
@@ -349,7 +349,7 @@ fn a_driver_gone_mad_harms_nobody_but_itself() {
             }
         }
         let how = random.pick(&[Stop::Deliver, Stop::Discard]);
-        let progress = std::mem::take(&mut rig.workers).stop(how);
+        let progress = std::mem::take(&mut rig.workers).stop(how).progress;
         let queues = if features == MULTIPORT { 8 } else { 2 };
         assert_eq!(progress.len(), queues, "round {round}: the worker still lived");
     }

@@ -537,7 +537,7 @@ fn a_stopped_device_hands_back_the_buffers_it_held() {
     rig.offer_rx(64, 2048);
     rig.network.send(&packet(OURS, 60)).unwrap();
     rig.expect_rx(1);
-    let progress = std::mem::take(&mut rig.workers).stop(Stop::Deliver);
+    let progress = std::mem::take(&mut rig.workers).stop(Stop::Deliver).progress;
     let rx = progress.iter().find(|(index, _)| *index == 0).unwrap().1;
     assert_eq!((rx.next_available, rx.next_used), (1, 1));
 }
@@ -589,7 +589,7 @@ fn a_driver_gone_mad_harms_nobody_but_itself() {
             while rig.network.recv(&mut [0; 128]).is_ok() {}
         }
         let how = random.pick(&[Stop::Deliver, Stop::Discard]);
-        let progress = std::mem::take(&mut rig.workers).stop(how);
+        let progress = std::mem::take(&mut rig.workers).stop(how).progress;
         assert_eq!(progress.len(), 3, "round {round}: both workers still lived");
         let stats = rig.stats();
         moved = [moved[0] + stats.rx_packets, moved[1] + stats.tx_packets];

@@ -65,6 +65,9 @@ impl Component for VirtioPci {
             let reason = "it is not paused".to_owned();
             return Err(StateError::Busy { kind: self.kind, reason });
         }
+        if !live.kept.is_empty() {
+            return Err(StateError::Kept { kind: self.kind });
+        }
         let saved = Saved {
             config: self.config.save(),
             msix: self.msix.save(),

@@ -105,7 +105,10 @@ impl ScsiWorker {
     /// Be done with a medium: what is in flight ends first.
     fn close(&mut self, position: usize, cx: &mut Context<'_, '_>) {
         while self.disks[position].as_ref().is_some_and(|disk| !disk.lane.is_idle()) {
-            self.disks[position].iter_mut().for_each(|disk| disk.lane.wait());
+            if let Some(disk) = &mut self.disks[position] {
+                disk.lane.give_up();
+                disk.lane.wait();
+            }
             self.reap(position, cx.queues);
         }
         if let Some(source) = self.disks[position].take().and_then(|disk| disk.lane.source()) {
@@ -332,6 +335,16 @@ impl QueueWorker for ScsiWorker {
             self.watch(position, cx);
         }
         cx.watch(&self.shared.wake, WAKE, EventSet::IN);
+        for position in 0..self.disks.len() {
+            // What was asked of a medium that is gone is not asked of the next.
+            self.follow_medium(position, cx);
+            if let Some(disk) = &mut self.disks[position]
+                && disk.lane.keeps()
+            {
+                disk.lane.retry();
+                self.reap(position, cx.queues);
+            }
+        }
     }
 
     fn kicked(&mut self, position: usize, cx: &mut Context<'_, '_>) {
@@ -376,10 +389,14 @@ impl QueueWorker for ScsiWorker {
             loop {
                 self.reap(position, queues);
                 match &mut self.disks[position] {
-                    Some(disk) if !disk.lane.is_idle() => disk.lane.wait(),
+                    Some(disk) if !disk.lane.is_drained() => disk.lane.wait(),
                     _ => break,
                 }
             }
         }
+    }
+
+    fn keeps(&self) -> bool {
+        self.disks.iter().flatten().any(|disk| disk.lane.keeps())
     }
 }

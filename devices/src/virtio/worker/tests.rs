@@ -62,7 +62,7 @@ fn a_kick_is_served_and_the_driver_notified() {
     wait_for("the notification", || signals.queue_count() > 0);
     assert_eq!(guest.used(), [(0, 5)]);
     let progress = QueueProgress { next_available: 1, next_used: 1 };
-    assert_eq!(workers.stop(Stop::Deliver), [(3, progress)]);
+    assert_eq!(workers.stop(Stop::Deliver).progress, [(3, progress)]);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn requests_in_flight_are_delivered_on_pause_and_dropped_on_reset() {
         guest.submit(&[(DATA, 5)], &[]);
         kick.write(1).unwrap();
         wait_for("the worker to take both", || taken.load(Ordering::SeqCst) == 2);
-        let progress = workers.stop(how);
+        let progress = workers.stop(how).progress;
         assert_eq!(guest.used().len(), delivered, "{how:?}");
         assert_eq!(usize::from(progress[0].1.next_used), delivered);
     }
@@ -119,7 +119,7 @@ fn a_broken_queue_asks_for_a_reset_once_and_the_thread_lives_on() {
     wait_for("the reset request", || signals.broken());
     kick.write(1).unwrap();
     // Kicks that came before are served before the stop.
-    workers.stop(Stop::Discard);
+    let _ = workers.stop(Stop::Discard);
     assert_eq!(signals.needs_reset.load(Ordering::SeqCst), 1);
     assert_eq!(signals.queue_count(), 0);
 }

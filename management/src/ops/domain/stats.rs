@@ -4,12 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use vmm_protocol::control::{BalloonStatistics, InterfaceStatistics};
+use vmm_protocol::control::{self as protocol, BalloonStatistics, InterfaceStatistics};
 use xml::device::interface::{Interface, InterfaceType};
 
 use crate::auth::{Access, Scope, Subject};
 use crate::domain::handle::{Handle, Sample};
-use crate::domain::{BalloonStats, BlockStats, DomainRef, DomainStats, InterfaceStats, VcpuStats};
+use crate::domain::{
+    BalloonStats, BlockStats, DiskFault, DomainRef, DomainStats, InterfaceStats, VcpuStats,
+};
 use crate::error::Error;
 use crate::manager::{Context, Operation};
 
@@ -134,6 +136,10 @@ async fn stats(handle: &Handle, within: Duration) -> DomainStats {
                     write_bytes: counters.write_bytes,
                     flush_requests: counters.flush_requests,
                     errors: counters.errors,
+                    fault: counters.fault.map(|fault| match fault {
+                        protocol::DiskFault::NoSpace => DiskFault::NoSpace,
+                        protocol::DiskFault::Unspecified => DiskFault::Unspecified,
+                    }),
                 })
             })
             .collect(),
