@@ -21,6 +21,7 @@ const KINDS: &[&str] = &[
     "device-removed",
     "agent-lifecycle",
     "io-error",
+    "disk-connection",
     "device-broken",
     "vcpus-change",
     "link-changed",

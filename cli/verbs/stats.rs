@@ -117,6 +117,9 @@ fn text(domain: &DomainStats, args: &Domstats) -> String {
             set(&format!("block.{index}.wr.bytes"), &disk.write_bytes);
             set(&format!("block.{index}.fl.reqs"), &disk.flush_requests);
             set(&format!("block.{index}.errors"), &disk.errors);
+            if let Some(connected) = disk.connected {
+                set(&format!("block.{index}.connected"), if connected { &"yes" } else { &"no" });
+            }
         }
     }
     out

@@ -45,6 +45,13 @@ pub enum EventKind {
         #[serde(default)]
         no_space: bool,
     },
+    /// A network disk has lost its server, or has it again.
+    DiskConnection {
+        device: String,
+        connected: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// A device refused to go on until its driver resets it.
     DeviceBroken {
         device: String,
@@ -152,6 +159,7 @@ impl EventKind {
             Self::Lifecycle { .. } => "lifecycle",
             Self::Reboot => "reboot",
             Self::IoError { .. } => "io-error",
+            Self::DiskConnection { .. } => "disk-connection",
             Self::DeviceBroken { .. } => "device-broken",
             Self::LinkChanged { .. } => "link-changed",
             Self::ChannelLifecycle { .. } => "channel-lifecycle",

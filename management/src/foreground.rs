@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use vmm_protocol::control::{EventKind, Hello, Request};
+use vmm_protocol::control::{ErrorAction, EventKind, Hello, Request};
 use vmm_protocol::exit::{ExitReason, ExitRecord};
 use xml::DomainDef;
 use xml::device::chardev::CharType;
@@ -27,7 +27,7 @@ use crate::domain::actor::vmm_error;
 use crate::domain::exit::Exit;
 use crate::domain::launch::{Launch, Launched, launch, remove_cgroup};
 use crate::domain::network_disks::{Attempts, reconnect};
-use crate::domain::with_paths;
+use crate::domain::{clean, with_paths};
 use crate::error::{Code, Error, Problem};
 use crate::firmware::Installed;
 use crate::ops::consoles;
@@ -51,6 +51,8 @@ pub struct Options {
 const ESCAPE: u8 = 0x1d;
 const READY: Duration = Duration::from_secs(60);
 const WAIT: Duration = Duration::from_secs(5);
+/// For somebody to make room, before a guest tries again what its disk failed.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Run a domain with its first console on stdin and stdout until the guest ends. A terminal is
 /// put into raw mode meanwhile; `^]` destroys the guest. `warn` is told what is left out.
@@ -220,14 +222,22 @@ impl Guest {
         }
     }
 
-    /// Serve disks that lose their servers, as long as what is returned lives.
+    /// Serve disks that lose their servers or run full, as long as what is returned lives.
     fn keep_connected(&self, vmm: &Vmm, mut events: Events) -> impl Drop + use<> {
         let (vmm, broker, def) = (vmm.clone(), self.broker.clone(), self.def.clone());
         let serve = tokio::spawn(async move {
             let attempts = Attempts::default();
             while let Some(event) = events.recv().await {
-                if let EventKind::ConnectionWanted { id, .. } = event.kind {
-                    reconnect(&attempts, broker.clone(), vmm.clone(), &def, id);
+                match event.kind {
+                    EventKind::ConnectionWanted { id, .. } => {
+                        reconnect(&attempts, broker.clone(), vmm.clone(), &def, id);
+                    }
+                    EventKind::BlockError { id, error, action: ErrorAction::Stop, .. } => {
+                        let (disk, error) = (clean(&id), clean(&error));
+                        tracing::warn!(disk, error, "the guest waits for its disk");
+                        tokio::spawn(resume_later(vmm.clone()));
+                    }
+                    _ => {}
                 }
             }
         });
@@ -390,4 +400,11 @@ impl Drop for RawTerminal {
     fn drop(&mut self) {
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.0);
     }
+}
+
+/// Nobody else can resume a guest that waits for a disk: it tries by itself.
+async fn resume_later(vmm: Vmm) {
+    tokio::time::sleep(RETRY).await;
+    // One that has ended needs it no more.
+    let _ = vmm.tell(Request::Resume, WAIT).await;
 }

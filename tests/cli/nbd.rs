@@ -40,6 +40,12 @@ fn a_guest_has_its_server_again_whoever_died_meanwhile() {
     server.kill();
     let server = NbdServer::start(&image, &place, None).unwrap();
     wait_for("the server", || reconnected(&rig) == 1);
+    let told = super::faults::event(&rig, "disk-connection");
+    assert_eq!((told.device.as_deref(), told.connected), (Some("virtio-disk0"), Some(false)));
+    assert!(told.reason.is_some());
+    wait_for("the word of it", || {
+        ok(&rig, &["domstats", "--block", "echo"]).contains("block.0.connected=yes\n")
+    });
 
     // The next daemon hears that a connection is wanted, too.
     rig.end_daemon("KILL");

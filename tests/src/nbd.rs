@@ -1,4 +1,4 @@
-//! qemu-nbd as a server that comes and goes.
+//! qemu-nbd and nbdkit as servers that come and go.
 
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
-use crate::qemu;
+use crate::apt::Apt;
+use crate::tree::Program;
+use crate::{paths, qemu};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -47,12 +49,34 @@ impl NbdServer {
             ));
             command.arg("--tls-creds=tls0");
         }
-        let child = command.arg(image).stdin(Stdio::null()).spawn().context("starting qemu-nbd")?;
+        command.arg(image);
+        Self::run(command, place)
+    }
+
+    /// nbdkit, which fails each request with EIO while the file `failing` is there.
+    pub fn start_failing(image: &Path, place: &Path, failing: &Path) -> anyhow::Result<Self> {
+        let _ = std::fs::remove_file(place);
+        let tree = nbdkit()?;
+        let lib = tree.join("usr/lib/x86_64-linux-gnu/nbdkit");
+        let mut command = Program::in_tree(&tree, "usr/bin/nbdkit").command();
+        let filter = lib.join("filters/nbdkit-error-filter.so");
+        command.args(["--foreground", "--exit-with-parent"]);
+        command.arg(format!("--filter={}", filter.display()));
+        command.arg(format!("--unix={}", place.display()));
+        command.arg(lib.join("plugins/nbdkit-file-plugin.so"));
+        command.arg(format!("file={}", image.display()));
+        command.args(["error=EIO", "error-rate=100%"]);
+        command.arg(format!("error-file={}", failing.display()));
+        Self::run(command, &Place::Unix(place.to_owned()))
+    }
+
+    fn run(mut command: Command, place: &Place) -> anyhow::Result<Self> {
+        let child = command.stdin(Stdio::null()).spawn().context("starting an NBD server")?;
         let mut server = Self { child };
         let deadline = Instant::now() + PATIENCE;
         while !place.listens() {
-            ensure!(server.child.try_wait()?.is_none(), "qemu-nbd ended");
-            ensure!(Instant::now() < deadline, "qemu-nbd does not listen");
+            ensure!(server.child.try_wait()?.is_none(), "the NBD server ended");
+            ensure!(Instant::now() < deadline, "the NBD server does not listen");
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(server)
@@ -73,6 +97,11 @@ impl Drop for NbdServer {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// nbdkit with the `file` plugin and its filters.
+fn nbdkit() -> anyhow::Result<PathBuf> {
+    paths::made_once("nbdkit", |tree| Apt::open()?.unpack_closure(&["nbdkit"], None, tree))
 }
 
 impl Place {

@@ -96,14 +96,17 @@ impl Notices {
     }
 }
 
-/// Whether both tell of one thing that is in one state at a time: the clock, a channel, a tray.
+/// Whether both tell of one thing that is in one state at a time: the clock, a channel, a tray, a
+/// connection.
 fn is_same_state(one: &EventKind, other: &EventKind) -> bool {
     match (one, other) {
         (EventKind::ClockChanged { .. }, EventKind::ClockChanged { .. }) => true,
         (EventKind::TrayMoved { id, .. }, EventKind::TrayMoved { id: other, .. })
-        | (EventKind::ChannelChanged { id, .. }, EventKind::ChannelChanged { id: other, .. }) => {
-            id == other
-        }
+        | (EventKind::ChannelChanged { id, .. }, EventKind::ChannelChanged { id: other, .. })
+        | (
+            EventKind::ConnectionChanged { id, .. },
+            EventKind::ConnectionChanged { id: other, .. },
+        ) => id == other,
         _ => false,
     }
 }
@@ -157,12 +160,35 @@ pub(crate) fn tell_channel(
     move |open| notices.post(EventKind::ChannelChanged { id: id.clone(), open })
 }
 
-/// What the outside hears when the disk `id` wants a connection to its server.
-pub(crate) fn tell_disconnected(id: &str, notices: &Arc<Notices>) -> impl Fn(&str) + Send + use<> {
-    let (id, notices) = (id.to_owned(), notices.clone());
+/// What the outside hears when the disk `id` wants a connection to its server; first, that it has lost
+/// the one it had.
+pub(crate) fn tell_disconnected(
+    id: &str,
+    connected: &Arc<AtomicBool>,
+    notices: &Arc<Notices>,
+) -> impl Fn(&str) + Send + use<> {
+    let (id, connected, notices) = (id.to_owned(), connected.clone(), notices.clone());
     move |reason| {
+        if connected.swap(false, Ordering::Relaxed) {
+            let (id, reason) = (id.clone(), Some(reason.to_owned()));
+            notices.post(EventKind::ConnectionChanged { id, up: false, reason });
+        }
         let (id, reason) = (id.clone(), reason.to_owned());
         notices.post(EventKind::ConnectionWanted { id, reason });
+    }
+}
+
+/// What the outside hears when disk `id` has its server again.
+pub(crate) fn tell_connected(
+    id: &str,
+    connected: &Arc<AtomicBool>,
+    notices: &Arc<Notices>,
+) -> impl Fn() + Send + use<> {
+    let (id, connected, notices) = (id.to_owned(), connected.clone(), notices.clone());
+    move || {
+        connected.store(true, Ordering::Relaxed);
+        let id = id.clone();
+        notices.post(EventKind::ConnectionChanged { id, up: true, reason: None });
     }
 }
 

@@ -143,6 +143,7 @@ impl From<BlockStats> for types::BlockStats {
             write_bytes: stats.write_bytes,
             flush_requests: stats.flush_requests,
             errors: stats.errors,
+            connected: stats.connected,
             fault: stats.fault.map(|fault| fault.words().to_owned()),
         }
     }
@@ -225,6 +226,11 @@ impl From<Event> for types::Event {
                 wire.device = Some(device);
                 wire.write = Some(write);
                 wire.reason = Some(error);
+            }
+            EventKind::DiskConnection { device, connected, reason } => {
+                wire.device = Some(device);
+                wire.connected = Some(connected);
+                wire.reason = reason;
             }
             EventKind::DeviceBroken { device, reason } => {
                 wire.device = Some(device);

@@ -187,7 +187,15 @@ fn own_domain(out: &mut Exposition, domain: &DomainStats) {
         set("manor_domain_vcpu_exits_total", "Exits that reached the VMM.", number(vcpu.exits));
     }
     for block in &domain.blocks {
-        out.table(BLOCK, block, &[id[0], id[1], ("device", &block.target)]);
+        let id = [id[0], id[1], ("device", block.target.as_str())];
+        out.table(BLOCK, block, &id);
+        let mut set = |name, help, is: bool| out.set(name, help, &id, f64::from(u8::from(is)));
+        let waits = "Whether the guest is paused because the host failed this disk.";
+        set("manor_domain_block_fault", waits, block.fault.is_some());
+        if let Some(connected) = block.connected {
+            let has = "Whether the network disk has its server.";
+            set("manor_domain_block_connected", has, connected);
+        }
     }
     for interface in &domain.interfaces {
         out.table(INTERFACE, interface, &[id[0], id[1], ("device", &interface.target)]);

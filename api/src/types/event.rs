@@ -24,7 +24,7 @@ pub struct JobProgress {
 pub struct Event {
     /// Grows by one from event to event, also over restarts of the daemon.
     pub id: u64,
-    /// `lifecycle`, `reboot`, `io-error`, `device-broken`, `link-changed`, `tray-change`,
+    /// `lifecycle`, `reboot`, `io-error`, `disk-connection`, `device-broken`, `link-changed`, `tray-change`,
     /// `disk-change`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
     /// `watchdog`, `vcpus-change`, `rtc-change`, `reachable`, `autostart-changed`, `network`,
     /// `network-port`, `pool`, `job` or `lost`.
@@ -65,7 +65,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
     /// Of `agent-lifecycle` and `channel-lifecycle`: something in the guest is at its end of the
-    /// channel.
+    /// channel. Of `disk-connection`: the disk has its server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
     /// Of `disk-change`: what is in the drive now; absent when that is nothing.

@@ -93,6 +93,9 @@ pub struct BlockStats {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "no space")]
     pub fault: Option<String>,
+    /// Of a network disk: it has its server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

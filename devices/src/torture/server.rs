@@ -39,6 +39,7 @@ pub fn nbd(said: &[u8]) {
         reconnect_delay: Duration::ZERO,
         users: 1,
         ask: Box::new(|_| {}),
+        back: Box::new(|| {}),
     };
     let Ok(disk) = NbdDisk::open(spec, "nbd", || Ok(())) else { return };
     let info = disk.info();

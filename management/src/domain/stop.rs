@@ -117,6 +117,11 @@ impl Actor {
                 self.take_clock(offset).await;
                 self.announce(EventKind::RtcChange { offset }, origin);
             }
+            VmmEvent::ConnectionChanged { id, up, reason } => {
+                let (device, reason) = (clean(&id), reason.as_deref().map(clean));
+                let kind = EventKind::DiskConnection { device, connected: up, reason };
+                self.announce(kind, origin);
+            }
             VmmEvent::ConnectionWanted { id, reason } => self.on_connection_wanted(id, &reason),
             VmmEvent::Lost { up_to } => {
                 tracing::warn!(domain = self.name, up_to, "events of the VMM were lost");

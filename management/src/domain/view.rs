@@ -141,6 +141,8 @@ pub struct BlockStats {
     pub errors: u64,
     /// Why the guest waits for the disk, if it does.
     pub fault: Option<DiskFault>,
+    /// Of a network disk: it has its server.
+    pub connected: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -290,6 +290,13 @@ pub enum EventKind {
     ClockChanged {
         offset: i64,
     },
+    /// A network disk has lost its connection, or has one again.
+    ConnectionChanged {
+        id: String,
+        up: bool,
+        #[serde(default)]
+        reason: Option<String>,
+    },
     /// A network disk has lost its connection, and wants another (`Connect`). Comes again until it
     /// has one: whoever hears it tries once.
     ConnectionWanted {
@@ -363,6 +370,9 @@ pub struct BlockStatistics {
     /// Requests that it failed are kept: the guest is paused, and they are retried when it goes on.
     #[serde(default)]
     pub fault: Option<DiskFault>,
+    /// Of a network disk: it has its server.
+    #[serde(default)]
+    pub connected: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

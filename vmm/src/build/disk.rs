@@ -187,5 +187,6 @@ pub(super) fn figures(stats: &BlockStats, faults: &DiskFaults) -> BlockStatistic
         flush_requests: read(&stats.flush_requests),
         errors: faults.errors(),
         fault: faults.fault(),
+        connected: None,
     }
 }

@@ -29,6 +29,7 @@ mod zones;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arch::layout::{LayoutError, MemoryMap};
 use devices::backend::chardev::ChardevWorker;
@@ -156,6 +157,8 @@ pub struct Parts {
     pub drives: BTreeMap<String, Arc<LogicalUnit>>,
     /// Network disks, whose connections come and go.
     pub connectors: BTreeMap<String, NbdConnector>,
+    /// Of network disks: whether they have their server.
+    pub connected: BTreeMap<String, Arc<AtomicBool>>,
     /// Disks that can be made larger, to so many bytes.
     pub growing: BTreeMap<String, Grow>,
     /// Of all disks.
@@ -212,6 +215,7 @@ impl Parts {
             blocks: Vec::new(),
             drives: BTreeMap::new(),
             connectors: BTreeMap::new(),
+            connected: BTreeMap::new(),
             growing: BTreeMap::new(),
             limiters: limits::Limiters::default(),
             faults: Faults::default(),
@@ -233,6 +237,7 @@ impl Parts {
         self.links.remove(id);
         self.drives.remove(id);
         self.connectors.remove(id);
+        self.connected.remove(id);
         self.growing.remove(id);
         self.limiters.forget(id);
         self.faults.forget(id);

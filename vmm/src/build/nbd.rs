@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use devices::backend::Disk;
@@ -11,7 +12,7 @@ use vmm_protocol::config::{self, Discard, Fd, Medium};
 
 use super::disk::cache;
 use super::{BuildError, Site};
-use crate::notices::tell_disconnected;
+use crate::notices::{tell_connected, tell_disconnected};
 use crate::sandbox::Kind;
 
 /// Of a certificate, or a chain of them.
@@ -36,6 +37,7 @@ pub(super) fn open(
         return Err(BuildError::config("name of an NBD export", &nbd.export, reason));
     }
     let tls = nbd.tls.as_ref().map(|tls| self::tls(site, id, tls)).transpose()?;
+    let connected = Arc::new(AtomicBool::new(true));
     let spec = NbdSpec {
         socket: site.files.take(nbd.socket)?,
         export: nbd.export.clone(),
@@ -46,11 +48,13 @@ pub(super) fn open(
         block_size: medium.logical_block_size,
         reconnect_delay: Duration::from_secs(nbd.reconnect_delay.into()),
         users: queues,
-        ask: Box::new(tell_disconnected(id, &site.parts.notices)),
+        ask: Box::new(tell_disconnected(id, &connected, &site.parts.notices)),
+        back: Box::new(tell_connected(id, &connected, &site.parts.notices)),
     };
     let disk = NbdDisk::open(spec, THREAD, site.sandbox.entering(Kind::Remote))
         .map_err(BuildError::device(id))?;
     site.parts.connectors.insert(id.to_owned(), disk.connector());
+    site.parts.connected.insert(id.to_owned(), connected);
     Ok(Arc::new(disk))
 }
 

@@ -1,6 +1,8 @@
 //! What the machine has done so far, without disturbing it.
 
-use vmm_protocol::control::{Statistics, VcpuStatistics};
+use std::sync::atomic::Ordering;
+
+use vmm_protocol::control::{BlockStatistics, Statistics, VcpuStatistics};
 
 use super::Machine;
 use crate::build::{Figures, balloon};
@@ -16,12 +18,23 @@ impl Machine {
         Statistics {
             vcpus: (0..).zip(self.cpus.handles()).map(vcpu).collect(),
             resident: crate::process::resident(),
-            blocks: read(&self.parts.blocks),
+            blocks: self.blocks(),
             interfaces: read(&self.parts.interfaces),
             balloon: self.parts.balloon.as_ref().map(balloon::statistics),
             unhandled_accesses: self.parts.buses.ports.unhandled()
                 + self.parts.buses.mmio.unhandled(),
         }
+    }
+}
+
+impl Machine {
+    fn blocks(&self) -> Vec<(String, BlockStatistics)> {
+        let mut blocks = read(&self.parts.blocks);
+        for (id, block) in &mut blocks {
+            let connected = self.parts.connected.get(id);
+            block.connected = connected.map(|connected| connected.load(Ordering::Relaxed));
+        }
+        blocks
     }
 }
 

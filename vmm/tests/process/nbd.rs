@@ -10,13 +10,13 @@ use baremetal::Width::{Byte, Dword, Word};
 use baremetal::{Asm, pvh};
 use manor_tests::nbd::{NbdServer, Place};
 use manor_tests::vencrypt::Certificates;
-use vmm_protocol::config::{DriveKind, Image, Nbd, NbdTls, PciKind};
+use vmm_protocol::config::{DiskErrors, DriveKind, Image, Nbd, NbdTls, OnError, PciKind};
 use vmm_protocol::control::{ControlErrorCode, EventKind, Reply, Request};
 
 use crate::devices::device;
 use crate::disks::{self, ANSWER, AREA, BAR, DATA};
 use crate::needs_kvm;
-use crate::rig::{Guest, Rig};
+use crate::rig::{Client, Guest, Rig};
 
 const ID: &str = "disk-disk-0";
 const COUNT: u32 = AREA + 0x6000;
@@ -124,6 +124,72 @@ fn a_guest_works_on_when_its_server_was_killed_and_comes_back() {
     assert_eq!(refused.code, ControlErrorCode::NotFound);
     let refused = client.ask(Request::Connect { id: ID.to_owned() }).unwrap_err();
     assert_eq!(refused.code, ControlErrorCode::Malformed);
+}
+
+#[test]
+fn a_server_that_is_lost_and_back_is_told_of() {
+    needs_kvm!();
+    let dir = tempfile::tempdir().unwrap();
+    let (image, place) = (image(&dir), Place::Unix(dir.path().join("nbd.sock")));
+    let server = NbdServer::start(&image, &place, None).unwrap();
+    let mut guest = guest(connect(&place), 60, |_| None);
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Events { after: 0 }).unwrap();
+    wait_for_more(&mut guest);
+    assert_eq!(connected(&mut client), Some(true));
+    server.kill();
+    let changed = |wanted: bool| {
+        move |kind: &EventKind| {
+            matches!(kind, EventKind::ConnectionChanged { id, up, reason }
+                if id == ID && *up == wanted && reason.is_some() != wanted)
+        }
+    };
+    client.event_like(changed(false));
+    assert_eq!(connected(&mut client), Some(false));
+    let _server = NbdServer::start(&image, &place, None).unwrap();
+    let asked =
+        client.ask_with(Request::Connect { id: ID.to_owned() }, &File::from(connect(&place)));
+    assert_eq!(asked, Ok(Reply::Done));
+    client.event_like(changed(true));
+    assert_eq!(connected(&mut client), Some(true));
+}
+
+fn connected(client: &mut Client) -> Option<bool> {
+    let Ok(Reply::Statistics(statistics)) = client.ask(Request::Statistics) else {
+        panic!("no statistics")
+    };
+    statistics.blocks.into_iter().find(|(id, _)| id == ID).unwrap().1.connected
+}
+
+#[test]
+fn a_guest_waits_for_a_server_of_nbdkit_that_fails_and_loses_nothing() {
+    needs_kvm!();
+    let dir = tempfile::tempdir().unwrap();
+    let (image, socket) = (image(&dir), dir.path().join("nbd.sock"));
+    let failing = dir.path().join("failing");
+    let server = NbdServer::start_failing(&image, &socket, &failing);
+    let _server = match server {
+        Ok(server) => server,
+        Err(error) => return println!("SKIP: no nbdkit: {error:#}"),
+    };
+    let stop = |rig: &mut Rig| {
+        let id = ID.to_owned();
+        rig.config.disk_errors = vec![DiskErrors { id, write: OnError::Stop, read: OnError::Stop }];
+        None
+    };
+    let mut guest = guest(connect(&Place::Unix(socket)), 60, stop);
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Events { after: 0 }).unwrap();
+    for _ in 0..3 {
+        wait_for_more(&mut guest);
+        File::create(&failing).unwrap();
+        client.event_like(|kind| *kind == EventKind::Paused);
+        std::fs::remove_file(&failing).unwrap();
+        client.ask(Request::Resume).unwrap();
+    }
+    wait_for_more(&mut guest);
+    let numbers = numbers(&guest.serial());
+    assert!(numbers.iter().copied().eq(1..=numbers.len() as u32), "none is lost: {numbers:?}");
 }
 
 #[test]

@@ -123,8 +123,13 @@ impl Mailbox {
     }
 }
 
-/// Asks for a connection, with the reason why the last one was lost.
-pub(super) type Ask = Box<dyn Fn(&str) + Send>;
+/// Who hears of the connection.
+pub(super) struct Tell {
+    /// Asks for one, with the reason why the last was lost.
+    pub(super) ask: Box<dyn Fn(&str) + Send>,
+    /// There is one again.
+    pub(super) back: Box<dyn Fn() + Send>,
+}
 
 pub(super) struct Engine {
     mailbox: Arc<Mailbox>,
@@ -133,7 +138,7 @@ pub(super) struct Engine {
     server: Abilities,
     /// How long requests wait for a new connection.
     delay: Duration,
-    ask: Ask,
+    tell: Tell,
     connection: Connection,
     /// Not commanded at present, in their order.
     waiting: VecDeque<Flight>,
@@ -173,7 +178,7 @@ impl Engine {
         (wire, size): (Wire, u64),
         server: Abilities,
         delay: Duration,
-        ask: Ask,
+        tell: Tell,
     ) -> Self {
         Self {
             mailbox,
@@ -181,7 +186,7 @@ impl Engine {
             size,
             server,
             delay,
-            ask,
+            tell,
             connection: Connection::Up(wire),
             waiting: VecDeque::new(),
             commanded: BTreeMap::new(),
@@ -336,7 +341,7 @@ impl Engine {
         let Connection::Down { ask_at, pause, reason, .. } = &mut self.connection else { return };
         let now = Instant::now();
         if *ask_at <= now {
-            (self.ask)(reason);
+            (self.tell.ask)(reason);
             *ask_at = now + *pause;
             *pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
@@ -362,6 +367,7 @@ impl Engine {
                 tracing::info!(export = self.terms.export, "connected to the NBD server again");
                 self.server.export = export;
                 self.connection = Connection::Up(wire);
+                (self.tell.back)();
             }
             Err(error) => {
                 warn_limited!("export {:?}: no new connection: {error}", self.terms.export);

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 pub use export::{LONGEST_NAME, NegotiationError};
 pub use tls::{NbdTls, NbdTlsError, NbdTlsParts};
 
-use self::engine::{Engine, Mailbox, Terms};
+use self::engine::{Engine, Mailbox, Tell, Terms};
 use self::flight::{Abilities, Flight};
 use super::answers::{Answers, Spares};
 use super::disk::{Cache, Channel, Disk, DiskInfo, Finished, Request};
@@ -71,6 +71,8 @@ pub struct NbdSpec {
     pub users: usize,
     /// Told when a connection is wanted, and why; again until there is one.
     pub ask: Box<dyn Fn(&str) + Send>,
+    /// Told when there is one again.
+    pub back: Box<dyn Fn() + Send>,
 }
 
 /// A disk on an NBD server. Its thread ends with it.
@@ -113,7 +115,14 @@ impl NbdDisk {
         };
         let mailbox = Mailbox::new()?;
         let delay = spec.reconnect_delay;
-        let engine = Engine::new(mailbox.clone(), terms, (wire, size), server, delay, spec.ask);
+        let engine = Engine::new(
+            mailbox.clone(),
+            terms,
+            (wire, size),
+            server,
+            delay,
+            Tell { ask: spec.ask, back: spec.back },
+        );
         let (ready, prepared) = mpsc::channel();
         let work = move || {
             let result = prepare();

@@ -147,6 +147,7 @@ fn spec(socket: OwnedFd) -> NbdSpec {
         reconnect_delay: Duration::ZERO,
         users: 1,
         ask: Box::new(|_| {}),
+        back: Box::new(|| {}),
     }
 }
 
@@ -266,11 +267,15 @@ fn requests_outlive_their_connection() {
     let manner = Manner { commands: 3, ..GOOD };
     let (asked, asks) = mpsc::channel();
     let asked = Mutex::new(asked);
+    let (came_back, count) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (back, lost) = (came_back.clone(), count.clone());
     let disk = open(NbdSpec {
         reconnect_delay: Duration::from_secs(60),
         ask: Box::new(move |_| {
+            lost.fetch_add(1, SeqCst);
             asked.lock().unwrap_or_else(PoisonError::into_inner).send(()).unwrap();
         }),
+        back: Box::new(move || _ = back.fetch_add(1, SeqCst)),
         ..spec(good_server(&served, manner))
     })
     .unwrap();
@@ -292,6 +297,9 @@ fn requests_outlive_their_connection() {
             rig.end().result.unwrap();
         }
     }
+    // It is asked for more than once where it takes its time.
+    let (asks, back) = (count.load(SeqCst), came_back.load(SeqCst));
+    assert!((1..=asks).contains(&back), "{asks} questions, {back} returns");
     let content = served.content.lock().unwrap();
     for token in 0..8 {
         for round in 0..2 {

@@ -136,6 +136,7 @@ async fn stats(handle: &Handle, within: Duration) -> DomainStats {
                     write_bytes: counters.write_bytes,
                     flush_requests: counters.flush_requests,
                     errors: counters.errors,
+                    connected: counters.connected,
                     fault: counters.fault.map(|fault| match fault {
                         protocol::DiskFault::NoSpace => DiskFault::NoSpace,
                         protocol::DiskFault::Unspecified => DiskFault::Unspecified,
