@@ -187,6 +187,8 @@ pub(crate) enum Command {
     Schedinfo(Schedinfo),
     /// gracefully shutdown a domain
     Shutdown(Ask),
+    /// shut all guests down, the last of the start order first, as when the host goes down
+    ShutdownGuests(ShutdownGuests),
     /// take a screenshot of a current domain console and store it into a file
     Screenshot(Screenshot),
     /// send keycodes to the guest

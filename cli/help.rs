@@ -65,6 +65,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "setmem",
             "setvcpus",
             "shutdown",
+            "shutdown-guests",
             "start",
             "suspend",
             "ttyconsole",

@@ -14,6 +14,7 @@ use crate::terminal::Terminal;
 const GROUP: &str = "manor";
 const UNITS: &[(&str, &str)] = &[
     ("manor.service", include_str!("../resources/systemd/manor.service")),
+    ("manor-guests.service", include_str!("../resources/systemd/manor-guests.service")),
     ("manor.socket", include_str!("../resources/systemd/manor.socket")),
     ("manor-ro.socket", include_str!("../resources/systemd/manor-ro.socket")),
 ];
@@ -80,6 +81,7 @@ impl Work<'_> {
             self.systemctl(&["daemon-reload"])?;
         }
         self.systemctl(&["enable", "--now", "manor.socket", "manor-ro.socket", "manor.service"])?;
+        self.systemctl(&["enable", "--now", "manor-guests.service"])?;
         self.terminal.say("the daemon runs; try 'manor list --all'\n");
         Ok(())
     }

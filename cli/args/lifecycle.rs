@@ -17,6 +17,22 @@ pub(crate) struct Autostart {
     /// disable autostarting
     #[arg(long)]
     pub(crate) disable: bool,
+    /// start after the domains of lower orders, and shut down before them
+    #[arg(long)]
+    pub(crate) order: Option<u32>,
+    /// seconds from its start to the turn of the next order
+    #[arg(long)]
+    pub(crate) delay: Option<u32>,
+    /// seconds to shut down in when the host goes down, before its power is cut
+    #[arg(long)]
+    pub(crate) shutdown_timeout: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShutdownGuests {
+    /// seconds that a guest has which has no time of its own
+    #[arg(long, default_value_t = 90)]
+    pub(crate) timeout: u32,
 }
 
 #[derive(Debug, Args)]

@@ -112,7 +112,13 @@ pub(super) async fn dumpxml(session: &Session, args: Dumpxml) -> Result<(), Fail
 
 pub(super) async fn autostart(session: &Session, args: Autostart) -> Result<(), Failure> {
     let domain = &args.domain;
-    let call = session.client.set_autostart(domain, !args.disable);
+    let wanted = api::types::DomainAutostart {
+        enabled: !args.disable,
+        order: args.order,
+        delay_s: args.delay,
+        shutdown_timeout_s: args.shutdown_timeout,
+    };
+    let call = session.client.set_autostart(domain, wanted);
     let mark = if args.disable { "unmark" } else { "mark" };
     session.of(domain, call).await.map_err(|failure| {
         failure.unless_lost(format!("Failed to {mark} domain '{domain}' as autostarted"))

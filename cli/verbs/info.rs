@@ -39,6 +39,15 @@ fn dominfo_text(domain: &api::types::Domain) -> String {
     line("Used memory", &format!("{} KiB", used / 1024));
     line("Persistent", yes(summary.persistent));
     line("Autostart", if summary.autostart { "enable" } else { "disable" });
+    if domain.autostart_order > 0 {
+        line("Autostart order", &domain.autostart_order.to_string());
+    }
+    if domain.autostart_delay_s > 0 {
+        line("Autostart delay", &format!("{} s", domain.autostart_delay_s));
+    }
+    if let Some(seconds) = domain.shutdown_timeout_s {
+        line("Shutdown timeout", &format!("{seconds} s"));
+    }
     line("Managed save", "no");
     line("Security model", "none");
     line("Security DOI", "0");
@@ -134,6 +143,9 @@ mod tests {
             os_type: "hvm".into(),
             machine: "q35".into(),
             platform_version: 1,
+            autostart_order: 0,
+            autostart_delay_s: 0,
+            shutdown_timeout_s: None,
             generation: Some(1),
             pending_changes: false,
             uptime_ms: None,

@@ -7,6 +7,7 @@ mod devices;
 mod display;
 mod events;
 mod guest;
+mod host_shutdown;
 mod info;
 mod list;
 mod media;
@@ -99,6 +100,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Vcpucount(args) => tuning::vcpucount(session, args).await,
         Command::Vcpuinfo(args) => tuning::vcpuinfo(session, args).await,
         Command::Vcpupin(args) => tuning::vcpupin(session, args).await,
+        Command::ShutdownGuests(args) => host_shutdown::shutdown_guests(session, args).await,
         Command::Shutdown(args) => power::shutdown(session, args).await,
         Command::Start(args) => power::start(session, args).await,
         Command::Suspend(args) => power::suspend(session, args).await,

@@ -6,6 +6,7 @@
 mod agent;
 pub mod audit;
 pub mod auth;
+mod autostart;
 mod cloud_init;
 pub mod config;
 mod control;

@@ -17,12 +17,13 @@ use crate::agent;
 use crate::audit::Audit;
 use crate::auth::tokens::{Bearer, Tokens};
 use crate::auth::{Access, Caller, Scope, Subject, Via};
+use crate::autostart::{self, Progress};
 use crate::cloud_init::{CloudInit, Seeds};
 use crate::config::Config;
 use crate::domain::DomainRef;
 use crate::domain::actor::{Begin, blocking};
 use crate::domain::channels::Frozen;
-use crate::domain::handle::{Act, Definition, Handle, Start};
+use crate::domain::handle::{Act, Definition, Handle};
 use crate::domain::record::Record;
 use crate::error::{Code, Error};
 use crate::jobs::Jobs;
@@ -78,11 +79,10 @@ pub struct Context {
     /// Definitions that could not be read, and what does not work now.
     pub(crate) quarantined: Vec<(String, String)>,
     pub(crate) degraded: Vec<String>,
-    host_was_booted: bool,
+    /// How far this boot's starts had come when the daemon began.
+    autostart: Progress,
 }
 
-/// In the run directory: this boot's autostart is done.
-const AUTOSTARTED: &str = "autostarted";
 /// How long the daemon waits for VMMs that it takes over before it serves.
 const ADOPTION: Duration = Duration::from_millis(1500);
 
@@ -97,10 +97,9 @@ impl Manager {
 
     /// With another broker than the one inside this process.
     pub async fn open_with(config: Config, broker: Arc<dyn Broker>) -> Result<Self, Error> {
-        let (dir, state, marker) =
-            (config.run_dir.clone(), config.state_dir.clone(), config.run_dir.join(AUTOSTARTED));
+        let (dir, state) = (config.run_dir.clone(), config.state_dir.clone());
         let (logs, made, settings) = (config.log_dir.clone(), broker.clone(), config.clone());
-        let (store, contents, host_was_booted, boot_id, found, journal, audit, tokens, storage) =
+        let (store, contents, autostart, boot_id, found, journal, audit, tokens, storage) =
             blocking(move || {
                 made.make_run_dir(&dir.join("domains"))?;
                 let mut degraded = Vec::new();
@@ -108,8 +107,8 @@ impl Manager {
                     degraded.push(error.to_string());
                 }
                 let boot_id = boot_id()?;
-                let marked = std::fs::read_to_string(&marker).unwrap_or_default();
-                let host_was_booted = marked.trim() != boot_id.to_string();
+                let autostart = Progress::read(&dir, boot_id);
+                let host_was_booted = autostart == Progress::Nothing;
                 let (store, mut contents) = Store::open(Arc::new(Disk), &state);
                 contents.degraded.append(&mut degraded);
                 let journal = Journal::open(&state, host_was_booted);
@@ -119,17 +118,7 @@ impl Manager {
                 let jobs = Arc::new(Jobs::open(Arc::new(Disk), &state, journal.clone()));
                 let networks = network::Found::read(Arc::new(Disk), &settings);
                 let storage = (jobs, Found::read(Arc::new(Disk), &settings), networks);
-                Ok((
-                    store,
-                    contents,
-                    host_was_booted,
-                    boot_id,
-                    found,
-                    journal,
-                    audit,
-                    tokens,
-                    storage,
-                ))
+                Ok((store, contents, autostart, boot_id, found, journal, audit, tokens, storage))
             })
             .await?;
         let (jobs, mut pools, mut networks) = storage;
@@ -183,40 +172,13 @@ impl Manager {
             tracing::error!(text, "the daemon works with less");
         }
         let tokens = Arc::new(tokens);
-        let cx = Context { node, audit, tokens, quarantined, degraded, host_was_booted };
+        let cx = Context { node, audit, tokens, quarantined, degraded, autostart };
         Ok(Self { cx: Arc::new(cx) })
     }
 
     /// Start what is marked autostart, once for each boot of the host.
     pub async fn autostart(&self) {
-        let node = &self.cx.node;
-        if !self.cx.host_was_booted {
-            return;
-        }
-        // Before the first start: a daemon that dies in between does not start them a second time.
-        let marker = node.config.run_dir.join(AUTOSTARTED);
-        if let Err(error) = std::fs::write(&marker, node.boot_id.to_string()) {
-            tracing::error!(%error, marker = %marker.display(), "domains are not started");
-            return;
-        }
-        node.pools.autostart().await;
-        // Before the domains that are in them.
-        node.networks.autostart().await;
-        if !node.config.domains.autostart {
-            return;
-        }
-        let marked = |handle: &Handle| {
-            let view = handle.view();
-            view.live.is_none() && view.definition.is_some_and(|d| d.stored.autostart)
-        };
-        for handle in node.all().into_iter().filter(marked) {
-            let act = Act::Start { def: None, seed: None, how: Start::default() };
-            let name = handle.view().name;
-            match handle.act(act, self.cx.start_deadline()).await {
-                Ok(()) => tracing::info!(domain = name, "started with the host"),
-                Err(error) => tracing::error!(domain = name, error = %error.chain(), "not started"),
-            }
-        }
+        autostart::run(&self.cx, self.cx.autostart).await;
     }
 
     pub async fn call<O: Operation>(&self, caller: &Caller, op: O) -> Result<O::Output, Error> {

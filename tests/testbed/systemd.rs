@@ -27,6 +27,7 @@ impl Debian {
                  for scope in $(systemctl list-units --plain --no-legend 'manor-*.scope' | cut -d' ' -f1); do
                      systemctl kill --signal=KILL $scope || true
                  done
+                 systemctl disable --now manor-guests.service || true
                  systemctl disable --now manor.service manor.socket manor-ro.socket || true
                  systemctl reset-failed || true
              fi
@@ -174,16 +175,18 @@ fn setup_makes_a_service_and_remove_leaves_nothing() -> Result<()> {
     };
     let before = snapshot()?;
     debian.sh("manor setup")?;
-    debian.sh("systemctl is-active manor.service manor.socket manor-ro.socket
-         systemctl is-enabled manor.service manor.socket manor-ro.socket
+    debian.sh(
+        "systemctl is-active manor.service manor-guests.service manor.socket manor-ro.socket
+         systemctl is-enabled manor.service manor-guests.service manor.socket manor-ro.socket
          getent group manor
          test $(stat -c %G:%a /run/manor/api.sock) = manor:660
          test $(stat -c %a /run/manor/api-ro.sock) = 666
          manor config check /etc/manor/manor.toml
-         manor list --all")?;
+         manor list --all",
+    )?;
     // Every key is known, every program and unit named is there.
     let units = "/etc/systemd/system/manor.service /etc/systemd/system/manor.socket \
-                 /etc/systemd/system/manor-ro.socket";
+                 /etc/systemd/system/manor-ro.socket /etc/systemd/system/manor-guests.service";
     let verified = debian.sh(&format!("systemd-analyze verify --man=no {units} 2>&1"))?;
     assert_eq!(verified, "");
     let started = debian.main_pid()?;
@@ -308,7 +311,7 @@ fn a_host_reboot_ends_guests_in_order_and_starts_those_marked_once() -> Result<(
     let debian = Debian::with_manor()?;
     debian.define("always")?;
     debian.define("never")?;
-    debian.sh("manor autostart always")?;
+    debian.sh("manor autostart always --order 10")?;
     debian.start("always")?;
     debian.start("never")?;
     let definitions =
@@ -319,6 +322,12 @@ fn a_host_reboot_ends_guests_in_order_and_starts_those_marked_once() -> Result<(
     debian.tick_after("always", 0)?;
     let text = debian.sh("cat /root/always.log /root/never.log")?;
     assert_eq!(text.matches("MANOR-BUTTON").count(), 2, "both were asked to power off");
+    // The one that starts last, and then the one that does not start by itself.
+    let said = debian.sh("journalctl -b -1 -o cat -u manor-guests.service | grep ': '")?;
+    let steps: Vec<_> = said.lines().filter(|line| line.contains(": off after ")).collect();
+    let in_order = matches!(steps[..], [first, second]
+        if first.starts_with("always:") && second.starts_with("never:"));
+    assert!(in_order, "{said}");
     assert_eq!(debian.line("manor domstate never")?, "shut off");
     assert_eq!(
         debian.sh("manor dumpxml --inactive always; manor dumpxml --inactive never")?,

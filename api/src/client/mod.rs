@@ -283,8 +283,8 @@ impl Client {
         self.call(Method::POST, &domain_path(domain, "/rename"), body).await.map(drop)
     }
 
-    pub async fn set_autostart(&self, domain: &str, enabled: bool) -> Result<()> {
-        let body = json(&types::Autostart { enabled });
+    pub async fn set_autostart(&self, domain: &str, wanted: types::DomainAutostart) -> Result<()> {
+        let body = json(&wanted);
         self.call(Method::PUT, &domain_path(domain, "/autostart"), body).await.map(drop)
     }
 

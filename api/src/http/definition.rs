@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use management::domain::{DomainDetails, DomainRef, Variables};
+use management::domain::{DomainDetails, DomainRef, TurnChange, Variables};
 use management::{Caller, ops};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -195,13 +195,19 @@ pub(super) async fn rename(
 /// Start the domain when the host boots, or no longer do.
 #[utoipa::path(put, path = "/v1/domains/{domain}/autostart", tag = "Definitions",
     params(Domain),
-    request_body = types::Autostart, responses((status = 204, description = "Set")))]
+    request_body = types::DomainAutostart, responses((status = 204, description = "Set")))]
 pub(super) async fn autostart(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
-    JsonBody(types::Autostart { enabled }): JsonBody<types::Autostart>,
+    JsonBody(wanted): JsonBody<types::DomainAutostart>,
 ) -> Result<StatusCode, Failure> {
-    app.manager.call(&caller, ops::SetAutostart { domain, autostart: enabled }).await?;
+    let turn = TurnChange {
+        order: wanted.order,
+        delay: wanted.delay_s,
+        patience: wanted.shutdown_timeout_s,
+    };
+    let autostart = wanted.enabled;
+    app.manager.call(&caller, ops::SetAutostart { domain, autostart, turn }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

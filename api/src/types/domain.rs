@@ -98,6 +98,15 @@ pub struct Domain {
     pub machine: String,
     /// Manor's own platform version, pinned when the domain was defined.
     pub platform_version: u16,
+    /// When it starts with the host: lower ones earlier. They are shut down the other way round.
+    #[serde(default)]
+    pub autostart_order: u32,
+    /// Seconds from its start to the turn of the next order.
+    #[serde(default)]
+    pub autostart_delay_s: u32,
+    /// Seconds that the guest has to shut down with the host; absent: as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shutdown_timeout_s: Option<u32>,
     /// Counts the changes of the stored definition; absent of a transient domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -193,11 +202,28 @@ pub struct ListQuery {
     pub cursor: Option<String>,
 }
 
-/// Whether a domain starts with the host.
+/// Whether a network or a pool starts with the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Autostart {
     pub enabled: bool,
+}
+
+/// Whether a domain starts with the host, and when among the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DomainAutostart {
+    pub enabled: bool,
+    /// Domains of a lower order start earlier and are shut down later; those of one order go
+    /// together. Absent here and below: it stays as it is, 0 at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<u32>,
+    /// Seconds from its start to the turn of the next order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_s: Option<u32>,
+    /// Seconds that the guest has to shut down, when the host goes down, before its power is cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shutdown_timeout_s: Option<u32>,
 }
 
 /// A new name.

@@ -26,8 +26,8 @@ pub use device::{
 };
 pub use display::SendKeys;
 pub use domain::{
-    Autostart, CloudInit, Defined, Definition, Domain, DomainList, DomainState, DomainSummary,
-    ListQuery, Nvram, Rename, Start, StateName,
+    Autostart, CloudInit, Defined, Definition, Domain, DomainAutostart, DomainList, DomainState,
+    DomainSummary, ListQuery, Nvram, Rename, Start, StateName,
 };
 pub use event::{Event, JobProgress};
 pub use guest::{

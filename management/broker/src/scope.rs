@@ -211,6 +211,8 @@ fn start(pid: u32, unit: &str, guest: &str, limits: &[Property]) -> Vec<u8> {
                 before.iter().for_each(|unit| units.string(unit));
             });
         });
+        // It shuts guests down in their order, before their scopes end.
+        property("Before", "as", &|v| v.array(4, |units| units.string("manor-guests.service")));
         limits.iter().for_each(|limit| limit.write(list));
     });
     body.array(8, |_| {});

@@ -289,7 +289,7 @@ impl Actor {
             Act::Apply(definition, expected) => self.apply(*definition, expected).await,
             Act::Undefine(variables) => self.undefine(variables).await,
             Act::Rename(name) => self.rename(name).await,
-            Act::SetAutostart(autostart) => self.set_autostart(autostart).await,
+            Act::SetAutostart(autostart, turn) => self.set_autostart(autostart, turn).await,
             Act::Start { def, seed, how } => self.start(def.map(|def| *def), seed, how).await,
             Act::Shutdown => self.shutdown().await,
             Act::Reboot => self.reboot().await,

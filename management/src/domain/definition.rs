@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use xml::DomainDef;
 
+use super::TurnChange;
 use super::actor::{Actor, blocking};
 use super::handle::{Definition, Variables};
 use crate::cloud_init::Seed;
@@ -30,7 +31,7 @@ impl Actor {
         let old = self.definition.clone();
         if let Some(old) = &old {
             stored.generation = old.stored.generation.saturating_add(1);
-            stored.autostart = old.stored.autostart;
+            (stored.autostart, stored.turn) = (old.stored.autostart, old.stored.turn);
             // What the guest sees stays what it was.
             stored.platform = old.stored.platform;
         }
@@ -110,16 +111,24 @@ impl Actor {
         Ok(())
     }
 
-    pub(super) async fn set_autostart(&mut self, autostart: bool) -> Result<(), Error> {
+    pub(super) async fn set_autostart(
+        &mut self,
+        autostart: bool,
+        change: TurnChange,
+    ) -> Result<(), Error> {
         let old = self.stored("it cannot be started with the host")?;
-        if old.stored.autostart == autostart {
+        let turn = old.stored.turn.changed(change);
+        let same = old.stored.autostart == autostart;
+        if same && old.stored.turn == turn {
             return Ok(());
         }
         let mut stored = old.stored.clone();
         stored.generation = stored.generation.saturating_add(1);
-        stored.autostart = autostart;
+        (stored.autostart, stored.turn) = (autostart, turn);
         self.put(stored, old.def.clone()).await?;
-        self.announce(EventKind::AutostartChanged { autostart }, None);
+        if !same {
+            self.announce(EventKind::AutostartChanged { autostart }, None);
+        }
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use super::media::MediumChange;
 use super::memory::MemoryChange;
 use super::plug::Named;
 use super::record::Record;
-use super::{Affects, DomainSummary, State, Tuning};
+use super::{Affects, DomainSummary, State, Tuning, TurnChange};
 use crate::agent;
 use crate::cloud_init::Seed;
 use crate::control::Vmm;
@@ -97,7 +97,7 @@ pub(crate) enum Act {
     Apply(Box<Definition>, Option<u64>),
     Undefine(Option<Variables>),
     Rename(String),
-    SetAutostart(bool),
+    SetAutostart(bool, TurnChange),
     /// With another definition than the stored one, if there is one here.
     Start {
         def: Option<Box<DomainDef>>,

@@ -26,6 +26,7 @@ mod state;
 mod stop;
 mod sys;
 pub(crate) mod tuning;
+mod turn;
 mod update;
 mod uses;
 mod view;
@@ -41,6 +42,7 @@ pub use tuning::{
     BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
     Pins, RateTuning, Sizes, Tuning,
 };
+pub use turn::{Turn, TurnChange};
 pub use view::{
     AddressRow, BalloonStats, BlockStats, DiskFault, DiskRow, DomainDetails, DomainId, DomainStats,
     DomainSummary, InterfaceRow, InterfaceStats, VcpuStats,

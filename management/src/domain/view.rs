@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::State;
+use super::{State, Turn};
 
 /// The two names a domain keeps: UUID for programs, name for people.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub struct DomainDetails {
     /// The machine as the definition names it (`pc-q35-7.2`), and Manor's pinned platform version.
     pub machine: String,
     pub platform_version: u16,
+    /// When it comes up and goes down with the host.
+    pub turn: Turn,
     /// Counts the changes of the stored definition; none of a transient domain.
     pub generation: Option<u64>,
     /// The stored definition differs from what runs, until the next start.

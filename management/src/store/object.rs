@@ -10,6 +10,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::domain::Turn;
+
 /// A definition and what belongs to it beside the XML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredDomain {
@@ -18,6 +20,7 @@ pub(crate) struct StoredDomain {
     /// Counts the changes of this definition.
     pub generation: u64,
     pub autostart: bool,
+    pub turn: Turn,
     /// Version of the platform the guest sees, pinned when it was first defined.
     pub platform: u16,
     pub xml: String,
@@ -30,6 +33,8 @@ struct Header<'a> {
     name: std::borrow::Cow<'a, str>,
     generation: u64,
     autostart: bool,
+    #[serde(default, skip_serializing_if = "Turn::is_usual")]
+    turn: Turn,
     platform: u16,
 }
 
@@ -76,6 +81,7 @@ impl Object for StoredDomain {
             name: self.name.as_str().into(),
             generation: self.generation,
             autostart: self.autostart,
+            turn: self.turn,
             platform: self.platform,
         };
         encode(Self::KIND, &header, &self.xml)
@@ -83,10 +89,10 @@ impl Object for StoredDomain {
 
     fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let (header, xml) = decode(Self::KIND, bytes)?;
-        let Header { uuid, name, generation, autostart, platform } =
+        let Header { uuid, name, generation, autostart, turn, platform } =
             serde_json::from_str(header).map_err(|_| DAMAGED)?;
         let (name, xml) = (name.into_owned(), xml.to_owned());
-        Ok(Self { uuid, name, generation, autostart, platform, xml })
+        Ok(Self { uuid, name, generation, autostart, turn, platform, xml })
     }
 }
 
@@ -147,6 +153,7 @@ mod tests {
             name: "web --> \"1\"".to_owned(),
             generation: 3,
             autostart: true,
+            turn: Turn { order: 20, delay: 5, patience: Some(60) },
             platform: 1,
             xml: "<domain>\n  <!-- end length=1 crc32=0 -->\n</domain>\n".to_owned(),
         }

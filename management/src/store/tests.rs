@@ -18,7 +18,7 @@ fn domain(number: u128, generation: u64) -> StoredDomain {
     let xml =
         format!("<domain><name>{name}</name>{}</domain>\n", "x".repeat(generation as usize % 90));
     let (uuid, autostart) = (Uuid::from_u128(number), generation.is_multiple_of(2));
-    StoredDomain { uuid, name, generation, autostart, platform: 1, xml }
+    StoredDomain { uuid, name, generation, autostart, turn: Default::default(), platform: 1, xml }
 }
 
 fn open(disk: Arc<ForgetfulDisk>) -> (Store, Contents) {

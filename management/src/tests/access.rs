@@ -24,7 +24,7 @@ fn confined(access: Access, domains: &[&str]) -> Caller {
 }
 
 fn autostart(name: &str) -> SetAutostart {
-    SetAutostart { domain: name.into(), autostart: true }
+    SetAutostart { domain: name.into(), autostart: true, turn: Default::default() }
 }
 
 #[tokio::test]

@@ -116,7 +116,10 @@ async fn a_changed_definition_waits_for_the_next_start() {
     let host = Host::new();
     let daemon = host.daemon().await;
     let uuid = daemon.define(host.xml("web", "")).await.domain.uuid;
-    daemon.call(SetAutostart { domain: "web".into(), autostart: true }).await.unwrap();
+    daemon
+        .call(SetAutostart { domain: "web".into(), autostart: true, turn: Default::default() })
+        .await
+        .unwrap();
     daemon.start("web").await.unwrap();
     assert!(!daemon.describe("web").await.pending_changes);
     let changed = host
@@ -237,7 +240,10 @@ async fn lists_are_filtered_and_sorted_as_virsh_does() {
         })
         .await
         .unwrap();
-    daemon.call(SetAutostart { domain: "a".into(), autostart: true }).await.unwrap();
+    daemon
+        .call(SetAutostart { domain: "a".into(), autostart: true, turn: Default::default() })
+        .await
+        .unwrap();
     assert_eq!(daemon.names().await, ["c", "t", "a", "b"]);
     let list = async |filter| {
         let all = daemon.call(ListDomains { filter }).await.unwrap();

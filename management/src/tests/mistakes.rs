@@ -207,7 +207,8 @@ async fn commands_that_do_not_fit_the_state_say_which_state_it_is() {
         reset_variables: false,
     };
     daemon.call(create).await.unwrap();
-    let autostart = SetAutostart { domain: "temp".into(), autostart: true };
+    let autostart =
+        SetAutostart { domain: "temp".into(), autostart: true, turn: Default::default() };
     let error = daemon.call(autostart).await.unwrap_err();
     assert!(error.message.contains("is transient"), "{error}");
 }

@@ -6,7 +6,8 @@ use rustix::process::Signal;
 use tokio::io::AsyncReadExt as _;
 
 use super::rig::{Host, lifecycle_until, signal};
-use crate::domain::{Paused, ShutOff, State};
+use crate::domain::{Paused, ShutOff, State, TurnChange};
+use crate::error::Code;
 use crate::events::{Event, EventKind, Lifecycle, Subscription};
 use crate::ops::{
     CreateDomain, DumpXml, RebootDomain, SetAutostart, ShutdownDomain, SuspendDomain,
@@ -220,6 +221,47 @@ fn a_lost_record_is_read_back_from_the_vmm() {
 }
 
 #[test]
+fn domains_start_in_their_order_wherever_an_earlier_daemon_stopped() {
+    let host = Host::new();
+    in_a_daemon(async || {
+        let daemon = host.daemon().await;
+        daemon.manager.autostart().await;
+        // By name the other way round; of one order the broken one holds nobody up.
+        for (name, order) in [("c", 0), ("b", 10), ("broken", 10), ("a", 20)] {
+            daemon.define(host.xml(name, if name == "broken" { "cannot-build" } else { "" })).await;
+            let turn = TurnChange { order: Some(order), ..TurnChange::default() };
+            let domain = name.into();
+            daemon.call(SetAutostart { domain, autostart: true, turn }).await.unwrap();
+        }
+        let turn = TurnChange { delay: Some(4000), ..TurnChange::default() };
+        let refused = daemon.call(SetAutostart { domain: "a".into(), autostart: true, turn }).await;
+        assert_eq!(refused.unwrap_err().code, Code::InvalidArgument);
+    });
+    std::fs::remove_dir_all(host.path("run")).unwrap();
+    in_a_daemon(async || {
+        let daemon = host.daemon().await;
+        daemon.manager.autostart().await;
+        let mut ids = Vec::new();
+        for name in ["c", "b", "a"] {
+            ids.push(daemon.describe(name).await.summary.id.unwrap());
+            daemon.destroy(name).await.unwrap();
+        }
+        assert!(ids.is_sorted(), "{ids:?}");
+    });
+    let marker = host.path("run").join("autostarted");
+    let boot = std::fs::read_to_string(&marker).unwrap();
+    // A daemon that died when it had begun with order 10.
+    std::fs::write(&marker, format!("{} 10\n", boot.trim())).unwrap();
+    in_a_daemon(async || {
+        let daemon = host.daemon().await;
+        daemon.manager.autostart().await;
+        let active = async |name| daemon.state(name).await.is_active();
+        assert!(active("a").await && !active("b").await && !active("c").await);
+        daemon.destroy("a").await.unwrap();
+    });
+}
+
+#[test]
 fn domains_start_with_the_host_and_not_with_the_daemon() {
     let host = Host::new();
     in_a_daemon(async || {
@@ -229,7 +271,14 @@ fn domains_start_with_the_host_and_not_with_the_daemon() {
             daemon.define(host.xml(name, if name == "broken" { "cannot-build" } else { "" })).await;
         }
         for name in ["auto", "broken"] {
-            daemon.call(SetAutostart { domain: name.into(), autostart: true }).await.unwrap();
+            daemon
+                .call(SetAutostart {
+                    domain: name.into(),
+                    autostart: true,
+                    turn: Default::default(),
+                })
+                .await
+                .unwrap();
         }
     });
     in_a_daemon(async || {

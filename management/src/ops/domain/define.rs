@@ -4,7 +4,7 @@ use crate::auth::{Access, Subject};
 
 use crate::cloud_init::CloudInit;
 use crate::domain::handle::{Act, Definition, Variables};
-use crate::domain::{DomainId, DomainRef};
+use crate::domain::{DomainId, DomainRef, Turn, TurnChange};
 use crate::error::{Code, Error, Problem};
 use crate::manager::{Context, Operation};
 use crate::store::StoredDomain;
@@ -58,6 +58,7 @@ impl Operation for DefineDomain {
             name: domain.name.clone(),
             generation: 1,
             autostart: false,
+            turn: Turn::default(),
             platform: translate::PLATFORM,
             xml: def.to_xml(),
         };
@@ -157,6 +158,8 @@ impl Operation for RenameDomain {
 pub struct SetAutostart {
     pub domain: DomainRef,
     pub autostart: bool,
+    /// When, among the others; also when it goes down with the host.
+    pub turn: TurnChange,
 }
 
 impl Operation for SetAutostart {
@@ -169,6 +172,7 @@ impl Operation for SetAutostart {
     }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.act(&self.domain, Act::SetAutostart(self.autostart)).await
+        self.turn.check()?;
+        cx.act(&self.domain, Act::SetAutostart(self.autostart, self.turn)).await
     }
 }

@@ -4,7 +4,7 @@ use super::define::identity;
 use super::query::without_secrets;
 use crate::auth::{Access, Subject};
 use crate::domain::handle::{Act, Definition, View};
-use crate::domain::{DomainId, DomainRef};
+use crate::domain::{DomainId, DomainRef, Turn};
 use crate::error::{Code, Error, Problem};
 use crate::jobs::Job;
 use crate::manager::{Context, Operation};
@@ -77,6 +77,7 @@ fn propose(cx: &Context, view: &View, xml: &str) -> Result<Proposed, Error> {
         name: view.name.clone(),
         generation: 1,
         autostart: false,
+        turn: Turn::default(),
         platform: platform.unwrap_or(translate::PLATFORM),
         xml: def.to_xml(),
     };

@@ -260,6 +260,7 @@ fn details(cx: &Context, view: &View, summary: DomainSummary) -> DomainDetails {
         description: def.and_then(|def| def.description.clone()),
         machine: def.and_then(|def| def.os.kind.machine.clone()).unwrap_or_default(),
         platform_version: platform.unwrap_or_default(),
+        turn: stored.map(|stored| stored.turn).unwrap_or_default(),
         generation: stored.map(|stored| stored.generation),
         pending_changes: pending,
         uptime,

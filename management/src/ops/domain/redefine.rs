@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use super::define::{Defined, identity};
 use crate::auth::{Access, Subject};
-use crate::domain::DomainRef;
 use crate::domain::handle::{Act, Definition};
+use crate::domain::{DomainRef, Turn};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
 use crate::store::StoredDomain;
@@ -50,6 +50,7 @@ impl Operation for RedefineDomain {
             name: domain.name.clone(),
             generation: 1,
             autostart: false,
+            turn: Turn::default(),
             platform: translate::PLATFORM,
             xml: def.to_xml(),
         };
