@@ -6,14 +6,17 @@
 mod access;
 mod channels;
 mod cloud_init;
+mod counters;
 mod daemon;
 mod denied;
 mod display;
 mod faults;
 mod guests;
+mod host;
 mod images;
 mod libvirt;
 mod media;
+mod metrics;
 mod nbd;
 mod networks;
 mod plan;

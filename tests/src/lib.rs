@@ -20,6 +20,7 @@ pub mod modules;
 pub mod nbd;
 pub mod paths;
 pub mod picture;
+pub mod prometheus;
 pub mod qemu;
 pub mod rfb;
 pub mod seeds;
