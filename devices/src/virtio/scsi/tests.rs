@@ -1,11 +1,13 @@
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::spec::*;
 use super::*;
-use crate::backend::Disk;
 use crate::backend::held::{Held, HeldDisk};
+use crate::backend::stats::{ErrorPolicy, FailedOperation, Verdict};
+use crate::backend::{Disk, Guarded};
 use crate::component::Component;
 use crate::io_thread::IoThread;
 use crate::scsi::tests::{disk, unit};
@@ -268,6 +270,34 @@ fn a_medium_that_comes_later_is_read() {
         assert_eq!(rig.queues[2].ram.read_obj::<u8>(DATA).unwrap(), first);
         rig.drive.eject(false).unwrap();
         assert_eq!(rig.command(lun(300), &read, &[], &[(DATA, 2048)]).sense, Some((2, 0x3a)));
+    }
+}
+
+#[test]
+fn a_medium_that_is_taken_out_takes_what_it_kept_along() {
+    struct StopAll;
+    impl ErrorPolicy for StopAll {
+        fn decide(&self, _: FailedOperation, _: &io::Error) -> Verdict {
+            Verdict::Stop
+        }
+    }
+    for paused in [true, false] {
+        let mut rig = Rig::new();
+        let held = HeldDisk::new(MIB, false);
+        held.error.store(libc::EIO, std::sync::atomic::Ordering::SeqCst);
+        let medium = Guarded::new(Arc::new(Held(held.clone())), Arc::new(StopAll));
+        rig.drive.load(Arc::new(medium));
+        while rig.command(lun(300), &[0], &[], &[]).status != status::GOOD {}
+        rig.send(1, lun(300), &[0x28, 0, 0, 0, 0, 1, 0, 0, 1], &[], &[(DATA, 2048)]);
+        wait_for("it", || held.started() == 1);
+        if paused {
+            rig.driver.function.pause();
+            assert!(rig.queues[2].used().is_empty());
+        }
+        rig.drive.eject(true).unwrap();
+        rig.driver.function.resume();
+        wait_for("its end", || !rig.queues[2].used().is_empty());
+        assert_eq!(held.started(), 1, "nothing is asked of a medium that is gone");
     }
 }
 
