@@ -13,7 +13,6 @@ use super::Script;
 use super::board::{LAYOUT, MemoryDisk, Nobody, Still, ram, thread, unit};
 use super::function::Function;
 use crate::backend::packet::{Offloads, PacketBackend};
-use crate::backend::stats::ReportErrors;
 use crate::pci::PciFunction as _;
 use crate::scsi::UnitKind;
 use crate::virtio::VirtioDevice;
@@ -74,7 +73,6 @@ pub fn virtio_blk(data: &[u8]) {
             threads: vec![thread(), thread()],
             queue_size: QUEUE_SIZE,
             serial: "torture".to_owned(),
-            errors: Arc::new(ReportErrors),
         })))
     });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use management::domain::{DomainId, DomainRef, Variables};
+use management::domain::{DomainId, DomainRef, TurnChange, Variables};
 use management::ops::{
     AskMode, CreateDomain, DefineDomain, DestroyDomain, FindDomain, RebootDomain, RenameDomain,
     ResetDomain, ResumeDomain, SendKeys, SetAutostart, ShutdownDomain, StartDomain, SuspendDomain,
@@ -181,7 +181,11 @@ pub(crate) async fn set_autostart(
     client: Client,
     (domain, autostart): (Domain, i32),
 ) -> Result<(), Failure> {
-    client.domain(SetAutostart { domain: domain.reference(), autostart: autostart != 0 }).await
+    let autostart = autostart != 0;
+    // Its turn is kept: clients of libvirt know of none.
+    client
+        .domain(SetAutostart { domain: domain.reference(), autostart, turn: TurnChange::default() })
+        .await
 }
 
 pub(crate) async fn send_key(
