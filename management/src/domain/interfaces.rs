@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use broker::{Direct, DirectMode, Passt, Tap, Traffic};
 use vmm_protocol::config::Fd;
+use vmm_protocol::control::MAX_FILES;
 use xml::device::interface::{Interface, InterfaceBackend, InterfaceType, Vlan};
 use xml::{DomainDef, NetworkDef, OnOff, YesNo};
 
@@ -123,7 +124,9 @@ impl Opener<'_> {
     /// The host's kernel moves the packets where it can, unless the definition says otherwise.
     fn vhost(&self, interface: &Interface, queues: usize) -> Result<Vec<OwnedFd>, Error> {
         let wanted = interface.driver.as_ref().and_then(|driver| driver.name);
-        if wanted == Some(InterfaceBackend::Qemu) {
+        // A running VMM is given a limited number of files at once.
+        let many = queues > MAX_FILES / 2 && wanted.is_none();
+        if many || wanted == Some(InterfaceBackend::Qemu) {
             return Ok(Vec::new());
         }
         let mut devices = Vec::with_capacity(queues);

@@ -16,6 +16,7 @@ use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, LogFile, Proc
 use xml::device::chardev::{CharLog, CharSource, CharType};
 use xml::device::disk::{Disk, DiskDevice, DiskFormat, DiskType, Location};
 use xml::device::graphics::Vnc;
+use xml::device::interface::InterfaceType;
 use xml::{DomainDef, OnOff, YesNo};
 
 use super::record::Record;
@@ -154,9 +155,13 @@ fn launch_locked(
         Ok(path) => undo.cgroup = Some(path),
         Err(error) => degraded.push(error.to_string()),
     }
+    let interfaces = &def.devices.interfaces;
+    if interfaces.iter().any(|interface| interface.kind == InterfaceType::Direct) {
+        // Those of an earlier run stay if nobody could remove them.
+        broker.remove_direct(&launch.uuid.to_string(), Vec::new())?;
+    }
     let cgroup = undo.cgroup.as_deref();
     let resources = Opener { broker, table: &mut table, launch, cgroup }.open(&def)?;
-    let interfaces = &def.devices.interfaces;
     super::interfaces::guard(interfaces.iter().zip(&resources.interfaces), launch)?;
     let live = translate::live(&launch.def, launch.id, &resources);
 

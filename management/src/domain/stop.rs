@@ -317,8 +317,9 @@ pub(super) async fn clean_up(node: &Arc<Node>, uuid: Uuid, cgroup: Option<std::p
         if let Some(cgroup) = cgroup {
             super::launch::remove_cgroup(&*node.broker, &cgroup);
         }
-        // Its directory is the record that there may be some: it goes last.
-        node.broker.remove_direct(&uuid.to_string(), Vec::new())?;
+        if let Err(error) = node.broker.remove_direct(&uuid.to_string(), Vec::new()) {
+            tracing::error!(%uuid, %error, "the next start removes what is left");
+        }
         let swept = node.networks.sweep();
         node.broker.remove_run_dir(&dir)?;
         swept

@@ -41,6 +41,8 @@ pub(super) fn check(interface: &Interface, path: &str, report: &mut Report<'_>) 
         let other = backend.tap.is_some() || backend.vhost.is_some();
         report.refuse_if(other, &at("backend"), "a device of the host; type='user' opens none");
     }
+    let source = interface.source.as_ref().and_then(|source| source.dev.as_deref());
+    check_device(source, &at("source/@dev"), report);
     check_addresses(&interface.ips, path, report);
     for (number, forward) in (1..).zip(&interface.port_forwards) {
         check_forward(forward, &format!("{path}/portForward[{number}]"), report);
@@ -93,11 +95,23 @@ fn check_addresses(addresses: &[IpAddress], path: &str, report: &mut Report<'_>)
     }
 }
 
+/// In what passt is told, a name ends at these.
+fn check_device(name: Option<&str>, path: &str, report: &mut Report<'_>) {
+    let is_name = |name: &str| {
+        let foreign = |c: char| "/,%:".contains(c) || c.is_whitespace() || c.is_control();
+        (1..16).contains(&name.len()) && !name.contains(foreign)
+    };
+    if let Some(name) = name.filter(|name| !is_name(name)) {
+        report.invalid(path, format!("{name:?} cannot name a network device"));
+    }
+}
+
 fn check_forward(forward: &UserForward, path: &str, report: &mut Report<'_>) {
     let address = forward.address.as_deref();
     if let Some(address) = address.filter(|address| address.parse::<IpAddr>().is_err()) {
         report.invalid(&format!("{path}/@address"), format!("{address:?} is no IP address"));
     }
+    check_device(forward.dev.as_deref(), &format!("{path}/@dev"), report);
     let ranges = &forward.ranges;
     if !ranges.is_empty() && ranges.iter().all(xml::device::interface::UserRange::is_excluded) {
         let message = "ports that are left out, and none of which; add a <range>";

@@ -126,6 +126,8 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
             }
             PciKind::Net(net) => {
                 all.extend(net.taps.iter().map(|fd| (*fd, format!("tap of {id}"))));
+                all.extend(net.stream.map(|fd| (fd, format!("network of {id}"))));
+                all.extend(net.vhost.iter().map(|fd| (*fd, format!("vhost device of {id}"))));
                 all.extend(net.rom.map(|fd| (fd, format!("option ROM of {id}"))));
             }
             PciKind::Video(video) => {

@@ -2,7 +2,6 @@
 //! them and the tap.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
@@ -52,10 +51,14 @@ impl KernelPair {
 impl MutEventSubscriber for KernelPair {
     fn init(&mut self, ops: &mut EventOps) {
         self.error = self.begin(ops).err();
+        if self.error.is_some() {
+            // A queue that has a tap could not be set up again.
+            let _ = self.vhost.connect(false);
+        }
     }
 
     fn process(&mut self, events: Events, _ops: &mut EventOps) {
-        if events.fd() != self.link.as_raw_fd() {
+        if events.data() != LINK {
             return self.queues.relay(events.data() as usize);
         }
         let _ = self.link.read();

@@ -73,6 +73,8 @@ fn what_makes_no_sense_is_said() {
         ("<ip family='ipv4' address='10.0.0'/>", "no IP address"),
         ("<ip family='ipv4' address='10.0.0.2' prefix='33'/>", "from 1 to 32"),
         ("<portForward proto='tcp' address='here'/>", "no IP address"),
+        ("<source dev='eth0/'/>", "cannot name"),
+        ("<portForward proto='tcp' dev='eth0/22,'/>", "cannot name"),
         ("<portForward proto='sctp'/>", "proto='sctp'"),
         ("<portForward proto='tcp'><range start='9' end='8'/></portForward>", "no range"),
         ("<portForward proto='tcp'><range start='1' end='9' to='65530'/></portForward>", "65535"),
