@@ -184,11 +184,16 @@ impl Shell {
     /// The end mark is computed by the guest, so that the echo of the typed line is not it, and is
     /// another each time: a console begins with what was there before.
     pub(crate) fn run(&mut self, command: &str) -> Result<String> {
+        self.run_within(command, LONG)
+    }
+
+    /// For commands that take about as long as a boot.
+    pub(crate) fn run_within(&mut self, command: &str, within: Duration) -> Result<String> {
         static MARK: AtomicU32 = AtomicU32::new(1000);
         let mark = MARK.fetch_add(1, Ordering::Relaxed);
         self.console.forget();
         self.console.write(format!("{command}; echo END-$?-$(({mark}+0))-\n").as_bytes())?;
-        let text = self.console.expect(&format!("-{mark}-"), LONG)?.to_owned();
+        let text = self.console.expect(&format!("-{mark}-"), within)?.to_owned();
         let (output, status) = text.rsplit_once("END-").context("no end mark")?;
         if status != format!("0-{mark}-") && !status.starts_with(&format!("0-{mark}-\r")) {
             bail!("{command:?} failed in the guest:\n{text}");
