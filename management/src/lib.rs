@@ -27,6 +27,7 @@ mod plan;
 mod registry;
 pub mod storage;
 mod store;
+pub mod torture;
 mod translate;
 mod worker;
 

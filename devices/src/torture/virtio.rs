@@ -53,8 +53,9 @@ impl PacketBackend for Silence {
         Err(io::ErrorKind::WouldBlock.into())
     }
     fn send(&self, packet: &IoBuffers) -> io::Result<()> {
-        let mut packet = vec![0; packet.len().min(70_000) as usize];
-        packet.fill(1);
+        // All of it is looked at.
+        let mut bytes = vec![0; packet.len() as usize];
+        packet.peek(&mut bytes);
         Ok(())
     }
     fn set_offloads(&self, _offloads: Offloads) -> io::Result<()> {

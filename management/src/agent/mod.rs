@@ -23,4 +23,4 @@ pub(crate) use connection::{Agent, CHANNEL, is_connected};
 pub(crate) use error::AgentError;
 pub(crate) use queue::Queue;
 pub(crate) use recovery::{thaw, thaw_after_death};
-pub(crate) use session::Ask;
+pub(crate) use session::{Ask, Session};

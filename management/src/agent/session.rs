@@ -89,7 +89,7 @@ struct Refusal {
 }
 
 #[derive(Debug)]
-pub(super) struct Session<S> {
+pub(crate) struct Session<S> {
     stream: S,
     chunk: Box<[u8]>,
     /// What of the chunk is not looked at yet.
@@ -98,7 +98,7 @@ pub(super) struct Session<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Have the agent find its place.
-    pub(super) async fn open(stream: S) -> Result<Self, AgentError> {
+    pub(crate) async fn open(stream: S) -> Result<Self, AgentError> {
         let mut session = Self { stream, chunk: vec![0; 8 << 10].into(), unread: 0..0 };
         let id = uuid::Uuid::new_v4().as_u64_pair().0 >> 16;
         let found = tokio::time::timeout(SYNC, session.synchronise(id)).await;
@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Ask, and read the answer as a `T`.
-    pub(super) async fn ask<T: DeserializeOwned>(&mut self, ask: Ask<'_>) -> Result<T, AgentError> {
+    pub(crate) async fn ask<T: DeserializeOwned>(&mut self, ask: Ask<'_>) -> Result<T, AgentError> {
         let line = self.exchange(&ask, ask.within).await?;
         let returned = returned(ask.command, &line)?;
         serde_json::from_str(returned.get()).map_err(|error| AgentError::Garbage {

@@ -87,6 +87,21 @@ impl Installed {
     }
 }
 
+/// For the fuzz target: what a descriptor says is understood or passed over, and whoever asks for firmware gets images
+/// with names.
+pub(crate) fn weigh(text: &[u8]) {
+    let Ok(found) = serde_json::from_slice::<Descriptor>(text) else { return };
+    for machine in [Machine::Q35, Machine::Pc, Machine::Microvm] {
+        for stateless in [false, true] {
+            if found.offers("uefi", machine)
+                && let Some(efi) = found.clone().flash(stateless)
+            {
+                assert_eq!(efi.template.is_none(), stateless, "{efi:?}");
+            }
+        }
+    }
+}
+
 /// One that is not understood is passed over: others may do.
 fn read(path: &Path) -> Option<Descriptor> {
     let mut text = Vec::new();

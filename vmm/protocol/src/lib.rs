@@ -8,6 +8,7 @@
 pub mod config;
 pub mod control;
 pub mod exit;
+pub mod torture;
 pub mod wire;
 
 /// Version of the control protocol and of [`config::MachineConfig`]: `major.minor`.
