@@ -36,6 +36,7 @@ fn setup_installs_again_without_a_change_and_removes_what_it_made() {
     let names: Vec<_> = first.keys().map(String::as_str).collect();
     let expected = [
         "etc/manor/manor.toml",
+        "etc/systemd/system/manor-guests.service",
         "etc/systemd/system/manor-ro.socket",
         "etc/systemd/system/manor.service",
         "etc/systemd/system/manor.socket",
@@ -52,6 +53,8 @@ fn setup_installs_again_without_a_change_and_removes_what_it_made() {
     ] {
         assert!(unit.lines().any(|found| found == line), "{line}");
     }
+    let guests = &first["etc/systemd/system/manor-guests.service"];
+    assert!(guests.contains("\nExecStop=/usr/local/bin/manor shutdown-guests\n"), "{guests}");
     let state = std::fs::metadata(root.join("var/lib/manor")).unwrap().permissions().mode();
     assert_eq!(state & 0o777, 0o711);
 
