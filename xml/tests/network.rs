@@ -78,6 +78,9 @@ fn mistakes_are_named_with_their_cause() {
             "is the default already",
         ),
         (nat("<portgroup name='a'><bandwidth/></portgroup>"), "libvirt's <bandwidth>"),
+        (nat("<bandwidth><inbound average='9' floor='3'/></bandwidth>"), "is for one interface"),
+        (nat("<bandwidth><outbound average='9' peak='8'/></bandwidth>"), "at least the average"),
+        (nat("<bandwidth><inbound average='0'/></bandwidth>"), "is above 0"),
         (nat("<vlan/>"), "tag"),
         (nat("<vlan trunk='no'><tag id='3'/><tag id='4'/></vlan>"), "remove trunk='no'"),
         (

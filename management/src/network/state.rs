@@ -17,7 +17,7 @@ use crate::error::{Code, Error};
 use crate::events::{EventKind, NetworkChange};
 use crate::journal::Journal;
 use crate::store::{Store, StoredNetwork};
-use crate::translate::invalid;
+use crate::translate::{bandwidth, invalid};
 use crate::worker;
 
 /// What the workers of all networks work with.
@@ -146,9 +146,15 @@ impl State {
         Ok(())
     }
 
-    /// Store a definition. An active network goes on with what it has until it starts again.
+    /// Store a definition. An active network goes on with what it has until it starts again, but for
+    /// its `<bandwidth>`, which guests notice without being cut off.
     pub(crate) fn define(&mut self, def: NetworkDef) -> Result<(), Error> {
         service::check(&def)?;
+        if self.active && !self.def.is_foreign_bridge() && self.def.bandwidth != def.bandwidth {
+            // Before it is stored, so that a limit which the host cannot keep changes nothing.
+            let bandwidth = def.bandwidth.clone();
+            self.reshape(NetworkDef { bandwidth, ..self.def.clone() })?;
+        }
         let xml = def.to_xml();
         if self.stored.is_some() {
             self.change(|stored| stored.xml = xml)?;
@@ -205,21 +211,27 @@ impl State {
     fn reshape(&mut self, def: NetworkDef) -> Result<(), Error> {
         service::check(&def)?;
         let before = std::mem::replace(&mut self.def, def);
-        let changed =
-            self.remember().and_then(|()| self.shared.firewall.admit(self.uuid, &self.def));
+        let limited = before.bandwidth != self.def.bandwidth;
+        let changed = self.enforce(limited);
         let changed = changed.and_then(|()| match &self.service {
             Some(service) => service.configure(&self.def, &self.places()),
             None => Ok(()),
         });
         if changed.is_err() {
             self.def = before;
-            let back =
-                self.remember().and_then(|()| self.shared.firewall.admit(self.uuid, &self.def));
-            if let Err(error) = back {
+            if let Err(error) = self.enforce(limited) {
                 tracing::error!(network = self.name(), error = %error.chain(), "is half changed");
             }
         }
         changed
+    }
+
+    /// Write down what is to be, and have the host's side of it so. A limit that stays is left alone: what
+    /// waits in its queue would be lost.
+    fn enforce(&self, limited: bool) -> Result<(), Error> {
+        self.remember()?;
+        self.shared.firewall.admit(self.uuid, &self.def)?;
+        if limited { self.shape() } else { Ok(()) }
     }
 
     /// Forget the definition. A network that is active goes on, and vanishes when it stops.
@@ -291,6 +303,7 @@ impl State {
             return plan::need_bridge(&self.def);
         }
         self.shared.broker.make_bridge(plan::bridge(&self.def))?;
+        self.shape()?;
         self.shared.firewall.admit(self.uuid, &self.def)?;
         if self.service.is_none() && plan::needs_service(&self.def) {
             let places = self.places();
@@ -308,6 +321,12 @@ impl State {
             self.service = Some(service);
         }
         Ok(())
+    }
+
+    /// Also where it has no limit: it may have had one when its daemon died.
+    fn shape(&self) -> Result<(), Error> {
+        let traffic = bandwidth::of_network(&self.def);
+        Ok(self.shared.broker.shape(self.def.bridge_name().unwrap_or_default(), traffic)?)
     }
 
     fn start_service(&self, places: &Places) -> Result<Service, Error> {

@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use broker::{
-    Broker, BrokerError, Granted, Local, NetworkAct, Request, Role, RuleSet, Sockets, Tap,
+    Broker, BrokerError, Granted, Local, NetworkAct, Request, Role, RuleSet, Sockets, Tap, Traffic,
 };
 
 use super::rig::{Daemon, Host, TestBroker, lifecycle_until, next};
+use crate::domain::Affects;
 use crate::error::{Code, Error};
 use crate::events::{EventKind, Lifecycle};
 use crate::network::NetworkView;
 use crate::ops::{
     ChangeNetwork, CreateNetwork, DefineNetwork, DescribeNetwork, DumpNetworkXml, ListNetworks,
-    NetworkAction, NetworkLeases,
+    NetworkAction, NetworkLeases, UpdateNetwork,
 };
 
 #[derive(Default)]
@@ -25,6 +26,8 @@ struct Made {
     bridges: BTreeMap<String, String>,
     rules: RuleSet,
     reattached: Vec<String>,
+    /// The latest limit of each bridge.
+    limits: BTreeMap<String, Traffic>,
     /// The next act of this kind fails.
     fails: Option<&'static str>,
 }
@@ -76,6 +79,7 @@ impl Broker for NetworkHost {
             NetworkAct::Bridge(_) => "bridge",
             NetworkAct::Rules(_) => "rules",
             NetworkAct::Sockets(_) => "sockets",
+            NetworkAct::Shape { .. } => "shape",
             _ => "",
         };
         if made.fails.take_if(|fails| *fails == kind).is_some() {
@@ -88,7 +92,9 @@ impl Broker for NetworkHost {
             NetworkAct::Reattach { taps, .. } => made.reattached.extend(taps),
             NetworkAct::Rules(rules) => made.rules = rules,
             NetworkAct::LookRules(rules) => return Ok(Granted::Intact(made.rules == rules)),
-            NetworkAct::Shape { .. } => {}
+            NetworkAct::Shape { interface, traffic } => {
+                drop(made.limits.insert(interface, traffic))
+            }
             NetworkAct::RemoveDirect { .. } => {}
             NetworkAct::Sockets(_) => return Ok(Granted::Sockets(Sockets::default())),
         }
@@ -214,6 +220,54 @@ async fn networks_do_not_share_a_subnet_a_bridge_or_a_name() {
     assert_eq!(daemon.networks().await, ["one", "two"], "it goes on while it is active");
     daemon.network("two", NetworkAction::Stop).await.unwrap();
     assert_eq!(daemon.networks().await, ["one"]);
+}
+
+#[tokio::test]
+async fn a_limit_of_a_network_changes_while_it_is_active_and_outlives_its_daemon() {
+    let (host, made) = (Host::new(), NetworkHost::new());
+    let daemon = host.daemon_with(made.clone()).await;
+    // One without a process, which here is none that takes other settings.
+    let plain = |third: u8, rest: &str| {
+        format!(
+            "<network><name>one</name>{rest}<forward/><bridge name='br-one'/><dns enable='no'/>\
+             <ip address='10.9.{third}.1' prefix='24'/></network>"
+        )
+    };
+    let uuid = daemon.call(DefineNetwork { xml: plain(1, "") }).await.unwrap().uuid;
+    daemon.network("one", NetworkAction::Start).await.unwrap();
+    let limit = || {
+        let limits = &made.made.lock().unwrap().limits;
+        limits["br-one"].inbound.map(|rate| (rate.average, rate.burst))
+    };
+    assert_eq!(limit(), None);
+    let update = |command: &str, rate: u32| UpdateNetwork {
+        network: "one".into(),
+        command: command.into(),
+        section: "bandwidth".into(),
+        index: None,
+        xml: format!("<bandwidth><inbound average='{rate}' burst='64'/></bandwidth>"),
+        affects: Affects { live: true, config: true },
+    };
+    daemon.call(update("add", 1000)).await.unwrap();
+    assert_eq!(limit(), Some((1_000_000, Some(65_536))));
+    made.fail("shape");
+    daemon.call(update("modify", 9)).await.unwrap_err();
+    assert_eq!(limit(), Some((1_000_000, Some(65_536))), "as it was before");
+
+    // Defined anew: of all that is new, the limit holds at once.
+    let rest = format!("<uuid>{uuid}</uuid><bandwidth><inbound average='50'/></bandwidth>");
+    daemon.call(DefineNetwork { xml: plain(7, &rest) }).await.unwrap();
+    assert_eq!(limit(), Some((50_000, None)));
+    let live = DumpNetworkXml { network: "one".into(), inactive: false };
+    let live = daemon.call(live).await.unwrap();
+    assert!(live.contains("average='50'"), "{live}");
+    assert!(live.contains("10.9.1.1"), "{live}");
+
+    drop(daemon);
+    made.made.lock().unwrap().limits.clear();
+    let daemon = host.daemon_with(made.clone()).await;
+    assert_eq!(limit(), Some((50_000, None)), "the next daemon sees to it");
+    daemon.network("one", NetworkAction::Stop).await.unwrap();
 }
 
 #[tokio::test]

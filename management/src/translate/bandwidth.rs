@@ -1,11 +1,19 @@
-//! `<bandwidth>` of interfaces as rates of their taps.
+//! `<bandwidth>` of interfaces as rates of their taps, and of networks as such of their bridges.
 
 use broker::{Traffic, TrafficRate};
-use xml::DomainDef;
-use xml::device::interface::{Interface, Rate};
+use xml::device::interface::{Bandwidth, Interface, Rate};
+use xml::{DomainDef, NetworkDef};
 
 pub(crate) fn traffic(interface: &Interface) -> Traffic {
-    let bandwidth = interface.bandwidth.as_ref();
+    of(interface.bandwidth.as_ref())
+}
+
+/// Of the bridge of a network: what goes out by it is what comes to the guests.
+pub(crate) fn of_network(def: &NetworkDef) -> Traffic {
+    of(def.bandwidth.as_ref())
+}
+
+fn of(bandwidth: Option<&Bandwidth>) -> Traffic {
     Traffic {
         inbound: bandwidth.and_then(|bandwidth| bandwidth.inbound.as_ref()).and_then(rate),
         outbound: bandwidth.and_then(|bandwidth| bandwidth.outbound.as_ref()).and_then(rate),

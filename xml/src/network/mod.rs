@@ -2,6 +2,7 @@
 //!
 //! One element is Manor's own, `<portForward>`: libvirt has none for networks, and leaves unknown elements alone.
 
+mod bandwidth;
 mod dns;
 mod forward;
 mod ip;
@@ -20,7 +21,7 @@ pub use update::{UpdateCommand, UpdateError, UpdateSection};
 
 use crate::cursor::Cursor;
 use crate::defaults::Identity;
-use crate::device::interface::{MacTable, Vlan};
+use crate::device::interface::{Bandwidth, MacTable, Vlan};
 use crate::diagnostic::{Diagnostics, Kind};
 use crate::document::{self, Bounds, Parsed};
 use crate::domain::{Metadata, Name};
@@ -44,6 +45,8 @@ element! {
         child metadata: Option<Metadata>,
         child forward: Option<Forward>,
         child bridge: Option<Bridge>,
+        /// Of all its guests together: to them and from them.
+        child bandwidth: Option<Bandwidth>,
         leaf("mtu" "size") mtu: Option<u32>,
         leaf("mac" "address") mac: Option<MacAddress>,
         child domain: Option<Domain>,
@@ -55,7 +58,7 @@ element! {
         child vlan: Option<Vlan>,
         child("portgroup") port_groups: Vec<PortGroup>,
     }
-    refuse ["bandwidth", "virtualport", "port"];
+    refuse ["virtualport", "port"];
     check NetworkDef::check;
 }
 
@@ -165,6 +168,7 @@ impl NetworkDef {
         }
         self.check_dhcp(at);
         self.check_groups(at);
+        self.check_bandwidth(at);
         for (forward, at) in self.port_forwards.iter().zip(at.children("portForward")) {
             let reached = self.subnets().any(|subnet| subnet.contains(forward.to));
             if !reached {
@@ -186,7 +190,7 @@ impl NetworkDef {
             let message = "forward mode='bridge' needs <bridge name='…'/>, a bridge of the host";
             at.error(Kind::Missing, message.to_owned());
         }
-        for name in ["ip", "dns", "domain", "mac", "mtu", "route", "portForward"] {
+        for name in ["ip", "dns", "bandwidth", "domain", "mac", "mtu", "route", "portForward"] {
             if let Some(child) = at.child(name) {
                 let message = format!("<{name}> is not for a bridge that Manor does not make");
                 child.error(Kind::Invalid, message);

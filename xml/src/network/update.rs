@@ -1,5 +1,6 @@
 //! One entry of a network changed, as `virNetworkUpdate` has it: the rest stays as it is.
 
+use crate::device::interface::Bandwidth;
 use crate::diagnostic::Diagnostics;
 use crate::document::{self, Bounds};
 use crate::element::Element;
@@ -12,10 +13,10 @@ names! {
     pub enum UpdateCommand {
         Modify = "modify", Delete = "delete", Add = "add", AddLast = "add-last", AddFirst = "add-first",
     }
-    /// libvirt's sections that Manor changes, and its own last.
+    /// libvirt's sections that Manor changes, and its own two last.
     pub enum UpdateSection {
         DhcpHost = "ip-dhcp-host", DhcpRange = "ip-dhcp-range", DnsHost = "dns-host", DnsTxt = "dns-txt",
-        DnsSrv = "dns-srv", PortForward = "port-forward",
+        DnsSrv = "dns-srv", PortForward = "port-forward", Bandwidth = "bandwidth",
     }
 }
 
@@ -82,6 +83,12 @@ impl NetworkDef {
             UpdateSection::PortForward => {
                 let same = |a: &PortForward, b: &PortForward| a == b;
                 change(&mut def.port_forwards, command, read(entry, "portForward")?, same)?;
+            }
+            UpdateSection::Bandwidth => {
+                // There is one at most, whatever it says.
+                let mut one: Vec<Bandwidth> = def.bandwidth.take().into_iter().collect();
+                change(&mut one, command, read(entry, "bandwidth")?, |_, _| true)?;
+                def.bandwidth = one.pop();
             }
         }
         // What the parts must be together.

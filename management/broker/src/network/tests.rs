@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 pub(super) struct Lab {
     pub(super) host: String,
-    guest: String,
+    pub(super) guest: String,
     world: String,
 }
 
@@ -63,7 +63,7 @@ impl Lab {
     }
 
     /// The guest's cable into the bridge.
-    fn connect(&self) {
+    pub(super) fn connect(&self) {
         let (host, guest) = (&self.host, &self.guest);
         ip(&format!("-n {host} link add tap0 type veth peer name eth0 netns {guest}"));
         ip(&format!("-n {host} link set tap0 master virbr7 up"));

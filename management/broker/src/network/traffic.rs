@@ -241,4 +241,51 @@ mod tests {
             assert!(matches!(absent, BrokerError::NoInterface { .. }), "{absent}");
         });
     }
+
+    /// Seconds that so much takes from one end of a connection to the other.
+    fn seconds(from: &str, to: &str, bytes: usize) -> f64 {
+        use std::io::{Read as _, Write as _};
+        let listener = within(to, || std::net::TcpListener::bind("0.0.0.0:0").unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let host = if to.contains("host") { "192.168.77.1" } else { "192.168.77.10" };
+        let mut stream = within(from, || std::net::TcpStream::connect((host, port)).unwrap());
+        let (mut other, _) = listener.accept().unwrap();
+        let begin = std::time::Instant::now();
+        let sender = std::thread::spawn(move || stream.write_all(&vec![7; bytes]).unwrap());
+        let mut received = Vec::new();
+        other.read_to_end(&mut received).unwrap();
+        sender.join().unwrap();
+        assert_eq!(received.len(), bytes);
+        begin.elapsed().as_secs_f64()
+    }
+
+    #[test]
+    fn guests_of_a_bridge_share_its_rate_until_it_is_taken_back() {
+        const MEGABYTES: usize = 3_000_000;
+        let Some(lab) = Lab::new() else { return };
+        within(&lab.host, || bridge::make(&super::super::tests::spec()).unwrap());
+        lab.connect();
+        let rate = TrafficRate { average: 1_000_000, peak: None, burst: Some(65_536) };
+        let shape_bridge = |traffic: Traffic| within(&lab.host, || shape("virbr7", &traffic));
+        let free = seconds(&lab.host, &lab.guest, MEGABYTES);
+        assert!(free < 1.5, "{free} s without a limit");
+        shape_bridge(Traffic { inbound: Some(rate), outbound: None }).unwrap();
+        let limited = seconds(&lab.host, &lab.guest, MEGABYTES);
+        assert!((2.0..9.0).contains(&limited), "3 MB at 1 MB/s to the guest took {limited} s");
+        let back = seconds(&lab.guest, &lab.host, MEGABYTES);
+        assert!(back < 1.5, "the other way is free, and took {back} s");
+        match shape_bridge(Traffic { inbound: None, outbound: Some(rate) }) {
+            Ok(()) => {
+                let limited = seconds(&lab.guest, &lab.host, MEGABYTES);
+                assert!(limited > 2.0, "3 MB at 1 MB/s from the guest took {limited} s");
+            }
+            Err(BrokerError::Traffic { source, .. }) => {
+                println!("SKIP: the kernel drops nothing by rate (act_police): {source}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+        shape_bridge(Traffic::default()).unwrap();
+        let free = seconds(&lab.host, &lab.guest, MEGABYTES);
+        assert!(free < 1.5, "{free} s when it was taken back");
+    }
 }
