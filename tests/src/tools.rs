@@ -30,6 +30,35 @@ pub fn busybox() -> anyhow::Result<Program> {
     Ok(unpacked)
 }
 
+/// ISC's DHCP client, of both families.
+pub fn dhclient() -> anyhow::Result<Program> {
+    fetched("isc-dhcp-client", "sbin/dhclient", "--version")
+}
+
+/// dig(1).
+pub fn dig() -> anyhow::Result<Program> {
+    fetched("bind9-dnsutils", "usr/bin/dig", "-v")
+}
+
+/// iperf3(1), which measures what passes.
+pub fn iperf3() -> anyhow::Result<Program> {
+    fetched("iperf3", "usr/bin/iperf3", "--version")
+}
+
+/// With its libraries, where it is not installed.
+fn fetched(package: &str, path: &str, version: &str) -> anyhow::Result<Program> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let installed = Program::installed(name);
+    if runs(&installed, version) {
+        return Ok(installed);
+    }
+    let tree =
+        paths::made_once(package, |tree| Apt::open()?.unpack_closure(&[package], None, tree))?;
+    let unpacked = Program::in_tree(&tree, path);
+    anyhow::ensure!(runs(&unpacked, version), "the unpacked {name} does not run");
+    Ok(unpacked)
+}
+
 fn runs(program: &Program, word: &str) -> bool {
     program.command().arg(word).output().is_ok_and(|output| output.status.success())
 }

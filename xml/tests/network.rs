@@ -137,9 +137,10 @@ fn mistakes_are_named_with_their_cause() {
             "of the other family",
         ),
         (
-            "<network><name>n</name><ip address='fd00::1' prefix='64'><dhcp/></ip></network>"
+            "<network><name>n</name><ip address='fd00::1' prefix='64'><dhcp><bootp file='f'/></dhcp>\
+             </ip></network>"
                 .to_owned(),
-            "DHCPv6 is not provided",
+            "by DHCPv6",
         ),
         (dhcp("<range start='10.0.1.2' end='10.0.1.3'/>"), "10.0.1.2 is not in the subnet"),
         (dhcp("<range start='10.0.0.9' end='10.0.0.3'/>"), "ends before it begins"),

@@ -1,6 +1,6 @@
 //! [`NetworkConfig`]: what the process of one virtual network serves, as plain data.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Hex, Mac};
 
 mod check;
+mod check6;
 
 pub use check::ConfigError;
 pub use vmm_protocol::config::{FIRST_FD, Fd};
@@ -85,6 +86,9 @@ pub struct NetworkFiles {
     /// UDP socket bound to 0.0.0.0:67 and the bridge, with SO_BROADCAST.
     #[serde(default)]
     pub dhcp: Option<Fd>,
+    /// UDP socket bound to [::]:547 and the bridge, a member of ff02::1:2.
+    #[serde(default)]
+    pub dhcp6: Option<Fd>,
     /// UDP sockets bound to port 53 of the gateway's addresses.
     #[serde(default)]
     pub dns_udp: Vec<Fd>,
@@ -104,9 +108,12 @@ pub struct Ipv6 {
     /// Guests make addresses of their own from the prefix, which must have 64 bits for it.
     #[serde(default)]
     pub slaac: bool,
-    /// Guests are told to ask a DHCPv6 server for addresses.
+    /// Guests are told to ask a DHCPv6 server for addresses, also where it is none of ours.
     #[serde(default)]
     pub managed: bool,
+    /// By which DHCPv6 clients know the server again (DUID).
+    #[serde(default)]
+    pub server_id: Option<Hex>,
 }
 
 /// What can change while the network runs.
@@ -117,6 +124,9 @@ pub struct Settings {
     pub domain: Option<Domain>,
     #[serde(default)]
     pub dhcp: Option<Dhcp>,
+    /// Not said to a server from before there was DHCPv6 where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp6: Option<Dhcp6>,
     #[serde(default)]
     pub dns: Dns,
 }
@@ -170,6 +180,50 @@ pub struct Host {
     #[serde(default)]
     pub name: Option<String>,
     pub address: Ipv4Addr,
+    /// Seconds; `null` never ends.
+    #[serde(default = "default_lease")]
+    pub lease_seconds: Option<u32>,
+}
+
+/// Without ranges and hosts, all but addresses is given (RFC 8415 §6.1).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dhcp6 {
+    #[serde(default)]
+    pub ranges: Vec<Range6>,
+    #[serde(default)]
+    pub hosts: Vec<Host6>,
+}
+
+impl Dhcp6 {
+    pub fn gives_addresses(&self) -> bool {
+        !self.ranges.is_empty() || !self.hosts.is_empty()
+    }
+}
+
+/// Addresses from `start` to `end`, both included.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range6 {
+    pub start: Ipv6Addr,
+    pub end: Ipv6Addr,
+    /// Seconds; `null` never ends.
+    #[serde(default = "default_lease")]
+    pub lease_seconds: Option<u32>,
+}
+
+/// An address kept for one client, which is known as with IPv4.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host6 {
+    #[serde(default)]
+    pub mac: Option<Mac>,
+    /// DUID.
+    #[serde(default)]
+    pub client_id: Option<Hex>,
+    #[serde(default)]
+    pub name: Option<String>,
+    pub address: Ipv6Addr,
     /// Seconds; `null` never ends.
     #[serde(default = "default_lease")]
     pub lease_seconds: Option<u32>,

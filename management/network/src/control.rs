@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Settings;
 use crate::state::Shared;
-use crate::{dhcp, dns, router};
+use crate::{dhcp, dhcp6, dns, router};
 
 /// Longest line, bytes.
 pub const MAX_LINE: u64 = 1 << 20;
@@ -52,6 +52,8 @@ pub struct Status {
     /// Leases that have not ended.
     pub leases: usize,
     pub dhcp: dhcp::Counters,
+    #[serde(default)]
+    pub dhcp6: dhcp6::Counters,
     pub dns: dns::Counters,
     pub router: router::Counters,
 }

@@ -25,6 +25,7 @@ pub(crate) struct Files {
     pub control: UnixListener,
     pub leases: Option<File>,
     pub dhcp: Option<UdpSocket>,
+    pub dhcp6: Option<UdpSocket>,
     pub dns_udp: Vec<UdpSocket>,
     pub dns_tcp: Vec<TcpListener>,
     pub router: Option<OwnedFd>,
@@ -43,6 +44,7 @@ impl Files {
             control: UnixListener::from(adopted.take(files.control)?),
             leases: files.leases.map(|fd| adopted.take(fd).map(File::from)).transpose()?,
             dhcp: files.dhcp.map(udp).transpose()?,
+            dhcp6: files.dhcp6.map(udp).transpose()?,
             dns_udp: files.dns_udp.iter().copied().map(udp).collect::<Result<_, _>>()?,
             dns_tcp: files
                 .dns_tcp
@@ -79,6 +81,7 @@ fn named(files: &NetworkFiles) -> Vec<(Fd, &'static str)> {
     let mut all = vec![(files.control, "control socket")];
     all.extend(files.leases.map(|fd| (fd, "lease file")));
     all.extend(files.dhcp.map(|fd| (fd, "DHCP socket")));
+    all.extend(files.dhcp6.map(|fd| (fd, "DHCPv6 socket")));
     all.extend(files.dns_udp.iter().map(|fd| (*fd, "DNS socket")));
     all.extend(files.dns_tcp.iter().map(|fd| (*fd, "DNS listener")));
     all.extend(files.router.map(|fd| (fd, "router socket")));

@@ -17,9 +17,12 @@ pub(crate) const MAX_LEASES: usize = 65_536;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub mac: Mac,
-    /// Option 61, when the client sent one.
+    /// Option 61, when the client sent one; with IPv6, its DUID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<Hex>,
+    /// With IPv6, whose identifier stands for the whole client: the number of its interface (IAID).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub association: Option<u32>,
     pub address: IpAddr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,

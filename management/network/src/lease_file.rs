@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Lease;
 use crate::lease::{MAX_LEASES, RECORD, slots};
@@ -23,8 +24,12 @@ pub enum LeaseFileError {
     Write(#[source] io::Error),
 }
 
+/// One file for the servers of both families: each writes records of its own addresses.
+#[derive(Debug, Clone)]
+pub struct LeaseFile(Arc<Mutex<Records>>);
+
 #[derive(Debug)]
-pub struct LeaseFile {
+struct Records {
     file: File,
     /// Number of the record that holds an address.
     used: BTreeMap<IpAddr, usize>,
@@ -53,11 +58,26 @@ impl LeaseFile {
         }
         let used = leases.iter().map(|(address, (number, _))| (*address, *number)).collect();
         let leases = leases.into_values().map(|(_, lease)| lease).collect();
-        Ok((Self { file, used, free, end }, leases))
+        let records = Records { file, used, free, end };
+        Ok((Self(Arc::new(Mutex::new(records))), leases))
+    }
+
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Write a lease in place of what is on record for its address.
     pub fn put(&mut self, lease: &Lease) -> Result<(), LeaseFileError> {
+        self.records().put(lease)
+    }
+
+    pub fn remove(&mut self, address: IpAddr) -> Result<(), LeaseFileError> {
+        self.records().remove(address)
+    }
+}
+
+impl Records {
+    fn put(&mut self, lease: &Lease) -> Result<(), LeaseFileError> {
         let address = lease.address;
         let record = encode(lease).ok_or(LeaseFileError::TooLong { address })?;
         let number = match self.used.get(&address) {
@@ -85,7 +105,7 @@ impl LeaseFile {
         }
     }
 
-    pub fn remove(&mut self, address: IpAddr) -> Result<(), LeaseFileError> {
+    fn remove(&mut self, address: IpAddr) -> Result<(), LeaseFileError> {
         let Some(number) = self.used.get(&address).copied() else { return Ok(()) };
         let mut blank = [b' '; RECORD];
         blank[RECORD - 1] = b'\n';
@@ -124,6 +144,7 @@ mod tests {
         Lease {
             mac: Mac([2, 0, 0, 0, 0, last]),
             client_id: Some(Hex(vec![1, last])),
+            association: Some(u32::MAX),
             address: IpAddr::from([192, 168, 122, last]),
             hostname: Some(format!("guest{last}")),
             expires: Some(expires),

@@ -1,8 +1,8 @@
-//! What runs inside `manor run-network`: the DHCP and DNS server of one virtual network.
+//! What runs inside `manor run-network`: the DHCP (IPv4 and IPv6) and DNS server of one virtual network.
 //!
 //! ```text
 //! descriptors ─▶ config ─▶ services on the bridge ─▶ until a client of the control socket says stop
-//!                           │ DHCPv4 ── lease file ◀── read by the daemon
+//!                           │ DHCP ──── lease file ◀── read by the daemon
 //!                           └ control socket ◀──────── daemon: configure, status, stop
 //! ```
 //! The process opens no file: sockets and files come as descriptors, so it needs no privileges and
@@ -13,6 +13,7 @@ pub mod config;
 mod confine;
 pub mod control;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod dns;
 mod files;
 mod hex;

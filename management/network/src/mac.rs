@@ -13,6 +13,11 @@ pub struct Mac(pub [u8; 6]);
 #[error("{0:?} is not a MAC address: write six pairs of hex digits, as in 52:54:00:12:34:56")]
 pub struct BadMac(String);
 
+impl Mac {
+    /// Stands on record where a client does not say which it has: DHCP for IPv6 need not tell.
+    pub const UNKNOWN: Self = Self([0; 6]);
+}
+
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;

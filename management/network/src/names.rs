@@ -1,6 +1,13 @@
 //! Names of hosts as DNS has them: labels of letters, digits and hyphens (RFC 1123 §2.1), lower case,
 //! without a dot at the end.
 
+use std::collections::BTreeSet;
+
+use crate::config::Settings;
+
+/// Names that make other guests trust whoever bears them (RFC 6761 §6.3; CERT VU#598349).
+const UNCLAIMABLE: [&str; 3] = ["localhost", "wpad", "isatap"];
+
 /// Octets in a label, and in a name as text (RFC 1035 §2.3.4; a name of 255 octets on the wire has
 /// 253 characters).
 pub(crate) const MAX_LABEL: usize = 63;
@@ -44,6 +51,23 @@ pub(crate) fn is_name(name: &str) -> bool {
 /// Whether `name` is one label.
 pub(crate) fn is_label(name: &str) -> bool {
     is_name(name) && !name.contains('.')
+}
+
+/// Whether no guest may call itself so.
+pub(crate) fn is_unclaimable(label: &str) -> bool {
+    UNCLAIMABLE.contains(&label)
+}
+
+/// Names that the configuration gives, those in the network's domain as their labels alone.
+pub(crate) fn configured(settings: &Settings) -> BTreeSet<String> {
+    let domain = settings.domain.as_ref().map(|domain| canonical(&domain.name));
+    let hosts = settings.dns.hosts.iter().flat_map(|host| &host.names);
+    let all = hosts.chain(&settings.dns.gateway_names).map(|name| canonical(name));
+    all.map(|name| match domain.as_deref().and_then(|domain| below(&name, domain)) {
+        Some(bare) => bare.to_owned(),
+        None => name,
+    })
+    .collect()
 }
 
 /// What stands before `.domain` in `name`; both canonical.

@@ -14,7 +14,7 @@ use crate::config::{ConfigError, FIRST_FD, NetworkConfig, VERSION};
 use crate::confine::{FilterError, drop_privileges, enter_filter};
 use crate::files::{FileError, Files};
 use crate::state::{Shared, State};
-use crate::{LeaseFile, chain, control, dhcp, dns, router, sys};
+use crate::{LeaseFile, chain, control, dhcp, dhcp6, dns, router, sys};
 
 /// Largest configuration, bytes.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -124,18 +124,18 @@ async fn serve(config: NetworkConfig, files: Files) -> Result<(), ProcessError> 
     files.control.set_nonblocking(true).map_err(prepare)?;
     let listener = tokio::net::UnixListener::from_std(files.control).map_err(prepare)?;
 
-    let dhcp = match (&files.dhcp, dhcp::Link::of(&config)) {
-        (Some(_), Some(link)) => {
-            let found = files.leases.map(LeaseFile::load).transpose();
-            let (file, leases) = found.map_err(ProcessError::Leases)?.unzip();
-            let leases = leases.unwrap_or_default();
-            Some(dhcp::Server::new(link, &config.settings, file, leases))
-        }
-        _ => None,
-    };
+    let found = files.leases.map(LeaseFile::load).transpose();
+    let (file, leases) = found.map_err(ProcessError::Leases)?.unzip();
+    let leases = leases.unwrap_or_default();
+    let dhcp = dhcp::Link::of(&config)
+        .filter(|_| files.dhcp.is_some())
+        .map(|link| dhcp::Server::new(link, &config.settings, file.clone(), leases.clone()));
+    let dhcp6 = dhcp6::Link::of(&config)
+        .filter(|_| files.dhcp6.is_some())
+        .map(|link| dhcp6::Server::new(link, &config.settings, file, leases));
     tracing::info!(network = config.name, bridge = config.bridge, "the network is served");
     let seccomp = config.confinement.seccomp;
-    let shared = Shared::new(State::new(config, dhcp));
+    let shared = Shared::new(State { dhcp6, ..State::new(config, dhcp) });
     let stop = Arc::new(Notify::new());
     let router = files.router.map(router::Socket::new).transpose().map_err(prepare)?;
     if seccomp {
@@ -146,6 +146,7 @@ async fn serve(config: NetworkConfig, files: Files) -> Result<(), ProcessError> 
     };
     tokio::select! {
         result = dhcp::service::serve(files.dhcp, shared.clone()) => service("DHCP", result)?,
+        result = dhcp6::service::serve(files.dhcp6, shared.clone()) => service("DHCPv6", result)?,
         result = dns::serve(files.dns_udp, files.dns_tcp, shared.clone()) => service("DNS", result)?,
         () = router::serve(router.as_ref(), &shared) => {}
         () = control::serve(listener, shared.clone(), stop.clone()) => {}

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::{ConfigError, NetworkConfig, Settings};
 use crate::control::Status;
-use crate::{dhcp, dns, router};
+use crate::{dhcp, dhcp6, dns, router};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Shared(Arc<Mutex<State>>);
@@ -17,6 +17,8 @@ pub(crate) struct State {
     pub config: NetworkConfig,
     /// There is one where there is a socket for it.
     pub dhcp: Option<dhcp::Server>,
+    /// The same.
+    pub dhcp6: Option<dhcp6::Server>,
     pub zone: dns::Zone,
     pub upstreams: dns::Upstreams,
     pub dns: dns::Counters,
@@ -41,6 +43,7 @@ impl State {
             router,
             config,
             dhcp,
+            dhcp6: None,
             zone,
             upstreams: dns::Upstreams::default(),
             dns: dns::Counters::default(),
@@ -53,19 +56,28 @@ impl State {
         if let Some(dhcp) = &mut self.dhcp {
             dhcp.configure(&settings);
         }
+        if let Some(dhcp) = &mut self.dhcp6 {
+            dhcp.configure(&settings);
+        }
         self.config.settings = settings;
         self.zone = dns::Zone::new(&self.config);
         Ok(())
     }
 
+    pub(crate) fn leases(&self) -> dns::Leases<'_> {
+        dns::Leases { ipv4: self.dhcp.as_ref(), ipv6: self.dhcp6.as_ref() }
+    }
+
     pub(crate) fn status(&self) -> Status {
-        let dhcp = self.dhcp.as_ref();
+        let (dhcp, dhcp6) = (self.dhcp.as_ref(), self.dhcp6.as_ref());
         Status {
             network: self.config.name.clone(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            leases: dhcp.map_or(0, |dhcp| dhcp.live_leases(now())),
+            leases: dhcp.map_or(0, |dhcp| dhcp.live_leases(now()))
+                + dhcp6.map_or(0, |dhcp| dhcp.live_leases(now())),
             dhcp: dhcp.map(dhcp::Server::counters).unwrap_or_default(),
+            dhcp6: dhcp6.map(dhcp6::Server::counters).unwrap_or_default(),
             dns: self.dns,
             router: self.router,
         }

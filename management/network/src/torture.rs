@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use simple_dns::{Packet, PacketFlag};
 
-use crate::config::{Dhcp, Domain, Ipv6, NetworkConfig, Range, Settings};
+use crate::config::{Dhcp, Dhcp6, Domain, Ipv6, NetworkConfig, Range, Range6, Settings};
 use crate::config::{FIRST_FD, Fd, NetworkFiles, VERSION};
 use crate::state::{Shared, State};
-use crate::{dhcp, dns, router};
+use crate::{dhcp, dhcp6, dns, router};
 
 /// The first host address and the last that guests of a network are given here.
 const FIRST: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 10);
@@ -54,6 +54,42 @@ fn dhcp_reply(message: &[u8], reply: &[u8]) {
     }
     assert_eq!(rest.first(), Some(&255), "options without an end");
     assert!(rest[1..].iter().all(|byte| *byte == 0), "something after the end");
+}
+
+/// The same of clients of IPv6: each message is preceded by its length, the minutes since the last,
+/// and the end of the address that it came from.
+///
+/// # Panics
+/// If a reply is none, or more is leased than there is.
+pub fn dhcp6(bytes: &[u8]) {
+    const ADDRESSES: u16 = 5;
+    let gateway = Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, 1);
+    let at = |last| Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, last);
+    let range = Range6 { start: at(16), end: at(15 + ADDRESSES), lease_seconds: Some(900) };
+    let served = Dhcp6 { ranges: vec![range], hosts: Vec::new() };
+    let settings = Settings { dhcp6: Some(served), ..settings() };
+    let Ok(gateway) = ipnet::Ipv6Net::new(gateway, 64) else { return };
+    let link = dhcp6::Link { network: "lab".to_owned(), gateway, server_id: vec![0, 4, 7] };
+    let mut server = dhcp6::Server::new(link, &settings, None, Vec::new());
+    let (mut rest, mut now) = (bytes, 1_000_000);
+    for _ in 0..MESSAGES {
+        let Some(([high, low, minutes, last], next)) = rest.split_first_chunk() else { return };
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(next.len());
+        let (message, next) = next.split_at(length);
+        (rest, now) = (next, now + u64::from(*minutes) * 60);
+        let source = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, (*last).into());
+        if let Some(reply) = server.handle(message, source, now) {
+            assert!(reply.len() <= 1232, "a reply of {} bytes", reply.len());
+            assert!([2, 7].contains(&reply[0]), "ADVERTISE or REPLY");
+            assert_eq!(reply[1..4], message[1..4], "the transaction");
+            let mut options = &reply[4..];
+            while let [_, _, high, low, option @ ..] = options {
+                options = &option[usize::from(u16::from_be_bytes([*high, *low]))..];
+            }
+            assert!(options.is_empty(), "half an option");
+        }
+        assert!(server.live_leases(now) <= ADDRESSES.into(), "more leases than addresses");
+    }
 }
 
 /// A question: the first byte says how it came; what an upstream says to it follows behind its length.
@@ -172,6 +208,7 @@ fn config(settings: Settings) -> NetworkConfig {
         control: Fd(FIRST_FD),
         leases: None,
         dhcp: Some(Fd(FIRST_FD)),
+        dhcp6: Some(Fd(FIRST_FD)),
         dns_udp: Vec::new(),
         dns_tcp: Vec::new(),
         router: None,
@@ -190,6 +227,7 @@ fn config(settings: Settings) -> NetworkConfig {
             gateway,
             slaac: true,
             managed: false,
+            server_id: Some(crate::Hex(vec![0, 4, 7])),
         }),
         settings,
     }
@@ -202,6 +240,11 @@ mod tests {
     #[test]
     fn clients_of_dhcp_may_send_anything() {
         replay("dhcp", 4000, super::dhcp);
+    }
+
+    #[test]
+    fn clients_of_dhcp_for_ipv6_may_send_anything() {
+        replay("dhcp6", 4000, super::dhcp6);
     }
 
     #[test]

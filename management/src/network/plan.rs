@@ -1,11 +1,12 @@
 //! From a definition to what is made of it on the host, and what its process serves.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use broker::{BridgeSpec, Forwarding, NetworkRules, PortForward, Protocol, RouteSpec, SocketsSpec};
 use ipnet::IpNet;
 use network::config::{
-    Boot, Dhcp, Dns, DnsHost, Domain, Forwarder, Host, Ipv6, Range, Settings, Srv, Txt,
+    Boot, Dhcp, Dhcp6, Dns, DnsHost, Domain, Forwarder, Host, Host6, Ipv6, Range, Range6, Settings,
+    Srv, Txt,
 };
 use network::{Hex, Mac};
 use xml::network::{DhcpHost, DnsSrv, ForwardMode, Ip, Lease, PortProtocol};
@@ -15,17 +16,23 @@ use crate::error::{Code, Error};
 
 /// The first address of each family is the gateway.
 pub(super) fn ipv4(def: &NetworkDef) -> Option<&Ip> {
-    let with_dhcp = def.ips.iter().find(|ip| ip.dhcp.is_some());
-    with_dhcp.or_else(|| def.ips.iter().find(|ip| ip.address.is_ipv4()))
+    of_family(def, true)
+}
+
+fn of_family(def: &NetworkDef, is_ipv4: bool) -> Option<&Ip> {
+    let mut family = def.ips.iter().filter(|ip| ip.address.is_ipv4() == is_ipv4);
+    family.clone().find(|ip| ip.dhcp.is_some()).or_else(|| family.next())
 }
 
 pub(super) fn ipv6(def: &NetworkDef) -> Option<Ipv6> {
-    def.ips.iter().find_map(|ip| {
-        let IpAddr::V6(address) = ip.address else { return None };
-        let prefix = ip.subnet()?.prefix;
-        let gateway = ipnet::Ipv6Net::new(address, prefix).ok()?;
-        Some(Ipv6 { gateway, slaac: prefix == 64, managed: false })
-    })
+    let ip = of_family(def, false)?;
+    let IpAddr::V6(address) = ip.address else { return None };
+    let prefix = ip.subnet()?.prefix;
+    let gateway = ipnet::Ipv6Net::new(address, prefix).ok()?;
+    // The network's UUID outlives bridges and their addresses (RFC 6355).
+    let uuid = def.uuid.unwrap_or_default();
+    let server_id = Hex([&[0, 4], uuid.as_bytes().as_slice()].concat());
+    Some(Ipv6 { gateway, slaac: prefix == 64, managed: false, server_id: Some(server_id) })
 }
 
 pub(super) fn gateway(def: &NetworkDef) -> Option<ipnet::Ipv4Net> {
@@ -55,6 +62,7 @@ pub(super) fn settings(def: &NetworkDef, upstreams: Vec<SocketAddr>) -> Settings
             local_only: is_yes(domain.local_only),
         }),
         dhcp: ipv4(def).and_then(dhcp),
+        dhcp6: of_family(def, false).and_then(dhcp6),
         dns: dns(def, upstreams),
     }
 }
@@ -88,15 +96,45 @@ fn dhcp(ip: &Ip) -> Option<Dhcp> {
     })
 }
 
+fn dhcp6(ip: &Ip) -> Option<Dhcp6> {
+    let dhcp = ip.dhcp.as_ref()?;
+    let range = |range: &xml::network::DhcpRange| {
+        let (start, end) = (v6(range.start)?, v6(range.end)?);
+        Some(Range6 { start, end, lease_seconds: lease(range.lease) })
+    };
+    let host = |host: &DhcpHost| {
+        Some(Host6 {
+            mac: host.mac.map(|mac| Mac(mac.0)),
+            client_id: client_id(host),
+            name: host.name.clone(),
+            address: v6(host.address?)?,
+            lease_seconds: lease(host.lease),
+        })
+    };
+    Some(Dhcp6 {
+        ranges: dhcp.ranges.iter().filter_map(range).collect(),
+        hosts: dhcp.hosts.iter().filter_map(host).collect(),
+    })
+}
+
+fn v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    }
+}
+
+/// `id='…'`: bytes in hexadecimal, with colons between them.
+fn client_id(host: &DhcpHost) -> Option<Hex> {
+    let bytes = host.id.as_ref()?.split(':').map(|byte| u8::from_str_radix(byte, 16));
+    bytes.collect::<Result<Vec<u8>, _>>().ok().map(Hex)
+}
+
 /// One that has a name and no address is given any.
 fn host(host: &DhcpHost) -> Option<Host> {
-    let client_id = host.id.as_ref().and_then(|id| {
-        let bytes = id.split(':').map(|byte| u8::from_str_radix(byte, 16));
-        bytes.collect::<Result<Vec<u8>, _>>().ok()
-    });
     Some(Host {
         mac: host.mac.map(|mac| Mac(mac.0)),
-        client_id: client_id.map(Hex),
+        client_id: client_id(host),
         name: host.name.clone(),
         address: v4(host.address?)?,
         lease_seconds: lease(host.lease),
@@ -183,12 +221,18 @@ pub(super) fn bridge(def: &NetworkDef) -> BridgeSpec {
     }
 }
 
+/// Whether addresses, or what else there is to know, are given out in that family.
+fn serves_dhcp(def: &NetworkDef, is_ipv4: bool) -> bool {
+    of_family(def, is_ipv4).is_some_and(|ip| ip.dhcp.is_some())
+}
+
 /// What its process listens at.
 pub(super) fn sockets(def: &NetworkDef) -> SocketsSpec {
     let dns = if serves_dns(def) { def.gateways().collect() } else { Vec::new() };
     SocketsSpec {
         bridge: def.bridge_name().unwrap_or_default().to_owned(),
-        dhcp: def.ips.iter().any(|ip| ip.dhcp.is_some()),
+        dhcp: serves_dhcp(def, true),
+        dhcp6: serves_dhcp(def, false),
         dns,
         router: ipv6(def).is_some(),
     }
@@ -213,7 +257,7 @@ pub(super) fn rules(def: &NetworkDef) -> Option<NetworkRules> {
         mode,
         out_interface: def.forward.as_ref().and_then(|forward| forward.dev.clone()),
         port_forwards: def.port_forwards.iter().flat_map(port_forwards).collect(),
-        dhcp: def.ips.iter().any(|ip| ip.dhcp.is_some()),
+        dhcp: serves_dhcp(def, true),
         dns: serves_dns(def),
     })
 }

@@ -93,7 +93,7 @@ impl Broker for NetworkHost {
             NetworkAct::Rules(rules) => made.rules = rules,
             NetworkAct::LookRules(rules) => return Ok(Granted::Intact(made.rules == rules)),
             NetworkAct::Shape { interface, traffic } => {
-                drop(made.limits.insert(interface, traffic))
+                made.limits.insert(interface, traffic);
             }
             NetworkAct::RemoveDirect { .. } => {}
             NetworkAct::Sockets(_) => return Ok(Granted::Sockets(Sockets::default())),

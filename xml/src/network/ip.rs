@@ -134,7 +134,11 @@ impl Subnet {
         let width = if self.address.is_ipv4() { 32 } else { 128 };
         let all = Self::mask(width) & !Self::mask(self.prefix);
         let host = bits(address) & all;
-        self.address.is_ipv4() && self.prefix < 31 && (host == 0 || host == all)
+        match self.address {
+            IpAddr::V4(_) => self.prefix < 31 && (host == 0 || host == all),
+            // Any router of the subnet (RFC 4291 §2.6.1).
+            IpAddr::V6(_) => self.prefix < 127 && host == 0,
+        }
     }
 }
 
@@ -210,10 +214,9 @@ impl Ip {
             at.attribute_error("address", Kind::Invalid, message);
         }
         let (Some(dhcp), Some(at)) = (&self.dhcp, at.child("dhcp")) else { return };
-        if self.address.is_ipv6() {
-            let message = "DHCPv6 is not provided by Manor yet; guests of a /64 choose addresses \
-                           themselves (SLAAC); remove <dhcp>";
-            return at.error(Kind::Unsupported, message.to_owned());
+        if let (IpAddr::V6(_), Some(at)) = (self.address, at.child("bootp")) {
+            let message = "guests load nothing by DHCPv6 here; put <bootp> into an <ip> of IPv4";
+            at.error(Kind::Unsupported, message.to_owned());
         }
         dhcp.check(&subnet, at);
     }
@@ -240,7 +243,7 @@ impl Dhcp {
                     Kind::Invalid,
                     "the range ends before it begins".to_owned(),
                 );
-            } else if (bits(range.end) - bits(range.start)) >> 96 >= RANGE {
+            } else if range.length() > RANGE {
                 at.error(Kind::Limit, format!("a range has {RANGE} addresses at most"));
             }
         }
@@ -270,10 +273,23 @@ impl Dhcp {
     }
 }
 
+impl DhcpRange {
+    /// Addresses in it, both ends included.
+    fn length(&self) -> u128 {
+        let unused = if self.start.is_ipv4() { 96 } else { 0 };
+        (bits(self.end).saturating_sub(bits(self.start)) >> unused).saturating_add(1)
+    }
+}
+
 impl DhcpHost {
     fn check(&self, at: Cursor<'_>) {
         if self.mac.is_none() && self.name.is_none() && self.id.is_none() {
             at.error(Kind::Missing, "<host> needs mac='…', name='…' or id='…'".to_owned());
+        }
+        let is_bytes = |id: &String| id.split(':').all(|byte| u8::from_str_radix(byte, 16).is_ok());
+        if self.id.as_ref().is_some_and(|id| !is_bytes(id)) {
+            let message = "an id is bytes in hexadecimal with colons between them".to_owned();
+            at.attribute_error("id", Kind::Invalid, message);
         }
         if self.address.is_none() && self.name.is_none() {
             at.missing_attribute("ip");

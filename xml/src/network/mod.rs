@@ -199,10 +199,14 @@ impl NetworkDef {
     }
 
     fn check_dhcp(&self, at: Cursor<'_>) {
-        let mut with = at.children("ip").filter(|ip| ip.child("dhcp").is_some());
-        if let (Some(_), Some(second)) = (with.next(), with.next()) {
-            let message = "addresses are given out in one subnet of a network".to_owned();
-            second.child("dhcp").unwrap_or(second).error(Kind::Invalid, message);
+        for is_ipv4 in [true, false] {
+            let of_family = self.ips.iter().zip(at.children("ip"));
+            let of_family = of_family.filter(|(ip, _)| ip.address.is_ipv4() == is_ipv4);
+            let mut with = of_family.filter_map(|(_, at)| at.child("dhcp"));
+            if let (Some(_), Some(second)) = (with.next(), with.next()) {
+                let message = "addresses of a family are given out in one subnet of a network";
+                second.error(Kind::Invalid, message.to_owned());
+            }
         }
         let subnets: Vec<_> = self.ips.iter().map(Ip::subnet).collect();
         for (index, ip) in at.children("ip").enumerate() {

@@ -1,11 +1,13 @@
 //! One entry of a network changed, as `virNetworkUpdate` has it: the rest stays as it is.
 
+use std::net::IpAddr;
+
 use crate::device::interface::Bandwidth;
 use crate::diagnostic::Diagnostics;
 use crate::document::{self, Bounds};
 use crate::element::Element;
 use crate::network::{
-    Dhcp, DhcpHost, DhcpRange, Dns, DnsHost, DnsSrv, DnsTxt, NetworkDef, PortForward,
+    Dhcp, DhcpHost, DhcpRange, Dns, DnsHost, DnsSrv, DnsTxt, Ip, NetworkDef, PortForward,
 };
 use crate::value::names;
 
@@ -52,11 +54,15 @@ impl NetworkDef {
         let mut def = self.clone();
         match section {
             UpdateSection::DhcpHost => {
-                change(&mut def.dhcp(index)?.hosts, command, read(entry, "host")?, same_host)?;
+                let host: DhcpHost = read(entry, "host")?;
+                let dhcp = def.dhcp(index, host.address)?;
+                change(&mut dhcp.hosts, command, host, same_host)?;
             }
             UpdateSection::DhcpRange => {
                 let same = |a: &DhcpRange, b: &DhcpRange| (a.start, a.end) == (b.start, b.end);
-                change(&mut def.dhcp(index)?.ranges, command, read(entry, "range")?, same)?;
+                let range: DhcpRange = read(entry, "range")?;
+                let dhcp = def.dhcp(index, Some(range.start))?;
+                change(&mut dhcp.ranges, command, range, same)?;
             }
             UpdateSection::DnsHost => {
                 let same = |a: &DnsHost, b: &DnsHost| a.address == b.address;
@@ -96,9 +102,16 @@ impl NetworkDef {
         Ok(whole.value)
     }
 
-    fn dhcp(&mut self, index: Option<usize>) -> Result<&mut Dhcp, UpdateError> {
-        let with_dhcp = self.ips.iter().position(|ip| ip.dhcp.is_some());
-        let any = self.ips.iter().position(|ip| ip.address.is_ipv4());
+    /// Without an index, of the family of `address`.
+    fn dhcp(
+        &mut self,
+        index: Option<usize>,
+        address: Option<IpAddr>,
+    ) -> Result<&mut Dhcp, UpdateError> {
+        let is_ipv4 = address.is_none_or(|address| address.is_ipv4());
+        let fits = |ip: &Ip| ip.address.is_ipv4() == is_ipv4;
+        let with_dhcp = self.ips.iter().position(|ip| fits(ip) && ip.dhcp.is_some());
+        let any = self.ips.iter().position(fits);
         let index = index.or(with_dhcp).or(any);
         let ip = index.and_then(|index| self.ips.get_mut(index));
         let none = || UpdateError::Refused("the network has no such <ip>".to_owned());

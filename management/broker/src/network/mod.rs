@@ -188,6 +188,7 @@ pub struct SocketsSpec {
     /// Routers are asked for there.
     pub router: bool,
 }
+    pub dhcp6: bool,
 
 /// Bound to their bridge, all of them.
 #[derive(Debug, Default)]
@@ -199,6 +200,8 @@ pub struct Sockets {
     pub dns_tcp: Vec<OwnedFd>,
     /// ICMPv6, raw
     pub router: Option<OwnedFd>,
+    /// UDP, [::]:547
+    pub dhcp6: Option<OwnedFd>,
 }
 
 pub(crate) fn act(act: &NetworkAct) -> Result<Granted, BrokerError> {

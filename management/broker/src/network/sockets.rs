@@ -11,6 +11,7 @@ use super::{Sockets, SocketsSpec};
 use crate::{BrokerError, sys};
 
 const DHCP: u16 = 67;
+const DHCP6: u16 = 547;
 const DNS: u16 = 53;
 const BACKLOG: i32 = 64;
 
@@ -20,9 +21,19 @@ pub(super) fn open(spec: &SocketsSpec) -> Result<Sockets, BrokerError> {
     if spec.dhcp {
         let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), DHCP);
         let socket = bound(bridge, address, SocketType::DGRAM, |socket| {
-            sockopt::set_socket_broadcast(socket, true)
+            Ok(sockopt::set_socket_broadcast(socket, true)?)
         })?;
         sockets.dhcp = Some(socket);
+    }
+    if spec.dhcp6 {
+        let address = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), DHCP6);
+        let socket = bound(bridge, address, SocketType::DGRAM, |socket| {
+            // All servers and relays of the link (RFC 8415 §7.1).
+            let servers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+            let index = sys::interface_index(bridge)?;
+            Ok(sockopt::set_ipv6_add_membership(socket, &servers, index)?)
+        })?;
+        sockets.dhcp6 = Some(socket);
     }
     for address in &spec.dns {
         let address = SocketAddr::new(*address, DNS);
@@ -42,7 +53,7 @@ fn bound(
     bridge: &str,
     address: SocketAddr,
     kind: SocketType,
-    prepare: impl FnOnce(&OwnedFd) -> rustix::io::Result<()>,
+    prepare: impl FnOnce(&OwnedFd) -> io::Result<()>,
 ) -> Result<OwnedFd, BrokerError> {
     let make = || -> io::Result<OwnedFd> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };

@@ -385,11 +385,12 @@ fn services_listen_on_their_bridge_alone() {
         let wanted = SocketsSpec {
             bridge: "virbr7".into(),
             dhcp: true,
+            dhcp6: true,
             dns: gateways.to_vec(),
             router: true,
         };
         let open = sockets::open(&wanted).unwrap();
-        assert!(open.dhcp.is_some() && open.router.is_some());
+        assert!(open.dhcp.is_some() && open.dhcp6.is_some() && open.router.is_some());
         assert_eq!((open.dns_udp.len(), open.dns_tcp.len()), (2, 2));
         // A server elsewhere on this host is not in the way, nor is this one in its.
         UdpSocket::bind((OUTSIDE, 53)).unwrap();

@@ -1,20 +1,20 @@
 //! What a configuration must hold to: a server starts with all of it or not at all.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{Dhcp, Dns, NetworkConfig, Settings, VERSION};
+use super::{Dhcp, Dns, NetworkConfig, Settings, VERSION, check6};
 use crate::dhcp::MAX_CLIENT_ID;
 use crate::dhcp::options::code;
 use crate::names;
 use crate::{Hex, Mac};
 
 /// Ranges of a network; libvirt's users have one.
-const MAX_RANGES: usize = 256;
+pub(super) const MAX_RANGES: usize = 256;
 /// Static hosts, and records of each kind.
-const MAX_RECORDS: usize = 65_536;
+pub(super) const MAX_RECORDS: usize = 65_536;
 /// Bytes of a boot file's name (RFC 2131 §2, `file` with its NUL) and of a server's.
 const MAX_BOOT_FILE: usize = 127;
 const MAX_BOOT_SERVER: usize = 63;
@@ -33,12 +33,16 @@ pub enum ConfigError {
     Overlap { start: Ipv4Addr, end: Ipv4Addr, other_start: Ipv4Addr, other_end: Ipv4Addr },
     #[error("static address {address} {problem}")]
     Host { address: Ipv4Addr, problem: &'static str },
+    #[error("{what} {address} {problem} {network}")]
+    Address6 { what: &'static str, address: Ipv6Addr, problem: &'static str, network: Ipv6Net },
+    #[error("DHCP ranges from {start} and from {other_start} overlap")]
+    Overlap6 { start: Ipv6Addr, other_start: Ipv6Addr },
     #[error("{mac} has two static addresses")]
     MacTwice { mac: Mac },
     #[error("client identifier {id} has two static addresses")]
     ClientTwice { id: Hex },
     #[error("a lease of {address} lasts 0 seconds; leave the time out for a lease without end")]
-    NoTime { address: Ipv4Addr },
+    NoTime { address: IpAddr },
     #[error("DHCP option {code} {problem}")]
     Option { code: u8, problem: &'static str },
     #[error("{what} {name:?} is longer than {limit} bytes")]
@@ -76,6 +80,15 @@ impl NetworkConfig {
                 .ok_or(missing("no socket for it was given when the network started"))?;
             let network = self.ipv4.ok_or(missing("the network has no IPv4 address"))?;
             check_dhcp(dhcp, network)?;
+        }
+        if let Some(dhcp) = &settings.dhcp6 {
+            let missing = |missing| ConfigError::DhcpWithout { missing };
+            self.files
+                .dhcp6
+                .ok_or(missing("no socket for DHCPv6 was given when the network started"))?;
+            let ipv6 = self.ipv6.as_ref().ok_or(missing("the network has no IPv6 address"))?;
+            ipv6.server_id.as_ref().ok_or(missing("its server has no identifier (DUID)"))?;
+            check6::check(dhcp, ipv6.gateway)?;
         }
         check_dns(&settings.dns)
     }
@@ -121,7 +134,7 @@ fn check_ranges(dhcp: &Dhcp, network: Ipv4Net) -> Result<(), ConfigError> {
             return problem("takes in the first or the last address, which stand for all of");
         }
         if range.lease_seconds == Some(0) {
-            return Err(ConfigError::NoTime { address: start });
+            return Err(ConfigError::NoTime { address: start.into() });
         }
     }
     for (range, other) in sorted.iter().zip(sorted.iter().skip(1)) {
@@ -167,7 +180,7 @@ fn check_hosts(dhcp: &Dhcp, network: Ipv4Net) -> Result<(), ConfigError> {
             return Err(ConfigError::ClientTwice { id: id.clone() });
         }
         if host.lease_seconds == Some(0) {
-            return Err(ConfigError::NoTime { address });
+            return Err(ConfigError::NoTime { address: address.into() });
         }
         if let Some(name) = host.name.as_ref().filter(|name| !names::is_label(name)) {
             return Err(ConfigError::Name { what: "a host's name", name: name.clone() });
@@ -213,7 +226,7 @@ fn short(what: &'static str, name: &str, limit: usize) -> Result<(), ConfigError
     }
 }
 
-fn count(what: &'static str, count: usize, limit: usize) -> Result<(), ConfigError> {
+pub(super) fn count(what: &'static str, count: usize, limit: usize) -> Result<(), ConfigError> {
     match count <= limit {
         true => Ok(()),
         false => Err(ConfigError::TooMany { what, count, limit }),

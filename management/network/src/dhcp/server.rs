@@ -14,7 +14,7 @@ use super::packet::{Kind, Request};
 use super::table::{Entry, State, Table};
 use crate::config::{Dhcp, NetworkConfig, Settings};
 use crate::limit::Quiet;
-use crate::{Lease, LeaseFile, names};
+use crate::{Lease, LeaseFile, Mac, names};
 
 /// Seconds that an offer stands; clients ask again after 4, 8, 16 … of them.
 const OFFER_SECONDS: u64 = 60;
@@ -22,9 +22,6 @@ const OFFER_SECONDS: u64 = 60;
 const DECLINE_SECONDS: u64 = 600;
 /// Shortest lease a client can ask for, seconds, where the configuration has longer ones.
 const SHORTEST_LEASE: u32 = 120;
-
-/// Names that make other guests trust whoever bears them (RFC 6761 §6.3; CERT VU#598349).
-const UNCLAIMABLE: [&str; 3] = ["localhost", "wpad", "isatap"];
 
 /// What DHCP tells of the link and never changes while the network runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,16 +113,7 @@ impl Server {
         self.domain = settings.domain.as_ref().map(|domain| names::canonical(&domain.name));
         self.dns = settings.dns.enabled;
         self.plan = Plan::new(&self.dhcp, self.link.gateway.addr());
-        let hosts = settings.dns.hosts.iter().flat_map(|host| &host.names);
-        let configured =
-            hosts.chain(&settings.dns.gateway_names).map(|name| names::canonical(name));
-        let domain = self.domain.as_deref();
-        self.reserved = configured
-            .map(|name| match domain.and_then(|domain| names::below(&name, domain)) {
-                Some(bare) => bare.to_owned(),
-                None => name,
-            })
-            .collect();
+        self.reserved = names::configured(settings);
         let plan = &self.plan;
         self.table.retain(|address| plan.serves(address));
         self.table.reconsider();
@@ -147,6 +135,12 @@ impl Server {
         leased
             .map(|(address, _)| address)
             .or_else(|| self.plan.host_named(name).map(|host| host.address))
+    }
+
+    /// Whose the name is, where it was leased.
+    pub(crate) fn mac_named(&self, name: &str, now: u64) -> Option<Mac> {
+        let leased = self.table.named(name).filter(|(_, entry)| entry.is_live(now));
+        leased.map(|(_, entry)| entry.holder.mac)
     }
 
     pub fn name_of(&self, address: Ipv4Addr, now: u64) -> Option<String> {
@@ -304,7 +298,7 @@ impl Server {
             .table
             .named(&name)
             .is_some_and(|(_, entry)| entry.is_live(now) && entry.holder.mac != request.client.mac);
-        let special = UNCLAIMABLE.contains(&name.as_str());
+        let special = names::is_unclaimable(&name);
         let configured =
             special || self.reserved.contains(&name) || self.plan.host_named(&name).is_some();
         (!held && !configured).then_some(name)

@@ -141,6 +141,7 @@ impl Table {
         let lease = (entry.state == State::Leased).then(|| Lease {
             mac: entry.holder.mac,
             client_id: entry.holder.id.clone(),
+            association: None,
             address: address.into(),
             hostname: entry.hostname.clone(),
             expires: entry.until,

@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use exchange::reply;
 pub(crate) use forward::Upstreams;
+pub(crate) use resolve::Leases;
 pub(crate) use zone::Zone;
 
 use crate::state::Shared;

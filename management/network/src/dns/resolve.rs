@@ -1,13 +1,13 @@
 //! What becomes of a question: an answer from here, or a question to others.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::query::{Query, kind};
 use super::{Zone, reverse};
 use crate::config::Srv;
-use crate::dhcp;
+use crate::{dhcp, dhcp6};
 
 /// Seconds that an answer may be kept: what leases say changes as guests come and go.
 const LEASE_TTL: u32 = 10;
@@ -49,13 +49,35 @@ impl Data {
     }
 }
 
+/// What guests were given, by family.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leases<'a> {
+    pub ipv4: Option<&'a dhcp::Server>,
+    pub ipv6: Option<&'a dhcp6::Server>,
+}
+
+impl Leases<'_> {
+    /// A name has addresses of both families where both were given to one guest: who is the first
+    /// to take the name with IPv4 has it alone.
+    fn addresses_of(&self, name: &str, now: u64) -> Vec<IpAddr> {
+        let ipv4 = self.ipv4.and_then(|leases| leases.address_of(name, now));
+        let holder = self.ipv4.and_then(|leases| leases.mac_named(name, now));
+        let ipv6 = self.ipv6.and_then(|leases| leases.address_of(name, now));
+        let ipv6 = ipv6.filter(|(_, mac)| holder.is_none() || *mac == holder);
+        let ipv4 = ipv4.map(IpAddr::V4);
+        ipv4.into_iter().chain(ipv6.map(|(address, _)| IpAddr::V6(address))).collect()
+    }
+
+    fn name_of(&self, address: IpAddr, now: u64) -> Option<String> {
+        match address {
+            IpAddr::V4(address) => self.ipv4?.name_of(address, now),
+            IpAddr::V6(address) => self.ipv6?.name_of(address, now),
+        }
+    }
+}
+
 /// `now` in seconds since 1970.
-pub(super) fn resolve(
-    query: &Query<'_>,
-    zone: &Zone,
-    leases: Option<&dhcp::Server>,
-    now: u64,
-) -> Verdict {
+pub(super) fn resolve(query: &Query<'_>, zone: &Zone, leases: Leases<'_>, now: u64) -> Verdict {
     let transfer = [kind::AXFR, kind::IXFR].contains(&query.kind);
     if ![kind::IN, kind::ANY].contains(&query.class) || transfer {
         return Verdict::Refuse;
@@ -84,13 +106,7 @@ pub(super) fn resolve(
 }
 
 /// Nobody else is asked about addresses of the network: no one else knows of them.
-fn pointer(
-    query: &Query<'_>,
-    zone: &Zone,
-    leases: Option<&dhcp::Server>,
-    net: IpNet,
-    now: u64,
-) -> Verdict {
+fn pointer(query: &Query<'_>, zone: &Zone, leases: Leases<'_>, net: IpNet, now: u64) -> Verdict {
     let whole = net.prefix_len() == net.max_prefix_len();
     let name = whole.then(|| name_of(net.addr(), zone, leases, now)).flatten();
     match name {
@@ -102,17 +118,11 @@ fn pointer(
     }
 }
 
-fn name_of(
-    address: IpAddr,
-    zone: &Zone,
-    leases: Option<&dhcp::Server>,
-    now: u64,
-) -> Option<Record> {
+fn name_of(address: IpAddr, zone: &Zone, leases: Leases<'_>, now: u64) -> Option<Record> {
     if let Some(name) = zone.pointer(address) {
         return Some(Record { ttl: CONFIGURED_TTL, data: Data::Pointer(name.to_owned()) });
     }
-    let IpAddr::V4(address) = address else { return None };
-    let label = leases?.name_of(address, now)?;
+    let label = leases.name_of(address, now)?;
     let name = match &zone.domain {
         Some(domain) => format!("{label}.{domain}"),
         None => label,
@@ -122,16 +132,16 @@ fn name_of(
 
 /// All records of `name`, or `None` if it is not known here. A guest's name never stands beside a
 /// configured one.
-fn known(name: &str, zone: &Zone, leases: Option<&dhcp::Server>, now: u64) -> Option<Vec<Record>> {
+fn known(name: &str, zone: &Zone, leases: Leases<'_>, now: u64) -> Option<Vec<Record>> {
     let key = zone.key(name);
     let configured = |data| Record { ttl: CONFIGURED_TTL, data };
     let hosts = zone.addresses(key);
     let leased = match hosts {
-        None => leases.and_then(|leases| leases.address_of(key, now)),
-        Some(_) => None,
+        None => leases.addresses_of(key, now),
+        Some(_) => Vec::new(),
     };
     let (srv, txt) = (zone.srv(name), zone.txt(name));
-    if hosts.is_none() && leased.is_none() && srv.is_none() && txt.is_none() {
+    if hosts.is_none() && leased.is_empty() && srv.is_none() && txt.is_none() {
         return None;
     }
     let mut records: Vec<Record> = hosts
@@ -139,14 +149,14 @@ fn known(name: &str, zone: &Zone, leases: Option<&dhcp::Server>, now: u64) -> Op
         .iter()
         .map(|address| configured(Data::Address(*address)))
         .collect();
-    records.extend(leased.map(lease_record));
+    records.extend(leased.into_iter().map(lease_record));
     records.extend(srv.unwrap_or_default().iter().cloned().map(Data::Srv).map(configured));
     records.extend(txt.unwrap_or_default().iter().cloned().map(Data::Txt).map(configured));
     Some(records)
 }
 
-fn lease_record(address: Ipv4Addr) -> Record {
-    Record { ttl: LEASE_TTL, data: Data::Address(address.into()) }
+fn lease_record(address: IpAddr) -> Record {
+    Record { ttl: LEASE_TTL, data: Data::Address(address) }
 }
 
 fn of_kind(mut records: Vec<Record>, kind: u16) -> Vec<Record> {

@@ -40,7 +40,7 @@ pub(super) fn first_step(
         state.dns.refused += 1;
         return Step::Reply(answer::empty(&query, Rcode::BadVersion));
     }
-    let verdict = resolve(&query, &state.zone, state.dhcp.as_ref(), now());
+    let verdict = resolve(&query, &state.zone, state.leases(), now());
     let (counter, step) = match verdict {
         Verdict::Answer(records) => {
             (&mut state.dns.answered, Step::Reply(answer::full(&query, &records, transport)))

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::schedule::LONGEST_INTERVAL;
-use crate::config::NetworkConfig;
+use crate::config::{Dhcp6, NetworkConfig};
 use crate::names;
 
 const ROUTER_ADVERTISEMENT: u8 = 134;
@@ -30,7 +30,11 @@ mod option {
 pub(crate) fn advertisement(config: &NetworkConfig, last: bool) -> Option<Vec<u8>> {
     let ipv6 = config.ipv6.as_ref()?;
     let gateway = ipv6.gateway;
-    let flags = if ipv6.managed { MANAGED | OTHER } else { 0 };
+    let served = config.settings.dhcp6.as_ref();
+    let managed = ipv6.managed || served.is_some_and(Dhcp6::gives_addresses);
+    // The rest is asked of a DHCPv6 server wherever addresses are.
+    let other = managed || served.is_some();
+    let flags = if managed { MANAGED } else { 0 } | if other { OTHER } else { 0 };
     // Isolated: guests reach each other on the link, and nothing through us.
     let lifetime = if config.isolated || last { 0 } else { ROUTER_LIFETIME };
     let mut bytes = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, HOP_LIMIT, flags];
@@ -38,7 +42,7 @@ pub(crate) fn advertisement(config: &NetworkConfig, last: bool) -> Option<Vec<u8
     // Reachable and retransmission times: unspecified.
     bytes.extend([0; 8]);
 
-    let autonomous = if ipv6.slaac { AUTONOMOUS } else { 0 };
+    let autonomous = if ipv6.slaac && !managed { AUTONOMOUS } else { 0 };
     bytes.extend([option::PREFIX, 4, gateway.prefix_len(), ON_LINK | autonomous]);
     bytes.extend(VALID.to_be_bytes());
     bytes.extend(PREFERRED.to_be_bytes());
@@ -136,6 +140,19 @@ mod tests {
         let message = message.unwrap();
         assert_eq!(message[5..8], [0xc0, 0, 0]);
         assert_eq!(options(&message)[0].1[1], 0x80);
+    }
+
+    #[test]
+    fn a_dhcpv6_server_is_told_of_for_all_that_it_gives() {
+        let range = json!({ "start": "fd00:7::10", "end": "fd00:7::20" });
+        let flags = |dhcp6| {
+            let message = advertisement(&config(json!({ "settings": { "dhcp6": dhcp6 } })), false);
+            let message = message.unwrap();
+            (message[5], options(&message)[0].1[1])
+        };
+        assert_eq!(flags(json!({ "ranges": [range] })), (0xc0, 0x80), "addresses come from it");
+        assert_eq!(flags(json!({})), (0x40, 0xc0), "guests have addresses of their own");
+        assert_eq!(flags(json!(null)), (0, 0xc0));
     }
 
     #[test]

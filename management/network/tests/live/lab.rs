@@ -138,6 +138,11 @@ impl Lab {
         options.read(true).write(true).create(true).truncate(false).open(path).unwrap()
     }
 
+    /// A file of this lab's own.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
     pub(crate) fn script(&self, text: &str) -> String {
         let path = self.directory.path().join("script");
         fs::write(&path, text).unwrap();
@@ -163,10 +168,12 @@ impl Lab {
             "files": {
                 "control": number(0), "leases": number(1), "dhcp": number(2),
                 "dns_udp": [number(3), number(4)], "dns_tcp": [number(5), number(6)],
-                "router": number(7),
+                "router": number(7), "dhcp6": number(8),
             },
             "ipv4": "192.168.77.1/24",
-            "ipv6": { "gateway": "fd00:77::1/64", "slaac": true },
+            "ipv6": {
+                "gateway": "fd00:77::1/64", "slaac": true, "server_id": "0004525400000000000000000000000000ab",
+            },
             "confinement": { "user": { "uid": USER, "gid": USER } },
             "settings": settings,
         });
@@ -279,10 +286,15 @@ fn server_sockets() -> Vec<OwnedFd> {
     let index = rustix::net::netdevice::name_to_index(&router, "br0").unwrap();
     let all_routers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
     sockopt::set_ipv6_add_membership(&router, &all_routers, index).unwrap();
+    let dhcp6 = UdpSocket::bind("[::]:547").unwrap();
+    sys::bind_to_device(dhcp6.as_fd(), "br0");
+    let servers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+    dhcp6.join_multicast_v6(&servers, index).unwrap();
     let mut sockets = vec![OwnedFd::from(dhcp)];
     sockets.extend(udp.map(OwnedFd::from));
     sockets.extend(tcp.map(OwnedFd::from));
     sockets.push(router);
+    sockets.push(dhcp6.into());
     sockets
 }
 

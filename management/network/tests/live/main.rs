@@ -140,6 +140,63 @@ fn busybox_gets_an_address() {
     assert!(found.contains("name = bbox.lab.test"), "{found}");
 }
 
+/// Fields of the settings for DHCPv6.
+fn with_dhcp6(lab: &Lab) -> serde_json::Value {
+    let mut settings = settings(lab);
+    settings["dhcp6"] = json!({
+        "ranges": [{ "start": "fd00:77::100", "end": "fd00:77::10f" }],
+    });
+    settings
+}
+
+#[test]
+fn dhclient_gets_an_ipv6_address_by_our_advertisements_flags_and_gives_it_back() {
+    let Some(mut lab) = Lab::new() else { return };
+    let dhclient = manor_tests::tools::dhclient().unwrap();
+    lab.start(with_dhcp6(&lab));
+    lab.wait_until("the guest has an address of its link", |lab| {
+        let addresses = lab.ip(&["-n", &lab.client, "-6", "address", "show", "dev", "c0"]);
+        addresses.contains("fe80:") && !addresses.contains("tentative")
+    });
+    let script = lab.script(
+        "#!/bin/sh\n[ \"$reason\" = BOUND6 ] && echo \"$new_ip6_address $new_dhcp6_name_servers \
+         $new_dhcp6_domain_search\"\nexit 0\n",
+    );
+    let (leases, pid) = (lab.path("leases6"), lab.path("pid6"));
+    let config = lab.path("dhclient.conf");
+    std::fs::write(
+        &config,
+        "send fqdn.fqdn \"six.example\"; send fqdn.encoded on;\n\
+         also request dhcp6.name-servers, dhcp6.domain-search;\n",
+    )
+    .unwrap();
+    let rest = ["-6", "-v", "-cf", &config, "-lf", &leases, "-pf", &pid, "-sf", &script, "c0"];
+    let words = dhclient.words();
+    let run = |lab: &Lab, how: &str| {
+        let words: Vec<&str> = words.iter().map(|word| &**word).chain([how]).chain(rest).collect();
+        lab.run_in_client(&words)
+    };
+    let output = run(&lab, "-1");
+    let told = output.lines().find(|line| line.starts_with("fd00:77::10")).expect(&output);
+    assert!(
+        told.ends_with(" fd00:77::1 lab.test.") || told.ends_with(" fd00:77::1 lab.test"),
+        "{told}"
+    );
+    let address: Ipv6Addr = told.split(' ').next().unwrap().parse().unwrap();
+    let found = network::read_leases(&lab.lease_file()).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].address, IpAddr::V6(address));
+    assert_eq!(found[0].mac.0, lab.client_mac());
+    let flags = lab.ip(&["-n", &lab.client, "-6", "address", "show", "dev", "c0"]);
+    assert!(!flags.contains("fd00:77:"), "none of its own: {flags}");
+    assert_eq!(lab.status()["leases"], 1);
+    // It asks again for what it has, and gives it back.
+    let output = run(&lab, "-r");
+    lab.wait_until("the lease is given back", |lab| lab.status()["leases"] == 0);
+    assert_eq!(lab.status()["dhcp6"]["releases"], 1, "{output}");
+    lab.stop();
+}
+
 fn question(name: &str, kind: TYPE) -> Vec<u8> {
     let mut query = Packet::new_query(77);
     let name = Name::new(name).unwrap();

@@ -37,6 +37,7 @@ fn network(settings: serde_json::Value) -> Shared {
     let web = Lease {
         mac: Mac([2, 0, 0, 0, 0, 9]),
         client_id: None,
+        association: None,
         address: IpAddr::from([127, 0, 0, 9]),
         hostname: Some("web".into()),
         expires: Some(now() + 600),
