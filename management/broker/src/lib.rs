@@ -34,8 +34,9 @@ pub use local::Local;
 pub use network::direct::{Direct, DirectMode};
 pub use network::vlan::{NativeVlan, PortVlans};
 pub use network::{
-    BridgeSpec, Checks, Forwarding, NetworkAct, NetworkRules, PortForward, PortRules, Protocol,
-    RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec, Traffic, TrafficRate,
+    BridgeSpec, Checks, ForeignChain, ForeignHook, Forwarding, NetworkAct, NetworkRules,
+    PortForward, PortRules, Protocol, RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec,
+    Traffic, TrafficRate,
 };
 pub use passt::{Passt, PasstForward, PasstRange};
 pub use pool::{MountSource, Permissions, PoolAct, PoolContents, PoolFile, Wanted};
@@ -304,6 +305,14 @@ impl dyn Broker + '_ {
     pub fn remove_direct(&self, owner: &str, keep: Vec<String>) -> Result<(), BrokerError> {
         let owner = owner.to_owned();
         self.done(Request::Network(NetworkAct::RemoveDirect { owner, keep }))
+    }
+
+    /// Chains of others that drop what they do not know.
+    pub fn foreign_chains(&self) -> Result<Vec<ForeignChain>, BrokerError> {
+        match self.perform(Request::Network(NetworkAct::LookForeign), &[])? {
+            Granted::Foreign(found) => Ok(found),
+            other => Err(BrokerError::unexpected(&other)),
+        }
     }
 
     /// How much passes an interface from now on.

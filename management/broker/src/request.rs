@@ -9,7 +9,7 @@ use crate::cgroup::limits::Limits;
 use crate::cgroup::threads::ThreadRule;
 use crate::group::GroupAct;
 use crate::network::direct::Direct;
-use crate::network::{NetworkAct, Sockets};
+use crate::network::{ForeignChain, NetworkAct, Sockets};
 use crate::passt::Passt;
 use crate::pool::{PoolAct, PoolContents};
 use crate::spawn::{Process, ProcessId};
@@ -227,4 +227,5 @@ pub enum Granted {
     Sockets(Sockets),
     /// What was asked about is as it should be.
     Intact(bool),
+    Foreign(Vec<ForeignChain>),
 }

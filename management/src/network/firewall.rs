@@ -101,6 +101,11 @@ impl Firewall {
         self.apply(&wanted)
     }
 
+    /// Of the networks that are active.
+    pub(super) fn networks(&self) -> Vec<NetworkRules> {
+        self.wanted().rules().networks
+    }
+
     /// Put the rules in force again if they are not as they were made; whether that was needed.
     pub(super) fn repair(&self) -> Result<bool, Error> {
         // Nobody puts others in force between the question and what is done about the answer.

@@ -1,5 +1,5 @@
 //! What others do to the rules of networks is found out and undone: a flushed ruleset would leave
-//! guests without a way out, or open to everyone.
+//! guests without a way out, or open to everyone. What their own rules drop is told.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -30,27 +30,39 @@ pub(super) fn watch(shared: &Arc<Shared>) {
 
 fn follow(watch: &RulesWatch, shared: &Weak<Shared>) {
     let mut pause = SETTLED;
+    let mut own = false;
     loop {
-        if let Err(error) = watch.changed() {
-            tracing::error!(%error, "changes of the host's packet filter are not seen any more");
-            return;
-        }
-        std::thread::sleep(pause);
         let Some(shared) = shared.upgrade() else { return };
-        match shared.firewall.repair() {
-            // What we put in force ourselves is a change as well.
-            Ok(false) => pause = SETTLED,
-            Ok(true) => {
-                pause = pause.saturating_mul(2).min(PATIENCE);
-                tracing::warn!(
-                    "somebody changed the rules of networks (nft list table inet manor); they are \
-                     restored"
-                );
-            }
+        shared.foreign.look(&shared.firewall.networks());
+        if own {
+            pause = repair(&shared, pause);
+        }
+        drop(shared);
+        own = match watch.changed(pause) {
+            Ok(own) => own,
             Err(error) => {
-                pause = pause.saturating_mul(2).min(PATIENCE);
-                tracing::error!(error = %error.chain(), "the rules of networks are not in force");
+                tracing::error!(%error, "changes of the host's packet filter are not seen any more");
+                return;
             }
+        };
+    }
+}
+
+/// How long to wait before the next try.
+fn repair(shared: &Shared, pause: Duration) -> Duration {
+    let longer = pause.saturating_mul(2).min(PATIENCE);
+    match shared.firewall.repair() {
+        // What we put in force ourselves is a change as well.
+        Ok(false) => SETTLED,
+        Ok(true) => {
+            tracing::warn!(
+                "somebody changed the rules of networks (nft list table inet manor); they are restored"
+            );
+            longer
+        }
+        Err(error) => {
+            tracing::error!(error = %error.chain(), "the rules of networks are not in force");
+            longer
         }
     }
 }

@@ -8,6 +8,7 @@
 //! ([`service`]) outlives the daemon as a guest's does.
 
 mod firewall;
+mod foreign;
 mod guard;
 mod plan;
 mod registry;

@@ -10,9 +10,9 @@ use uuid::Uuid;
 use xml::{DomainDef, NetworkDef};
 
 use super::firewall::Firewall;
-use super::guard;
+use super::foreign::Foreign;
 use super::state::{RECORD, Shared, State};
-use super::{NetworkRef, NetworkView, user};
+use super::{NetworkRef, NetworkView, guard, plan, user};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::journal::Journal;
@@ -92,6 +92,7 @@ impl Networks {
         let ports = running.iter().flat_map(|live| ports::of_domain(live, is_own)).collect();
         let shared = Arc::new(Shared {
             firewall: Firewall::new(broker.clone(), ports),
+            foreign: Foreign::new(broker.clone()),
             broker,
             store,
             journal,
@@ -182,7 +183,17 @@ impl Networks {
     }
 
     pub(crate) fn views(&self) -> Vec<NetworkView> {
-        self.all().iter().map(|network| network.now().view.clone()).collect()
+        self.all().iter().map(|network| self.view(network)).collect()
+    }
+
+    /// With what the host's other rules do to it.
+    pub(crate) fn view(&self, network: &Network) -> NetworkView {
+        let now = network.now();
+        let mut view = now.view.clone();
+        if let Some(rules) = plan::rules(&now.def).filter(|_| view.active) {
+            view.problems.extend(self.shared.foreign.warnings(&rules));
+        }
+        view
     }
 
     pub(crate) fn find(&self, network: &NetworkRef) -> Result<Arc<Network>, Error> {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use xml::NetworkDef;
 
 use super::firewall::Firewall;
+use super::foreign::Foreign;
 use super::service::{self, Places, Service};
 use super::{LeaseView, NetworkView, plan, user};
 use crate::domain::Affects;
@@ -26,6 +27,7 @@ pub(super) struct Shared {
     pub(super) store: Store<StoredNetwork>,
     pub(super) journal: Arc<Journal>,
     pub(super) firewall: Firewall,
+    pub(super) foreign: Foreign,
     /// A directory for each active network.
     pub(super) run_dir: PathBuf,
     pub(super) leases: PathBuf,

@@ -107,7 +107,8 @@ impl Operation for DescribeNetwork {
     }
 
     async fn run(self, cx: &Context) -> Result<NetworkView, Error> {
-        Ok(cx.node.networks.find(&self.network)?.now().view.clone())
+        let networks = &cx.node.networks;
+        Ok(networks.view(&*networks.find(&self.network)?))
     }
 }
 

@@ -92,6 +92,7 @@ impl Broker for NetworkHost {
             NetworkAct::Reattach { taps, .. } => made.reattached.extend(taps),
             NetworkAct::Rules(rules) => made.rules = rules,
             NetworkAct::LookRules(rules) => return Ok(Granted::Intact(made.rules == rules)),
+            NetworkAct::LookForeign => return Ok(Granted::Foreign(Vec::new())),
             NetworkAct::Shape { interface, traffic } => {
                 made.limits.insert(interface, traffic);
             }

@@ -4,6 +4,8 @@ mod bridge;
 pub(crate) mod direct;
 #[cfg(test)]
 mod edits;
+#[cfg(test)]
+mod foreign_tests;
 mod netlink;
 mod nft;
 mod ports;
@@ -14,6 +16,7 @@ mod tests;
 mod traffic;
 pub(crate) mod vlan;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 
@@ -47,6 +50,8 @@ pub enum NetworkAct {
     },
     /// The rules of all networks and ports, in place of those that are in force.
     Rules(RuleSet),
+    /// Chains of others that drop what they do not know.
+    LookForeign,
     /// Whether these are in force, and nothing else is in their tables.
     LookRules(RuleSet),
     Sockets(SocketsSpec),
@@ -183,25 +188,57 @@ pub enum Protocol {
 pub struct SocketsSpec {
     pub bridge: String,
     pub dhcp: bool,
+    pub dhcp6: bool,
     /// Where names are asked for.
     pub dns: Vec<IpAddr>,
     /// Routers are asked for there.
     pub router: bool,
 }
-    pub dhcp6: bool,
 
 /// Bound to their bridge, all of them.
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// UDP, 0.0.0.0:67
     pub dhcp: Option<OwnedFd>,
+    /// UDP, [::]:547
+    pub dhcp6: Option<OwnedFd>,
     /// UDP and TCP, port 53
     pub dns_udp: Vec<OwnedFd>,
     pub dns_tcp: Vec<OwnedFd>,
     /// ICMPv6, raw
     pub router: Option<OwnedFd>,
-    /// UDP, [::]:547
-    pub dhcp6: Option<OwnedFd>,
+}
+
+/// A chain of another program's that packets of guests come to, and that drops what it does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignChain {
+    /// `ip`, `ip6`, `inet` or `bridge`.
+    pub family: String,
+    pub table: String,
+    pub chain: String,
+    pub hook: ForeignHook,
+    pub priority: i32,
+    /// It drops at its end, or by a rule that looks at nothing.
+    pub by_policy: bool,
+    pub by_rule: bool,
+    /// Interfaces that rules of its table let come in, and go out, or have other rules decide about.
+    pub knows_in: BTreeSet<String>,
+    pub knows_out: BTreeSet<String>,
+    /// The table has chains for the rules of people, as Docker and ufw make them.
+    pub has_docker: bool,
+    pub has_ufw: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignHook {
+    /// To the host itself.
+    Input,
+    /// Through it.
+    Forward,
+}
+
+fn foreign(own: &str) -> std::io::Result<Vec<ForeignChain>> {
+    nft::dropping(own)
 }
 
 pub(crate) fn act(act: &NetworkAct) -> Result<Granted, BrokerError> {
@@ -212,6 +249,10 @@ pub(crate) fn act(act: &NetworkAct) -> Result<Granted, BrokerError> {
         NetworkAct::Rules(rules) => rules::apply(rules)?,
         NetworkAct::LookRules(rules) => return rules::look(rules).map(Granted::Intact),
         NetworkAct::RemoveDirect { owner, keep } => direct::sweep(owner, keep)?,
+        NetworkAct::LookForeign => {
+            let listed = foreign(rules::NAME).map_err(BrokerError::host("list the host's rules"));
+            return listed.map(Granted::Foreign);
+        }
         NetworkAct::Shape { interface, traffic } => traffic::shape(interface, traffic)?,
         NetworkAct::Sockets(spec) => return sockets::open(spec).map(Granted::Sockets),
     }

@@ -67,6 +67,17 @@ impl Netlink {
         Ok(datagram)
     }
 
+    /// The same, if there is one by now.
+    pub(super) fn receive_now(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut none = [0; 0];
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+        match recv(&self.socket, &mut none, flags) {
+            Ok(_) => self.receive().map(Some),
+            Err(rustix::io::Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut message = NetlinkMessage::from(message);

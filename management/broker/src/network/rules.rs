@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -236,19 +237,43 @@ impl RulesWatch {
         Netlink::netfilter(CHANGES).map(|netlink| Self { netlink })
     }
 
-    /// Wait for a change.
-    pub fn changed(&self) -> io::Result<()> {
-        loop {
+    /// Wait for changes, and then until none has come for `settled`: a reload of a firewall is many.
+    /// Whether some were of our tables.
+    pub fn changed(&self, settled: Duration) -> io::Result<bool> {
+        let mut own = loop {
             match self.netlink.receive() {
-                Ok(datagram) if concerns(&datagram) => return Ok(()),
+                Ok(datagram) if is_rules(&datagram) => break concerns(&datagram),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // More happened than there is room for.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
-                Err(error) => return Err(error),
+                Err(error) => break is_lost(error)?,
+            }
+        };
+        std::thread::sleep(settled);
+        // What has come meanwhile is the same change.
+        for _ in 0..MOST {
+            match self.netlink.receive_now() {
+                Ok(Some(datagram)) => own |= concerns(&datagram),
+                Ok(None) => break,
+                Err(error) => own |= is_lost(error)?,
             }
         }
+        Ok(own)
     }
+}
+
+/// Messages that are taken for one change.
+const MOST: usize = 100_000;
+
+/// More happened than there is room for, and some may have been ours; or nothing happened.
+fn is_lost(error: io::Error) -> io::Result<bool> {
+    match error.raw_os_error() {
+        Some(libc::ENOBUFS) => Ok(true),
+        Some(libc::EINTR) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+fn is_rules(datagram: &[u8]) -> bool {
+    raw_messages(datagram).any(|message| message.kind >> 8 == SUBSYSTEM)
 }
 
 /// Whether there is anything about our tables in it.

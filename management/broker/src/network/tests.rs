@@ -346,7 +346,7 @@ fn guests_of_a_nat_network_reach_the_world_as_the_host_and_are_reached_through_f
         rules::apply(&RuleSet::default()).unwrap();
         assert!(!rules::look(&wanted).unwrap());
     });
-    watch.changed().unwrap();
+    assert!(watch.changed(Duration::from_millis(50)).unwrap());
     within(&lab.host, || rules::apply(&wanted).unwrap());
     within(&lab.host, || assert!(rules::look(&wanted).unwrap()));
 }

@@ -119,32 +119,18 @@ fn has_all(wanted: &[u8], found: &[u8], except: u16) -> bool {
     )
 }
 
-fn value_of(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn value_of(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     Attributes::iterate(attributes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-fn number(value: &[u8]) -> u32 {
+pub(super) fn number(value: &[u8]) -> u32 {
     // Of another size it is none that is known.
     <[u8; 4]>::try_from(value).map_or(u32::MAX, u32::from_be_bytes)
 }
 
 /// The attributes of each thing of this kind that the kernel has in the table.
 fn dump(table: Table, kind: Kind) -> io::Result<Vec<Vec<u8>>> {
-    let new = SUBSYSTEM << 8 | kind as u16;
-    let name = Attributes::default().text(1, table.name);
-    let name = name.as_slice();
-    let length = u32::try_from(name.len().saturating_add(20)).unwrap_or(u32::MAX);
-    let mut question = length.to_ne_bytes().to_vec();
-    question.extend_from_slice(&(new + 1).to_ne_bytes());
-    question.extend_from_slice(&(REQUEST | DUMP).to_ne_bytes());
-    question.extend_from_slice(&[0; 8]);
-    question.extend_from_slice(&[table.family as u8, 0, 0, 0]);
-    question.extend_from_slice(name);
-    let found = match Netlink::netfilter(0)?.dump_raw(&question, new) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
-    };
+    let found = list(kind, table.family as u8, Some(table.name))?;
     // Of tables and chains the kernel tells of those of other tables too.
     let is_of_table = |message: &Vec<u8>| {
         let attributes = message.get(4..).unwrap_or_default();
@@ -152,4 +138,22 @@ fn dump(table: Table, kind: Kind) -> io::Result<Vec<Vec<u8>>> {
             && super::table_of(attributes) == Some(table.name.as_bytes())
     };
     Ok(found.into_iter().filter(is_of_table).map(|message| message[4..].to_vec()).collect())
+}
+
+/// The messages about each thing of this kind in a family (0: in all), perhaps in one table of it.
+pub(super) fn list(kind: Kind, family: u8, table: Option<&str>) -> io::Result<Vec<Vec<u8>>> {
+    let new = SUBSYSTEM << 8 | kind as u16;
+    let name = table.map(|name| Attributes::default().text(1, name)).unwrap_or_default();
+    let name = name.as_slice();
+    let length = u32::try_from(name.len().saturating_add(20)).unwrap_or(u32::MAX);
+    let mut question = length.to_ne_bytes().to_vec();
+    question.extend_from_slice(&(new + 1).to_ne_bytes());
+    question.extend_from_slice(&(REQUEST | DUMP).to_ne_bytes());
+    question.extend_from_slice(&[0; 8]);
+    question.extend_from_slice(&[family, 0, 0, 0]);
+    question.extend_from_slice(name);
+    match Netlink::netfilter(0)?.dump_raw(&question, new) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found,
+    }
 }

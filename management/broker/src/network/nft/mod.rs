@@ -4,6 +4,7 @@
 pub(super) mod attributes;
 mod batch;
 mod expression;
+mod foreign;
 mod frame;
 mod in_force;
 
@@ -11,6 +12,7 @@ use std::fmt;
 
 pub(super) use batch::{Base, Batch, Chain};
 pub(super) use expression::{Rule, Verdict};
+pub(super) use foreign::dropping;
 pub(super) use frame::ether_type;
 
 /// Of messages, the upper byte of their type.
