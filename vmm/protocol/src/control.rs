@@ -135,8 +135,14 @@ pub enum Request {
     Connect {
         id: String,
     },
-    /// Write the paused machine's state to the file passed beside this message (SCM_RIGHTS).
+    /// Write the paused machine's state to the file passed beside this message (SCM_RIGHTS): its
+    /// part of a [saved guest](crate::saved). The reply comes when all of it is on disk; until then
+    /// the machine stays as it is, and other requests are answered.
     Save,
+    /// How far a save is.
+    SaveProgress,
+    /// Give up a save that is under way, which is then refused. The machine stays paused.
+    CancelSave,
 }
 
 /// What the numbers of keys are.
@@ -163,6 +169,11 @@ pub enum Reply {
     Hello(Hello),
     Status(Status),
     Statistics(Statistics),
+    /// Bytes of memory that a save has dealt with, and all; the same when none is under way.
+    Progress {
+        done: u64,
+        total: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,11 +4,13 @@
 //! A VMM is started as `manor run-domain`, with open files from descriptor 3 upward and, as the
 //! first of them, its [`config::MachineConfig`] as JSON. It opens no path itself. Afterwards it is
 //! spoken to over its control socket ([`control`], framed by [`wire`]), by whichever daemon runs.
+//! What it writes of a guest that is saved is described in [`saved`].
 
 pub mod config;
 pub mod control;
 pub mod exit;
 pub mod torture;
+pub mod saved;
 pub mod wire;
 
 /// Version of the control protocol and of [`config::MachineConfig`]: `major.minor`.

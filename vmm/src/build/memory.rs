@@ -12,7 +12,7 @@ use vmm_protocol::config::{Boot, Machine, MachineConfig, MemoryBacking};
 
 use super::{BuildError, numa};
 use crate::process::Files;
-use crate::state::{self, Saved, Shape};
+use crate::state::{Image, Saved, Shape};
 
 /// MFD_HUGE_SHIFT: the logarithm of the page size stands above.
 const HUGE_PAGE_SHIFT: u32 = 26;
@@ -25,22 +25,33 @@ pub(super) fn build(
     let bytes = config.memory.size;
     let layout = ram_regions(bytes, platform(config))?;
     let failed = |source| BuildError::Memory { bytes, source };
-    if let Some(restore) = &config.restore {
-        let file = files.take_file(restore.image)?;
-        let (saved, offset) = state::read(&file)?;
-        saved.shape.must_be(&Shape::of(config))?;
-        let ram = GuestRam::new(&layout, &Backing::CopyOnWrite(&file, offset)).map_err(failed)?;
-        prepare(config, &ram)?;
-        return Ok((ram, Some(saved)));
-    }
-    let ram = match config.memory.backing {
-        MemoryBacking::Anonymous => GuestRam::new(&layout, &Backing::Anonymous),
-        MemoryBacking::Shared => GuestRam::new(&layout, &Backing::Shared(&shared_file(bytes)?)),
-        MemoryBacking::Huge { page } => return huge(config, &layout, page),
+    let image = match &config.restore {
+        Some(restore) => {
+            let image = Image::open(files.take_file(restore.image)?)?;
+            image.saved.shape.must_be(&Shape::of(config))?;
+            Some(image)
+        }
+        None => None,
     };
-    let ram = ram.map_err(failed)?;
+    let ram = match (config.memory.backing, &image) {
+        (MemoryBacking::Anonymous, Some(saved)) => {
+            let ram = saved.map(&layout).map_err(failed)?;
+            prepare(config, &ram)?;
+            return Ok((ram, image.map(|image| image.saved)));
+        }
+        (MemoryBacking::Anonymous, None) => {
+            GuestRam::new(&layout, &Backing::Anonymous).map_err(failed)?
+        }
+        (MemoryBacking::Shared, _) => {
+            GuestRam::new(&layout, &Backing::Shared(&shared_file(bytes)?)).map_err(failed)?
+        }
+        (MemoryBacking::Huge { page }, _) => huge(config, &layout, page)?,
+    };
     prepare(config, &ram)?;
-    Ok((ram, None))
+    if let Some(image) = &image {
+        image.fill(&ram)?;
+    }
+    Ok((ram, image.map(|image| image.saved)))
 }
 
 /// What a definition wants done with RAM before the guest has any of it.
@@ -61,7 +72,7 @@ fn huge(
     config: &MachineConfig,
     layout: &[(u64, u64)],
     page: Option<u64>,
-) -> Result<(GuestRam, Option<Saved>), BuildError> {
+) -> Result<GuestRam, BuildError> {
     let bytes = config.memory.size;
     let no_such = |error: rustix::io::Errno| BuildError::HugePages { page, source: error.into() };
     let size = match page {
@@ -79,10 +90,8 @@ fn huge(
         return Err(BuildError::config("memory size", bytes, reason));
     }
     ftruncate(&file, bytes).map_err(no_such)?;
-    let ram = GuestRam::new(layout, &Backing::Huge(&file, page))
-        .map_err(|source| BuildError::TooFewHugePages { bytes, page, source })?;
-    prepare(config, &ram)?;
-    Ok((ram, None))
+    GuestRam::new(layout, &Backing::Huge(&file, page))
+        .map_err(|source| BuildError::TooFewHugePages { bytes, page, source })
 }
 
 pub(super) fn map(config: &MachineConfig, phys_bits: u8) -> Result<MemoryMap, BuildError> {

@@ -3,11 +3,12 @@
 use std::fs::File;
 
 use super::{Machine, MachineError};
-use crate::state::{self, ImageError, Saved};
+use crate::state::{ImageError, Saved, Writer};
 
 impl Machine {
-    /// Write the paused machine to `file`. It can go on afterwards as if nothing had been.
-    pub fn save(&self, file: &File) -> Result<(), MachineError> {
+    /// Begin to write the paused machine to `file`. It can go on afterwards as if nothing had been,
+    /// but not before.
+    pub fn save(&self, file: File) -> Result<Writer, MachineError> {
         let mut devices = Vec::with_capacity(self.parts.components.len());
         for component in &self.parts.components {
             let id = component.id().to_owned();
@@ -22,7 +23,7 @@ impl Machine {
         }
         let shape = self.ground.shape();
         let saved = Saved { shape, vcpus: self.cpus.save()?, chips, devices };
-        Ok(state::write(file, &saved, self.vm.ram())?)
+        Ok(Writer::begin(file, &saved, self.vm.ram().clone())?)
     }
 
     /// Take on a saved state, RAM apart, on a machine that was just built. It is paused afterwards.

@@ -1,6 +1,5 @@
 //! [`Domain`]: the machine with its policy: states, lifecycle actions, and answers to requests.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use super::ring::EventRing;
 use super::server::refuse;
 use crate::build::PlugError;
 use crate::machine::{Machine, MachineError, MediumError, VcpusError};
+use crate::state::Writer;
 use crate::vcpu::Stop;
 
 /// Largest live record: with JSON's escapes it still fits a message.
@@ -42,20 +42,24 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) type Ended = ExitReason;
 
 pub(super) struct Domain {
-    machine: Machine,
+    pub(super) machine: Machine,
     identity: Identity,
     lifecycle: Lifecycle,
     live_record: String,
     sandbox: Vec<(String, String)>,
     started: Instant,
-    state: RunState,
+    pub(super) state: RunState,
     reason: StateReason,
     events: EventRing,
     resets: Pacing,
     /// How many vCPUs the last event told of.
     vcpus: u16,
+    /// The state is being saved: nothing about the machine changes meanwhile.
+    pub(super) saving: Option<Writer>,
+    /// A save was given up, and whoever wanted it does not know yet.
+    pub(super) cancelled: bool,
     /// The state was saved, and the guest has not run since.
-    saved: bool,
+    pub(super) saved: bool,
     /// When the power button is pressed, unless the guest has ended by then.
     press_at: Option<Instant>,
     ended: Option<ExitReason>,
@@ -84,6 +88,8 @@ impl Domain {
             reason: StateReason::StartingUp,
             events: EventRing::default(),
             resets: Pacing::default(),
+            saving: None,
+            cancelled: false,
             saved: false,
             press_at: None,
             ended: None,
@@ -142,7 +148,7 @@ impl Domain {
         }
     }
 
-    fn enter(&mut self, state: RunState, reason: StateReason) {
+    pub(super) fn enter(&mut self, state: RunState, reason: StateReason) {
         (self.state, self.reason) = (state, reason);
     }
 
@@ -385,6 +391,7 @@ impl Domain {
         request: Request,
         mut files: Vec<OwnedFd>,
     ) -> Result<Reply, ControlError> {
+        self.allow_while_saving(&request)?;
         match request {
             Request::Status => return Ok(Reply::Status(self.status())),
             Request::Statistics => return Ok(Reply::Statistics(self.machine.statistics())),
@@ -439,7 +446,11 @@ impl Domain {
             Request::ResizeDisk { id, bytes } => {
                 self.machine.resize_disk(&id, bytes).map_err(medium_refused)?;
             }
-            Request::Save => self.save(files.pop())?,
+            Request::SaveProgress => {
+                let (done, total) = self.saving.as_ref().map_or((0, 0), Writer::progress);
+                return Ok(Reply::Progress { done, total });
+            }
+            Request::CancelSave => self.cancel_save(),
             Request::LimitDisk(limits) => {
                 self.machine.limit_disk(&limits).map_err(medium_refused)?;
             }
@@ -450,6 +461,7 @@ impl Domain {
             }
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
+            | Request::Save
             | Request::Events { .. }
             | Request::Console { .. }
             | Request::Screenshot { .. }
@@ -528,23 +540,7 @@ impl Domain {
         Ok(())
     }
 
-    fn save(&mut self, file: Option<OwnedFd>) -> Result<(), ControlError> {
-        let file =
-            file.ok_or_else(|| refuse(Code::Malformed, "Save comes with a file to write to"))?;
-        if self.state != RunState::Paused {
-            return Err(self.not_now("save"));
-        }
-        if self.machine.has_stop() {
-            let text = "the guest has just asked to stop: resume it, to see what becomes of it";
-            return Err(refuse(Code::State, text));
-        }
-        self.machine.save(&File::from(file)).map_err(failed)?;
-        self.saved = true;
-        self.enter(RunState::Paused, StateReason::Saving);
-        Ok(())
-    }
-
-    fn not_now(&self, what: &str) -> ControlError {
+    pub(super) fn not_now(&self, what: &str) -> ControlError {
         let state = match self.state {
             RunState::Running => "running",
             RunState::Paused => "paused",
@@ -555,7 +551,7 @@ impl Domain {
     }
 }
 
-fn failed(error: MachineError) -> ControlError {
+pub(super) fn failed(error: MachineError) -> ControlError {
     refuse(Code::Failed, super::chain(&error))
 }
 

@@ -29,13 +29,16 @@ pub(super) struct Server {
     listener: UnixListener,
     clients: BTreeMap<u64, Client>,
     next: u64,
+    /// Who waits for the end of a save: client and call.
+    saving: Option<(u64, u64)>,
 }
 
 impl Server {
     pub(super) fn new(listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let server = Self { epoll, listener, clients: BTreeMap::new(), next: FIRST_CLIENT };
+        let server =
+            Self { epoll, listener, clients: BTreeMap::new(), next: FIRST_CLIENT, saving: None };
         server.watch(server.listener.as_fd(), LISTENER)?;
         Ok(server)
     }
@@ -56,7 +59,8 @@ impl Server {
         self.watch(signals, SIGNALS)?;
         let mut events = Vec::with_capacity(32);
         loop {
-            self.wait(domain.deadline(), &mut events)?;
+            let now = domain.is_saving().then(Instant::now);
+            self.wait(now.or(domain.deadline()), &mut events)?;
             for event in events.drain(..) {
                 match event.data.u64() {
                     LISTENER => self.accept(),
@@ -70,6 +74,7 @@ impl Server {
                 }
             }
             domain.on_time(Instant::now());
+            self.go_on_saving(domain);
             self.settle(domain);
             if let Some(ended) = domain.ended() {
                 return Ok(ended);
@@ -85,6 +90,9 @@ impl Server {
         });
         // A hair more than asked, so that the deadline has passed when we look.
         let timeout = timeout.map(|mut time| {
+            if (time.tv_sec, time.tv_nsec) == (0, 0) {
+                return time;
+            }
             time.tv_nsec = (time.tv_nsec + 1_000_000).min(999_999_999);
             time
         });
@@ -174,10 +182,25 @@ impl Server {
             }
             Request::Screenshot { id: card } => self.hand_over(token, id, domain.picture(&card)),
             Request::Viewer { id: card } => self.hand_over(token, id, domain.viewer(&card)),
+            Request::Save => match domain.begin_save(client.files.pop()) {
+                Ok(()) => self.saving = Some((token, id)),
+                Err(error) => reply(client, id, Err(error)),
+            },
             request => {
                 let files = std::mem::take(&mut client.files);
                 reply(client, id, domain.request(request, files));
             }
+        }
+    }
+
+    /// A part of a save, if there is one, and the answer when it was the last.
+    fn go_on_saving(&mut self, domain: &mut Domain) {
+        let Some(result) = domain.go_on_saving() else { return };
+        // Whoever asked may be gone by now.
+        if let Some((token, id)) = self.saving.take()
+            && let Some(client) = self.clients.get_mut(&token)
+        {
+            reply(client, id, result.map(|()| Reply::Done));
         }
     }
 

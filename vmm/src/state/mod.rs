@@ -1,26 +1,18 @@
-//! Saved machines: what is in the file that `Save` writes and a restoring start maps.
-//!
-//! ```text
-//! 0            header: magic, version, architecture, where the rest is, checksum
-//! sections     everything but RAM (postcard)
-//! ram          RAM, region after region, with holes where it is zero; mapped copy-on-write
-//! ```
-//! The header is written last: a save that broke off is no saved state.
+//! Saved machines: what is in the file that `Save` writes and a restoring start maps. How it lies
+//! there is said in [`vmm_protocol::saved`].
 
-mod header;
 mod ram;
 mod shape;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use devices::component::DeviceState;
 use memory::{GuestRam, MemoryError};
 use serde::{Deserialize, Serialize};
+use vmm_protocol::saved::{Body, SavedError};
 
 use crate::kvm::{ChipsState, VcpuState};
-use header::Header;
 pub use shape::Shape;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,16 +21,14 @@ pub enum ImageError {
     Write(#[source] io::Error),
     #[error("the saved state cannot be read")]
     Read(#[source] io::Error),
-    #[error("this is no saved state, or one that was never completed")]
-    NotOne,
-    #[error("the saved state is of format {found}; this VMM reads {known}")]
-    Version { found: u32, known: u32 },
-    #[error("the saved state is of another processor architecture")]
-    Architecture,
+    #[error(transparent)]
+    File(#[from] SavedError),
     #[error("the saved state is damaged: {what}")]
     Damaged { what: &'static str },
     #[error("the saved state is of another machine: {what} was {saved}, here it is {here}")]
     Mismatch { what: &'static str, saved: String, here: String },
+    #[error("the saved guest uses {features}, which the processors of this host do not have")]
+    Processor { features: String },
     #[error("guest memory cannot be read")]
     Ram(#[from] MemoryError),
 }
@@ -53,32 +43,72 @@ pub struct Saved {
     pub devices: Vec<(String, DeviceState)>,
 }
 
-/// Write `saved` and `ram` to `file`, from its start.
-pub fn write(file: &File, saved: &Saved, ram: &GuestRam) -> Result<(), ImageError> {
-    let sections =
-        postcard::to_stdvec(saved).map_err(|error| ImageError::Write(io::Error::other(error)))?;
-    let header = Header::new(&sections, ram.size());
-    file.set_len(0).map_err(ImageError::Write)?;
-    file.set_len(header.end()).map_err(ImageError::Write)?;
-    file.write_all_at(&sections, header::SECTIONS).map_err(ImageError::Write)?;
-    ram::write(file, header.ram, ram)?;
-    file.sync_all().map_err(ImageError::Write)?;
-    file.write_all_at(&header.bytes(), 0).map_err(ImageError::Write)?;
-    file.sync_all().map_err(ImageError::Write)
+/// Writes a paused machine into a file, a part at a time, so that whoever does it hears of other
+/// things meanwhile.
+pub struct Writer {
+    file: File,
+    body: Body,
+    ram: ram::Writer,
 }
 
-/// Read all but the RAM, which is then at the offset that comes with it.
-pub fn read(file: &File) -> Result<(Saved, u64), ImageError> {
-    let len = file.metadata().map_err(ImageError::Read)?.len();
-    let header = Header::read(file, len)?;
-    let mut sections = vec![0; header.sections];
-    file.read_exact_at(&mut sections, header::SECTIONS).map_err(ImageError::Read)?;
-    if header::checksum(&sections) != header.checksum {
-        return Err(ImageError::Damaged { what: "its checksum is wrong" });
+/// RAM that is written between two looks at other things.
+const STEP: u64 = 16 << 20;
+
+impl Writer {
+    /// Begin with all but RAM.
+    pub fn begin(file: File, saved: &Saved, ram: GuestRam) -> Result<Self, ImageError> {
+        let sections = postcard::to_stdvec(saved)
+            .map_err(|error| ImageError::Write(io::Error::other(error)))?;
+        let body = Body::new(&sections, ram.size());
+        body.begin(&file, &sections).map_err(ImageError::Write)?;
+        Ok(Self { file, body, ram: ram::Writer::new(ram) })
     }
-    let saved = postcard::from_bytes(&sections)
-        .map_err(|_| ImageError::Damaged { what: "its sections cannot be decoded" })?;
-    Ok((saved, header.ram))
+
+    /// Bytes of RAM that are dealt with, and all.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.ram.done(), self.body.ram_size())
+    }
+
+    /// Go on a little. True when everything is written, and on disk.
+    pub fn step(&mut self) -> Result<bool, ImageError> {
+        let until = self.ram.done() + STEP;
+        while self.ram.done() < until {
+            if !self.ram.step(&self.file, self.body.ram())? {
+                self.body.finish(&self.file, self.ram.sums()).map_err(ImageError::Write)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// A saved state whose headers and sections are whole.
+pub struct Image {
+    file: File,
+    body: Body,
+    pub saved: Saved,
+}
+
+impl Image {
+    pub fn open(file: File) -> Result<Self, ImageError> {
+        let body = Body::read(&file)?;
+        let sections = body.sections(&file)?;
+        // They are for whoever checks RAM; a file without them is damaged all the same.
+        body.sums(&file)?;
+        let saved = postcard::from_bytes(&sections)
+            .map_err(|_| ImageError::Damaged { what: "its sections cannot be decoded" })?;
+        Ok(Self { file, body, saved })
+    }
+
+    /// RAM that is there at once, and whose pages come as they are wanted.
+    pub fn map(&self, layout: &[(u64, u64)]) -> Result<GuestRam, MemoryError> {
+        ram::map(layout, &self.file, &self.body)
+    }
+
+    /// Read RAM into memory of another kind.
+    pub fn fill(&self, ram: &GuestRam) -> Result<(), ImageError> {
+        ram::fill(ram, &self.file, &self.body)
+    }
 }
 
 #[cfg(test)]

@@ -361,7 +361,7 @@ impl Client {
         self.reply_to(asked)
     }
 
-    fn reply_to(&mut self, asked: u64) -> Result<Reply, ControlError> {
+    pub(crate) fn reply_to(&mut self, asked: u64) -> Result<Reply, ControlError> {
         loop {
             match self.receive().expect("the VMM answers before it closes") {
                 Message::Event(event) => self.events.push(event),
@@ -411,6 +411,11 @@ impl Client {
         request: Request,
         files: &[BorrowedFd<'_>],
     ) -> Result<Reply, ControlError> {
+        let id = self.send_with(request, files);
+        self.reply_to(id)
+    }
+
+    pub(crate) fn send_with(&mut self, request: Request, files: &[BorrowedFd<'_>]) -> u64 {
         use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
         let id = self.next;
         self.next += 1;
@@ -424,6 +429,6 @@ impl Client {
         let parts = [io::IoSlice::new(&frame)];
         let sent = sendmsg(&self.stream, &parts, &mut control, SendFlags::empty()).unwrap();
         assert_eq!(sent, frame.len());
-        self.reply_to(id)
+        id
     }
 }

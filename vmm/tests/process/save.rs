@@ -1,12 +1,14 @@
 //! Saving a paused machine, and going on in another process.
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use baremetal::{SCRATCH, Width, pvh};
 use vmm_protocol::config::{Machine, PciKind};
 use vmm_protocol::control::{ControlErrorCode, Reply, Request, RunState};
 use vmm_protocol::exit::ExitReason;
+use vmm_protocol::saved::{self, BODY};
 
 use crate::devices::{device, one_of_each};
 use crate::disks;
@@ -89,6 +91,39 @@ fn a_guest_can_go_on_after_it_was_saved() {
 }
 
 #[test]
+fn a_save_is_watched_and_given_up_while_the_socket_is_served() {
+    needs_kvm!();
+    let mut guest = Rig::new(&counting()).memory(2048).start();
+    let (mut client, _) = guest.greet();
+    let (mut other, _) = guest.greet();
+    client.ask(Request::Pause).unwrap();
+    let image = tempfile::tempfile().unwrap();
+    let save = client.send_with(Request::Save, &[image.as_fd()]);
+    let Ok(Reply::Progress { done, total }) = other.ask(Request::SaveProgress) else {
+        panic!("no progress");
+    };
+    assert!(total == 2 << 30 && done < total, "{done} of {total}");
+    assert_eq!(other.ask(Request::Resume).unwrap_err().code, ControlErrorCode::Busy);
+    other.ask(Request::CancelSave).unwrap();
+    assert_eq!(client.reply_to(save).unwrap_err().code, ControlErrorCode::State);
+    assert!(saved::Body::read(&image).is_err(), "it is no state");
+    client.ask(Request::Resume).unwrap();
+    let before = guest.serial().len();
+    guest.wait_serial("more numbers", |serial| serial.len() > before + 100);
+}
+
+#[test]
+fn what_was_saved_passes_the_check_of_its_memory() {
+    needs_kvm!();
+    let image = tempfile::tempfile().unwrap();
+    save(Rig::new(&counting()).start(), &image, 200);
+    saved::check_ram(&image, |_, _| Ok(())).unwrap();
+    let ram = saved::Body::read(&image).unwrap().ram();
+    image.write_all_at(b"?", ram + u64::from(SCRATCH)).unwrap();
+    assert!(saved::check_ram(&image, |_, _| Ok(())).is_err());
+}
+
+#[test]
 fn a_save_without_a_file_is_refused() {
     needs_kvm!();
     let guest = Rig::new(&counting()).start();
@@ -116,11 +151,11 @@ fn a_state_of_another_machine_or_a_damaged_one_is_refused_with_the_reason() {
     let message = refused(Rig::new(&counting()).cpus(2));
     assert!(message.contains("number of vCPUs"), "{message}");
     let mut byte = [0];
-    image.read_exact_at(&mut byte, 5000).unwrap();
-    image.write_all_at(&[byte[0] ^ 1], 5000).unwrap();
+    image.read_exact_at(&mut byte, BODY + 5000).unwrap();
+    image.write_all_at(&[byte[0] ^ 1], BODY + 5000).unwrap();
     let message = refused(Rig::new(&counting()));
     assert!(message.contains("checksum"), "{message}");
-    image.write_all_at(b"no state", 0).unwrap();
+    image.write_all_at(b"no state", BODY).unwrap();
     assert!(refused(Rig::new(&counting())).contains("no saved state"));
 }
 
