@@ -14,6 +14,7 @@ pub(crate) use self::own::*;
 pub(crate) use self::plan::*;
 pub(crate) use self::plug::*;
 pub(crate) use self::pool::*;
+pub(crate) use self::saved::*;
 pub(crate) use self::tuning::*;
 pub(crate) use self::volume::*;
 pub(crate) use crate::disk_image::Image;
@@ -28,6 +29,7 @@ mod own;
 mod plan;
 mod plug;
 mod pool;
+mod saved;
 mod tuning;
 mod volume;
 
@@ -177,12 +179,34 @@ pub(crate) enum Command {
     Memtune(Memtune),
     /// show what the definition of an XML file would change, and when
     Plan(Plan),
+    /// managed save of a domain state
+    Managedsave(Managedsave),
+    /// redefine the XML for a domain's managed save state file
+    ManagedsaveDefine(ManagedsaveDefine),
+    /// domain information of managed save state file in XML
+    ManagedsaveDumpxml(SavedDump),
+    /// edit XML for a domain's managed save state file
+    ManagedsaveEdit(ManagedsaveEdit),
+    /// remove managed save of a domain
+    ManagedsaveRemove(Domain),
     /// reboot a domain
     Reboot(Ask),
     /// reset a domain
     Reset(Domain),
+    /// restore a domain from a saved state in a file
+    Restore(Restore),
     /// resume a domain
     Resume(Domain),
+    /// save a domain state to a file
+    Save(Save),
+    /// compare the checksums of a saved state's memory
+    SaveImageCheck(SaveImage),
+    /// redefine the XML for a domain's saved state file
+    SaveImageDefine(SaveImageDefine),
+    /// saved state domain information in XML
+    SaveImageDumpxml(SavedDump),
+    /// edit XML for a domain's saved state file
+    SaveImageEdit(SaveImageEdit),
     /// show/set scheduler parameters
     Schedinfo(Schedinfo),
     /// gracefully shutdown a domain

@@ -160,6 +160,7 @@ pub(crate) struct Ask {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of virsh's")]
 pub(crate) struct Start {
     /// name of the inactive domain
     pub(crate) domain: String,
@@ -169,12 +170,18 @@ pub(crate) struct Start {
     /// leave the guest paused after creation
     #[arg(long)]
     pub(crate) paused: bool,
-    /// force fresh boot by discarding any managed save (there is none)
+    /// force fresh boot by discarding any managed save
     #[arg(long)]
     pub(crate) force_boot: bool,
     /// re-initialize NVRAM from its pristine template
     #[arg(long)]
     pub(crate) reset_nvram: bool,
+    /// avoid file system cache when loading (memory stays in its file until it is used)
+    #[arg(long)]
+    pub(crate) bypass_cache: bool,
+    /// go on from a managed save also over disks that have changed since
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -182,7 +189,7 @@ pub(crate) struct Start {
 pub(crate) struct Undefine {
     /// domain name, id or uuid
     pub(crate) domain: String,
-    /// remove domain managed state file (there is none)
+    /// remove domain managed state file
     #[arg(long)]
     pub(crate) managed_save: bool,
     /// remove all domain snapshot metadata (there is none)

@@ -39,7 +39,7 @@ pub(super) async fn define(session: &Session, args: Define) -> Result<(), Failur
 pub(super) async fn create(session: &Session, args: Create) -> Result<(), Failure> {
     let file = args.file.display().to_string();
     let definition = with_cloud_init(read_document(&args.file)?, &args.cloud_init)?;
-    let how = Start { paused: args.paused, reset_nvram: args.reset_nvram };
+    let how = Start { paused: args.paused, reset_nvram: args.reset_nvram, ..Start::default() };
     let created = session.client.create(definition, how).await.map_err(|error| {
         Failure::of_document(error, format!("Failed to create domain from {file}"), &file)
     })?;
@@ -91,7 +91,7 @@ pub(super) async fn undefine(session: &Session, args: Undefine) -> Result<(), Fa
         (false, false) => None,
     };
     session
-        .of(domain, session.client.undefine(domain, nvram))
+        .of(domain, session.client.undefine(domain, nvram, args.managed_save))
         .await
         .map_err(|failure| failure.unless_lost(format!("Failed to undefine domain '{domain}'")))?;
     session.terminal.say(&format!("Domain '{}' has been undefined\n", printable(domain)));

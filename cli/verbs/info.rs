@@ -48,7 +48,7 @@ fn dominfo_text(domain: &api::types::Domain) -> String {
     if let Some(seconds) = domain.shutdown_timeout_s {
         line("Shutdown timeout", &format!("{seconds} s"));
     }
-    line("Managed save", "no");
+    line("Managed save", yes(summary.managed_save));
     line("Security model", "none");
     line("Security DOI", "0");
     for warning in &domain.warnings {
@@ -138,6 +138,7 @@ mod tests {
                 vcpus: 2,
                 max_vcpus: 2,
                 cpu_time_ns: 12_349_999_999,
+                managed_save: false,
             },
             description: None,
             os_type: "hvm".into(),

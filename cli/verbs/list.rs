@@ -54,9 +54,12 @@ fn is_wanted(domain: &DomainSummary, args: &List) -> bool {
     let has_none = [
         (args.with_snapshot, args.without_snapshot),
         (args.with_checkpoint, args.without_checkpoint),
-        (args.with_managed_save, args.without_managed_save),
     ];
     if has_none.iter().any(|(with, without)| *with && !without) {
+        return false;
+    }
+    let managed = (args.with_managed_save, args.without_managed_save);
+    if matches!((managed, domain.managed_save), ((true, false), false) | ((false, true), true)) {
         return false;
     }
     let states = [

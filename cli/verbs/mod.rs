@@ -18,6 +18,7 @@ mod node;
 mod plan;
 mod plug;
 mod power;
+mod saved;
 mod stats;
 mod storage;
 mod token;
@@ -68,6 +69,17 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Event(args) => events::event(session, args).await,
         Command::Reboot(args) => power::reboot(session, args).await,
         Command::Reset(args) => power::reset(session, args).await,
+        Command::Managedsave(args) => saved::managedsave(session, args).await,
+        Command::ManagedsaveDefine(args) => saved::managedsave_define(session, args).await,
+        Command::ManagedsaveDumpxml(args) => saved::managedsave_dumpxml(session, args).await,
+        Command::ManagedsaveEdit(args) => saved::managedsave_edit(session, args).await,
+        Command::ManagedsaveRemove(args) => saved::managedsave_remove(session, args).await,
+        Command::Restore(args) => saved::restore(session, args).await,
+        Command::Save(args) => saved::save(session, args).await,
+        Command::SaveImageCheck(args) => saved::save_image_check(session, args).await,
+        Command::SaveImageDefine(args) => saved::save_image_define(session, args).await,
+        Command::SaveImageDumpxml(args) => saved::save_image_dumpxml(session, args).await,
+        Command::SaveImageEdit(args) => saved::save_image_edit(session, args).await,
         Command::Resume(args) => power::resume(session, args).await,
         Command::Screenshot(args) => display::screenshot(session, args).await,
         Command::SendKey(args) => display::send_key(session, args).await,

@@ -64,13 +64,13 @@ fn is_another_try_wanted(session: &Session, failure: &Failure) -> bool {
 }
 
 /// A file in a directory that nobody else can look into; both go with it.
-struct Draft {
+pub(super) struct Draft {
     directory: PathBuf,
     file: PathBuf,
 }
 
 impl Draft {
-    fn new(name: &str, text: &str) -> std::io::Result<Self> {
+    pub(super) fn new(name: &str, text: &str) -> std::io::Result<Self> {
         let directory = std::env::temp_dir().join(format!("manor-edit-{}", std::process::id()));
         // One that is there already is somebody else's, and refused.
         DirBuilder::new().mode(0o700).create(&directory)?;
@@ -82,7 +82,7 @@ impl Draft {
     }
 
     /// The text as the user left it.
-    fn edit(&self) -> Result<String, Failure> {
+    pub(super) fn edit(&self) -> Result<String, Failure> {
         let editor = ["VISUAL", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok());
         let editor = editor.unwrap_or_else(|| "vi".to_owned());
         // By the shell, as others do it: an editor may be a command with arguments.

@@ -14,7 +14,12 @@ pub(super) async fn start(session: &Session, args: Start) -> Result<(), Failure>
     if found.id.is_some() {
         return Err(Failure::new(Exit::Conflict, "Domain is already active"));
     }
-    let how = api::types::Start { paused: args.paused, reset_nvram: args.reset_nvram };
+    let how = api::types::Start {
+        paused: args.paused,
+        reset_nvram: args.reset_nvram,
+        force_boot: args.force_boot,
+        force: args.force,
+    };
     let started = session.client.start(domain, how).await;
     session.done(domain, started, "start", "started").await?;
     if args.console {

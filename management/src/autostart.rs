@@ -117,7 +117,7 @@ fn waves(cx: &Context) -> Waves {
 /// waits for those that did start.
 async fn start_wave(cx: &Context, wave: Vec<(Turn, Handle)>) -> Duration {
     let starts = wave.into_iter().map(|(turn, handle)| async move {
-        let act = Act::Start { def: None, seed: None, how: Start::default() };
+        let act = Act::Start { def: None, seed: None, how: Start::default(), from: None };
         let name = handle.view().name;
         match handle.act(act, cx.start_deadline()).await {
             Ok(()) => {

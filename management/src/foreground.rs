@@ -91,6 +91,7 @@ pub(crate) async fn run_with(
         vnc: config::Vnc::default(),
         nbd: config::Nbd::default(),
         reset_variables: false,
+        restore: None,
         log: Some(run_dir.join("vmm.log")),
         stdio: Stdio::Foreground,
         run_dir,

@@ -25,6 +25,7 @@ pub mod network;
 pub mod ops;
 mod plan;
 mod registry;
+mod saved;
 pub mod storage;
 mod store;
 pub mod torture;

@@ -22,6 +22,7 @@ mod networks;
 mod plan;
 mod plug;
 mod rig;
+mod saved;
 mod setup;
 mod storage;
 mod terminal;

@@ -15,6 +15,12 @@ const CHOSEN_TAPS: &[&str] = &["vnet", "vif", "macvtap", "macvlan"];
 
 impl DomainDef {
     pub(crate) fn forget_live_parts(&mut self) {
+        self.forget_run();
+        self.forget_aliases();
+    }
+
+    /// All of that but the names of devices: the guest is to go on with the same ones.
+    pub fn forget_run(&mut self) {
         self.id = None;
         let devices = &mut self.devices;
         for disk in &mut devices.disks {
@@ -51,7 +57,6 @@ impl DomainDef {
         {
             cid.address = None;
         }
-        self.forget_aliases();
     }
 
     fn forget_aliases(&mut self) {

@@ -9,6 +9,7 @@ mod endpoint;
 mod events;
 mod guest;
 mod network;
+mod saved;
 mod storage;
 mod tls;
 mod tuning;
@@ -263,19 +264,25 @@ impl Client {
         definition: types::Definition,
         how: types::Start,
     ) -> Result<types::Defined> {
-        let types::Start { paused, reset_nvram } = how;
+        let types::Start { paused, reset_nvram, .. } = how;
         let path = format!("/v1/domains?transient=true&paused={paused}&reset_nvram={reset_nvram}");
         self.answer(self.call(Method::POST, &path, document(definition)).await?)
     }
 
     /// `nvram` must be said where the domain has firmware variables.
-    pub async fn undefine(&self, domain: &str, nvram: Option<types::Nvram>) -> Result<()> {
-        let query = match nvram {
+    pub async fn undefine(
+        &self,
+        domain: &str,
+        nvram: Option<types::Nvram>,
+        managed_save: bool,
+    ) -> Result<()> {
+        let nvram = match nvram {
             None => "",
-            Some(types::Nvram::Keep) => "?nvram=keep",
-            Some(types::Nvram::Delete) => "?nvram=delete",
+            Some(types::Nvram::Keep) => "&nvram=keep",
+            Some(types::Nvram::Delete) => "&nvram=delete",
         };
-        self.call(Method::DELETE, &domain_path(domain, query), Payload::Nothing).await.map(drop)
+        let query = format!("?managed_save={managed_save}{nvram}");
+        self.call(Method::DELETE, &domain_path(domain, &query), Payload::Nothing).await.map(drop)
     }
 
     pub async fn rename(&self, domain: &str, name: &str) -> Result<()> {
@@ -289,8 +296,11 @@ impl Client {
     }
 
     pub async fn start(&self, domain: &str, how: types::Start) -> Result<()> {
-        let types::Start { paused, reset_nvram } = how;
-        self.verb(domain, &format!("start?paused={paused}&reset_nvram={reset_nvram}")).await
+        let types::Start { paused, reset_nvram, force_boot, force } = how;
+        let query = format!(
+            "paused={paused}&reset_nvram={reset_nvram}&force_boot={force_boot}&force={force}"
+        );
+        self.verb(domain, &format!("start?{query}")).await
     }
 
     /// `mode`: `agent`, `acpi`, or both with a comma; the daemon chooses if there is none.

@@ -49,6 +49,7 @@ impl From<DomainSummary> for types::DomainSummary {
             vcpus: domain.vcpus,
             max_vcpus: domain.max_vcpus,
             cpu_time_ns: domain.cpu_time,
+            managed_save: domain.managed_save,
         }
     }
 }

@@ -41,6 +41,9 @@ pub(super) struct DefineQuery {
 pub(super) struct UndefineQuery {
     /// What becomes of the domain's firmware variables.
     nvram: Option<types::Nvram>,
+    /// What was saved for its next start goes too.
+    #[serde(deserialize_with = "switch")]
+    managed_save: bool,
 }
 
 /// Define a domain from libvirt XML.
@@ -92,7 +95,13 @@ pub(super) async fn define(
     let defined = app.manager.call(&caller, define).await?;
     let domain = DomainRef::Uuid(defined.domain.uuid);
     if query.start {
-        let start = ops::StartDomain { domain: domain.clone(), paused, reset_variables };
+        let start = ops::StartDomain {
+            domain: domain.clone(),
+            paused,
+            reset_variables,
+            force_boot: false,
+            force: false,
+        };
         app.manager.call(&caller, start).await?;
     }
     let status = if defined.updated { StatusCode::OK } else { StatusCode::CREATED };
@@ -168,13 +177,13 @@ pub(super) async fn undefine(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
-    Params(UndefineQuery { nvram }): Params<UndefineQuery>,
+    Params(UndefineQuery { nvram, managed_save }): Params<UndefineQuery>,
 ) -> Result<StatusCode, Failure> {
     let variables = nvram.map(|nvram| match nvram {
         types::Nvram::Keep => Variables::Keep,
         types::Nvram::Delete => Variables::Delete,
     });
-    app.manager.call(&caller, ops::UndefineDomain { domain, variables }).await?;
+    app.manager.call(&caller, ops::UndefineDomain { domain, variables, managed_save }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -32,6 +32,7 @@ mod pool;
 mod power;
 mod query;
 pub mod remote;
+mod saved;
 mod screen;
 pub mod server;
 mod stalled;
@@ -82,6 +83,13 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(tuning::tuning, tuning::tune))
         .routes(routes!(definition::rename))
         .routes(routes!(definition::autostart))
+        .routes(routes!(saved::save))
+        .routes(routes!(saved::managed_save, saved::drop_managed_save, saved::define_managed_save))
+        .routes(routes!(saved::managed_save_xml))
+        .routes(routes!(saved::restore))
+        .routes(routes!(saved::xml))
+        .routes(routes!(saved::define))
+        .routes(routes!(saved::check))
         .routes(routes!(power::start))
         .routes(routes!(power::shutdown))
         .routes(routes!(power::destroy))

@@ -20,6 +20,12 @@ pub(super) struct StartQuery {
     /// Make the firmware's variables anew.
     #[serde(deserialize_with = "switch")]
     reset_nvram: bool,
+    /// Forget a managed save instead of going on from it.
+    #[serde(deserialize_with = "switch")]
+    force_boot: bool,
+    /// Go on from it also over disks that have changed since, which damages what is on them.
+    #[serde(deserialize_with = "switch")]
+    force: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
@@ -52,7 +58,7 @@ fn modes(words: Option<&str>) -> Result<Vec<ops::AskMode>, Failure> {
     words.into_iter().flat_map(|words| words.split(',')).map(mode).collect()
 }
 
-/// Power on.
+/// Power on, or go on from a managed save.
 ///
 /// Answers when the guest runs, or with the reason why it cannot.
 #[utoipa::path(post, path = "/v1/domains/{domain}/start", tag = "Power",
@@ -62,9 +68,10 @@ pub(super) async fn start(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
-    Params(StartQuery { paused, reset_nvram }): Params<StartQuery>,
+    Params(query): Params<StartQuery>,
 ) -> Result<StatusCode, Failure> {
-    let start = ops::StartDomain { domain, paused, reset_variables: reset_nvram };
+    let StartQuery { paused, reset_nvram: reset_variables, force_boot, force } = query;
+    let start = ops::StartDomain { domain, paused, reset_variables, force_boot, force };
     app.manager.call(&caller, start).await?;
     Ok(StatusCode::NO_CONTENT)
 }

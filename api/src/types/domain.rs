@@ -82,6 +82,9 @@ pub struct DomainSummary {
     pub max_vcpus: u32,
     /// On host CPUs since the start; the latest known figure.
     pub cpu_time_ns: u64,
+    /// Its next start goes on from a saved state.
+    #[serde(default)]
+    pub managed_save: bool,
 }
 
 /// All there is to know of a domain, apart from its XML.
@@ -249,4 +252,8 @@ pub struct Start {
     pub paused: bool,
     /// Make the firmware's variables anew.
     pub reset_nvram: bool,
+    /// Forget a managed save instead of going on from it.
+    pub force_boot: bool,
+    /// Go on from it also over disks that have changed since.
+    pub force: bool,
 }

@@ -18,6 +18,7 @@ mod pool;
 mod pty;
 mod request;
 mod rundir;
+mod saved;
 mod scope;
 mod spawn;
 mod sys;
@@ -42,6 +43,7 @@ pub use passt::{Passt, PasstForward, PasstRange};
 pub use pool::{MountSource, Permissions, PoolAct, PoolContents, PoolFile, Wanted};
 pub use request::{Granted, Peer, Request, Role, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
 pub use rundir::{CONTROL_SOCKET, EXIT_RECORD, LOCK};
+pub use saved::SavedAct;
 pub use spawn::{Process, ProcessId};
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -110,6 +112,21 @@ impl dyn Broker + '_ {
     /// Remove a guest's firmware variables; none there is no error.
     pub fn remove_variables(&self, path: &Path) -> Result<(), BrokerError> {
         self.done(Request::RemoveVariables { path: path.to_owned() })
+    }
+
+    /// A file of a guest's memory, made or opened.
+    pub fn saved_file(&self, act: SavedAct) -> Result<OwnedFd, BrokerError> {
+        self.file(Request::Saved(act))
+    }
+
+    pub fn rename_saved(&self, from: &Path, to: &Path) -> Result<(), BrokerError> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.done(Request::Saved(SavedAct::Rename { from, to }))
+    }
+
+    /// Remove a file of a guest's memory; none there is no error.
+    pub fn remove_saved(&self, path: &Path) -> Result<(), BrokerError> {
+        self.done(Request::Saved(SavedAct::Remove { path: path.to_owned() }))
     }
 
     /// What a confined process reads in the header of an image of `format`, in its own words.

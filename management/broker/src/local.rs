@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::{
     Broker, BrokerError, Granted, Request, Role, cgroup, connect, group, inspect, lock, network,
-    open, passt, pool, pty, rundir, spawn, tap, tcp, variables, vsock,
+    open, passt, pool, pty, rundir, saved, spawn, tap, tcp, variables, vsock,
 };
 
 /// Acts with the privileges of this process.
@@ -94,6 +94,7 @@ impl Broker for Local {
                 variables::make(&path, template.as_deref(), reset).map(|()| Granted::Done)
             }
             Request::RemoveVariables { path } => variables::remove(&path).map(|()| Granted::Done),
+            Request::Saved(act) => saved::act(&act),
             Request::Inspect { format } => {
                 let &[image] = files else {
                     let source = std::io::Error::other("one image is inspected at a time");

@@ -50,6 +50,20 @@ pub(crate) fn input(what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {
     blocking(file)
 }
 
+/// An existing regular file, to be read and written.
+pub(crate) fn writable(what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {
+    let file =
+        open(path, OFlags::RDWR | OFlags::NOFOLLOW | CAREFUL, Mode::empty()).map_err(|errno| {
+            match errno {
+                Errno::LOOP => wrong(what, path, "a symbolic link", "a regular file"),
+                Errno::ISDIR => wrong(what, path, "a directory", "a regular file"),
+                _ => BrokerError::open("write", what, path, errno.into()),
+            }
+        })?;
+    expect(&file, what, path, &[FileType::RegularFile], "a regular file")?;
+    blocking(file)
+}
+
 pub(crate) fn output(path: &Path, append: bool) -> Result<OwnedFd, BrokerError> {
     let how = if append { OFlags::APPEND } else { OFlags::TRUNC };
     // Not through a link in the last place: this writes as a privileged process.

@@ -12,6 +12,7 @@ use crate::network::direct::Direct;
 use crate::network::{ForeignChain, NetworkAct, Sockets};
 use crate::passt::Passt;
 use crate::pool::{PoolAct, PoolContents};
+use crate::saved::SavedAct;
 use crate::spawn::{Process, ProcessId};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,8 @@ pub enum Request {
     RemoveVariables {
         path: PathBuf,
     },
+    /// Something with a file of a guest's memory.
+    Saved(SavedAct),
     /// Read the header of an image, which is the one file that comes with it.
     Inspect {
         format: String,

@@ -62,6 +62,8 @@ pub(super) struct Actor {
     pub(super) run: Option<Run>,
     pub(super) stopped: ShutOff,
     pub(super) last_exit: Option<String>,
+    /// The next start has a saved state to take up.
+    pub(super) managed_save: bool,
     commands: mpsc::Receiver<Command>,
     pub(super) destroys: mpsc::Receiver<Destroy>,
     /// To connect to the servers of network disks.
@@ -142,15 +144,19 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
         Begin::Found { definition, .. } => definition.as_ref(),
     };
     let definition = definition.map(|definition| Arc::new((**definition).clone()));
+    // Known from the beginning: whoever asks first must not take a saved domain for one that is not.
+    let managed_save = node.managed_save(uuid).symlink_metadata().is_ok();
+    let stopped = if managed_save { ShutOff::Saved } else { ShutOff::Unknown };
     let (view, published) = watch::channel(View {
         uuid,
         name: name.clone(),
-        state: State::ShutOff(ShutOff::Unknown),
+        state: State::ShutOff(stopped),
         definition: definition.clone(),
         live: None,
         vmm: None,
         channels: None,
         last_exit: None,
+        managed_save,
     });
     let actor = Actor {
         node,
@@ -158,8 +164,9 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
         name,
         definition,
         run: None,
-        stopped: ShutOff::Unknown,
+        stopped,
         last_exit: None,
+        managed_save,
         commands: queue,
         destroys: urgent,
         attempts: Attempts::default(),
@@ -173,6 +180,9 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
 
 impl Actor {
     async fn live(mut self, begin: Begin) {
+        if matches!(begin, Begin::Stored(_)) {
+            self.tidy_managed_save().await;
+        }
         if let Begin::Found { record, done, .. } = begin {
             self.adopt(record.map(|record| *record)).await;
             self.publish();
@@ -265,6 +275,7 @@ impl Actor {
             vmm,
             channels: self.run.as_ref().and_then(|run| run.channels.clone()),
             last_exit: self.last_exit.clone(),
+            managed_save: self.managed_save,
         });
     }
 
@@ -287,10 +298,17 @@ impl Actor {
             Act::Define { definition, seed } => self.define(*definition, seed).await,
             Act::Redefine(definition, expected) => self.redefine(*definition, expected).await,
             Act::Apply(definition, expected) => self.apply(*definition, expected).await,
-            Act::Undefine(variables) => self.undefine(variables).await,
+            Act::Undefine(variables, saved) => self.undefine(variables, saved).await,
             Act::Rename(name) => self.rename(name).await,
             Act::SetAutostart(autostart, turn) => self.set_autostart(autostart, turn).await,
-            Act::Start { def, seed, how } => self.start(def.map(|def| *def), seed, how).await,
+            Act::Start { def, seed, how, from } => {
+                self.start(def.map(|def| *def), seed, how, from.map(|from| *from)).await
+            }
+            Act::Save(save, progress) => self.save(*save, progress).await,
+            Act::DropManagedSave => self.drop_managed_save().await,
+            Act::RedefineManagedSave(def, running) => {
+                self.redefine_managed_save(def.map(|def| *def), running).await
+            }
             Act::Shutdown => self.shutdown().await,
             Act::Reboot => self.reboot().await,
             Act::PrepareToAsk => self.prepare_to_ask("do what its agent is asked for").await,

@@ -66,10 +66,22 @@ impl Actor {
         })
     }
 
-    pub(super) async fn undefine(&mut self, variables: Option<Variables>) -> Result<(), Error> {
+    pub(super) async fn undefine(
+        &mut self,
+        variables: Option<Variables>,
+        drop_saved: bool,
+    ) -> Result<(), Error> {
         let definition = self.stored("there is no definition to forget")?;
         let (node, uuid, name) = (self.node.clone(), self.uuid, self.name.clone());
         let runs = self.run.is_some();
+        if self.managed_save && !drop_saved {
+            let text = format!(
+                "domain {name:?} has a saved state for its next start: say that it is to go too \
+                 (--managed-save, managed_save=true), or take it up with a start"
+            );
+            return Err(Error::new(Code::InvalidState, text));
+        }
+        let saved = node.managed_save(uuid);
         blocking(move || {
             let own = translate::variables(&definition.def).map(|(path, _)| path);
             let own = own.filter(|path| path.symlink_metadata().is_ok());
@@ -82,9 +94,11 @@ impl Actor {
                 (Some(path), Some(Variables::Delete)) => node.broker.remove_variables(path)?,
                 (_, _) => {}
             }
+            node.broker.remove_saved(&saved)?;
             node.store.remove(uuid).map_err(Error::from)
         })
         .await?;
+        self.managed_save = false;
         self.definition = None;
         self.tidy_seed().await;
         self.announce_lifecycle(Lifecycle::UndefinedRemoved, None, None);

@@ -17,11 +17,14 @@ use super::media::MediumChange;
 use super::memory::MemoryChange;
 use super::plug::Named;
 use super::record::Record;
+use super::restore::FromSaved;
+use super::save::Save;
 use super::{Affects, DomainSummary, State, Tuning, TurnChange};
 use crate::agent;
 use crate::cloud_init::Seed;
 use crate::control::Vmm;
 use crate::error::{Code, Error};
+use crate::jobs::Progress;
 use crate::store::StoredDomain;
 
 /// A stored definition, read.
@@ -53,6 +56,8 @@ pub(crate) struct View {
     /// Aliases of the channels that the guest has open; none: the VMM does not tell.
     pub channels: Option<Arc<BTreeSet<String>>>,
     pub last_exit: Option<String>,
+    /// Its next start has a saved state to take up.
+    pub managed_save: bool,
 }
 
 impl View {
@@ -81,6 +86,7 @@ impl View {
             vcpus: vcpu.and_then(|vcpu| vcpu.current).map_or(max_vcpus, u32::from),
             max_vcpus,
             cpu_time,
+            managed_save: self.managed_save,
         }
     }
 }
@@ -95,7 +101,8 @@ pub(crate) enum Act {
     Redefine(Box<Definition>, Option<u64>),
     /// Redefine it, and make that true in the running guest.
     Apply(Box<Definition>, Option<u64>),
-    Undefine(Option<Variables>),
+    /// Also with what was saved of it for its next start.
+    Undefine(Option<Variables>, bool),
     Rename(String),
     SetAutostart(bool, TurnChange),
     /// With another definition than the stored one, if there is one here.
@@ -103,7 +110,15 @@ pub(crate) enum Act {
         def: Option<Box<DomainDef>>,
         seed: Option<Seed>,
         how: Start,
+        /// Go on from this.
+        from: Option<Box<FromSaved>>,
     },
+    /// Into a file, or for the next start.
+    Save(Box<Save>, Arc<Progress>),
+    /// Forget the state that the next start would take up.
+    DropManagedSave,
+    /// Replace the definition that a managed save goes on with, and whether it runs then.
+    RedefineManagedSave(Option<Box<DomainDef>>, Option<bool>),
     /// Press the power button.
     Shutdown,
     /// Press it, and have the power-off that follows made a reset.
@@ -139,6 +154,10 @@ pub(crate) struct Start {
     pub paused: bool,
     /// Make the firmware's variables anew.
     pub reset_variables: bool,
+    /// Forget a state that was saved for this start.
+    pub force_boot: bool,
+    /// Go on also over disks that have changed since.
+    pub force: bool,
 }
 
 /// What becomes of the firmware variables of a domain that is forgotten.

@@ -12,7 +12,9 @@ use broker::{
     Broker, BrokerError, CONTROL_SOCKET, EXIT_RECORD, Holder, Process, Role, Sharing, Stdio,
 };
 use uuid::Uuid;
-use vmm_protocol::config::{Cache, Chardev, FIRST_FD, Fd, Identity, LogFile, ProcessFiles, VncTls};
+use vmm_protocol::config::{
+    Cache, Chardev, FIRST_FD, Fd, Identity, LogFile, MachineConfig, ProcessFiles, Restore, VncTls,
+};
 use xml::device::chardev::{CharLog, CharSource, CharType};
 use xml::device::disk::{Disk, DiskDevice, DiskFormat, DiskType, Location};
 use xml::device::graphics::Vnc;
@@ -20,6 +22,7 @@ use xml::device::interface::InterfaceType;
 use xml::{DomainDef, OnOff, YesNo};
 
 use super::record::Record;
+use super::restore::FromSaved;
 use crate::config;
 use crate::error::{Code, Error};
 use crate::firmware::Installed;
@@ -54,6 +57,8 @@ pub(crate) struct Launch {
     pub nbd: config::Nbd,
     /// Make the firmware's variables anew.
     pub reset_variables: bool,
+    /// Go on from this instead of starting cold.
+    pub restore: Option<FromSaved>,
     pub run_dir: PathBuf,
     /// Of the VMM.
     pub log: Option<PathBuf>,
@@ -184,6 +189,9 @@ fn launch_locked(
         plugs: BTreeMap::new(),
         frozen: None,
         tuning: None,
+        saving: None,
+        restored: launch.restore.is_some(),
+        restoring: launch.restore.as_ref().map(|from| from.intent.clone()),
         degraded,
     };
     // Before anything runs: whoever finds this directory knows whose it is.
@@ -207,8 +215,17 @@ fn launch_locked(
         start_token: record.start_token,
         boot_id: record.boot_id,
     };
+    let restore = match &launch.restore {
+        Some(from) => {
+            let file = from.file.try_clone().map_err(|source| {
+                Error::new(Code::HostFailure, "a file cannot be passed on").with_source(source)
+            })?;
+            Some(Restore { image: table.add(file.into()) })
+        }
+        None => None,
+    };
     let start = Start { identity, platform: launch.platform, process, paused: launch.paused, now };
-    let config = translate::machine(&def, &resources, start)?;
+    let config = MachineConfig { restore, ..translate::machine(&def, &resources, start)? };
     let config = config_file(&config).map_err(|source| {
         Error::new(Code::HostFailure, "cannot write the VMM's configuration").with_source(source)
     })?;
@@ -235,7 +252,7 @@ fn write_record(record: &Record, dir: &Path) -> Result<(), Error> {
     })
 }
 
-fn config_file(config: &vmm_protocol::config::MachineConfig) -> std::io::Result<OwnedFd> {
+fn config_file(config: &MachineConfig) -> std::io::Result<OwnedFd> {
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::memfd_create("machine-config", flags)?);
     file.write_all(&serde_json::to_vec(config)?)?;

@@ -20,6 +20,8 @@ pub(crate) mod plug;
 mod power;
 pub(crate) mod record;
 mod reference;
+pub(crate) mod restore;
+pub(crate) mod save;
 mod seed;
 mod start;
 mod state;

@@ -12,6 +12,8 @@ use uuid::Uuid;
 use super::channels::Frozen;
 use super::media::MediumIntent;
 use super::plug::PlugIntent;
+use super::restore::RestoreIntent;
+use super::save::SaveIntent;
 
 pub(crate) const FILE: &str = "record.json";
 
@@ -48,6 +50,15 @@ pub(crate) struct Record {
     /// What the live definition was before a change of tuning that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<String>,
+    /// Its state is being saved: written down before anything of that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saving: Option<SaveIntent>,
+    /// It came from a saved state.
+    #[serde(default)]
+    pub restored: bool,
+    /// It is to go on from a saved state, and has not run since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<RestoreIntent>,
     /// What the host did not offer.
     #[serde(default)]
     pub degraded: Vec<String>,

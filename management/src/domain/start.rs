@@ -14,6 +14,7 @@ use super::exit::Exit;
 use super::handle::{Live, Start};
 use super::launch::{Launch, launch};
 use super::record::Record;
+use super::restore::FromSaved;
 use super::{Paused, Running, ShutOff, State};
 use crate::cloud_init::Seed;
 use crate::control::{Events, Vmm, VmmError};
@@ -32,6 +33,7 @@ impl Actor {
         def: Option<DomainDef>,
         seed: Option<Seed>,
         how: Start,
+        from: Option<FromSaved>,
     ) -> Result<(), Error> {
         if self.run.is_some() {
             let text = match self.state() {
@@ -41,14 +43,25 @@ impl Actor {
             };
             return Err(Error::new(Code::InvalidState, format!("domain {:?} {text}", self.name)));
         }
+        if how.force_boot {
+            self.drop_managed_save().await?;
+        }
+        let from = match from {
+            None if def.is_none() && self.managed_save => Some(self.open_managed_save(how).await?),
+            from => from,
+        };
         let stored = self.definition.as_ref();
         let platform = stored.map_or(translate::PLATFORM, |stored| stored.stored.platform);
+        let def = def.or_else(|| from.as_ref().map(|from| from.def.clone()));
         let Some(def) = def.or_else(|| stored.map(|stored| stored.def.clone())) else {
             return Err(Error::new(Code::Internal, "there is no definition to start"));
         };
+        let restores = from.is_some();
         let plan = Launch {
-            platform,
-            paused: how.paused,
+            platform: from.as_ref().map_or(platform, |from| from.platform),
+            // A restored guest waits until its file cannot be taken up a second time.
+            paused: how.paused || restores,
+            restore: from,
             reset_variables: how.reset_variables,
             id: self.node.next_id(),
             ..self.launch(def)
@@ -85,7 +98,8 @@ impl Actor {
             channels: None,
         });
         self.publish();
-        self.meet().await
+        self.meet().await?;
+        if restores { self.go_on_restored().await } else { Ok(()) }
     }
 
     /// How `def` is opened here.
@@ -102,6 +116,7 @@ impl Actor {
             vnc: node.config.vnc.clone(),
             nbd: node.config.nbd.clone(),
             reset_variables: false,
+            restore: None,
             seccomp: node.config.domains.seccomp,
             run_dir: node.run_dir(self.uuid),
             stdio: broker::Stdio::Log(log.clone()),
@@ -325,6 +340,8 @@ impl Actor {
                     Ok(()) => {
                         tracing::info!(domain = self.name, "connected to the VMM");
                         self.set_unreachable(false, "");
+                        self.settle_save().await;
+                        self.settle_restore().await;
                         return self.finish_tuning().await;
                     }
                     Err(error) => error.chain(),

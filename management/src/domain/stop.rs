@@ -48,7 +48,12 @@ impl Actor {
         match event.kind {
             VmmEvent::Started => {
                 let live = self.run.as_ref().map(|run| run.live.clone());
-                self.announce_lifecycle(Lifecycle::StartedBooted, None, origin);
+                let restored = self.run.as_ref().is_some_and(|run| run.record.restored);
+                let how = match restored {
+                    true => Lifecycle::StartedRestored,
+                    false => Lifecycle::StartedBooted,
+                };
+                self.announce_lifecycle(how, None, origin);
                 if let Some(live) = live {
                     self.announce_ports(&live.def, true);
                 }
@@ -164,7 +169,7 @@ impl Actor {
         Ok(())
     }
 
-    async fn kill(&mut self) -> Result<(), Error> {
+    pub(super) async fn kill(&mut self) -> Result<(), Error> {
         let Some(run) = &mut self.run else { return Ok(()) };
         let Some(process) = run.record.process else { return Err(self.unreachable()) };
         let cgroup = run.record.cgroup.clone();
@@ -183,7 +188,7 @@ impl Actor {
         Err(Error::new(Code::Timeout, text))
     }
 
-    async fn wait_end(&self, within: Duration) -> bool {
+    pub(super) async fn wait_end(&self, within: Duration) -> bool {
         let Some(run) = &self.run else { return true };
         match &run.exit {
             Some(exit) => tokio::time::timeout(within, exit.ended()).await.is_ok(),
@@ -251,6 +256,15 @@ impl Actor {
                 (ShutOff::Crashed, Lifecycle::StoppedFailed, Some(text))
             }
         };
+        let (stopped, lifecycle, text) = match run.record.saving.clone() {
+            Some(intent) if self.finish_save(&intent, &run.live.def).await => {
+                (ShutOff::Saved, Lifecycle::StoppedSaved, None)
+            }
+            _ => (stopped, lifecycle, text),
+        };
+        if let Some(intent) = &run.record.restoring {
+            self.end_restore(intent).await;
+        }
         if let Some(text) = &text {
             tracing::warn!(domain = self.name, text, "the domain stopped");
         }

@@ -32,6 +32,8 @@ pub struct DomainSummary {
     pub max_vcpus: u32,
     /// Nanoseconds on host CPUs since the start; the latest known figure.
     pub cpu_time: u64,
+    /// Its next start goes on from a saved state.
+    pub managed_save: bool,
 }
 
 /// What `dominfo` shows, and what else there is to know.

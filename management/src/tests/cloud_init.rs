@@ -48,7 +48,10 @@ async fn a_defined_domain_has_its_seed_in_a_drive_until_it_is_forgotten() {
     assert_eq!(dump(&daemon).await, xml, "there is no second drive");
 
     daemon.start("web").await.unwrap();
-    daemon.call(UndefineDomain { domain: "web".into(), variables: None }).await.unwrap();
+    daemon
+        .call(UndefineDomain { domain: "web".into(), variables: None, managed_save: false })
+        .await
+        .unwrap();
     assert_eq!(seeds(&host).len(), 1, "its guest runs");
     daemon.destroy("web").await.unwrap();
     assert_eq!(seeds(&host), [] as [Vec<u8>; 0]);

@@ -18,6 +18,7 @@ use vmm_protocol::exit::{CrashReport, ExitReason, ExitRecord, status};
 use vmm_protocol::wire;
 
 use super::fake_agent;
+use super::fake_save::{Saver, WithFiles, is_fake};
 
 /// Arguments that make this binary play the VMM.
 pub(super) fn arguments() -> Vec<String> {
@@ -40,6 +41,7 @@ struct Fake {
     config: MachineConfig,
     script: String,
     started: Instant,
+    saver: Saver,
     inner: Mutex<Inner>,
 }
 
@@ -55,6 +57,8 @@ struct Inner {
     memory: Option<u64>,
     vcpus: u16,
     channels: Vec<String>,
+    /// Its state is in a file, and it has not run since.
+    saved: bool,
 }
 
 fn run(config: MachineConfig) {
@@ -82,8 +86,15 @@ fn run(config: MachineConfig) {
         memory: None,
         vcpus: config.cpus.present.unwrap_or(config.cpus.count),
         channels: Vec::new(),
+        saved: false,
     };
-    let fake = Arc::new(Fake { config, script, started: Instant::now(), inner: Mutex::new(inner) });
+    let fake = Arc::new(Fake {
+        config,
+        script,
+        started: Instant::now(),
+        saver: Saver::default(),
+        inner: Mutex::new(inner),
+    });
     if fake.has("slow") {
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -98,7 +109,14 @@ fn run(config: MachineConfig) {
     if fake.has("cannot-build") {
         fake.end(ExitReason::Failed { message: "kernel is not one".into() });
     }
-    fake.boot();
+    if let Some(restore) = &fake.config.restore {
+        if !is_fake(&File::from(super::sys::adopt(restore.image))) {
+            fake.end(ExitReason::Failed { message: "this is no saved state".into() });
+        }
+        fake.print("restored\n");
+    } else {
+        fake.boot();
+    }
     fake.event(EventKind::Started);
     if fake.manner().is_some() {
         fake.open_channel(true);
@@ -189,8 +207,21 @@ impl Fake {
         std::process::exit(code.into())
     }
 
-    fn serve(&self, mut stream: UnixStream) {
-        while let Ok(Some(Call { id, request })) = wire::receive::<Call>(&mut stream) {
+    fn serve(self: Arc<Self>, mut stream: UnixStream) {
+        loop {
+            let copy = stream.try_clone().unwrap();
+            let mut reader = WithFiles { stream: &copy, files: Vec::new() };
+            let Ok(Some(Call { id, request })) = wire::receive::<Call>(&mut reader) else { return };
+            if request == Request::Save {
+                // The connection is served meanwhile.
+                let (file, fake) = (reader.files.pop().map(File::from), self.clone());
+                std::thread::spawn(move || {
+                    let result = fake.save(file);
+                    let mut stream = copy;
+                    let _ = wire::send(&mut stream, &Message::Reply { id, result });
+                });
+                continue;
+            }
             if let Request::Console { id: device, replay, force } = &request {
                 let result = self.take_console(&mut stream, id, device, *replay, *force);
                 if result && self.has_channel(device) {
@@ -207,14 +238,17 @@ impl Fake {
             };
             let pressed = request == Request::PowerButton && !self.has("deaf");
             let result = self.answer(request);
-            wire::send(&mut stream, &Message::Reply { id, result }).unwrap();
+            // Whoever asked may have died since.
+            if wire::send(&mut stream, &Message::Reply { id, result }).is_err() {
+                return;
+            }
             if pressed {
                 self.power_off();
             }
             let mut inner = self.inner();
             if let Some(after) = subscribes {
                 for event in inner.events.iter().filter(|event| event.seq > after) {
-                    wire::send(&mut stream, &Message::Event(event.clone())).unwrap();
+                    let _ = wire::send(&mut stream, &Message::Event(event.clone()));
                 }
                 inner.subscribers.push(stream.try_clone().unwrap());
             }
@@ -330,6 +364,7 @@ impl Fake {
             }
             Request::Resume => {
                 self.inner().state = (RunState::Running, StateReason::Unpaused);
+                self.inner().saved = false;
                 self.event(EventKind::Resumed);
             }
             Request::Reset => self.reset(),
@@ -337,7 +372,10 @@ impl Fake {
             Request::Destroy if self.has("undying") => {
                 return Err(refusal(Code::Failed, "no"));
             }
+            Request::Destroy if self.inner().saved => self.end(ExitReason::Saved),
             Request::Destroy => self.end(ExitReason::Destroyed),
+            Request::CancelSave => self.saver.cancel(),
+            Request::SaveProgress => return Ok(Reply::Progress { done: 1, total: 2 }),
             Request::SetLiveRecord { record } => self.inner().live_record = record,
             Request::SetLifecycle { lifecycle } => self.inner().lifecycle = lifecycle,
             Request::SetLink { id, .. } if !self.config.pci.iter().any(|pci| pci.id == id) => {
@@ -384,6 +422,17 @@ impl Fake {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap(),
             channels: Some(self.inner().channels.clone()),
         }
+    }
+
+    fn save(&self, file: Option<File>) -> Result<Reply, ControlError> {
+        let manner = self.script.split_whitespace().find_map(|word| word.strip_prefix("save="));
+        let file = file.ok_or_else(|| refusal(Code::Malformed, "Save comes with a file"))?;
+        if self.inner().state.0 != RunState::Paused {
+            return Err(refusal(Code::State, "the guest runs"));
+        }
+        self.saver.save(&file, manner).map_err(|why| refusal(Code::Failed, why))?;
+        self.inner().saved = true;
+        Ok(Reply::Done)
     }
 
     fn power_off(&self) {

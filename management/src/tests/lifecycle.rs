@@ -65,7 +65,13 @@ async fn a_paused_start_waits_for_resume() {
     let daemon = host.daemon().await;
     daemon.define(host.xml("web", "")).await;
     daemon
-        .call(StartDomain { domain: "web".into(), paused: true, reset_variables: false })
+        .call(StartDomain {
+            domain: "web".into(),
+            paused: true,
+            reset_variables: false,
+            force_boot: false,
+            force: false,
+        })
         .await
         .unwrap();
     assert_eq!(daemon.state("web").await, State::Paused(Paused::User));
@@ -97,7 +103,10 @@ async fn undefine_makes_a_running_domain_transient_and_define_makes_it_persisten
     let daemon = host.daemon().await;
     daemon.define(host.xml("web", "")).await;
     daemon.start("web").await.unwrap();
-    daemon.call(UndefineDomain { domain: "web".into(), variables: None }).await.unwrap();
+    daemon
+        .call(UndefineDomain { domain: "web".into(), variables: None, managed_save: false })
+        .await
+        .unwrap();
     assert!(!daemon.find("web").await.unwrap().persistent);
     let live = daemon.call(DumpXml { domain: "web".into(), inactive: true }).await.unwrap();
     let defined = daemon
@@ -107,7 +116,10 @@ async fn undefine_makes_a_running_domain_transient_and_define_makes_it_persisten
     assert!(daemon.find("web").await.unwrap().persistent);
     daemon.destroy("web").await.unwrap();
     assert_eq!(daemon.names().await, ["web"]);
-    daemon.call(UndefineDomain { domain: "web".into(), variables: None }).await.unwrap();
+    daemon
+        .call(UndefineDomain { domain: "web".into(), variables: None, managed_save: false })
+        .await
+        .unwrap();
     assert!(daemon.names().await.is_empty());
 }
 

@@ -21,7 +21,13 @@ async fn a_reader_reads_and_does_nothing_else() {
             manager
                 .call(
                     &caller,
-                    StartDomain { domain: "web".into(), paused: false, reset_variables: false },
+                    StartDomain {
+                        domain: "web".into(),
+                        paused: false,
+                        reset_variables: false,
+                        force_boot: false,
+                        force: false,
+                    },
                 )
                 .await
         }
@@ -31,7 +37,7 @@ async fn a_reader_reads_and_does_nothing_else() {
     assert!(error.message.contains("domain.start needs control access"), "{error}");
     let reader = Caller::new("someone", Access::Read);
     daemon.manager.call(&reader, FindDomain { domain: "web".into() }).await.unwrap();
-    let undefine = UndefineDomain { domain: "web".into(), variables: None };
+    let undefine = UndefineDomain { domain: "web".into(), variables: None, managed_save: false };
     let controller = Caller::new("someone", Access::Control);
     let error = daemon.manager.call(&controller, undefine).await.unwrap_err();
     assert_eq!(error.code, Code::Denied);
@@ -192,7 +198,13 @@ async fn commands_that_do_not_fit_the_state_say_which_state_it_is() {
     );
     assert_eq!(daemon.destroy("web").await.unwrap_err().code, Code::InvalidState);
     daemon
-        .call(StartDomain { domain: "web".into(), paused: true, reset_variables: false })
+        .call(StartDomain {
+            domain: "web".into(),
+            paused: true,
+            reset_variables: false,
+            force_boot: false,
+            force: false,
+        })
         .await
         .unwrap();
     let error = daemon.call(shutdown()).await.unwrap_err();
@@ -245,7 +257,9 @@ async fn a_store_that_fails_loses_nothing_and_makes_nothing() {
     let error = error.unwrap_err();
     assert_eq!(error.code, Code::HostFailure);
     assert!(error.message.contains("nothing was changed"), "{error}");
-    let undefine = daemon.call(UndefineDomain { domain: uuid.into(), variables: None }).await;
+    let undefine = daemon
+        .call(UndefineDomain { domain: uuid.into(), variables: None, managed_save: false })
+        .await;
     assert_eq!(undefine.unwrap_err().code, Code::HostFailure);
     assert_eq!(daemon.names().await, ["web"]);
     // What runs is not touched by it.

@@ -141,7 +141,14 @@ impl Daemon {
     }
 
     pub(super) async fn start(&self, name: &str) -> Result<(), Error> {
-        self.call(StartDomain { domain: name.into(), paused: false, reset_variables: false }).await
+        self.call(StartDomain {
+            domain: name.into(),
+            paused: false,
+            reset_variables: false,
+            force_boot: false,
+            force: false,
+        })
+        .await
     }
 
     pub(super) async fn destroy(&self, name: &str) -> Result<(), Error> {

@@ -47,11 +47,17 @@ async fn variables(daemon: &Daemon) -> PathBuf {
 }
 
 fn start(reset_variables: bool) -> StartDomain {
-    StartDomain { domain: "web".into(), paused: false, reset_variables }
+    StartDomain {
+        domain: "web".into(),
+        paused: false,
+        reset_variables,
+        force_boot: false,
+        force: false,
+    }
 }
 
 fn undefine(variables: Option<Variables>) -> UndefineDomain {
-    UndefineDomain { domain: "web".into(), variables }
+    UndefineDomain { domain: "web".into(), variables, managed_save: false }
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@
 pub mod config;
 pub mod control;
 pub mod exit;
-pub mod torture;
 pub mod saved;
+pub mod torture;
 pub mod wire;
 
 /// Version of the control protocol and of [`config::MachineConfig`]: `major.minor`.

@@ -9,7 +9,7 @@ use arch::cpuid::{
     Request, cpuid, features, synic_msrs,
 };
 use arch::topology::Topology;
-use kvm_bindings::CpuId;
+use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use vmm_protocol::config;
 use vmm_protocol::config::{CpuCaches, CpuMatch, FeaturePolicy, MachineConfig};
@@ -18,6 +18,7 @@ use super::{BuildError, Parts, timers, zones};
 use crate::kvm::{KvmError, Vm, install_kick_handler};
 use crate::machine::Cpus;
 use crate::sandbox::{Kind, Sandbox};
+use crate::state::{ImageError, Saved};
 use crate::vcpu::{Handle, Inbox, Surroundings};
 
 /// What the guest and its saved states can count on.
@@ -32,6 +33,7 @@ pub(super) fn build(
     parts: &Parts,
     inbox: &Arc<Inbox>,
     sandbox: &Sandbox,
+    saved: Option<&Saved>,
 ) -> Result<Cpus, BuildError> {
     let spec = spec(config, vm, supported)?;
     install_kick_handler()?;
@@ -45,6 +47,9 @@ pub(super) fn build(
             vcpu.enable_hyperv(hyperv)?;
         }
         let leaves = cpuid(supported.as_slice(), &spec, index.into());
+        if let (0, Some(saved)) = (index, saved) {
+            check_saved(saved, &leaves, vm, supported)?;
+        }
         let leaves = CpuId::from_entries(&leaves).map_err(|_| KvmError::State { what: "CPUID" })?;
         vcpu.set_cpuid(&leaves)?;
         if index == 0 {
@@ -68,6 +73,22 @@ pub(super) fn build(
         msrs.dedup();
     }
     Ok(Cpus::new(handles, parts.processors.clone(), msrs)?)
+}
+
+/// Whether this host can be the processor that a saved guest knows.
+fn check_saved(
+    saved: &Saved,
+    given: &[kvm_cpuid_entry2],
+    vm: &Vm,
+    supported: &CpuId,
+) -> Result<(), ImageError> {
+    let Some(vcpu) = saved.vcpus.first() else { return Ok(()) };
+    let timer = vm.has_tsc_deadline_timer();
+    let lacking = arch::cpuid::lacking(vcpu.cpuid(), given, supported.as_slice(), timer);
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    Err(ImageError::Processor { features: lacking.join(", ") })
 }
 
 /// Count and topology, checked.

@@ -152,6 +152,8 @@ pub struct Parts {
     pub(crate) notices: Arc<Notices>,
     pub balloon: Option<BalloonHandle>,
     pub links: BTreeMap<String, Box<dyn Fn(bool) + Send + Sync>>,
+    /// Ask a guest to tell the network where it is.
+    pub announce: BTreeMap<String, Box<dyn Fn() + Send + Sync>>,
     pub blocks: Figures<BlockStatistics>,
     /// Drives whose media come and go.
     pub drives: BTreeMap<String, Arc<LogicalUnit>>,
@@ -212,6 +214,7 @@ impl Parts {
             notices: Notices::new(inbox.clone()),
             balloon: None,
             links: BTreeMap::new(),
+            announce: BTreeMap::new(),
             blocks: Vec::new(),
             drives: BTreeMap::new(),
             connectors: BTreeMap::new(),
@@ -235,6 +238,7 @@ impl Parts {
     /// Let go of all handles on device `id`.
     fn forget(&mut self, id: &str) {
         self.links.remove(id);
+        self.announce.remove(id);
         self.drives.remove(id);
         self.connectors.remove(id);
         self.connected.remove(id);
@@ -306,7 +310,7 @@ pub fn build(
         Some(rom) => Loader::Firmware(rom),
         None => Loader::kernel(config, files, &map)?,
     };
-    let cpus = cpus::build(config, &vm, &supported, &parts, &inbox, sandbox)?;
+    let cpus = cpus::build(config, &vm, &supported, &parts, &inbox, sandbox, saved.as_ref())?;
     let ground = Ground::new(config.clone(), sandbox.clone(), map, buses);
     let mut machine = Machine::new(vm, cpus, parts, loader, inbox, ground)?;
     match &saved {

@@ -31,6 +31,13 @@ pub struct VcpuState {
     tsc_khz: u32,
 }
 
+impl VcpuState {
+    /// What its guest was told of its processor.
+    pub fn cpuid(&self) -> &[kvm_cpuid_entry2] {
+        &self.cpuid
+    }
+}
+
 impl Vcpu {
     /// Read the whole state. All vCPUs are parked and settled.
     pub fn save(&self, msrs: &[u32]) -> Result<VcpuState, KvmError> {

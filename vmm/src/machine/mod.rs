@@ -68,6 +68,8 @@ pub struct Machine {
     fresh_chips: ChipsState,
     /// The guest's clock stands still while the machine is paused.
     stopped_clock: Option<Nanoseconds>,
+    /// It was restored, and has not run since.
+    restored: bool,
 }
 
 impl Machine {
@@ -91,6 +93,7 @@ impl Machine {
             leaving,
             fresh_chips,
             stopped_clock: None,
+            restored: false,
         })
     }
 
@@ -167,6 +170,10 @@ impl Machine {
         if let Some(clock) = self.stopped_clock.take() {
             self.vm.set_clock(clock)?;
             self.cpus.excuse_pause();
+        }
+        if std::mem::take(&mut self.restored) {
+            // Bridges and switches may know it elsewhere, or not at all.
+            self.parts.announce.values().for_each(|announce| announce());
         }
         self.cpus.run();
         Ok(())

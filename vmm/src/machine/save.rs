@@ -51,6 +51,7 @@ impl Machine {
                 .map_err(|source| MachineError::State { id: id.to_owned(), source })?;
         }
         self.stopped_clock = Some(saved.chips.clock);
+        self.restored = true;
         Ok(())
     }
 }

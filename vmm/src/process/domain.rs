@@ -48,6 +48,8 @@ pub(super) struct Domain {
     live_record: String,
     sandbox: Vec<(String, String)>,
     started: Instant,
+    /// It came from a saved state.
+    restored: bool,
     pub(super) state: RunState,
     reason: StateReason,
     events: EventRing,
@@ -84,6 +86,7 @@ impl Domain {
             live_record,
             sandbox,
             started: Instant::now(),
+            restored: false,
             state: RunState::Paused,
             reason: StateReason::StartingUp,
             events: EventRing::default(),
@@ -98,6 +101,7 @@ impl Domain {
 
     /// Let the guest run for the first time, unless it is to wait.
     pub(super) fn start(&mut self, paused: bool, restored: bool) -> Result<(), MachineError> {
+        self.restored = restored;
         if !paused {
             self.machine.resume()?;
             let reason = if restored { StateReason::Restored } else { StateReason::Booted };
@@ -504,7 +508,11 @@ impl Domain {
         self.machine.resume().map_err(failed)?;
         self.saved = false;
         let first = self.reason == StateReason::StartingUp;
-        let reason = if first { StateReason::Booted } else { StateReason::Unpaused };
+        let reason = match (first, self.restored) {
+            (true, true) => StateReason::Restored,
+            (true, false) => StateReason::Booted,
+            (false, _) => StateReason::Unpaused,
+        };
         self.enter(RunState::Running, reason);
         self.events.push(EventKind::Resumed);
         Ok(())

@@ -20,7 +20,7 @@ use super::topology::Topology;
 pub use caches::Caches;
 pub use hyperv::{Enlightenment, HyperV, HyperVError, MICROSOFT, synic_msrs};
 use models::Model;
-pub use selection::{CpuError, Match, Policy, Request, Selection, select};
+pub use selection::{CpuError, Match, Policy, Request, Selection, lacking, select};
 use table::Table;
 
 /// Which of the host's features a guest sees.

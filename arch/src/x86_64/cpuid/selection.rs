@@ -114,6 +114,24 @@ pub fn select(supported: &[kvm_cpuid_entry2], request: &Request) -> Result<Selec
     Ok(Selection { on, off, keep_others: request.matching == Match::Minimum })
 }
 
+/// Features that a saved guest was given, and may use, and that this host has not; those `given`
+/// here by force are not missed.
+#[must_use]
+pub fn lacking(
+    saved: &[kvm_cpuid_entry2],
+    given: &[kvm_cpuid_entry2],
+    supported: &[kvm_cpuid_entry2],
+    tsc_deadline: bool,
+) -> Vec<&'static str> {
+    let host = Host { table: Table::new(supported), tsc_deadline };
+    let (saved, given) = (Table::new(saved), Table::new(given));
+    features::all()
+        .filter(|feature| saved.feature(feature) && !given.feature(feature) && !host.has(feature))
+        .map(|feature| feature.name)
+        .filter(|name| !UNPROVIDED.contains(name))
+        .collect()
+}
+
 struct Host {
     table: Table,
     tsc_deadline: bool,

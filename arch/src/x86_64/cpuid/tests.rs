@@ -289,3 +289,15 @@ fn single_features_of_kvm_are_chosen() {
     let all = KvmHints { dedicated: true, poll_control: Some(true), without_pv_ipi: true };
     assert_eq!(features(all), (0, 1, 1));
 }
+
+#[test]
+fn features_that_a_saved_guest_has_and_this_host_lacks_are_named() {
+    let leaves =
+        |first, seventh| vec![entry(1, 0, [0, 0, first, 0]), entry(7, 0, [0, seventh, 0, 0])];
+    let (host, richer) = (leaves(0, 0), leaves(1 << 28, 1 << 5));
+    assert_eq!(lacking(&richer, &host, &host, true), ["avx", "avx2"]);
+    assert!(lacking(&host, &richer, &richer, true).is_empty());
+    assert!(lacking(&richer, &richer, &host, true).is_empty(), "forced upon it");
+    // What a kernel turns on by itself is no feature of the processor.
+    assert!(lacking(&leaves(1 << 27, 0), &host, &host, true).is_empty());
+}

@@ -102,6 +102,8 @@ pub struct UndefineDomain {
     pub domain: DomainRef,
     /// Must be said where the domain has firmware variables.
     pub variables: Option<Variables>,
+    /// What was saved for its next start goes too.
+    pub managed_save: bool,
 }
 
 impl Operation for UndefineDomain {
@@ -114,7 +116,7 @@ impl Operation for UndefineDomain {
     }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.act(&self.domain, Act::Undefine(self.variables)).await
+        cx.act(&self.domain, Act::Undefine(self.variables, self.managed_save)).await
     }
 }
 

@@ -45,14 +45,16 @@ impl Operation for CreateDomain {
         let Checked { def, warnings } = translate::define(&self.xml, &mut NewIds, &host)?;
         let domain = identity(&def)?;
         let seed = self.cloud_init.map(|documents| documents.seed(domain.uuid, &domain.name));
-        let how = Start { paused: self.paused, reset_variables: self.reset_variables };
-        let start = || Act::Start { def: Some(Box::new(def.clone())), seed: seed.clone(), how };
+        let (paused, reset_variables) = (self.paused, self.reset_variables);
+        let how = Start { paused, reset_variables, ..Start::default() };
+        let start =
+            || Act::Start { def: Some(Box::new(def.clone())), seed: seed.clone(), how, from: None };
         act_on_claimed(cx, &domain, start).await?;
         Ok(Created { domain, warnings })
     }
 }
 
-/// Power on (virDomainCreate).
+/// Power on (virDomainCreate), or go on from a managed save.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartDomain {
     pub domain: DomainRef,
@@ -60,6 +62,10 @@ pub struct StartDomain {
     pub paused: bool,
     /// Make the firmware's variables anew.
     pub reset_variables: bool,
+    /// Forget a managed save instead of going on from it.
+    pub force_boot: bool,
+    /// Go on from it also over disks that have changed since.
+    pub force: bool,
 }
 
 impl Operation for StartDomain {
@@ -72,8 +78,9 @@ impl Operation for StartDomain {
     }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        let how = Start { paused: self.paused, reset_variables: self.reset_variables };
-        let act = Act::Start { def: None, seed: None, how };
+        let Self { paused, reset_variables, force_boot, force, .. } = self;
+        let how = Start { paused, reset_variables, force_boot, force };
+        let act = Act::Start { def: None, seed: None, how, from: None };
         cx.find(&self.domain)?.act(act, cx.start_deadline()).await
     }
 }

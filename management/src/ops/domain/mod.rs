@@ -16,6 +16,7 @@ mod memory;
 mod plan;
 mod query;
 mod redefine;
+mod saved;
 mod stats;
 mod tuning;
 
@@ -37,5 +38,6 @@ pub use plan::*;
 pub(crate) use query::disk_source;
 pub use query::*;
 pub use redefine::*;
+pub use saved::*;
 pub use stats::*;
 pub use tuning::*;

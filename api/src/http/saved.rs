@@ -1,0 +1,181 @@
+//! Saving domains, and going on from what was saved.
+
+use std::path::PathBuf;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use management::ops;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::App;
+use super::error::{Failure, HttpCode};
+use super::extract::{Domain, JsonBody, Params, Who};
+use crate::types;
+
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SavedQuery {
+    /// Absolute path on this host.
+    file: String,
+}
+
+/// Whose disk it lies on is the daemon's affair: paths are of its host, and relative to nothing.
+fn absolute(file: String) -> Result<PathBuf, Failure> {
+    let path = PathBuf::from(&file);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(Failure::new(HttpCode::BadRequest, format!("{file:?} is no absolute path")))
+}
+
+fn begun(job: management::jobs::Job) -> Response {
+    let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
+    (StatusCode::ACCEPTED, location, Json(types::Job::from(job))).into_response()
+}
+
+/// Save a running domain into a file, and end it.
+///
+/// A job does it. When it is aborted, or fails, the guest runs on and nothing is left of the file.
+#[utoipa::path(post, path = "/v1/domains/{domain}/save", tag = "Saved states", params(Domain),
+    operation_id = "save_domain", request_body = types::SaveDomain,
+    responses((status = 202, body = types::Job, description = "A job does it",
+        headers(("location" = String, description = "Of the job")))))]
+pub(super) async fn save(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    JsonBody(body): JsonBody<types::SaveDomain>,
+) -> Result<Response, Failure> {
+    let types::SaveDomain { file, xml, running, bypass_cache } = body;
+    let file = absolute(file)?;
+    let save = ops::SaveDomain { domain, file, xml, running, bypass_cache };
+    Ok(begun(app.manager.call(&caller, save).await?))
+}
+
+/// Save a running domain for its next start, and end it.
+///
+/// A job does it. When it is aborted, or fails, the guest runs on.
+#[utoipa::path(post, path = "/v1/domains/{domain}/managed-save", tag = "Saved states",
+    params(Domain), operation_id = "managed_save", request_body = types::ManagedSave,
+    responses((status = 202, body = types::Job, description = "A job does it",
+        headers(("location" = String, description = "Of the job")))))]
+pub(super) async fn managed_save(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    JsonBody(types::ManagedSave { running, bypass_cache }): JsonBody<types::ManagedSave>,
+) -> Result<Response, Failure> {
+    let save = ops::ManagedSave { domain, running, bypass_cache };
+    Ok(begun(app.manager.call(&caller, save).await?))
+}
+
+/// Forget what was saved for a domain's next start.
+#[utoipa::path(delete, path = "/v1/domains/{domain}/managed-save", tag = "Saved states",
+    params(Domain), operation_id = "drop_managed_save",
+    responses((status = 204, description = "Forgotten")))]
+pub(super) async fn drop_managed_save(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::DropManagedSave { domain }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Replace what a managed save goes on with.
+#[utoipa::path(put, path = "/v1/domains/{domain}/managed-save", tag = "Saved states",
+    params(Domain), operation_id = "define_managed_save", request_body = types::DefineSaved,
+    responses((status = 204, description = "Replaced")))]
+pub(super) async fn define_managed_save(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    JsonBody(types::DefineSaved { file, xml, running }): JsonBody<types::DefineSaved>,
+) -> Result<StatusCode, Failure> {
+    if file.is_some() {
+        let text = "a managed save lies where the daemon keeps it: name no file";
+        return Err(Failure::new(HttpCode::BadRequest, text));
+    }
+    app.manager.call(&caller, ops::DefineManagedSave { domain, xml, running }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The definition that a managed save goes on with.
+#[utoipa::path(get, path = "/v1/domains/{domain}/managed-save/xml", tag = "Saved states",
+    params(Domain), operation_id = "managed_save_xml",
+    responses((status = 200, body = String, content_type = "application/xml",
+        description = "With its secrets")))]
+pub(super) async fn managed_save_xml(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<Response, Failure> {
+    let xml = app.manager.call(&caller, ops::DumpManagedSave { domain }).await?;
+    Ok(([(header::CONTENT_TYPE, types::XML)], xml).into_response())
+}
+
+/// Go on from a saved state.
+///
+/// Answers when the guest is there, or with the reason why it cannot be. The file stays.
+#[utoipa::path(post, path = "/v1/saved/restore", tag = "Saved states",
+    operation_id = "restore_domain", request_body = types::RestoreDomain,
+    responses((status = 201, body = types::Restored),
+        (status = 409, body = types::Problem, content_type = "application/problem+json",
+            description = "A disk was changed since, or the domain runs")))]
+pub(super) async fn restore(
+    State(app): State<App>,
+    Who(caller): Who,
+    JsonBody(body): JsonBody<types::RestoreDomain>,
+) -> Result<Response, Failure> {
+    let types::RestoreDomain { file, xml, running, force, verify } = body;
+    let file = absolute(file)?;
+    let restore = ops::RestoreDomain { file, xml, running, force, verify };
+    let domain = app.manager.call(&caller, restore).await?;
+    let location = [(header::LOCATION, format!("/v1/domains/{}", domain.uuid))];
+    let restored = types::Restored { name: domain.name, uuid: domain.uuid };
+    Ok((StatusCode::CREATED, location, Json(restored)).into_response())
+}
+
+/// The definition in a saved state.
+#[utoipa::path(get, path = "/v1/saved/xml", tag = "Saved states", params(SavedQuery),
+    operation_id = "saved_xml",
+    responses((status = 200, body = String, content_type = "application/xml",
+        description = "With its secrets")))]
+pub(super) async fn xml(
+    State(app): State<App>,
+    Who(caller): Who,
+    Params(SavedQuery { file }): Params<SavedQuery>,
+) -> Result<Response, Failure> {
+    let xml = app.manager.call(&caller, ops::DumpSaved { file: absolute(file)? }).await?;
+    Ok(([(header::CONTENT_TYPE, types::XML)], xml).into_response())
+}
+
+/// Replace what a saved state goes on with.
+#[utoipa::path(put, path = "/v1/saved", tag = "Saved states", operation_id = "define_saved",
+    request_body = types::DefineSaved, responses((status = 204, description = "Replaced")))]
+pub(super) async fn define(
+    State(app): State<App>,
+    Who(caller): Who,
+    JsonBody(types::DefineSaved { file, xml, running }): JsonBody<types::DefineSaved>,
+) -> Result<StatusCode, Failure> {
+    let file = absolute(file.unwrap_or_default())?;
+    app.manager.call(&caller, ops::DefineSaved { file, xml, running }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Read all memory of a saved state, and compare its checksums.
+#[utoipa::path(post, path = "/v1/saved/check", tag = "Saved states",
+    operation_id = "check_saved", request_body = types::SavedFile,
+    responses((status = 202, body = types::Job, description = "A job does it",
+        headers(("location" = String, description = "Of the job")))))]
+pub(super) async fn check(
+    State(app): State<App>,
+    Who(caller): Who,
+    JsonBody(types::SavedFile { file }): JsonBody<types::SavedFile>,
+) -> Result<Response, Failure> {
+    Ok(begun(app.manager.call(&caller, ops::CheckSaved { file: absolute(file)? }).await?))
+}

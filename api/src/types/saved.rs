@@ -1,0 +1,86 @@
+//! Saved states.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// How to save a running domain.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SaveDomain {
+    /// Absolute path on the domain's host. A saved state that is there is replaced.
+    #[schema(example = "/var/backups/web.save")]
+    pub file: String,
+    /// Another definition to go on with: what the guest sees must be the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xml: Option<String>,
+    /// Whether it is to run when it goes on; if it is not said: if it runs now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<bool>,
+    /// Leave nothing of it in the host's page cache.
+    #[serde(default)]
+    pub bypass_cache: bool,
+}
+
+/// How to save a running domain for its next start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManagedSave {
+    /// Whether it is to run when it goes on; if it is not said: if it runs now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<bool>,
+    /// Leave nothing of it in the host's page cache.
+    #[serde(default)]
+    pub bypass_cache: bool,
+}
+
+/// How to go on from a saved state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreDomain {
+    /// Absolute path on this host.
+    #[schema(example = "/var/backups/web.save")]
+    pub file: String,
+    /// Another definition to go on with: what the guest sees must be the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xml: Option<String>,
+    /// Whether it is to run; if it is not said: as it was saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<bool>,
+    /// Go on also over disks that have changed since, which damages what is on them.
+    #[serde(default)]
+    pub force: bool,
+    /// Read all memory first, and compare its checksums.
+    #[serde(default)]
+    pub verify: bool,
+}
+
+/// What of a saved state is replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DefineSaved {
+    /// Absolute path on this host; of a managed save nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Another definition to go on with: what the guest sees must be the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xml: Option<String>,
+    /// Whether it is to run when it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<bool>,
+}
+
+/// A saved state of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SavedFile {
+    /// Absolute path.
+    #[schema(example = "/var/backups/web.save")]
+    pub file: String,
+}
+
+/// Who goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Restored {
+    pub name: String,
+    pub uuid: uuid::Uuid,
+}

@@ -1,0 +1,130 @@
+//! Verbs of saved states.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// In which state a saved guest goes on.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct GoesOn {
+    /// set domain to be running on restore
+    #[arg(long)]
+    pub(crate) running: bool,
+    /// set domain to be paused on restore
+    #[arg(long, conflicts_with = "running")]
+    pub(crate) paused: bool,
+}
+
+impl GoesOn {
+    pub(crate) fn running(self) -> Option<bool> {
+        match (self.running, self.paused) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Save {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// where to save the data
+    pub(crate) file: PathBuf,
+    /// avoid file system cache when saving
+    #[arg(long)]
+    pub(crate) bypass_cache: bool,
+    /// filename containing updated XML for the target
+    #[arg(long, value_name = "FILE")]
+    pub(crate) xml: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) goes_on: GoesOn,
+    /// display the progress of save (always done on a terminal)
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// the state to restore
+    pub(crate) file: PathBuf,
+    /// avoid file system cache when restoring (memory stays in the file until it is used)
+    #[arg(long)]
+    pub(crate) bypass_cache: bool,
+    /// filename containing updated XML for the target
+    #[arg(long, value_name = "FILE")]
+    pub(crate) xml: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) goes_on: GoesOn,
+    /// go on also over disks that have changed since
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// read all memory first, and compare its checksums
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Managedsave {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// avoid file system cache when saving
+    #[arg(long)]
+    pub(crate) bypass_cache: bool,
+    #[command(flatten)]
+    pub(crate) goes_on: GoesOn,
+    /// display the progress of save (always done on a terminal)
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManagedsaveDefine {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// filename containing updated XML for the target
+    pub(crate) xml: PathBuf,
+    #[command(flatten)]
+    pub(crate) goes_on: GoesOn,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManagedsaveEdit {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    #[command(flatten)]
+    pub(crate) goes_on: GoesOn,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SavedDump {
+    /// domain name, id or uuid; of a file: its name
+    pub(crate) of: String,
+    /// include security sensitive information in XML dump (always done)
+    #[arg(long)]
+    pub(crate) security_info: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SaveImage {
+    /// saved state file
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SaveImageDefine {
+    /// saved state file
+    pub(crate) file: PathBuf,
+    /// filename containing updated XML for the target
+    pub(crate) xml: PathBuf,
+    #[command(flatten)]
+    pub(crate) goes_on: GoesOn,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SaveImageEdit {
+    /// saved state file
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) goes_on: GoesOn,
+}

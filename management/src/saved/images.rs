@@ -1,0 +1,74 @@
+//! What a saved guest's disks were like. A guest that goes on over other disks than it knew destroys
+//! their file systems: it holds a good part of them in its memory.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xml::DomainDef;
+use xml::device::disk::Location;
+
+use crate::error::{Code, Error};
+use crate::storage::PoolView;
+use crate::translate;
+
+/// A file, as it was when the guest stopped using it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// What it is to the guest.
+    disk: String,
+    path: PathBuf,
+    size: u64,
+    /// Seconds and nanoseconds since the Unix epoch.
+    modified: (i64, i64),
+}
+
+/// Of every file below the disks of `def`, and of its firmware's variables. Block devices keep no
+/// time, and servers none that can be asked for: of those nothing is known.
+pub(crate) fn marks(def: &DomainDef, pools: &[PoolView]) -> Vec<Mark> {
+    let mut found = Vec::new();
+    for disk in &def.devices.disks {
+        let name = &disk.target.dev;
+        match disk.location() {
+            Location::File(path) => found.extend(mark(name, path)),
+            Location::Volume { pool, volume } => {
+                let pool = pools.iter().find(|known| known.name == pool);
+                found.extend(pool.and_then(|pool| mark(name, &pool.path.join(volume))));
+            }
+            _ => {}
+        }
+        let mut below = disk.backing_store.as_ref();
+        while let Some(store) = below {
+            let file = store.source.as_ref().and_then(|source| source.file.as_deref());
+            found.extend(file.and_then(|file| mark(name, file)));
+            below = store.backing_store.as_deref();
+        }
+    }
+    let variables = translate::variables(def).map(|(path, _)| path);
+    found.extend(variables.and_then(|path| mark("firmware variables", path)));
+    found
+}
+
+fn mark(disk: &str, path: &Path) -> Option<Mark> {
+    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let modified = (found.mtime(), found.mtime_nsec());
+    Some(Mark { disk: disk.to_owned(), path: path.to_owned(), size: found.size(), modified })
+}
+
+impl Mark {
+    /// Refuse a file that is not what it was. One that is gone is told of where it is opened.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match mark(&self.disk, &self.path) {
+            Some(now) if now != *self => {
+                let text = format!(
+                    "{} ({}) was changed after the guest was saved: going on would damage what is on \
+                     it; start the guest anew, or force it (--force, force=true) if you know better",
+                    self.path.display(),
+                    self.disk
+                );
+                Err(Error::new(Code::Changed, text))
+            }
+            _ => Ok(()),
+        }
+    }
+}
