@@ -165,6 +165,10 @@ pub(crate) enum Command {
     Domrename(Domrename),
     /// convert a domain name or id to domain UUID
     Domuuid(Domain),
+    /// make a twin of a domain that is off, with disks of its own
+    Clone(CloneDomain),
+    /// dump the core of a domain to a file for analysis
+    Dump(Dump),
     /// domain information in XML
     Dumpxml(Dumpxml),
     /// control or query domain emulator affinity

@@ -58,6 +58,8 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "reset",
             "resume",
             "save",
+            "dump",
+            "clone",
             "restore",
             "managedsave",
             "managedsave-remove",

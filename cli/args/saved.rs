@@ -45,6 +45,41 @@ pub(crate) struct Save {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct CloneDomain {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// name of the twin
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of virsh's")]
+pub(crate) struct Dump {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// where to dump the core
+    pub(crate) file: PathBuf,
+    /// dump domain's memory only (always done: as an ELF core)
+    #[arg(long)]
+    pub(crate) memory_only: bool,
+    /// perform a live core dump
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// crash the domain after core dump
+    #[arg(long, conflicts_with = "live")]
+    pub(crate) crash: bool,
+    /// reset the domain after core dump
+    #[arg(long, conflicts_with_all = ["live", "crash"])]
+    pub(crate) reset: bool,
+    /// specify the format of memory-only dump: elf
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// display the progress of dump (always done on a terminal)
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Restore {
     /// the state to restore
     pub(crate) file: PathBuf,

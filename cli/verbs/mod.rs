@@ -65,6 +65,8 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Domname(args) => info::domname(session, args).await,
         Command::Domrename(args) => definition::domrename(session, args).await,
         Command::Domuuid(args) => info::domuuid(session, args).await,
+        Command::Clone(args) => saved::clone(session, args).await,
+        Command::Dump(args) => saved::dump(session, args).await,
         Command::Dumpxml(args) => definition::dumpxml(session, args).await,
         Command::Event(args) => events::event(session, args).await,
         Command::Reboot(args) => power::reboot(session, args).await,

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use api::types::{DefineSaved, ManagedSave, RestoreDomain, SaveDomain};
+use api::types::{DefineSaved, DumpDomain, DumpMode, ManagedSave, RestoreDomain, SaveDomain};
 
 use super::network_edit::Draft;
 use super::{Session, read_document};
 use crate::args::{
-    Domain, GoesOn, Managedsave, ManagedsaveDefine, ManagedsaveEdit, Restore, Save, SaveImage,
-    SaveImageDefine, SaveImageEdit, SavedDump,
+    CloneDomain, Domain, Dump, GoesOn, Managedsave, ManagedsaveDefine, ManagedsaveEdit, Restore,
+    Save, SaveImage, SaveImageDefine, SaveImageEdit, SavedDump,
 };
 use crate::failure::Failure;
 use crate::terminal::printable;
@@ -37,6 +37,38 @@ pub(super) async fn save(session: &Session, args: Save) -> Result<(), Failure> {
     session.wait_for(job).await.map_err(|failure| failure.while_doing(attempt()))?;
     let line = format!("\nDomain '{}' saved to {}\n", printable(domain), args.file.display());
     session.terminal.say(&line);
+    Ok(())
+}
+
+pub(super) async fn clone(session: &Session, args: CloneDomain) -> Result<(), Failure> {
+    let (domain, name) = (&args.domain, &args.name);
+    let attempt = || format!("Failed to clone domain '{domain}'");
+    let job = session.of(domain, session.client.clone_domain(domain, name)).await;
+    let job = job.map_err(|failure| failure.unless_lost(attempt()))?;
+    session.wait_for(job).await.map_err(|failure| failure.while_doing(attempt()))?;
+    let line = format!("Domain '{}' cloned as '{}'\n", printable(domain), printable(name));
+    session.terminal.say(&line);
+    Ok(())
+}
+
+pub(super) async fn dump(session: &Session, args: Dump) -> Result<(), Failure> {
+    if let Some(format) = args.format.as_deref().filter(|format| *format != "elf") {
+        let line = format!("cores are written as elf, not as '{format}'");
+        return Err(Failure::usage(line));
+    }
+    let mode = match (args.live, args.crash, args.reset) {
+        (true, ..) => DumpMode::Live,
+        (_, true, _) => DumpMode::Crash,
+        (.., true) => DumpMode::Reset,
+        _ => DumpMode::Paused,
+    };
+    let (domain, file) = (&args.domain, args.file.display());
+    let how = DumpDomain { file: absolute(&args.file)?, mode };
+    let attempt = || format!("Failed to core dump domain '{domain}' to {file}");
+    let job = session.of(domain, session.client.dump(domain, &how)).await;
+    let job = job.map_err(|failure| failure.unless_lost(attempt()))?;
+    session.wait_for(job).await.map_err(|failure| failure.while_doing(attempt()))?;
+    session.terminal.say(&format!("\nDomain '{}' dumped to {file}\n", printable(domain)));
     Ok(())
 }
 

@@ -157,6 +157,50 @@ fn a_guest_does_not_go_on_over_a_disk_that_was_changed() {
 }
 
 #[test]
+fn a_guest_is_dumped_and_goes_on_or_not_as_it_is_told() {
+    let Some(rig) = counting() else { return };
+    counts_to(&rig, 1);
+    let done = ok(&rig, &["dump", "echo", "a.core", "--memory-only"]);
+    assert_eq!(done, "\nDomain 'echo' dumped to a.core\n\n");
+    counts_to(&rig, 2);
+    let again = rig.manor(["dump", "echo", "a.core", "--live"]);
+    assert!(again.err.contains("a.core is there already"), "{}", again.err);
+    ok(&rig, &["dump", "echo", "b.core", "--live"]);
+    counts_to(&rig, 3);
+    ok(&rig, &["dump", "echo", "c.core", "--reset"]);
+    counts_to(&rig, 1);
+    ok(&rig, &["dump", "echo", "d.core", "--crash"]);
+    assert!(state(&rig).starts_with("shut off"), "{}", state(&rig));
+    for core in ["a.core", "b.core", "c.core", "d.core"] {
+        let head = std::fs::read(rig.path(core)).unwrap();
+        assert_eq!((&head[..4], head[16]), (&b"\x7fELF"[..], 4), "{core}");
+    }
+}
+
+#[test]
+fn a_clone_is_another_domain_with_a_disk_of_its_own() {
+    let Some(rig) = counting() else { return };
+    rig.write("b.img", [7; 4096]);
+    let disk = rig.path("b.img").display().to_string();
+    ok(&rig, &["attach-disk", "echo", &disk, "vdb", "--config"]);
+    let refused = rig.manor(["clone", "echo", "twin"]);
+    assert!(refused.err.contains("shut it down first"), "{}", refused.err);
+    ok(&rig, &["destroy", "echo"]);
+    assert_eq!(ok(&rig, &["clone", "echo", "twin"]), "Domain 'echo' cloned as 'twin'\n\n");
+    let own = rig.path("twin-vdb.img");
+    assert_eq!(std::fs::read(&own).unwrap(), [7; 4096]);
+    let xml = ok(&rig, &["dumpxml", "twin"]);
+    assert!(xml.contains(&own.display().to_string()) && !xml.contains(&disk), "{xml}");
+    assert_ne!(ok(&rig, &["domuuid", "twin"]), ok(&rig, &["domuuid", "echo"]));
+    // Both run at the same time.
+    ok(&rig, &["start", "echo"]);
+    ok(&rig, &["start", "twin"]);
+    ok(&rig, &["destroy", "twin"]);
+    let again = rig.manor(["clone", "echo", "twin"]);
+    assert!(!again.err.is_empty() && again.status != 0);
+}
+
+#[test]
 fn what_is_no_saved_guest_is_not_overwritten() {
     let Some(rig) = counting() else { return };
     rig.write("mine", "precious");

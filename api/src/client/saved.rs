@@ -11,6 +11,17 @@ impl Client {
         self.answer(self.call(Method::POST, &path, json(how)).await?)
     }
 
+    pub async fn dump(&self, domain: &str, how: &types::DumpDomain) -> Result<types::Job> {
+        let path = domain_path(domain, "/dump");
+        self.answer(self.call(Method::POST, &path, json(how)).await?)
+    }
+
+    pub async fn clone_domain(&self, domain: &str, name: &str) -> Result<types::Job> {
+        let body = json(&types::CloneDomain { name: name.to_owned() });
+        let path = domain_path(domain, "/clone");
+        self.answer(self.call(Method::POST, &path, body).await?)
+    }
+
     pub async fn managed_save(&self, domain: &str, how: &types::ManagedSave) -> Result<types::Job> {
         let path = domain_path(domain, "/managed-save");
         self.answer(self.call(Method::POST, &path, json(how)).await?)

@@ -84,6 +84,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(definition::rename))
         .routes(routes!(definition::autostart))
         .routes(routes!(saved::save))
+        .routes(routes!(saved::dump))
+        .routes(routes!(saved::clone))
         .routes(routes!(saved::managed_save, saved::drop_managed_save, saved::define_managed_save))
         .routes(routes!(saved::managed_save_xml))
         .routes(routes!(saved::restore))

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use management::domain::DumpMode;
 use management::ops;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -54,6 +55,45 @@ pub(super) async fn save(
     let file = absolute(file)?;
     let save = ops::SaveDomain { domain, file, xml, running, bypass_cache };
     Ok(begun(app.manager.call(&caller, save).await?))
+}
+
+/// Write the memory and the registers of a running domain into a file, as an ELF core.
+///
+/// A job does it.
+#[utoipa::path(post, path = "/v1/domains/{domain}/dump", tag = "Saved states", params(Domain),
+    operation_id = "dump_domain", request_body = types::DumpDomain,
+    responses((status = 202, body = types::Job, description = "A job does it",
+        headers(("location" = String, description = "Of the job")))))]
+pub(super) async fn dump(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    JsonBody(types::DumpDomain { file, mode }): JsonBody<types::DumpDomain>,
+) -> Result<Response, Failure> {
+    let mode = match mode {
+        types::DumpMode::Paused => DumpMode::Paused,
+        types::DumpMode::Live => DumpMode::Live,
+        types::DumpMode::Crash => DumpMode::Crash,
+        types::DumpMode::Reset => DumpMode::Reset,
+    };
+    let dump = ops::DumpDomain { domain, file: absolute(file)?, mode };
+    Ok(begun(app.manager.call(&caller, dump).await?))
+}
+
+/// Make another domain like one that is off, with copies of the disks that it writes to.
+///
+/// A job does it. The clone has a UUID, generation ID and MAC addresses of its own.
+#[utoipa::path(post, path = "/v1/domains/{domain}/clone", tag = "Definitions", params(Domain),
+    operation_id = "clone_domain", request_body = types::CloneDomain,
+    responses((status = 202, body = types::Job, description = "A job does it",
+        headers(("location" = String, description = "Of the job")))))]
+pub(super) async fn clone(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    JsonBody(types::CloneDomain { name }): JsonBody<types::CloneDomain>,
+) -> Result<Response, Failure> {
+    Ok(begun(app.manager.call(&caller, ops::CloneDomain { domain, name }).await?))
 }
 
 /// Save a running domain for its next start, and end it.

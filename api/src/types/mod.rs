@@ -41,7 +41,10 @@ pub use network::{Lease, Network, NetworkList, UpdateNetwork};
 pub use node::{Node, NodeCounters, Quarantined};
 pub use plan::{Plan, PlannedChange};
 pub use problem::{Mistake, Problem, TYPE_PREFIX};
-pub use saved::{DefineSaved, ManagedSave, RestoreDomain, Restored, SaveDomain, SavedFile};
+pub use saved::{
+    CloneDomain, DefineSaved, DumpDomain, DumpMode, ManagedSave, RestoreDomain, Restored,
+    SaveDomain, SavedFile,
+};
 pub use stats::{BalloonStats, BlockStats, DomainStats, InterfaceStats, StatsList, VcpuStats};
 pub use storage::{
     CloneMode, CloneVolume, MadeVolume, Pool, PoolList, ResizeVolume, Volume, VolumeList,

@@ -78,6 +78,40 @@ pub struct SavedFile {
     pub file: String,
 }
 
+/// Where a core of a guest goes, and what becomes of the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DumpDomain {
+    /// Absolute path on the domain's host, of a file that is not there yet.
+    #[schema(example = "/var/crash/web.core")]
+    pub file: String,
+    #[serde(default)]
+    pub mode: DumpMode,
+}
+
+/// What a guest does while it is dumped, and afterwards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DumpMode {
+    /// It waits, and goes on as it was.
+    #[default]
+    Paused,
+    /// It runs on: its memory is not all of one moment.
+    Live,
+    /// It waits, and its power is cut.
+    Crash,
+    /// It waits, and is reset.
+    Reset,
+}
+
+/// Another domain like one there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloneDomain {
+    #[schema(example = "web2")]
+    pub name: String,
+}
+
 /// Who goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Restored {

@@ -305,6 +305,7 @@ impl Actor {
                 self.start(def.map(|def| *def), seed, how, from.map(|from| *from)).await
             }
             Act::Save(save, progress) => self.save(*save, progress).await,
+            Act::Dump(dump, progress) => self.dump(dump, progress).await,
             Act::DropManagedSave => self.drop_managed_save().await,
             Act::RedefineManagedSave(def, running) => {
                 self.redefine_managed_save(def.map(|def| *def), running).await

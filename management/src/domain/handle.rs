@@ -13,6 +13,7 @@ use xml::DomainDef;
 use xml::device::Device;
 
 use super::channels::Frozen;
+use super::dump::Dump;
 use super::media::MediumChange;
 use super::memory::MemoryChange;
 use super::plug::Named;
@@ -115,6 +116,8 @@ pub(crate) enum Act {
     },
     /// Into a file, or for the next start.
     Save(Box<Save>, Arc<Progress>),
+    /// Its memory and registers into a file.
+    Dump(Dump, Arc<Progress>),
     /// Forget the state that the next start would take up.
     DropManagedSave,
     /// Replace the definition that a managed save goes on with, and whether it runs then.

@@ -190,6 +190,7 @@ fn launch_locked(
         frozen: None,
         tuning: None,
         saving: None,
+        dumping: None,
         restored: launch.restore.is_some(),
         restoring: launch.restore.as_ref().map(|from| from.intent.clone()),
         degraded,

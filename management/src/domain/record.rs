@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::channels::Frozen;
+use super::dump::DumpIntent;
 use super::media::MediumIntent;
 use super::plug::PlugIntent;
 use super::restore::RestoreIntent;
@@ -53,6 +54,9 @@ pub(crate) struct Record {
     /// Its state is being saved: written down before anything of that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saving: Option<SaveIntent>,
+    /// It is being dumped: written down before anything of that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dumping: Option<DumpIntent>,
     /// It came from a saved state.
     #[serde(default)]
     pub restored: bool,

@@ -169,7 +169,7 @@ impl Actor {
         let copy = file.try_clone().map_err(|source| {
             Error::new(Code::HostFailure, "a file cannot be passed on").with_source(source)
         })?;
-        self.have_state_written(copy.into(), progress)
+        self.have_written(Request::Save, copy.into(), progress)
             .await
             .map_err(|error| explain(error, &intent.path))?;
         if progress.is_cancelled() {
@@ -187,14 +187,15 @@ impl Actor {
     }
 
     /// Until the VMM has everything on disk. A destroy that comes meanwhile ends it.
-    async fn have_state_written(
+    pub(super) async fn have_written(
         &mut self,
+        request: Request,
         file: OwnedFd,
         progress: &Progress,
     ) -> Result<(), Error> {
         let Link::Up { vmm, .. } = &self.running()?.link else { return Err(self.unreachable()) };
         let vmm = vmm.clone();
-        let saving = vmm.tell_with(Request::Save, vec![file], LONGEST);
+        let saving = vmm.tell_with(request, vec![file], LONGEST);
         tokio::pin!(saving);
         let mut cancelled = false;
         let result = loop {
@@ -317,7 +318,7 @@ async fn look(vmm: &Vmm, progress: &Progress) {
 }
 
 /// What the VMM says of a file that it knows by descriptor only.
-fn explain(error: Error, path: &Path) -> Error {
+pub(super) fn explain(error: Error, path: &Path) -> Error {
     let full = error.message.contains("No space left") || error.message.contains("os error 28");
     let code = if full { Code::NoSpace } else { error.code };
     let what = if full { "; the guest goes on, and nothing is left of the file" } else { "" };

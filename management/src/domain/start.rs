@@ -341,6 +341,7 @@ impl Actor {
                         tracing::info!(domain = self.name, "connected to the VMM");
                         self.set_unreachable(false, "");
                         self.settle_save().await;
+                        self.settle_dump().await;
                         self.settle_restore().await;
                         return self.finish_tuning().await;
                     }

@@ -145,7 +145,7 @@ impl Actor {
         let _ = answer.send(result);
     }
 
-    async fn cut_power(&mut self, graceful: bool) -> Result<(), Error> {
+    pub(super) async fn cut_power(&mut self, graceful: bool) -> Result<(), Error> {
         self.running()?;
         let Some(run) = &mut self.run else { return Ok(()) };
         if let Link::Up { vmm, .. } = &run.link {
@@ -262,6 +262,9 @@ impl Actor {
             }
             _ => (stopped, lifecycle, text),
         };
+        if let Some(intent) = &run.record.dumping {
+            self.remove_dump(intent).await;
+        }
         if let Some(intent) = &run.record.restoring {
             self.end_restore(intent).await;
         }

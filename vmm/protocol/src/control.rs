@@ -139,9 +139,13 @@ pub enum Request {
     /// part of a [saved guest](crate::saved). The reply comes when all of it is on disk; until then
     /// the machine stays as it is, and other requests are answered.
     Save,
-    /// How far a save is.
+    /// Write an ELF core of memory and vCPUs to the file passed beside this message (SCM_RIGHTS).
+    /// The reply comes when all of it is on disk. A guest that runs goes on meanwhile: its vCPUs
+    /// are as they were at the beginning, its memory as it is found.
+    Dump,
+    /// How far a save or a dump is.
     SaveProgress,
-    /// Give up a save that is under way, which is then refused. The machine stays paused.
+    /// Give up a save or a dump that is under way, which is then refused. A paused machine stays so.
     CancelSave,
 }
 

@@ -47,11 +47,12 @@ pub(super) fn build(
             vcpu.enable_hyperv(hyperv)?;
         }
         let leaves = cpuid(supported.as_slice(), &spec, index.into());
-        if let (0, Some(saved)) = (index, saved) {
-            check_saved(saved, &leaves, vm, supported)?;
-        }
         let leaves = CpuId::from_entries(&leaves).map_err(|_| KvmError::State { what: "CPUID" })?;
         vcpu.set_cpuid(&leaves)?;
+        if let (0, Some(saved)) = (index, saved) {
+            // As KVM tells it, which is how it was saved: not all of them tell what they were told.
+            check_saved(saved, &vcpu.cpuid()?, vm, supported)?;
+        }
         if index == 0 {
             coalesced = vm.coalesce(&vcpu, zones)?.map(Arc::new);
         }

@@ -36,6 +36,19 @@ impl VcpuState {
     pub fn cpuid(&self) -> &[kvm_cpuid_entry2] {
         &self.cpuid
     }
+
+    pub fn registers(&self) -> &kvm_regs {
+        &self.regs
+    }
+
+    pub fn system_registers(&self) -> &kvm_sregs {
+        &self.sregs
+    }
+
+    /// Zero if it was not saved.
+    pub fn msr(&self, index: u32) -> u64 {
+        self.msrs.iter().find(|(found, _)| *found == index).map_or(0, |(_, value)| *value)
+    }
 }
 
 impl Vcpu {
@@ -52,7 +65,7 @@ impl Vcpu {
             debug: fd.get_debug_regs().map_err(failed("read the debug registers"))?,
             lapic: fd.get_lapic().map_err(failed("read the local APIC"))?,
             tsc_khz: fd.get_tsc_khz().unwrap_or(0),
-            cpuid: self.save_cpuid()?,
+            cpuid: self.cpuid()?,
             msrs: self.save_msrs(msrs)?,
             // Last: what is pending depends on everything above having been read.
             events: fd.get_vcpu_events().map_err(failed("read the pending events"))?,
@@ -123,7 +136,8 @@ impl Vcpu {
         Ok(saved)
     }
 
-    fn save_cpuid(&self) -> Result<Vec<kvm_cpuid_entry2>, KvmError> {
+    /// What KVM says the guest is told of its processor.
+    pub fn cpuid(&self) -> Result<Vec<kvm_cpuid_entry2>, KvmError> {
         let cpuid = self.fd.get_cpuid2(KVM_MAX_CPUID_ENTRIES).map_err(failed("read the CPUID"))?;
         Ok(cpuid.as_slice().to_vec())
     }

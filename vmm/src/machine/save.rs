@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use super::{Machine, MachineError};
-use crate::state::{ImageError, Saved, Writer};
+use crate::state::{DumpWriter, ImageError, Saved, Writer};
 
 impl Machine {
     /// Begin to write the paused machine to `file`. It can go on afterwards as if nothing had been,
@@ -24,6 +24,11 @@ impl Machine {
         let shape = self.ground.shape();
         let saved = Saved { shape, vcpus: self.cpus.save()?, chips, devices };
         Ok(Writer::begin(file, &saved, self.vm.ram().clone())?)
+    }
+
+    /// Begin to write an ELF core. The vCPUs are parked while their registers are read.
+    pub fn dump(&self, file: File) -> Result<DumpWriter, MachineError> {
+        Ok(DumpWriter::begin(file, &self.cpus.save()?, self.vm.ram().clone())?)
     }
 
     /// Take on a saved state, RAM apart, on a machine that was just built. It is paused afterwards.

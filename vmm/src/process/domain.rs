@@ -22,7 +22,7 @@ use super::ring::EventRing;
 use super::server::refuse;
 use crate::build::PlugError;
 use crate::machine::{Machine, MachineError, MediumError, VcpusError};
-use crate::state::Writer;
+use crate::state::Steps;
 use crate::vcpu::Stop;
 
 /// Largest live record: with JSON's escapes it still fits a message.
@@ -57,7 +57,9 @@ pub(super) struct Domain {
     /// How many vCPUs the last event told of.
     vcpus: u16,
     /// The state is being saved: nothing about the machine changes meanwhile.
-    pub(super) saving: Option<Writer>,
+    pub(super) saving: Option<Box<dyn Steps>>,
+    /// It is a dump: the guest may run.
+    pub(super) dumping: bool,
     /// A save was given up, and whoever wanted it does not know yet.
     pub(super) cancelled: bool,
     /// The state was saved, and the guest has not run since.
@@ -92,6 +94,7 @@ impl Domain {
             events: EventRing::default(),
             resets: Pacing::default(),
             saving: None,
+            dumping: false,
             cancelled: false,
             saved: false,
             press_at: None,
@@ -451,7 +454,7 @@ impl Domain {
                 self.machine.resize_disk(&id, bytes).map_err(medium_refused)?;
             }
             Request::SaveProgress => {
-                let (done, total) = self.saving.as_ref().map_or((0, 0), Writer::progress);
+                let (done, total) = self.saving.as_ref().map_or((0, 0), |steps| steps.progress());
                 return Ok(Reply::Progress { done, total });
             }
             Request::CancelSave => self.cancel_save(),
@@ -466,6 +469,7 @@ impl Domain {
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
             | Request::Save
+            | Request::Dump
             | Request::Events { .. }
             | Request::Console { .. }
             | Request::Screenshot { .. }

@@ -26,8 +26,26 @@ impl Domain {
             let text = "the guest has just asked to stop: resume it, to see what becomes of it";
             return Err(refuse(Code::State, text));
         }
-        self.saving = Some(self.machine.save(File::from(file)).map_err(failed)?);
-        self.saved = false;
+        self.saving = Some(Box::new(self.machine.save(File::from(file)).map_err(failed)?));
+        (self.saved, self.dumping) = (false, false);
+        Ok(())
+    }
+
+    /// In whatever state the guest is: of one that crashed it is wanted most.
+    pub(super) fn begin_dump(&mut self, file: Option<OwnedFd>) -> Result<(), ControlError> {
+        let file =
+            file.ok_or_else(|| refuse(Code::Malformed, "Dump comes with a file to write to"))?;
+        self.allow_while_saving(&Request::Dump)?;
+        let runs = self.state == RunState::Running;
+        if runs {
+            self.machine.park().map_err(failed)?;
+        }
+        let begun = self.machine.dump(File::from(file)).map_err(failed);
+        if runs && !self.machine.has_stop() {
+            self.machine.unpark();
+        }
+        self.saving = Some(Box::new(begun?));
+        self.dumping = true;
         Ok(())
     }
 
@@ -39,6 +57,7 @@ impl Domain {
         }
         let result = match self.saving.as_mut()?.step() {
             Ok(false) => return None,
+            Ok(true) if self.dumping => Ok(()),
             Ok(true) => {
                 self.saved = true;
                 self.enter(RunState::Paused, StateReason::Saving);
@@ -67,9 +86,10 @@ impl Domain {
                 | Request::SaveProgress
                 | Request::CancelSave
         );
-        if allowed || !self.is_saving() {
+        let other = matches!(request, Request::Save | Request::Dump);
+        if allowed || !self.is_saving() || (self.dumping && !other) {
             return Ok(());
         }
-        Err(refuse(Code::Busy, "the guest is being saved; wait for it, or cancel that"))
+        Err(refuse(Code::Busy, "the guest is being saved or dumped; wait for it, or cancel that"))
     }
 }

@@ -182,10 +182,17 @@ impl Server {
             }
             Request::Screenshot { id: card } => self.hand_over(token, id, domain.picture(&card)),
             Request::Viewer { id: card } => self.hand_over(token, id, domain.viewer(&card)),
-            Request::Save => match domain.begin_save(client.files.pop()) {
-                Ok(()) => self.saving = Some((token, id)),
-                Err(error) => reply(client, id, Err(error)),
-            },
+            Request::Save | Request::Dump => {
+                let file = client.files.pop();
+                let begun = match request {
+                    Request::Save => domain.begin_save(file),
+                    _ => domain.begin_dump(file),
+                };
+                match begun {
+                    Ok(()) => self.saving = Some((token, id)),
+                    Err(error) => reply(client, id, Err(error)),
+                }
+            }
             request => {
                 let files = std::mem::take(&mut client.files);
                 reply(client, id, domain.request(request, files));

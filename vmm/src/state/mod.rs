@@ -1,6 +1,7 @@
 //! Saved machines: what is in the file that `Save` writes and a restoring start maps. How it lies
 //! there is said in [`vmm_protocol::saved`].
 
+mod dump;
 mod ram;
 mod shape;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use vmm_protocol::saved::{Body, SavedError};
 
 use crate::kvm::{ChipsState, VcpuState};
+pub use dump::DumpWriter;
 pub use shape::Shape;
 
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,15 @@ pub struct Saved {
     pub devices: Vec<(String, DeviceState)>,
 }
 
+/// Something that is written a part at a time.
+pub trait Steps {
+    /// Bytes of RAM that are dealt with, and all.
+    fn progress(&self) -> (u64, u64);
+
+    /// Go on a little. True when everything is written, and on disk.
+    fn step(&mut self) -> Result<bool, ImageError>;
+}
+
 /// Writes a paused machine into a file, a part at a time, so that whoever does it hears of other
 /// things meanwhile.
 pub struct Writer {
@@ -63,14 +74,14 @@ impl Writer {
         body.begin(&file, &sections).map_err(ImageError::Write)?;
         Ok(Self { file, body, ram: ram::Writer::new(ram) })
     }
+}
 
-    /// Bytes of RAM that are dealt with, and all.
-    pub fn progress(&self) -> (u64, u64) {
+impl Steps for Writer {
+    fn progress(&self) -> (u64, u64) {
         (self.ram.done(), self.body.ram_size())
     }
 
-    /// Go on a little. True when everything is written, and on disk.
-    pub fn step(&mut self) -> Result<bool, ImageError> {
+    fn step(&mut self) -> Result<bool, ImageError> {
         let until = self.ram.done() + STEP;
         while self.ram.done() < until {
             if !self.ram.step(&self.file, self.body.ram())? {

@@ -14,6 +14,7 @@ mod cpu;
 mod devices;
 mod disks;
 mod display;
+mod dump;
 mod ends;
 mod faults;
 mod firmware;

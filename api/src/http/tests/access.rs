@@ -77,6 +77,8 @@ const DOORS: &[Door] = &[
     ("POST /v1/domains", "domain.define", XML, DEFINITION),
     ("GET /v1/domains/{domain}", "domain.describe", "", ""),
     ("POST /v1/domains/{domain}/save", "domain.save", JSON, r#"{"file":"/none/web.save"}"#),
+    ("POST /v1/domains/{domain}/clone", "domain.clone", JSON, r#"{"name":"a/b"}"#),
+    ("POST /v1/domains/{domain}/dump", "domain.dump", JSON, r#"{"file":"/none/web.core"}"#),
     ("POST /v1/domains/{domain}/managed-save", "domain.managed-save", JSON, "{}"),
     ("DELETE /v1/domains/{domain}/managed-save", "domain.managed-save.drop", "", ""),
     ("PUT /v1/domains/{domain}/managed-save", "domain.managed-save.define", JSON, "{}"),
@@ -321,14 +323,18 @@ async fn confined_callers_get_through_the_doors_of_their_domains_alone() {
 /// The audit log tells which operation it was that was refused.
 #[tokio::test]
 async fn behind_every_door_is_the_operation_of_its_row() {
-    let rig = Rig::new().await;
-    define_both(&rig).await;
-    for door in DOORS.iter().filter(|door| row(door.1).reach != Reach::Domains) {
-        let caller = Caller::new("tried", Access::Admin).scoped(Some(Scope::new(["nobody"])));
-        let reply = rig.send_as(request(door, MINE), caller).await;
-        assert!(is_denied(&reply, door), "{}", door.0);
-        let log = rig.get("/v1/audit?limit=1").await.json();
-        assert_eq!(log["records"][0]["operation"], door.1, "{}", door.0);
+    let doors: Vec<_> = DOORS.iter().filter(|door| row(door.1).reach != Reach::Domains).collect();
+    // The log of one daemon takes only so many refusals at once.
+    for doors in doors.chunks(50) {
+        let rig = Rig::new().await;
+        define_both(&rig).await;
+        for door in doors {
+            let caller = Caller::new("tried", Access::Admin).scoped(Some(Scope::new(["nobody"])));
+            let reply = rig.send_as(request(door, MINE), caller).await;
+            assert!(is_denied(&reply, door), "{}", door.0);
+            let log = rig.get("/v1/audit?limit=1").await.json();
+            assert_eq!(log["records"][0]["operation"], door.1, "{}", door.0);
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Store, forget, rename definitions; mark them for autostart.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::auth::{Access, Subject};
 
 use crate::cloud_init::CloudInit;
@@ -7,6 +10,7 @@ use crate::domain::handle::{Act, Definition, Variables};
 use crate::domain::{DomainId, DomainRef, Turn, TurnChange};
 use crate::error::{Code, Error, Problem};
 use crate::manager::{Context, Operation};
+use crate::registry::Node;
 use crate::store::StoredDomain;
 use crate::translate::{self, Checked, NewIds};
 
@@ -82,9 +86,18 @@ pub(super) async fn act_on_claimed(
     domain: &DomainId,
     act: impl Fn() -> Act,
 ) -> Result<(), Error> {
+    claim_and_act(&cx.node, domain, act, cx.start_deadline()).await
+}
+
+pub(super) async fn claim_and_act(
+    node: &Arc<Node>,
+    domain: &DomainId,
+    act: impl Fn() -> Act,
+    within: Duration,
+) -> Result<(), Error> {
     for attempt in 1.. {
-        let handle = cx.node.claim(domain.uuid, &domain.name)?;
-        match handle.act(act(), cx.start_deadline()).await {
+        let handle = node.claim(domain.uuid, &domain.name)?;
+        match handle.act(act(), within).await {
             Err(error)
                 if error.code == Code::NotFound && handle.is_gone() && attempt < ATTEMPTS =>
             {

@@ -2,10 +2,12 @@
 
 mod addresses;
 mod asking;
+mod clone;
 mod console;
 mod define;
 mod device;
 mod display;
+mod dump;
 mod guest_favours;
 mod guest_filesystems;
 mod guest_info;
@@ -22,11 +24,13 @@ mod tuning;
 
 pub use addresses::*;
 pub use asking::AskMode;
+pub use clone::*;
 pub(crate) use console::consoles;
 pub use console::*;
 pub use define::*;
 pub use device::*;
 pub use display::*;
+pub use dump::*;
 pub use guest_favours::*;
 pub use guest_filesystems::*;
 pub use guest_info::*;
