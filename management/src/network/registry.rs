@@ -12,7 +12,7 @@ use xml::{DomainDef, NetworkDef};
 use super::firewall::Firewall;
 use super::foreign::Foreign;
 use super::state::{RECORD, Shared, State};
-use super::{NetworkRef, NetworkView, guard, plan, user};
+use super::{NetworkRef, NetworkView, guard, plan, resolvers, user};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::journal::Journal;
@@ -282,6 +282,7 @@ fn free_bridge(taken: &BTreeSet<String>) -> Option<String> {
 async fn watch(network: Arc<Network>) {
     let mut published = network.subscribe();
     let mut pause = SHORTEST_PAUSE;
+    let mut asked = resolvers::Watch::new();
     loop {
         let exit = published.borrow_and_update().exit.clone();
         let since = std::time::Instant::now();
@@ -291,11 +292,27 @@ async fn watch(network: Arc<Network>) {
                 None => std::future::pending().await,
             }
         };
+        let resolvers = async {
+            match &exit {
+                Some(_) => asked.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             changed = published.changed() => {
                 if changed.is_err() {
                     return;
+                }
+            }
+            () = resolvers => {
+                let name = network.now().view.name.clone();
+                match network.run(|state| state.refresh()).await {
+                    Ok(()) => tracing::info!(network = name, "asks the host's new resolvers"),
+                    Err(error) => {
+                        let error = error.chain();
+                        tracing::warn!(network = name, error, "asks the host's former resolvers");
+                    }
                 }
             }
             () = ended => {

@@ -351,6 +351,14 @@ impl State {
         Ok(self.shared.broker.remove_run_dir(&places.run_dir)?)
     }
 
+    /// Have its process ask whom the host asks by now.
+    pub(super) fn refresh(&self) -> Result<(), Error> {
+        match &self.service {
+            Some(service) => service.configure(&self.def, &self.places()),
+            None => Ok(()),
+        }
+    }
+
     /// Found active by a new daemon: complete what there is of it.
     pub(super) fn adopt(&mut self) -> Result<(), Error> {
         self.active = true;
