@@ -40,11 +40,6 @@ pub fn dig() -> anyhow::Result<Program> {
     fetched("bind9-dnsutils", "usr/bin/dig", "-v")
 }
 
-/// iperf3(1), which measures what passes.
-pub fn iperf3() -> anyhow::Result<Program> {
-    fetched("iperf3", "usr/bin/iperf3", "--version")
-}
-
 /// With its libraries, where it is not installed.
 fn fetched(package: &str, path: &str, version: &str) -> anyhow::Result<Program> {
     let name = path.rsplit('/').next().unwrap_or(path);

@@ -11,6 +11,7 @@ mod dhcp_client;
 mod lab;
 mod noise;
 mod sys;
+mod tools;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
