@@ -210,6 +210,7 @@ fn the_dsdt_names_the_devices_that_are_there() {
 fn the_largest_machine_fits_its_room() {
     let mut board = board(Platform::Q35, (0..64).collect());
     (board.serial, board.ps2, board.generation) = ([true; 4], true, true);
+    (board.slots, board.hotplug) = (u32::MAX, Some(1));
     assert!(Tables::new(&board, AT).bytes.len() <= 0x1_0000);
 }
 
@@ -219,6 +220,7 @@ fn dump_for_iasl() {
     let Some(dir) = std::env::var_os("ACPI_DUMP") else { return };
     let mut board = board(Platform::Q35, (0..4).collect());
     (board.serial, board.ps2, board.generation) = ([true; 4], true, true);
+    board.hotplug = Some(0b0011);
     let node = |apic_ids, memory| Node { apic_ids, memory, distances: Vec::new() };
     board.nodes = vec![node(vec![0, 1], vec![0..GIB, GIB..2 * GIB]), node(vec![2, 3], Vec::new())];
     let tables = Tables::new(&board, AT);
