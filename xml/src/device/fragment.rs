@@ -6,30 +6,30 @@ use crate::document::{self, Bounds, Parsed};
 use crate::element::Element;
 use crate::write::Writer;
 
-/// Elements of `<devices>` that stay as they are for as long as the guest runs.
-const FIXED: &[&str] = &[
-    "controller",
-    "smartcard",
-    "serial",
-    "parallel",
-    "console",
-    "channel",
-    "input",
-    "graphics",
-    "sound",
-    "audio",
-    "video",
-    "redirdev",
-    "hub",
-    "watchdog",
-    "memballoon",
-    "rng",
-    "panic",
-    "vsock",
-    "hostdev",
-    "filesystem",
-    "tpm",
-    "memory",
+/// Elements of `<devices>` that stay as they are for as long as the guest runs, and why.
+const FIXED: &[(&str, &str)] = &[
+    ("controller", "a controller has its place in the guest's PCI tree from the start"),
+    ("smartcard", "Manor has no smart cards"),
+    ("serial", "a serial port is the board's"),
+    ("parallel", "a parallel port is the board's"),
+    ("console", "a console is a port of a device that the guest starts with"),
+    ("channel", "a channel is a port of a device that the guest starts with"),
+    ("input", "a keyboard, mouse or tablet is there from the start"),
+    ("graphics", "a display's server is started with the guest"),
+    ("sound", "Manor has no sound cards"),
+    ("audio", "Manor has no sound cards"),
+    ("video", "firmware sets a graphics card up"),
+    ("redirdev", "Manor has no USB"),
+    ("hub", "Manor has no USB"),
+    ("watchdog", "a guest is watched from its start, or not at all"),
+    ("memballoon", "a guest has one balloon, from its start"),
+    ("rng", "the source of random numbers is opened with the guest"),
+    ("panic", "the port of panics is the board's"),
+    ("vsock", "the sockets of the host's side are made with the guest"),
+    ("hostdev", "Manor passes no devices of the host on"),
+    ("filesystem", "Manor shares no directories"),
+    ("tpm", "Manor has no TPM"),
+    ("memory", "the guest's memory is what it starts with"),
 ];
 
 #[derive(Debug, Clone, PartialEq)]
@@ -55,15 +55,15 @@ impl Device {
                 let parsed = document::parse(text, "interface", bounds)?;
                 Ok(parsed.map(|interface| Self::Interface(Box::new(interface))))
             }
-            Some(name) if FIXED.contains(&name) => {
-                let message = format!(
-                    "only disks and interfaces come and go; change <{name}> in the definition \
-                     (define, edit)"
-                );
-                Err(document::root_error(text, bounds, Kind::Unsupported, message))
-            }
             // Also what is no device at all: the error says that a disk was expected.
-            _ => {
+            name => {
+                if let Some((name, why)) = FIXED.iter().find(|(fixed, _)| name == Some(*fixed)) {
+                    let message = format!(
+                        "only disks and interfaces come and go: {why}; change <{name}> in the \
+                         definition (define, edit)"
+                    );
+                    return Err(document::root_error(text, bounds, Kind::Unsupported, message));
+                }
                 let parsed = document::parse(text, "disk", bounds)?;
                 Ok(parsed.map(|disk| Self::Disk(Box::new(disk))))
             }
@@ -121,7 +121,11 @@ mod tests {
 
     #[test]
     fn what_is_no_device_that_comes_and_goes_is_named() {
-        assert!(refused("<rng model='virtio'/>").contains("change <rng> in the definition"));
+        for (name, why) in FIXED {
+            let refused = refused(&format!("<{name}/>"));
+            assert!(refused.contains(why), "{refused}");
+            assert!(refused.contains(&format!("change <{name}> in the definition")), "{refused}");
+        }
         assert!(refused("<domain/>").contains("the document is a <domain>"));
         assert!(refused("<disk><target dev='vdb'/><sorce/></disk>").contains("sorce"));
         assert!(!refused("").is_empty());
