@@ -6,7 +6,7 @@
 //! ```
 
 use vmm_protocol::config::Machine;
-use xml::device::disk::{Disk, DiskDevice};
+use xml::device::disk::{Disk, DiskBus, DiskDevice};
 use xml::device::graphics::{Graphics, Vnc};
 use xml::device::{Device, Devices, Interface};
 use xml::domain::Kib;
@@ -243,7 +243,10 @@ fn has_hotplug(def: &DomainDef) -> bool {
 }
 
 fn can_be_plugged(now: &DomainDef, device: &Device) -> bool {
-    has_hotplug(now) && device::check_pluggable(device).is_ok()
+    let on_scsi = matches!(device, Device::Disk(disk) if disk.target.bus() == DiskBus::Scsi);
+    (on_scsi || has_hotplug(now))
+        && device::check_pluggable(device).is_ok()
+        && device::check_host(now, device).is_ok()
 }
 
 fn is_drive(disk: &Disk) -> bool {

@@ -104,3 +104,33 @@ fn devices_come_to_the_root_bus_of_q35_and_go() -> Result<()> {
 fn devices_come_to_a_pc_and_go() -> Result<()> {
     come_and_go("plug-pc", "pc", "")
 }
+
+#[test]
+fn scsi_disks_and_drives_come_and_go() -> Result<()> {
+    let daemon = Daemon::start("plug-scsi")?;
+    let host = &daemon.host;
+    let images = format!("{}/images", daemon.dir);
+    host.sh(&format!("mkdir -p {images}; truncate -s 64M {images}/s.img"))?;
+    let mut xml = Xml::new("plug-scsi", "manor.end=shell");
+    xml.devices = "<controller type='scsi' index='0' model='virtio-scsi'/>".to_owned();
+    daemon.define_and_start(&xml)?;
+    let mut shell = daemon.shell("plug-scsi")?;
+    shell.run("modprobe -a virtio_scsi sd_mod sr_mod 2>/dev/null; echo")?;
+    for round in 0..2 {
+        daemon.manor(&format!("attach-disk plug-scsi {images}/s.img sda --targetbus scsi"))?;
+        wait(&mut shell, "/sys/block/sda", true)?;
+        let text = shell.run(&format!(
+            "echo round {round} >/tmp/text; \
+             dd if=/tmp/text of=/dev/sda bs=512 seek=$((100 + {round})) conv=sync,fsync 2>&1"
+        ))?;
+        ensure!(text.contains("1+0 records out") || text.contains("512 bytes"), "{text}");
+        daemon.manor("detach-disk plug-scsi sda")?;
+        wait(&mut shell, "/sys/block/sda", false)?;
+        let written = host.sh(&format!(
+            "dd if={images}/s.img bs=512 skip=$((100 + {round})) count=1 2>/dev/null | head -c 7"
+        ))?;
+        ensure!(written.contains("round "), "what the guest wrote: {written:?}");
+    }
+    daemon.manor("destroy plug-scsi")?;
+    Ok(())
+}

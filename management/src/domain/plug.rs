@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use vmm_protocol::config::PciDevice;
 use vmm_protocol::control::{MAX_FILES, Request};
 use xml::device::Device;
+use xml::device::disk::{Disk, DiskDevice, Location};
 use xml::{DomainDef, Parsed};
 
 use super::actor::{Actor, Link, Run, blocking};
@@ -25,7 +25,7 @@ use crate::error::{Code, Error};
 use crate::events::{EventKind, Lifecycle};
 use crate::journal::Origin;
 use crate::store::StoredDomain;
-use crate::translate::device::{self, Key, Opened};
+use crate::translate::device::{self, Built, Key, Opened};
 use crate::translate::{self, NewIds};
 
 /// How long a guest is waited for that was asked to let go of a device. By native hotplug it lets 5 s
@@ -96,6 +96,7 @@ impl Actor {
         let live = &self.running()?.live.def;
         device::check_pluggable(&device.value)?;
         let (_, mut added) = device::added(live, device, &mut NewIds)?;
+        device::check_host(live, &added)?;
         keep_address(&mut device.value, &added);
         device::name(live, &mut added);
         Ok(Plan { device: added, launch: self.launch(live.clone()) })
@@ -119,12 +120,11 @@ impl Actor {
             }
         };
         let (Ready { config, live, definition }, files) = ready;
-        let alias = config.id.clone();
+        let alias = config.id().to_owned();
         let intent = PlugIntent { live: live.to_xml(), definition: definition.to_xml() };
         self.intend_plug(&alias, Some(intent))?;
         let (limits, errors) = (device::limits(&live), device::errors(&live));
-        let request = Request::Attach { device: Box::new(config), limits, errors };
-        match self.tell_with(request, files).await {
+        match self.tell_with(config.attach(limits, errors), files).await {
             Ok(()) => self.plugged(&alias, None).await,
             Err(error) => {
                 // Where it is not known whether the VMM has done it, its event tells.
@@ -349,6 +349,7 @@ fn open(
     let mut table = Table::of_request();
     let mut opener = Opener { broker, table: &mut table, launch, cgroup };
     let opened = match device {
+        Device::Disk(disk) if is_empty(disk) => Opened::Nothing,
         Device::Disk(disk) => Opened::Disk(opener.disk(disk)?),
         Device::Interface(interface) => {
             let tap = opener.tap(interface)?;
@@ -368,9 +369,14 @@ fn open(
     Ok((opened, files))
 }
 
+/// A drive without a medium.
+fn is_empty(disk: &Disk) -> bool {
+    disk.device() == DiskDevice::Cdrom && disk.location() == Location::Empty
+}
+
 /// A device for the VMM, for the live definition, and for others.
 struct Ready {
-    config: PciDevice,
+    config: Built,
     live: Device,
     definition: Device,
 }

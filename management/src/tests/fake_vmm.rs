@@ -400,6 +400,12 @@ impl Fake {
                 }
                 self.event(EventKind::DeviceAdded { id: device.id });
             }
+            Request::AttachDrive { host, drive, .. } => {
+                if !self.config.pci.iter().any(|pci| pci.id == host) {
+                    return Err(refusal(Code::NotFound, "there is no such host"));
+                }
+                self.event(EventKind::DeviceAdded { id: drive.id });
+            }
             Request::Detach { .. } if self.has("clinging") => {}
             Request::Detach { id } => self.event(EventKind::DeviceRemoved { id }),
             Request::SetVcpus { count } if self.inner().vcpus >= count && self.has("clinging") => {}

@@ -129,6 +129,29 @@ async fn what_cannot_come_or_go_is_refused_in_words_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn scsi_drives_come_to_a_controller_that_is_there() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    let controller = "<controller type='scsi' index='0' model='virtio-scsi'/>";
+    daemon.define(host.xml_with("web", "", controller)).await;
+    daemon.start("web").await.unwrap();
+    let sda = disk(&host, "sda").replace("virtio", "scsi");
+    let sdb = "<disk type='file' device='cdrom'><target dev='sdb' bus='scsi'/></disk>";
+    attach(&daemon, &sda, BOTH).await.unwrap();
+    attach(&daemon, sdb, LIVE).await.unwrap();
+    assert_eq!(has(&daemon, "dev='sda'").await, [true, true]);
+    let live = xml(&daemon, false).await;
+    assert!(live.contains("<alias name='scsi0-0-0-1'/>"), "{live}");
+    let refused = attach(&daemon, &sda.replace("sda", "sdq"), LIVE).await.unwrap_err();
+    assert!(refused.to_string().contains("no scsi controller"), "{refused}");
+    for drive in ["sda", "scsi0-0-0-1"] {
+        assert!(detach(&daemon, drive, NOW).await.unwrap(), "{drive}");
+    }
+    assert_eq!(has(&daemon, "dev='sda'").await, [false, true]);
+    assert_eq!(has(&daemon, "dev='sdb'").await, [false, false]);
+}
+
+#[tokio::test]
 async fn a_vmm_that_refuses_a_device_leaves_no_trace_of_it() {
     let host = Host::new();
     let daemon = running(&host, "full").await;

@@ -6,6 +6,11 @@ use xml::device::controller::{Controller, ControllerModel, ControllerType};
 use xml::device::disk::{Disk, DiskBus};
 use xml::{Devices, DomainDef};
 
+/// The one it has, or gets.
+pub(super) fn of_controller(controller: &Controller) -> String {
+    controller.alias.clone().unwrap_or_else(|| controller_alias(controller))
+}
+
 /// Give every device that has no alias of its own the one libvirt would.
 pub(super) fn assign(def: &mut DomainDef) {
     let devices = &mut def.devices;

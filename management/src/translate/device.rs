@@ -1,6 +1,7 @@
 //! One device more, or less, in a definition that was accepted before.
 
-use vmm_protocol::config::{DiskErrors, DiskLimits, PciDevice, PciKind};
+use vmm_protocol::config::{DiskErrors, DiskLimits, Drive, PciDevice, PciKind};
+use vmm_protocol::control::Request;
 use xml::device::disk::{Disk, DiskBus, DiskDevice, DiskType};
 use xml::device::{Device, DeviceAddress, Interface};
 use xml::{DomainDef, MacAddress, Parsed};
@@ -17,6 +18,8 @@ use crate::error::{Code, Error};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Opened {
     Disk(OpenDisk),
+    /// A drive without a medium.
+    Nothing,
     Tap(OpenTap),
 }
 
@@ -107,20 +110,39 @@ pub(crate) fn check_pluggable(device: &Device) -> Result<(), Error> {
     let Device::Disk(disk) = device else { return Ok(()) };
     let (dev, bus) = (&disk.target.dev, disk.target.bus());
     let text = match (disk.device(), bus) {
-        (DiskDevice::Disk, DiskBus::Virtio) if disk.kind() != DiskType::Network => return Ok(()),
-        (DiskDevice::Disk, DiskBus::Virtio) => format!(
+        (DiskDevice::Disk, DiskBus::Virtio | DiskBus::Scsi)
+        | (DiskDevice::Cdrom, DiskBus::Scsi)
+            if disk.kind() != DiskType::Network =>
+        {
+            return Ok(());
+        }
+        (_, DiskBus::Virtio | DiskBus::Scsi) => format!(
             "a disk on a server ({dev}) does not come or go while the guest runs; --config changes the \
              next start"
         ),
         (DiskDevice::Cdrom, _) => format!(
-            "a CD-ROM drive ({dev}) does not come while the guest runs; one that is there gets other \
-             media (change-media). --config adds it for the next start"
+            "a CD-ROM drive ({dev}) comes while the guest runs on scsi only; one that is there gets \
+             other media (change-media). --config adds it for the next start"
         ),
         (_, bus) => format!(
-            "a disk on {bus} ({dev}) does not come or go while the guest runs, one on virtio does; \
-             --config changes the next start"
+            "a disk on {bus} ({dev}) does not come or go while the guest runs, one on virtio or scsi \
+             does; --config changes the next start"
         ),
     };
+    Err(Error::new(Code::Unsupported, text))
+}
+
+/// Whether what the device is to be on is there: controllers do not come while a guest runs.
+pub(crate) fn check_host(def: &DomainDef, device: &Device) -> Result<(), Error> {
+    let Device::Disk(disk) = device else { return Ok(()) };
+    if disk.target.bus() != DiskBus::Scsi || drives::scsi_host(def, disk).is_some() {
+        return Ok(());
+    }
+    let text = format!(
+        "there is no scsi controller for disk {}, and none comes while the guest runs; --config adds the \
+         disk, and its controller, for the next start",
+        disk.target.dev
+    );
     Err(Error::new(Code::Unsupported, text))
 }
 
@@ -134,16 +156,51 @@ pub(crate) fn name(def: &DomainDef, device: &mut Device) {
     }
 }
 
+/// A device in the VMM's configuration.
+pub(crate) enum Built {
+    Pci(Box<PciDevice>),
+    /// On the SCSI host of this alias.
+    Drive {
+        host: String,
+        drive: Box<Drive>,
+    },
+}
+
+impl Built {
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Pci(device) => &device.id,
+            Self::Drive { drive, .. } => &drive.id,
+        }
+    }
+
+    /// What gives it to the VMM.
+    pub(crate) fn attach(self, limits: Option<DiskLimits>, errors: Option<DiskErrors>) -> Request {
+        match self {
+            Self::Pci(device) => Request::Attach { device, limits, errors },
+            Self::Drive { host, drive } => Request::AttachDrive { host, drive, limits, errors },
+        }
+    }
+}
+
+fn drive(def: &DomainDef, disk: &Disk, open: Option<&OpenDisk>) -> Result<Built, Error> {
+    check_host(def, &Device::Disk(Box::new(disk.clone())))?;
+    let host = drives::scsi_host(def, disk).map(alias::of_controller).unwrap_or_default();
+    let medium = open.map(|open| machine_devices::medium(disk, open.image.clone()));
+    let drive = Box::new(drives::drive(def, disk, medium)?);
+    Ok(Built::Drive { host, drive })
+}
+
 /// The device in the VMM's configuration: `device` in the running domain `def`, which has an alias
 /// and an address.
-pub(crate) fn config(
-    def: &DomainDef,
-    device: &Device,
-    opened: &Opened,
-) -> Result<PciDevice, Error> {
+pub(crate) fn config(def: &DomainDef, device: &Device, opened: &Opened) -> Result<Built, Error> {
     let mut io_threads = IoThreads::of_running(def);
     let vcpus = machine::vcpus(def);
     let (alias, address, kind): (_, Option<&DeviceAddress>, _) = match (device, opened) {
+        (Device::Disk(disk), Opened::Nothing) => return drive(def, disk, None),
+        (Device::Disk(disk), Opened::Disk(open)) if disk.target.bus() == DiskBus::Scsi => {
+            return drive(def, disk, Some(open));
+        }
         (Device::Disk(disk), Opened::Disk(open)) => {
             let blk = machine_devices::blk(disk, open.image.clone(), vcpus, &mut io_threads)?;
             (disk.alias.as_ref(), disk.address.as_ref(), PciKind::Blk(blk))
@@ -154,7 +211,7 @@ pub(crate) fn config(
         }
         _ => return Err(Error::new(Code::Internal, "another thing was opened for a device")),
     };
-    machine_devices::device(alias, address, kind)
+    machine_devices::device(alias, address, kind).map(Box::new).map(Built::Pci)
 }
 
 /// What a disk may do, from the beginning.

@@ -346,7 +346,17 @@ fn drives_of(
     Ok(drives)
 }
 
-fn drive(def: &DomainDef, disk: &Disk, medium: Option<Medium>) -> Result<Drive, Error> {
+/// The SCSI controller that a disk is, or would be, on.
+pub(super) fn scsi_host<'a>(def: &'a DomainDef, disk: &Disk) -> Option<&'a Controller> {
+    let index = match &disk.address {
+        Some(DeviceAddress::Drive(drive)) => drive.controller,
+        _ => disk.default_drive().and_then(|drive| drive.controller),
+    };
+    let mut all = def.devices.controllers.iter();
+    all.find(|it| it.kind == ControllerType::Scsi && it.index == index.or(Some(0)))
+}
+
+pub(super) fn drive(def: &DomainDef, disk: &Disk, medium: Option<Medium>) -> Result<Drive, Error> {
     let lacks = |what: &str| {
         let text = format!("disk {} of a stored definition lacks {what}", disk.target.dev);
         Error::new(Code::Internal, text)

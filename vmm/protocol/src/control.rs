@@ -114,7 +114,18 @@ pub enum Request {
         #[serde(default)]
         errors: Option<DiskErrors>,
     },
-    /// Ask the guest to let go of a device; [`EventKind::DeviceRemoved`] says when it is gone.
+    /// Put a drive on a SCSI host that is there. Descriptors as of `Attach`.
+    AttachDrive {
+        /// The host's id.
+        host: String,
+        drive: Box<crate::config::Drive>,
+        #[serde(default)]
+        limits: Option<DiskLimits>,
+        #[serde(default)]
+        errors: Option<DiskErrors>,
+    },
+    /// Ask the guest to let go of a device, or tell it that a SCSI drive has gone;
+    /// [`EventKind::DeviceRemoved`] says when it is so.
     Detach {
         id: String,
     },

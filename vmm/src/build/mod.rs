@@ -43,6 +43,7 @@ use devices::io_thread::{IoThread, Running};
 use devices::pci::{PciError, PciRoot, Windows};
 use devices::scsi::LogicalUnit;
 use devices::virtio::balloon::BalloonHandle;
+use devices::virtio::scsi::ScsiHandle;
 use vmm_protocol::config::{Boot, IoThread as IoThreadConfig, MachineConfig};
 use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
@@ -157,6 +158,8 @@ pub struct Parts {
     pub blocks: Figures<BlockStatistics>,
     /// Drives whose media come and go.
     pub drives: BTreeMap<String, Arc<LogicalUnit>>,
+    /// Hosts onto which drives come, and which they leave.
+    pub scsi_hosts: BTreeMap<String, ScsiHandle>,
     /// Network disks, whose connections come and go.
     pub connectors: BTreeMap<String, NbdConnector>,
     /// Of network disks: whether they have their server.
@@ -217,6 +220,7 @@ impl Parts {
             announce: BTreeMap::new(),
             blocks: Vec::new(),
             drives: BTreeMap::new(),
+            scsi_hosts: BTreeMap::new(),
             connectors: BTreeMap::new(),
             connected: BTreeMap::new(),
             growing: BTreeMap::new(),

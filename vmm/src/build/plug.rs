@@ -1,5 +1,5 @@
 //! Devices that come and go while the guest runs: behind root ports by native hotplug, on the root bus by
-//! ACPI.
+//! ACPI. SCSI drives come and go on a host that stays, and the guest is told.
 //!
 //! ```text
 //! plug:   built ─▶ in the hierarchy ─▶ slot says so ─▶ guest finds it
@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use arch::layout::MemoryMap;
 use devices::component::Component;
-use vmm_protocol::config::{Machine, MachineConfig, PciAddress, PciDevice, PciKind};
+use vmm_protocol::config::{Drive, Machine, MachineConfig, PciAddress, PciDevice, PciKind};
 
 use super::pci::{Buses, Slot};
-use super::{BuildError, Parts, Site, virtio};
+use super::{BuildError, Parts, Site, scsi, virtio};
 use crate::kvm::Vm;
 use crate::process::Files;
 use crate::sandbox::Sandbox;
@@ -74,16 +74,7 @@ impl Ground {
         paused: bool,
     ) -> Result<(), PlugError> {
         let slot = self.free_slot(&device)?;
-        let mut site = Site {
-            config: &self.config,
-            files: &mut files,
-            sandbox: &self.sandbox,
-            vm,
-            map: &self.map,
-            lines: vm.lines(),
-            parts: &mut *parts,
-            confined: true,
-        };
+        let mut site = self.site(&mut files, vm, &mut *parts);
         let PciAddress { slot: number, function, .. } = device.address;
         let added = build(&mut site, &self.buses, &device).and_then(|built| {
             if paused {
@@ -109,12 +100,78 @@ impl Ground {
         }
     }
 
+    /// For what comes while the guest runs.
+    fn site<'a>(&'a self, files: &'a mut Files, vm: &'a Vm, parts: &'a mut Parts) -> Site<'a> {
+        Site {
+            config: &self.config,
+            files,
+            sandbox: &self.sandbox,
+            vm,
+            map: &self.map,
+            lines: vm.lines(),
+            parts,
+            confined: true,
+        }
+    }
+
+    /// Put `drive` on SCSI host `host`. Its descriptors are numbers of `files`.
+    ///
+    /// # Errors
+    /// When there is no such host, its place is taken, or it cannot be built; nothing has changed then.
+    pub(crate) fn plug_drive(
+        &mut self,
+        host: &str,
+        drive: Drive,
+        mut files: Files,
+        vm: &Vm,
+        parts: &mut Parts,
+    ) -> Result<(), PlugError> {
+        let id = drive.id.clone();
+        if self.has(&id) {
+            return Err(PlugError::Taken { id });
+        }
+        let handle = parts.scsi_hosts.get(host).cloned();
+        let handle = handle.ok_or_else(|| PlugError::NoDevice { id: host.to_owned() })?;
+        let added = scsi::plug(&mut self.site(&mut files, vm, &mut *parts), &handle, &drive);
+        if let Err(error) = added {
+            parts.forget(&id);
+            return Err(error.into());
+        }
+        let device = self.config.pci.iter_mut().find(|device| device.id == host);
+        if let Some(PciDevice { kind: PciKind::Scsi(scsi), .. }) = device {
+            scsi.drives.push(drive);
+        }
+        Ok(())
+    }
+
+    /// Take drive `id` off its SCSI host; false when none has such a drive.
+    pub(crate) fn unplug_drive(&mut self, id: &str, parts: &mut Parts) -> bool {
+        for device in &mut self.config.pci {
+            let PciKind::Scsi(scsi) = &mut device.kind else { continue };
+            let at = scsi.drives.iter().position(|drive| drive.id == id);
+            let Some(place) = at.map(|at| scsi.drives.remove(at).place) else { continue };
+            parts.forget(id);
+            if let Some(host) = parts.scsi_hosts.get(&device.id) {
+                host.unplug(place.target, place.unit);
+            }
+            return true;
+        }
+        false
+    }
+
+    fn has(&self, id: &str) -> bool {
+        let is_it = |device: &PciDevice| {
+            device.id == id || device.kind.drives().iter().any(|drive| drive.id == id)
+        };
+        self.config.pci.iter().any(is_it)
+    }
+
     fn free_slot(&self, device: &PciDevice) -> Result<Slot, PlugError> {
         let (id, at) = (device.id.clone(), device.address);
         if !is_pluggable(&device.kind) {
             return Err(PlugError::Kind { id });
         }
-        if self.config.pci.iter().any(|other| other.id == id) {
+        if self.has(&id) {
             return Err(PlugError::Taken { id });
         }
         let slot = self.buses.slot(at).ok_or(PlugError::NoHotplug { at })?;

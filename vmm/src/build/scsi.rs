@@ -1,7 +1,7 @@
 //! Virtio SCSI hosts and the drives on them.
 
-use devices::virtio::scsi::{Scsi, ScsiSpec, UnitAt};
-use vmm_protocol::config::{self, DriveKind};
+use devices::virtio::scsi::{Scsi, ScsiHandle, ScsiSpec, UnitAt};
+use vmm_protocol::config::{self, Drive, DriveKind};
 
 use super::virtio::{MAX_QUEUES, queue_size, thread};
 use super::{BuildError, Site, disk};
@@ -17,28 +17,46 @@ pub(super) fn build(
     if !(1..=MAX_QUEUES).contains(&usize::from(host.queues)) {
         return Err(BuildError::config("number of queues", host.queues, "must be 1 to 64"));
     }
-    let mut units = Vec::with_capacity(host.drives.len());
-    for drive in &host.drives {
-        if drive.place.bus != 0 {
-            return Err(BuildError::config("SCSI bus", drive.place.bus, "there is bus 0 only"));
-        }
-        let (target, lun) = (drive.place.target, drive.place.unit);
-        units.push(UnitAt { target, lun, unit: disk::unit(site, drive, 1, DEPTH)? });
-    }
+    let units = host.drives.iter().map(|drive| unit(site, drive));
+    let units: Vec<UnitAt> = units.collect::<Result<_, _>>()?;
     let spec = ScsiSpec {
-        units,
+        units: units.clone(),
         thread: thread(site, host.io_thread)?,
         queues: host.queues,
         queue_size: queue_size(host.queue_size)?,
         depth: DEPTH,
     };
-    let places: Vec<_> = spec.units.iter().map(|at| (at.target, at.lun, at.unit.clone())).collect();
     let scsi = Scsi::new(spec).map_err(BuildError::device(id))?;
-    for ((target, lun, unit), drive) in places.into_iter().zip(&host.drives) {
-        if let (DriveKind::Disk, Some(disk)) = (drive.kind, unit.medium().1) {
-            let handle = scsi.handle();
-            disk::may_grow(site, &drive.id, &disk, move |_| handle.resized(target, lun));
-        }
+    for (unit, drive) in units.iter().zip(&host.drives) {
+        may_grow(site, &scsi.handle(), unit, drive);
     }
+    site.parts.scsi_hosts.insert(id.to_owned(), scsi.handle());
     Ok(scsi)
+}
+
+fn unit(site: &mut Site<'_>, drive: &Drive) -> Result<UnitAt, BuildError> {
+    if drive.place.bus != 0 {
+        return Err(BuildError::config("SCSI bus", drive.place.bus, "there is bus 0 only"));
+    }
+    let (target, lun) = (drive.place.target, drive.place.unit);
+    Ok(UnitAt { target, lun, unit: disk::unit(site, drive, 1, DEPTH)? })
+}
+
+fn may_grow(site: &mut Site<'_>, host: &ScsiHandle, at: &UnitAt, drive: &Drive) {
+    if let (DriveKind::Disk, Some(disk)) = (drive.kind, at.unit.medium().1) {
+        let (host, target, lun) = (host.clone(), at.target, at.lun);
+        disk::may_grow(site, &drive.id, &disk, move |_| host.resized(target, lun));
+    }
+}
+
+/// Put a drive on a host that works.
+pub(super) fn plug(
+    site: &mut Site<'_>,
+    host: &ScsiHandle,
+    drive: &Drive,
+) -> Result<(), BuildError> {
+    let at = unit(site, drive)?;
+    host.plug(at.clone()).map_err(BuildError::device(&drive.id))?;
+    may_grow(site, host, &at, drive);
+    Ok(())
 }

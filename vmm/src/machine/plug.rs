@@ -1,6 +1,6 @@
 //! Devices that come and go while the guest runs.
 
-use vmm_protocol::config::{DiskErrors, DiskLimits, PciDevice};
+use vmm_protocol::config::{DiskErrors, DiskLimits, Drive, PciDevice};
 
 use super::Machine;
 use crate::build::PlugError;
@@ -21,24 +21,49 @@ impl Machine {
     ) -> Result<(), PlugError> {
         let paused = self.stopped_clock.is_some();
         self.ground.plug(device, files, &self.vm, &mut self.parts, paused)?;
+        self.govern(limits, errors);
+        Ok(())
+    }
+
+    /// Put a drive on a SCSI host, and tell the guest. Descriptors as of [`attach`](Self::attach).
+    ///
+    /// # Errors
+    /// When there is no such host, or it cannot be built; nothing has changed then.
+    pub fn attach_drive(
+        &mut self,
+        host: &str,
+        drive: Drive,
+        files: Files,
+        limits: Option<&DiskLimits>,
+        errors: Option<&DiskErrors>,
+    ) -> Result<(), PlugError> {
+        self.ground.plug_drive(host, drive, files, &self.vm, &mut self.parts)?;
+        self.govern(limits, errors);
+        Ok(())
+    }
+
+    /// How fast a disk that has come may be, and what is done when the host fails it.
+    fn govern(&mut self, limits: Option<&DiskLimits>, errors: Option<&DiskErrors>) {
         if let Some(limits) = limits {
             self.parts.limiters.limit(limits);
         }
         if let Some(errors) = errors {
             self.parts.faults.obey(errors);
         }
-        Ok(())
     }
 
     /// Ask the guest to let go of device `id`. It is taken out when the guest has done so, or starts
-    /// over.
+    /// over. A SCSI drive goes at once, as a disk does that is pulled: whether it is gone comes back.
     ///
     /// # Errors
     /// When there is no such device, or its place has no hotplug.
-    pub fn detach(&mut self, id: &str) -> Result<(), PlugError> {
+    pub fn detach(&mut self, id: &str) -> Result<bool, PlugError> {
+        if self.ground.unplug_drive(id, &mut self.parts) {
+            return Ok(true);
+        }
         self.ground.request_removal(id)?;
         self.leaving.insert(id.to_owned());
-        Ok(())
+        Ok(false)
     }
 
     /// Take out what the guest has let go of since the last time, and say what that was.

@@ -445,7 +445,18 @@ impl Domain {
                     .map_err(plug_refused)?;
                 self.events.push(EventKind::DeviceAdded { id });
             }
-            Request::Detach { id } => self.machine.detach(&id).map_err(plug_refused)?,
+            Request::AttachDrive { host, drive, limits, errors } => {
+                let (id, files) = (drive.id.clone(), Files::passed(files));
+                self.machine
+                    .attach_drive(&host, *drive, files, limits.as_ref(), errors.as_ref())
+                    .map_err(plug_refused)?;
+                self.events.push(EventKind::DeviceAdded { id });
+            }
+            Request::Detach { id } => {
+                if self.machine.detach(&id).map_err(plug_refused)? {
+                    self.tell_removed(vec![id]);
+                }
+            }
             Request::SetVcpus { count } => {
                 self.machine.set_vcpus(count).map_err(vcpus_refused)?;
                 self.tell_vcpus();

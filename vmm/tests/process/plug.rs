@@ -8,8 +8,8 @@ use baremetal::{Asm, pvh};
 use image::qcow2::{self, CreateOptions};
 use image::{FileStorage, Reference};
 use vmm_protocol::config::{
-    Blk, Cache, Discard, DiskIo, Fd, Image, ImageFormat, Layer, Machine, Net, PciAddress,
-    PciDevice, PciKind, Rng, RootPort,
+    Blk, Cache, Discard, DiskIo, Drive, DriveKind, Fd, Image, ImageFormat, Layer, Machine, Net,
+    PciAddress, PciDevice, PciKind, Rng, RootPort, Scsi,
 };
 use vmm_protocol::control::{ControlErrorCode, EventKind, Reply, Request};
 
@@ -382,4 +382,54 @@ fn an_interface_comes_and_goes() {
     assert_eq!(detach(&mut client, "net1"), Ok(Reply::Done));
     removed(&mut client, "net1");
     assert_eq!(client.ask(link).unwrap_err().code, ControlErrorCode::NotFound);
+}
+
+fn attach_drive(client: &mut Client, drive: Drive, file: &File) -> Result<Reply, ControlErrorCode> {
+    let request = Request::AttachDrive {
+        host: "scsi0".to_owned(),
+        drive: Box::new(drive),
+        limits: None,
+        errors: None,
+    };
+    client.ask_with_files(request, &[file.as_fd()]).map_err(|error| error.code)
+}
+
+/// The guest has no driver here: what it sees of drives, the device's own tests tell.
+#[test]
+fn scsi_drives_come_to_their_host_and_leave_it_at_once() {
+    needs_kvm!();
+    let mut rig = Rig::new(&stubborn());
+    let host = Scsi { drives: Vec::new(), queues: 1, queue_size: 128, io_thread: 0 };
+    let mut late = crate::disks::drive(&mut rig, tempfile::tempfile().unwrap(), DriveKind::Disk, 3);
+    if let Some(medium) = &mut late.medium {
+        medium.image = Image::Raw { file: Fd(0) };
+    }
+    let guest = rig.devices(vec![device("scsi0", 3, PciKind::Scsi(host))]).start();
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Events { after: 0 }).unwrap();
+    for _ in 0..3 {
+        let (path, file) = image();
+        attach_drive(&mut client, late.clone(), &file).unwrap();
+        client.event_like(|kind| *kind == EventKind::DeviceAdded { id: late.id.clone() });
+        assert!(holds(&guest, &path));
+        assert_eq!(attach_drive(&mut client, late.clone(), &file), Err(ControlErrorCode::Busy));
+        let other = Drive { id: "other".to_owned(), ..late.clone() };
+        let taken = attach_drive(&mut client, other, &file);
+        assert_eq!(taken, Err(ControlErrorCode::Failed), "its place is taken");
+        let Ok(Reply::Statistics(all)) = client.ask(Request::Statistics) else { panic!() };
+        assert_eq!(all.blocks.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&late.id]);
+        detach(&mut client, &late.id).unwrap();
+        client.event_like(|kind| *kind == EventKind::DeviceRemoved { id: late.id.clone() });
+        assert!(!holds(&guest, &path));
+    }
+    assert_eq!(detach(&mut client, &late.id), Err(ControlErrorCode::NotFound));
+    let (_, file) = image();
+    let request = Request::AttachDrive {
+        host: "x".to_owned(),
+        drive: Box::new(late),
+        limits: None,
+        errors: None,
+    };
+    let refused = client.ask_with_files(request, &[file.as_fd()]).unwrap_err();
+    assert_eq!(refused.code, ControlErrorCode::NotFound);
 }

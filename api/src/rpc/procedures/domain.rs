@@ -267,8 +267,7 @@ pub(crate) async fn has_saved_state(
     (domain, flags): (Domain, u32),
 ) -> Result<bool, Failure> {
     known_flags(flags, 0, "virDomainHasManagedSaveImage")?;
-    summary(&client, &domain).await?;
-    Ok(false)
+    Ok(summary(&client, &domain).await?.managed_save)
 }
 
 pub(crate) async fn snapshot_count(

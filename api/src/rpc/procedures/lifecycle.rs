@@ -79,6 +79,8 @@ pub(crate) async fn create_flags(
         domain: domain.reference(),
         paused: flags & START_PAUSED != 0,
         reset_variables: flags & RESET_NVRAM != 0,
+        force_boot: flags & FORCE_BOOT != 0,
+        force: false,
     };
     client.domain(start).await?;
     found(&client, domain.reference()).await
@@ -150,7 +152,7 @@ pub(crate) async fn undefine_flags(
     const NVRAM: u32 = 4;
     const KEEP_NVRAM: u32 = 8;
     const CHECKPOINTS: u32 = 16;
-    // There are neither saved states, snapshots nor checkpoints to throw away.
+    // There are neither snapshots nor checkpoints to throw away.
     let known = MANAGED_SAVE | SNAPSHOTS | NVRAM | KEEP_NVRAM | CHECKPOINTS;
     known_flags(flags, known, "virDomainUndefineFlags")?;
     let variables = match (flags & NVRAM != 0, flags & KEEP_NVRAM != 0) {
@@ -162,7 +164,8 @@ pub(crate) async fn undefine_flags(
         (false, true) => Some(Variables::Keep),
         (false, false) => None,
     };
-    client.domain(UndefineDomain { domain: domain.reference(), variables }).await
+    let managed_save = flags & MANAGED_SAVE != 0;
+    client.domain(UndefineDomain { domain: domain.reference(), variables, managed_save }).await
 }
 
 pub(crate) async fn rename(

@@ -47,7 +47,8 @@ pub(super) struct Shared {
     pub(super) units: Mutex<BTreeMap<Address, Arc<LogicalUnit>>>,
     pub(super) events: Mutex<Events>,
     /// Written when there are events, a unit came or went, or a medium was exchanged.
-    pub(super) wake: EventFd,
+    /// Shared with each unit: one more descriptor could not be had when the process is confined.
+    pub(super) wake: Arc<EventFd>,
     pub(super) sense_size: AtomicU32,
     pub(super) cdb_size: AtomicU32,
 }
@@ -72,10 +73,10 @@ impl ScsiHandle {
     /// Put a unit into its place, and tell the guest.
     ///
     /// # Errors
-    /// When there is no such place, another unit is there, or the host has no descriptor left.
+    /// When there is no such place, or another unit is there.
     pub fn plug(&self, UnitAt { target, lun, unit }: UnitAt) -> io::Result<()> {
         let at = Address { target, lun };
-        listen(&self.0.wake, &unit)?;
+        listen(&self.0.wake, &unit);
         put(&mut self.0.units.hold(), at, unit)?;
         self.tell(Event::Plugged(at));
         Ok(())
@@ -125,9 +126,9 @@ impl Scsi {
         for UnitAt { target, lun, unit } in given {
             put(&mut units, Address { target, lun }, unit)?;
         }
-        let wake = EventFd::new(EFD_NONBLOCK)?;
+        let wake = Arc::new(EventFd::new(EFD_NONBLOCK)?);
         for unit in units.values() {
-            listen(&wake, unit)?;
+            listen(&wake, unit);
         }
         let shared = Shared {
             units: Mutex::new(units),
@@ -167,10 +168,9 @@ impl Scsi {
 }
 
 /// A unit whose medium is exchanged wakes the worker.
-fn listen(wake: &EventFd, unit: &LogicalUnit) -> io::Result<()> {
-    let wake = wake.try_clone()?;
+fn listen(wake: &Arc<EventFd>, unit: &LogicalUnit) {
+    let wake = wake.clone();
     unit.on_exchange(move || _ = wake.write(1));
-    Ok(())
 }
 
 fn put(

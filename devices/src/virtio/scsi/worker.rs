@@ -334,7 +334,7 @@ impl QueueWorker for ScsiWorker {
         for position in 0..self.disks.len() {
             self.watch(position, cx);
         }
-        cx.watch(&self.shared.wake, WAKE, EventSet::IN);
+        cx.watch(&*self.shared.wake, WAKE, EventSet::IN);
         for position in 0..self.disks.len() {
             // What was asked of a medium that is gone is not asked of the next.
             self.follow_medium(position, cx);

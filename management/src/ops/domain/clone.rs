@@ -71,6 +71,7 @@ impl Operation for CloneDomain {
                     name: name.clone(),
                     generation: 1,
                     autostart: false,
+                    turn: crate::domain::Turn::default(),
                     platform,
                     xml: twin.def.to_xml(),
                 };
