@@ -1,7 +1,8 @@
 //! Machines with devices.
 
+use std::fs::File;
 use std::io::{Seek as _, Write as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use baremetal::{Asm, pvh};
 use vmm_protocol::config::{
@@ -40,19 +41,30 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
     let host = VsockHost::Socket { listener: rig.add(listener) };
     devices.push(device("vsock0", 12, PciKind::Vsock(Vsock { cid: 3, host })));
     devices.push(device("video0", 11, PciKind::Video(video(rig, VideoModel::Vga))));
+    let (stream, _) = UnixStream::pair().unwrap();
+    let net = Net {
+        taps: Vec::new(),
+        stream: Some(rig.add(stream)),
+        vhost: Vec::new(),
+        mac: [0x52, 0x54, 0, 1, 2, 3],
+        mtu: Some(1500),
+        link_up: true,
+        offloads: true,
+        queues: vec![0],
+        queue_size: 256,
+        rom: None,
+    };
+    devices.push(device("net1", 0x16, PciKind::Net(net.clone())));
     match sys::open_tap("manortest%d") {
         Ok(tap) => {
+            // Where the host's kernel can, it serves this one.
+            let vhost = File::options().read(true).write(true).open("/dev/vhost-net");
+            let vhost = vhost.ok().map(|vhost| rig.add(vhost));
             let net = Net {
                 taps: vec![rig.add(tap)],
                 stream: None,
-                vhost: Vec::new(),
-                mac: [0x52, 0x54, 0, 1, 2, 3],
-                mtu: Some(1500),
-                link_up: true,
-                offloads: true,
-                queues: vec![0],
-                queue_size: 256,
-                rom: None,
+                vhost: vhost.into_iter().collect(),
+                ..net
             };
             devices.push(device("net0", 6, PciKind::Net(net)));
         }
@@ -91,7 +103,7 @@ pub(crate) fn one_of_each(rig: &mut Rig) -> Vec<PciDevice> {
     devices
 }
 
-pub(crate) fn blk(rig: &mut Rig, disk: std::fs::File) -> Blk {
+pub(crate) fn blk(rig: &mut Rig, disk: File) -> Blk {
     Blk {
         image: Image::Raw { file: rig.add(disk) },
         read_only: false,
