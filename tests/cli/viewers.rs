@@ -48,8 +48,13 @@ fn painted(configuration: &str, graphics: &str) -> Option<Rig> {
         return None;
     }
     let mut rig = Rig::without_daemon();
-    let before = std::fs::read_to_string(rig.path("manor.toml")).unwrap();
-    rig.write("manor.toml", before + configuration);
+    // A table that is there already takes its keys, a new one comes last.
+    let mut text = std::fs::read_to_string(rig.path("manor.toml")).unwrap();
+    match configuration.split_once('\n') {
+        Some(("[api]", keys)) => text = text.replacen("[api]\n", &format!("[api]\n{keys}"), 1),
+        _ => text.push_str(configuration),
+    }
+    rig.write("manor.toml", text);
     rig.start_daemon();
     rig.write("kernel", painting_guest());
     let [kernel, serial] = ["kernel", "serial"].map(|name| rig.path(name).display().to_string());
@@ -168,7 +173,7 @@ fn a_browser_shows_the_guest_and_takes_what_is_typed() {
     };
     // Free a moment ago; nobody else here listens on ports of their choice.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let api = format!("listen = \"127.0.0.1:{port}\"\nlisten_access = \"control\"\n");
+    let api = format!("[api]\nlisten = \"127.0.0.1:{port}\"\nlisten_access = \"control\"\n");
     let Some(rig) = painted(&api, "<video><model type='vga'/></video>") else { return };
     let expected = screenshot(&rig);
     let url = format!("http://127.0.0.1:{port}/screen?domain=show");

@@ -136,7 +136,7 @@ async fn missing_bridges_and_taps_are_named() {
             "there is no bridge \"nobr0\"",
         ),
         (
-            "<interface type='ethernet'><target dev='notap0'/></interface>",
+            "<interface type='ethernet'><target dev='notap0' managed='no'/></interface>",
             "no network interface \"notap0\"",
         ),
     ];
