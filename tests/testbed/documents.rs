@@ -20,7 +20,7 @@ const WEB: &str = "manor define ../web.xml; manor start web
     for try in $(seq 90); do ! manor domifaddr web | grep -q ipv4 || break; sleep 1; done";
 
 /// In this order: each finds what the one before has left.
-const PAGES: [Page; 9] = [
+const PAGES: [Page; 11] = [
     Page { file: "docs/storage.md", before: &[], left_out: &[] },
     Page {
         file: "docs/cloud-init.md",
@@ -57,6 +57,21 @@ const PAGES: [Page; 9] = [
         file: "docs/guests.md",
         before: &[("manor plan", "sed -i 's/<vcpu.*vcpu>/<vcpu>2<\\/vcpu>/' web.xml")],
         left_out: &[],
+    },
+    Page {
+        file: "docs/snapshots.md",
+        before: &[("manor clone", "manor destroy web")],
+        left_out: &[],
+    },
+    Page {
+        file: "docs/access.md",
+        before: &[],
+        left_out: &[
+            ("manor -c", "another host"),
+            ("curl", "another host"),
+            ("openssl", "the testbed has none"),
+            ("  -", "of openssl's line"),
+        ],
     },
     Page {
         file: "docs/images.md",
