@@ -199,6 +199,56 @@ fn virsh_drives_a_guest_through_its_life() {
 }
 
 #[test]
+fn virsh_saves_a_guest_goes_on_with_it_and_dumps_its_memory() {
+    let Some(libvirt) = Libvirt::with_guest() else { return };
+    let not_running = libvirt.refused("save echo echo.save");
+    assert!(not_running.contains("Requested operation is not valid"), "{not_running}");
+    libvirt.ok("start echo");
+    // What is there already is what a job finds, and the caller hears of it.
+    libvirt.rig.write("there", "");
+    let there = libvirt.refused("dump echo there --memory-only");
+    assert!(there.contains("operation failed: domain-dump of \"echo\""), "{there}");
+    assert!(there.contains("is there already"), "{there}");
+    let dumped = libvirt.ok("dump echo core --memory-only --live");
+    assert_eq!(dumped, "Domain 'echo' dumped to core");
+    assert!(std::fs::read(libvirt.rig.path("core")).unwrap().starts_with(b"\x7fELF"));
+    let packed = libvirt.refused("dump echo packed --memory-only --format kdump-zlib");
+    assert!(packed.contains("not compressed"), "{packed}");
+    assert_eq!(libvirt.ok("domstate echo"), "running");
+
+    assert_eq!(libvirt.ok("save echo echo.save"), "Domain 'echo' saved to echo.save");
+    assert_eq!(libvirt.ok("domstate echo --reason"), "shut off (saved)");
+    let stats = libvirt.ok("domjobinfo echo --completed");
+    assert!(stats.contains("Completed") && stats.contains("Save"), "{stats}");
+    let idle = libvirt.refused("domjobabort echo");
+    assert!(idle.contains("no job is active on the domain"), "{idle}");
+    let xml = libvirt.ok("save-image-dumpxml echo.save");
+    libvirt.rig.write("titled.xml", xml.replace("</name>", "</name><title>Another</title>"));
+    libvirt.ok("save-image-define echo.save titled.xml");
+    assert_eq!(libvirt.ok("restore echo.save --paused"), "Domain restored from echo.save");
+    assert!(libvirt.ok("domstate echo").starts_with("paused"));
+    assert!(libvirt.ok("desc echo --title").contains("Another"));
+    libvirt.ok("resume echo");
+
+    libvirt.ok("managedsave echo");
+    assert!(libvirt.ok("dominfo echo").contains("Managed save:   yes"));
+    assert_eq!(libvirt.ok("list --all --with-managed-save --name"), "echo");
+    assert_eq!(libvirt.ok("list --all --without-managed-save --name"), "");
+    assert!(libvirt.ok("managedsave-dumpxml echo").contains("<name>echo</name>"));
+    libvirt.ok("start echo");
+    assert_eq!(libvirt.ok("domstate echo --reason"), "running (restored)");
+    assert!(libvirt.ok("dominfo echo").contains("Managed save:   no"));
+    libvirt.ok("managedsave echo --paused");
+    libvirt.ok("managedsave-remove echo");
+    assert!(libvirt.ok("dominfo echo").contains("Managed save:   no"));
+    libvirt.ok("start echo");
+    libvirt.ok("managedsave echo");
+    libvirt.refused("undefine echo");
+    libvirt.ok("undefine echo --managed-save");
+    assert_eq!(libvirt.ok("list --all --name"), "");
+}
+
+#[test]
 fn virsh_console_types_at_the_guest_and_lets_go() {
     let Some(libvirt) = Libvirt::with_guest() else { return };
     libvirt.ok("start echo");

@@ -9,11 +9,10 @@ use uuid::Uuid;
 
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::{Domain, Snapshot};
-use super::super::protocol::typed::Parameters;
 use super::super::protocol::xdr::Chars;
 use super::super::stream::Stream;
 use super::super::table::Streaming;
-use super::{Client, count, listed, names};
+use super::{Client, count, either, listed, names};
 
 pub(super) const ACTIVE: u32 = 1;
 pub(super) const INACTIVE: u32 = 2;
@@ -38,11 +37,7 @@ pub(super) const STATE_FLAGS: u32 = 0xff;
 pub(super) fn filter(flags: u32) -> Option<DomainFilter> {
     let is_set = |flag: u32| flags & flag != 0;
     // No domain has any of these.
-    let lacking = [
-        (SAVED, NOT_SAVED),
-        (WITH_SNAPSHOT, WITHOUT_SNAPSHOT),
-        (WITH_CHECKPOINT, WITHOUT_CHECKPOINT),
-    ];
+    let lacking = [(WITH_SNAPSHOT, WITHOUT_SNAPSHOT), (WITH_CHECKPOINT, WITHOUT_CHECKPOINT)];
     if lacking.into_iter().any(|(with, without)| is_set(with) && !is_set(without)) {
         return None;
     }
@@ -68,10 +63,10 @@ async fn all(
     client: &Client,
     flags: u32,
 ) -> Result<Vec<management::domain::DomainSummary>, Failure> {
-    match filter(flags) {
-        Some(filter) => client.domain(ListDomains { filter }).await,
-        None => Ok(Vec::new()),
-    }
+    let Some(filter) = filter(flags) else { return Ok(Vec::new()) };
+    let mut all = client.domain(ListDomains { filter }).await?;
+    all.retain(|summary| either(flags, SAVED, NOT_SAVED, summary.managed_save));
+    Ok(all)
 }
 
 pub(crate) async fn list_all(
@@ -241,25 +236,6 @@ pub(crate) async fn open_console(
         OpenConsole { domain: domain.reference(), device, force: flags & FORCE != 0, replay: true };
     let console = client.domain(open).await?;
     Ok(Streaming { answer: (), stream: Stream::Console(console.stream) })
-}
-
-type JobInfo = (i32, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64);
-
-/// No job of a domain takes long here.
-pub(crate) async fn job_info(client: Client, domain: Domain) -> Result<JobInfo, Failure> {
-    summary(&client, &domain).await?;
-    Ok((0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
-}
-
-pub(crate) async fn job_stats(
-    client: Client,
-    (domain, flags): (Domain, u32),
-) -> Result<(i32, Parameters), Failure> {
-    const COMPLETED: u32 = 1;
-    const KEEP: u32 = 2;
-    known_flags(flags, COMPLETED | KEEP, "virDomainGetJobStats")?;
-    summary(&client, &domain).await?;
-    Ok((0, Parameters::default()))
 }
 
 pub(crate) async fn has_saved_state(

@@ -22,7 +22,7 @@ const BYPASS_CACHE: u32 = 4;
 const FORCE_BOOT: u32 = 8;
 const VALIDATE: u32 = 16;
 const RESET_NVRAM: u32 = 32;
-/// A definition is always validated, and there is no saved state to bypass or to throw away.
+/// A definition is always validated; what is read of a saved state may stay in the host's cache.
 const START_FLAGS: u32 = START_PAUSED | BYPASS_CACHE | FORCE_BOOT | VALIDATE | RESET_NVRAM;
 
 async fn found(client: &Client, domain: DomainRef) -> Result<Domain, Failure> {

@@ -1,10 +1,7 @@
 //! Volumes of pools, and their bytes.
 
-use std::time::Duration;
-
-use management::jobs::{Job, Phase};
 use management::ops::{
-    CreateVolume, DeleteVolume, DescribeVolume, DownloadVolume, FindVolume, GetJob, MadeVolume,
+    CreateVolume, DeleteVolume, DescribeVolume, DownloadVolume, FindVolume, MadeVolume,
     ResizeVolume, UploadVolume, WipeVolume,
 };
 use management::storage::{VolumeRef, VolumeView};
@@ -13,11 +10,9 @@ use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::{Pool, Volume};
 use super::super::stream::Stream;
 use super::super::table::Streaming;
-use super::Client;
+use super::{Client, jobs};
 
 const AREA: Area = Area::Volume;
-/// Between two looks at a job.
-const LOOK: Duration = Duration::from_secs(30);
 
 async fn view(client: &Client, volume: VolumeRef) -> Result<VolumeView, Failure> {
     client.ask(AREA, DescribeVolume { volume }).await
@@ -36,22 +31,6 @@ pub(crate) async fn by_path(client: Client, path: String) -> Result<Volume, Fail
     Ok(Volume::from(&client.ask(AREA, FindVolume { path: path.into() }).await?))
 }
 
-/// Callers of libvirt wait for what takes long.
-async fn ended(client: &Client, job: &Job) -> Result<(), Failure> {
-    loop {
-        let job = client.ask(AREA, GetJob { job: job.id, wait: LOOK }).await?;
-        match job.phase {
-            Phase::Running => {}
-            Phase::Done => return Ok(()),
-            Phase::Failed | Phase::Cancelled | Phase::Interrupted => {
-                let reason = job.error.unwrap_or_else(|| job.phase.name().to_owned());
-                let text = format!("{} of {:?}: {reason}", job.kind, job.object);
-                return Err(Failure::operation_failed(AREA, &text));
-            }
-        }
-    }
-}
-
 async fn make(
     client: Client,
     pool: Pool,
@@ -61,7 +40,7 @@ async fn make(
     match client.ask(AREA, CreateVolume { pool: pool.reference(), xml, from }).await? {
         MadeVolume::Made(made) => Ok(Volume::from(&*made)),
         MadeVolume::Making(job) => {
-            ended(&client, &job).await?;
+            jobs::ended(&client, AREA, &job).await?;
             let (_, name) = job.object.rsplit_once('/').unwrap_or_default();
             let volume = VolumeRef::new(pool.reference(), name);
             Ok(Volume::from(&view(&client, volume).await?))
@@ -153,7 +132,7 @@ pub(crate) async fn resize(
 pub(crate) async fn wipe(client: Client, (volume, flags): (Volume, u32)) -> Result<(), Failure> {
     known_flags(flags, 0, "virStorageVolWipe")?;
     let job = client.ask(AREA, WipeVolume { volume: volume.reference() }).await?;
-    ended(&client, &job).await
+    jobs::ended(&client, AREA, &job).await
 }
 
 pub(crate) async fn wipe_pattern(
