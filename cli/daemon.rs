@@ -51,12 +51,18 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
 
 async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failure> {
     let begun = Instant::now();
+    // Before anybody can know that it is there: from then on they may tell it to stop.
+    let mut signals = Signals::watch()?;
     // Before anything slow: callers wait in the sockets' queues rather than be turned away.
     let wants_tls = !config.listen.tcp.is_empty();
     let tls = wants_tls.then(|| remote::server(&config.listen)).transpose()?;
     let Sockets { http: listeners, libvirt } = listen(&config, tls.as_ref()).await?;
-    let manager = Manager::open(config)
-        .await
+    let opened = tokio::select! {
+        opened = Manager::open(config) => opened,
+        // What it was at is taken up by the next one, as after any other end.
+        () = signals.end() => return Ok(()),
+    };
+    let manager = opened
         .map_err(|error| Failure::other(error.chain()).while_doing("the daemon cannot start"))?;
     let (stop, stopped) = watch::channel(false);
     let names = listeners.iter().map(Listener::name);
@@ -72,7 +78,7 @@ async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failur
     notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let starter = manager.clone();
     tokio::spawn(async move { starter.autostart().await });
-    until_told_to_stop(path, level, tls.as_ref()).await?;
+    signals.until_told_to_stop(|| reload(path, level, tls.as_ref())).await;
     notify(&[NotifyState::Stopping]);
     tracing::info!("stopping; guests run on");
     let _ = stop.send(true);
@@ -81,23 +87,41 @@ async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failur
     Ok(())
 }
 
-/// Serve until SIGTERM or SIGINT; SIGHUP reads the log level anew, and what TLS is done with.
-async fn until_told_to_stop(
-    path: &Path,
-    level: &LogLevel,
-    tls: Option<&Tls>,
-) -> Result<(), Failure> {
-    let watch = |kind: SignalKind| -> Result<Signal, Failure> {
-        signal(kind).map_err(|error| Failure::other(format!("cannot watch for signals: {error}")))
-    };
-    let mut terminate = watch(SignalKind::terminate())?;
-    let mut interrupt = watch(SignalKind::interrupt())?;
-    let mut hang_up = watch(SignalKind::hangup())?;
-    loop {
+/// SIGTERM and SIGINT end the daemon; SIGHUP reads the log level anew, and what TLS is done with.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// From now on they are kept for whoever asks.
+    fn watch() -> Result<Self, Failure> {
+        let watch = |kind: SignalKind| {
+            signal(kind)
+                .map_err(|error| Failure::other(format!("cannot watch for signals: {error}")))
+        };
+        Ok(Self {
+            terminate: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+            hang_up: watch(SignalKind::hangup())?,
+        })
+    }
+
+    async fn end(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => reload(path, level, tls),
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    async fn until_told_to_stop(&mut self, reload: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => reload(),
+            }
         }
     }
 }
