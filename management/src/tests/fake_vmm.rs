@@ -57,8 +57,47 @@ struct Inner {
     memory: Option<u64>,
     vcpus: u16,
     channels: Vec<String>,
+    /// What came while it runs.
+    plugged: Vec<String>,
     /// Its state is in a file, and it has not run since.
     saved: bool,
+}
+
+/// When whoever speaks to the VMM is killed: `doom=FILE` names a file that says how many words before
+/// (`3 before`), and whether they are to be heard (`3 after`). Nothing is counted while it is not there.
+struct Doom(Option<String>);
+
+impl Doom {
+    /// One of those that only ask is none.
+    fn of(script: &str, request: &Request) -> Self {
+        let asks = matches!(request, Request::Hello { .. } | Request::Status | Request::Statistics);
+        if asks || matches!(request, Request::Events { .. }) {
+            return Self(None);
+        }
+        let file = script.split_whitespace().find_map(|word| word.strip_prefix("doom="));
+        let Some((file, text)) = file.and_then(|it| Some((it, std::fs::read_to_string(it).ok()?)))
+        else {
+            return Self(None);
+        };
+        let (count, moment) = text.split_once(' ').unwrap();
+        match count.parse::<u32>().unwrap().checked_sub(1) {
+            Some(left) => {
+                std::fs::write(file, format!("{left} {moment}")).unwrap();
+                Self(None)
+            }
+            None => {
+                std::fs::remove_file(file).unwrap();
+                Self(Some(moment.to_owned()))
+            }
+        }
+    }
+
+    fn strike(&self, moment: &str, peer: &UnixStream) {
+        if self.0.as_deref() == Some(moment) {
+            let peer = rustix::net::sockopt::socket_peercred(peer).unwrap();
+            rustix::process::kill_process(peer.pid, rustix::process::Signal::KILL).unwrap();
+        }
+    }
 }
 
 fn run(config: MachineConfig) {
@@ -86,6 +125,7 @@ fn run(config: MachineConfig) {
         memory: None,
         vcpus: config.cpus.present.unwrap_or(config.cpus.count),
         channels: Vec::new(),
+        plugged: Vec::new(),
         saved: false,
     };
     let fake = Arc::new(Fake {
@@ -237,7 +277,10 @@ impl Fake {
                 _ => None,
             };
             let pressed = request == Request::PowerButton && !self.has("deaf");
+            let doom = Doom::of(&self.script, &request);
+            doom.strike("before", &stream);
             let result = self.answer(request);
+            doom.strike("after", &stream);
             // Whoever asked may have died since.
             if wire::send(&mut stream, &Message::Reply { id, result }).is_err() {
                 return;
@@ -311,6 +354,7 @@ impl Fake {
                     self.event(EventKind::DeviceAdded { id: line[5..].into() });
                 }
                 line if line.starts_with("release ") => {
+                    self.inner().plugged.retain(|plugged| *plugged != line[8..]);
                     self.event(EventKind::DeviceRemoved { id: line[8..].into() });
                 }
                 line if line.starts_with("tray ") => {
@@ -398,6 +442,10 @@ impl Fake {
                 if self.has("full") {
                     return Err(refusal(Code::Failed, "there is no room for it"));
                 }
+                if self.inner().plugged.contains(&device.id) {
+                    return Err(refusal(Code::Failed, "there is one already"));
+                }
+                self.inner().plugged.push(device.id.clone());
                 self.event(EventKind::DeviceAdded { id: device.id });
             }
             Request::AttachDrive { host, drive, .. } => {
@@ -407,7 +455,10 @@ impl Fake {
                 self.event(EventKind::DeviceAdded { id: drive.id });
             }
             Request::Detach { .. } if self.has("clinging") => {}
-            Request::Detach { id } => self.event(EventKind::DeviceRemoved { id }),
+            Request::Detach { id } => {
+                self.inner().plugged.retain(|plugged| *plugged != id);
+                self.event(EventKind::DeviceRemoved { id });
+            }
             Request::SetVcpus { count } if self.inner().vcpus >= count && self.has("clinging") => {}
             Request::SetVcpus { count } => {
                 self.inner().vcpus = count;

@@ -2,6 +2,7 @@
 
 mod access;
 mod agent;
+mod apply_crash;
 mod cloud_init;
 mod crash;
 pub(crate) mod fake_agent;
