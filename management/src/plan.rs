@@ -13,6 +13,7 @@ use xml::domain::Kib;
 use xml::{Difference, DomainDef};
 
 use crate::domain::link::is_up;
+use crate::domain::moves::check_movable;
 use crate::translate::device::{self, Key};
 use crate::translate::machine_small::has_balloon;
 use crate::translate::{self, display, machine};
@@ -55,6 +56,12 @@ pub(crate) enum Step {
         mac: String,
         up: bool,
     },
+    /// Into another bridge, that of a network or of the host.
+    Move {
+        mac: String,
+        from: Box<Interface>,
+        to: Box<Interface>,
+    },
     /// Of a drive; none: it is emptied.
     Medium {
         target: String,
@@ -79,6 +86,7 @@ impl Step {
             Self::Attach(device) => Self::Detach(device),
             Self::Detach(device) => Self::Attach(device),
             Self::Link { mac, up } => Self::Link { mac, up: !up },
+            Self::Move { mac, from, to } => Self::Move { mac, from: to, to: from },
             Self::Medium { target, from, to } => Self::Medium { target, from: to, to: from },
             Self::Memory { from, to } => Self::Memory { from: to, to: from },
             Self::Tune { from, to } => Self::Tune { from: to, to: from },
@@ -92,6 +100,7 @@ impl Step {
             Self::Detach(device) => format!("detach {}", label(device)),
             Self::Link { mac, up: true } => format!("plug the cable of interface {mac} in"),
             Self::Link { mac, up: false } => format!("pull the cable of interface {mac}"),
+            Self::Move { mac, .. } => format!("move interface {mac} to another network"),
             Self::Medium { target, .. } => format!("exchange the medium in {target}"),
             Self::Memory { to, .. } => format!("set memory to {} KiB", to.0),
             Self::Tune { .. } => "set vCPUs, limits and pins".to_owned(),
@@ -218,7 +227,13 @@ fn is_live(path: &str, now: &DomainDef, new: &DomainDef) -> bool {
         };
     }
     if let Some(rest) = rest.strip_prefix("devices/interface[") {
-        let Some((_, part)) = rest.split_once(']') else { return false };
+        let Some((mac, part)) = rest.split_once(']') else { return false };
+        if part.starts_with("/source") || part.starts_with("/vlan") || part == "/@type" {
+            let is_it = |it: &&Interface| it.mac_address().is_some_and(|is| is.to_string() == mac);
+            let find = |def: &DomainDef| def.devices.interfaces.iter().find(is_it).cloned();
+            let both = find(now).zip(find(new));
+            return both.is_some_and(|(was, is)| check_movable(&was, &is).is_ok());
+        }
         let comes_or_goes = part.is_empty() && has_hotplug(now);
         return comes_or_goes || part.starts_with("/link") || part.starts_with("/bandwidth");
     }
@@ -288,11 +303,18 @@ pub(crate) fn steps(now: &DomainDef, new: &DomainDef) -> Vec<Step> {
             None if has_hotplug(now) => {
                 steps.push(Step::Attach(Device::Interface(Box::new(interface.clone()))));
             }
-            Some(was) if is_up(was) != is_up(interface) => {
+            Some(was) => {
                 let mac = interface.mac_address().map(|mac| mac.to_string()).unwrap_or_default();
-                steps.push(Step::Link { mac, up: is_up(interface) });
+                let moves = !device::is_on_same(was, interface);
+                if moves && check_movable(was, interface).is_ok() {
+                    let (from, to) = (Box::new(was.clone()), Box::new(interface.clone()));
+                    steps.push(Step::Move { mac: mac.clone(), from, to });
+                }
+                if is_up(was) != is_up(interface) {
+                    steps.push(Step::Link { mac, up: is_up(interface) });
+                }
             }
-            _ => {}
+            None => {}
         }
     }
     let memory = |def: &DomainDef| def.current_memory.unwrap_or(def.memory.size);

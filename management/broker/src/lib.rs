@@ -35,9 +35,9 @@ pub use local::Local;
 pub use network::direct::{Direct, DirectMode};
 pub use network::vlan::{NativeVlan, PortVlans};
 pub use network::{
-    BridgeSpec, Checks, ForeignChain, ForeignHook, Forwarding, NetworkAct, NetworkRules,
-    PortForward, PortRules, Protocol, RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec,
-    Traffic, TrafficRate,
+    BridgePort, BridgeSpec, Checks, ForeignChain, ForeignHook, Forwarding, NetworkAct,
+    NetworkRules, PortForward, PortRules, Protocol, RouteSpec, RuleSet, RulesWatch, Sockets,
+    SocketsSpec, Traffic, TrafficRate,
 };
 pub use passt::{Passt, PasstForward, PasstRange};
 pub use pool::{MountSource, Permissions, PoolAct, PoolContents, PoolFile, Wanted};
@@ -303,6 +303,16 @@ impl dyn Broker + '_ {
     pub fn reattach(&self, bridge: &str, taps: Vec<String>) -> Result<(), BrokerError> {
         let bridge = bridge.to_owned();
         self.done(Request::Network(NetworkAct::Reattach { bridge, taps }))
+    }
+
+    /// Take a guest's tap down, and out of the bridge it is in.
+    pub fn leave_bridge(&self, tap: &str) -> Result<(), BrokerError> {
+        self.done(Request::Network(NetworkAct::LeaveBridge { tap: tap.to_owned() }))
+    }
+
+    /// Put a guest's tap that is in no bridge into one, and bring it up.
+    pub fn join_bridge(&self, port: BridgePort) -> Result<(), BrokerError> {
+        self.done(Request::Network(NetworkAct::JoinBridge(port)))
     }
 
     /// The rules of all networks and ports, in place of those that are in force.

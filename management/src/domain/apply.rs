@@ -77,6 +77,7 @@ impl Actor {
                 self.is_gone(device)
             }
             Step::Link { mac, up } => self.set_link(mac, *up, LIVE).await,
+            Step::Move { mac, to, .. } => self.move_interface(mac, to).await,
             Step::Medium { target, to, .. } => {
                 let action = medium(to);
                 let change = MediumChange { disk: target.clone(), action, force: false };

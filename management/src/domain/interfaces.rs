@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use broker::{Direct, DirectMode, Passt, Tap, Traffic};
+use broker::{Direct, DirectMode, Passt, PortVlans, Tap, Traffic};
 use vmm_protocol::config::Fd;
 use vmm_protocol::control::MAX_FILES;
 use xml::device::interface::{Interface, InterfaceBackend, InterfaceType, Vlan};
@@ -48,7 +48,6 @@ impl Opener<'_> {
         if interface.kind == InterfaceType::User {
             return self.passt(interface);
         }
-        let source = interface.source.as_ref();
         let target = interface.target.as_ref();
         let name = target.and_then(|target| target.dev.clone());
         let mac = interface.mac_address().map_or([0; 6], |mac| mac.0);
@@ -62,20 +61,7 @@ impl Opener<'_> {
             return self.opened(interface, Tap::Direct(direct), None);
         }
         let managed = target.and_then(|target| target.managed);
-        let network = source.and_then(|source| source.network.as_deref());
-        let own_vlan = interface.vlan.as_ref();
-        let (bridge, vlans) = match (interface.kind, network) {
-            (InterfaceType::Network, Some(network)) => {
-                let group = source.and_then(|source| source.portgroup.as_deref());
-                let def = self.active_network(network)?;
-                let vlan = vlan_of(&def, group, own_vlan)?.map(translate::vlan::of);
-                (def.bridge_name().map(str::to_owned), vlan)
-            }
-            _ => {
-                let bridge = source.and_then(|source| source.bridge.clone());
-                (bridge, own_vlan.map(translate::vlan::of))
-            }
-        };
+        let (bridge, vlans) = port(self.launch, interface)?;
         let request = match (interface.kind, &bridge, name) {
             (InterfaceType::Bridge | InterfaceType::Network, Some(bridge), name) => {
                 let bridge = bridge.clone();
@@ -156,27 +142,44 @@ impl Opener<'_> {
         let stream = self.broker.passt(&name, passt, self.cgroup)?;
         Ok(OpenTap { stream: Some(self.table.add(stream)), ..OpenTap::default() })
     }
+}
 
-    /// What an active network is active with.
-    fn active_network(&self, network: &str) -> Result<NetworkDef, Error> {
-        let Some(networks) = &self.launch.networks else {
-            let text = format!(
-                "network {network:?} is the daemon's: define the domain and start it there"
-            );
-            return Err(Error::new(Code::Unsupported, text));
-        };
-        let known = networks.find(&NetworkRef::from(network)).ok().map(|found| found.now());
-        let text = match known {
-            Some(now) if now.view.active && now.def.bridge_name().is_some() => {
-                return Ok(now.def.clone());
-            }
-            Some(_) => format!("network {network:?} is not active; start it (net-start {network})"),
-            None => {
-                format!("there is no network {network:?}; net-list --all shows those there are")
-            }
-        };
-        Err(Error::new(Code::ResourceMissing, text))
-    }
+/// Which bridge the tap of this interface is in, and in which VLANs there.
+pub(super) fn port(
+    launch: &Launch,
+    interface: &Interface,
+) -> Result<(Option<String>, Option<PortVlans>), Error> {
+    let source = interface.source.as_ref();
+    let network = source.and_then(|source| source.network.as_deref());
+    let own = interface.vlan.as_ref();
+    let (InterfaceType::Network, Some(network)) = (interface.kind, network) else {
+        let bridge = source.and_then(|source| source.bridge.clone());
+        return Ok((bridge, own.map(translate::vlan::of)));
+    };
+    let group = source.and_then(|source| source.portgroup.as_deref());
+    let def = active_network(launch, network)?;
+    let vlan = vlan_of(&def, group, own)?.map(translate::vlan::of);
+    Ok((def.bridge_name().map(str::to_owned), vlan))
+}
+
+/// What an active network is active with.
+fn active_network(launch: &Launch, network: &str) -> Result<NetworkDef, Error> {
+    let Some(networks) = &launch.networks else {
+        let text =
+            format!("network {network:?} is the daemon's: define the domain and start it there");
+        return Err(Error::new(Code::Unsupported, text));
+    };
+    let known = networks.find(&NetworkRef::from(network)).ok().map(|found| found.now());
+    let text = match known {
+        Some(now) if now.view.active && now.def.bridge_name().is_some() => {
+            return Ok(now.def.clone());
+        }
+        Some(_) => format!("network {network:?} is not active; start it (net-start {network})"),
+        None => {
+            format!("there is no network {network:?}; net-list --all shows those there are")
+        }
+    };
+    Err(Error::new(Code::ResourceMissing, text))
 }
 
 /// The interface's own, else that of its port group, else that of all.

@@ -189,6 +189,7 @@ fn launch_locked(
         plugs: BTreeMap::new(),
         frozen: None,
         tuning: None,
+        moving: None,
         saving: None,
         dumping: None,
         restored: launch.restore.is_some(),

@@ -16,6 +16,7 @@ pub(crate) mod launch;
 pub(crate) mod link;
 pub(crate) mod media;
 pub(crate) mod memory;
+pub(crate) mod moves;
 pub(crate) mod network_disks;
 pub(crate) mod plug;
 mod power;

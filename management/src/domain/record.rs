@@ -51,6 +51,10 @@ pub(crate) struct Record {
     /// What the live definition was before a change of tuning that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<String>,
+    /// An interface that is about to be in another bridge, as the live definition shows it then: written
+    /// down before anything of that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<String>,
     /// Its state is being saved: written down before anything of that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saving: Option<SaveIntent>,

@@ -343,7 +343,8 @@ impl Actor {
                         self.settle_save().await;
                         self.settle_dump().await;
                         self.settle_restore().await;
-                        return self.finish_tuning().await;
+                        self.finish_tuning().await;
+                        return self.finish_move().await;
                     }
                     Err(error) => error.chain(),
                 }

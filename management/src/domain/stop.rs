@@ -8,6 +8,7 @@ use uuid::Uuid;
 use vmm_protocol::control::{ErrorAction, Event, EventKind as VmmEvent, Request};
 use vmm_protocol::exit::{ExitReason, ExitRecord};
 use xml::DomainDef;
+use xml::device::Interface;
 
 use super::actor::{Actor, Link, blocking};
 use super::exit::Exit;
@@ -287,11 +288,15 @@ impl Actor {
     /// Which networks a guest that starts or has ended is in: their followers know no domains.
     fn announce_ports(&self, live: &DomainDef, added: bool) {
         for interface in &live.devices.interfaces {
-            let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
-            let network = crate::translate::ports::network(interface).map(str::to_owned);
-            if let (Some(network), Some(device)) = (network, tap) {
-                self.announce(EventKind::NetworkPort { network, device, added }, None);
-            }
+            self.announce_port(interface, added);
+        }
+    }
+
+    pub(super) fn announce_port(&self, interface: &Interface, added: bool) {
+        let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
+        let network = crate::translate::ports::network(interface).map(str::to_owned);
+        if let (Some(network), Some(device)) = (network, tap) {
+            self.announce(EventKind::NetworkPort { network, device, added }, None);
         }
     }
 

@@ -1,18 +1,22 @@
 //! Devices that are changed where they are: of a running domain the medium of a drive and the cable of
 //! an interface, of a definition anything.
 
-use xml::device::Device;
 use xml::device::disk::{DiskDevice, Location};
+use xml::device::{Device, Interface};
 use xml::{DomainDef, Parsed};
 
 use super::actor::Actor;
 use super::link::{Affects, is_up};
 use super::media::{MediumAction, MediumChange, MediumSource};
+use super::moves::check_movable;
 use super::plug::{Named, next};
 use crate::error::{Code, Error};
 use crate::events::Lifecycle;
 use crate::store::StoredDomain;
 use crate::translate::{self, NewIds, device};
+
+/// The MAC address of an interface and what it is to be on, and of one whose cable is moved, and where.
+type Updated = (Option<(String, Box<Interface>)>, Option<(String, bool)>);
 
 impl Actor {
     /// Change a device that stays.
@@ -38,8 +42,11 @@ impl Actor {
             let change = MediumChange { disk: disk.target.dev.clone(), action, force: false };
             return self.change_medium(change, affects).await;
         }
-        let link = if live { self.updated_link(&new.value)? } else { None };
+        let (moves, link) = if live { self.updated(&new.value)? } else { (None, None) };
         let stored = if config { Some(self.stored_with_update(&new)?) } else { None };
+        if let Some((mac, interface)) = moves {
+            self.move_interface(&mac, &interface).await?;
+        }
         if let Some((interface, up)) = link {
             self.set_link(&interface, up, Affects { live: true, config: false }).await?;
         }
@@ -50,11 +57,12 @@ impl Actor {
         Ok(())
     }
 
-    /// The interface whose cable is to be moved, and where; none if all is as it shall be.
+    /// The interface that is to be in another bridge, and the one whose cable is to be moved, and where;
+    /// none if all is as it shall be.
     ///
     /// # Errors
     /// When something else would change, which the running machine cannot.
-    fn updated_link(&self, new: &Device) -> Result<Option<(String, bool)>, Error> {
+    fn updated(&self, new: &Device) -> Result<Updated, Error> {
         let def = translate::with_aliases(&self.running()?.live.def);
         let named = Named::Like(Box::new(new.clone()));
         let old = named.key(&def).and_then(|key| key.find(&def));
@@ -62,15 +70,21 @@ impl Actor {
         let changes = device::changes(&old, new);
         let (Device::Interface(old), Device::Interface(new)) = (&old, new) else {
             return match changes.first() {
-                None => Ok(None),
+                None => Ok((None, None)),
                 Some(change) => Err(fixed(change)),
             };
         };
-        if let Some(change) = changes.iter().find(|change| **change != "link") {
+        if let Some(change) = changes.iter().find(|change| !matches!(**change, "link" | "source")) {
             return Err(fixed(change));
         }
         let name = old.mac_address().map(|mac| mac.to_string()).unwrap_or_default();
-        Ok((is_up(old) != is_up(new)).then(|| (name, is_up(new))))
+        let moves = if changes.contains(&"source") {
+            check_movable(old, new)?;
+            Some((name.clone(), new.clone()))
+        } else {
+            None
+        };
+        Ok((moves, (is_up(old) != is_up(new)).then(|| (name, is_up(new)))))
     }
 
     /// The same device in its place, with all that its description says.

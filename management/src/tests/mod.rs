@@ -15,6 +15,7 @@ mod link;
 mod media;
 mod memory;
 mod mistakes;
+mod moves;
 mod networks;
 mod plan;
 mod plug;

@@ -33,7 +33,7 @@ struct Made {
 }
 
 /// A host whose networks are a note of them.
-struct NetworkHost {
+pub(super) struct NetworkHost {
     local: Local,
     /// What guests get of it.
     domains: TestBroker,
@@ -41,7 +41,7 @@ struct NetworkHost {
 }
 
 impl NetworkHost {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         let server = Local::new().with_server("/bin/sleep".into(), vec!["600".into()]);
         Arc::new(Self { local: server, domains: TestBroker::new(), made: Mutex::default() })
     }
@@ -96,6 +96,7 @@ impl Broker for NetworkHost {
             NetworkAct::Shape { interface, traffic } => {
                 made.limits.insert(interface, traffic);
             }
+            NetworkAct::LeaveBridge { .. } | NetworkAct::JoinBridge(_) => {}
             NetworkAct::RemoveDirect { .. } => {}
             NetworkAct::Sockets(_) => return Ok(Granted::Sockets(Sockets::default())),
         }
@@ -112,11 +113,11 @@ fn xml(name: &str, third: u8) -> String {
 }
 
 impl Daemon {
-    async fn define_network(&self, name: &str, third: u8) -> Result<NetworkView, Error> {
+    pub(super) async fn define_network(&self, name: &str, third: u8) -> Result<NetworkView, Error> {
         self.call(DefineNetwork { xml: xml(name, third) }).await
     }
 
-    async fn network(&self, network: &str, action: NetworkAction) -> Result<(), Error> {
+    pub(super) async fn network(&self, network: &str, action: NetworkAction) -> Result<(), Error> {
         self.call(ChangeNetwork { network: network.into(), action }).await
     }
 

@@ -379,6 +379,20 @@ pub(crate) fn replaced(
     Ok(result)
 }
 
+/// Whether two interfaces lead to the same network or bridge, in the same VLANs.
+pub(crate) fn is_on_same(one: &Interface, other: &Interface) -> bool {
+    let leads = |interface: &Interface| {
+        let source = interface.source.as_ref();
+        let network = source.and_then(|source| source.network.clone());
+        let group = source.and_then(|source| source.portgroup.clone());
+        // That of a network is what the network is at present.
+        let bridge = source.and_then(|source| source.bridge.clone());
+        let bridge = bridge.filter(|_| network.is_none());
+        (interface.kind, network, group, bridge, interface.vlan.clone())
+    };
+    leads(one) == leads(other)
+}
+
 /// Which parts of a device differ, as elements and attributes, `link` apart from what it leads to.
 /// What `new` leaves open stays.
 pub(crate) fn changes(old: &Device, new: &Device) -> Vec<&'static str> {
@@ -405,14 +419,7 @@ pub(crate) fn changes(old: &Device, new: &Device) -> Vec<&'static str> {
         (Device::Interface(old), Device::Interface(new)) => {
             let link = crate::domain::link::is_up(old) != crate::domain::link::is_up(new);
             note(link, "link");
-            let leads = |interface: &Interface| {
-                let source = interface.source.as_ref();
-                let network = source.and_then(|source| source.network.clone());
-                // That of a network is what the network is at present.
-                let bridge = source.and_then(|source| source.bridge.clone());
-                (interface.kind, network.clone(), bridge.filter(|_| network.is_none()))
-            };
-            note(leads(old) != leads(new), "source");
+            note(!is_on_same(old, new), "source");
             note(differ(old.model.as_ref(), new.model.as_ref()), "model");
             note(differ(old.driver.as_ref(), new.driver.as_ref()), "driver");
             note(differ(old.mtu.as_ref(), new.mtu.as_ref()), "mtu");

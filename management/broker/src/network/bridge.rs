@@ -19,7 +19,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
 use super::netlink::Netlink;
-use super::{BridgeSpec, RouteSpec};
+use super::{BridgePort, BridgeSpec, RouteSpec, vlan};
 use crate::BrokerError;
 
 /// The kernel counts in hundredths of a second.
@@ -31,6 +31,7 @@ pub(super) struct Link {
     mac: Vec<u8>,
     kind: Option<InfoKind>,
     bridge: Option<u32>,
+    mtu: Option<u32>,
     /// Of a bridge: it tells VLANs apart.
     pub(super) filters_vlans: bool,
 }
@@ -54,6 +55,7 @@ pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>
         mac: Vec::new(),
         kind: None,
         bridge: None,
+        mtu: None,
         filters_vlans: false,
     };
     for attribute in link.attributes {
@@ -61,6 +63,7 @@ pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>
             LinkAttribute::IfAlias(alias) => found.alias = Some(alias),
             LinkAttribute::Address(mac) => found.mac = mac,
             LinkAttribute::Controller(bridge) => found.bridge = Some(bridge),
+            LinkAttribute::Mtu(mtu) => found.mtu = Some(mtu),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     match info {
@@ -391,4 +394,60 @@ pub(super) fn reattach(bridge: &str, taps: &[String]) -> Result<(), BrokerError>
         netlink.act(Message::SetLink(message), 0).map_err(act(text))?;
     }
     Ok(())
+}
+
+/// Take a guest's tap out of its bridge. Down first: outside of a bridge its frames would be the host's
+/// own to deal with.
+pub(super) fn leave(tap: &str) -> Result<(), BrokerError> {
+    let act = || BrokerError::host(format!("take {tap:?} out of its bridge"));
+    let mut netlink = Netlink::route().map_err(act())?;
+    let index = guests_tap(&mut netlink, tap)?.index;
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.change_mask = LinkFlags::Up;
+    netlink.act(Message::SetLink(message), 0).map_err(act())?;
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::Controller(0));
+    netlink.act(Message::SetLink(message), 0).map_err(act())
+}
+
+/// Put a guest's tap into a bridge. Up only when all is so: no frame is in a VLAN that is not the
+/// guest's.
+pub(super) fn join(port: &BridgePort) -> Result<(), BrokerError> {
+    let BridgePort { bridge, tap, mtu, vlans } = port;
+    let act = || BrokerError::host(format!("put {tap:?} into bridge {bridge:?}"));
+    let mut netlink = Netlink::route().map_err(act())?;
+    let found = find(&mut netlink, bridge).map_err(act())?;
+    let found = found.filter(|link| link.kind == Some(InfoKind::Bridge));
+    let controller = found.ok_or_else(|| BrokerError::NoBridge { name: bridge.clone() })?;
+    if vlans.is_some() {
+        vlan::check(bridge)?;
+    }
+    let index = guests_tap(&mut netlink, tap)?.index;
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    // A bridge takes the smallest MTU of its ports: a new one must not shrink it.
+    let mtu = mtu.map(u32::from).or(controller.mtu);
+    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    message.attributes.push(LinkAttribute::Controller(controller.index));
+    netlink.act(Message::SetLink(message), 0).map_err(act())?;
+    if let Some(vlans) = vlans {
+        vlan::set(bridge, tap, vlans)?;
+    }
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    netlink.act(Message::SetLink(message), 0).map_err(act())
+}
+
+/// Nothing else of the host moves.
+fn guests_tap(netlink: &mut Netlink, name: &str) -> Result<Link, BrokerError> {
+    let found = find(netlink, name).map_err(BrokerError::host(format!("look for tap {name:?}")))?;
+    let link = found.ok_or_else(|| BrokerError::NoInterface { name: name.to_owned() })?;
+    match link.kind {
+        Some(InfoKind::Tun) => Ok(link),
+        _ => Err(BrokerError::NotTap { name: name.to_owned() }),
+    }
 }

@@ -43,6 +43,12 @@ pub enum NetworkAct {
         bridge: String,
         taps: Vec<String>,
     },
+    /// Take a guest's tap down, and out of the bridge it is in.
+    LeaveBridge {
+        tap: String,
+    },
+    /// Put a guest's tap that is in no bridge into one, and bring it up.
+    JoinBridge(BridgePort),
     /// Remove the macvtaps of a domain, but for those that it has now.
     RemoveDirect {
         owner: String,
@@ -60,6 +66,18 @@ pub enum NetworkAct {
         interface: String,
         traffic: Traffic,
     },
+}
+
+/// A guest's tap that moves into a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BridgePort {
+    pub bridge: String,
+    pub tap: String,
+    /// None: as the bridge has it.
+    pub mtu: Option<u16>,
+    /// Where the bridge tells VLANs apart, those it is in; none: as the bridge has it.
+    pub vlans: Option<vlan::PortVlans>,
 }
 
 /// A bridge of a network's own.
@@ -246,6 +264,8 @@ pub(crate) fn act(act: &NetworkAct) -> Result<Granted, BrokerError> {
         NetworkAct::Bridge(spec) => bridge::make(spec)?,
         NetworkAct::RemoveBridge { name, owner } => bridge::remove(name, owner)?,
         NetworkAct::Reattach { bridge, taps } => bridge::reattach(bridge, taps)?,
+        NetworkAct::LeaveBridge { tap } => bridge::leave(tap)?,
+        NetworkAct::JoinBridge(port) => bridge::join(port)?,
         NetworkAct::Rules(rules) => rules::apply(rules)?,
         NetworkAct::LookRules(rules) => return rules::look(rules).map(Granted::Intact),
         NetworkAct::RemoveDirect { owner, keep } => direct::sweep(owner, keep)?,

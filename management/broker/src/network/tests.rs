@@ -185,6 +185,41 @@ fn a_tap_is_in_its_vlans_alone_and_needs_a_bridge_that_tells_them_apart() {
 }
 
 #[test]
+fn a_tap_moves_from_bridge_to_bridge_and_nothing_else_does() {
+    let Some(lab) = Lab::new() else { return };
+    for bridge in ["one", "two"] {
+        ip(&format!("-n {} link add {bridge} type bridge", lab.host));
+    }
+    ip(&format!("-n {} link set two mtu 1400", lab.host));
+    within(&lab.host, || {
+        let request = Tap::Standalone { name: None, mac: [2; 6], mtu: None, queues: 1 };
+        let opened = tap::open(&request).unwrap();
+        let tap = opened.name.clone();
+        let look = || text(&lab.host, &format!("link show dev {tap}"));
+        let port = |bridge: &str| BridgePort {
+            bridge: bridge.to_owned(),
+            tap: tap.clone(),
+            mtu: None,
+            vlans: None,
+        };
+        bridge::join(&port("one")).unwrap();
+        assert!(look().contains("master one"), "{}", look());
+        bridge::leave(&tap).unwrap();
+        assert!(!look().contains("master") && !look().contains(",UP"), "{}", look());
+        // Again, as a daemon does that comes after one that died.
+        bridge::leave(&tap).unwrap();
+        bridge::join(&port("two")).unwrap();
+        let now = look();
+        assert!(now.contains("master two") && now.contains("mtu 1400"), "{now}");
+        assert!(now.contains("UP"), "{now}");
+        let error = bridge::join(&port("three")).unwrap_err().to_string();
+        assert!(error.contains("no bridge \"three\""), "{error}");
+        let error = bridge::leave("one").unwrap_err().to_string();
+        assert!(error.contains("\"one\" is no tap"), "{error}");
+    });
+}
+
+#[test]
 fn a_bridge_is_made_as_described_and_again_without_a_change() {
     let Some(lab) = Lab::new() else { return };
     within(&lab.host, || bridge::make(&spec()).unwrap());
