@@ -64,6 +64,7 @@ fn to(address: SocketAddr, within: Duration) -> io::Result<TcpStream> {
 mod tests {
     use std::net::{SocketAddr, TcpListener};
 
+    use rustix::net::sockopt::set_socket_reuseaddr;
     use rustix::net::{AddressFamily, SocketType};
 
     use super::*;
@@ -78,7 +79,7 @@ mod tests {
         drop(listener);
         // Taken, so that nobody else listens there meanwhile.
         let taken = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        rustix::net::sockopt::set_socket_reuseaddr(&taken, true).unwrap();
+        set_socket_reuseaddr(&taken, true).unwrap();
         rustix::net::bind(&taken, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
         let error = connect(&Peer::Tcp { host: "127.0.0.1".to_owned(), port }).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot connect to 127.0.0.1 port {port}"));
