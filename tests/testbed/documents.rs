@@ -38,7 +38,13 @@ const PAGES: [Page; 11] = [
     Page {
         file: "docs/display.md",
         before: &[],
-        left_out: &[("vncviewer", "a viewer of its own")],
+        left_out: &[
+            ("vncviewer", "a viewer of its own"),
+            (
+                "manor send-key",
+                "this guest has no driver for a keyboard; tests/cli/display.rs types",
+            ),
+        ],
     },
     Page { file: "docs/tuning.md", before: &[], left_out: &[] },
     Page { file: "docs/cli.md", before: &[], left_out: &[] },

@@ -41,9 +41,8 @@ fn come_and_go(name: &str, machine: &str) -> Result<()> {
     ensure!(counts.trim() == "2", "{counts}");
 
     // A reboot of the guest keeps what it has, online from the beginning.
-    shell.run("( (sleep 1; echo b >/proc/sysrq-trigger) & )")?;
-    drop(shell);
-    let mut shell = daemon.shell(name)?;
+    shell.last("echo b >/proc/sysrq-trigger")?;
+    shell.await_prompt()?;
     wait(&mut shell, "nproc", "2")?;
     daemon.manor(&format!("destroy {name}"))?;
     Ok(())
