@@ -19,6 +19,13 @@ struct Page {
 const WEB: &str = "manor define ../web.xml; manor start web
     for try in $(seq 90); do ! manor domifaddr web | grep -q ipv4 || break; sleep 1; done";
 
+/// The guest's interface, in another network.
+const ELSEWHERE: &str =
+    "printf \"<network><name>lab</name><ip address='10.77.0.1' prefix='24'/></network>\" >lab.xml
+    manor net-create lab.xml
+    sed -n '/<interface/,/<.interface>/p' web.xml |
+        sed \"s/<source network='default'[^>]*>/<source network='lab'\\/>/\" >interface.xml";
+
 /// In this order: each finds what the one before has left.
 const PAGES: [Page; 11] = [
     Page { file: "docs/storage.md", before: &[], left_out: &[] },
@@ -32,6 +39,7 @@ const PAGES: [Page; 11] = [
         before: &[
             ("manor net-start", "manor destroy web; manor undefine web; manor net-destroy default"),
             ("manor domifaddr", WEB),
+            ("manor update-device", ELSEWHERE),
         ],
         left_out: &[],
     },
@@ -61,7 +69,15 @@ const PAGES: [Page; 11] = [
     },
     Page {
         file: "docs/guests.md",
-        before: &[("manor plan", "sed -i 's/<vcpu.*vcpu>/<vcpu>2<\\/vcpu>/' web.xml")],
+        before: &[
+            ("manor plan", "sed -i 's/<vcpu.*vcpu>/<vcpu>2<\\/vcpu>/' web.xml"),
+            (
+                "manor autostart database",
+                "for name in database batch; do
+                     sed \"s/<name>web/<name>$name/\" ../web.xml >$name.xml; manor define $name.xml
+                 done",
+            ),
+        ],
         left_out: &[],
     },
     Page {
