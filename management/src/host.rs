@@ -7,6 +7,8 @@ use std::path::Path;
 use crate::domain_capabilities::MAX_VCPUS;
 use crate::ops::{NodeCounters, NodeDetails};
 
+const SECOND_NS: u64 = 1_000_000_000;
+
 pub(crate) fn details() -> NodeDetails {
     let system = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
@@ -37,7 +39,6 @@ pub(crate) fn details() -> NodeDetails {
 }
 
 fn counters(stat: &str, memory: &str) -> NodeCounters {
-    const SECOND_NS: u64 = 1_000_000_000;
     let tick = SECOND_NS / rustix::param::clock_ticks_per_second().max(1);
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
     let ticks: Vec<u64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
@@ -56,6 +57,17 @@ fn counters(stat: &str, memory: &str) -> NodeCounters {
         buffers: kib(memory, "Buffers"),
         cached: kib(memory, "Cached"),
     }
+}
+
+/// What a process and its threads have run, nanoseconds (`proc_pid_stat(5)`); 0 of one that is gone.
+pub(crate) fn cpu_time(pid: u32) -> u64 {
+    let tick = SECOND_NS / rustix::param::clock_ticks_per_second().max(1);
+    let stat = read(format!("/proc/{pid}/stat"));
+    // Fields 14 and 15; the name, field 2, may hold anything.
+    let Some((_, fields)) = stat.rsplit_once(')') else { return 0 };
+    let spent = fields.split_ascii_whitespace().skip(11).take(2);
+    let ticks = spent.filter_map(|ticks| ticks.parse().ok()).fold(0, u64::saturating_add);
+    ticks.saturating_mul(tick)
 }
 
 /// On which of the host's CPUs each vCPU of a VMM ran last.
@@ -172,6 +184,17 @@ pub(crate) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_a_process_grows_as_it_runs_and_one_that_is_gone_has_none() {
+        let pid = std::process::id();
+        let before = cpu_time(pid);
+        let begun = std::time::Instant::now();
+        while cpu_time(pid) == before {
+            assert!(begun.elapsed().as_secs() < 20, "it stays {before}");
+        }
+        assert_eq!(cpu_time(u32::MAX), 0);
+    }
 
     #[test]
     fn counters_are_nanoseconds_and_kib_and_what_is_absent_is_0() {

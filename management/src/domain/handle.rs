@@ -68,11 +68,12 @@ impl View {
         live.or_else(|| self.definition.as_ref().map(|definition| &definition.def))
     }
 
-    pub(crate) fn summary(&self, cpu_time: u64) -> DomainSummary {
+    pub(crate) fn summary(&self) -> DomainSummary {
         let def = self.current();
         let vcpu = def.and_then(|def| def.vcpu.as_ref());
         let max_vcpus = vcpu.map_or(1, |vcpu| u32::from(vcpu.max));
         let max_memory = def.map_or(0, |def| def.memory.size.0);
+        let process = self.live.as_ref().and_then(|live| live.record.process);
         let memory = def.and_then(|def| def.current_memory).map(|current| current.0);
         DomainSummary {
             id: self.live.as_ref().map(|live| live.record.id),
@@ -86,7 +87,7 @@ impl View {
             memory: if self.live.is_some() { memory.unwrap_or(max_memory) } else { 0 },
             vcpus: vcpu.and_then(|vcpu| vcpu.current).map_or(max_vcpus, u32::from),
             max_vcpus,
-            cpu_time,
+            cpu_time: process.map_or(0, |process| crate::host::cpu_time(process.pid)),
             managed_save: self.managed_save,
         }
     }
@@ -262,12 +263,6 @@ impl Handle {
         }
         self.sampler.latest(token)
     }
-
-    /// The latest counters, without asking.
-    pub(crate) fn latest(&self) -> Option<Sample> {
-        let token = self.view.borrow().live.as_ref()?.record.start_token;
-        self.sampler.latest(token)
-    }
 }
 
 /// Keeps the latest counters of a VMM, and asks for new ones once at a time: one that does not
@@ -300,11 +295,5 @@ impl Sampler {
             self.asking.store(false, Ordering::Release);
         });
         let _ = tokio::time::timeout(within, asked).await;
-    }
-}
-
-impl Sample {
-    pub(crate) fn cpu_time(&self) -> u64 {
-        self.statistics.vcpus.iter().fold(0, |sum, vcpu| sum.saturating_add(vcpu.time_ns))
     }
 }

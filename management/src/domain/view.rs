@@ -30,7 +30,8 @@ pub struct DomainSummary {
     pub memory: u64,
     pub vcpus: u32,
     pub max_vcpus: u32,
-    /// Nanoseconds on host CPUs since the start; the latest known figure.
+    /// Nanoseconds on host CPUs since the start, of the VMM's process as a whole: as exact as the
+    /// kernel's ticks.
     pub cpu_time: u64,
     /// Its next start goes on from a saved state.
     pub managed_save: bool,

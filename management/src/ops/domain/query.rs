@@ -14,9 +14,6 @@ use xml::device::disk::{Disk, Location};
 use xml::device::graphics::Graphics;
 use xml::device::interface::Interface;
 
-/// How long a question waits for fresh counters.
-const SAMPLE: std::time::Duration = std::time::Duration::from_millis(200);
-
 /// Words a list can be filtered by.
 const STATES: [&str; 6] = ["running", "paused", "in shutdown", "shut off", "crashed", "no state"];
 
@@ -62,10 +59,7 @@ impl Operation for ListDomains {
                 return Err(Error::new(Code::InvalidArgument, text));
             }
         }
-        let all = cx.node.all().into_iter().map(|handle| {
-            let cpu_time = handle.latest().map_or(0, |sample| sample.cpu_time());
-            handle.view().summary(cpu_time)
-        });
+        let all = cx.node.all().into_iter().map(|handle| handle.view().summary());
         let mut found: Vec<_> = all.filter(|domain| filter.admits(domain)).collect();
         found.sort_by_cached_key(|domain| (domain.id.unwrap_or(u32::MAX), domain.name.clone()));
         Ok(found)
@@ -88,9 +82,7 @@ impl Operation for FindDomain {
     }
 
     async fn run(self, cx: &Context) -> Result<DomainSummary, Error> {
-        let handle = cx.find(&self.domain)?;
-        let cpu_time = handle.latest().map_or(0, |sample| sample.cpu_time());
-        Ok(handle.view().summary(cpu_time))
+        Ok(cx.find(&self.domain)?.view().summary())
     }
 }
 
@@ -110,10 +102,8 @@ impl Operation for DescribeDomain {
     }
 
     async fn run(self, cx: &Context) -> Result<DomainDetails, Error> {
-        let handle = cx.find(&self.domain)?;
-        let sample = handle.sample(SAMPLE).await;
-        let view = handle.view();
-        let summary = view.summary(sample.map_or(0, |sample| sample.cpu_time()));
+        let view = cx.find(&self.domain)?.view();
+        let summary = view.summary();
         Ok(details(cx, &view, summary))
     }
 }

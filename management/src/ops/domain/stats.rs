@@ -8,7 +8,7 @@ use vmm_protocol::control::{self as protocol, BalloonStatistics, InterfaceStatis
 use xml::device::interface::{Interface, InterfaceType};
 
 use crate::auth::{Access, Scope, Subject};
-use crate::domain::handle::{Handle, Sample};
+use crate::domain::handle::Handle;
 use crate::domain::{
     BalloonStats, BlockStats, DiskFault, DomainRef, DomainStats, InterfaceStats, VcpuStats,
 };
@@ -89,7 +89,7 @@ fn of_kernel(interface: &Interface) -> Option<InterfaceStatistics> {
 async fn stats(handle: &Handle, within: Duration) -> DomainStats {
     let sample = handle.sample(within).await;
     let view = handle.view();
-    let summary = view.summary(sample.as_ref().map_or(0, Sample::cpu_time));
+    let summary = view.summary();
     let age = sample.as_ref().map(|sample| millis(sample.time.elapsed()));
     let statistics = sample.map(|sample| sample.statistics).unwrap_or_default();
     let process = view.live.as_ref().and_then(|live| live.record.process);
