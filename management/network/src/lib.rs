@@ -24,6 +24,7 @@ mod mac;
 mod names;
 mod process;
 mod random;
+mod record;
 pub mod router;
 mod state;
 mod sys;

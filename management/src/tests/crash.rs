@@ -1,57 +1,19 @@
 //! A daemon that is killed at every act it makes: what it promised is there, nothing runs twice,
 //! nothing is left behind.
 
-use std::os::fd::BorrowedFd;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
-use broker::{Broker, BrokerError, Granted, Request};
-use rustix::process::{Signal, getpid, kill_process};
-
-use super::rig::{Host, TestBroker};
+use super::doomed::doomed;
+use super::rig::Host;
 use crate::ops::{DefineDomain, ShutdownDomain};
 
 const ROLE: &str = "MANOR_TEST_DAEMON";
-
-/// Kills its own process before or after an act of the broker.
-#[derive(Debug)]
-struct Doomed {
-    inner: TestBroker,
-    left: AtomicI64,
-    after: bool,
-}
-
-impl Broker for Doomed {
-    fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
-        let now = self.left.fetch_sub(1, Ordering::SeqCst) == 0;
-        let die = || kill_process(getpid(), Signal::KILL).unwrap();
-        if now && !self.after {
-            die();
-        }
-        let result = self.inner.perform(request, files);
-        if now && self.after {
-            die();
-        }
-        result
-    }
-}
 
 /// The daemon to be killed: a process of its own, started by the test below.
 #[tokio::test]
 async fn plays_the_daemon_when_it_is_started_as_one() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let mut words = role.split(' ');
-    let mut host = Host::new();
-    let place = words.next().unwrap().to_owned();
-    let left = words.next().unwrap().parse().unwrap();
-    let after = words.next() == Some("after");
-    let own = std::path::Path::new(&place);
-    host.config.state_dir = own.join("state");
-    host.config.run_dir = own.join("run");
-    host.config.log_dir = own.join("log");
-    let doomed = Doomed { inner: TestBroker::new(), left: AtomicI64::new(left), after };
-    let daemon = host.daemon_with(Arc::new(doomed)).await;
+    let (_host, daemon, own) = doomed(&role).await;
     let xml = std::fs::read_to_string(own.join("web.xml")).unwrap();
     daemon.call(DefineDomain { xml, cloud_init: None, check_only: false }).await.unwrap();
     std::fs::write(own.join("defined"), "").unwrap();

@@ -5,6 +5,7 @@ mod agent;
 mod apply_crash;
 mod cloud_init;
 mod crash;
+mod doomed;
 pub(crate) mod fake_agent;
 mod fake_save;
 mod fake_vmm;

@@ -1,16 +1,11 @@
 //! Saves and restores, and what becomes of them when the daemon or the VMM dies.
 
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use broker::{Broker, BrokerError, Granted, Request};
-use rustix::process::{Signal, getpid, kill_process};
-
-use super::rig::{Daemon, Host, TestBroker};
+use super::doomed::doomed;
+use super::rig::{Daemon, Host};
 use crate::domain::{Running, ShutOff, State};
 use crate::error::{Code, Error};
 use crate::jobs::{Job, Phase};
@@ -206,44 +201,11 @@ async fn what_is_no_saved_state_is_refused_before_anything_starts() {
 
 const ROLE: &str = "MANOR_TEST_SAVING_DAEMON";
 
-/// Kills its own process before or after an act of the broker.
-#[derive(Debug)]
-struct Doomed {
-    inner: TestBroker,
-    left: AtomicI64,
-    after: bool,
-}
-
-impl Broker for Doomed {
-    fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
-        let now = self.left.fetch_sub(1, Ordering::SeqCst) == 0;
-        let die = || kill_process(getpid(), Signal::KILL).unwrap();
-        if now && !self.after {
-            die();
-        }
-        let result = self.inner.perform(request, files);
-        if now && self.after {
-            die();
-        }
-        result
-    }
-}
-
 /// The daemon to be killed: it takes over a running guest, saves it, and has it go on.
 #[tokio::test]
 async fn plays_the_saving_daemon_when_it_is_started_as_one() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let mut words = role.split(' ');
-    let mut host = Host::new();
-    let place = words.next().unwrap().to_owned();
-    let left = words.next().unwrap().parse().unwrap();
-    let after = words.next() == Some("after");
-    let own = std::path::Path::new(&place);
-    host.config.state_dir = own.join("state");
-    host.config.run_dir = own.join("run");
-    host.config.log_dir = own.join("log");
-    let doomed = Doomed { inner: TestBroker::new(), left: AtomicI64::new(left), after };
-    let daemon = host.daemon_with(Arc::new(doomed)).await;
+    let (_host, daemon, own) = doomed(&role).await;
     assert_eq!(daemon.managed_save().await.phase, Phase::Done);
     daemon.start("web").await.unwrap();
     std::fs::write(own.join("survived"), "").unwrap();

@@ -49,11 +49,11 @@ pub(super) struct Domain {
     sandbox: Vec<(String, String)>,
     started: Instant,
     /// It came from a saved state.
-    restored: bool,
+    pub(super) restored: bool,
     pub(super) state: RunState,
-    reason: StateReason,
-    events: EventRing,
-    resets: Pacing,
+    pub(super) reason: StateReason,
+    pub(super) events: EventRing,
+    pub(super) resets: Pacing,
     /// How many vCPUs the last event told of.
     vcpus: u16,
     /// The state is being saved: nothing about the machine changes meanwhile.
@@ -209,13 +209,13 @@ impl Domain {
         }
     }
 
-    fn tell_removed(&mut self, ids: Vec<String>) {
+    pub(super) fn tell_removed(&mut self, ids: Vec<String>) {
         for id in ids {
             self.events.push(EventKind::DeviceRemoved { id });
         }
     }
 
-    fn tell_vcpus(&mut self) {
+    pub(super) fn tell_vcpus(&mut self) {
         let count = self.machine.vcpus();
         if count != self.vcpus {
             self.vcpus = count;
@@ -223,7 +223,7 @@ impl Domain {
         }
     }
 
-    fn on_stop(&mut self, stop: Stop) {
+    pub(super) fn on_stop(&mut self, stop: Stop) {
         let (action, reason, ended) = match stop {
             Stop::PowerOff => {
                 tracing::info!("the guest powered off");
@@ -494,73 +494,6 @@ impl Domain {
     fn balloon(&self) -> Result<&BalloonHandle, ControlError> {
         let found = self.machine.balloon();
         found.ok_or_else(|| refuse(Code::NotFound, "the guest has no memory balloon"))
-    }
-
-    fn pause(&mut self) -> Result<(), ControlError> {
-        match self.state {
-            RunState::Paused => return Ok(()),
-            RunState::Running => {}
-            RunState::Stopped | RunState::Crashed => return Err(self.not_now("pause")),
-        }
-        self.machine.pause().map_err(failed)?;
-        self.enter(RunState::Paused, StateReason::User);
-        self.events.push(EventKind::Paused);
-        Ok(())
-    }
-
-    fn resume(&mut self) -> Result<(), ControlError> {
-        match self.state {
-            RunState::Running => return Ok(()),
-            RunState::Paused => {}
-            RunState::Stopped | RunState::Crashed => return Err(self.not_now("resume")),
-        }
-        if let Some(stop) = self.machine.take_stop() {
-            self.enter(RunState::Running, StateReason::Unpaused);
-            self.events.push(EventKind::Resumed);
-            self.on_stop(stop);
-            return Ok(());
-        }
-        self.machine.resume().map_err(failed)?;
-        self.saved = false;
-        let first = self.reason == StateReason::StartingUp;
-        let reason = match (first, self.restored) {
-            (true, true) => StateReason::Restored,
-            (true, false) => StateReason::Booted,
-            (false, _) => StateReason::Unpaused,
-        };
-        self.enter(RunState::Running, reason);
-        self.events.push(EventKind::Resumed);
-        Ok(())
-    }
-
-    /// Also the way back for a guest that was preserved; one that is paused stays so.
-    fn reset_button(&mut self) -> Result<(), ControlError> {
-        let paused = self.state == RunState::Paused;
-        let gone = self.machine.reset().map_err(failed)?;
-        self.saved = false;
-        self.resets.forget();
-        self.events.push(EventKind::Reset);
-        self.tell_removed(gone);
-        self.tell_vcpus();
-        if paused {
-            self.machine.pause().map_err(failed)?;
-            if self.reason == StateReason::IoError {
-                self.enter(RunState::Paused, StateReason::User);
-            }
-            return Ok(());
-        }
-        self.machine.unpark();
-        self.enter(RunState::Running, StateReason::Booted);
-        Ok(())
-    }
-
-    fn power_button(&mut self) -> Result<(), ControlError> {
-        if self.state != RunState::Running {
-            return Err(self.not_now("press the power button of"));
-        }
-        self.machine.power_button();
-        self.events.push(EventKind::PowerButton);
-        Ok(())
     }
 
     pub(super) fn not_now(&self, what: &str) -> ControlError {

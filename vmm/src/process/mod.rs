@@ -14,6 +14,7 @@ mod exit;
 mod files;
 mod log;
 mod pacing;
+mod power;
 mod ring;
 mod save;
 mod server;

@@ -15,7 +15,7 @@ const NAME: &str = "test";
 /// QEMU's emulation of nested virtualisation mixes up the states of the emulated host (which then
 /// panics) and of a guest (a triple fault, a hang in early boot) now and then; with one processor
 /// seldom, but a run has some hundred boots.
-const RETRIES: usize = 2;
+pub(super) const RETRIES: usize = 2;
 const LIMIT: Duration = Duration::from_secs(900);
 /// Where test programs inside find what they would fetch.
 const MADE: &str = "/tests/made";

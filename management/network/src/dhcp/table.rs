@@ -10,11 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use super::packet::Client;
 use crate::lease::MAX_LEASES;
-use crate::limit::Quiet;
+use crate::record::Record;
 use crate::{Lease, LeaseFile, Mac};
 
 /// Addresses that one MAC holds at once under different client identifiers; room for a boot loader,
@@ -52,8 +51,7 @@ pub(super) struct Table {
     entries: BTreeMap<Ipv4Addr, Entry>,
     by_holder: BTreeSet<(Client, Ipv4Addr)>,
     names: BTreeMap<String, Ipv4Addr>,
-    file: Option<LeaseFile>,
-    trouble: Quiet,
+    record: Record,
     /// No address is left before this time, unless something changes. Spares a search of the whole
     /// table for each message of a guest that asks without end.
     exhausted_until: Option<u64>,
@@ -65,8 +63,7 @@ impl Table {
             entries: BTreeMap::new(),
             by_holder: BTreeSet::new(),
             names: BTreeMap::new(),
-            file: None,
-            trouble: Quiet::once_in(Duration::from_secs(60)),
+            record: Record::new(None),
             exhausted_until: None,
         };
         for lease in leases {
@@ -76,7 +73,7 @@ impl Table {
             table.insert(address, Entry { holder, state: State::Leased, until, hostname });
         }
         // Only now: these are on record already.
-        table.file = file;
+        table.record = Record::new(file);
         table
     }
 
@@ -147,12 +144,12 @@ impl Table {
             expires: entry.until,
         });
         self.entries.insert(address, entry);
-        self.record(address, lease.as_ref());
+        self.record.write(address.into(), lease.as_ref());
     }
 
     pub(super) fn remove(&mut self, address: Ipv4Addr) {
         if self.forget(address) {
-            self.record(address, None);
+            self.record.write(address.into(), None);
         }
     }
 
@@ -166,22 +163,6 @@ impl Table {
         }
         self.by_holder.remove(&(entry.holder, address));
         true
-    }
-
-    /// A lease that cannot be written down is given all the same: the guest is served, and only a
-    /// restart of the server would forget it.
-    fn record(&mut self, address: Ipv4Addr, lease: Option<&Lease>) {
-        let Some(file) = &mut self.file else { return };
-        let written = match lease {
-            Some(lease) => file.put(lease),
-            None => file.remove(address.into()),
-        };
-        if let Err(error) = written
-            && let Some(held_back) = self.trouble.admit()
-        {
-            let error = crate::chain(&error);
-            tracing::error!(%address, error, held_back, "a lease is not on record");
-        }
     }
 
     /// Take back what was offered to `client` and not taken.

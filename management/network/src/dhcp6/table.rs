@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::Duration;
 
 use crate::lease::MAX_LEASES;
-use crate::limit::Quiet;
+use crate::record::Record;
 use crate::{Hex, Lease, LeaseFile, Mac};
 
 /// Addresses that are held at once from one address of the link. Beyond it the oldest goes: a guest
@@ -57,8 +56,7 @@ pub(super) struct Table {
     by_holder: BTreeSet<(Holder, Ipv6Addr)>,
     by_source: BTreeSet<(Ipv6Addr, Ipv6Addr)>,
     names: BTreeMap<String, Ipv6Addr>,
-    file: Option<LeaseFile>,
-    trouble: Quiet,
+    record: Record,
     /// No address is left before this time, unless something changes.
     exhausted_until: Option<u64>,
 }
@@ -70,8 +68,7 @@ impl Table {
             by_holder: BTreeSet::new(),
             by_source: BTreeSet::new(),
             names: BTreeMap::new(),
-            file: None,
-            trouble: Quiet::once_in(Duration::from_secs(60)),
+            record: Record::new(None),
             exhausted_until: None,
         };
         for lease in leases {
@@ -89,7 +86,7 @@ impl Table {
             table.insert(address, entry);
         }
         // Only now: these are on record already.
-        table.file = file;
+        table.record = Record::new(file);
         table
     }
 
@@ -154,12 +151,12 @@ impl Table {
             expires: entry.until,
         });
         self.entries.insert(address, entry);
-        self.record(address, lease.as_ref());
+        self.record.write(address.into(), lease.as_ref());
     }
 
     pub(super) fn remove(&mut self, address: Ipv6Addr) {
         if self.forget(address) {
-            self.record(address, None);
+            self.record.write(address.into(), None);
         }
     }
 
@@ -174,21 +171,6 @@ impl Table {
         self.by_source.remove(&(entry.source, address));
         self.by_holder.remove(&(entry.holder, address));
         true
-    }
-
-    /// A lease that cannot be written down is given all the same: only a restart would forget it.
-    fn record(&mut self, address: Ipv6Addr, lease: Option<&Lease>) {
-        let Some(file) = &mut self.file else { return };
-        let written = match lease {
-            Some(lease) => file.put(lease),
-            None => file.remove(address.into()),
-        };
-        if let Err(error) = written
-            && let Some(held_back) = self.trouble.admit()
-        {
-            let error = crate::chain(&error);
-            tracing::error!(%address, error, held_back, "a lease is not on record");
-        }
     }
 
     /// An interface has one address: give up all but `kept`. What it found taken stays put aside.
