@@ -15,6 +15,9 @@ use crate::sync::Lock;
 
 /// All methods run on the engine's thread.
 pub(crate) trait Engine: Send + 'static {
+    /// It takes its seat, perhaps not for the first time: disks may be others by now.
+    fn renew(&mut self);
+
     /// Descriptors that are readable when [`ready`](Self::ready) has something to do.
     fn sources(&self) -> Vec<RawFd>;
 
@@ -75,6 +78,7 @@ impl<E: Engine> MutEventSubscriber for Runner<E> {
     fn init(&mut self, ops: &mut EventOps) {
         let kick = self.kick.as_raw_fd();
         self.watch(ops, kick, KICK, EventSet::IN | EventSet::EDGE_TRIGGERED);
+        self.engine.renew();
         for fd in self.engine.sources() {
             self.watch(ops, fd, SOURCE, EventSet::IN);
         }

@@ -485,6 +485,11 @@ fn finish(hba: &mut Hba, shared: &Shared) {
 }
 
 impl Engine for AhciEngine {
+    fn renew(&mut self) {
+        let media = self.lines.iter_mut().filter_map(|line| line.medium.as_mut());
+        media.for_each(|medium| medium.lane.renew());
+    }
+
     fn sources(&self) -> Vec<RawFd> {
         let media = self.lines.iter().filter_map(|line| line.medium.as_ref());
         media.filter_map(|medium| medium.lane.source()).collect()

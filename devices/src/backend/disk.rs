@@ -141,4 +141,8 @@ pub trait Channel: Send {
 
     /// All that are kept end with the errors that they had.
     fn give_up(&mut self) {}
+
+    /// The device goes on after a pause, and the disk beneath may be another by now. Nothing is in
+    /// flight. Comes before anybody asks for the [`source`](Self::source).
+    fn renew(&mut self) {}
 }

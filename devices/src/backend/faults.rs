@@ -160,6 +160,10 @@ impl Channel for GuardedChannel {
         });
         self.given_up.extend(failed);
     }
+
+    fn renew(&mut self) {
+        self.inner.renew();
+    }
 }
 
 #[cfg(test)]

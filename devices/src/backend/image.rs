@@ -29,7 +29,7 @@ pub struct ImageSpec {
 
 /// Requests are carried out on the queue's io thread, several of them on threads of the disk's own.
 pub struct ImageDisk {
-    pool: Option<Pool>,
+    pool: Option<Arc<Pool>>,
     shared: Arc<Shared>,
     /// All but the size, which may grow.
     info: DiskInfo,
@@ -65,20 +65,11 @@ impl ImageDisk {
 }
 
 impl ImageDisk {
-    /// With `count` threads called `name` for requests that come together, on up to `users` channels;
-    /// each runs `prepare` first.
-    ///
-    /// # Errors
-    /// When a thread cannot be made, or not be prepared.
-    pub fn with_threads(
-        mut self,
-        name: &str,
-        count: usize,
-        users: usize,
-        prepare: impl Fn() -> io::Result<()> + Clone + Send + 'static,
-    ) -> io::Result<Self> {
-        self.pool = Some(Pool::new(&self.shared, name, count, users, prepare)?);
-        Ok(self)
+    /// With threads for requests that come together.
+    #[must_use]
+    pub fn with_threads(mut self, pool: Option<Arc<Pool>>) -> Self {
+        self.pool = pool;
+        self
     }
 }
 
@@ -89,7 +80,7 @@ impl Disk for ImageDisk {
     }
 
     fn channel(&self, _depth: u16) -> io::Result<Box<dyn Channel>> {
-        Ok(match self.pool.as_ref().and_then(|pool| pool.channel(&self.shared)) {
+        Ok(match self.pool.as_ref().and_then(|pool| pool.channel(self.shared.clone())) {
             Some(channel) => Box::new(channel),
             None => Box::new(BlockingChannel::new(self.shared.clone())),
         })
@@ -263,7 +254,8 @@ mod tests {
     fn requests_that_come_together_do_not_mix_up_what_they_write() {
         const CLUSTER: u64 = 65536;
         let Rig { file, ram, disk } = Rig::new(Cache::Writeback);
-        let disk = disk.with_threads("image", 4, 1, || Ok(())).unwrap();
+        let pool = Pool::new("image", 4, 1, || Ok(())).unwrap();
+        let disk = disk.with_threads(Some(Arc::new(pool)));
         let mut channel = disk.channel(32).unwrap();
         let mut all = |action: Action| {
             for token in 0..16_u16 {

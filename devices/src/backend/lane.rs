@@ -154,6 +154,11 @@ impl<T> Lane<T> {
         self.channel.give_up();
     }
 
+    /// Whoever has the lane goes on after a pause: the disk may be another by now.
+    pub fn renew(&mut self) {
+        self.channel.renew();
+    }
+
     /// Readable when something has ended; `None` when requests end within [`start`](Self::start).
     #[must_use]
     pub fn source(&self) -> Option<RawFd> {

@@ -15,6 +15,7 @@ use super::disk::{Channel, Finished, Request};
 use crate::sync::Lock;
 
 struct Job {
+    disk: Arc<dyn Blocking>,
     token: u16,
     request: Request,
     answers: Arc<Answers>,
@@ -52,8 +53,8 @@ fn wait<'a, T>(told: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     told.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The threads of a disk. They end with it.
-pub(crate) struct Pool {
+/// The threads of a disk, whatever that becomes. They end with it.
+pub struct Pool {
     queue: Arc<Queue>,
     spare: Spares,
     threads: Vec<JoinHandle<()>>,
@@ -62,8 +63,10 @@ pub(crate) struct Pool {
 impl Pool {
     /// `count` threads called `name`, for `users` channels at once; each runs `prepare` before
     /// anything else: the place for a seccomp filter.
-    pub(crate) fn new<D: Blocking + 'static>(
-        disk: &Arc<D>,
+    ///
+    /// # Errors
+    /// When a thread cannot be made, or not be prepared.
+    pub fn new(
         name: &str,
         count: usize,
         users: usize,
@@ -76,7 +79,7 @@ impl Pool {
         };
         let (ready, prepared) = mpsc::channel();
         for _ in 0..count {
-            let (disk, queue) = (disk.clone(), pool.queue.clone());
+            let queue = pool.queue.clone();
             let (prepare, ready) = (prepare.clone(), ready.clone());
             let work = move || {
                 let result = prepare();
@@ -84,7 +87,7 @@ impl Pool {
                 // The maker waits on the other end.
                 let _ = ready.send(result);
                 while good && let Some(job) = queue.next() {
-                    carry_out(&*disk, job);
+                    carry_out(job);
                 }
             };
             pool.threads.push(thread::Builder::new().name(name.to_owned()).spawn(work)?);
@@ -96,10 +99,10 @@ impl Pool {
     }
 
     /// A channel, if there is one left.
-    pub(crate) fn channel<D: Blocking>(&self, disk: &Arc<D>) -> Option<PoolChannel<D>> {
+    pub(crate) fn channel(&self, disk: Arc<dyn Blocking>) -> Option<PoolChannel> {
         let answers = self.spare.answers()?;
         Some(PoolChannel {
-            disk: disk.clone(),
+            disk,
             spare: self.spare.clone(),
             queue: self.queue.clone(),
             answers,
@@ -121,19 +124,22 @@ impl Drop for Pool {
     }
 }
 
-fn carry_out(disk: &impl Blocking, job: Job) {
-    let Job { token, request, answers } = job;
-    answers.give(run(disk, token, request));
+fn carry_out(job: Job) {
+    let Job { disk, token, request, answers } = job;
+    let finished = run(&*disk, token, request);
+    // Whoever hears of the end may close the disk: it must be the last to have it.
+    drop(disk);
+    answers.give(finished);
 }
 
-fn run(disk: &impl Blocking, token: u16, request: Request) -> Finished {
+fn run(disk: &dyn Blocking, token: u16, request: Request) -> Finished {
     let Request { action, offset, mut buffers } = request;
     let result = disk.run(action, offset, &mut buffers);
     Finished { token, result, buffers }
 }
 
-pub(crate) struct PoolChannel<D: Blocking> {
-    disk: Arc<D>,
+pub(crate) struct PoolChannel {
+    disk: Arc<dyn Blocking>,
     spare: Spares,
     queue: Arc<Queue>,
     answers: Arc<Answers>,
@@ -144,7 +150,7 @@ pub(crate) struct PoolChannel<D: Blocking> {
     finished: VecDeque<Finished>,
 }
 
-impl<D: Blocking> PoolChannel<D> {
+impl PoolChannel {
     /// Nothing else is to be done meanwhile.
     fn is_alone(&self) -> bool {
         self.batch.len() == 1 && self.in_flight == 0
@@ -166,7 +172,7 @@ impl<D: Blocking> PoolChannel<D> {
     }
 }
 
-impl<D: Blocking> Channel for PoolChannel<D> {
+impl Channel for PoolChannel {
     fn start(&mut self, token: u16, request: Request) {
         self.batch.push((token, request));
     }
@@ -177,8 +183,9 @@ impl<D: Blocking> Channel for PoolChannel<D> {
             return;
         }
         self.in_flight += self.batch.len();
-        let answers = &self.answers;
+        let (disk, answers) = (&self.disk, &self.answers);
         let jobs = self.batch.drain(..).map(|(token, request)| Job {
+            disk: disk.clone(),
             token,
             request,
             answers: answers.clone(),
@@ -209,7 +216,7 @@ impl<D: Blocking> Channel for PoolChannel<D> {
     }
 }
 
-impl<D: Blocking> Drop for PoolChannel<D> {
+impl Drop for PoolChannel {
     fn drop(&mut self) {
         if self.in_flight == 0 {
             self.spare.put_back(&self.answers);
@@ -246,15 +253,15 @@ mod tests {
         }
     }
 
-    fn rig() -> (Arc<Meeting>, Pool, PoolChannel<Meeting>, GuestRam) {
+    fn rig() -> (Arc<Meeting>, Pool, PoolChannel, GuestRam) {
         let meeting = Arc::new(Meeting {
             barrier: Barrier::new(4),
             threads: Mutex::default(),
             count: AtomicUsize::new(0),
         });
-        let pool = Pool::new(&meeting, "pool", 4, 1, || Ok(())).unwrap();
-        let channel = pool.channel(&meeting).unwrap();
-        assert!(pool.channel(&meeting).is_none(), "there is one");
+        let pool = Pool::new("pool", 4, 1, || Ok(())).unwrap();
+        let channel = pool.channel(meeting.clone()).unwrap();
+        assert!(pool.channel(meeting.clone()).is_none(), "there is one");
         (meeting, pool, channel, GuestRam::new(&[(0, 4096)], &Backing::Anonymous).unwrap())
     }
 
@@ -289,7 +296,7 @@ mod tests {
     fn a_request_that_is_alone_wakes_nobody() {
         let (meeting, pool, channel, ram) = rig();
         drop(channel);
-        let mut channel = pool.channel(&meeting).expect("it came back");
+        let mut channel = pool.channel(meeting.clone()).expect("it came back");
         channel.start(7, request(&ram, 0));
         channel.submit();
         assert_eq!(channel.finished().unwrap().token, 7);
@@ -305,8 +312,7 @@ mod tests {
 
     #[test]
     fn threads_that_cannot_be_confined_are_an_error() {
-        let meeting = rig().0;
         let refuse = || Err(io::ErrorKind::PermissionDenied.into());
-        assert!(Pool::new(&meeting, "pool", 2, 1, refuse).is_err());
+        assert!(Pool::new("pool", 2, 1, refuse).is_err());
     }
 }

@@ -40,7 +40,7 @@ pub enum DiskIo {
 /// An opened raw disk and how to use it.
 #[derive(Debug)]
 pub struct DiskSpec {
-    pub file: File,
+    pub file: Arc<File>,
     pub read_only: bool,
     pub cache: Cache,
     /// Give discarded ranges back to the host.
@@ -109,7 +109,7 @@ impl RawDisk {
             discard,
         };
         let file = RawFile {
-            file: Arc::new(file),
+            file,
             len: AtomicU64::new(len),
             discard,
             ignore_flush: cache == Cache::Unsafe,

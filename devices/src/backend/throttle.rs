@@ -242,6 +242,13 @@ impl Channel for ThrottledChannel {
         self.inner.submit();
         self.inner.wait();
     }
+
+    fn renew(&mut self) {
+        self.inner.renew();
+        // It may have another source by now, which may even have the number of the old one.
+        self.watched = false;
+        self.watch();
+    }
 }
 
 impl Drop for ThrottledChannel {

@@ -523,6 +523,13 @@ struct Place {
 }
 
 impl Engine for IdeEngine {
+    fn renew(&mut self) {
+        for medium in self.media.iter_mut().flatten().flatten() {
+            medium.direct.renew();
+            medium.scratch.renew();
+        }
+    }
+
     fn sources(&self) -> Vec<RawFd> {
         let media = self.media.iter().flatten().flatten();
         media

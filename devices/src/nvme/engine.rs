@@ -302,6 +302,10 @@ fn status_of(action: Action, error: &io::Error) -> Status {
 }
 
 impl Engine for NvmeEngine {
+    fn renew(&mut self) {
+        self.lanes.iter_mut().flatten().for_each(Lane::renew);
+    }
+
     fn sources(&self) -> Vec<RawFd> {
         self.lanes.iter().flatten().filter_map(Lane::source).collect()
     }

@@ -16,7 +16,7 @@ pub(crate) fn disk(len: u64, read_only: bool) -> (Arc<dyn Disk>, File) {
     file.write_all_at(&image, 0).unwrap();
     file.set_len(len).unwrap();
     let spec = DiskSpec {
-        file: file.try_clone().unwrap(),
+        file: Arc::new(file.try_clone().unwrap()),
         read_only,
         cache: Cache::Writeback,
         discard: true,

@@ -139,6 +139,11 @@ pub enum Request {
         id: String,
         bytes: u64,
     },
+    /// Make disks of other images, all of them at one moment of the guest, which does not notice; or,
+    /// if one cannot be, none. Descriptors as of `Attach`.
+    SwapDisks {
+        swaps: Vec<DiskSwap>,
+    },
     /// Limit what a disk may do, in place of what was.
     LimitDisk(DiskLimits),
     /// Give a network disk the connection passed beside this message (SCM_RIGHTS): a stream socket
@@ -158,6 +163,26 @@ pub enum Request {
     SaveProgress,
     /// Give up a save or a dump that is under way, which is then refused. A paused machine stays so.
     CancelSave,
+}
+
+/// What a disk is to be made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSwap {
+    pub id: String,
+    /// The image that the guest uses, then what lies below it, each below the one before. One that is
+    /// raw and has none below is used as it is.
+    pub layers: Vec<SwapLayer>,
+}
+
+/// One image of a disk that is swapped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SwapLayer {
+    /// Of the images that the disk is made of now, counted from that which the guest uses. Its files
+    /// stay as they were opened and locked. Those of images that are not kept are closed.
+    Kept(u16),
+    /// Locked by whoever opened it, as those of a new disk.
+    New(crate::config::Layer),
 }
 
 /// What the numbers of keys are.

@@ -7,20 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::backend::lane::Meter;
 use devices::backend::throttle::{Limiter, Throttled};
-use devices::backend::{Cache, Disk, DiskIo, DiskSpec, Guarded, ImageDisk, ImageSpec, RawDisk};
+use devices::backend::{Cache, Disk, Guarded};
 use devices::scsi::{Identity, LogicalUnit, UnitKind};
 use devices::virtio::blk::BlockStats;
 use vmm_protocol::config::{self, Drive, DriveKind, Medium};
 use vmm_protocol::control::BlockStatistics;
 
-use super::{BuildError, Site};
+use super::{BuildError, Images, Site};
 use crate::faults::DiskFaults;
 use crate::notices::tell_tray;
-use crate::sandbox::Kind;
-
-/// Requests of an image that are carried out at once, when several come together.
-const IMAGE_THREADS: usize = 4;
-const IMAGE_THREAD: &str = "image";
 
 /// Open `medium` for `queues` users at once, each with up to `depth` requests in flight, within the
 /// disk's limits. `id` is the alias of the disk.
@@ -62,39 +57,13 @@ fn open_image(
     queues: usize,
     depth: u16,
 ) -> Result<Arc<dyn Disk>, BuildError> {
-    let cache = cache(medium.cache);
-    let discard = medium.discard == config::Discard::Unmap;
-    let block_size = medium.logical_block_size;
-    let file = match &medium.image {
-        config::Image::Raw { file } => *file,
-        config::Image::Chain(layers) => {
-            let image = super::image::open(site, id, layers, medium.read_only)?;
-            let spec = ImageSpec { cache, discard, block_size };
-            let disk = ImageDisk::new(image, spec).map_err(BuildError::device(id))?;
-            if site.confined {
-                return Ok(Arc::new(disk));
-            }
-            let sandbox = site.sandbox.clone();
-            let prepare = move || sandbox.enter(Kind::Io);
-            let disk = disk.with_threads(IMAGE_THREAD, IMAGE_THREADS, queues, prepare);
-            return Ok(Arc::new(disk.map_err(BuildError::device(id))?));
-        }
-        config::Image::Nbd(nbd) => return super::nbd::open(site, id, nbd, medium, queues),
-    };
-    let spec = DiskSpec {
-        file: site.files.take_file(file)?,
-        read_only: medium.read_only,
-        cache,
-        discard,
-        block_size,
-        io: match medium.io {
-            config::DiskIo::Uring if !site.confined => DiskIo::Uring,
-            config::DiskIo::Uring | config::DiskIo::Plain => DiskIo::Threads,
-        },
-        queues,
-        depth,
-    };
-    Ok(Arc::new(RawDisk::new(spec).map_err(BuildError::device(id))?))
+    if let config::Image::Nbd(nbd) = &medium.image {
+        return super::nbd::open(site, id, nbd, medium, queues);
+    }
+    let images = Images::open(site, id, medium, queues, depth)?;
+    let disk = Arc::new(images.disk().clone());
+    site.parts.images.insert(id.to_owned(), images);
+    Ok(disk)
 }
 
 pub(crate) fn cache(cache: config::Cache) -> Cache {

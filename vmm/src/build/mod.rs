@@ -9,7 +9,7 @@ mod cpus;
 pub(crate) mod disk;
 mod firmware;
 mod identity;
-mod image;
+mod images;
 pub(crate) mod limits;
 mod loader;
 mod memory;
@@ -59,6 +59,7 @@ use crate::vcpu::{Buses, Inbox, VcpuError};
 
 use chipset::Power;
 
+pub(crate) use images::{Images, Layer, Prepared};
 pub use loader::Loader;
 pub(crate) use plug::{Ground, PlugError};
 
@@ -164,6 +165,8 @@ pub struct Parts {
     pub connectors: BTreeMap<String, NbdConnector>,
     /// Of network disks: whether they have their server.
     pub connected: BTreeMap<String, Arc<AtomicBool>>,
+    /// Disks that are made of files, and can be made of others.
+    pub(crate) images: BTreeMap<String, Images>,
     /// Disks that can be made larger, to so many bytes.
     pub growing: BTreeMap<String, Grow>,
     /// Of all disks.
@@ -223,6 +226,7 @@ impl Parts {
             scsi_hosts: BTreeMap::new(),
             connectors: BTreeMap::new(),
             connected: BTreeMap::new(),
+            images: BTreeMap::new(),
             growing: BTreeMap::new(),
             limiters: limits::Limiters::default(),
             faults: Faults::default(),
@@ -246,6 +250,7 @@ impl Parts {
         self.drives.remove(id);
         self.connectors.remove(id);
         self.connected.remove(id);
+        self.images.remove(id);
         self.growing.remove(id);
         self.limiters.forget(id);
         self.faults.forget(id);

@@ -13,7 +13,7 @@ use devices::component::Component;
 use vmm_protocol::config::{Drive, Machine, MachineConfig, PciAddress, PciDevice, PciKind};
 
 use super::pci::{Buses, Slot};
-use super::{BuildError, Parts, Site, scsi, virtio};
+use super::{BuildError, Layer, Parts, Site, scsi, virtio};
 use crate::kvm::Vm;
 use crate::process::Files;
 use crate::sandbox::Sandbox;
@@ -159,11 +159,32 @@ impl Ground {
         false
     }
 
-    fn has(&self, id: &str) -> bool {
-        let is_it = |device: &PciDevice| {
+    /// Which device disk `id` is, or is a drive of.
+    pub(crate) fn owner(&self, id: &str) -> Option<&str> {
+        let mut devices = self.config.pci.iter();
+        let owner = devices.find(|device| {
             device.id == id || device.kind.drives().iter().any(|drive| drive.id == id)
-        };
-        self.config.pci.iter().any(is_it)
+        })?;
+        Some(&owner.id)
+    }
+
+    /// An image for disk `id`, whose descriptors are numbers of `files`.
+    ///
+    /// # Errors
+    /// When there are no such files, or they cannot be used.
+    pub(crate) fn layer(
+        &self,
+        id: &str,
+        layer: &vmm_protocol::config::Layer,
+        files: &mut Files,
+        vm: &Vm,
+        parts: &mut Parts,
+    ) -> Result<Layer, BuildError> {
+        Layer::take(&mut self.site(files, vm, parts), id, layer)
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.owner(id).is_some()
     }
 
     fn free_slot(&self, device: &PciDevice) -> Result<Slot, PlugError> {

@@ -62,7 +62,7 @@ impl Machine {
     ) -> Result<(), MediumError> {
         let drive = self.drive(id)?;
         let spec = DiskSpec {
-            file,
+            file: Arc::new(file),
             read_only: true,
             cache: disk::cache(cache),
             discard: false,

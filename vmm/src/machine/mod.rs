@@ -13,6 +13,7 @@ mod media;
 mod plug;
 mod save;
 mod statistics;
+mod swap;
 mod vcpus;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ use crate::vcpu::{Inbox, Stop, VcpuError};
 
 pub use cpus::Cpus;
 pub use media::MediumError;
+pub use swap::SwapError;
 pub use vcpus::VcpusError;
 
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ use super::pacing::Pacing;
 use super::ring::EventRing;
 use super::server::refuse;
 use crate::build::PlugError;
-use crate::machine::{Machine, MachineError, MediumError, VcpusError};
+use crate::machine::{Machine, MachineError, MediumError, SwapError, VcpusError};
 use crate::state::Steps;
 use crate::vcpu::Stop;
 
@@ -464,6 +464,9 @@ impl Domain {
             Request::ResizeDisk { id, bytes } => {
                 self.machine.resize_disk(&id, bytes).map_err(medium_refused)?;
             }
+            Request::SwapDisks { swaps } => {
+                self.machine.swap_disks(&swaps, Files::passed(files)).map_err(swap_refused)?;
+            }
             Request::SaveProgress => {
                 let (done, total) = self.saving.as_ref().map_or((0, 0), |steps| steps.progress());
                 return Ok(Reply::Progress { done, total });
@@ -529,6 +532,15 @@ fn plug_refused(error: PlugError) -> ControlError {
         PlugError::Taken { .. } | PlugError::Occupied { .. } => Code::Busy,
         PlugError::NoHotplug { .. } | PlugError::Kind { .. } => Code::State,
         PlugError::Build(_) => Code::Failed,
+    };
+    refuse(code, super::chain(&error))
+}
+
+fn swap_refused(error: SwapError) -> ControlError {
+    let code = match &error {
+        SwapError::NoDisk { .. } => Code::NotFound,
+        SwapError::Twice { .. } | SwapError::NoLayer { .. } => Code::Malformed,
+        SwapError::Build(_) | SwapError::Machine(_) => Code::Failed,
     };
     refuse(code, super::chain(&error))
 }

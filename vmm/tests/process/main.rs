@@ -30,6 +30,7 @@ mod ramfb;
 mod rig;
 mod sandbox;
 mod save;
+mod swap;
 mod sys;
 mod vcpus;
 mod watchdog;

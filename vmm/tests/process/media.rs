@@ -125,7 +125,7 @@ fn a_guest_sees_the_media_that_come_into_its_scsi_drive() {
 }
 
 /// How many commands there were.
-const COUNT: u32 = AREA + 0x6000;
+pub(crate) const COUNT: u32 = AREA + 0x6000;
 
 /// A command that can be given any number of times; prints its status.
 pub(crate) fn scsi_again(asm: &mut Asm, unit: u8, cdb: &[u8], data: Option<u32>) {
@@ -185,7 +185,7 @@ fn a_guest_sees_the_media_that_come_into_its_ide_drive() {
 }
 
 /// Until the drive is not busy.
-fn settle(asm: &mut Asm, ports: u16) {
+pub(crate) fn settle(asm: &mut Asm, ports: u16) {
     let again = asm.here();
     asm.read_port(Byte, ports + 7).and_eax(0x80).jump_unless_eax_is(0, again);
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::{AtFlags, FallocateFlags, FileType, OFlags, SeekFrom, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -14,7 +14,7 @@ const PIECE: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub struct FileStorage {
-    file: File,
+    file: Arc<File>,
     is_device: bool,
     direct: Option<Alignment>,
     /// Of direct I/O: held alone while part of a host block is rewritten, which would undo another
@@ -40,13 +40,13 @@ impl FileStorage {
         Ok(Self {
             is_device: kind == FileType::BlockDevice,
             direct: direct.then(|| alignment(&file)),
-            file,
+            file: Arc::new(file),
             rewriting: RwLock::new(()),
         })
     }
 
     #[must_use]
-    pub fn file(&self) -> &File {
+    pub fn file(&self) -> &Arc<File> {
         &self.file
     }
 

@@ -21,7 +21,7 @@ impl Rig {
         let image: Vec<u8> = (0..len).map(pattern).collect();
         file.write_all_at(&image, 0).unwrap();
         let spec = DiskSpec {
-            file: file.try_clone().unwrap(),
+            file: Arc::new(file.try_clone().unwrap()),
             read_only: false,
             cache,
             discard: true,
@@ -182,7 +182,7 @@ fn direct_writes_need_whole_blocks_and_direct_reads_do_not() {
         let file = tempfile::tempfile_in(std::env::temp_dir()).unwrap();
         file.write_all_at(&[7; 700], 0).unwrap();
         DiskSpec {
-            file,
+            file: Arc::new(file),
             read_only,
             cache: Cache::None,
             discard: false,
@@ -231,7 +231,7 @@ fn host_errors_come_back_as_they_are() {
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&rig.file));
         let read_only = File::open(path).unwrap();
         let spec = DiskSpec {
-            file: read_only,
+            file: Arc::new(read_only),
             read_only: true,
             cache: Cache::Writeback,
             discard: false,
@@ -307,7 +307,7 @@ fn an_impossible_block_size_is_refused_by_name() {
     for block_size in [0, 1, 500, 1 << 20] {
         let file = tempfile::tempfile_in(std::env::temp_dir()).unwrap();
         let spec = DiskSpec {
-            file,
+            file: Arc::new(file),
             read_only: false,
             cache: Cache::Writeback,
             discard: false,

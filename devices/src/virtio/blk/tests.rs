@@ -53,7 +53,7 @@ impl Default for Setup {
 impl Setup {
     fn block(&self, file: &File) -> Block {
         let disk = RawDisk::new(DiskSpec {
-            file: file.try_clone().unwrap(),
+            file: Arc::new(file.try_clone().unwrap()),
             read_only: self.read_only,
             cache: self.cache,
             discard: true,

@@ -134,6 +134,7 @@ impl BlockWorker {
 
 impl QueueWorker for BlockWorker {
     fn start(&mut self, cx: &mut Context<'_, '_>) {
+        self.channel.renew();
         if let Some(source) = self.channel.source() {
             cx.watch(&source, 0, EventSet::IN);
         }

@@ -331,6 +331,7 @@ impl ScsiWorker {
 
 impl QueueWorker for ScsiWorker {
     fn start(&mut self, cx: &mut Context<'_, '_>) {
+        self.disks.iter_mut().flatten().for_each(|disk| disk.lane.renew());
         for position in 0..self.disks.len() {
             self.watch(position, cx);
         }

@@ -1,0 +1,251 @@
+//! The images beneath a disk: open files in an order, from which the disk is made, and later made
+//! anew in another order.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use devices::backend::{Disk, DiskIo, DiskSpec, ImageDisk, ImageSpec, Pool, RawDisk, Swappable};
+use image::chain::{self, MOST_DEEP, Node};
+use image::{FileStorage, Format, Image, ImageError, Storage};
+use vmm_protocol::config::{self, Fd, ImageFormat, Medium};
+
+use super::{BuildError, Site, disk};
+use crate::sandbox::Kind;
+
+/// Requests of an image that are carried out at once, when several come together.
+const IMAGE_THREADS: usize = 4;
+const IMAGE_THREAD: &str = "image";
+
+/// One image of a chain, with its open files.
+#[derive(Clone)]
+pub(crate) struct Layer {
+    format: Format,
+    file: Arc<FileStorage>,
+    data_file: Option<Arc<FileStorage>>,
+    extents: Vec<Arc<FileStorage>>,
+}
+
+impl Layer {
+    /// From descriptors that came with the process, or with a request.
+    pub(super) fn take(
+        site: &mut Site<'_>,
+        id: &str,
+        layer: &config::Layer,
+    ) -> Result<Self, BuildError> {
+        let mut storage = |file: Fd| -> Result<Arc<FileStorage>, BuildError> {
+            let file: File = site.files.take_file(file)?;
+            Ok(Arc::new(FileStorage::new(file).map_err(BuildError::device(id))?))
+        };
+        Ok(Self {
+            format: format(layer.format),
+            file: storage(layer.file)?,
+            data_file: layer.data_file.map(&mut storage).transpose()?,
+            extents: layer.extents.iter().map(|file| storage(*file)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn node(&self) -> Node {
+        let plain = |file: &Arc<FileStorage>| -> Arc<dyn Storage> { file.clone() };
+        let mut node = Node::new(self.format, plain(&self.file));
+        node.data_file = self.data_file.as_ref().map(plain);
+        node.extents = self.extents.iter().map(plain).collect();
+        node
+    }
+}
+
+/// A disk made of files of the host, and what it takes to make it of others.
+pub(crate) struct Images {
+    id: String,
+    disk: Swappable,
+    /// How the disk is used, whatever it is made of.
+    usage: Usage,
+    /// From what the guest writes to down to what lies lowest.
+    layers: Vec<Layer>,
+    /// The image that the guest uses; none: its one file is raw, and used as it is.
+    image: Option<Arc<dyn Image>>,
+    /// The raw disk that it was at the beginning: its rings cannot be had again once the guest runs.
+    home: Option<(Arc<File>, Arc<RawDisk>)>,
+    threads: Option<Arc<Pool>>,
+}
+
+#[derive(Clone, Copy)]
+struct Usage {
+    read_only: bool,
+    cache: config::Cache,
+    discard: bool,
+    block_size: u32,
+}
+
+/// A disk that is ready to take the place of another.
+pub(crate) struct Prepared {
+    disk: Arc<dyn Disk>,
+    image: Option<Arc<dyn Image>>,
+    layers: Vec<Layer>,
+}
+
+impl Images {
+    /// Make disk `id` for `queues` users at once, each with up to `depth` requests in flight.
+    pub(super) fn open(
+        site: &mut Site<'_>,
+        id: &str,
+        medium: &Medium,
+        queues: usize,
+        depth: u16,
+    ) -> Result<Self, BuildError> {
+        let usage = Usage {
+            read_only: medium.read_only,
+            cache: medium.cache,
+            discard: medium.discard == config::Discard::Unmap,
+            block_size: medium.logical_block_size,
+        };
+        let only;
+        let layers = match &medium.image {
+            config::Image::Raw { file } => {
+                only = [raw(*file)];
+                &only[..]
+            }
+            config::Image::Chain(layers) => layers,
+            config::Image::Nbd(_) => {
+                return Err(BuildError::config("disk", id, "it lies on a server, not in files"));
+            }
+        };
+        let layers: Vec<_> =
+            layers.iter().map(|layer| Layer::take(site, id, layer)).collect::<Result<_, _>>()?;
+        if let [Layer { format: Format::Raw, file, .. }] = &layers[..] {
+            let wanted = medium.io == config::DiskIo::Uring && !site.confined;
+            let io = if wanted { DiskIo::Uring } else { DiskIo::Threads };
+            let spec = DiskSpec { io, queues, depth, ..usage.raw(file.file()) };
+            let made = Arc::new(RawDisk::new(spec).map_err(BuildError::device(id))?);
+            let home = Some((file.file().clone(), made.clone()));
+            let disk = Swappable::new(made);
+            let id = id.to_owned();
+            return Ok(Self { id, disk, usage, layers, image: None, home, threads: None });
+        }
+        let threads = (!site.confined).then(|| {
+            let sandbox = site.sandbox.clone();
+            let prepare = move || sandbox.enter(Kind::Io);
+            Pool::new(IMAGE_THREAD, IMAGE_THREADS, queues, prepare).map(Arc::new)
+        });
+        let threads = threads.transpose().map_err(BuildError::device(id))?;
+        let image = open_chain(id, &layers, usage.read_only)?;
+        let made = usage.over(&image, threads.clone()).map_err(BuildError::device(id))?;
+        let (disk, id) = (Swappable::new(made), id.to_owned());
+        Ok(Self { id, disk, usage, layers, image: Some(image), home: None, threads })
+    }
+
+    pub(crate) fn disk(&self) -> &Swappable {
+        &self.disk
+    }
+
+    pub(crate) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Get ready to be made of `layers`. The guest uses nothing of the disk meanwhile, and until it is
+    /// [put](Self::put) there: files may belong to both.
+    ///
+    /// # Errors
+    /// When the disk would be another one to the guest, or an image cannot be opened.
+    pub(crate) fn prepare(&self, layers: Vec<Layer>) -> Result<Prepared, BuildError> {
+        let device = || BuildError::device(&self.id);
+        if let Some(image) = &self.image {
+            // What the old image knows and its file does not, the new one would miss.
+            image.flush().map_err(device())?;
+        }
+        let prepared = match &layers[..] {
+            [Layer { format: Format::Raw, file, .. }] => {
+                let disk = self.raw(file.file()).map_err(device())?;
+                Prepared { disk, image: None, layers }
+            }
+            _ => {
+                let image = open_chain(&self.id, &layers, self.usage.read_only)?;
+                let disk = self.usage.over(&image, self.threads.clone()).map_err(device())?;
+                Prepared { disk, image: Some(image), layers }
+            }
+        };
+        let (is, was) = (prepared.disk.info().size, self.disk.now().info().size);
+        if is != was {
+            let reason = "of bytes is another one than the guest knows of its disk";
+            return Err(BuildError::config("size", is, reason));
+        }
+        Ok(prepared)
+    }
+
+    /// A raw disk of `file`: the one of the beginning, if it is that file.
+    fn raw(&self, file: &Arc<File>) -> std::io::Result<Arc<dyn Disk>> {
+        if let Some((home, disk)) = &self.home
+            && Arc::ptr_eq(home, file)
+        {
+            let size = self.disk.now().info().size;
+            if disk.info().size < size {
+                disk.grow(size)?;
+            }
+            return Ok(disk.clone());
+        }
+        let spec = DiskSpec { io: DiskIo::Threads, queues: 0, depth: 0, ..self.usage.raw(file) };
+        Ok(Arc::new(RawDisk::new(spec)?))
+    }
+
+    /// This is the disk now. What it was is closed, with the files that are no part of it any more.
+    pub(crate) fn put(&mut self, prepared: Prepared) {
+        let Prepared { disk, image, layers } = prepared;
+        drop(self.disk.put(disk));
+        (self.image, self.layers) = (image, layers);
+    }
+}
+
+impl Usage {
+    /// On the calling thread, unless `io` and what it needs are said.
+    fn raw(self, file: &Arc<File>) -> DiskSpec {
+        DiskSpec {
+            file: file.clone(),
+            read_only: self.read_only,
+            cache: disk::cache(self.cache),
+            discard: self.discard,
+            block_size: self.block_size,
+            io: DiskIo::Threads,
+            queues: 0,
+            depth: 0,
+        }
+    }
+
+    fn over(
+        self,
+        image: &Arc<dyn Image>,
+        threads: Option<Arc<Pool>>,
+    ) -> std::io::Result<Arc<dyn Disk>> {
+        let Self { cache, discard, block_size, .. } = self;
+        let spec = ImageSpec { cache: disk::cache(cache), discard, block_size };
+        Ok(Arc::new(ImageDisk::new(image.clone(), spec)?.with_threads(threads)))
+    }
+}
+
+pub(crate) fn raw(file: Fd) -> config::Layer {
+    config::Layer { format: ImageFormat::Raw, file, data_file: None, extents: Vec::new() }
+}
+
+/// Open the chain of disk `id`. Headers are read again here: what was said about them when the
+/// files were opened is not relied on.
+fn open_chain(id: &str, layers: &[Layer], read_only: bool) -> Result<Arc<dyn Image>, BuildError> {
+    if layers.len() > MOST_DEEP {
+        return Err(BuildError::config("images of a chain", layers.len(), "must be at most 200"));
+    }
+    let mut node: Option<Box<Node>> = None;
+    for layer in layers.iter().rev() {
+        let mut next = layer.node();
+        next.backing = node.take();
+        node = Some(Box::new(next));
+    }
+    let node = node.ok_or_else(|| BuildError::config("images of a chain", 0, "there is none"))?;
+    chain::open(*node, read_only).map_err(BuildError::device::<ImageError>(id))
+}
+
+fn format(format: ImageFormat) -> Format {
+    match format {
+        ImageFormat::Raw => Format::Raw,
+        ImageFormat::Qcow2 => Format::Qcow2,
+        ImageFormat::Vmdk => Format::Vmdk,
+        ImageFormat::Vdi => Format::Vdi,
+        ImageFormat::Vpc => Format::Vpc,
+    }
+}
