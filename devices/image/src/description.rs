@@ -61,6 +61,9 @@ pub struct SnapshotInfo {
     pub date: u32,
     /// Nanoseconds the guest had run.
     pub vm_clock: u64,
+    /// Instructions the guest had executed, where QEMU counted them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icount: Option<u64>,
 }
 
 /// What a process that looks into an image says, as JSON.

@@ -11,6 +11,9 @@
 //! sync between. A cluster that nothing uses any more *rests* until the tables that no longer name
 //! it are durable; only then its count falls and it can be used again.
 //!
+//! **Snapshots** change many counts, flags and tables at once. They are all made anew in free
+//! clusters ([`rewrite`]), and one write of the header puts them in the place of the old ones.
+//!
 //! **Locks.** `inflight`, then `tables`. Data moves under a shared hold of `inflight` with `tables`
 //! free; resting clusters are released under an exclusive one, so no request still uses them.
 
@@ -23,7 +26,9 @@ mod image;
 mod lookup;
 mod refcount;
 mod resize;
+mod rewrite;
 mod snapshot;
+mod snapshots;
 mod spec;
 mod tables;
 #[cfg(test)]
@@ -34,4 +39,6 @@ pub use check::{CheckReport, Repair, check};
 pub use create::{CreateOptions, create};
 pub use header::describe;
 pub use image::{OpenOptions, Qcow2};
+pub use snapshot::SnapshotRef;
+pub use snapshots::NewSnapshot;
 pub use spec::{Compression, MAGIC};

@@ -1,14 +1,20 @@
 //! What fuzz targets do with an image: everything, and whatever it says, nothing but errors come
-//! of it.
+//! of it. Beside it what tests need to be hard on one: seeded numbers, a host that stops.
 
 use std::sync::Arc;
 
 use crate::chain::{Node, open};
 use crate::describe::describe;
 use crate::format::Format;
-use crate::qcow2::{OpenOptions, Qcow2, Repair, check};
+use crate::qcow2::{NewSnapshot, OpenOptions, Qcow2, Repair, SnapshotRef, check};
 use crate::storage::{MemoryStorage, Storage};
 use crate::view::Image;
+
+mod power_cut;
+mod random;
+
+pub use power_cut::PowerCut;
+pub use random::Random;
 
 /// Look at any image from all sides.
 fn exercise(image: &dyn Image) {
@@ -49,6 +55,9 @@ pub fn qcow2(bytes: Vec<u8>) {
         let options = OpenOptions { read_only, ..OpenOptions::default() };
         if let Ok(image) = Qcow2::open(file.clone(), options) {
             exercise(&image);
+            let _ = image.create_snapshot(&NewSnapshot::now("fuzz"));
+            let _ = image.apply_snapshot(SnapshotRef::IdOrName("1"));
+            let _ = image.delete_snapshot(SnapshotRef::IdOrName("1"));
         }
     }
     let _ = check(&*file, Repair::All);

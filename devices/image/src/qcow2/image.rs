@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use super::compressed::Unpacked;
 use super::header::{Header, check_l1};
 use super::lookup::{Geometry, Run, State};
-use super::snapshot;
+use super::snapshot::{self, SnapshotRef};
 use super::spec::*;
 use super::tables::Tables;
 use crate::error::ImageError;
@@ -65,11 +65,7 @@ impl Qcow2 {
         let mut size = header.size;
         if let Some(wanted) = &snapshot {
             let table = snapshot::read_table(&*file, &header)?;
-            let found = table.iter().find(|snapshot| snapshot.info.id == *wanted);
-            let found = found.or_else(|| table.iter().find(|it| it.info.name == *wanted));
-            let found = found.ok_or_else(|| {
-                ImageError::Invalid(format!("the image has no snapshot {wanted:?}"))
-            })?;
+            let found = snapshot::find(&table, SnapshotRef::IdOrName(wanted))?;
             (l1, size) = ((found.l1_offset, found.l1_size), found.info.size);
             check_l1(l1.0, l1.1, &header)?;
         }
@@ -167,15 +163,25 @@ impl Qcow2 {
             self.data().sync()?;
             return if self.data_file.is_some() { self.file.sync() } else { Ok(()) };
         }
-        tables.write_back(&*self.file, self.external())?;
-        if let Some(data) = self.external() {
-            data.sync()?;
-        }
-        self.file.sync()?;
+        self.make_durable(&mut tables)?;
         if alone.is_some() {
             self.release(&mut tables)?;
         }
         Ok(())
+    }
+
+    fn make_durable(&self, tables: &mut Tables) -> io::Result<()> {
+        tables.write_back(&*self.file, self.external())?;
+        if let Some(data) = self.external() {
+            data.sync()?;
+        }
+        self.file.sync()
+    }
+
+    /// The file has everything, and nothing rests. The caller holds `inflight` alone.
+    pub(super) fn settle(&self, tables: &mut Tables) -> io::Result<()> {
+        self.make_durable(tables)?;
+        self.release(tables)
     }
 
     fn release(&self, tables: &mut Tables) -> io::Result<()> {

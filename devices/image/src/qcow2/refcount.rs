@@ -89,15 +89,21 @@ impl Refcounts {
     }
 
     /// Counts in one block.
-    fn per_block(&self) -> u64 {
+    pub(super) fn per_block(&self) -> u64 {
         1 << (self.cluster_bits + 3 - self.order)
     }
 
-    fn most(&self) -> u64 {
-        match self.order {
-            6 => u64::MAX,
-            order => (1 << (1_u64 << order)) - 1,
-        }
+    /// The largest count there is.
+    pub(super) fn most(&self) -> u64 {
+        most(self.order)
+    }
+
+    pub(super) fn order(&self) -> u32 {
+        self.order
+    }
+
+    pub(super) fn first_free(&self) -> u64 {
+        self.first_free
     }
 
     /// The place of a cluster's count: the byte in the file, and the bits in it.
@@ -111,15 +117,8 @@ impl Refcounts {
     pub(super) fn get(&mut self, file: &dyn Storage, cluster: u64) -> io::Result<u64> {
         let Some((offset, shift)) = self.place(cluster) else { return Ok(0) };
         let at = (offset % self.blocks.piece_size()) as usize;
-        let (order, most) = (self.order, self.most());
-        let piece = self.blocks.piece(file, offset)?;
-        Ok(match order {
-            0..=2 => u64::from(piece[at] >> shift) & most,
-            _ => {
-                let width = 1 << (order - 3);
-                piece[at..at + width].iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
-            }
-        })
+        let order = self.order;
+        Ok(count_at(self.blocks.piece(file, offset)?, at, shift, order))
     }
 
     /// Its block is there.
@@ -129,16 +128,7 @@ impl Refcounts {
         if count > most {
             return Err(damaged("a cluster used more often than its count can say"));
         }
-        self.blocks.change(file, offset, |piece, at| match order {
-            0..=2 => {
-                let mask = (most as u8) << shift;
-                piece[at] = piece[at] & !mask | (count as u8) << shift;
-            }
-            _ => {
-                let width = 1 << (order - 3);
-                put(piece, at, &count.to_be_bytes()[8 - width..]);
-            }
-        })?;
+        self.blocks.change(file, offset, |piece, at| put_count(piece, at, shift, order, count))?;
         if count == 0 {
             self.first_free = self.first_free.min(cluster);
         }
@@ -322,6 +312,37 @@ impl Refcounts {
 
     pub(super) fn write_back(&mut self, file: &dyn Storage) -> io::Result<()> {
         self.blocks.write_back(file)
+    }
+}
+
+fn most(order: u32) -> u64 {
+    match order {
+        6 => u64::MAX,
+        order => (1 << (1_u64 << order)) - 1,
+    }
+}
+
+/// A count of 2^`order` bits in a block; the smaller ones share a byte, and lie `shift` bits up in it.
+pub(super) fn count_at(block: &[u8], at: usize, shift: u32, order: u32) -> u64 {
+    match order {
+        0..=2 => u64::from(block[at] >> shift) & most(order),
+        _ => {
+            let width = 1 << (order - 3);
+            block[at..at + width].iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
+        }
+    }
+}
+
+pub(super) fn put_count(block: &mut [u8], at: usize, shift: u32, order: u32, count: u64) {
+    match order {
+        0..=2 => {
+            let mask = (most(order) as u8) << shift;
+            block[at] = block[at] & !mask | (count as u8) << shift;
+        }
+        _ => {
+            let width = 1 << (order - 3);
+            put(block, at, &count.to_be_bytes()[8 - width..]);
+        }
     }
 }
 

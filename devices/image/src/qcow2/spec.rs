@@ -45,6 +45,8 @@ pub(super) const MOST_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
 pub(super) const MOST_SNAPSHOTS: u32 = 65536;
 pub(super) const MOST_SNAPSHOT_TABLE_BYTES: u64 = 16 << 20;
 pub(super) const MOST_SNAPSHOT_EXTRA: u32 = 1024;
+/// QEMU keeps a name in 256 bytes with a zero at the end.
+pub(super) const MOST_SNAPSHOT_NAME: usize = 255;
 pub(super) const MOST_NAME: u32 = 1023;
 pub(super) const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
 

@@ -88,6 +88,11 @@ impl Tables {
         self.refcounts.as_mut().ok_or_else(crate::view::read_only)
     }
 
+    /// As [`Self::refcounts`], for whoever gives them back or puts others in their place.
+    pub(super) fn take_refcounts(&mut self) -> io::Result<Refcounts> {
+        self.refcounts.take().ok_or_else(crate::view::read_only)
+    }
+
     pub(super) fn is_dirty(&self) -> bool {
         self.l2.is_dirty()
             || !self.l1_dirty.is_empty()

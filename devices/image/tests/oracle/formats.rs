@@ -15,11 +15,11 @@ fn disk(rig: &Rig, seed: u64) -> Vec<u8> {
     let mut disk = vec![0; SIZE as usize];
     for _ in 0..20 {
         let (offset, len) = random.range(SIZE);
-        let byte = random.next() as u8;
+        let byte = random.number() as u8;
         disk[offset as usize..(offset + len.min(300_000)) as usize].fill(byte);
     }
     let noise = &mut disk[5_000_000..5_200_000];
-    noise.iter_mut().for_each(|byte| *byte = random.next() as u8);
+    noise.iter_mut().for_each(|byte| *byte = random.number() as u8);
     std::fs::write(rig.path("raw"), &disk).unwrap();
     disk
 }
@@ -140,7 +140,7 @@ fn damage_anywhere_is_contained() {
                 let len = bytes.len() as u64;
                 let starts = [0, 512, 1024, 65536, 131_072, 196_608, 1 << 20, 2 << 20, len - 1024];
                 let at = starts[random.below(9) as usize] + random.below(256);
-                let value = [0, 0xff, 0x80, random.next() as u8][random.below(4) as usize];
+                let value = [0, 0xff, 0x80, random.number() as u8][random.below(4) as usize];
                 if let Some(byte) = bytes.get_mut(at as usize) {
                     *byte = value;
                 }

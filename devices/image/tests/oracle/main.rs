@@ -5,3 +5,4 @@
 mod formats;
 mod qcow2;
 mod rig;
+mod snapshots;

@@ -7,15 +7,15 @@ use crate::rig::{Random, Rig, exercise, same};
 
 const SIZE: u64 = 5859 * 512;
 
-fn open(rig: &Rig, name: &str) -> Qcow2 {
+pub(crate) fn open(rig: &Rig, name: &str) -> Qcow2 {
     Qcow2::open(rig.file(name), OpenOptions::default()).unwrap()
 }
 
-fn create(rig: &Rig, name: &str, options: &CreateOptions) {
+pub(crate) fn create(rig: &Rig, name: &str, options: &CreateOptions) {
     qcow2::create(&*rig.file(name), options).unwrap();
 }
 
-fn is_clean(rig: &Rig, name: &str) {
+pub(crate) fn is_clean(rig: &Rig, name: &str) {
     let report = qcow2::check(&*rig.file(name), Repair::Nothing).unwrap();
     assert_eq!((report.corruptions, report.leaks), (0, 0), "{:?}", report.messages);
     let output = rig.try_img(&format!("check -f qcow2 {name}"));
@@ -164,7 +164,7 @@ fn compressed_clusters_are_read_and_written_over() {
             // Text-like here, incompressible there, nothing elsewhere.
             *byte = match at / 100_000 % 3 {
                 0 => b"abcdefgh"[at / 7 % 8],
-                1 => random.next() as u8,
+                1 => random.number() as u8,
                 _ => 0,
             };
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::sync::Arc;
 
+pub(crate) use image::torture::Random;
 use image::{FileStorage, Image, Storage};
 use manor_tests::qemu::{ImageTools, image_tools};
 use tempfile::TempDir;
@@ -64,31 +65,6 @@ impl Rig {
     }
 }
 
-/// Numbers that look random and are the same each time.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// A range inside `size`, mostly of sectors, often small, at times at a cluster's boundary.
-    pub(crate) fn range(&mut self, size: u64) -> (u64, u64) {
-        let most = [512, 4096, 65536, 300_000, size][self.below(5) as usize].min(size);
-        let align = [1, 512, 4096, 65536][self.below(4) as usize];
-        let offset = self.below(size) / align * align;
-        let len = (self.below(most) + 1).next_multiple_of(align).min(size - offset);
-        (offset, len)
-    }
-}
-
 /// Do what a guest may do, here and on plain bytes.
 pub(crate) fn exercise(image: &dyn Image, model: &mut [u8], random: &mut Random, count: u32) {
     for _ in 0..count {
@@ -96,7 +72,7 @@ pub(crate) fn exercise(image: &dyn Image, model: &mut [u8], random: &mut Random,
         let range = offset as usize..(offset + len) as usize;
         match random.below(10) {
             0..=3 => {
-                let byte = random.next() as u8;
+                let byte = random.number() as u8;
                 model[range.clone()].fill(byte);
                 image.write(&model[range], offset).unwrap();
             }
