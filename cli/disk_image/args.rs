@@ -22,6 +22,9 @@ pub(crate) enum Image {
     Map(Map),
     /// Make an image larger
     Resize(Resize),
+    /// List, make, apply and delete snapshots inside a qcow2 image
+    #[command(subcommand)]
+    Snapshot(Snapshot),
 }
 
 /// An image that is there.
@@ -80,6 +83,34 @@ pub(crate) struct Resize {
     /// cut off what lies behind the new end (raw images only)
     #[arg(long)]
     pub(crate) shrink: bool,
+}
+
+/// snapshots that lie in the image itself
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshot {
+    /// List the snapshots of an image
+    List(SnapshotList),
+    /// Keep the disk as it is now
+    Create(SnapshotOf),
+    /// Make the disk what a snapshot has; what was written since is lost
+    Apply(SnapshotOf),
+    /// Forget a snapshot
+    Delete(SnapshotOf),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotList {
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotOf {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// the snapshot's name; where it is there already, its ID does as well
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]

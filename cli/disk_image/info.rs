@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::args::Info;
 use super::open::{Found, Opener};
 use super::size::human;
+use super::snapshot;
 use crate::failure::Failure;
 use crate::terminal::{Terminal, printable};
 
@@ -78,18 +79,8 @@ fn text(found: &Found) -> String {
         line("writable", format!("no: {reason}"));
     }
     if !description.snapshots.is_empty() {
-        let _ =
-            writeln!(out, "Snapshot list:\n{:8} {:20} {:>10} DISK SIZE", "ID", "TAG", "VM SIZE");
-        for snapshot in &description.snapshots {
-            let _ = writeln!(
-                out,
-                "{:8} {:20} {:>10} {}",
-                printable(&snapshot.id),
-                printable(&snapshot.name),
-                human(snapshot.vm_state_size),
-                human(snapshot.size)
-            );
-        }
+        out.push_str("Snapshot list:\n");
+        out.push_str(&snapshot::table(&description.snapshots));
     }
     if !description.details.is_empty() {
         out.push_str("Format specific information:\n");
@@ -143,16 +134,7 @@ fn json(found: &Found) -> Value {
         add("read-only", reason.clone().into());
     }
     if !description.snapshots.is_empty() {
-        let snapshots = description.snapshots.iter().map(|snapshot| {
-            json!({
-                "id": snapshot.id,
-                "name": snapshot.name,
-                "disk-size": snapshot.size,
-                "vm-state-size": snapshot.vm_state_size,
-                "date-sec": snapshot.date,
-                "vm-clock-nsec": snapshot.vm_clock,
-            })
-        });
+        let snapshots = description.snapshots.iter().map(snapshot::json);
         add("snapshots", snapshots.collect());
     }
     if !details.is_empty() {

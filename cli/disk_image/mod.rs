@@ -11,6 +11,7 @@ mod options;
 mod progress;
 mod resize;
 mod size;
+mod snapshot;
 
 pub(crate) use args::Image;
 pub(crate) use progress::Progress;
@@ -26,5 +27,6 @@ pub(crate) fn run(command: Image, terminal: &Terminal) -> Result<(), Failure> {
         Image::Info(args) => info::info(&args, terminal),
         Image::Map(args) => map::map(&args, terminal),
         Image::Resize(args) => resize::resize(&args, terminal),
+        Image::Snapshot(command) => snapshot::snapshot(&command, terminal),
     }
 }

@@ -97,6 +97,35 @@ fn a_disk_goes_into_qcow2_and_back() {
 }
 
 #[test]
+fn snapshots_lie_in_the_image_and_are_qemu_img_s_too() {
+    let images = Images::new();
+    images.disk("raw");
+    images.done("convert -f raw -O qcow2 raw disk");
+    assert_eq!(images.done("snapshot list disk"), "");
+    let said = images.done("snapshot create disk before");
+    assert_eq!(said, "Created snapshot before (ID 1) of disk\n");
+    images.qemu_img("snapshot -c after disk");
+    let list = images.done("snapshot list disk");
+    assert!(list.contains("ID       TAG ") && list.contains("1        before "), "{list}");
+    assert!(list.contains("2        after "), "{list}");
+    assert!(images.done("info disk").contains("Snapshot list:\nID       TAG"));
+    let refused = images.refused("snapshot create disk before");
+    assert!(refused.contains("has a snapshot \"before\" already"), "{refused}");
+    images.done("snapshot delete disk 2");
+    images.done("resize disk +1M");
+    images.done("snapshot apply disk before");
+    images.qemu_img("check -q disk");
+    images.qemu_img("compare -q -f raw -F qcow2 raw disk");
+    let deleted = images.done("snapshot delete --json disk before");
+    let deleted: serde_json::Value = serde_json::from_str(&deleted).unwrap();
+    assert_eq!((&deleted["id"], &deleted["disk-size"]), (&"1".into(), &(20 << 20).into()));
+    let refused = images.refused("snapshot apply disk before");
+    assert!(refused.contains("the image has no snapshot \"before\""), "{refused}");
+    let refused = images.refused("snapshot create -f raw raw one");
+    assert!(refused.contains("a raw image has no snapshots in it"), "{refused}");
+}
+
+#[test]
 fn only_what_differs_from_the_backing_image_is_copied() {
     let images = Images::new();
     images.disk("base");
