@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::qcow2::Qcow2;
+
 /// A disk that one can read and perhaps write. Ranges lie inside its size; requests may come from
 /// several threads, and such that overlap have no order.
 pub trait Image: Send + Sync {
@@ -43,6 +45,11 @@ pub trait Image: Send + Sync {
     fn grow(&self, _size: u64) -> io::Result<()> {
         let text = "an image of this format cannot be made larger while it is in use";
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
+    }
+
+    /// The image as what can have snapshots inside, where it is such a one.
+    fn as_qcow2(&self) -> Option<&Qcow2> {
+        None
     }
 
     /// What is at `offset`: the first run of at most `len` bytes that are all alike.

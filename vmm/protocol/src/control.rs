@@ -144,6 +144,20 @@ pub enum Request {
     SwapDisks {
         swaps: Vec<DiskSwap>,
     },
+    /// Keep disks as they are at one moment of the guest, which stands still meanwhile, in snapshots
+    /// inside their qcow2 images; or, if one cannot be, keep none.
+    SnapshotDisks {
+        ids: Vec<String>,
+        /// Of the snapshot in each image.
+        name: String,
+        /// Seconds since 1970.
+        date: u64,
+    },
+    /// Delete the snapshots of this name inside the images of disks. One that is not there is deleted.
+    DeleteDiskSnapshots {
+        ids: Vec<String>,
+        name: String,
+    },
     /// Limit what a disk may do, in place of what was.
     LimitDisk(DiskLimits),
     /// Give a network disk the connection passed beside this message (SCM_RIGHTS): a stream socket

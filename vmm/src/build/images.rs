@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use devices::backend::{Disk, DiskIo, DiskSpec, ImageDisk, ImageSpec, Pool, RawDisk, Swappable};
 use image::chain::{self, MOST_DEEP, Node};
+use image::qcow2::Qcow2;
 use image::{FileStorage, Format, Image, ImageError, Storage};
 use vmm_protocol::config::{self, Fd, ImageFormat, Medium};
 
@@ -135,6 +136,11 @@ impl Images {
 
     pub(crate) fn disk(&self) -> &Swappable {
         &self.disk
+    }
+
+    /// The image that the guest writes to, where that can have snapshots inside.
+    pub(crate) fn qcow2(&self) -> Option<&Qcow2> {
+        self.image.as_ref().and_then(|image| image.as_qcow2()).filter(|disk| !disk.read_only())
     }
 
     pub(crate) fn layers(&self) -> &[Layer] {

@@ -12,6 +12,7 @@ mod cpus;
 mod media;
 mod plug;
 mod save;
+mod snapshots;
 mod statistics;
 mod swap;
 mod vcpus;
@@ -33,6 +34,7 @@ use crate::vcpu::{Inbox, Stop, VcpuError};
 
 pub use cpus::Cpus;
 pub use media::MediumError;
+pub use snapshots::SnapshotError;
 pub use swap::SwapError;
 pub use vcpus::VcpusError;
 

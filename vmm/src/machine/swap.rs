@@ -37,7 +37,7 @@ impl Machine {
     /// When there is no such disk, or it would be another one to the guest; nothing has changed then.
     pub fn swap_disks(&mut self, swaps: &[DiskSwap], mut files: Files) -> Result<(), SwapError> {
         let chains = self.chains(swaps, &mut files)?;
-        self.while_still(swaps, |machine| machine.exchange(chains))
+        self.while_still(swaps.iter().map(|swap| &*swap.id), |machine| machine.exchange(chains))
     }
 
     /// What each disk is to be made of.
@@ -71,18 +71,18 @@ impl Machine {
     }
 
     /// Do `work` while no request of these disks is in flight, and none can come.
-    fn while_still<T>(
+    pub(super) fn while_still<'a, T, E: From<MachineError>>(
         &mut self,
-        swaps: &[DiskSwap],
-        work: impl FnOnce(&mut Self) -> Result<T, SwapError>,
-    ) -> Result<T, SwapError> {
+        disks: impl IntoIterator<Item = &'a str>,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
         // A paused machine's devices are drained already, and stay so.
         if self.stopped_clock.is_some() {
             return work(self);
         }
         self.cpus.park()?;
         let owners: BTreeSet<_> =
-            swaps.iter().filter_map(|swap| self.ground.owner(&swap.id)).collect();
+            disks.into_iter().filter_map(|id| self.ground.owner(id)).collect();
         let components = self.parts.components.iter();
         let devices: Vec<Arc<dyn Component>> =
             components.filter(|it| owners.contains(it.id())).cloned().collect();

@@ -21,7 +21,7 @@ use super::pacing::Pacing;
 use super::ring::EventRing;
 use super::server::refuse;
 use crate::build::PlugError;
-use crate::machine::{Machine, MachineError, MediumError, SwapError, VcpusError};
+use crate::machine::{Machine, MachineError, MediumError, SnapshotError, SwapError, VcpusError};
 use crate::state::Steps;
 use crate::vcpu::Stop;
 
@@ -467,6 +467,13 @@ impl Domain {
             Request::SwapDisks { swaps } => {
                 self.machine.swap_disks(&swaps, Files::passed(files)).map_err(swap_refused)?;
             }
+            Request::SnapshotDisks { ids, name, date } => {
+                let date = Duration::from_secs(date);
+                self.machine.snapshot_disks(&ids, &name, date).map_err(snapshot_refused)?;
+            }
+            Request::DeleteDiskSnapshots { ids, name } => {
+                self.machine.delete_disk_snapshots(&ids, &name).map_err(snapshot_refused)?;
+            }
             Request::SaveProgress => {
                 let (done, total) = self.saving.as_ref().map_or((0, 0), |steps| steps.progress());
                 return Ok(Reply::Progress { done, total });
@@ -541,6 +548,18 @@ fn swap_refused(error: SwapError) -> ControlError {
         SwapError::NoDisk { .. } => Code::NotFound,
         SwapError::Twice { .. } | SwapError::NoLayer { .. } => Code::Malformed,
         SwapError::Build(_) | SwapError::Machine(_) => Code::Failed,
+    };
+    refuse(code, super::chain(&error))
+}
+
+fn snapshot_refused(error: SnapshotError) -> ControlError {
+    let code = match &error {
+        SnapshotError::NoDisk { .. } => Code::NotFound,
+        SnapshotError::Twice { .. } => Code::Malformed,
+        SnapshotError::NoQcow2 { .. } => Code::State,
+        SnapshotError::Image { .. } | SnapshotError::Left { .. } | SnapshotError::Machine(_) => {
+            Code::Failed
+        }
     };
     refuse(code, super::chain(&error))
 }

@@ -30,6 +30,7 @@ mod ramfb;
 mod rig;
 mod sandbox;
 mod save;
+mod snapshots;
 mod swap;
 mod sys;
 mod vcpus;

@@ -225,10 +225,10 @@ fn nvme_disks_are_exchanged() {
 const HEADER: u32 = AREA + 0x3000;
 /// The index that the driver offers next.
 const NEXT: u32 = AREA + 0x6000;
-const NUMBER: u32 = AREA + 0x6004;
+pub(crate) const NUMBER: u32 = AREA + 0x6004;
 
 /// One queue of a virtio disk, brought up.
-fn virtio_disk(asm: &mut Asm) {
+pub(crate) fn virtio_disk(asm: &mut Asm) {
     disks::place_bar(asm, 3, 0, 0);
     for status in [0, 1, 3] {
         asm.poke(Byte, BAR + 0x14, status);
@@ -249,7 +249,7 @@ fn virtio_disk(asm: &mut Asm) {
 }
 
 /// Read (0) or write (1) a sector; `eax` has its number.
-fn request(asm: &mut Asm, kind: u32) {
+pub(crate) fn request(asm: &mut Asm, kind: u32) {
     asm.store(Dword, HEADER + 8).poke(Dword, HEADER, kind).poke(Dword, HEADER + 12, 0);
     asm.poke(Byte, ANSWER, 0xff);
     let data = if kind == 0 { 3 } else { 1 };
