@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails that way")]
 
 mod formats;
+mod orders;
+mod power;
 mod qcow2;
 mod rig;
 mod snapshots;
