@@ -25,6 +25,9 @@ pub struct Description {
     pub encryption: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<SnapshotInfo>,
+    /// Of qcow2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bitmaps: Vec<crate::qcow2::BitmapInfo>,
     /// What only this format has, by qemu-img's names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<(String, String)>,
@@ -92,6 +95,7 @@ impl Description {
             extents: Vec::new(),
             encryption: None,
             snapshots: Vec::new(),
+            bitmaps: Vec::new(),
             details: Vec::new(),
             dirty: false,
             corrupt: false,

@@ -17,6 +17,7 @@
 //! **Locks.** `inflight`, then `tables`. Data moves under a shared hold of `inflight` with `tables`
 //! free; resting clusters are released under an exclusive one, so no request still uses them.
 
+mod bitmap;
 mod cache;
 mod check;
 mod compressed;
@@ -35,6 +36,7 @@ mod tables;
 mod tests;
 mod write;
 
+pub use bitmap::{BitmapInfo, DirtyBitmap};
 pub use check::{CheckReport, Repair, check};
 pub use create::{CreateOptions, create};
 pub use header::describe;

@@ -47,7 +47,7 @@ pub trait Image: Send + Sync {
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 
-    /// The image as what can have snapshots inside, where it is such a one.
+    /// The image as what can have snapshots and dirty bitmaps inside, where it is such a one.
     fn as_qcow2(&self) -> Option<&Qcow2> {
         None
     }

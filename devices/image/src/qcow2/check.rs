@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 
+use super::bitmap;
 use super::cache::TableCache;
 use super::compressed::Packed;
 use super::header::Header;
@@ -69,9 +70,6 @@ impl Budget {
 /// When the image cannot be read so far that there is anything to check.
 pub fn check(file: &dyn Storage, repair: Repair) -> Result<CheckReport, ImageError> {
     let mut header = Header::read(file)?;
-    if header.bitmaps {
-        return Err(ImageError::unsupported(Format::Qcow2, "dirty bitmaps, which are not checked"));
-    }
     let run = |header: &Header, repair| Check::run(file, header, repair, Budget::NONE);
     let before = run(&header, Repair::Nothing)?;
     if repair == Repair::Nothing || before.corruptions + before.leaks == 0 && is_clean(&header) {
@@ -101,10 +99,6 @@ fn is_clean(header: &Header) -> bool {
 /// Make the counts right: of an image whose last writer did not (lazy refcounts). Bounded, so that no
 /// image keeps a start waiting for ever.
 pub(super) fn rebuild(file: &dyn Storage, header: &Header) -> Result<(), ImageError> {
-    if header.bitmaps {
-        let reason = "it was not closed properly and has dirty bitmaps; use qemu-img check -r all";
-        return Err(ImageError::NotWritable { reason: reason.into() });
-    }
     Check::run(file, header, Repair::All, AT_OPEN)?;
     let report = Check::run(file, header, Repair::Nothing, AT_OPEN)?;
     if report.corruptions > 0 {
@@ -155,6 +149,7 @@ impl<'a> Check<'a> {
         let mut l2 = TableCache::new(geometry.cluster, 4 << 20);
         let mut counted = || {
             check.count_l1(&l1, &mut l2, true)?;
+            check.count_bitmaps()?;
             for snapshot in snapshot::read_table(file, header).map_err(io::Error::from)? {
                 check.spend(u64::from(snapshot.l1_size) * 8)?;
                 let l1 = read_l1(file, snapshot.l1_offset, snapshot.l1_size)?;
@@ -229,6 +224,23 @@ impl<'a> Check<'a> {
     fn counted(&self, cluster: u64) -> u64 {
         let chunk = self.counts.get(&(cluster / CHUNK));
         chunk.and_then(|chunk| chunk.get((cluster % CHUNK) as usize)).copied().unwrap_or(0)
+    }
+
+    fn count_bitmaps(&mut self) -> io::Result<()> {
+        let Some(directory) = &self.header.bitmaps else { return Ok(()) };
+        self.spend(directory.size)?;
+        self.count("the bitmap directory", directory.offset, directory.size);
+        for entry in bitmap::read_entries(self.file, self.header)? {
+            let len = entry.table_len();
+            self.spend(len)?;
+            self.count("a bitmap's table", entry.table_offset, len);
+            for word in entry.read_table(self.file)? {
+                if bitmap::data_offset(word) != 0 {
+                    self.count("a bitmap", bitmap::data_offset(word), self.geometry.cluster);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn count_fixed(&mut self, refcounts: &Refcounts) -> Result<(), ImageError> {

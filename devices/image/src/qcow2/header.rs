@@ -1,5 +1,6 @@
 //! The header: read with every number checked, written back when something in it changes.
 
+use super::bitmap::{self, Directory};
 use super::snapshot;
 use super::spec::*;
 use crate::bytes::{be32, be64, put};
@@ -28,8 +29,9 @@ pub(super) struct Header {
     pub(super) compression: Compression,
     pub(super) backing: Option<Reference>,
     pub(super) data_file: Option<String>,
-    /// Dirty bitmaps lie in the file, which we do not look into.
-    pub(super) bitmaps: bool,
+    /// Where the directory of dirty bitmaps lies. None also when whoever wrote to the image did not
+    /// keep them: they say nothing then.
+    pub(super) bitmaps: Option<Directory>,
 }
 
 fn damaged(what: impl Into<String>) -> ImageError {
@@ -84,7 +86,7 @@ impl Header {
             compression: Compression::Zlib,
             backing: None,
             data_file: None,
-            bitmaps: false,
+            bitmaps: None,
         };
         let kind = if header_length > V3_HEADER { start[104] } else { 0 };
         header.read_names(file, header_length, be64(&start, 8), be32(&start, 16))?;
@@ -166,6 +168,9 @@ impl Header {
         if self.snapshots > 0 {
             self.check_place("snapshot table", self.snapshots_offset, 0)?;
         }
+        if let Some(directory) = &self.bitmaps {
+            self.check_place("bitmap directory", directory.offset, directory.size)?;
+        }
         Ok(())
     }
 
@@ -211,7 +216,9 @@ impl Header {
             let data = data.ok_or_else(|| damaged(format!("a header extension of {len} bytes")))?;
             match kind {
                 EXTENSION_BACKING_FORMAT => format = Some(text("backing format", data, 64)?),
-                EXTENSION_BITMAPS => self.bitmaps = true,
+                EXTENSION_BITMAPS if self.autoclear & AUTOCLEAR_BITMAPS != 0 => {
+                    self.bitmaps = Some(Directory::read(data)?);
+                }
                 EXTENSION_DATA_FILE => self.data_file = Some(text("data file", data, MOST_NAME)?),
                 _ => {}
             }
@@ -291,6 +298,7 @@ pub fn describe(file: &dyn Storage) -> Result<Description, ImageError> {
     description.encryption = header.encryption_name();
     let table = snapshot::read_table(file, &header)?;
     description.snapshots = table.iter().map(|snapshot| snapshot.info.clone()).collect();
+    description.bitmaps = bitmap::list(file, &header)?;
     description.dirty = header.has(INCOMPATIBLE_DIRTY);
     description.corrupt = header.has(INCOMPATIBLE_CORRUPT);
     if description.corrupt {

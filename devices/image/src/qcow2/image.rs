@@ -1,7 +1,7 @@
 //! [`Qcow2`]: an open image; opening, reading, flushing.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::compressed::Unpacked;
@@ -30,6 +30,8 @@ pub struct Qcow2 {
     /// Told when a busy range is free again.
     pub(super) idle: Condvar,
     pub(super) unpacked: Mutex<Unpacked>,
+    /// Dirty bitmaps in the file are true until the next write.
+    pub(super) bitmaps_hold: AtomicBool,
 }
 
 /// What belongs to an image, and how it is used.
@@ -75,6 +77,7 @@ impl Qcow2 {
         }
         let geometry = Geometry::new(&header);
         let compression = header.compression;
+        let bitmaps_hold = AtomicBool::new(!read_only && header.bitmaps.is_some());
         Ok(Self {
             tables: Mutex::new(Tables::read(&*file, header, l1, !read_only)?),
             file,
@@ -87,6 +90,7 @@ impl Qcow2 {
             inflight: RwLock::new(()),
             idle: Condvar::new(),
             unpacked: Mutex::new(None),
+            bitmaps_hold,
         })
     }
 
@@ -212,9 +216,10 @@ fn make_writable(file: &dyn Storage, header: &mut Header) -> Result<(), ImageErr
         header.write_fields(file).map_err(ImageError::io(act))?;
         file.sync().map_err(ImageError::io(act))?;
     }
-    // What these bits promise, we would break.
-    if header.autoclear & !AUTOCLEAR_RAW_DATA != 0 {
-        header.autoclear &= AUTOCLEAR_RAW_DATA;
+    // What these bits promise, we would break. Dirty bitmaps are marked one by one, at the first write.
+    let kept = AUTOCLEAR_RAW_DATA | AUTOCLEAR_BITMAPS;
+    if header.autoclear & !kept != 0 {
+        header.autoclear &= kept;
         header.write_fields(file).map_err(ImageError::io(act))?;
         file.sync().map_err(ImageError::io(act))?;
     }
@@ -253,6 +258,10 @@ impl Image for Qcow2 {
 
     fn flush(&self) -> io::Result<()> {
         self.flush_all()
+    }
+
+    fn as_qcow2(&self) -> Option<&Qcow2> {
+        Some(self)
     }
 
     fn grow(&self, size: u64) -> io::Result<()> {

@@ -28,6 +28,7 @@ impl Qcow2 {
                 format!("{size} bytes are too many for clusters of {}", self.geometry.cluster);
             return Err(ImageError::Invalid(what));
         }
+        self.before_write().map_err(ImageError::io("cannot mark the image's dirty bitmaps"))?;
         self.grow_to(size, entries as usize).map_err(ImageError::io("cannot grow the image"))?;
         // A backing image may be larger than what is above it was.
         if self.backing.as_ref().is_some_and(|backing| backing.size() > old) && size > old {

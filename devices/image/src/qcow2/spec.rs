@@ -16,8 +16,9 @@ pub(super) const INCOMPATIBLE_KNOWN: u64 = (1 << 5) - 1;
 
 pub(super) const COMPATIBLE_LAZY_REFCOUNTS: u64 = 1 << 0;
 
-/// The data file reads as a raw image by itself. (The other one there is, "bitmaps are up to date",
-/// we do not keep.)
+/// Dirty bitmaps are up to date.
+pub(super) const AUTOCLEAR_BITMAPS: u64 = 1 << 0;
+/// The data file reads as a raw image by itself.
 pub(super) const AUTOCLEAR_RAW_DATA: u64 = 1 << 1;
 
 pub(super) const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
@@ -48,6 +49,8 @@ pub(super) const MOST_SNAPSHOT_EXTRA: u32 = 1024;
 /// QEMU keeps a name in 256 bytes with a zero at the end.
 pub(super) const MOST_SNAPSHOT_NAME: usize = 255;
 pub(super) const MOST_NAME: u32 = 1023;
+pub(super) const MOST_BITMAPS: u32 = 65535;
+pub(super) const MOST_BITMAP_DIRECTORY: u64 = 16 << 20;
 pub(super) const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
 
 /// How compressed clusters are compressed.

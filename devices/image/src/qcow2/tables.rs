@@ -80,6 +80,12 @@ impl Tables {
                 refcounts.protect(snapshot.l1_offset, u64::from(snapshot.l1_size) * 8);
             }
         }
+        if let Some(directory) = &header.bitmaps {
+            refcounts.protect(directory.offset, directory.size);
+            for entry in super::bitmap::read_entries(file, header)? {
+                refcounts.protect(entry.table_offset, entry.table_len());
+            }
+        }
         Ok(refcounts)
     }
 

@@ -44,7 +44,8 @@ impl Qcow2 {
         if self.read_only {
             return Err(read_only());
         }
-        check_range(offset, len, self.size())
+        check_range(offset, len, self.size())?;
+        self.before_write()
     }
 
     pub(super) fn write_range(&self, data: &[u8], offset: u64) -> io::Result<()> {

@@ -35,8 +35,16 @@ impl FileStorage {
     /// # Errors
     /// When the file cannot be looked at.
     pub fn new(file: File) -> io::Result<Self> {
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
-        let direct = rustix::fs::fcntl_getfl(&file)?.contains(OFlags::DIRECT);
+        Self::shared(Arc::new(file))
+    }
+
+    /// Of a file that somebody else uses as well.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn shared(file: Arc<File>) -> io::Result<Self> {
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&*file)?.st_mode);
+        let direct = rustix::fs::fcntl_getfl(&*file)?.contains(OFlags::DIRECT);
         Ok(Self {
             is_device: kind == FileType::BlockDevice,
             direct: direct.then(|| alignment(&file)),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails that way")]
 
+mod bitmaps;
 mod formats;
 mod orders;
 mod power;
