@@ -8,6 +8,7 @@ pub mod ahci;
 pub mod alarm;
 pub mod ata;
 pub mod backend;
+pub mod backup;
 pub mod bus;
 pub mod chipset;
 pub mod clock;

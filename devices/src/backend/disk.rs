@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
+use image::Image;
 use memory::IoBuffers;
 
 /// How writes reach the disk (libvirt's `cache=`).
@@ -70,6 +72,11 @@ pub trait Disk: Send + Sync {
     /// What the host refused.
     fn grow(&self, _size: u64) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "the disk cannot be made larger"))
+    }
+
+    /// The same bytes for readers beside the guest, who may block; none where there is no such way.
+    fn image(&self) -> Option<Arc<dyn Image>> {
+        None
     }
 }
 

@@ -16,6 +16,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use image::Image;
+
 use super::disk::{Action, Channel, Disk, DiskInfo, Finished, Request};
 use super::stats::{ErrorPolicy, FailedOperation, Verdict};
 use crate::limit::warn_limited;
@@ -50,6 +52,10 @@ impl Disk for Guarded {
 
     fn grow(&self, size: u64) -> io::Result<()> {
         self.disk.grow(size)
+    }
+
+    fn image(&self) -> Option<Arc<dyn Image>> {
+        self.disk.image()
     }
 }
 

@@ -89,6 +89,10 @@ impl Disk for ImageDisk {
     fn grow(&self, size: u64) -> io::Result<()> {
         self.shared.image.grow(size)
     }
+
+    fn image(&self) -> Option<Arc<dyn Image>> {
+        Some(self.shared.image.clone())
+    }
 }
 
 impl Shared {

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use image::{FileStorage, Image, Raw};
 use memory::IoBuffers;
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, SeekFrom, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -162,6 +163,12 @@ impl Disk for RawDisk {
         }
         self.file.len.fetch_max(size, Ordering::AcqRel);
         Ok(())
+    }
+
+    fn image(&self) -> Option<Arc<dyn Image>> {
+        // A last sector that is not whole is nothing that a backup needs.
+        let storage = FileStorage::shared(self.file.file.clone()).ok()?;
+        Some(Arc::new(Raw::open(Arc::new(storage), true).ok()?))
     }
 }
 

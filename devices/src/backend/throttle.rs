@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use image::Image;
+
 use self::alarm::Alarm;
 use self::budget::Budget;
 pub use self::budget::{Limits, Rate};
@@ -136,6 +138,10 @@ impl Disk for Throttled {
 
     fn grow(&self, size: u64) -> io::Result<()> {
         self.disk.grow(size)
+    }
+
+    fn image(&self) -> Option<Arc<dyn Image>> {
+        self.disk.image()
     }
 }
 

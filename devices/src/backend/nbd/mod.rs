@@ -11,7 +11,7 @@
 mod engine;
 mod export;
 mod flight;
-mod spec;
+pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 mod tls;
