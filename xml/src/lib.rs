@@ -7,6 +7,8 @@
 //! Whether a machine can be built from what is held is not decided here. Who decides it has [`Parsed::source`] to place
 //! its own refusals in the user's text.
 
+pub mod backup;
+pub mod checkpoint;
 mod cpuset;
 mod cursor;
 mod defaults;
@@ -34,6 +36,8 @@ mod tests;
 
 use document::Bounds;
 
+pub use backup::BackupDef;
+pub use checkpoint::CheckpointDef;
 pub use cpuset::CpuSet;
 pub use defaults::Identity;
 pub use device::{DeviceAddress, Devices, PciAddress};
