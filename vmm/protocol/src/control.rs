@@ -14,6 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Version;
+use crate::backup::{BackupBegin, BackupStatus, BitmapChange, BitmapStatus};
 use crate::config::{DiskErrors, DiskLimits, Identity, WatchdogAction};
 use crate::exit::{CrashReport, ExitReason};
 
@@ -177,6 +178,18 @@ pub enum Request {
     SaveProgress,
     /// Give up a save or a dump that is under way, which is then refused. A paused machine stays so.
     CancelSave,
+    /// Begin to back disks up as they are at this moment; [`EventKind::BackupEnded`] says when it is
+    /// done, or has failed.
+    BackupBegin(Box<BackupBegin>),
+    /// Forget a backup, which is given up if it is under way. None is no error.
+    BackupEnd,
+    /// The backup that there is.
+    BackupStatus,
+    /// Change dirty bitmaps, all at one moment.
+    ChangeBitmaps {
+        changes: Vec<BitmapChange>,
+    },
+    ListBitmaps,
 }
 
 /// What a disk is to be made of.
@@ -228,6 +241,8 @@ pub enum Reply {
         done: u64,
         total: u64,
     },
+    Backup(Option<BackupStatus>),
+    Bitmaps(Vec<BitmapStatus>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -367,6 +382,10 @@ pub enum EventKind {
     ConnectionWanted {
         id: String,
         reason: String,
+    },
+    /// A backup that nobody ended is done, or failed.
+    BackupEnded {
+        error: Option<String>,
     },
     /// The process is about to end; the last event.
     Exiting(ExitReason),

@@ -6,6 +6,7 @@
 //! spoken to over its control socket ([`control`], framed by [`wire`]), by whichever daemon runs.
 //! What it writes of a guest that is saved is described in [`saved`].
 
+pub mod backup;
 pub mod config;
 pub mod control;
 pub mod exit;

@@ -28,7 +28,10 @@ pub(super) fn open(
 ) -> Result<Arc<dyn Disk>, BuildError> {
     let limiter = limiter(site, id, queues)?;
     let faults = faults(site, id);
-    let disk = open_image(site, id, medium, queues, depth)?;
+    let mut disk = open_image(site, id, medium, queues, depth)?;
+    if !medium.read_only {
+        disk = site.parts.backups.watch(id, disk);
+    }
     Ok(Arc::new(Guarded::new(Arc::new(Throttled::new(disk, limiter)), faults)))
 }
 

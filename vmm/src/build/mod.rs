@@ -47,13 +47,14 @@ use devices::virtio::scsi::ScsiHandle;
 use vmm_protocol::config::{Boot, IoThread as IoThreadConfig, MachineConfig};
 use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
+use crate::backups::Backups;
 use crate::console::Console;
 use crate::faults::Faults;
 use crate::kvm::{KvmError, Lines, Vm};
 use crate::machine::{Machine, MachineError};
 use crate::notices::Notices;
 use crate::process::{FileError, Files};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Kind, Sandbox};
 use crate::state::ImageError;
 use crate::vcpu::{Buses, Inbox, VcpuError};
 
@@ -172,6 +173,8 @@ pub struct Parts {
     /// Of all disks.
     pub limiters: limits::Limiters,
     pub faults: Faults,
+    /// And what is written to them.
+    pub backups: Backups,
     pub interfaces: Figures<InterfaceStatistics>,
     /// What takes a user's input, the preferred first.
     pub inputs: Vec<Arc<dyn InputSink>>,
@@ -210,6 +213,9 @@ impl Parts {
         let ram = vm.ram().regions().iter().map(|region| (region.gpa, region.len));
         let memory = ram.chain(firmware::place(config)).collect();
         let pci = PciRoot::new(buses.mmio.clone(), buses.ports.clone(), memory, None);
+        let notices = Notices::new(inbox.clone());
+        let backups = Backups::new(sandbox.entering(Kind::Backup), &notices)
+            .map_err(|source| BuildError::Thread { name: "backup".to_owned(), source })?;
         let parts = Self {
             power_button: power.button.clone(),
             processors: None,
@@ -217,7 +223,7 @@ impl Parts {
             components: vec![power.device.clone()],
             consoles: BTreeMap::new(),
             console_workers: Vec::new(),
-            notices: Notices::new(inbox.clone()),
+            notices,
             balloon: None,
             links: BTreeMap::new(),
             announce: BTreeMap::new(),
@@ -230,6 +236,7 @@ impl Parts {
             growing: BTreeMap::new(),
             limiters: limits::Limiters::default(),
             faults: Faults::default(),
+            backups,
             interfaces: Vec::new(),
             inputs: Vec::new(),
             input: None,
@@ -254,6 +261,7 @@ impl Parts {
         self.growing.remove(id);
         self.limiters.forget(id);
         self.faults.forget(id);
+        self.backups.forget(id);
         self.blocks.retain(|(other, _)| other != id);
         self.interfaces.retain(|(other, _)| other != id);
     }

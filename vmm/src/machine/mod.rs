@@ -8,6 +8,7 @@
 //! ```
 //! Everything here is called by one thread (the process's main loop) and returns when it is done.
 
+mod backup;
 mod cpus;
 mod media;
 mod plug;
@@ -199,6 +200,8 @@ impl Machine {
             // Fails when its thread is gone, and the output with it.
             let _ = worker.stop(Finish::Deliver);
         }
+        self.parts.backups.end();
+        self.parts.backups.store();
         Ok(())
     }
 

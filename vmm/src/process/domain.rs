@@ -20,6 +20,7 @@ use super::files::Files;
 use super::pacing::Pacing;
 use super::ring::EventRing;
 use super::server::refuse;
+use crate::backups::BackupError;
 use crate::build::PlugError;
 use crate::machine::{Machine, MachineError, MediumError, SnapshotError, SwapError, VcpusError};
 use crate::state::Steps;
@@ -487,6 +488,19 @@ impl Domain {
                 let socket = files.pop().ok_or_else(|| refuse(Code::Malformed, text))?;
                 self.machine.connect_disk(&id, socket).map_err(medium_refused)?;
             }
+            Request::BackupBegin(begin) => {
+                let runs = self.state == RunState::Running;
+                let begun = self.machine.begin_backup(*begin, Files::passed(files), runs);
+                begun.map_err(failed)?.map_err(|error| backup_refused(&error))?;
+            }
+            Request::BackupEnd => self.machine.end_backup(),
+            Request::BackupStatus => return Ok(Reply::Backup(self.machine.backup())),
+            Request::ChangeBitmaps { changes } => {
+                let runs = self.state == RunState::Running;
+                let changed = self.machine.change_bitmaps(&changes, runs);
+                changed.map_err(failed)?.map_err(|error| backup_refused(&error))?;
+            }
+            Request::ListBitmaps => return Ok(Reply::Bitmaps(self.machine.bitmaps())),
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
             | Request::Save
@@ -531,6 +545,23 @@ fn medium_refused(error: MediumError) -> ControlError {
         MediumError::Image(_) | MediumError::Grow { .. } => Code::Failed,
     };
     refuse(code, super::chain(&error))
+}
+
+fn backup_refused(error: &BackupError) -> ControlError {
+    let code = match error {
+        BackupError::NoDisk { .. } | BackupError::NoBitmap { .. } => Code::NotFound,
+        BackupError::Busy => Code::Busy,
+        BackupError::Contradiction | BackupError::Bitmap { .. } => Code::Malformed,
+        BackupError::Remote { .. }
+        | BackupError::Taken { .. }
+        | BackupError::Inconsistent { .. }
+        | BackupError::Granularity { .. }
+        | BackupError::BadTarget { .. } => Code::State,
+        BackupError::File(_) | BackupError::Scratch { .. } | BackupError::Target { .. } => {
+            Code::Failed
+        }
+    };
+    refuse(code, super::chain(error))
 }
 
 fn plug_refused(error: PlugError) -> ControlError {

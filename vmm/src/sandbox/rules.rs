@@ -20,11 +20,13 @@ pub enum Kind {
     Vsock,
     /// The servers of network disks.
     Remote,
+    /// Disks as they were at one moment, for clients of NBD or into images.
+    Backup,
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] =
-        [Self::Main, Self::Vcpu, Self::Io, Self::Screen, Self::Vsock, Self::Remote];
+    pub const ALL: [Self; 7] =
+        [Self::Main, Self::Vcpu, Self::Io, Self::Screen, Self::Vsock, Self::Remote, Self::Backup];
 }
 
 /// A system call with the argument patterns that pass; none: any arguments.
@@ -103,6 +105,20 @@ const REMOTE: &[i64] = &[
     libc::SYS_mremap,
 ];
 
+/// Its listener came by itself, as did the files.
+const BACKUP: &[i64] = &[
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_accept4,
+    libc::SYS_preadv,
+    libc::SYS_pwritev2,
+    libc::SYS_fdatasync,
+    libc::SYS_fallocate,
+    libc::SYS_lseek,
+    libc::SYS_ftruncate,
+    libc::SYS_mremap,
+];
+
 const MAIN: &[i64] = &[
     // Interrupts and kicks of a device that comes while the guest runs, and what its files are.
     libc::SYS_eventfd2,
@@ -144,6 +160,7 @@ pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
         Kind::Screen => SCREEN,
         Kind::Vsock => VSOCK,
         Kind::Remote => REMOTE,
+        Kind::Backup => BACKUP,
     };
     let mut rules: Rules = COMMON.iter().chain(plain).map(|call| (*call, Vec::new())).collect();
     rules.extend(memory()?);
@@ -156,9 +173,9 @@ pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
         Kind::Vcpu => [ioctls::DEVICES, ioctls::TAP, ioctls::VCPU].concat(),
         Kind::Io => [ioctls::DEVICES, ioctls::TAP, ioctls::VHOST].concat(),
         Kind::Screen | Kind::Vsock => ioctls::INTERRUPTS.to_vec(),
-        Kind::Remote => Vec::new(),
+        Kind::Remote | Kind::Backup => Vec::new(),
     };
-    if matches!(kind, Kind::Main | Kind::Screen) {
+    if matches!(kind, Kind::Main | Kind::Screen | Kind::Backup) {
         requests.push(libc::FIONBIO as u32);
     }
     // Without patterns any would pass.
@@ -229,6 +246,7 @@ mod tests {
             (Kind::Screen, 24),
             (Kind::Vsock, 26),
             (Kind::Remote, 20),
+            (Kind::Backup, 27),
         ] {
             let mut calls: Vec<i64> = of(kind).unwrap().into_iter().map(|(call, _)| call).collect();
             // Two or three of its requests, one of them in debug builds, which this test runs as.

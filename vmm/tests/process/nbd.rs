@@ -22,7 +22,7 @@ const ID: &str = "disk-disk-0";
 const COUNT: u32 = AREA + 0x6000;
 
 /// Writes a number to sector 9 and reads it again, with the next number each time.
-fn counting() -> Vec<u8> {
+pub(crate) fn counting() -> Vec<u8> {
     pvh(|asm| {
         disks::virtio_scsi(asm, 3);
         // The attention of power-on.
@@ -83,13 +83,13 @@ fn image(dir: &tempfile::TempDir) -> std::path::PathBuf {
 }
 
 /// The numbers that the guest has read, all of them well.
-fn numbers(serial: &str) -> Vec<u32> {
+pub(crate) fn numbers(serial: &str) -> Vec<u32> {
     let lines: Vec<_> = serial.lines().skip(1).filter(|line| line.len() == 26).collect();
     assert!(lines.iter().all(|line| line.starts_with("00000000 00000000 ")), "{serial}");
     lines.iter().map(|line| u32::from_str_radix(&line[18..], 16).unwrap()).collect()
 }
 
-fn wait_for_more(guest: &mut Guest) {
+pub(crate) fn wait_for_more(guest: &mut Guest) {
     let before = numbers(&guest.serial()).len();
     guest.wait_serial("more numbers", |serial| numbers(serial).len() >= before + 10);
 }
