@@ -7,6 +7,7 @@ mod agent;
 pub mod audit;
 pub mod auth;
 mod autostart;
+mod checkpoints;
 mod cloud_init;
 pub mod config;
 mod control;

@@ -18,6 +18,7 @@ use crate::audit::Audit;
 use crate::auth::tokens::{Bearer, Tokens};
 use crate::auth::{Access, Caller, Scope, Subject, Via};
 use crate::autostart::{self, Progress};
+use crate::checkpoints::Checkpoints;
 use crate::cloud_init::{CloudInit, Seeds};
 use crate::config::Config;
 use crate::domain::DomainRef;
@@ -140,7 +141,19 @@ impl Manager {
             Networks::open(networks, &config, broker.clone(), journal.clone(), &running).await;
         let (store, pools, networks) = (Arc::new(store), Arc::new(pools), Arc::new(networks));
         let seeds = Arc::new(Seeds::new(Arc::new(Disk), config.state_dir.join("cloud-init")));
-        let parts = Parts { config, broker, store, journal, jobs, pools, networks, seeds, boot_id };
+        let checkpoints = Arc::new(Checkpoints::new(Arc::new(Disk), &config.state_dir));
+        let parts = Parts {
+            config,
+            broker,
+            store,
+            journal,
+            jobs,
+            pools,
+            networks,
+            seeds,
+            checkpoints,
+            boot_id,
+        };
         let node = Arc::new(Node::new(parts));
         let mut definitions = HashMap::new();
         for stored in domains {

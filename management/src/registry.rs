@@ -9,6 +9,7 @@ use broker::Broker;
 use uuid::Uuid;
 use xml::device::interface::Interface;
 
+use crate::checkpoints::Checkpoints;
 use crate::cloud_init::Seeds;
 use crate::config::Config;
 use crate::domain::DomainRef;
@@ -39,6 +40,7 @@ pub(crate) struct Parts {
     pub pools: Arc<Pools>,
     pub networks: Arc<Networks>,
     pub seeds: Arc<Seeds>,
+    pub checkpoints: Arc<Checkpoints>,
     /// Of this boot of the host.
     pub boot_id: Uuid,
 }

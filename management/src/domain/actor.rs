@@ -251,6 +251,7 @@ impl Actor {
     }
 
     fn vanish(mut self) {
+        self.node.checkpoints.forget(self.uuid);
         self.node.forget(self.uuid);
         // Whoever sent something in the meantime learns it from the closed answer.
         self.commands.close();
@@ -306,6 +307,8 @@ impl Actor {
             }
             Act::Save(save, progress) => self.save(*save, progress).await,
             Act::Dump(dump, progress) => self.dump(dump, progress).await,
+            Act::BeginBackup(backup) => self.begin_backup(*backup).await,
+            Act::ChangeCheckpoints(change) => self.change_checkpoints(change).await,
             Act::DropManagedSave => self.drop_managed_save().await,
             Act::RedefineManagedSave(def, running) => {
                 self.redefine_managed_save(def.map(|def| *def), running).await

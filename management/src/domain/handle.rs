@@ -12,6 +12,7 @@ use vmm_protocol::control::{Reply, Request, Statistics};
 use xml::DomainDef;
 use xml::device::Device;
 
+use super::backup::{CheckpointChange, NewBackup};
 use super::channels::Frozen;
 use super::dump::Dump;
 use super::media::MediumChange;
@@ -119,6 +120,9 @@ pub(crate) enum Act {
     Save(Box<Save>, Arc<Progress>),
     /// Its memory and registers into a file.
     Dump(Dump, Arc<Progress>),
+    /// Its disks as they are at one moment.
+    BeginBackup(Box<NewBackup>),
+    ChangeCheckpoints(CheckpointChange),
     /// Forget the state that the next start would take up.
     DropManagedSave,
     /// Replace the definition that a managed save goes on with, and whether it runs then.

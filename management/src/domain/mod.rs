@@ -2,6 +2,7 @@
 
 pub(crate) mod actor;
 mod apply;
+pub(crate) mod backup;
 pub(crate) mod channels;
 mod clock;
 mod definition;
@@ -37,6 +38,7 @@ mod uses;
 mod view;
 mod volumes;
 
+pub use backup::{CheckpointView, Children};
 pub use dump::DumpMode;
 pub use guest::*;
 pub use handle::Variables;

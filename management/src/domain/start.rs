@@ -342,6 +342,7 @@ impl Actor {
                         self.set_unreachable(false, "");
                         self.settle_save().await;
                         self.settle_dump().await;
+                        self.settle_backup().await;
                         self.settle_restore().await;
                         self.finish_tuning().await;
                         return self.finish_move().await;

@@ -100,6 +100,8 @@ impl Actor {
                 let kind = EventKind::IoError { device, write, error, action, no_space };
                 self.announce(kind, origin);
             }
+            // The job that watches it looks for itself.
+            VmmEvent::BackupEnded { .. } => {}
             VmmEvent::LinkChanged { id, up } => {
                 self.take_link(&id, up).await;
                 self.announce(EventKind::LinkChanged { device: clean(&id), up }, origin);

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod asking;
+mod backup;
 mod clone;
 mod console;
 mod define;
@@ -24,6 +25,7 @@ mod tuning;
 
 pub use addresses::*;
 pub use asking::AskMode;
+pub use backup::*;
 pub use clone::*;
 pub(crate) use console::consoles;
 pub use console::*;
@@ -39,8 +41,8 @@ pub use link::*;
 pub use media::*;
 pub use memory::*;
 pub use plan::*;
-pub(crate) use query::disk_source;
 pub use query::*;
+pub(crate) use query::{disk_source, without_secrets};
 pub use redefine::*;
 pub use saved::*;
 pub use stats::*;

@@ -301,7 +301,7 @@ pub(super) fn definition_of(view: &View, affects: Affects) -> Result<&DomainDef,
 }
 
 /// Passwords are for those who may change the definition.
-pub(super) fn without_secrets(mut def: DomainDef) -> DomainDef {
+pub(crate) fn without_secrets(mut def: DomainDef) -> DomainDef {
     for graphics in &mut def.devices.graphics {
         match graphics {
             Graphics::Vnc(vnc) => vnc.password = None,
