@@ -4,6 +4,7 @@
 //! whether an idle one is still good.
 
 mod access;
+mod backup;
 mod console;
 mod endpoint;
 mod events;

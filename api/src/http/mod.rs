@@ -8,6 +8,7 @@
 #![allow(unused_qualifications, reason = "the macro that documents a handler writes them")]
 
 mod audit;
+mod backup;
 mod console;
 mod convert;
 mod definition;
@@ -88,6 +89,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(saved::clone))
         .routes(routes!(saved::managed_save, saved::drop_managed_save, saved::define_managed_save))
         .routes(routes!(saved::managed_save_xml))
+        .routes(routes!(backup::begin, backup::xml))
+        .routes(routes!(backup::create, backup::list))
+        .routes(routes!(backup::checkpoint, backup::delete))
         .routes(routes!(saved::restore))
         .routes(routes!(saved::xml))
         .routes(routes!(saved::define))

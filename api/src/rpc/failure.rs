@@ -27,6 +27,7 @@ mod code {
     pub(super) const NO_METADATA: i32 = 80;
     pub(super) const ACCESS_DENIED: i32 = 88;
     pub(super) const VOLUME_EXISTS: i32 = 90;
+    pub(super) const NO_CHECKPOINT: i32 = 103;
 }
 
 /// Whose error it is, which decides its number where several have the same cause.
@@ -34,6 +35,7 @@ mod code {
 pub(crate) enum Area {
     Node,
     Domain,
+    Checkpoint,
     Network,
     Pool,
     Volume,
@@ -43,7 +45,7 @@ impl Area {
     /// libvirt's "error domain".
     fn number(self) -> i32 {
         match self {
-            Self::Node | Self::Domain => 10,
+            Self::Node | Self::Domain | Self::Checkpoint => 10,
             Self::Network => 19,
             Self::Pool | Self::Volume => 18,
         }
@@ -53,6 +55,7 @@ impl Area {
         match self {
             Self::Node => (code::OPERATION_FAILED, "operation failed: "),
             Self::Domain => (code::NO_DOMAIN, "Domain not found: "),
+            Self::Checkpoint => (code::NO_CHECKPOINT, "Domain checkpoint not found: "),
             Self::Network => (code::NO_NETWORK, "Network not found: "),
             Self::Pool => (code::NO_POOL, "Storage pool not found: "),
             Self::Volume => (code::NO_VOLUME, "Storage volume not found: "),
@@ -147,6 +150,11 @@ impl Failure {
     pub(crate) fn invalid_argument(area: Area, message: &str) -> Self {
         let message = format!("invalid argument: {message}");
         Self { code: code::INVALID_ARGUMENT, domain: area.number(), message }
+    }
+
+    pub(crate) fn not_found(area: Area, message: &str) -> Self {
+        let (code, prefix) = area.not_found();
+        Self { code, domain: area.number(), message: format!("{prefix}{message}") }
     }
 
     pub(crate) fn invalid_state(area: Area, message: &str) -> Self {

@@ -243,8 +243,8 @@ procedures! {
     159 DOMAIN_MEMORY_STATS [GetDomainStats] stats::memory;
     160 DOMAIN_ATTACH_DEVICE_FLAGS [AttachDevice] device::attach_flags;
     161 DOMAIN_DETACH_DEVICE_FLAGS [DetachDevice] device::detach_flags;
-    163 DOMAIN_GET_JOB_INFO [FindDomain ListJobs] jobs::info, partly "of saving and dumping";
-    164 DOMAIN_ABORT_JOB [FindDomain ListJobs AbortJob] jobs::abort, partly "of saving and dumping";
+    163 DOMAIN_GET_JOB_INFO [FindDomain ListJobs] jobs::info, partly "of saving, dumping and backups";
+    164 DOMAIN_ABORT_JOB [FindDomain ListJobs AbortJob] jobs::abort, partly "of saving, dumping and backups";
     165 STORAGE_VOL_WIPE [WipeVolume GetJob] volume::wipe;
     174 DOMAIN_UPDATE_DEVICE_FLAGS [UpdateDevice] device::update_flags, partly "nothing is forced";
     178 CONNECT_NUM_OF_NWFILTERS [] node::nothing, partly "there are none";
@@ -313,7 +313,7 @@ procedures! {
     293 NODE_GET_CPU_MAP [GetNode] node::cpu_map;
     294 DOMAIN_FSTRIM [TrimFilesystems] guest::trim, partly "all file systems";
     296 DOMAIN_OPEN_CHANNEL [OpenConsole] domain::open_channel;
-    298 DOMAIN_GET_JOB_STATS [FindDomain ListJobs] jobs::stats, partly "of saving and dumping";
+    298 DOMAIN_GET_JOB_STATS [FindDomain ListJobs] jobs::stats, partly "of saving, dumping and backups";
     308 DOMAIN_SET_MEMORY_STATS_PERIOD [SetMemoryStatsPeriod] resources::set_memory_stats_period;
     312 CONNECT_GET_CPU_MODEL_NAMES [] connect::cpu_models;
     313 CONNECT_NETWORK_EVENT_REGISTER_ANY [Subscribe] events::network;
@@ -345,10 +345,18 @@ procedures! {
     388 DOMAIN_MANAGED_SAVE_GET_XML_DESC [DumpManagedSave] saved::managed_save_xml, partly "always with its secrets";
     389 DOMAIN_MANAGED_SAVE_DEFINE_XML [DefineManagedSave] saved::managed_save_define;
     392 DOMAIN_DETACH_DEVICE_ALIAS [DetachDevice] device::detach_alias;
-    413 DOMAIN_LIST_ALL_CHECKPOINTS [FindDomain] domain::no_snapshots, partly "there are no checkpoints";
+    411 DOMAIN_CHECKPOINT_CREATE_XML [CreateCheckpoint] backup::create, partly "without quiesce";
+    412 DOMAIN_CHECKPOINT_GET_XML_DESC [DumpCheckpoint] backup::xml;
+    413 DOMAIN_LIST_ALL_CHECKPOINTS [ListCheckpoints] backup::list;
+    414 DOMAIN_CHECKPOINT_LIST_ALL_CHILDREN [ListCheckpoints] backup::children;
+    415 DOMAIN_CHECKPOINT_LOOKUP_BY_NAME [ListCheckpoints] backup::lookup;
+    416 DOMAIN_CHECKPOINT_GET_PARENT [ListCheckpoints] backup::parent;
+    417 DOMAIN_CHECKPOINT_DELETE [DeleteCheckpoint] backup::delete;
+    421 DOMAIN_BACKUP_BEGIN [BeginBackup] backup::begin, partly "without TLS";
+    422 DOMAIN_BACKUP_GET_XML_DESC [DumpBackup] backup::backup_xml;
     426 DOMAIN_GET_MESSAGES [DescribeDomain] domain::messages;
     432 NETWORK_DEFINE_XML_FLAGS [DefineNetwork] network::define_flags;
     440 DOMAIN_SAVE_PARAMS [SaveDomain ManagedSave GetJob] saved::save_params, partly "the file and the definition";
     441 DOMAIN_RESTORE_PARAMS [RestoreDomain] saved::restore_params, partly "the file and the definition";
-    442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "of saving and dumping";
+    442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "of saving, dumping and backups";
 }

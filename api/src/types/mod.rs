@@ -4,6 +4,7 @@
 //! those it does not know. Sizes that XML and `virsh` show in KiB are bytes here.
 
 mod audit;
+mod backup;
 mod device;
 mod display;
 mod domain;
@@ -21,6 +22,7 @@ mod token;
 mod tuning;
 
 pub use audit::{AuditLog, AuditRecord, AuditTarget};
+pub use backup::{BeginBackup, Checkpoint, CheckpointList, CreateCheckpoint};
 pub use device::{
     Affects, Detached, Disk, DiskSize, Interface, InterfaceAddress, Link, LinkState, Medium,
     MediumAction, Memory, StatsPeriod,

@@ -262,7 +262,6 @@ pub(crate) async fn has_current_snapshot(
     Ok(false)
 }
 
-/// Snapshots and checkpoints have the same shape.
 pub(crate) async fn no_snapshots(
     client: Client,
     (domain, _, _): (Domain, i32, u32),

@@ -33,13 +33,17 @@ pub(super) async fn ended(client: &Client, area: Area, job: &Job) -> Result<(), 
     }
 }
 
+const BACKUP_KIND: &str = "domain-backup";
+
 /// virDomainJobOperation, of those kinds of jobs that stand in a domain's way.
 fn operation(kind: &str) -> Option<i32> {
     const SAVE: i32 = 2;
     const DUMP: i32 = 8;
+    const BACKUP: i32 = 9;
     match kind {
         "domain-save" | "domain-managed-save" => Some(SAVE),
         "domain-dump" => Some(DUMP),
+        BACKUP_KIND => Some(BACKUP),
         _ => None,
     }
 }
@@ -90,8 +94,14 @@ pub(crate) async fn info(client: Client, domain: Domain) -> Result<JobInfo, Fail
         return Ok((0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
     };
     let (total, done, left) = (job.total, job.done, remaining(&job));
-    // All of it is memory.
-    Ok((kind(&job), elapsed(&job), 0, total, done, left, total, done, left, 0, 0, 0))
+    // All of it is memory, or all of it is disks.
+    let (memory, files) = match job.kind == BACKUP_KIND {
+        true => ((0, 0, 0), (total, done, left)),
+        false => ((total, done, left), (0, 0, 0)),
+    };
+    let (kind, time) = (kind(&job), elapsed(&job));
+    let ((m0, m1, m2), (f0, f1, f2)) = (memory, files);
+    Ok((kind, time, 0, total, done, left, m0, m1, m2, f0, f1, f2))
 }
 
 pub(crate) async fn stats(
@@ -110,7 +120,8 @@ fn parameters(job: &Job) -> Parameters {
     let mut all = Parameters::default();
     all.int("operation", operation(&job.kind).unwrap_or(0));
     all.ullong("time_elapsed", elapsed(job));
-    for what in ["data", "memory"] {
+    let part = if job.kind == BACKUP_KIND { "disk" } else { "memory" };
+    for what in ["data", part] {
         all.ullong(format!("{what}_total"), job.total);
         all.ullong(format!("{what}_processed"), job.done);
         all.ullong(format!("{what}_remaining"), remaining(job));

@@ -152,7 +152,7 @@ pub(crate) async fn undefine_flags(
     const NVRAM: u32 = 4;
     const KEEP_NVRAM: u32 = 8;
     const CHECKPOINTS: u32 = 16;
-    // There are neither snapshots nor checkpoints to throw away.
+    // There are no snapshots to throw away, and checkpoints go with their domain in any case.
     let known = MANAGED_SAVE | SNAPSHOTS | NVRAM | KEEP_NVRAM | CHECKPOINTS;
     known_flags(flags, known, "virDomainUndefineFlags")?;
     let variables = match (flags & NVRAM != 0, flags & KEEP_NVRAM != 0) {

@@ -52,6 +52,10 @@ handles! {
         name: String,
         domain: Domain,
     }
+    Checkpoint {
+        name: String,
+        domain: Domain,
+    }
     NodeDevice {
         name: String,
     }
