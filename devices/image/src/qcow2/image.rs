@@ -268,10 +268,6 @@ impl Image for Qcow2 {
         Self::grow(self, size).map_err(io::Error::other)
     }
 
-    fn as_qcow2(&self) -> Option<&Qcow2> {
-        Some(self)
-    }
-
     fn map(&self, offset: u64, len: u64) -> io::Result<Extent> {
         check_range(offset, len, self.size())?;
         if len == 0 {

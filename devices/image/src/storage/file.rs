@@ -48,7 +48,7 @@ impl FileStorage {
         Ok(Self {
             is_device: kind == FileType::BlockDevice,
             direct: direct.then(|| alignment(&file)),
-            file: Arc::new(file),
+            file,
             rewriting: RwLock::new(()),
         })
     }
