@@ -1,6 +1,6 @@
 //! What the fuzz target does with a definition.
 
-use crate::{DomainDef, NetworkDef};
+use crate::{DomainDef, NetworkDef, SnapshotDef};
 
 /// Read it as it comes from a client; what was accepted is what its own text says.
 ///
@@ -25,6 +25,18 @@ pub fn network(bytes: &[u8]) {
     assert_eq!(again.value.to_xml(), text, "a definition that changes");
 }
 
+/// The same of a snapshot.
+///
+/// # Panics
+/// If a definition does not come back as it was.
+pub fn snapshot(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Ok(parsed) = SnapshotDef::parse(text) else { return };
+    let text = parsed.value.to_xml();
+    let again = SnapshotDef::parse_stored(&text).expect("what was written can be read");
+    assert_eq!(again.value.to_xml(), text, "a snapshot that changes");
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -35,5 +47,10 @@ mod tests {
     #[test]
     fn networks_may_be_anything() {
         manor_tests::seeds::replay("network_xml", 400, super::network);
+    }
+
+    #[test]
+    fn snapshots_may_be_anything() {
+        manor_tests::seeds::replay("snapshot_xml", 400, super::snapshot);
     }
 }
