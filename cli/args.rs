@@ -15,6 +15,7 @@ pub(crate) use self::plan::*;
 pub(crate) use self::plug::*;
 pub(crate) use self::pool::*;
 pub(crate) use self::saved::*;
+pub(crate) use self::snapshot::*;
 pub(crate) use self::tuning::*;
 pub(crate) use self::volume::*;
 pub(crate) use crate::disk_image::Image;
@@ -30,6 +31,7 @@ mod plan;
 mod plug;
 mod pool;
 mod saved;
+mod snapshot;
 mod tuning;
 mod volume;
 
@@ -227,6 +229,26 @@ pub(crate) enum Command {
     Setmem(Setmem),
     /// change number of virtual CPUs
     Setvcpus(Setvcpus),
+    /// create a snapshot from XML
+    SnapshotCreate(SnapshotCreate),
+    /// create a snapshot from a set of args
+    SnapshotCreateAs(SnapshotCreateAs),
+    /// get or set the current snapshot
+    SnapshotCurrent(SnapshotCurrent),
+    /// delete a domain snapshot
+    SnapshotDelete(SnapshotDelete),
+    /// dump XML for a domain snapshot
+    SnapshotDumpxml(SnapshotDumpxml),
+    /// edit XML for a snapshot
+    SnapshotEdit(SnapshotEdit),
+    /// snapshot information
+    SnapshotInfo(SnapshotOne),
+    /// list snapshots for a domain
+    SnapshotList(SnapshotList),
+    /// get the name of the parent of a snapshot
+    SnapshotParent(SnapshotOne),
+    /// revert a domain to a snapshot
+    SnapshotRevert(SnapshotRevert),
     /// start a (previously defined) inactive domain
     Start(Start),
     /// suspend a domain

@@ -131,6 +131,22 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "Snapshot",
+        "snapshot",
+        &[
+            "snapshot-create",
+            "snapshot-create-as",
+            "snapshot-current",
+            "snapshot-delete",
+            "snapshot-dumpxml",
+            "snapshot-edit",
+            "snapshot-info",
+            "snapshot-list",
+            "snapshot-parent",
+            "snapshot-revert",
+        ],
+    ),
+    (
         "Storage Pool",
         "pool",
         &[

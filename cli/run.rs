@@ -71,9 +71,12 @@ fn ended(reason: &ExitReason, terminal: &Terminal) -> ExitCode {
 fn refused(error: &Error, file: &str) -> Failure {
     let exit = match error.code {
         Code::NotFound => Exit::NotFound,
-        Code::Exists | Code::InvalidState | Code::Changed | Code::Busy | Code::Locked => {
-            Exit::Conflict
-        }
+        Code::Exists
+        | Code::InvalidState
+        | Code::Risky
+        | Code::Changed
+        | Code::Busy
+        | Code::Locked => Exit::Conflict,
         Code::Denied => Exit::Denied,
         _ => Exit::Failed,
     };

@@ -192,7 +192,7 @@ pub(crate) struct Undefine {
     /// remove domain managed state file
     #[arg(long)]
     pub(crate) managed_save: bool,
-    /// remove all domain snapshot metadata (there is none)
+    /// remove all domain snapshot metadata, and leave what the snapshots hold
     #[arg(long)]
     pub(crate) snapshots_metadata: bool,
     /// remove all domain checkpoint metadata (there is none)

@@ -91,7 +91,10 @@ pub(super) async fn undefine(session: &Session, args: Undefine) -> Result<(), Fa
         (false, false) => None,
     };
     session
-        .of(domain, session.client.undefine(domain, nvram, args.managed_save))
+        .of(
+            domain,
+            session.client.undefine(domain, nvram, args.managed_save, args.snapshots_metadata),
+        )
         .await
         .map_err(|failure| failure.unless_lost(format!("Failed to undefine domain '{domain}'")))?;
     session.terminal.say(&format!("Domain '{}' has been undefined\n", printable(domain)));

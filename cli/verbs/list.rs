@@ -22,6 +22,9 @@ pub(super) async fn list(session: &Session, args: List) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::from(error).while_doing("Failed to list domains"))?;
     let mut rows: Vec<_> = all.into_iter().filter(|domain| is_wanted(domain, &args)).collect();
+    if args.with_snapshot != args.without_snapshot {
+        rows = with_snapshots(session, rows, args.with_snapshot).await?;
+    }
     // Running ones by id, then the others by name, as virsh sorts.
     rows.sort_by_key(|domain| {
         (domain.id.is_none(), domain.id, domain.name.to_lowercase(), domain.name.clone())
@@ -34,6 +37,22 @@ pub(super) async fn list(session: &Session, args: List) -> Result<(), Failure> {
         session.terminal.print(&table(&rows, &args).text(!session.terminal.quiet));
     }
     Ok(())
+}
+
+/// Those that have snapshots, or those that have none.
+async fn with_snapshots(
+    session: &Session,
+    rows: Vec<DomainSummary>,
+    wanted: bool,
+) -> Result<Vec<DomainSummary>, Failure> {
+    let mut found = Vec::new();
+    for domain in rows {
+        let uuid = domain.uuid.to_string();
+        if session.client.snapshots(&uuid).await?.is_empty() != wanted {
+            found.push(domain);
+        }
+    }
+    Ok(found)
 }
 
 /// What the daemon can sort out.
@@ -51,11 +70,7 @@ fn query(args: &List) -> ListQuery {
 
 fn is_wanted(domain: &DomainSummary, args: &List) -> bool {
     // Of what Manor does not have, no domain has any.
-    let has_none = [
-        (args.with_snapshot, args.without_snapshot),
-        (args.with_checkpoint, args.without_checkpoint),
-    ];
-    if has_none.iter().any(|(with, without)| *with && !without) {
+    if args.with_checkpoint && !args.without_checkpoint {
         return false;
     }
     let managed = (args.with_managed_save, args.without_managed_save);

@@ -19,6 +19,7 @@ mod plan;
 mod plug;
 mod power;
 mod saved;
+mod snapshot;
 mod stats;
 mod storage;
 mod token;
@@ -116,6 +117,16 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Vcpupin(args) => tuning::vcpupin(session, args).await,
         Command::ShutdownGuests(args) => host_shutdown::shutdown_guests(session, args).await,
         Command::Shutdown(args) => power::shutdown(session, args).await,
+        Command::SnapshotCreate(args) => snapshot::create(session, args).await,
+        Command::SnapshotCreateAs(args) => snapshot::create_as(session, args).await,
+        Command::SnapshotCurrent(args) => snapshot::current(session, args).await,
+        Command::SnapshotDelete(args) => snapshot::delete(session, args).await,
+        Command::SnapshotDumpxml(args) => snapshot::dumpxml(session, args).await,
+        Command::SnapshotEdit(args) => snapshot::edit(session, args).await,
+        Command::SnapshotInfo(args) => snapshot::info(session, args).await,
+        Command::SnapshotList(args) => snapshot::list(session, args).await,
+        Command::SnapshotParent(args) => snapshot::parent(session, args).await,
+        Command::SnapshotRevert(args) => snapshot::revert(session, args).await,
         Command::Start(args) => power::start(session, args).await,
         Command::Suspend(args) => power::suspend(session, args).await,
         Command::Ttyconsole(args) => devices::ttyconsole(session, args).await,

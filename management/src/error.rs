@@ -26,6 +26,8 @@ pub enum Code {
     Exists,
     /// Not in this state of the domain (already running, not running …).
     InvalidState,
+    /// Something may be lost that the caller did not speak of: it is done when it is forced.
+    Risky,
     /// Not what the caller last saw of it any more.
     Changed,
     /// Another operation or client has it now; trying again later may help.
@@ -61,6 +63,7 @@ impl Code {
         Self::NotFound,
         Self::Exists,
         Self::InvalidState,
+        Self::Risky,
         Self::Changed,
         Self::Busy,
         Self::Locked,
@@ -85,6 +88,7 @@ impl Code {
             Self::NotFound => "not-found",
             Self::Exists => "exists",
             Self::InvalidState => "invalid-state",
+            Self::Risky => "risky",
             Self::Changed => "changed",
             Self::Busy => "busy",
             Self::Locked => "locked",
@@ -110,6 +114,7 @@ impl Code {
             Self::NotFound => "Not found",
             Self::Exists => "Already exists",
             Self::InvalidState => "Not possible in this state",
+            Self::Risky => "Only when it is forced",
             Self::Changed => "Changed meanwhile",
             Self::Busy => "Busy",
             Self::Locked => "Locked by another",

@@ -27,6 +27,7 @@ pub mod ops;
 mod plan;
 mod registry;
 mod saved;
+mod snapshots;
 pub mod storage;
 mod store;
 pub mod torture;

@@ -31,6 +31,7 @@ use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::network::{self, Networks};
 use crate::registry::{Node, Parts};
+use crate::snapshots::Snapshots;
 use crate::storage::{Found, Pools};
 use crate::store::{Contents, Disk, Store};
 use crate::translate;
@@ -118,12 +119,15 @@ impl Manager {
                 let found = run_dirs(&dir.join("domains"));
                 let jobs = Arc::new(Jobs::open(Arc::new(Disk), &state, journal.clone()));
                 let networks = network::Found::read(Arc::new(Disk), &settings);
-                let storage = (jobs, Found::read(Arc::new(Disk), &settings), networks);
+                let snapshots = Snapshots::open(Arc::new(Disk), &state);
+                let storage = (jobs, Found::read(Arc::new(Disk), &settings), networks, snapshots);
                 Ok((store, contents, autostart, boot_id, found, journal, audit, tokens, storage))
             })
             .await?;
-        let (jobs, mut pools, mut networks) = storage;
+        let (jobs, mut pools, mut networks, (snapshots, mut unread)) = storage;
         let Contents { objects: domains, mut quarantined, mut degraded } = contents;
+        quarantined.append(&mut unread.quarantined);
+        degraded.append(&mut unread.degraded);
         quarantined.append(&mut pools.quarantined);
         degraded.append(&mut pools.degraded);
         quarantined.append(&mut networks.quarantined);
@@ -142,6 +146,7 @@ impl Manager {
         let (store, pools, networks) = (Arc::new(store), Arc::new(pools), Arc::new(networks));
         let seeds = Arc::new(Seeds::new(Arc::new(Disk), config.state_dir.join("cloud-init")));
         let checkpoints = Arc::new(Checkpoints::new(Arc::new(Disk), &config.state_dir));
+        let snapshots = Arc::new(snapshots);
         let parts = Parts {
             config,
             broker,
@@ -152,6 +157,7 @@ impl Manager {
             networks,
             seeds,
             checkpoints,
+            snapshots,
             boot_id,
         };
         let node = Arc::new(Node::new(parts));
@@ -177,6 +183,7 @@ impl Manager {
             let node = node.clone();
             let sweep = move || {
                 node.seeds.sweep(|uuid| node.get(uuid).is_some());
+                node.snapshots.sweep(|uuid| node.get(uuid).is_some());
                 Ok(())
             };
             blocking(sweep).await?;

@@ -20,6 +20,7 @@ use crate::firmware::Installed;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::network::Networks;
+use crate::snapshots::Snapshots;
 use crate::storage::Pools;
 use crate::store::Store;
 
@@ -41,6 +42,7 @@ pub(crate) struct Parts {
     pub networks: Arc<Networks>,
     pub seeds: Arc<Seeds>,
     pub checkpoints: Arc<Checkpoints>,
+    pub snapshots: Arc<Snapshots>,
     /// Of this boot of the host.
     pub boot_id: Uuid,
 }

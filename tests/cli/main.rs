@@ -24,6 +24,7 @@ mod plug;
 mod rig;
 mod saved;
 mod setup;
+mod snapshots;
 mod storage;
 mod terminal;
 mod tuning;

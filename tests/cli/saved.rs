@@ -9,7 +9,7 @@ use super::rig::{Rig, kill, wait_for};
 const COM1: u16 = 0x3f8;
 const LINE_STATUS: u16 = COM1 + 5;
 
-fn counting() -> Option<Rig> {
+pub(super) fn counting() -> Option<Rig> {
     let rig = guests::defined()?;
     let kernel = baremetal::pvh(|asm| {
         asm.print("ready\n");
@@ -25,7 +25,7 @@ fn counting() -> Option<Rig> {
 }
 
 /// What the guest counts to when something is typed: `count` is what it should be.
-fn counts_to(rig: &Rig, count: u32) {
+pub(super) fn counts_to(rig: &Rig, count: u32) {
     converse(rig, "x", &format!("{count:08x}"));
 }
 

@@ -11,6 +11,7 @@ mod events;
 mod guest;
 mod network;
 mod saved;
+mod snapshot;
 mod storage;
 mod tls;
 mod tuning;
@@ -276,13 +277,15 @@ impl Client {
         domain: &str,
         nvram: Option<types::Nvram>,
         managed_save: bool,
+        snapshots: bool,
     ) -> Result<()> {
         let nvram = match nvram {
             None => "",
             Some(types::Nvram::Keep) => "&nvram=keep",
             Some(types::Nvram::Delete) => "&nvram=delete",
         };
-        let query = format!("?managed_save={managed_save}{nvram}");
+        let snapshots = if snapshots { "&snapshots=forget" } else { "" };
+        let query = format!("?managed_save={managed_save}{nvram}{snapshots}");
         self.call(Method::DELETE, &domain_path(domain, &query), Payload::Nothing).await.map(drop)
     }
 

@@ -44,6 +44,8 @@ pub(super) struct UndefineQuery {
     /// What was saved for its next start goes too.
     #[serde(deserialize_with = "switch")]
     managed_save: bool,
+    /// What becomes of its snapshots; must be said where it has some.
+    snapshots: Option<types::ForgottenSnapshots>,
 }
 
 /// Define a domain from libvirt XML.
@@ -177,13 +179,15 @@ pub(super) async fn undefine(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
-    Params(UndefineQuery { nvram, managed_save }): Params<UndefineQuery>,
+    Params(UndefineQuery { nvram, managed_save, snapshots }): Params<UndefineQuery>,
 ) -> Result<StatusCode, Failure> {
     let variables = nvram.map(|nvram| match nvram {
         types::Nvram::Keep => Variables::Keep,
         types::Nvram::Delete => Variables::Delete,
     });
-    app.manager.call(&caller, ops::UndefineDomain { domain, variables, managed_save }).await?;
+    let snapshots = snapshots.is_some();
+    let undefine = ops::UndefineDomain { domain, variables, managed_save, snapshots };
+    app.manager.call(&caller, undefine).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

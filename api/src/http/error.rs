@@ -98,7 +98,9 @@ fn problem(code: &str, title: &str, status: StatusCode, detail: String) -> Probl
 fn status(error: &management::Error) -> StatusCode {
     match error.code {
         Code::NotFound => StatusCode::NOT_FOUND,
-        Code::Exists | Code::InvalidState | Code::Busy | Code::Locked => StatusCode::CONFLICT,
+        Code::Exists | Code::InvalidState | Code::Risky | Code::Busy | Code::Locked => {
+            StatusCode::CONFLICT
+        }
         // Not XML at all is a bad request; XML that says something wrong cannot be processed.
         Code::InvalidXml if error.problems.iter().any(|p| p.kind == "malformed") => {
             StatusCode::BAD_REQUEST

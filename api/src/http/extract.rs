@@ -68,6 +68,32 @@ impl<S: Send + Sync> FromRequestParts<S> for Domain {
     }
 }
 
+/// A domain and a snapshot of it in the path.
+pub(super) struct DomainSnapshot(pub DomainRef, pub String);
+
+impl IntoParams for DomainSnapshot {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let snapshot = ParameterBuilder::new()
+            .name("snapshot")
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .description(Some("Name of the snapshot"))
+            .schema(Some(String::schema()));
+        Domain::into_params(place).into_iter().chain([snapshot.build()]).collect()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for DomainSnapshot {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path((domain, snapshot)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Failure::new(HttpCode::BadRequest, error.body_text()))?;
+        Ok(Self(DomainRef::Any(domain), snapshot))
+    }
+}
+
 /// A domain and an interface of it in the path: its MAC address, or the name of its tap.
 #[derive(Debug, Clone)]
 pub(super) struct DomainInterface(pub DomainRef, pub String);

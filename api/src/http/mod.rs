@@ -36,6 +36,7 @@ pub mod remote;
 mod saved;
 mod screen;
 pub mod server;
+mod snapshot;
 mod stalled;
 mod storage_convert;
 #[cfg(test)]
@@ -96,6 +97,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(saved::xml))
         .routes(routes!(saved::define))
         .routes(routes!(saved::check))
+        .routes(routes!(snapshot::list, snapshot::create, snapshot::redefine))
+        .routes(routes!(snapshot::current))
+        .routes(routes!(snapshot::describe, snapshot::delete))
+        .routes(routes!(snapshot::xml))
+        .routes(routes!(snapshot::revert))
         .routes(routes!(power::start))
         .routes(routes!(power::shutdown))
         .routes(routes!(power::destroy))

@@ -24,6 +24,8 @@ mod code {
     pub(super) const CONFIG_UNSUPPORTED: i32 = 67;
     pub(super) const TIMEOUT: i32 = 68;
     pub(super) const RESOURCE_BUSY: i32 = 71;
+    pub(super) const NO_SNAPSHOT: i32 = 72;
+    pub(super) const REVERT_RISKY: i32 = 73;
     pub(super) const NO_METADATA: i32 = 80;
     pub(super) const ACCESS_DENIED: i32 = 88;
     pub(super) const VOLUME_EXISTS: i32 = 90;
@@ -39,13 +41,15 @@ pub(crate) enum Area {
     Network,
     Pool,
     Volume,
+    /// Of a domain.
+    Snapshot,
 }
 
 impl Area {
     /// libvirt's "error domain".
     fn number(self) -> i32 {
         match self {
-            Self::Node | Self::Domain | Self::Checkpoint => 10,
+            Self::Node | Self::Domain | Self::Checkpoint | Self::Snapshot => 10,
             Self::Network => 19,
             Self::Pool | Self::Volume => 18,
         }
@@ -59,6 +63,7 @@ impl Area {
             Self::Network => (code::NO_NETWORK, "Network not found: "),
             Self::Pool => (code::NO_POOL, "Storage pool not found: "),
             Self::Volume => (code::NO_VOLUME, "Storage volume not found: "),
+            Self::Snapshot => (code::NO_SNAPSHOT, "Domain snapshot not found: "),
         }
     }
 
@@ -92,6 +97,8 @@ impl Failure {
             Code::InvalidState | Code::Changed => {
                 (code::OPERATION_INVALID, "Requested operation is not valid: ")
             }
+            // virsh asks again with force, if it was told to.
+            Code::Risky => (code::REVERT_RISKY, "revert requires force: "),
             Code::Busy | Code::Locked => (code::RESOURCE_BUSY, "resource busy: "),
             Code::InvalidXml => (code::XML, "XML error: "),
             Code::InvalidArgument => (code::INVALID_ARGUMENT, "invalid argument: "),
@@ -176,6 +183,11 @@ impl Failure {
     pub(crate) fn no_support(message: &str) -> Self {
         let message = format!("this function is not supported by the connection driver: {message}");
         Self { code: code::NO_SUPPORT, domain: Area::Node.number(), message }
+    }
+
+    pub(crate) fn no_snapshot(message: &str) -> Self {
+        let message = format!("Domain snapshot not found: {message}");
+        Self { code: code::NO_SNAPSHOT, domain: Area::Snapshot.number(), message }
     }
 
     pub(crate) fn no_metadata(message: &str) -> Self {

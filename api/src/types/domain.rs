@@ -245,6 +245,14 @@ pub enum Nvram {
     Delete,
 }
 
+/// What becomes of the snapshots of a domain that is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForgottenSnapshots {
+    /// Nobody knows of them any more; what they hold stays where it is.
+    Forget,
+}
+
 /// How a domain is started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Start {

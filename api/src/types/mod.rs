@@ -16,6 +16,7 @@ mod node;
 mod plan;
 mod problem;
 mod saved;
+mod snapshot;
 mod stats;
 mod storage;
 mod token;
@@ -30,7 +31,7 @@ pub use device::{
 pub use display::SendKeys;
 pub use domain::{
     Autostart, CloudInit, Defined, Definition, Domain, DomainAutostart, DomainList, DomainState,
-    DomainSummary, ListQuery, Nvram, Rename, Start, StateName,
+    DomainSummary, ForgottenSnapshots, ListQuery, Nvram, Rename, Start, StateName,
 };
 pub use event::{Event, JobProgress};
 pub use guest::{
@@ -46,6 +47,10 @@ pub use problem::{Mistake, Problem, TYPE_PREFIX};
 pub use saved::{
     CloneDomain, DefineSaved, DumpDomain, DumpMode, ManagedSave, RestoreDomain, Restored,
     SaveDomain, SavedFile,
+};
+pub use snapshot::{
+    CreateSnapshot, RedefineSnapshot, Revert, Snapshot, SnapshotJob, SnapshotList, SnapshotName,
+    SnapshotReach,
 };
 pub use stats::{BalloonStats, BlockStats, DomainStats, InterfaceStats, StatsList, VcpuStats};
 pub use storage::{

@@ -22,5 +22,5 @@ mod tests;
 pub(crate) use connection::{Agent, CHANNEL, is_connected};
 pub(crate) use error::AgentError;
 pub(crate) use queue::Queue;
-pub(crate) use recovery::{thaw, thaw_after_death};
+pub(crate) use recovery::{freeze_until_thawed, thaw, thaw_after_death};
 pub(crate) use session::{Ask, Session};

@@ -182,9 +182,14 @@ impl Actor {
     async fn live(mut self, begin: Begin) {
         if matches!(begin, Begin::Stored(_)) {
             self.tidy_managed_save().await;
+            self.settle_snapshots().await;
+            self.publish();
         }
         if let Begin::Found { record, done, .. } = begin {
             self.adopt(record.map(|record| *record)).await;
+            if self.run.is_none() && self.definition.is_some() {
+                self.settle_snapshots().await;
+            }
             self.publish();
             if self.is_nothing() {
                 self.vanish();
@@ -299,13 +304,14 @@ impl Actor {
             Act::Define { definition, seed } => self.define(*definition, seed).await,
             Act::Redefine(definition, expected) => self.redefine(*definition, expected).await,
             Act::Apply(definition, expected) => self.apply(*definition, expected).await,
-            Act::Undefine(variables, saved) => self.undefine(variables, saved).await,
+            Act::Undefine(what) => self.undefine(what).await,
             Act::Rename(name) => self.rename(name).await,
             Act::SetAutostart(autostart, turn) => self.set_autostart(autostart, turn).await,
             Act::Start { def, seed, how, from } => {
                 self.start(def.map(|def| *def), seed, how, from.map(|from| *from)).await
             }
             Act::Save(save, progress) => self.save(*save, progress).await,
+            Act::Snapshot(act, progress) => Box::pin(self.snapshot(act, progress)).await,
             Act::Dump(dump, progress) => self.dump(dump, progress).await,
             Act::BeginBackup(backup) => self.begin_backup(*backup).await,
             Act::ChangeCheckpoints(change) => self.change_checkpoints(change).await,

@@ -7,7 +7,7 @@ use xml::DomainDef;
 
 use super::TurnChange;
 use super::actor::{Actor, blocking};
-use super::handle::{Definition, Variables};
+use super::handle::{Definition, Undefine, Variables};
 use crate::cloud_init::Seed;
 use crate::error::{Code, Error};
 use crate::events::{EventKind, Lifecycle};
@@ -66,18 +66,23 @@ impl Actor {
         })
     }
 
-    pub(super) async fn undefine(
-        &mut self,
-        variables: Option<Variables>,
-        drop_saved: bool,
-    ) -> Result<(), Error> {
+    pub(super) async fn undefine(&mut self, what: Undefine) -> Result<(), Error> {
         let definition = self.stored("there is no definition to forget")?;
         let (node, uuid, name) = (self.node.clone(), self.uuid, self.name.clone());
-        let runs = self.run.is_some();
-        if self.managed_save && !drop_saved {
+        let (runs, variables) = (self.run.is_some(), what.variables);
+        if self.managed_save && !what.managed_save {
             let text = format!(
                 "domain {name:?} has a saved state for its next start: say that it is to go too \
                  (--managed-save, managed_save=true), or take it up with a start"
+            );
+            return Err(Error::new(Code::InvalidState, text));
+        }
+        let snapshots = self.snapshots().whole().count();
+        if snapshots > 0 && !what.snapshots {
+            let text = format!(
+                "domain {name:?} has {snapshots} snapshot(s): delete them (snapshot-delete), or say that \
+                 they are to be forgotten too, with what they hold left where it is \
+                 (--snapshots-metadata, snapshots=forget)"
             );
             return Err(Error::new(Code::InvalidState, text));
         }
@@ -95,6 +100,8 @@ impl Actor {
                 (_, _) => {}
             }
             node.broker.remove_saved(&saved)?;
+            // A definition without its snapshots is whole; the other way round they would be lost.
+            crate::domain::snapshot::forget(&node, uuid)?;
             node.store.remove(uuid).map_err(Error::from)
         })
         .await?;

@@ -21,6 +21,7 @@ use super::plug::Named;
 use super::record::Record;
 use super::restore::FromSaved;
 use super::save::Save;
+use super::snapshot::SnapshotAct;
 use super::{Affects, DomainSummary, State, Tuning, TurnChange};
 use crate::agent;
 use crate::cloud_init::Seed;
@@ -104,8 +105,7 @@ pub(crate) enum Act {
     Redefine(Box<Definition>, Option<u64>),
     /// Redefine it, and make that true in the running guest.
     Apply(Box<Definition>, Option<u64>),
-    /// Also with what was saved of it for its next start.
-    Undefine(Option<Variables>, bool),
+    Undefine(Undefine),
     Rename(String),
     SetAutostart(bool, TurnChange),
     /// With another definition than the stored one, if there is one here.
@@ -118,6 +118,8 @@ pub(crate) enum Act {
     },
     /// Into a file, or for the next start.
     Save(Box<Save>, Arc<Progress>),
+    /// Something with its snapshots.
+    Snapshot(SnapshotAct, Arc<Progress>),
     /// Its memory and registers into a file.
     Dump(Dump, Arc<Progress>),
     /// Its disks as they are at one moment.
@@ -166,6 +168,17 @@ pub(crate) struct Start {
     pub force_boot: bool,
     /// Go on also over disks that have changed since.
     pub force: bool,
+}
+
+/// What goes with a definition, beside what nobody would miss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Undefine {
+    /// Must be said where there are some.
+    pub variables: Option<Variables>,
+    /// What was saved of it for its next start.
+    pub managed_save: bool,
+    /// Its snapshots; what they hold stays.
+    pub snapshots: bool,
 }
 
 /// What becomes of the firmware variables of a domain that is forgotten.

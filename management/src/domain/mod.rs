@@ -26,6 +26,7 @@ mod reference;
 pub(crate) mod restore;
 pub(crate) mod save;
 mod seed;
+pub(crate) mod snapshot;
 mod start;
 mod state;
 mod stop;

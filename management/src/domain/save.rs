@@ -91,7 +91,7 @@ impl Actor {
         self.end_saved().await
     }
 
-    fn plan_save(&self, save: &Save) -> Result<SaveIntent, Error> {
+    pub(super) fn plan_save(&self, save: &Save) -> Result<SaveIntent, Error> {
         let run = self.running()?;
         let resume = match self.state() {
             State::Running(_) => true,
@@ -326,7 +326,7 @@ pub(super) fn explain(error: Error, path: &Path) -> Error {
 }
 
 /// Describe a file that the VMM is done with, and give it its name.
-fn commit_file(
+pub(super) fn commit_file(
     node: &Node,
     intent: &SaveIntent,
     file: &File,

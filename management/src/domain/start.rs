@@ -344,6 +344,7 @@ impl Actor {
                         self.settle_dump().await;
                         self.settle_backup().await;
                         self.settle_restore().await;
+                        self.settle_snapshots().await;
                         self.finish_tuning().await;
                         return self.finish_move().await;
                     }

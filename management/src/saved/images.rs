@@ -56,6 +56,19 @@ fn mark(disk: &str, path: &Path) -> Option<Mark> {
 }
 
 impl Mark {
+    /// Refuse an image that a snapshot holds and that is not what it was.
+    pub(crate) fn check_held(&self) -> Result<(), Error> {
+        self.check().map_err(|error| {
+            let text = format!(
+                "{} ({}) was changed, or is gone, since the snapshot was made: what it holds is not \
+                 what the disk held then; say --force if that is meant",
+                self.path.display(),
+                self.disk
+            );
+            Error::new(Code::Risky, text).with_source(error)
+        })
+    }
+
     /// Refuse a file that is not what it was. One that is gone is told of where it is opened.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match mark(&self.disk, &self.path) {

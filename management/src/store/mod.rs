@@ -11,6 +11,7 @@ mod object;
 mod pool;
 #[cfg(test)]
 mod simulation;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -29,6 +30,7 @@ pub(crate) use network::StoredNetwork;
 use object::Object;
 pub(crate) use object::StoredDomain;
 pub(crate) use pool::StoredPool;
+pub(crate) use snapshots::StoredSnapshots;
 pub(crate) use token::StoredToken;
 pub(crate) use vfs::Vfs;
 

@@ -49,7 +49,12 @@ async fn a_defined_domain_has_its_seed_in_a_drive_until_it_is_forgotten() {
 
     daemon.start("web").await.unwrap();
     daemon
-        .call(UndefineDomain { domain: "web".into(), variables: None, managed_save: false })
+        .call(UndefineDomain {
+            domain: "web".into(),
+            variables: None,
+            managed_save: false,
+            snapshots: false,
+        })
         .await
         .unwrap();
     assert_eq!(seeds(&host).len(), 1, "its guest runs");

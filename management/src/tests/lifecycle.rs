@@ -104,7 +104,12 @@ async fn undefine_makes_a_running_domain_transient_and_define_makes_it_persisten
     daemon.define(host.xml("web", "")).await;
     daemon.start("web").await.unwrap();
     daemon
-        .call(UndefineDomain { domain: "web".into(), variables: None, managed_save: false })
+        .call(UndefineDomain {
+            domain: "web".into(),
+            variables: None,
+            managed_save: false,
+            snapshots: false,
+        })
         .await
         .unwrap();
     assert!(!daemon.find("web").await.unwrap().persistent);
@@ -117,7 +122,12 @@ async fn undefine_makes_a_running_domain_transient_and_define_makes_it_persisten
     daemon.destroy("web").await.unwrap();
     assert_eq!(daemon.names().await, ["web"]);
     daemon
-        .call(UndefineDomain { domain: "web".into(), variables: None, managed_save: false })
+        .call(UndefineDomain {
+            domain: "web".into(),
+            variables: None,
+            managed_save: false,
+            snapshots: false,
+        })
         .await
         .unwrap();
     assert!(daemon.names().await.is_empty());

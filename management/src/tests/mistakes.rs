@@ -37,7 +37,12 @@ async fn a_reader_reads_and_does_nothing_else() {
     assert!(error.message.contains("domain.start needs control access"), "{error}");
     let reader = Caller::new("someone", Access::Read);
     daemon.manager.call(&reader, FindDomain { domain: "web".into() }).await.unwrap();
-    let undefine = UndefineDomain { domain: "web".into(), variables: None, managed_save: false };
+    let undefine = UndefineDomain {
+        domain: "web".into(),
+        variables: None,
+        managed_save: false,
+        snapshots: false,
+    };
     let controller = Caller::new("someone", Access::Control);
     let error = daemon.manager.call(&controller, undefine).await.unwrap_err();
     assert_eq!(error.code, Code::Denied);
@@ -258,7 +263,12 @@ async fn a_store_that_fails_loses_nothing_and_makes_nothing() {
     assert_eq!(error.code, Code::HostFailure);
     assert!(error.message.contains("nothing was changed"), "{error}");
     let undefine = daemon
-        .call(UndefineDomain { domain: uuid.into(), variables: None, managed_save: false })
+        .call(UndefineDomain {
+            domain: uuid.into(),
+            variables: None,
+            managed_save: false,
+            snapshots: false,
+        })
         .await;
     assert_eq!(undefine.unwrap_err().code, Code::HostFailure);
     assert_eq!(daemon.names().await, ["web"]);

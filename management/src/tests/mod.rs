@@ -24,6 +24,7 @@ mod pools;
 mod restart;
 mod rig;
 mod saved;
+mod snapshots;
 mod storage;
 mod storage_crash;
 mod storm;

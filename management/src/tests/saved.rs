@@ -117,8 +117,12 @@ async fn a_managed_save_is_dropped_only_when_that_is_said() {
     let (host, daemon) = running("").await;
     daemon.managed_save().await;
     assert!(daemon.find("web").await.unwrap().managed_save);
-    let undefine =
-        |managed_save| UndefineDomain { domain: "web".into(), variables: None, managed_save };
+    let undefine = |managed_save| UndefineDomain {
+        domain: "web".into(),
+        variables: None,
+        managed_save,
+        snapshots: false,
+    };
     let refused = daemon.call(undefine(false)).await.unwrap_err();
     assert!(refused.message.contains("--managed-save"), "{refused}");
     daemon.call(DropManagedSave { domain: "web".into() }).await.unwrap();

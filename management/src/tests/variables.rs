@@ -57,7 +57,7 @@ fn start(reset_variables: bool) -> StartDomain {
 }
 
 fn undefine(variables: Option<Variables>) -> UndefineDomain {
-    UndefineDomain { domain: "web".into(), variables, managed_save: false }
+    UndefineDomain { domain: "web".into(), variables, managed_save: false, snapshots: false }
 }
 
 #[tokio::test]

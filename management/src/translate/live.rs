@@ -71,7 +71,7 @@ pub(super) fn show_tap(interface: &mut Interface, tap: &OpenTap) {
 }
 
 /// The highest number that an image of the domain has.
-pub(super) fn last_index(def: &DomainDef) -> u32 {
+pub(crate) fn last_index(def: &DomainDef) -> u32 {
     fn below(store: Option<&BackingStore>) -> u32 {
         let Some(store) = store else { return 0 };
         let own = store.source.as_ref().and_then(|source| source.index).or(store.index);

@@ -56,7 +56,7 @@ use xml::domain::Name;
 
 pub(crate) use boot_order::of_interface as boot_order_of_interface;
 pub(crate) use firmware::{Host, variables};
-pub(crate) use live::{live, with_aliases};
+pub(crate) use live::{last_index, live, with_aliases};
 pub(crate) use machine::{Start, lifecycle, machine};
 pub(crate) use report::invalid;
 pub(crate) use seed::names as names_file;

@@ -1,14 +1,14 @@
 //! Domains: found, listed, looked at.
 
-use management::domain::DomainRef;
+use management::domain::{DomainRef, DomainSummary};
 use management::ops::{
     DescribeDomain, DomainFilter, DumpSecureXml, DumpXml, FindDomain, GetDomainState, ListDomains,
-    OpenConsole,
+    ListSnapshots, OpenConsole,
 };
 use uuid::Uuid;
 
 use super::super::failure::{Area, Failure, known_flags};
-use super::super::protocol::object::{Domain, Snapshot};
+use super::super::protocol::object::Domain;
 use super::super::protocol::xdr::Chars;
 use super::super::stream::Stream;
 use super::super::table::Streaming;
@@ -36,9 +36,8 @@ pub(super) const STATE_FLAGS: u32 = 0xff;
 /// None where no domain can be meant.
 pub(super) fn filter(flags: u32) -> Option<DomainFilter> {
     let is_set = |flag: u32| flags & flag != 0;
-    // No domain has any of these.
-    let lacking = [(WITH_SNAPSHOT, WITHOUT_SNAPSHOT), (WITH_CHECKPOINT, WITHOUT_CHECKPOINT)];
-    if lacking.into_iter().any(|(with, without)| is_set(with) && !is_set(without)) {
+    // No domain has any.
+    if is_set(WITH_CHECKPOINT) && !is_set(WITHOUT_CHECKPOINT) {
         return None;
     }
     let words: [(u32, &[&str]); 4] = [
@@ -59,10 +58,7 @@ pub(super) fn filter(flags: u32) -> Option<DomainFilter> {
     })
 }
 
-async fn all(
-    client: &Client,
-    flags: u32,
-) -> Result<Vec<management::domain::DomainSummary>, Failure> {
+async fn all(client: &Client, flags: u32) -> Result<Vec<DomainSummary>, Failure> {
     let Some(filter) = filter(flags) else { return Ok(Vec::new()) };
     let mut all = client.domain(ListDomains { filter }).await?;
     all.retain(|summary| either(flags, SAVED, NOT_SAVED, summary.managed_save));
@@ -74,8 +70,22 @@ pub(crate) async fn list_all(
     (wanted, flags): (i32, u32),
 ) -> Result<(Vec<Domain>, u32), Failure> {
     known_flags(flags, 0xffff, "virConnectListAllDomains")?;
-    let all = all(&client, flags).await?;
-    Ok(listed(all.iter().map(Domain::from).collect(), wanted))
+    let mut found = Vec::new();
+    for summary in all(&client, flags).await? {
+        let with = flags & WITH_SNAPSHOT != 0;
+        // Of one flag alone; the other one, none and both mean everything.
+        if with == (flags & WITHOUT_SNAPSHOT != 0)
+            || has_snapshots(&client, &summary).await? == with
+        {
+            found.push(Domain::from(&summary));
+        }
+    }
+    Ok(listed(found, wanted))
+}
+
+async fn has_snapshots(client: &Client, summary: &DomainSummary) -> Result<bool, Failure> {
+    let list = ListSnapshots { domain: DomainRef::Uuid(summary.uuid) };
+    Ok(!client.domain(list).await?.is_empty())
 }
 
 pub(crate) async fn active_count(client: Client, (): ()) -> Result<i32, Failure> {
@@ -115,10 +125,7 @@ pub(crate) async fn by_uuid(client: Client, uuid: Uuid) -> Result<Domain, Failur
     find(&client, DomainRef::Uuid(uuid)).await
 }
 
-async fn summary(
-    client: &Client,
-    domain: &Domain,
-) -> Result<management::domain::DomainSummary, Failure> {
+async fn summary(client: &Client, domain: &Domain) -> Result<DomainSummary, Failure> {
     client.domain(FindDomain { domain: domain.reference() }).await
 }
 
@@ -246,38 +253,6 @@ pub(crate) async fn has_saved_state(
     Ok(summary(&client, &domain).await?.managed_save)
 }
 
-pub(crate) async fn snapshot_count(
-    client: Client,
-    (domain, _): (Domain, u32),
-) -> Result<i32, Failure> {
-    summary(&client, &domain).await?;
-    Ok(0)
-}
-
-pub(crate) async fn has_current_snapshot(
-    client: Client,
-    (domain, _): (Domain, u32),
-) -> Result<bool, Failure> {
-    summary(&client, &domain).await?;
-    Ok(false)
-}
-
-pub(crate) async fn no_snapshots(
-    client: Client,
-    (domain, _, _): (Domain, i32, u32),
-) -> Result<(Vec<Snapshot>, i32), Failure> {
-    summary(&client, &domain).await?;
-    Ok((Vec::new(), 0))
-}
-
-pub(crate) async fn no_snapshot_names(
-    client: Client,
-    (domain, _, _): (Domain, i32, u32),
-) -> Result<Vec<String>, Failure> {
-    summary(&client, &domain).await?;
-    Ok(Vec::new())
-}
-
 /// Whether there is one, its kind, bandwidth, how far it has come, and its end.
 pub(crate) async fn block_job(
     client: Client,
@@ -313,7 +288,7 @@ mod tests {
         let found = filter(ACTIVE | OTHER).unwrap();
         assert!(found.active && !found.inactive);
         assert_eq!(found.states, ["in shutdown", "crashed", "no state"]);
-        assert_eq!(filter(WITH_SNAPSHOT), None);
-        assert!(filter(WITH_SNAPSHOT | WITHOUT_SNAPSHOT).is_some());
+        assert_eq!(filter(WITH_CHECKPOINT), None);
+        assert!(filter(WITH_CHECKPOINT | WITHOUT_CHECKPOINT).is_some());
     }
 }

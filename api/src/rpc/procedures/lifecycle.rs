@@ -152,7 +152,7 @@ pub(crate) async fn undefine_flags(
     const NVRAM: u32 = 4;
     const KEEP_NVRAM: u32 = 8;
     const CHECKPOINTS: u32 = 16;
-    // There are no snapshots to throw away, and checkpoints go with their domain in any case.
+    // Checkpoints go with their domain in any case.
     let known = MANAGED_SAVE | SNAPSHOTS | NVRAM | KEEP_NVRAM | CHECKPOINTS;
     known_flags(flags, known, "virDomainUndefineFlags")?;
     let variables = match (flags & NVRAM != 0, flags & KEEP_NVRAM != 0) {
@@ -165,7 +165,9 @@ pub(crate) async fn undefine_flags(
         (false, false) => None,
     };
     let managed_save = flags & MANAGED_SAVE != 0;
-    client.domain(UndefineDomain { domain: domain.reference(), variables, managed_save }).await
+    let snapshots = flags & SNAPSHOTS != 0;
+    let domain = domain.reference();
+    client.domain(UndefineDomain { domain, variables, managed_save, snapshots }).await
 }
 
 pub(crate) async fn rename(

@@ -13,6 +13,7 @@ pub(super) mod node;
 pub(super) mod pool;
 pub(super) mod resources;
 pub(super) mod saved;
+pub(super) mod snapshot;
 pub(super) mod stats;
 pub(super) mod tuning;
 pub(super) mod volume;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::auth::{Access, Subject};
 
 use crate::cloud_init::CloudInit;
-use crate::domain::handle::{Act, Definition, Variables};
+use crate::domain::handle::{Act, Definition, Undefine, Variables};
 use crate::domain::{DomainId, DomainRef, Turn, TurnChange};
 use crate::error::{Code, Error, Problem};
 use crate::manager::{Context, Operation};
@@ -117,6 +117,8 @@ pub struct UndefineDomain {
     pub variables: Option<Variables>,
     /// What was saved for its next start goes too.
     pub managed_save: bool,
+    /// Its snapshots are forgotten too; what they hold stays where it is.
+    pub snapshots: bool,
 }
 
 impl Operation for UndefineDomain {
@@ -129,7 +131,8 @@ impl Operation for UndefineDomain {
     }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        cx.act(&self.domain, Act::Undefine(self.variables, self.managed_save)).await
+        let Self { domain, variables, managed_save, snapshots } = self;
+        cx.act(&domain, Act::Undefine(Undefine { variables, managed_save, snapshots })).await
     }
 }
 

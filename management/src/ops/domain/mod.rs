@@ -20,6 +20,7 @@ mod plan;
 mod query;
 mod redefine;
 mod saved;
+mod snapshot;
 mod stats;
 mod tuning;
 
@@ -45,5 +46,6 @@ pub use query::*;
 pub(crate) use query::{disk_source, without_secrets};
 pub use redefine::*;
 pub use saved::*;
+pub use snapshot::*;
 pub use stats::*;
 pub use tuning::*;
