@@ -2,7 +2,7 @@
 
 use management::ops::{
     CreateSnapshot, DeleteReach, DeleteSnapshot, DescribeSnapshot, DumpSecureSnapshot,
-    DumpSnapshot, FindDomain, ListSnapshots, RedefineSnapshot, RevertToSnapshot, SnapshotView,
+    DumpSnapshot, ListSnapshots, RedefineSnapshot, RevertToSnapshot, SnapshotView,
 };
 
 use super::super::failure::{Area, Failure, known_flags};
