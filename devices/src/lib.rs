@@ -25,6 +25,7 @@ pub mod limit;
 pub mod nvme;
 pub mod pci;
 pub mod scsi;
+pub mod standby;
 mod sync;
 #[cfg(test)]
 mod testing;

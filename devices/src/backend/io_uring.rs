@@ -24,20 +24,30 @@ struct Pending {
 }
 
 /// Rings that were made in advance: a thread that is confined once the guest runs cannot make any.
-#[derive(Default)]
-pub(super) struct Rings(Mutex<Vec<Ring>>);
+#[derive(Clone, Default)]
+pub struct Rings(Arc<Mutex<Vec<Ring>>>);
 
 impl Rings {
-    /// `count` rings on `file`, each for `depth` requests at a time.
-    pub(super) fn new(file: &RawFile, count: usize, depth: u16) -> io::Result<Arc<Self>> {
-        let rings = (0..count).map(|_| Ring::new(file.file().clone(), depth));
-        Ok(Arc::new(Self(Mutex::new(rings.collect::<io::Result<_>>()?))))
+    /// `count` rings, each for `depth` requests at a time.
+    ///
+    /// # Errors
+    /// When the host has no io_uring, or does not allow it.
+    pub fn new(count: usize, depth: u16) -> io::Result<Self> {
+        let rings = (0..count).map(|_| Ring::new(depth));
+        Ok(Self(Arc::new(Mutex::new(rings.collect::<io::Result<_>>()?))))
     }
 
-    fn take(self: &Arc<Self>, depth: u16) -> Option<Loan> {
+    fn lend(&self, file: &RawFile, depth: u16) -> Option<Loan> {
         let mut rings = self.0.hold();
         let at = rings.iter().position(|ring| ring.slots() >= usize::from(depth))?;
-        Some(Loan { ring: Some(rings.swap_remove(at)), owner: self.clone() })
+        let mut ring = rings.swap_remove(at);
+        ring.turn_to(Some(file.file().clone()));
+        Some(Loan { ring: Some(ring), owner: self.clone() })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> usize {
+        self.0.hold().len()
     }
 }
 
@@ -45,7 +55,7 @@ impl Rings {
 struct Loan {
     /// There until the drop.
     ring: Option<Ring>,
-    owner: Arc<Rings>,
+    owner: Rings,
 }
 
 impl Deref for Loan {
@@ -65,7 +75,9 @@ impl DerefMut for Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         // One with work in flight is not used again: its drop waits for the end of that.
-        self.owner.0.hold().extend(self.ring.take().filter(Ring::is_idle));
+        let Some(mut ring) = self.ring.take().filter(Ring::is_idle) else { return };
+        ring.turn_to(None);
+        self.owner.0.hold().push(ring);
     }
 }
 
@@ -78,8 +90,8 @@ pub(super) struct UringChannel {
 
 impl UringChannel {
     /// A channel on one of `rings`, if there is one left that is deep enough.
-    pub(super) fn new(file: Arc<RawFile>, rings: &Arc<Rings>, depth: u16) -> Option<Self> {
-        let ring = rings.take(depth)?;
+    pub(super) fn new(file: Arc<RawFile>, rings: &Rings, depth: u16) -> Option<Self> {
+        let ring = rings.lend(&file, depth)?;
         let pending = vec![None; usize::from(depth)];
         Some(Self { file, ring, pending, finished: VecDeque::new() })
     }

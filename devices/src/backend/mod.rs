@@ -26,6 +26,7 @@ pub use blocking::{Blocking, BlockingChannel};
 pub use disk::{Action, Cache, Channel, Disk, DiskInfo, Finished, Request};
 pub use faults::Guarded;
 pub use image::{ImageDisk, ImageSpec};
+pub use io_uring::Rings;
 pub use pool::Pool;
 pub use raw::{DiskIo, DiskSpec, RawDisk};
 pub use swap::Swappable;

@@ -62,7 +62,7 @@ pub struct RawDisk {
     info: DiskInfo,
     is_device: bool,
     /// None: blocking calls.
-    rings: Option<Arc<Rings>>,
+    rings: Option<Rings>,
 }
 
 /// The file and what its I/O must respect; shared by all channels.
@@ -118,7 +118,7 @@ impl RawDisk {
             rewriting: Mutex::new(()),
         };
         let rings = match io {
-            DiskIo::Uring => Rings::new(&file, queues, depth)
+            DiskIo::Uring => Rings::new(queues, depth)
                 .inspect_err(|error| {
                     tracing::info!(%error, "io_uring is not available, disk I/O will block");
                 })
@@ -126,6 +126,13 @@ impl RawDisk {
             DiskIo::Threads => None,
         };
         Ok(Self { file: Arc::new(file), info, is_device, rings })
+    }
+
+    /// With rings that were made in advance, as far as there are any left: for a disk that comes when
+    /// it cannot have rings of its own.
+    #[must_use]
+    pub fn with_rings(self, rings: Rings) -> Self {
+        Self { rings: Some(rings), ..self }
     }
 }
 

@@ -59,10 +59,11 @@ pub(super) enum Operation {
     Allocate { offset: u64, len: u64, mode: i32 },
 }
 
-/// An io_uring on one file. Each slot owns the buffers of the operation in flight in it.
+/// An io_uring, on one file at a time. Each slot owns the buffers of the operation in flight in it.
 pub(super) struct Ring {
     ring: IoUring,
-    file: Arc<File>,
+    /// None while nobody uses the ring.
+    file: Option<Arc<File>>,
     slots: Vec<Option<IoBuffers>>,
     in_flight: usize,
     /// Pushed, and not yet taken by the kernel.
@@ -72,7 +73,7 @@ pub(super) struct Ring {
 impl Ring {
     /// # Errors
     /// What `io_uring_setup` says: not built in, or not allowed.
-    pub(super) fn new(file: Arc<File>, slots: u16) -> io::Result<Self> {
+    pub(super) fn new(slots: u16) -> io::Result<Self> {
         let entries = u32::from(slots).max(1).next_power_of_two();
         let ring = IoUring::builder().setup_r_disabled().build(entries)?;
         // A ring opens files and sockets as readily as it reads, past any seccomp filter: let it
@@ -87,7 +88,14 @@ impl Ring {
         ring.submitter().register_restrictions(&mut restrictions)?;
         ring.submitter().register_enable_rings()?;
         let slots = (0..slots).map(|_| None).collect();
-        Ok(Self { ring, file, slots, in_flight: 0, unsubmitted: false })
+        Ok(Self { ring, file: None, slots, in_flight: 0, unsubmitted: false })
+    }
+
+    /// Use the ring, which is idle, for another file, or for none.
+    pub(super) fn turn_to(&mut self, file: Option<Arc<File>>) {
+        if self.is_idle() {
+            self.file = file;
+        }
     }
 
     /// Operations that can be in flight at once.
@@ -112,14 +120,12 @@ impl Ring {
         operation: Operation,
         buffers: IoBuffers,
     ) -> Result<(), IoBuffers> {
-        let Some(place) = self.slots.get_mut(usize::from(slot)).filter(|place| place.is_none())
-        else {
-            return Err(buffers);
-        };
+        let place = self.slots.get_mut(usize::from(slot)).filter(|place| place.is_none());
+        let (Some(place), Some(file)) = (place, &self.file) else { return Err(buffers) };
         let buffers = place.insert(buffers);
         let vectors = ranges(buffers);
         let (pointer, count) = (vectors.as_ptr(), vectors.len() as u32);
-        let fd = types::Fd(self.file.as_raw_fd());
+        let fd = types::Fd(file.as_raw_fd());
         let entry = match operation {
             Operation::Read { offset } => {
                 opcode::Readv::new(fd, pointer, count).offset(offset).build()
@@ -138,7 +144,7 @@ impl Ring {
             // SAFETY: the entry refers to the vectors of `buffers` and, through them, to guest RAM.
             // Both live in the slot, which is neither changed nor dropped until `reap` has seen
             // this operation's completion; `drop` waits for that, or leaks them. The file is
-            // held by `self`.
+            // held by `self`, which turns to another only when nothing is in flight.
             match unsafe { self.ring.submission().push(&entry) } {
                 Ok(()) => break,
                 // There is an entry per slot, so this only happens before earlier ones went out.

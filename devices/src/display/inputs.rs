@@ -1,24 +1,50 @@
 //! [`Inputs`]: all that takes a user's input, as one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::input::{Accepts, InputEvent, InputSink};
+use crate::sync::Lock;
 
 /// Each sort of event goes to the first sink whose driver takes it: a tablet of the guest's own
-/// choice before the mouse that every PC has.
-pub struct Inputs(pub Vec<Arc<dyn InputSink>>);
+/// choice before the mouse that every PC has. Devices come and go.
+#[derive(Default)]
+pub struct Inputs(Mutex<Vec<(String, Arc<dyn InputSink>)>>);
+
+impl Inputs {
+    /// The sink of device `id`, before all that are there.
+    pub fn prefer(&self, id: &str, sink: Arc<dyn InputSink>) {
+        self.0.hold().insert(0, (id.to_owned(), sink));
+    }
+
+    /// The sink of device `id`, for what no other takes.
+    pub fn append(&self, id: &str, sink: Arc<dyn InputSink>) {
+        self.0.hold().push((id.to_owned(), sink));
+    }
+
+    pub fn remove(&self, id: &str) {
+        self.0.hold().retain(|(other, _)| other != id);
+    }
+
+    /// As they are now: none of them is asked with the lock held.
+    fn sinks(&self) -> Vec<Arc<dyn InputSink>> {
+        self.0.hold().iter().map(|(_, sink)| sink.clone()).collect()
+    }
+}
 
 impl InputSink for Inputs {
     fn accepts(&self) -> Accepts {
-        self.0.iter().map(|sink| sink.accepts()).fold(Accepts::default(), |all, sink| Accepts {
-            keys: all.keys || sink.keys,
-            position: all.position || sink.position,
-            motion: all.motion || sink.motion,
+        self.sinks().iter().map(|sink| sink.accepts()).fold(Accepts::default(), |all, sink| {
+            Accepts {
+                keys: all.keys || sink.keys,
+                position: all.position || sink.position,
+                motion: all.motion || sink.motion,
+            }
         })
     }
 
     fn send(&self, events: &[InputEvent]) {
-        let accepts: Vec<Accepts> = self.0.iter().map(|sink| sink.accepts()).collect();
+        let sinks = self.sinks();
+        let accepts: Vec<Accepts> = sinks.iter().map(|sink| sink.accepts()).collect();
         let first = |takes: fn(&Accepts) -> bool| accepts.iter().position(takes);
         let keys = first(|sink| sink.keys);
         let moved = |event: &InputEvent| matches!(event, InputEvent::Motion { .. });
@@ -28,7 +54,7 @@ impl InputSink for Inputs {
         } else {
             first(|sink| sink.position).or_else(|| first(|sink| sink.motion))
         };
-        for (index, sink) in self.0.iter().enumerate() {
+        for (index, sink) in sinks.iter().enumerate() {
             let its = |event: &InputEvent| match event {
                 InputEvent::Key { .. } => keys == Some(index),
                 _ => pointer == Some(index),
@@ -43,11 +69,8 @@ impl InputSink for Inputs {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
     use crate::input::button;
-    use crate::sync::Lock;
 
     struct Sink(Accepts, Mutex<Vec<InputEvent>>);
 
@@ -66,7 +89,9 @@ mod tests {
             Arc::new(Sink(Accepts { keys, position, motion }, Mutex::default()))
         };
         let (tablet, ps2) = (sink(false, true, false), sink(true, false, true));
-        let inputs = Inputs(vec![tablet.clone(), ps2.clone()]);
+        let inputs = Inputs::default();
+        inputs.append("i8042", ps2.clone());
+        inputs.prefer("input0", tablet.clone());
         let key = InputEvent::Key { code: 30, down: true };
         let position = InputEvent::Position { x: 1, y: 2 };
         let click = InputEvent::Button { code: button::LEFT, down: true };
@@ -76,5 +101,9 @@ mod tests {
         assert_eq!(*tablet.1.hold(), [position, click]);
         assert_eq!(*ps2.1.hold(), [key, motion]);
         assert_eq!(inputs.accepts(), Accepts { keys: true, position: true, motion: true });
+        inputs.remove("input0");
+        inputs.send(&[click]);
+        assert_eq!(*ps2.1.hold(), [key, motion, click]);
+        assert_eq!(inputs.accepts(), Accepts { keys: true, position: false, motion: true });
     }
 }

@@ -9,6 +9,7 @@ use memory::{Backing, GuestRam};
 
 use crate::backend::nbd::{NbdDisk, NbdSpec};
 use crate::backend::{Action, Cache, Disk as _, Request};
+use crate::standby::Errand;
 
 /// Less than the socket takes without anybody reading.
 const MOST: usize = 32 << 10;
@@ -37,11 +38,14 @@ pub fn nbd(said: &[u8]) {
         discard: true,
         block_size: 512,
         reconnect_delay: Duration::ZERO,
+        patience: Duration::from_secs(10),
         users: 1,
         ask: Box::new(|_| {}),
         back: Box::new(|| {}),
     };
-    let Ok(disk) = NbdDisk::open(spec, "nbd", || Ok(())) else { return };
+    let Ok(disk) = NbdDisk::open(spec, |work| Errand::start("nbd", || Ok(()), work)) else {
+        return;
+    };
     let info = disk.info();
     assert!(info.size.is_multiple_of(512) && info.physical_block_size >= info.block_size);
     let ram = GuestRam::new(&[(0, 1 << 20)], &Backing::Anonymous).expect("a mebibyte");

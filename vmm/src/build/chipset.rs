@@ -127,7 +127,7 @@ fn i8042(site: &mut Site<'_>) -> Result<(), BuildError> {
     let controller = if video::has_screen(site.config) {
         let controller = I8042::with_devices(keyboard, line(&site.lines, gsi::MOUSE)?);
         let controller = Arc::new(controller);
-        site.parts.inputs.push(controller.clone());
+        site.parts.inputs.append("i8042", controller.clone());
         controller
     } else {
         Arc::new(I8042::new(keyboard))

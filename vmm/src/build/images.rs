@@ -113,10 +113,14 @@ impl Images {
         let layers: Vec<_> =
             layers.iter().map(|layer| Layer::take(site, id, layer)).collect::<Result<_, _>>()?;
         if let [Layer { format: Format::Raw, file, .. }] = &layers[..] {
-            let wanted = medium.io == config::DiskIo::Uring && !site.confined;
-            let io = if wanted { DiskIo::Uring } else { DiskIo::Threads };
+            let wanted = medium.io == config::DiskIo::Uring;
+            let io = if wanted && !site.confined { DiskIo::Uring } else { DiskIo::Threads };
             let spec = DiskSpec { io, queues, depth, ..usage.raw(file.file()) };
-            let made = Arc::new(RawDisk::new(spec).map_err(BuildError::device(id))?);
+            let mut made = RawDisk::new(spec).map_err(BuildError::device(id))?;
+            if wanted && site.confined {
+                made = made.with_rings(site.parts.reserve.rings.clone());
+            }
+            let made = Arc::new(made);
             let home = Some((file.file().clone(), made.clone()));
             let disk = Swappable::new(made);
             let id = id.to_owned();

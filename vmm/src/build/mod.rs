@@ -19,6 +19,7 @@ mod nvme;
 mod pci;
 mod plug;
 mod reduced;
+mod reserve;
 mod scsi;
 mod timers;
 mod video;
@@ -38,7 +39,6 @@ use devices::bus::{Bus, Overlap};
 use devices::chipset::{PowerButton, Processors};
 use devices::component::{Component, StateError};
 use devices::display::{Inputs, Ramfb, Screen};
-use devices::input::InputSink;
 use devices::io_thread::{IoThread, Running};
 use devices::pci::{PciError, PciRoot, Windows};
 use devices::scsi::LogicalUnit;
@@ -63,6 +63,7 @@ use chipset::Power;
 pub(crate) use images::{Images, Layer, Prepared};
 pub use loader::Loader;
 pub(crate) use plug::{Ground, PlugError};
+pub(crate) use reserve::Reserve;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -176,10 +177,8 @@ pub struct Parts {
     /// And what is written to them.
     pub backups: Backups,
     pub interfaces: Figures<InterfaceStatistics>,
-    /// What takes a user's input, the preferred first.
-    pub inputs: Vec<Arc<dyn InputSink>>,
-    /// All of them together, where there is a screen.
-    pub input: Option<Arc<Inputs>>,
+    /// What takes a user's input. The board has something only where there is a screen.
+    pub inputs: Arc<Inputs>,
     /// What a guest without a graphics card shows.
     pub(crate) ramfb: Option<Arc<Ramfb>>,
     /// By graphics card, each with the thread that serves it.
@@ -191,6 +190,8 @@ pub struct Parts {
     pub board_thread: Arc<IoThread>,
     /// By index, as queues are mapped to them. They end after the devices above.
     pub io_threads: Vec<Arc<IoThread>>,
+    /// For devices to come.
+    pub(crate) reserve: Reserve,
 }
 
 impl Parts {
@@ -238,14 +239,14 @@ impl Parts {
             faults: Faults::default(),
             backups,
             interfaces: Vec::new(),
-            inputs: Vec::new(),
-            input: None,
+            inputs: Arc::default(),
             ramfb: None,
             screens: BTreeMap::new(),
             pci,
             windows: memory::windows(config, map),
             board_thread: virtio::io_thread(&board_thread, sandbox)?,
             io_threads,
+            reserve: Reserve::new(config.platform.machine, sandbox)?,
         };
         Ok((parts, power))
     }
@@ -254,6 +255,7 @@ impl Parts {
     fn forget(&mut self, id: &str) {
         self.links.remove(id);
         self.announce.remove(id);
+        self.inputs.remove(id);
         self.drives.remove(id);
         self.connectors.remove(id);
         self.connected.remove(id);

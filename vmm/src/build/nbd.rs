@@ -1,23 +1,27 @@
 //! Disks on NBD servers, from connections that came with the process.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use devices::backend::Disk;
 use devices::backend::nbd::{LONGEST_NAME, NbdDisk, NbdSpec, NbdTls, NbdTlsParts};
+use devices::standby::Errand;
 use vmm_protocol::config::{self, Discard, Fd, Medium};
 
 use super::disk::cache;
-use super::{BuildError, Site};
+use super::{BuildError, Site, reserve};
 use crate::notices::{tell_connected, tell_disconnected};
 use crate::sandbox::Kind;
 
 /// Of a certificate, or a chain of them.
 const LONGEST_PEM: u64 = 1 << 20;
-const THREAD: &str = "nbd";
+/// Nobody waits for a guest that starts.
+const PATIENCE_AT_START: Duration = Duration::from_secs(10);
+/// While a disk comes, a guest that runs can be asked for nothing else.
+const PATIENCE_WHILE_RUNNING: Duration = Duration::from_secs(3);
 
 /// Agree with the server of disk `id` for `queues` users at once.
 pub(super) fn open(
@@ -27,11 +31,6 @@ pub(super) fn open(
     medium: &Medium,
     queues: usize,
 ) -> Result<Arc<dyn Disk>, BuildError> {
-    if site.confined {
-        // Its thread cannot be had any more.
-        let reason = "on a server does not come while the guest runs";
-        return Err(BuildError::config("disk", id, reason));
-    }
     if nbd.export.len() > LONGEST_NAME {
         let reason = "must be at most 4096 bytes long";
         return Err(BuildError::config("name of an NBD export", &nbd.export, reason));
@@ -47,15 +46,29 @@ pub(super) fn open(
         discard: medium.discard == Discard::Unmap,
         block_size: medium.logical_block_size,
         reconnect_delay: Duration::from_secs(nbd.reconnect_delay.into()),
+        patience: if site.confined { PATIENCE_WHILE_RUNNING } else { PATIENCE_AT_START },
         users: queues,
         ask: Box::new(tell_disconnected(id, &connected, &site.parts.notices)),
         back: Box::new(tell_connected(id, &connected, &site.parts.notices)),
     };
-    let disk = NbdDisk::open(spec, THREAD, site.sandbox.entering(Kind::Remote))
-        .map_err(BuildError::device(id))?;
+    let disk = if site.confined {
+        let standby = &site.parts.reserve.remotes;
+        NbdDisk::open(spec, |work| standby.send(work).ok_or_else(too_many))
+    } else {
+        let prepare = site.sandbox.entering(Kind::Remote);
+        NbdDisk::open(spec, |work| Errand::start(reserve::REMOTE, prepare, work))
+    };
+    let disk = disk.map_err(BuildError::device(id))?;
     site.parts.connectors.insert(id.to_owned(), disk.connector());
     site.parts.connected.insert(id.to_owned(), connected);
     Ok(Arc::new(disk))
+}
+
+fn too_many() -> io::Error {
+    io::Error::other(format!(
+        "{} disks on servers have come while the guest runs, and no more can be had at once",
+        reserve::REMOTES
+    ))
 }
 
 fn tls(site: &mut Site<'_>, id: &str, tls: &config::NbdTls) -> Result<NbdTls, BuildError> {

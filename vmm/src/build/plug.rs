@@ -239,7 +239,8 @@ impl Ground {
 
 /// Kinds that come and go.
 fn is_pluggable(kind: &PciKind) -> bool {
-    matches!(kind, PciKind::Blk(_) | PciKind::Net(_))
+    use PciKind::{Blk, Input, Net, Rng, Vsock};
+    matches!(kind, Blk(_) | Net(_) | Rng(_) | Input(_) | Vsock(_))
 }
 
 fn is_at(device: &PciDevice, bus: u8, slot: u8) -> bool {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use devices::display::vga::{Model, Vga, VgaParts};
-use devices::display::{
-    Inputs, Listener, Password, Ramfb, Scanout, Screen, Sharing, Terms, Tls, TlsParts,
-};
+use devices::display::{Listener, Password, Ramfb, Scanout, Screen, Sharing, Terms, Tls, TlsParts};
 use devices::io_thread::IoThread;
 use devices::pci::PortType;
 use vmm_protocol::config::{self, Fd, MachineConfig, PciDevice, PciKind, VideoModel};
@@ -68,7 +66,7 @@ pub(super) fn build(
             return Err(BuildError::config("VNC", "server", "there is no graphics card to show"));
         }
     };
-    let input = Arc::new(Inputs(site.parts.inputs.clone()));
+    let input = site.parts.inputs.clone();
     let name = &site.config.identity.name;
     let failed = || BuildError::device(id);
     let screen = Screen::new(name, scanout, input.clone()).map_err(failed())?;
@@ -81,7 +79,6 @@ pub(super) fn build(
     let worker = screen.worker().and_then(|worker| thread.add(worker)).map_err(failed())?;
     // It works for as long as its thread does.
     drop(worker);
-    site.parts.input = Some(input);
     site.parts.screens.insert(id.clone(), (screen, thread));
     Ok(())
 }

@@ -25,7 +25,7 @@ use vmm_protocol::config::{self, Fd, PciDevice, PciKind, VsockHost};
 use vmm_protocol::control::InterfaceStatistics;
 
 use super::pci::Buses;
-use super::{BuildError, Site, balloon, chipset, cpus, disk, scsi};
+use super::{BuildError, Site, balloon, chipset, cpus, disk, reserve, scsi};
 use crate::console::Kind as ConsoleKind;
 use crate::notices::{tell_broken, tell_channel, tell_lost};
 use crate::sandbox::{Kind, Sandbox};
@@ -254,9 +254,10 @@ fn vsock(
         }
         VsockHost::Socket { listener } => {
             let sockets = Sockets::new(site.files.take(listener)?, vsock.cid).map_err(failed())?;
-            let name = "vsock".to_owned();
-            let thread = IoThread::spawn(&name, sandbox.entering(Kind::Vsock))
-                .map_err(|source| BuildError::Thread { name, source })?;
+            let thread = match &site.parts.reserve.sockets {
+                Some(thread) => thread.clone(),
+                None => reserve::sockets(sandbox)?,
+            };
             Ok(Vsock::through(vsock.cid, sockets, thread))
         }
     }
@@ -271,7 +272,7 @@ fn input(site: &mut Site<'_>, id: &str, input: &config::Input) -> Result<Input, 
     let device =
         Input::new(role, thread(site, input.io_thread)?).map_err(BuildError::device(id))?;
     // Before those of the board.
-    site.parts.inputs.insert(0, device.sink());
+    site.parts.inputs.prefer(id, device.sink());
     Ok(device)
 }
 

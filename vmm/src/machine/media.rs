@@ -67,7 +67,7 @@ impl Machine {
             cache: disk::cache(cache),
             discard: false,
             block_size: SECTOR,
-            // A ring cannot be had any more: threads are confined.
+            // The rings in reserve are for disks.
             io: DiskIo::Threads,
             queues: 0,
             depth: 0,

@@ -387,7 +387,7 @@ impl Domain {
         let events = events.ok_or_else(|| {
             refuse(Code::Malformed, format!("not all of {codes:x?} are scan codes of keys"))
         })?;
-        let input = self.machine.parts().input.as_ref().filter(|input| input.accepts().keys);
+        let input = Some(&self.machine.parts().inputs).filter(|it| it.accepts().keys);
         let reason = "the guest has no keyboard, or no driver for it at present";
         input.ok_or_else(|| refuse(Code::State, reason))?.send(&events);
         Ok(())

@@ -57,11 +57,13 @@ pub(super) const NEW_TAP: &[u32] = &[
     0x4004_54dc, // TUNSETVNETLE
 ];
 
-/// A device of the host's kernel that comes with an interface while the guest runs (`linux/vhost.h`).
+/// A device of the host's kernel that comes with an interface, or as a vsock device, while the guest runs
+/// (`linux/vhost.h`).
 pub(super) const NEW_VHOST: &[u32] = &[
     0x8008_af00, // GET_FEATURES
     0xaf01,      // SET_OWNER
     0x4008_af03, // SET_MEM_TABLE
+    0x4008_af60, // VSOCK_SET_GUEST_CID
 ];
 
 /// Queues on their way into the host's kernel and back (`linux/vhost.h`).

@@ -1,15 +1,18 @@
 //! Devices that come and go while a guest runs, in the slot of a root port.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use baremetal::Width::{Dword, Word};
 use baremetal::{Asm, pvh};
 use image::qcow2::{self, CreateOptions};
 use image::{FileStorage, Reference};
+use manor_tests::nbd::{NbdServer, Place};
 use vmm_protocol::config::{
-    Blk, Cache, Discard, DiskIo, Drive, DriveKind, Fd, Image, ImageFormat, Layer, Machine, Net,
-    PciAddress, PciDevice, PciKind, Rng, RootPort, Scsi,
+    Balloon, Blk, Cache, Discard, DiskIo, Drive, DriveKind, Fd, Image, ImageFormat, Input,
+    InputRole, Layer, Machine, Nbd, Net, PciAddress, PciDevice, PciKind, Rng, RngRate, RootPort,
+    Scsi, Vsock, VsockHost,
 };
 use vmm_protocol::control::{ControlErrorCode, EventKind, Reply, Request};
 
@@ -164,8 +167,14 @@ fn a_disk_comes_and_goes_again_and_again_and_leaves_nothing() {
 fn what_cannot_come_or_go_is_refused_and_changes_nothing() {
     needs_kvm!();
     let mut rig = with_port(&careful());
-    let fixed = device("rng0", 3, PciKind::Rng(Rng { rate: None, io_thread: 0 }));
-    rig.config.pci.push(fixed);
+    let balloon = Balloon {
+        current: 0,
+        deflate_on_oom: false,
+        free_page_reporting: false,
+        statistics_period: 0,
+        io_thread: 0,
+    };
+    rig.config.pci.push(device("balloon0", 3, PciKind::Balloon(balloon)));
     let mut guest = rig.start();
     guest.wait_serial("the guest", |serial| serial == "up\n");
     let (mut client, _) = guest.greet();
@@ -185,7 +194,7 @@ fn what_cannot_come_or_go_is_refused_and_changes_nothing() {
     let mut above = raw("virtio-disk1");
     above.address.slot = 1;
     assert_eq!(attach(&mut client, above, &[&file]), Err(ControlErrorCode::State));
-    assert_eq!(attach(&mut client, raw("rng0"), &[&file]), Err(ControlErrorCode::Busy));
+    assert_eq!(attach(&mut client, raw("balloon0"), &[&file]), Err(ControlErrorCode::Busy));
     assert_eq!(attach(&mut client, raw("virtio-disk1"), &[]), Err(ControlErrorCode::Failed));
     let mut another = port();
     another.id = "port2".to_owned();
@@ -197,7 +206,7 @@ fn what_cannot_come_or_go_is_refused_and_changes_nothing() {
     blk.cache = Cache::None;
     let refused = attach(&mut client, direct, &[&directory]);
     assert_eq!(refused, Err(ControlErrorCode::Failed));
-    assert_eq!(detach(&mut client, "rng0"), Err(ControlErrorCode::State));
+    assert_eq!(detach(&mut client, "balloon0"), Err(ControlErrorCode::State));
     assert_eq!(detach(&mut client, "port1"), Err(ControlErrorCode::State));
     assert_eq!(detach(&mut client, "virtio-disk1"), Err(ControlErrorCode::NotFound));
     assert!(disks(&mut client).is_empty());
@@ -328,6 +337,56 @@ fn a_microvm_has_no_hotplug() {
     assert_eq!(attach(&mut client, disk, &[&file]), Err(ControlErrorCode::State));
 }
 
+/// The guest's kernel does not make rings any more, nor threads: there are some in reserve.
+#[test]
+fn disks_on_servers_come_as_many_as_there_are_threads_for_and_go_and_come_again() {
+    needs_kvm!();
+    let mut rig = Rig::new(&stubborn());
+    let host = Scsi { drives: Vec::new(), queues: 1, queue_size: 128, io_thread: 0 };
+    let dir = tempfile::tempdir().unwrap();
+    let (image, socket) = (dir.path().join("image"), dir.path().join("nbd.sock"));
+    File::create(&image).unwrap().set_len(1 << 20).unwrap();
+    let place = Place::Unix(socket.clone());
+    let _server = NbdServer::start(&image, &place, None).unwrap();
+    let connect = || {
+        let stream = UnixStream::connect(&socket).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        File::from(OwnedFd::from(stream))
+    };
+    let mut late = |unit: u16, export: &str| {
+        let file = tempfile::tempfile().unwrap();
+        let mut drive = crate::disks::drive(&mut rig, file, DriveKind::Disk, unit);
+        drive.id = format!("late{unit}");
+        if let Some(medium) = &mut drive.medium {
+            let (socket, export) = (Fd(0), export.to_owned());
+            medium.image = Image::Nbd(Nbd { socket, export, tls: None, reconnect_delay: 60 });
+        }
+        drive
+    };
+    let drives: Vec<_> = (0..5).map(|unit| late(unit, "disk")).collect();
+    let unknown = late(6, "nosuchexport");
+    let guest = rig.devices(vec![device("scsi0", 3, PciKind::Scsi(host))]).start();
+    let (mut client, _) = guest.greet();
+    let before = open_files(&guest);
+    for _ in 0..2 {
+        for drive in &drives[..4] {
+            attach_drive(&mut client, drive.clone(), &connect()).unwrap();
+        }
+        let Ok(Reply::Statistics(all)) = client.ask(Request::Statistics) else { panic!() };
+        let connected = all.blocks.iter().filter(|(_, disk)| disk.connected == Some(true));
+        assert_eq!(connected.count(), 4);
+        let refused = attach_drive(&mut client, drives[4].clone(), &connect());
+        assert_eq!(refused, Err(ControlErrorCode::Failed), "there are four threads");
+        for drive in &drives[..4] {
+            detach(&mut client, &drive.id).unwrap();
+        }
+        // One that a server refuses gives its thread back, too.
+        let refused = attach_drive(&mut client, unknown.clone(), &connect());
+        assert_eq!(refused, Err(ControlErrorCode::Failed));
+    }
+    assert_eq!(open_files(&guest), before);
+}
+
 /// Its headers are read by a process that is confined already, and its clusters without a ring.
 #[test]
 fn an_image_with_a_backing_file_comes_with_all_its_files() {
@@ -382,6 +441,41 @@ fn an_interface_comes_and_goes() {
     assert_eq!(detach(&mut client, "net1"), Ok(Reply::Done));
     removed(&mut client, "net1");
     assert_eq!(client.ask(link).unwrap_err().code, ControlErrorCode::NotFound);
+}
+
+#[test]
+fn small_devices_come_and_go_and_leave_nothing() {
+    needs_kvm!();
+    let dir = tempfile::tempdir().unwrap();
+    let mut guest = with_port(&careful()).start();
+    guest.wait_serial("the guest", |serial| serial == "up\n");
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Events { after: 0 }).unwrap();
+    let before = open_files(&guest);
+    let rate = Some(RngRate { bytes: 1024, period: 100 });
+    for round in 1..=3 {
+        // As a daemon makes it: anew each time.
+        let path = dir.path().join(format!("vsock{round}"));
+        let listener = File::from(OwnedFd::from(UnixListener::bind(path).unwrap()));
+        let vsock = Vsock { cid: 3, host: VsockHost::Socket { listener: Fd(0) } };
+        let input = Input { role: InputRole::Keyboard, io_thread: 0 };
+        for (identity, kind, files) in [
+            ("10441af4", PciKind::Rng(Rng { rate, io_thread: 0 }), vec![]),
+            ("10521af4", PciKind::Input(input), vec![]),
+            ("10531af4", PciKind::Vsock(vsock), vec![&listener]),
+        ] {
+            let mut late = device("late0", 0, kind);
+            late.address.bus = 1;
+            assert_eq!(attach(&mut client, late, &files), Ok(Reply::Done), "{identity}");
+            let seen = format!("in {identity}");
+            guest.wait_serial("the device", |it| it.matches(&seen).count() == round);
+            assert_eq!(detach(&mut client, "late0"), Ok(Reply::Done));
+            removed(&mut client, "late0");
+            let gone = format!("in {identity} asked ffffffff\n");
+            guest.wait_serial("the empty slot", |it| it.matches(&gone).count() == round);
+        }
+    }
+    assert_eq!(open_files(&guest), before);
 }
 
 fn attach_drive(client: &mut Client, drive: Drive, file: &File) -> Result<Reply, ControlErrorCode> {

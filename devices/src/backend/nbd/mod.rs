@@ -21,7 +21,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use export::{LONGEST_NAME, NegotiationError};
@@ -31,9 +30,8 @@ use self::engine::{Engine, Mailbox, Tell, Terms};
 use self::flight::{Abilities, Flight};
 use super::answers::{Answers, Spares};
 use super::disk::{Cache, Channel, Disk, DiskInfo, Finished, Request};
+use crate::standby::{Errand, Work};
 
-/// For the first connection: the guest does not start without it.
-const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const SECTOR: u64 = 512;
 
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +65,8 @@ pub struct NbdSpec {
     pub block_size: u32,
     /// How long requests wait for a new connection when one is lost, before they fail.
     pub reconnect_delay: Duration,
+    /// For the server to agree on the first connection: nobody waits for the disk any longer.
+    pub patience: Duration,
     /// Queues that use the disk at once.
     pub users: usize,
     /// Told when a connection is wanted, and why; again until there is one.
@@ -78,71 +78,69 @@ pub struct NbdSpec {
 /// A disk on an NBD server. Its thread ends with it.
 pub struct NbdDisk {
     mailbox: Arc<Mailbox>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Errand>,
     spares: Spares,
     info: DiskInfo,
 }
 
 impl NbdDisk {
-    /// Agree with the server, and start the thread `name`, which runs `prepare` before it does
-    /// anything else.
+    /// Agree with the server, and serve the disk, both on a thread that `begin` has do so: what a server
+    /// says is read there alone.
     ///
     /// # Errors
-    /// When the server does not serve what is wanted, or the host has no thread.
+    /// When the server does not serve what is wanted, or there is no thread.
     pub fn open(
         spec: NbdSpec,
-        name: &str,
-        prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+        begin: impl FnOnce(Work) -> io::Result<Errand>,
     ) -> Result<Self, NbdError> {
-        let terms = Terms {
-            export: spec.export,
-            tls: spec.tls,
-            writable: !spec.read_only,
-            block_size: spec.block_size,
-        };
-        let (wire, export) = terms.agree(spec.socket, 0, Instant::now() + FIRST_PATIENCE)?;
-        // What is not a whole block at the end cannot be asked for.
-        let size = export.size - export.size % u64::from(spec.block_size).max(SECTOR);
-        let server =
-            Abilities { export, discard: spec.discard, ignore_flush: spec.cache == Cache::Unsafe };
-        let info = DiskInfo {
-            size,
-            read_only: spec.read_only,
-            block_size: spec.block_size,
-            physical_block_size: export.preferred_block.clamp(spec.block_size, 1 << 16),
-            writeback: spec.cache.is_writeback(),
-            discard: spec.discard,
-        };
-        let mailbox = Mailbox::new()?;
-        let delay = spec.reconnect_delay;
-        let engine = Engine::new(
-            mailbox.clone(),
-            terms,
-            (wire, size),
-            server,
-            delay,
-            Tell { ask: spec.ask, back: spec.back },
-        );
-        let (ready, prepared) = mpsc::channel();
-        let work = move || {
-            let result = prepare();
-            let good = result.is_ok();
-            // The maker waits on the other end.
-            let _ = ready.send(result);
-            if good {
-                engine.run();
+        let (mailbox, spares) = (Mailbox::new()?, Spares::new(spec.users)?);
+        let (agreed, answer) = mpsc::channel();
+        let work = {
+            let mailbox = mailbox.clone();
+            move || match agree(mailbox, spec) {
+                Ok((engine, info)) => {
+                    // The maker waits on the other end.
+                    let _ = agreed.send(Ok(info));
+                    engine.run();
+                }
+                Err(error) => _ = agreed.send(Err(error)),
             }
         };
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
-        let disk = Self { mailbox, thread: Some(thread), spares: Spares::new(spec.users)?, info };
-        prepared.recv().map_err(io::Error::other)??;
-        Ok(disk)
+        let thread = begin(Box::new(work))?;
+        let info = answer.recv().map_err(io::Error::other)??;
+        Ok(Self { mailbox, thread: Some(thread), spares, info })
     }
 
     /// Who brings new connections.
     pub fn connector(&self) -> NbdConnector {
         NbdConnector(self.mailbox.clone())
     }
+}
+
+/// Who serves the disk, once its server has agreed, and what it is.
+fn agree(mailbox: Arc<Mailbox>, spec: NbdSpec) -> Result<(Engine, DiskInfo), NbdError> {
+    let terms = Terms {
+        export: spec.export,
+        tls: spec.tls,
+        writable: !spec.read_only,
+        block_size: spec.block_size,
+    };
+    let (wire, export) = terms.agree(spec.socket, 0, Instant::now() + spec.patience)?;
+    // What is not a whole block at the end cannot be asked for.
+    let size = export.size - export.size % u64::from(spec.block_size).max(SECTOR);
+    let server =
+        Abilities { export, discard: spec.discard, ignore_flush: spec.cache == Cache::Unsafe };
+    let info = DiskInfo {
+        size,
+        read_only: spec.read_only,
+        block_size: spec.block_size,
+        physical_block_size: export.preferred_block.clamp(spec.block_size, 1 << 16),
+        writeback: spec.cache.is_writeback(),
+        discard: spec.discard,
+    };
+    let tell = Tell { ask: spec.ask, back: spec.back };
+    let engine = Engine::new(mailbox, terms, (wire, size), server, spec.reconnect_delay, tell);
+    Ok((engine, info))
 }
 
 /// Brings connections to a disk that has lost its own.
@@ -160,8 +158,7 @@ impl Drop for NbdDisk {
     fn drop(&mut self) {
         self.mailbox.close();
         if let Some(thread) = self.thread.take() {
-            // One that panicked has said so.
-            let _ = thread.join();
+            thread.wait();
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use memory::{Backing, GuestRam};
 
@@ -145,6 +146,7 @@ fn spec(socket: OwnedFd) -> NbdSpec {
         discard: true,
         block_size: 512,
         reconnect_delay: Duration::ZERO,
+        patience: Duration::from_secs(10),
         users: 1,
         ask: Box::new(|_| {}),
         back: Box::new(|| {}),
@@ -152,7 +154,7 @@ fn spec(socket: OwnedFd) -> NbdSpec {
 }
 
 fn open(spec: NbdSpec) -> Result<NbdDisk, NbdError> {
-    NbdDisk::open(spec, "nbd", || Ok(()))
+    NbdDisk::open(spec, |work| Errand::start("nbd", || Ok(()), work))
 }
 
 struct Rig {

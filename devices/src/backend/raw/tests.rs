@@ -248,6 +248,28 @@ fn host_errors_come_back_as_they_are() {
 }
 
 #[test]
+fn a_disk_that_comes_late_uses_rings_that_were_there_as_far_as_they_go_and_gives_them_back() {
+    if !ring_available() {
+        return println!("SKIP: the host has no io_uring");
+    }
+    let rings = Rings::new(2, 256).unwrap();
+    for _ in 0..3 {
+        let rig = Rig::new(DiskIo::Threads, Cache::Writeback, 4096);
+        let mut rig = Rig { disk: rig.disk.with_rings(rings.clone()), ..rig };
+        let others = [rig.disk.channel(128).unwrap(), rig.disk.channel(128).unwrap()];
+        assert!(rig.disk.channel(128).unwrap().source().is_none(), "there are two");
+        rig.channel = others.into_iter().next().unwrap();
+        assert!(rig.channel.source().is_some() && rings.left() == 1);
+        rig.run(Action::Write { durable: true }, 512, &[(DATA, 512)]).unwrap();
+        rig.run(Action::Read, 0, &[(DATA, 512)]).unwrap();
+        assert_eq!(rig.ram.read_obj::<u8>(DATA + 511).unwrap(), pattern(511));
+        assert!(rig.disk.channel(257).unwrap().source().is_none(), "none is so deep");
+        drop(rig);
+        assert_eq!(rings.left(), 2);
+    }
+}
+
+#[test]
 fn many_requests_in_flight_each_come_back_once() {
     for io in MODES {
         let mut rig = Rig::new(io, Cache::Writeback, 1 << 20);
