@@ -115,6 +115,8 @@ fn label(device: &Device) -> String {
             let mac = interface.mac_address().map(|mac| mac.to_string());
             format!("interface {}", mac.unwrap_or_default())
         }
+        Device::Input(input) => input.kind.to_string(),
+        Device::Rng(_) | Device::Vsock(_) => device.element().to_owned(),
     }
 }
 
@@ -208,8 +210,22 @@ fn when(difference: &Difference, now: &DomainDef, new: &DomainDef, running: bool
     if matches!(path, "/domain/name" | "/domain/uuid" | "/domain/@type") {
         return When::Recreate;
     }
-    let can = running && is_live(path, now, new);
+    let can = running && (is_live(path, now, new) || comes_or_goes(difference, now));
     if can { When::Live } else { When::NextStart }
+}
+
+/// A whole device that nothing names, and that can be plugged.
+fn comes_or_goes(difference: &Difference, now: &DomainDef) -> bool {
+    let ((None, Some(whole)) | (Some(whole), None)) = (&difference.old, &difference.new) else {
+        return false;
+    };
+    let small = |device: &Device| is_small(device) && can_be_plugged(now, device);
+    Device::parse_stored(whole).is_ok_and(|device| small(&device.value))
+}
+
+/// Of a kind that nothing names.
+fn is_small(device: &Device) -> bool {
+    matches!(device, Device::Rng(_) | Device::Input(_) | Device::Vsock(_))
 }
 
 fn is_live(path: &str, now: &DomainDef, new: &DomainDef) -> bool {
@@ -220,6 +236,7 @@ fn is_live(path: &str, now: &DomainDef, new: &DomainDef) -> bool {
         return match part {
             "" => find(now).or_else(|| find(new)).is_some_and(|it| can_be_plugged(now, &it)),
             part if part.starts_with("/iotune") => true,
+            "/driver/@error_policy" | "/driver/@rerror_policy" => true,
             part if part.starts_with("/source") || part == "/@type" => {
                 find(now).is_some_and(|it| matches!(it, Device::Disk(disk) if is_drive(&disk)))
             }
@@ -287,6 +304,9 @@ pub(crate) fn steps(now: &DomainDef, new: &DomainDef) -> Vec<Step> {
             steps.push(Step::Detach(Device::Interface(Box::new(interface.clone()))));
         }
     }
+    let (going, coming) = small_devices(now, new);
+    steps.extend(going.into_iter().map(Step::Detach));
+    steps.extend(coming.into_iter().map(Step::Attach));
     for disk in &devices.disks {
         let device = Device::Disk(Box::new(disk.clone()));
         match old.disks.iter().find(|it| it.target.dev == disk.target.dev) {
@@ -331,7 +351,40 @@ pub(crate) fn steps(now: &DomainDef, new: &DomainDef) -> Vec<Step> {
     steps
 }
 
-/// Let `def` have the limits, shares and pins of `like`, and as many vCPUs.
+/// Devices that nothing names: those that go, and those that come. Where there are as many as before, what
+/// differs between two of them waits for the next start.
+fn small_devices(now: &DomainDef, new: &DomainDef) -> (Vec<Device>, Vec<Device>) {
+    let all = |def: &DomainDef| -> Vec<Device> {
+        def.devices.pluggable().filter(|it| is_small(it) && can_be_plugged(now, it)).collect()
+    };
+    let (mut going, mut coming) = (all(now), all(new));
+    let count = |devices: &[Device], like: &Device| {
+        devices.iter().filter(|device| device.element() == like.element()).count()
+    };
+    let (before, after) = (going.clone(), coming.clone());
+    going.retain(|device| count(&before, device) != count(&after, device));
+    coming.retain(|device| count(&before, device) != count(&after, device));
+    coming.retain(|device| {
+        let same = |other: &Device| other.clone().bare() == device.clone().bare();
+        let stays = going.iter().position(same).map(|at| going.remove(at));
+        stays.is_none()
+    });
+    (going, coming)
+}
+
+/// What a disk does when the host fails it, as `like`.
+pub(crate) fn take_error_policies(disk: &mut Disk, like: &Disk) {
+    let of = |disk: &Disk| {
+        let driver = disk.driver.as_ref();
+        driver.map(|driver| (driver.error_policy, driver.read_error_policy)).unwrap_or_default()
+    };
+    if of(disk) != of(like) {
+        let driver = disk.driver.get_or_insert_default();
+        (driver.error_policy, driver.read_error_policy) = of(like);
+    }
+}
+
+/// Let `def` have the limits, shares, pins and error policies of `like`, and as many vCPUs.
 pub(crate) fn take_tuning(def: &mut DomainDef, like: &DomainDef) {
     def.cpu_tune.clone_from(&like.cpu_tune);
     def.memory_tune.clone_from(&like.memory_tune);
@@ -345,6 +398,7 @@ pub(crate) fn take_tuning(def: &mut DomainDef, like: &DomainDef) {
         let same = like.devices.disks.iter().find(|it| it.target.dev == disk.target.dev);
         if let Some(same) = same {
             disk.io_tune.clone_from(&same.io_tune);
+            take_error_policies(disk, same);
         }
     }
     for interface in &mut def.devices.interfaces {

@@ -31,11 +31,10 @@ impl Faults {
         self.0.remove(id);
     }
 
-    /// From now on.
-    pub(crate) fn obey(&self, errors: &DiskErrors) {
-        if let Some(disk) = self.0.get(&errors.id) {
-            disk.obey(errors);
-        }
+    /// From now on; whether there is such a disk.
+    pub(crate) fn obey(&self, errors: &DiskErrors) -> bool {
+        let disk = self.0.get(&errors.id);
+        disk.map(|disk| disk.obey(errors)).is_some()
     }
 
     /// What was kept is tried again, or forgotten.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use vmm_protocol::config::{
     Cache, Chardev, FIRST_FD, Fd, Identity, LogFile, MachineConfig, ProcessFiles, Restore, VncTls,
 };
+use xml::device::Vsock;
 use xml::device::chardev::{CharLog, CharSource, CharType};
 use xml::device::disk::{Disk, DiskDevice, DiskFormat, DiskType, Location};
 use xml::device::graphics::Vnc;
@@ -376,22 +377,22 @@ impl Opener<'_> {
             }
         }
         if let Some(vsock) = &def.devices.vsock {
-            let cid = vsock.cid.unwrap_or_default();
-            let wanted = cid.address.filter(|_| cid.auto != Some(YesNo::Yes));
-            resources.vsock = Some(match self.broker.vsock(wanted)? {
-                Some((device, cid)) => {
-                    OpenVsock { end: VsockEnd::Kernel(self.table.add(device)), cid }
-                }
-                None => {
-                    let path = self.launch.run_dir.join(VSOCK_SOCKET);
-                    let listener = self.table.add(self.broker.listen(&path)?);
-                    // No other guest is reached through this socket, so any address is free.
-                    let cid = wanted.unwrap_or(FIRST_CID);
-                    OpenVsock { end: VsockEnd::Socket(listener), cid }
-                }
-            });
+            resources.vsock = Some(self.vsock(vsock)?);
         }
         Ok(resources)
+    }
+
+    /// Where the guest's sockets lead, and its address there.
+    pub(super) fn vsock(&mut self, vsock: &Vsock) -> Result<OpenVsock, Error> {
+        let cid = vsock.cid.unwrap_or_default();
+        let wanted = cid.address.filter(|_| cid.auto != Some(YesNo::Yes));
+        if let Some((device, cid)) = self.broker.vsock(wanted)? {
+            return Ok(OpenVsock { end: VsockEnd::Kernel(self.table.add(device)), cid });
+        }
+        let path = self.launch.run_dir.join(VSOCK_SOCKET);
+        let listener = self.table.add(self.broker.listen(&path)?);
+        // No other guest is reached through this socket, so any address is free.
+        Ok(OpenVsock { end: VsockEnd::Socket(listener), cid: wanted.unwrap_or(FIRST_CID) })
     }
 
     fn vnc(&mut self, vnc: &Vnc) -> Result<OpenVnc, Error> {

@@ -297,7 +297,11 @@ impl Actor {
     pub(super) fn no_device(&self, def: &DomainDef, named: &Named) -> Error {
         let disks = def.devices.disks.iter().map(|disk| disk.target.dev.clone());
         let macs = def.devices.interfaces.iter().filter_map(xml::device::Interface::mac_address);
-        let known: Vec<_> = disks.chain(macs.map(|mac| mac.to_string())).collect();
+        let aliases = def.devices.rngs.iter().map(|rng| &rng.alias);
+        let aliases = aliases.chain(def.devices.inputs.iter().map(|input| &input.alias));
+        let aliases = aliases.chain(def.devices.vsock.iter().map(|vsock| &vsock.alias));
+        let aliases = aliases.flatten().cloned();
+        let known: Vec<_> = disks.chain(macs.map(|mac| mac.to_string())).chain(aliases).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let what = match named {
             Named::Name(name) => format!("device {name:?}"),
@@ -307,6 +311,7 @@ impl Actor {
                     Some(mac) => format!("interface {mac}"),
                     None => "single interface: name one by its <mac address='…'/>".to_owned(),
                 },
+                other => format!("such {}", other.element()),
             },
         };
         let text = format!("domain {:?} has no {what}; it has {known}", self.name);
@@ -356,6 +361,8 @@ fn open(
             super::interfaces::guard(std::iter::once((&**interface, &tap)), launch)?;
             Opened::Tap(tap)
         }
+        Device::Vsock(vsock) => Opened::Vsock(opener.vsock(vsock)?),
+        Device::Rng(_) | Device::Input(_) => Opened::Nothing,
     };
     let files = table.into_files();
     if files.len() > MAX_FILES {

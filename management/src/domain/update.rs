@@ -12,11 +12,21 @@ use super::moves::check_movable;
 use super::plug::{Named, next};
 use crate::error::{Code, Error};
 use crate::events::Lifecycle;
+use crate::plan::take_error_policies;
 use crate::store::StoredDomain;
+use crate::translate::device::Key;
 use crate::translate::{self, NewIds, device};
 
-/// The MAC address of an interface and what it is to be on, and of one whose cable is moved, and where.
-type Updated = (Option<(String, Box<Interface>)>, Option<(String, bool)>);
+/// What is to be done to the running guest.
+#[derive(Default)]
+struct Updated {
+    /// The interface that is to be in another bridge, by its MAC address.
+    moves: Option<(String, Box<Interface>)>,
+    /// The one whose cable is to be moved, and where.
+    link: Option<(String, bool)>,
+    /// The definition with another policy for a disk's errors.
+    policy: Option<DomainDef>,
+}
 
 impl Actor {
     /// Change a device that stays.
@@ -27,6 +37,13 @@ impl Actor {
     ) -> Result<(), Error> {
         let live = affects.live || (!affects.config && self.run.is_some());
         let config = affects.config || !live;
+        if let Device::Rng(_) | Device::Input(_) | Device::Vsock(_) = &new.value {
+            let text = format!(
+                "<{}> is not changed where it is: detach the device, and attach it as it is to be",
+                new.value.element()
+            );
+            return Err(Error::new(Code::Unsupported, text));
+        }
         if let Device::Disk(disk) = &new.value
             && disk.device() == DiskDevice::Cdrom
         {
@@ -42,13 +59,17 @@ impl Actor {
             let change = MediumChange { disk: disk.target.dev.clone(), action, force: false };
             return self.change_medium(change, affects).await;
         }
-        let (moves, link) = if live { self.updated(&new.value)? } else { (None, None) };
+        let updated = if live { self.updated(&new.value)? } else { Updated::default() };
+        let Updated { moves, link, policy } = updated;
         let stored = if config { Some(self.stored_with_update(&new)?) } else { None };
         if let Some((mac, interface)) = moves {
             self.move_interface(&mac, &interface).await?;
         }
         if let Some((interface, up)) = link {
             self.set_link(&interface, up, Affects { live: true, config: false }).await?;
+        }
+        if let Some(policy) = policy {
+            self.tune_like(&policy).await?;
         }
         if let Some((stored, def)) = stored {
             self.put(stored, def).await?;
@@ -57,8 +78,7 @@ impl Actor {
         Ok(())
     }
 
-    /// The interface that is to be in another bridge, and the one whose cable is to be moved, and where;
-    /// none if all is as it shall be.
+    /// Nothing, if all is as it shall be.
     ///
     /// # Errors
     /// When something else would change, which the running machine cannot.
@@ -68,11 +88,20 @@ impl Actor {
         let old = named.key(&def).and_then(|key| key.find(&def));
         let old = old.ok_or_else(|| self.no_device(&def, &named))?;
         let changes = device::changes(&old, new);
-        let (Device::Interface(old), Device::Interface(new)) = (&old, new) else {
-            return match changes.first() {
-                None => Ok((None, None)),
-                Some(change) => Err(fixed(change)),
-            };
+        let (old, new) = match (&old, new) {
+            (Device::Interface(old), Device::Interface(new)) => (old, new),
+            (_, Device::Disk(new)) if changes == ["error_policy"] => {
+                let mut def = self.running()?.live.def.clone();
+                let key = Key::of_disk(new);
+                if let Some(disk) = def.devices.disks.iter_mut().find(|disk| key.is_disk(disk)) {
+                    take_error_policies(disk, new);
+                }
+                return Ok(Updated { policy: Some(def), ..Updated::default() });
+            }
+            _ => {
+                let other = changes.iter().find(|change| **change != "error_policy");
+                return other.map_or_else(|| Ok(Updated::default()), |change| Err(fixed(change)));
+            }
         };
         if let Some(change) = changes.iter().find(|change| !matches!(**change, "link" | "source")) {
             return Err(fixed(change));
@@ -84,7 +113,8 @@ impl Actor {
         } else {
             None
         };
-        Ok((moves, (is_up(old) != is_up(new)).then(|| (name, is_up(new)))))
+        let link = (is_up(old) != is_up(new)).then(|| (name, is_up(new)));
+        Ok(Updated { moves, link, policy: None })
     }
 
     /// The same device in its place, with all that its description says.

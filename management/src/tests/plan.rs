@@ -82,7 +82,7 @@ async fn a_plan_says_when_each_difference_takes_effect_and_changes_nothing() {
         "live /domain/devices/disk[vdb]",
         "live /domain/devices/disk[sda]/source",
         "live /domain/cputune",
-        "next-start /domain/devices/rng",
+        "live /domain/devices/rng",
     ] {
         assert!(said.iter().any(|line| line == expected), "no {expected}: {said:?}");
     }
@@ -111,6 +111,23 @@ async fn what_is_applied_is_so_in_the_guest_and_in_its_definition() {
         assert!(!now.contains("dev='vdb'") && now.contains("dev='vdc'"), "{now}");
     }
     assert_eq!(said(&plan(&daemon, &new).await.unwrap()), [""; 0]);
+    let rng = "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>";
+    let stop =
+        vda.replace("<source", "<driver name='qemu' type='raw' error_policy='stop'/><source");
+    let with = written(&host, "", &format!("{stop}{vdc}{rng}"));
+    let plain = vda.replace("<source", "<driver name='qemu' type='raw'/><source");
+    apply(&daemon, &written(&host, "", &format!("{plain}{vdc}"))).await.unwrap();
+    let planned = said(&plan(&daemon, &with).await.unwrap());
+    let expected =
+        ["live /domain/devices/disk[vda]/driver/@error_policy", "live /domain/devices/rng"];
+    assert!(expected.iter().all(|line| planned.iter().any(|it| it == line)), "{planned:?}");
+    apply(&daemon, &with).await.unwrap();
+    for inactive in [false, true] {
+        let now = xml(&daemon, inactive).await;
+        assert!(now.contains("<rng") && now.contains("error_policy='stop'"), "{now}");
+    }
+    apply(&daemon, &new).await.unwrap();
+    assert!(!xml(&daemon, false).await.contains("<rng"));
     // Of a domain that is off, it is its definition.
     daemon.destroy("web").await.unwrap();
     apply(&daemon, &written(&host, "", &vda)).await.unwrap();

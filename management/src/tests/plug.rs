@@ -99,12 +99,13 @@ async fn what_cannot_come_or_go_is_refused_in_words_and_changes_nothing() {
         (thread.as_str(), Code::InvalidXml, "io thread 7"),
         ("<disk><target dev='vdb'/></disk>", Code::InvalidXml, "source"),
         (
-            "<disk type='network'><source protocol='nbd'><host name='localhost'/></source>\
-             <target dev='vdb' bus='virtio'/></disk>",
-            Code::Unsupported,
-            "a disk on a server",
+            "<disk type='network'><source protocol='nbd'><host transport='unix' socket='/nowhere'/>\
+             </source><target dev='vdb' bus='virtio'/></disk>",
+            Code::ResourceMissing,
+            "its NBD server cannot be reached",
         ),
-        ("<rng model='virtio'/>", Code::Unsupported, "only disks and interfaces"),
+        ("<memballoon model='virtio'/>", Code::Unsupported, "a guest has one balloon"),
+        ("<input type='tablet' bus='usb'/>", Code::Unsupported, "one on virtio does"),
         ("<disk", Code::InvalidXml, ""),
         (
             "<interface type='network'><source network='none'/></interface>",
@@ -126,6 +127,48 @@ async fn what_cannot_come_or_go_is_refused_in_words_and_changes_nothing() {
     // Two ports, two devices.
     attach(&daemon, &disk(&host, "vdb"), LIVE).await.unwrap();
     attach(&daemon, &disk(&host, "vdc"), LIVE).await.unwrap();
+}
+
+const RNG: &str = "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>";
+const TABLET: &str = "<input type='tablet' bus='virtio'/>";
+const VSOCK: &str = "<vsock model='virtio'><cid auto='yes'/></vsock>";
+
+/// What has no name is known by what it is; in the running guest by its alias, too.
+#[tokio::test]
+async fn small_devices_come_and_go_by_what_they_are() {
+    let host = Host::new();
+    let daemon = running(&host, "").await;
+    for (text, alias, shown) in [
+        (RNG, "rng0", "<rng model='virtio'>"),
+        (TABLET, "input0", "<input type='tablet' bus='virtio'>"),
+        (VSOCK, "vsock0", "<vsock model='virtio'>"),
+    ] {
+        attach(&daemon, text, BOTH).await.unwrap();
+        assert_eq!(has(&daemon, shown).await, [true, true], "{shown}");
+        let live = xml(&daemon, false).await;
+        assert!(live.contains(&format!("<alias name='{alias}'/>")), "{live}");
+        let like = DeviceRef::Xml(text.to_owned());
+        let detach_like =
+            DetachDevice { domain: "web".into(), device: like.clone(), affects: CONFIG };
+        assert!(daemon.call(detach_like).await.unwrap());
+        assert_eq!(has(&daemon, shown).await, [true, false], "{shown}");
+        assert!(detach(&daemon, alias, LIVE).await.unwrap());
+        assert_eq!(has(&daemon, shown).await, [false, false], "{shown}");
+        let gone = DetachDevice { domain: "web".into(), device: like, affects: LIVE };
+        assert_eq!(daemon.call(gone).await.unwrap_err().code, Code::NotFound);
+    }
+    // One after another has another name, whatever went meanwhile.
+    attach(&daemon, RNG, LIVE).await.unwrap();
+    attach(&daemon, &RNG.replace("<backend", "<rate bytes='9'/><backend"), LIVE).await.unwrap();
+    assert!(detach(&daemon, "rng0", LIVE).await.unwrap());
+    attach(&daemon, RNG, LIVE).await.unwrap();
+    assert_eq!(has(&daemon, "<alias name='rng2'/>").await, [true, false]);
+    let update = UpdateDevice { domain: "web".into(), xml: RNG.to_owned(), affects: NOW };
+    assert_eq!(daemon.call(update).await.unwrap_err().code, Code::Unsupported);
+    assert!(detach(&daemon, "rng1", LIVE).await.unwrap());
+    attach(&daemon, VSOCK, LIVE).await.unwrap();
+    let second = attach(&daemon, VSOCK, LIVE).await.unwrap_err();
+    assert!(second.to_string().contains("a vsock device already"), "{second}");
 }
 
 #[tokio::test]

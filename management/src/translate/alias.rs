@@ -1,10 +1,10 @@
 //! Aliases: the names of devices in a running domain, in events and in statistics, as libvirt
 //! forms them.
 
+use xml::DomainDef;
 use xml::device::address::DeviceAddress;
 use xml::device::controller::{Controller, ControllerModel, ControllerType};
 use xml::device::disk::{Disk, DiskBus};
-use xml::{Devices, DomainDef};
 
 /// The one it has, or gets.
 pub(super) fn of_controller(controller: &Controller) -> String {
@@ -22,13 +22,9 @@ pub(super) fn assign(def: &mut DomainDef) {
         let alias = controller_alias(controller);
         controller.alias.get_or_insert(alias);
     }
-    let mut next = next_interface(devices);
-    for interface in &mut devices.interfaces {
-        interface.alias.get_or_insert_with(|| {
-            next += 1;
-            format!("net{}", next - 1)
-        });
-    }
+    come_and_go(devices.interfaces.iter_mut().map(|it| &mut it.alias), "net");
+    come_and_go(devices.inputs.iter_mut().map(|it| &mut it.alias), "input");
+    come_and_go(devices.rngs.iter_mut().map(|it| &mut it.alias), "rng");
     for (index, serial) in devices.serials.iter_mut().enumerate() {
         serial.alias.get_or_insert_with(|| format!("serial{index}"));
     }
@@ -44,14 +40,8 @@ pub(super) fn assign(def: &mut DomainDef) {
     for (index, channel) in devices.channels.iter_mut().enumerate() {
         channel.alias.get_or_insert_with(|| format!("channel{index}"));
     }
-    for (index, input) in devices.inputs.iter_mut().enumerate() {
-        input.alias.get_or_insert_with(|| format!("input{index}"));
-    }
     for (index, video) in devices.videos.iter_mut().enumerate() {
         video.alias.get_or_insert_with(|| format!("video{index}"));
-    }
-    for (index, rng) in devices.rngs.iter_mut().enumerate() {
-        rng.alias.get_or_insert_with(|| format!("rng{index}"));
     }
     for (index, panic) in devices.panics.iter_mut().enumerate() {
         panic.alias.get_or_insert_with(|| format!("panic{index}"));
@@ -67,11 +57,18 @@ pub(super) fn assign(def: &mut DomainDef) {
     }
 }
 
-/// Above all that are there: interfaces come and go.
-fn next_interface(devices: &Devices) -> u64 {
-    let aliases = devices.interfaces.iter().filter_map(|interface| interface.alias.as_deref());
-    let numbers = aliases.filter_map(|alias| alias.strip_prefix("net")?.parse::<u32>().ok());
-    numbers.max().map_or(0, |last| u64::from(last) + 1)
+/// Devices that come and go are numbered above all that are there.
+fn come_and_go<'a>(aliases: impl Iterator<Item = &'a mut Option<String>>, kind: &str) {
+    let aliases: Vec<_> = aliases.collect();
+    let number = |alias: &str| alias.strip_prefix(kind)?.parse::<u32>().ok();
+    let numbers = aliases.iter().filter_map(|alias| number(alias.as_deref()?));
+    let mut next = numbers.max().map_or(0, |last| u64::from(last) + 1);
+    for alias in aliases {
+        alias.get_or_insert_with(|| {
+            next += 1;
+            format!("{kind}{}", next - 1)
+        });
+    }
 }
 
 /// `virtio-disk0` is `vda`.

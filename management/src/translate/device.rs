@@ -2,25 +2,30 @@
 
 use vmm_protocol::config::{DiskErrors, DiskLimits, Drive, PciDevice, PciKind};
 use vmm_protocol::control::Request;
-use xml::device::disk::{Disk, DiskBus, DiskDevice, DiskType};
-use xml::device::{Device, DeviceAddress, Interface};
-use xml::{DomainDef, MacAddress, Parsed};
+use xml::device::disk::{Disk, DiskBus, DiskDevice};
+use xml::device::input::InputBus;
+use xml::device::{Device, DeviceAddress, Input, Interface};
+use xml::{DomainDef, Parsed};
+
+pub(crate) use super::device_key::{Key, key, meant, remove};
 
 use super::io_threads::IoThreads;
 use super::report::{Report, invalid};
 use super::{
-    OpenDisk, OpenTap, address, alias, check, disk_errors, disk_limits, drives, live, machine,
-    machine_devices,
+    OpenDisk, OpenTap, OpenVsock, address, alias, check, disk_errors, disk_limits, drives, live,
+    machine, machine_devices, machine_small,
 };
 use crate::error::{Code, Error};
+use crate::plan::take_error_policies;
 
 /// What was opened for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Opened {
     Disk(OpenDisk),
-    /// A drive without a medium.
+    /// A drive without a medium, and what needs nothing of the host.
     Nothing,
     Tap(OpenTap),
+    Vsock(OpenVsock),
 }
 
 /// A device from outside.
@@ -60,26 +65,15 @@ pub(crate) fn added(
 /// Put it behind the others of its kind; where that is.
 fn push(def: &mut DomainDef, device: Device) -> String {
     let element = device.element();
-    let number = match device {
-        Device::Disk(disk) => {
-            def.devices.disks.push(*disk);
-            def.devices.disks.len()
-        }
-        Device::Interface(interface) => {
-            def.devices.interfaces.push(*interface);
-            def.devices.interfaces.len()
-        }
-    };
-    format!("/domain/devices/{element}[{number}]")
+    let number = def.devices.push(device);
+    match element {
+        "vsock" => "/domain/devices/vsock".to_owned(),
+        element => format!("/domain/devices/{element}[{number}]"),
+    }
 }
 
 fn last(def: &DomainDef, like: &Device) -> Option<Device> {
-    match like {
-        Device::Disk(_) => def.devices.disks.last().cloned().map(Box::new).map(Device::Disk),
-        Device::Interface(_) => {
-            def.devices.interfaces.last().cloned().map(Box::new).map(Device::Interface)
-        }
-    }
+    def.devices.pluggable().filter(|device| device.element() == like.element()).last()
 }
 
 /// What is one device's only.
@@ -102,24 +96,25 @@ fn check_names(def: &DomainDef, device: &Device, report: &mut Report<'_>) {
                 report.invalid(&path, format!("the domain has an interface {mac} already"));
             }
         }
+        Device::Vsock(_) if devices.vsock.is_some() => {
+            let path = "/domain/devices/vsock";
+            report.invalid(path, "the domain has a vsock device already, and there can be one");
+        }
+        Device::Rng(_) | Device::Input(_) | Device::Vsock(_) => {}
     }
 }
 
 /// Whether the kind of device can come while a guest runs.
 pub(crate) fn check_pluggable(device: &Device) -> Result<(), Error> {
-    let Device::Disk(disk) = device else { return Ok(()) };
+    let disk = match device {
+        Device::Disk(disk) => disk,
+        Device::Input(input) => return check_input(input),
+        Device::Interface(_) | Device::Rng(_) | Device::Vsock(_) => return Ok(()),
+    };
     let (dev, bus) = (&disk.target.dev, disk.target.bus());
     let text = match (disk.device(), bus) {
         (DiskDevice::Disk, DiskBus::Virtio | DiskBus::Scsi)
-        | (DiskDevice::Cdrom, DiskBus::Scsi)
-            if disk.kind() != DiskType::Network =>
-        {
-            return Ok(());
-        }
-        (_, DiskBus::Virtio | DiskBus::Scsi) => format!(
-            "a disk on a server ({dev}) does not come or go while the guest runs; --config changes the \
-             next start"
-        ),
+        | (DiskDevice::Cdrom, DiskBus::Scsi) => return Ok(()),
         (DiskDevice::Cdrom, _) => format!(
             "a CD-ROM drive ({dev}) comes while the guest runs on scsi only; one that is there gets \
              other media (change-media). --config adds it for the next start"
@@ -129,6 +124,20 @@ pub(crate) fn check_pluggable(device: &Device) -> Result<(), Error> {
              does; --config changes the next start"
         ),
     };
+    Err(Error::new(Code::Unsupported, text))
+}
+
+fn check_input(input: &Input) -> Result<(), Error> {
+    let bus = match input.bus {
+        Some(InputBus::Virtio) => return Ok(()),
+        Some(bus) => format!(" on {bus}"),
+        None => String::new(),
+    };
+    let text = format!(
+        "a {}{bus} does not come or go while the guest runs, one on virtio does (bus='virtio'); --config \
+         changes the next start",
+        input.kind
+    );
     Err(Error::new(Code::Unsupported, text))
 }
 
@@ -209,6 +218,18 @@ pub(crate) fn config(def: &DomainDef, device: &Device, opened: &Opened) -> Resul
             let net = machine_devices::net(interface, tap, &mut io_threads);
             (interface.alias.as_ref(), interface.address.as_ref(), PciKind::Net(net))
         }
+        (Device::Rng(rng), Opened::Nothing) => {
+            let kind = machine_devices::rng(rng, &mut io_threads);
+            (rng.alias.as_ref(), rng.address.as_ref(), kind)
+        }
+        (Device::Input(input), Opened::Nothing) => {
+            let kind = machine_small::input(input, &mut io_threads);
+            (input.alias.as_ref(), input.address.as_ref(), kind)
+        }
+        (Device::Vsock(vsock), Opened::Vsock(open)) => {
+            let kind = machine_small::vsock(*open, &mut io_threads);
+            (vsock.alias.as_ref(), vsock.address.as_ref(), kind)
+        }
         _ => return Err(Error::new(Code::Internal, "another thing was opened for a device")),
     };
     machine_devices::device(alias, address, kind).map(Box::new).map(Built::Pci)
@@ -218,7 +239,7 @@ pub(crate) fn config(def: &DomainDef, device: &Device, opened: &Opened) -> Resul
 pub(crate) fn limits(device: &Device) -> Option<DiskLimits> {
     match device {
         Device::Disk(disk) => disk_limits::of(disk),
-        Device::Interface(_) => None,
+        _ => None,
     }
 }
 
@@ -226,7 +247,7 @@ pub(crate) fn limits(device: &Device) -> Option<DiskLimits> {
 pub(crate) fn errors(device: &Device) -> Option<DiskErrors> {
     match device {
         Device::Disk(disk) => disk_errors::of(disk),
-        Device::Interface(_) => None,
+        _ => None,
     }
 }
 
@@ -237,6 +258,7 @@ pub(crate) fn show(def: &DomainDef, device: &mut Device, opened: &Opened) {
             live::show_chain(disk, open, &mut live::last_index(def));
         }
         (Device::Interface(interface), Opened::Tap(tap)) => live::show_tap(interface, tap),
+        (Device::Vsock(vsock), Opened::Vsock(open)) => live::show_vsock(vsock, *open),
         _ => {}
     }
 }
@@ -244,98 +266,6 @@ pub(crate) fn show(def: &DomainDef, device: &mut Device, opened: &Opened) {
 /// Put a complete device into a definition.
 pub(crate) fn insert(def: &mut DomainDef, device: Device) {
     push(def, device);
-}
-
-/// Take the device of this alias out.
-pub(crate) fn remove(def: &mut DomainDef, alias: &str) -> Option<Device> {
-    let devices = &mut def.devices;
-    let is = |other: &Option<String>| other.as_deref() == Some(alias);
-    if let Some(at) = devices.disks.iter().position(|disk| is(&disk.alias)) {
-        return Some(Device::Disk(Box::new(devices.disks.remove(at))));
-    }
-    let at = devices.interfaces.iter().position(|interface| is(&interface.alias))?;
-    Some(Device::Interface(Box::new(devices.interfaces.remove(at))))
-}
-
-/// How a device is named: whichever definition it is looked for in, it is the same one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Key {
-    /// `vdb`
-    Target(String),
-    Mac(MacAddress),
-}
-
-impl Key {
-    pub(crate) fn of_disk(disk: &Disk) -> Self {
-        Self::Target(disk.target.dev.clone())
-    }
-
-    pub(crate) fn of_interface(interface: &Interface) -> Option<Self> {
-        interface.mac_address().map(Self::Mac)
-    }
-
-    pub(crate) fn is_disk(&self, disk: &Disk) -> bool {
-        *self == Self::of_disk(disk)
-    }
-
-    pub(crate) fn is_interface(&self, interface: &Interface) -> bool {
-        Self::of_interface(interface).as_ref() == Some(self)
-    }
-
-    /// The device itself.
-    pub(crate) fn find(&self, def: &DomainDef) -> Option<Device> {
-        let devices = &def.devices;
-        let disk = devices.disks.iter().find(|disk| self.is_disk(disk));
-        let disk = disk.cloned().map(Box::new).map(Device::Disk);
-        disk.or_else(|| {
-            let found = devices.interfaces.iter().find(|other| self.is_interface(other));
-            found.cloned().map(Box::new).map(Device::Interface)
-        })
-    }
-
-    /// Take it out of a definition; whether it was there.
-    pub(crate) fn remove(&self, def: &mut DomainDef) -> bool {
-        let devices = &mut def.devices;
-        let before = devices.disks.len() + devices.interfaces.len();
-        devices.disks.retain(|disk| !self.is_disk(disk));
-        devices.interfaces.retain(|interface| !self.is_interface(interface));
-        devices.disks.len() + devices.interfaces.len() < before
-    }
-}
-
-/// Which device of `def` is named so: by its alias, a disk by its target, an interface by its MAC
-/// address or the host's name of it.
-pub(crate) fn key(def: &DomainDef, name: &str) -> Option<Key> {
-    let devices = &def.devices;
-    let is = |alias: &Option<String>| alias.as_deref() == Some(name);
-    let disk = devices.disks.iter().find(|disk| disk.target.dev == name || is(&disk.alias));
-    if let Some(disk) = disk {
-        return Some(Key::of_disk(disk));
-    }
-    let mac = name.parse::<MacAddress>().ok();
-    let named = |interface: &&Interface| {
-        let tap = interface.target.as_ref().and_then(|target| target.dev.as_deref());
-        is(&interface.alias)
-            || tap == Some(name)
-            || (mac.is_some() && interface.mac_address() == mac)
-    };
-    devices.interfaces.iter().find(named).and_then(Key::of_interface)
-}
-
-/// Which device of `def` an XML description means: virsh's detach-device and update-device.
-pub(crate) fn meant(def: &DomainDef, device: &Device) -> Option<Key> {
-    let found = match device {
-        Device::Disk(disk) => Some(Key::of_disk(disk)),
-        Device::Interface(interface) => match Key::of_interface(interface) {
-            Some(key) => Some(key),
-            // Without an address there is no doubt only if there is one interface.
-            None => match def.devices.interfaces.as_slice() {
-                [only] => Key::of_interface(only),
-                _ => None,
-            },
-        },
-    };
-    found.filter(|key| key.find(def).is_some())
 }
 
 /// `def` with the device of `key` replaced by `new`, in its place and with its address.
@@ -375,6 +305,8 @@ pub(crate) fn replaced(
             result.devices.interfaces.truncate(last);
             result.devices.interfaces.insert(at.unwrap_or(last).min(last), *interface);
         }
+        // They are changed by going and coming.
+        Device::Rng(_) | Device::Input(_) | Device::Vsock(_) => {}
     }
     Ok(result)
 }
@@ -408,7 +340,11 @@ pub(crate) fn changes(old: &Device, new: &Device) -> Vec<&'static str> {
     match (old, new) {
         (Device::Disk(old), Device::Disk(new)) => {
             note(old.location() != new.location(), "source");
-            note(differ(old.driver.as_ref(), new.driver.as_ref()), "driver");
+            let mut alike = old.clone();
+            take_error_policies(&mut alike, new);
+            let policies = new.driver.is_some() && alike.driver != old.driver;
+            note(policies, "error_policy");
+            note(differ(alike.driver.as_ref(), new.driver.as_ref()), "driver");
             note(old.target.bus() != new.target.bus(), "target");
             note(old.read_only != new.read_only, "readonly");
             note(old.shareable != new.shareable, "shareable");

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use vmm_protocol::config::Image;
 use xml::DomainDef;
-use xml::device::Interface;
 use xml::device::chardev::{CharSource, CharType};
 use xml::device::disk::{BackingStore, Disk, DiskSource, DiskType, StoreFormat};
 use xml::device::graphics::Graphics;
+use xml::device::{Interface, Vsock};
 
-use super::{OpenDisk, OpenTap, Resources, alias, display};
+use super::{OpenDisk, OpenTap, OpenVsock, Resources, alias, display};
 
 /// `def` with an alias for every device, as the machine's configuration needs it.
 pub(crate) fn with_aliases(def: &DomainDef) -> DomainDef {
@@ -52,9 +52,14 @@ pub(crate) fn live(def: &DomainDef, id: u32, resources: &Resources) -> DomainDef
         }
     }
     if let (Some(vsock), Some(open)) = (&mut devices.vsock, resources.vsock) {
-        vsock.cid.get_or_insert_default().address = Some(open.cid);
+        show_vsock(vsock, open);
     }
     live
+}
+
+/// The address that the guest has there.
+pub(super) fn show_vsock(vsock: &mut Vsock, open: OpenVsock) {
+    vsock.cid.get_or_insert_default().address = Some(open.cid);
 }
 
 /// What an interface is on the host.

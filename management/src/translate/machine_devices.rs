@@ -61,13 +61,17 @@ pub(super) fn pci(
         found.push(device(card.alias.as_ref(), card.address.as_ref(), kind)?);
     }
     for rng in &devices.rngs {
-        let rate =
-            rng.rate.map(|rate| RngRate { bytes: rate.bytes, period: rate.period.unwrap_or(1000) });
-        let kind = PciKind::Rng(Rng { rate, io_thread: io_threads.shared() });
+        let kind = self::rng(rng, io_threads);
         found.push(device(rng.alias.as_ref(), rng.address.as_ref(), kind)?);
     }
     super::machine_small::pci(def, resources, io_threads, &mut found)?;
     Ok(found)
+}
+
+pub(super) fn rng(rng: &xml::device::Rng, io_threads: &mut IoThreads) -> PciKind {
+    let rate =
+        rng.rate.map(|rate| RngRate { bytes: rate.bytes, period: rate.period.unwrap_or(1000) });
+    PciKind::Rng(Rng { rate, io_thread: io_threads.shared() })
 }
 
 fn is_root_port(controller: &Controller) -> bool {

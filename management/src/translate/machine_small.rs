@@ -12,7 +12,7 @@ use xml::{DomainDef, OnOff};
 use super::io_threads::IoThreads;
 use super::machine::memory;
 use super::machine_devices::device;
-use super::{Resources, VsockEnd};
+use super::{OpenVsock, Resources, VsockEnd};
 use crate::error::{Code, Error};
 
 /// Whether the guest has a balloon.
@@ -42,21 +42,11 @@ pub(super) fn pci(
         let open = resources.vsock.ok_or_else(|| {
             Error::new(Code::Internal, "a vsock device was not opened before its machine")
         })?;
-        let host = match open.end {
-            VsockEnd::Kernel(vhost) => VsockHost::Kernel { vhost, io_thread: io_threads.shared() },
-            VsockEnd::Socket(listener) => VsockHost::Socket { listener },
-        };
-        let kind = PciKind::Vsock(Vsock { cid: open.cid, host });
+        let kind = self::vsock(open, io_threads);
         found.push(device(vsock.alias.as_ref(), vsock.address.as_ref(), kind)?);
     }
     for input in def.devices.inputs.iter().filter(|input| input.bus == Some(InputBus::Virtio)) {
-        let role = match input.kind {
-            InputType::Mouse => InputRole::Mouse,
-            InputType::Tablet => InputRole::Tablet,
-            // The others were refused at define.
-            InputType::Keyboard | InputType::Passthrough | InputType::Evdev => InputRole::Keyboard,
-        };
-        let kind = PciKind::Input(Input { role, io_thread: io_threads.shared() });
+        let kind = self::input(input, io_threads);
         found.push(device(input.alias.as_ref(), input.address.as_ref(), kind)?);
     }
     for watchdog in watchdogs(def) {
@@ -64,6 +54,24 @@ pub(super) fn pci(
         found.push(device(watchdog.alias.as_ref(), watchdog.address.as_ref(), kind)?);
     }
     Ok(())
+}
+
+pub(super) fn vsock(open: OpenVsock, io_threads: &mut IoThreads) -> PciKind {
+    let host = match open.end {
+        VsockEnd::Kernel(vhost) => VsockHost::Kernel { vhost, io_thread: io_threads.shared() },
+        VsockEnd::Socket(listener) => VsockHost::Socket { listener },
+    };
+    PciKind::Vsock(Vsock { cid: open.cid, host })
+}
+
+pub(super) fn input(input: &xml::device::Input, io_threads: &mut IoThreads) -> PciKind {
+    let role = match input.kind {
+        InputType::Mouse => InputRole::Mouse,
+        InputType::Tablet => InputRole::Tablet,
+        // The others were refused at define.
+        InputType::Keyboard | InputType::Passthrough | InputType::Evdev => InputRole::Keyboard,
+    };
+    PciKind::Input(Input { role, io_thread: io_threads.shared() })
 }
 
 /// Those that are not left out with a warning.

@@ -19,6 +19,7 @@ mod check_small;
 mod check_user;
 pub(crate) mod clock;
 pub(crate) mod device;
+mod device_key;
 pub(crate) mod disk_errors;
 pub(crate) mod disk_limits;
 pub(crate) mod display;

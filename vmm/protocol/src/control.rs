@@ -161,6 +161,9 @@ pub enum Request {
     },
     /// Limit what a disk may do, in place of what was.
     LimitDisk(DiskLimits),
+    /// What a disk does from now on when the host fails it. What is kept meanwhile is tried again all
+    /// the same.
+    SetErrorPolicy(DiskErrors),
     /// Give a network disk the connection passed beside this message (SCM_RIGHTS): a stream socket
     /// that does not block. It is closed where none is wanted.
     Connect {

@@ -150,6 +150,8 @@ impl Ground {
             let PciKind::Scsi(scsi) = &mut device.kind else { continue };
             let at = scsi.drives.iter().position(|drive| drive.id == id);
             let Some(place) = at.map(|at| scsi.drives.remove(at).place) else { continue };
+            self.config.disk_limits.retain(|limits| limits.id != id);
+            self.config.disk_errors.retain(|errors| errors.id != id);
             parts.forget(id);
             if let Some(host) = parts.scsi_hosts.get(&device.id) {
                 host.unplug(place.target, place.unit);
@@ -230,6 +232,9 @@ impl Ground {
         let address = self.config.pci[at].address;
         let Some(slot) = self.buses.slot(address) else { return };
         self.config.pci.remove(at);
+        // Another one of this name has its own.
+        self.config.disk_limits.retain(|limits| limits.id != id);
+        self.config.disk_errors.retain(|errors| errors.id != id);
         parts.pci.remove(slot.bus, address.slot, address.function);
         slot.emptied();
         parts.components.retain(|component| component.id() != id);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use devices::backend::throttle::Throttled;
 use devices::backend::{Disk, DiskIo, DiskSpec, Guarded, RawDisk};
 use devices::scsi::{LogicalUnit, MediumLocked};
-use vmm_protocol::config::{Cache, DiskLimits};
+use vmm_protocol::config::{Cache, DiskErrors, DiskLimits};
 
 use super::Machine;
 use crate::build::disk;
@@ -91,6 +91,15 @@ impl Machine {
     pub fn limit_disk(&self, limits: &DiskLimits) -> Result<(), MediumError> {
         let found = self.parts.limiters.limit(limits);
         found.then_some(()).ok_or_else(|| MediumError::NoLimit { id: limits.id.clone() })
+    }
+
+    /// What a disk does from now on when the host fails it.
+    ///
+    /// # Errors
+    /// When there is no such disk.
+    pub fn set_error_policy(&self, errors: &DiskErrors) -> Result<(), MediumError> {
+        let found = self.parts.faults.obey(errors);
+        found.then_some(()).ok_or_else(|| MediumError::NoDisk { id: errors.id.clone() })
     }
 
     /// Give network disk `id` a new connection to its server.

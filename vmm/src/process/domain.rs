@@ -483,6 +483,9 @@ impl Domain {
             Request::LimitDisk(limits) => {
                 self.machine.limit_disk(&limits).map_err(medium_refused)?;
             }
+            Request::SetErrorPolicy(errors) => {
+                self.machine.set_error_policy(&errors).map_err(medium_refused)?;
+            }
             Request::Connect { id } => {
                 let text = "Connect comes with a connection";
                 let socket = files.pop().ok_or_else(|| refuse(Code::Malformed, text))?;

@@ -1,6 +1,6 @@
 //! [`Device`]: one device by itself, as it is put into a domain that exists.
 
-use crate::device::{Disk, Interface};
+use crate::device::{DeviceAddress, Devices, Disk, Input, Interface, Rng, Vsock};
 use crate::diagnostic::{Diagnostics, Kind};
 use crate::document::{self, Bounds, Parsed};
 use crate::element::Element;
@@ -14,7 +14,6 @@ const FIXED: &[(&str, &str)] = &[
     ("parallel", "a parallel port is the board's"),
     ("console", "a console is a port of a device that the guest starts with"),
     ("channel", "a channel is a port of a device that the guest starts with"),
-    ("input", "a keyboard, mouse or tablet is there from the start"),
     ("graphics", "a display's server is started with the guest"),
     ("sound", "Manor has no sound cards"),
     ("audio", "Manor has no sound cards"),
@@ -23,19 +22,106 @@ const FIXED: &[(&str, &str)] = &[
     ("hub", "Manor has no USB"),
     ("watchdog", "a guest is watched from its start, or not at all"),
     ("memballoon", "a guest has one balloon, from its start"),
-    ("rng", "the source of random numbers is opened with the guest"),
     ("panic", "the port of panics is the board's"),
-    ("vsock", "the sockets of the host's side are made with the guest"),
     ("hostdev", "Manor passes no devices of the host on"),
     ("filesystem", "Manor shares no directories"),
     ("tpm", "Manor has no TPM"),
     ("memory", "the guest's memory is what it starts with"),
 ];
 
-#[derive(Debug, Clone, PartialEq)]
-pub enum Device {
-    Disk(Box<Disk>),
-    Interface(Box<Interface>),
+macro_rules! devices {
+    ($($kind:ident = $element:literal in $list:ident),+ $(,)?) => {
+        /// A device of a kind that comes and goes.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Device {
+            $($kind(Box<$kind>),)+
+        }
+
+        impl Device {
+            fn read(text: &str, bounds: Bounds) -> Result<Parsed<Self>, Diagnostics> {
+                let name = document::root_name(text, bounds);
+                match name.as_deref() {
+                    $(Some($element) => {
+                        let parsed = document::parse(text, $element, bounds)?;
+                        Ok(parsed.map(|device| Self::$kind(Box::new(device))))
+                    })+
+                    name => Err(unknown(text, name, bounds)),
+                }
+            }
+
+            /// Its name in `<devices>`.
+            #[must_use]
+            pub fn element(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(_) => $element,)+
+                }
+            }
+
+            /// The device as libvirt prints it.
+            #[must_use]
+            pub fn to_xml(&self) -> String {
+                let mut out = Writer::default();
+                match self {
+                    $(Self::$kind(device) => device.write(self.element(), &mut out),)+
+                }
+                out.finish()
+            }
+
+            #[must_use]
+            pub fn alias(&self) -> Option<&str> {
+                match self {
+                    $(Self::$kind(device) => device.alias.as_deref(),)+
+                }
+            }
+
+            #[must_use]
+            pub fn address(&self) -> Option<&DeviceAddress> {
+                match self {
+                    $(Self::$kind(device) => device.address.as_ref(),)+
+                }
+            }
+
+            /// By what it is, wherever it is and whatever it is called.
+            #[must_use]
+            pub fn bare(mut self) -> Self {
+                match &mut self {
+                    $(Self::$kind(device) => (device.alias, device.address) = (None, None),)+
+                }
+                self
+            }
+        }
+
+        impl Devices {
+            /// Those of kinds that come and go.
+            pub fn pluggable(&self) -> impl Iterator<Item = Device> + '_ {
+                std::iter::empty()
+                    $(.chain(self.$list.iter().cloned().map(|it| Device::$kind(Box::new(it)))))+
+            }
+        }
+    };
+}
+
+devices! {
+    Disk = "disk" in disks,
+    Interface = "interface" in interfaces,
+    Rng = "rng" in rngs,
+    Input = "input" in inputs,
+    Vsock = "vsock" in vsock,
+}
+
+fn unknown(text: &str, name: Option<&str>, bounds: Bounds) -> Diagnostics {
+    if let Some((name, why)) = FIXED.iter().find(|(fixed, _)| name == Some(*fixed)) {
+        let message = format!(
+            "disks, interfaces, random numbers, virtio inputs and vsock come and go: {why}; change \
+             <{name}> in the definition (define, edit)"
+        );
+        return document::root_error(text, bounds, Kind::Unsupported, message);
+    }
+    // What is no device at all: the error says that a disk was expected.
+    match document::parse::<Disk>(text, "disk", bounds) {
+        Err(error) => error,
+        Ok(_) => document::root_error(text, bounds, Kind::Invalid, "not a device".to_owned()),
+    }
 }
 
 impl Device {
@@ -48,53 +134,39 @@ impl Device {
     pub fn parse_stored(text: &str) -> Result<Parsed<Self>, Diagnostics> {
         Self::read(text, Bounds::OWN)
     }
+}
 
-    fn read(text: &str, bounds: Bounds) -> Result<Parsed<Self>, Diagnostics> {
-        match document::root_name(text, bounds).as_deref() {
-            Some("interface") => {
-                let parsed = document::parse(text, "interface", bounds)?;
-                Ok(parsed.map(|interface| Self::Interface(Box::new(interface))))
+impl Devices {
+    /// Put a device behind the others of its kind; its place among them, from 1. Of vsock there is one.
+    pub fn push(&mut self, device: Device) -> usize {
+        fn put<T>(list: &mut Vec<T>, device: T) -> usize {
+            list.push(device);
+            list.len()
+        }
+        match device {
+            Device::Disk(disk) => put(&mut self.disks, *disk),
+            Device::Interface(interface) => put(&mut self.interfaces, *interface),
+            Device::Rng(rng) => put(&mut self.rngs, *rng),
+            Device::Input(input) => put(&mut self.inputs, *input),
+            Device::Vsock(vsock) => {
+                self.vsock = Some(*vsock);
+                1
             }
-            // Also what is no device at all: the error says that a disk was expected.
-            name => {
-                if let Some((name, why)) = FIXED.iter().find(|(fixed, _)| name == Some(*fixed)) {
-                    let message = format!(
-                        "only disks and interfaces come and go: {why}; change <{name}> in the \
-                         definition (define, edit)"
-                    );
-                    return Err(document::root_error(text, bounds, Kind::Unsupported, message));
-                }
-                let parsed = document::parse(text, "disk", bounds)?;
-                Ok(parsed.map(|disk| Self::Disk(Box::new(disk))))
-            }
         }
     }
 
-    /// Its name in `<devices>`.
-    #[must_use]
-    pub fn element(&self) -> &'static str {
-        match self {
-            Self::Disk(_) => "disk",
-            Self::Interface(_) => "interface",
+    /// Take the first device out that is equal to this one; whether there was one.
+    pub fn remove(&mut self, device: &Device) -> bool {
+        fn take<T: PartialEq>(list: &mut Vec<T>, device: &T) -> bool {
+            let at = list.iter().position(|other| other == device);
+            at.map(|at| list.remove(at)).is_some()
         }
-    }
-
-    /// The device as libvirt prints it.
-    #[must_use]
-    pub fn to_xml(&self) -> String {
-        let mut out = Writer::default();
-        match self {
-            Self::Disk(disk) => disk.write(self.element(), &mut out),
-            Self::Interface(interface) => interface.write(self.element(), &mut out),
-        }
-        out.finish()
-    }
-
-    #[must_use]
-    pub fn alias(&self) -> Option<&str> {
-        match self {
-            Self::Disk(disk) => disk.alias.as_deref(),
-            Self::Interface(interface) => interface.alias.as_deref(),
+        match device {
+            Device::Disk(disk) => take(&mut self.disks, disk),
+            Device::Interface(interface) => take(&mut self.interfaces, interface),
+            Device::Rng(rng) => take(&mut self.rngs, rng),
+            Device::Input(input) => take(&mut self.inputs, input),
+            Device::Vsock(vsock) => self.vsock.take_if(|other| other == &**vsock).is_some(),
         }
     }
 }
@@ -108,14 +180,21 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_and_an_interface_are_read_and_written() {
+    fn devices_that_come_and_go_are_read_and_written_and_have_their_place() {
         for text in [
             "<disk type='file' device='disk'>\n  <source file='/a'/>\n  <target dev='vdb' bus='virtio'/>\n</disk>\n",
             "<interface type='network'>\n  <source network='default'/>\n</interface>\n",
+            "<rng model='virtio'>\n  <backend model='random'>/dev/urandom</backend>\n</rng>\n",
+            "<input type='tablet' bus='virtio'/>\n",
+            "<vsock model='virtio'>\n  <cid auto='no' address='3'/>\n</vsock>\n",
         ] {
             let device = Device::parse(text).unwrap().value;
             assert_eq!(device.to_xml(), text);
             assert_eq!(Device::parse_stored(&device.to_xml()).unwrap().value, device);
+            let mut devices = Devices::default();
+            assert_eq!(devices.push(device.clone()), 1);
+            assert!(devices.pluggable().eq([device.clone()]));
+            assert!(devices.remove(&device) && !devices.remove(&device));
         }
     }
 

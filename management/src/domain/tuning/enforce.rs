@@ -1,7 +1,7 @@
 //! Tuning put into force in a running domain.
 
 use broker::{BrokerError, Traffic};
-use vmm_protocol::config::DiskLimits;
+use vmm_protocol::config::{DiskErrors, DiskLimits};
 use vmm_protocol::control::Request;
 use xml::DomainDef;
 use xml::device::interface::{Interface, InterfaceType};
@@ -13,6 +13,7 @@ use crate::error::{Code, Error};
 use crate::events::Lifecycle;
 use crate::plan;
 use crate::store::StoredDomain;
+use crate::translate::disk_errors::disk_errors;
 use crate::translate::disk_limits::disk_limits;
 use crate::translate::{self, bandwidth, tuning};
 
@@ -175,6 +176,7 @@ impl Actor {
         old: Option<&DomainDef>,
         new: &DomainDef,
     ) -> Result<(), Error> {
+        self.enforce_error_policies(old, new).await?;
         let of = |def: &DomainDef| disk_limits(&translate::with_aliases(def));
         let (old, new) = (old.map(of).unwrap_or_default(), of(new));
         let gone = old.iter().filter(|was| new.iter().all(|is| is.id != was.id));
@@ -183,6 +185,22 @@ impl Actor {
         let changed = new.into_iter().filter(|is| !old.contains(is));
         for limits in changed.chain(lifted) {
             self.tell(Request::LimitDisk(limits)).await?;
+        }
+        Ok(())
+    }
+
+    async fn enforce_error_policies(
+        &mut self,
+        old: Option<&DomainDef>,
+        new: &DomainDef,
+    ) -> Result<(), Error> {
+        let of = |def: &DomainDef| disk_errors(&translate::with_aliases(def));
+        let (old, new) = (old.map(of).unwrap_or_default(), of(new));
+        let gone = old.iter().filter(|was| new.iter().all(|is| is.id != was.id));
+        let usual: Vec<_> = gone.map(|was| DiskErrors::usual(&was.id)).collect();
+        let changed = new.into_iter().filter(|is| !old.contains(is));
+        for errors in changed.chain(usual) {
+            self.tell(Request::SetErrorPolicy(errors)).await?;
         }
         Ok(())
     }
