@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct Domain {
@@ -26,6 +26,17 @@ pub(crate) struct Autostart {
     /// seconds to shut down in when the host goes down, before its power is cut
     #[arg(long)]
     pub(crate) shutdown_timeout: Option<u32>,
+    /// what becomes of it when the host goes down
+    #[arg(long, value_enum)]
+    pub(crate) at_shutdown: Option<AtShutdown>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum AtShutdown {
+    /// it is asked to shut down
+    Shutdown,
+    /// it is saved, and goes on when the host is back
+    Save,
 }
 
 #[derive(Debug, Args)]
@@ -33,6 +44,9 @@ pub(crate) struct ShutdownGuests {
     /// seconds that a guest has which has no time of its own
     #[arg(long, default_value_t = 90)]
     pub(crate) timeout: u32,
+    /// save guests that are not marked otherwise, so that they go on when the host is back
+    #[arg(long)]
+    pub(crate) save: bool,
 }
 
 #[derive(Debug, Args)]

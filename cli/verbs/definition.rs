@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use api::types::{CloudInit, Defined, Definition, Mistake, Nvram, Start};
 
 use super::{Session, console};
-use crate::args::{self, Autostart, Create, Define, Domrename, Dumpxml, Undefine};
+use crate::args::{self, AtShutdown, Autostart, Create, Define, Domrename, Dumpxml, Undefine};
 use crate::failure::{Failure, mistakes, reason};
 use crate::terminal::printable;
 
@@ -120,6 +120,10 @@ pub(super) async fn autostart(session: &Session, args: Autostart) -> Result<(), 
         order: args.order,
         delay_s: args.delay,
         shutdown_timeout_s: args.shutdown_timeout,
+        at_shutdown: args.at_shutdown.map(|what| match what {
+            AtShutdown::Shutdown => api::types::AtShutdown::Shutdown,
+            AtShutdown::Save => api::types::AtShutdown::Save,
+        }),
     };
     let call = session.client.set_autostart(domain, wanted);
     let mark = if args.disable { "unmark" } else { "mark" };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use api::client::ClientError;
-use api::types::{Domain, ListQuery, StateName};
+use api::types::{AtShutdown, Domain, JobPhase, ListQuery, ManagedSave, StateName};
 use futures_util::future::join_all;
 
 use super::{Session, is};
@@ -14,6 +14,10 @@ use crate::terminal::printable;
 
 /// Between two looks at a guest.
 const LOOK: Duration = Duration::from_millis(500);
+/// Between two words about how far a save is.
+const WORD: Duration = Duration::from_secs(5);
+/// A disk that takes nothing more of a guest for so long is given up.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// Those that started last go first, those of one order together; a guest that does not go in its
 /// time has its power cut. Each step is said at once: somebody waits before the console.
@@ -32,7 +36,7 @@ pub(super) async fn shutdown_guests(
     }
     let mut left = Vec::new();
     for wave in waves.into_values().rev() {
-        let ends = wave.iter().map(|domain| end(session, domain, args.timeout));
+        let ends = wave.iter().map(|domain| end(session, domain, &args));
         let ends = join_all(ends).await;
         let named = ends.into_iter().zip(&wave);
         left.extend(
@@ -50,8 +54,76 @@ fn is_gone(error: &ClientError) -> bool {
     is(error, "not-found")
 }
 
-/// Shut one guest down; it is off when this returns, but for errors.
-async fn end(session: &Session, domain: &Domain, usual: u32) -> Result<(), Failure> {
+/// Save one guest, or shut it down; it is off when this returns, but for errors.
+async fn end(session: &Session, domain: &Domain, args: &ShutdownGuests) -> Result<(), Failure> {
+    let saved = match domain.at_shutdown {
+        Some(AtShutdown::Save) => true,
+        Some(AtShutdown::Shutdown) => false,
+        // A transient domain has no next start to go on at.
+        None => args.save && domain.summary.persistent,
+    };
+    if saved && save(session, domain).await {
+        return Ok(());
+    }
+    shut_down(session, domain, args.timeout).await
+}
+
+/// Save a guest for when the host is back. False: it could not be, whatever the reason, and is to be shut
+/// down as others are.
+async fn save(session: &Session, domain: &Domain) -> bool {
+    let (name, id) = (printable(&domain.summary.name), domain.summary.uuid.to_string());
+    let say = |text: &str| session.terminal.say(&format!("{name}: {text}\n"));
+    let start = Instant::now();
+    let how = ManagedSave { with_host: true, ..ManagedSave::default() };
+    let job = match session.client.managed_save(&id, &how).await {
+        Ok(job) => job.id.to_string(),
+        Err(error) if is_gone(&error) => return true,
+        Err(error) => {
+            say(&format!("cannot be saved: {error}"));
+            return false;
+        }
+    };
+    say("being saved");
+    let (mut word, mut moved, mut done) = (Instant::now(), Instant::now(), 0);
+    loop {
+        let Ok(job) = session.client.job(&job, LOOK.as_millis() as u64).await else {
+            // The daemon is away, which ends no save: look whether the guest has gone meanwhile.
+            if is_off(session, &id).await || start.elapsed() > STUCK {
+                return is_off(session, &id).await;
+            }
+            tokio::time::sleep(LOOK).await;
+            continue;
+        };
+        match job.phase {
+            JobPhase::Running => {}
+            JobPhase::Done => {
+                say(&format!("saved after {} s", start.elapsed().as_secs()));
+                return true;
+            }
+            JobPhase::Failed | JobPhase::Cancelled | JobPhase::Interrupted => {
+                let reason = job.error.unwrap_or_else(|| "the save was given up".to_owned());
+                say(&format!("cannot be saved: {}", printable(&reason)));
+                return false;
+            }
+        }
+        if job.done_bytes != done {
+            (done, moved) = (job.done_bytes, Instant::now());
+        }
+        if moved.elapsed() > STUCK {
+            // It ends as a job that failed.
+            let _ = session.client.abort_job(&job.id.to_string()).await;
+            moved = Instant::now();
+        }
+        if word.elapsed() > WORD && job.total_bytes > 0 {
+            word = Instant::now();
+            let percent = u128::from(done) * 100 / u128::from(job.total_bytes);
+            say(&format!("{percent} % of {} MiB saved", job.total_bytes >> 20));
+        }
+    }
+}
+
+/// Ask a guest to go, and cut its power when it does not.
+async fn shut_down(session: &Session, domain: &Domain, usual: u32) -> Result<(), Failure> {
     let (name, id) = (printable(&domain.summary.name), domain.summary.uuid.to_string());
     let say = |text: &str| session.terminal.say(&format!("{name}: {text}\n"));
     let patience = Duration::from_secs(domain.shutdown_timeout_s.unwrap_or(usual).into());

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use api::types::AtShutdown;
+
 use super::Session;
 use crate::args::{Domain, Domstate};
 use crate::failure::{Exit, Failure};
@@ -47,6 +49,15 @@ fn dominfo_text(domain: &api::types::Domain) -> String {
     }
     if let Some(seconds) = domain.shutdown_timeout_s {
         line("Shutdown timeout", &format!("{seconds} s"));
+    }
+    if let Some(what) = domain.at_shutdown {
+        line(
+            "At shutdown",
+            match what {
+                AtShutdown::Shutdown => "shutdown",
+                AtShutdown::Save => "save",
+            },
+        );
     }
     line("Managed save", yes(summary.managed_save));
     line("Security model", "none");
@@ -147,6 +158,7 @@ mod tests {
             autostart_order: 0,
             autostart_delay_s: 0,
             shutdown_timeout_s: None,
+            at_shutdown: None,
             generation: Some(1),
             pending_changes: false,
             uptime_ms: None,

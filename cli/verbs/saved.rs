@@ -91,7 +91,7 @@ pub(super) async fn restore(session: &Session, args: Restore) -> Result<(), Fail
 pub(super) async fn managedsave(session: &Session, args: Managedsave) -> Result<(), Failure> {
     let domain = &args.domain;
     let (running, bypass_cache) = (args.goes_on.running(), args.bypass_cache);
-    let how = ManagedSave { running, bypass_cache };
+    let how = ManagedSave { running, bypass_cache, with_host: false };
     let attempt = || format!("Failed to save domain '{domain}' state");
     let job = session.of(domain, session.client.managed_save(domain, &how)).await;
     let job = job.map_err(|failure| failure.unless_lost(attempt()))?;

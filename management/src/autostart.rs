@@ -17,8 +17,10 @@ use futures_util::stream::{self, StreamExt as _};
 use uuid::Uuid;
 
 use crate::domain::Turn;
+use crate::domain::actor::blocking;
 use crate::domain::handle::{Act, Handle, Start};
 use crate::manager::Context;
+use crate::saved::Saved;
 
 /// In the run directory.
 const MARKER: &str = "autostarted";
@@ -85,7 +87,8 @@ pub(crate) async fn run(cx: &Context, progress: Progress) {
         // Before the domains that are in them.
         node.networks.autostart().await;
     }
-    let mut waves = waves(cx).into_iter().filter(|(order, _)| Some(*order) > begun).peekable();
+    let mut waves =
+        waves(cx).await.into_iter().filter(|(order, _)| Some(*order) > begun).peekable();
     while let Some((order, wave)) = waves.next() {
         if write(Progress::Begun(Some(order))).is_err() {
             return;
@@ -101,16 +104,29 @@ pub(crate) async fn run(cx: &Context, progress: Progress) {
 
 type Waves = BTreeMap<u32, Vec<(Turn, Handle)>>;
 
-fn waves(cx: &Context) -> Waves {
+/// Domains that are marked, and those that were saved when the host went down.
+async fn waves(cx: &Context) -> Waves {
     if !cx.node.config.domains.autostart {
         return Waves::new();
     }
-    let marked = cx.node.all().into_iter().filter_map(|handle| {
-        let view = handle.view();
-        let stored = &view.definition.as_ref().filter(|_| view.live.is_none())?.stored;
-        stored.autostart.then_some((stored.turn, handle))
+    let node = cx.node.clone();
+    // Descriptions of saved guests are read for it.
+    let found = blocking(move || {
+        let begins = |handle: Handle| {
+            let view = handle.view();
+            let stored = &view.definition.as_ref().filter(|_| view.live.is_none())?.stored;
+            let saved = || {
+                let path = node.managed_save(handle.uuid);
+                view.managed_save && Saved::goes_on_with_host(&*node.broker, &path)
+            };
+            (stored.autostart || saved()).then_some((stored.turn, handle))
+        };
+        Ok(Turn::waves(node.all().into_iter().filter_map(begins)))
     });
-    Turn::waves(marked)
+    found.await.unwrap_or_else(|error| {
+        tracing::error!(error = %error.chain(), "domains are not started");
+        Waves::new()
+    })
 }
 
 /// Start those of one order together: one that fails holds nobody up. Returns how long the next order

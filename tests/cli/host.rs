@@ -1,7 +1,7 @@
 //! What happens to guests when the host goes down, and in which order.
 
 use super::guests::{defined, ok};
-use super::rig::Rig;
+use super::rig::{Rig, wait_for};
 
 /// Another guest like `echo`, and one that does not hear its power button.
 fn add(rig: &Rig, name: &str, deaf: bool) {
@@ -57,4 +57,58 @@ fn guests_go_down_the_last_first_and_the_deaf_one_loses_its_power() {
     assert_eq!(ok(&rig, &["shutdown-guests"]).trim(), "");
     assert_eq!(ok(&rig, &["domstate", "deaf", "--reason"]).trim(), "shut off (destroyed)");
     assert_eq!(ok(&rig, &["domstate", "echo", "--reason"]).trim(), "shut off (shutdown)");
+}
+
+/// Its memory holds what it has heard; the disk for saves of one is full.
+#[test]
+fn guests_are_saved_with_the_host_and_go_on_when_it_is_back() {
+    let Some(mut rig) = defined() else { return };
+    for name in ["marked", "asked"] {
+        add(&rig, name, false);
+    }
+    ok(&rig, &["autostart", "marked", "--at-shutdown", "save", "--disable"]);
+    ok(&rig, &["autostart", "asked", "--at-shutdown", "shutdown", "--disable"]);
+    let info = ok(&rig, &["dominfo", "marked"]);
+    assert!(info.contains("At shutdown:    save\n"), "{info}");
+    for name in ["echo", "marked", "asked"] {
+        ok(&rig, &["start", name]);
+    }
+    let said = ok(&rig, &["shutdown-guests", "--save"]);
+    for line in ["echo: saved after", "marked: saved after", "asked: off after"] {
+        assert!(said.contains(line), "no {line}: {said}");
+    }
+    assert_eq!(ok(&rig, &["list", "--name"]).trim(), "");
+    for (name, saved) in [("echo", true), ("marked", true), ("asked", false)] {
+        let info = ok(&rig, &["dominfo", name]);
+        assert_eq!(info.contains("Managed save:   yes\n"), saved, "{name}: {info}");
+    }
+    // A daemon that comes again is no host that boots.
+    rig.end_daemon("KILL");
+    rig.start_daemon();
+    assert_eq!(ok(&rig, &["list", "--name"]).trim(), "");
+    // What a save that was asked for by hand has kept waits for whoever did.
+    ok(&rig, &["start", "asked"]);
+    ok(&rig, &["managedsave", "asked"]);
+    rig.end_daemon("KILL");
+    std::fs::remove_file(rig.path("run/autostarted")).unwrap();
+    rig.start_daemon();
+    wait_for("the guests", || {
+        let list = ok(&rig, &["list", "--name"]);
+        list.contains("echo") && list.contains("marked")
+    });
+    assert!(!ok(&rig, &["list", "--name"]).contains("asked"));
+    assert_eq!(ok(&rig, &["domstate", "echo", "--reason"]).trim(), "running (restored)");
+}
+
+#[test]
+fn a_guest_that_cannot_be_saved_is_asked_to_shut_down() {
+    let Some(rig) = defined() else { return };
+    ok(&rig, &["start", "echo"]);
+    // Where saves are kept is no directory.
+    std::fs::create_dir_all(rig.path("state")).unwrap();
+    let _ = std::fs::remove_dir_all(rig.path("state/save"));
+    rig.write("state/save", "");
+    let said = ok(&rig, &["shutdown-guests", "--save"]);
+    assert!(said.contains("echo: cannot be saved: "), "{said}");
+    assert!(said.contains("\necho: asked to shut down, within 90 s\necho: off after "), "{said}");
 }

@@ -1,8 +1,8 @@
 //! Management's views, as wire types.
 
 use management::domain::{
-    self as view, BalloonStats, BlockStats, DiskRow, DomainDetails, DomainStats, DomainSummary,
-    InterfaceRow, InterfaceStats, State, VcpuStats,
+    self as view, AtShutdown, BalloonStats, BlockStats, DiskRow, DomainDetails, DomainStats,
+    DomainSummary, InterfaceRow, InterfaceStats, State, VcpuStats,
 };
 use management::events::{Event, EventKind};
 use management::ops::NodeDetails;
@@ -54,6 +54,24 @@ impl From<DomainSummary> for types::DomainSummary {
     }
 }
 
+impl From<AtShutdown> for types::AtShutdown {
+    fn from(what: AtShutdown) -> Self {
+        match what {
+            AtShutdown::Shutdown => Self::Shutdown,
+            AtShutdown::Save => Self::Save,
+        }
+    }
+}
+
+impl From<types::AtShutdown> for AtShutdown {
+    fn from(what: types::AtShutdown) -> Self {
+        match what {
+            types::AtShutdown::Shutdown => Self::Shutdown,
+            types::AtShutdown::Save => Self::Save,
+        }
+    }
+}
+
 impl From<DomainDetails> for types::Domain {
     fn from(domain: DomainDetails) -> Self {
         Self {
@@ -65,6 +83,7 @@ impl From<DomainDetails> for types::Domain {
             autostart_order: domain.turn.order,
             autostart_delay_s: domain.turn.delay,
             shutdown_timeout_s: domain.turn.patience,
+            at_shutdown: domain.turn.at_shutdown.map(Into::into),
             generation: domain.generation,
             pending_changes: domain.pending_changes,
             uptime_ms: domain.uptime,

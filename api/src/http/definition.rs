@@ -219,6 +219,7 @@ pub(super) async fn autostart(
         order: wanted.order,
         delay: wanted.delay_s,
         patience: wanted.shutdown_timeout_s,
+        at_shutdown: wanted.at_shutdown.map(Into::into),
     };
     let autostart = wanted.enabled;
     app.manager.call(&caller, ops::SetAutostart { domain, autostart, turn }).await?;

@@ -107,9 +107,10 @@ pub(super) async fn managed_save(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
-    JsonBody(types::ManagedSave { running, bypass_cache }): JsonBody<types::ManagedSave>,
+    JsonBody(how): JsonBody<types::ManagedSave>,
 ) -> Result<Response, Failure> {
-    let save = ops::ManagedSave { domain, running, bypass_cache };
+    let types::ManagedSave { running, bypass_cache, with_host } = how;
+    let save = ops::ManagedSave { domain, running, bypass_cache, with_host };
     Ok(begun(app.manager.call(&caller, save).await?))
 }
 

@@ -110,6 +110,9 @@ pub struct Domain {
     /// Seconds that the guest has to shut down with the host; absent: as usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown_timeout_s: Option<u32>,
+    /// What becomes of it when the host goes down; absent: as of all guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_shutdown: Option<AtShutdown>,
     /// Counts the changes of the stored definition; absent of a transient domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -227,6 +230,19 @@ pub struct DomainAutostart {
     /// Seconds that the guest has to shut down, when the host goes down, before its power is cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown_timeout_s: Option<u32>,
+    /// What becomes of the guest when the host goes down; absent at first: as of all guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_shutdown: Option<AtShutdown>,
+}
+
+/// What becomes of a guest when its host goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AtShutdown {
+    /// It is asked to shut down.
+    Shutdown,
+    /// It is saved, and goes on when the host is back.
+    Save,
 }
 
 /// A new name.

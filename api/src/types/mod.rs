@@ -30,8 +30,8 @@ pub use device::{
 };
 pub use display::SendKeys;
 pub use domain::{
-    Autostart, CloudInit, Defined, Definition, Domain, DomainAutostart, DomainList, DomainState,
-    DomainSummary, ForgottenSnapshots, ListQuery, Nvram, Rename, Start, StateName,
+    AtShutdown, Autostart, CloudInit, Defined, Definition, Domain, DomainAutostart, DomainList,
+    DomainState, DomainSummary, ForgottenSnapshots, ListQuery, Nvram, Rename, Start, StateName,
 };
 pub use event::{Event, JobProgress};
 pub use guest::{

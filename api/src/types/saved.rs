@@ -31,6 +31,9 @@ pub struct ManagedSave {
     /// Leave nothing of it in the host's page cache.
     #[serde(default)]
     pub bypass_cache: bool,
+    /// The host goes down: the guest goes on by itself when it is back, marked for autostart or not.
+    #[serde(default)]
+    pub with_host: bool,
 }
 
 /// How to go on from a saved state.

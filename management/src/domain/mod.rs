@@ -51,7 +51,7 @@ pub use tuning::{
     BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
     Pins, RateTuning, Sizes, Tuning,
 };
-pub use turn::{Turn, TurnChange};
+pub use turn::{AtShutdown, Turn, TurnChange};
 pub use view::{
     AddressRow, BalloonStats, BlockStats, DiskFault, DiskRow, DomainDetails, DomainId, DomainStats,
     DomainSummary, InterfaceRow, InterfaceStats, VcpuStats,

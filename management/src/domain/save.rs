@@ -50,6 +50,8 @@ pub(crate) struct Save {
     pub running: Option<bool>,
     /// Leave nothing of it in the host's page cache.
     pub bypass_cache: bool,
+    /// It goes on by itself when the host was booted.
+    pub with_host: bool,
 }
 
 /// In the record: a save is under way.
@@ -139,6 +141,7 @@ impl Actor {
             running: save.running.unwrap_or(resume),
             xml: def.to_xml(),
             images: Vec::new(),
+            with_host: save.with_host,
         });
         Ok(SaveIntent { partial, path, resume, description })
     }

@@ -20,6 +20,19 @@ pub struct Turn {
     pub delay: u32,
     /// Seconds that the guest has to shut down before its power is cut; none: as usual.
     pub patience: Option<u32>,
+    /// None: as whoever shuts the guests down does with all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_shutdown: Option<AtShutdown>,
+}
+
+/// What becomes of a guest when its host goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AtShutdown {
+    /// It is asked to shut down.
+    Shutdown,
+    /// It is saved, and goes on when the host is back.
+    Save,
 }
 
 /// What is to be different; none: it stays.
@@ -28,6 +41,7 @@ pub struct TurnChange {
     pub order: Option<u32>,
     pub delay: Option<u32>,
     pub patience: Option<u32>,
+    pub at_shutdown: Option<AtShutdown>,
 }
 
 impl TurnChange {
@@ -51,6 +65,7 @@ impl Turn {
             order: change.order.unwrap_or(self.order),
             delay: change.delay.unwrap_or(self.delay),
             patience: change.patience.or(self.patience),
+            at_shutdown: change.at_shutdown.or(self.at_shutdown),
         }
     }
 

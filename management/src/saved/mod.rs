@@ -35,6 +35,9 @@ pub(crate) struct Description {
     /// What its disks were like: they must not have changed when it goes on.
     #[serde(default)]
     pub images: Vec<Mark>,
+    /// It was saved because its host went down, and goes on by itself when that is back.
+    #[serde(default)]
+    pub with_host: bool,
 }
 
 impl Description {
@@ -90,6 +93,12 @@ impl Saved {
         };
         check().map_err(|error| about(path, error))?;
         Ok(Self { path: path.to_owned(), file, description })
+    }
+
+    /// Whether a guest was saved there that goes on with its host. What cannot be read says nothing.
+    pub(crate) fn goes_on_with_host(broker: &dyn Broker, path: &Path) -> bool {
+        let file = broker.saved_file(SavedAct::Open { path: path.to_owned() }).map(File::from);
+        file.is_ok_and(|file| Description::read(&file, path).is_ok_and(|it| it.with_host))
     }
 
     /// Read all of its memory, and compare the checksums.

@@ -146,6 +146,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::AtShutdown;
 
     fn sample() -> StoredDomain {
         StoredDomain {
@@ -153,7 +154,12 @@ mod tests {
             name: "web --> \"1\"".to_owned(),
             generation: 3,
             autostart: true,
-            turn: Turn { order: 20, delay: 5, patience: Some(60) },
+            turn: Turn {
+                order: 20,
+                delay: 5,
+                patience: Some(60),
+                at_shutdown: Some(AtShutdown::Save),
+            },
             platform: 1,
             xml: "<domain>\n  <!-- end length=1 crc32=0 -->\n</domain>\n".to_owned(),
         }

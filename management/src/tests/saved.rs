@@ -20,7 +20,12 @@ impl Daemon {
     }
 
     async fn managed_save(&self) -> Job {
-        let save = ManagedSave { domain: "web".into(), running: None, bypass_cache: false };
+        let save = ManagedSave {
+            domain: "web".into(),
+            running: None,
+            bypass_cache: false,
+            with_host: false,
+        };
         let job = self.call(save).await.unwrap();
         self.ended(job).await
     }
@@ -153,7 +158,8 @@ async fn a_save_that_fails_or_is_aborted_lets_the_guest_run_on() {
     assert!(kept(&host).is_empty());
 
     let (host, daemon) = running("save=slow").await;
-    let save = ManagedSave { domain: "web".into(), running: None, bypass_cache: false };
+    let save =
+        ManagedSave { domain: "web".into(), running: None, bypass_cache: false, with_host: false };
     let job = daemon.call(save).await.unwrap();
     daemon.wait_for("web", "paused", |state| matches!(state, State::Paused(_))).await;
     daemon.call(AbortJob { job: job.id }).await.unwrap();
@@ -165,7 +171,8 @@ async fn a_save_that_fails_or_is_aborted_lets_the_guest_run_on() {
 #[tokio::test]
 async fn a_destroy_ends_a_save_and_the_guest() {
     let (host, daemon) = running("save=slow").await;
-    let save = ManagedSave { domain: "web".into(), running: None, bypass_cache: false };
+    let save =
+        ManagedSave { domain: "web".into(), running: None, bypass_cache: false, with_host: false };
     let job = daemon.call(save).await.unwrap();
     daemon.wait_for("web", "paused", |state| matches!(state, State::Paused(_))).await;
     daemon.destroy("web").await.unwrap();

@@ -141,6 +141,7 @@ pub(crate) async fn managed_save(
         domain: domain.reference(),
         running: running(flags)?,
         bypass_cache: flags & BYPASS_CACHE != 0,
+        with_host: false,
     };
     let job = client.domain(save).await?;
     jobs::ended(&client, Area::Domain, &job).await

@@ -57,6 +57,7 @@ impl Operation for SaveDomain {
             def: def.map(Box::new),
             running: self.running,
             bypass_cache: self.bypass_cache,
+            with_host: false,
         };
         start_save(cx, &self.domain, "domain-save", save).await
     }
@@ -70,6 +71,8 @@ pub struct ManagedSave {
     pub running: Option<bool>,
     /// Leave nothing of it in the host's page cache.
     pub bypass_cache: bool,
+    /// The host goes down: the guest goes on by itself when it is back, marked for autostart or not.
+    pub with_host: bool,
 }
 
 impl Operation for ManagedSave {
@@ -82,9 +85,9 @@ impl Operation for ManagedSave {
     }
 
     async fn run(self, cx: &Context) -> Result<Job, Error> {
-        let (running, bypass_cache) = (self.running, self.bypass_cache);
-        let save = Save { file: None, def: None, running, bypass_cache };
-        start_save(cx, &self.domain, "domain-managed-save", save).await
+        let Self { domain, running, bypass_cache, with_host } = self;
+        let save = Save { file: None, def: None, running, bypass_cache, with_host };
+        start_save(cx, &domain, "domain-managed-save", save).await
     }
 }
 
