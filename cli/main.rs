@@ -2,6 +2,7 @@
 
 mod args;
 mod config;
+mod confined;
 mod daemon;
 mod disk_image;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod documents;
 mod failure;
 mod help;
 mod host_check;
+mod image_work;
 mod inspect;
 mod raw;
 mod remote;
@@ -42,6 +44,9 @@ fn main() -> ExitCode {
     }
     if words.first().is_some_and(|role| role == "run-network") {
         return network::run_network(words.into_iter().skip(1));
+    }
+    if words.first().is_some_and(|role| role == "work-on-images") {
+        return image_work::main();
     }
     if words.first().is_some_and(|role| role == "inspect") {
         return inspect::main(words.into_iter().skip(1));

@@ -1,7 +1,8 @@
-//! Sockets that systemd opened for us (`LISTEN_FDS`).
+//! Descriptors that this process was started with: sockets that systemd opened (`LISTEN_FDS`), and images.
 #![allow(unsafe_code, reason = "a descriptor number becomes an owned descriptor")]
 
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::fs::File;
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
 /// The inherited sockets with the names of their units. May be called once: it takes them.
@@ -14,4 +15,16 @@ pub(crate) fn inherited_sockets() -> std::io::Result<Vec<(String, UnixListener)>
         sockets.push((name, UnixListener::from(owned)));
     }
     Ok(sockets)
+}
+
+/// The files that are open from descriptor `first` on, up to the first that is not. To be called once, and
+/// before anything else is opened: it takes them.
+pub(crate) fn inherited_files(first: RawFd) -> Vec<File> {
+    let is_open = |number: &RawFd| {
+        // SAFETY: only asked about, for as long as this call; a number that is not open is an error.
+        rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*number) }).is_ok()
+    };
+    let numbers = (first..).take_while(is_open).collect::<Vec<_>>();
+    // SAFETY: each is open, came with the start of this process, and is taken nowhere else.
+    numbers.into_iter().map(|number| unsafe { File::from_raw_fd(number) }).collect()
 }

@@ -5,6 +5,7 @@
 mod costs;
 mod disks;
 mod documents;
+mod faults;
 mod guest_agent;
 mod installed;
 mod interfaces;

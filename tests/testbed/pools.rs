@@ -9,7 +9,8 @@ use crate::rig::{Daemon, Xml};
 
 const DIR: &str = "/mnt/scratch/pools";
 /// Programs of Debian's packages, each as an installed one, which needs nothing in front of it.
-const TOOLS: [&str; 5] = [
+const TOOLS: [&str; 6] = [
+    "/sbin/dmsetup",
     "/sbin/lvm",
     "/sbin/mount.nfs",
     "/usr/sbin/exportfs",
@@ -62,6 +63,7 @@ fn pools_are_mounted_and_activated_and_guests_use_what_is_in_them() -> Result<()
     network_file_system(&daemon).context("a pool of type='netfs'")?;
     volume_group(&daemon).context("a pool of type='logical'")?;
     seed(&daemon).context("a seed for cloud-init")?;
+    crate::faults::failing_disk(&daemon).context("a disk that fails")?;
     Testbed::down("pools")
 }
 
@@ -162,6 +164,13 @@ fn volume_group(daemon: &Daemon) -> Result<()> {
     ensure!(text.contains("in use by domain \"pools\""), "{text}");
     ensure!(daemon.refused("pool-destroy vg0").is_ok(), "a group in use is kept");
     daemon.manor("destroy pools")?;
+    daemon.manor("vol-clone web copy --pool vg0")?;
+    let same = "cmp /dev/vg0/web /dev/vg0/copy; lvm lvs --noheadings -o lv_name vg0";
+    let names = daemon.host.sh(same)?;
+    ensure!(names.split_whitespace().eq(["copy", "web"]), "{names}");
+    let text = daemon.refused("vol-clone web over --pool vg0 --overlay")?;
+    ensure!(text.contains("block devices, and raw"), "{text}");
+    daemon.manor("vol-delete copy --pool vg0")?;
     daemon.manor("vol-delete web --pool vg0")?;
     ensure!(!daemon.manor("vol-list vg0")?.contains("web"), "it is gone");
     daemon.manor("pool-destroy vg0")?;

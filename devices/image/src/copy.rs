@@ -2,6 +2,8 @@
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bytes::is_zero;
 use crate::view::Image;
 
@@ -9,7 +11,8 @@ use crate::view::Image;
 const PIECE: u64 = 2 << 20;
 
 /// How the target looks before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Target {
     /// Nothing is in it: zeros need not be written.
     Blank,

@@ -27,6 +27,7 @@ mod vhdx;
 mod view;
 mod vmdk;
 mod window;
+pub mod work;
 
 pub use describe::{describe, guess};
 pub use description::{Description, Inspected, Reference, SnapshotInfo};

@@ -43,6 +43,10 @@ pub enum GroupAct {
     Remove {
         volume: String,
     },
+    Rename {
+        volume: String,
+        to: String,
+    },
 }
 
 pub(crate) fn act(group: &str, act: &GroupAct) -> Result<Granted, BrokerError> {
@@ -71,6 +75,7 @@ fn verb(act: &GroupAct) -> &'static str {
         GroupAct::Create { .. } => "make a volume in",
         GroupAct::Resize { .. } => "resize a volume in",
         GroupAct::Remove { .. } => "remove a volume from",
+        GroupAct::Rename { .. } => "rename a volume in",
     }
 }
 
@@ -125,6 +130,11 @@ fn arguments(group: &str, act: &GroupAct) -> Result<Vec<OsString>, BrokerError> 
             words(&["lvresize", "--force", &size, "--", &of(volume)?])
         }
         GroupAct::Remove { volume } => words(&["lvremove", "--yes", "--", &of(volume)?]),
+        GroupAct::Rename { volume, to } => {
+            check_name("volume", volume)?;
+            check_name("volume", to)?;
+            words(&["lvrename", "--", group, volume, to])
+        }
     })
 }
 
@@ -172,6 +182,10 @@ mod tests {
                 "lvresize --force --size=8192b -- vg0/web-1",
             ),
             (GroupAct::Remove { volume: volume() }, "lvremove --yes -- vg0/web-1"),
+            (
+                GroupAct::Rename { volume: ".manor-1.partial".to_owned(), to: volume() },
+                "lvrename -- vg0 .manor-1.partial web-1",
+            ),
         ] {
             assert_eq!(line(&act), expected);
         }
@@ -184,6 +198,8 @@ mod tests {
             let acts = [
                 GroupAct::Create { volume: volume.clone(), bytes: 1 },
                 GroupAct::Resize { volume: volume.clone(), bytes: 1 },
+                GroupAct::Rename { volume: "web".to_owned(), to: volume.clone() },
+                GroupAct::Rename { volume: volume.clone(), to: "web".to_owned() },
                 GroupAct::Remove { volume },
             ];
             for act in acts {

@@ -8,6 +8,7 @@ mod cgroup;
 mod connect;
 mod error;
 mod group;
+mod image_work;
 mod inspect;
 mod local;
 mod lock;
@@ -209,6 +210,14 @@ impl dyn Broker + '_ {
     }
 
     /// The host's end of a guest's sockets, and the address the guest got.
+    /// A confined process with these images open, which waits at the other end of what comes back.
+    pub fn work_on_images(&self, images: &[BorrowedFd<'_>]) -> Result<OwnedFd, BrokerError> {
+        match self.perform(Request::WorkOnImages, images)? {
+            Granted::File(socket) => Ok(socket),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
     pub fn vsock(&self, cid: Option<u32>) -> Result<Option<(OwnedFd, u32)>, BrokerError> {
         match self.perform(Request::OpenVsock { cid }, &[])? {
             Granted::Vsock(device) => Ok(device),

@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use crate::{
-    Broker, BrokerError, Granted, Request, Role, cgroup, connect, group, inspect, lock, network,
-    open, passt, pool, pty, rundir, saved, spawn, tap, tcp, variables, vsock,
+    Broker, BrokerError, Granted, Request, Role, cgroup, connect, group, image_work, inspect, lock,
+    network, open, passt, pool, pty, rundir, saved, spawn, tap, tcp, variables, vsock,
 };
 
 /// Acts with the privileges of this process.
@@ -18,6 +18,8 @@ pub struct Local {
     server: (PathBuf, Vec<String>),
     /// What is run to read an image's header.
     inspector: (PathBuf, Vec<String>),
+    /// What is run to copy or change images.
+    worker: (PathBuf, Vec<String>),
     /// Where passt may be.
     passt: Vec<PathBuf>,
     /// Where domains' cgroups go; found by itself if none.
@@ -39,6 +41,7 @@ impl Local {
             arguments: vec!["run-domain".into()],
             server: ("/proc/self/exe".into(), vec!["run-network".into()]),
             inspector: ("/proc/self/exe".into(), vec!["inspect".into()]),
+            worker: ("/proc/self/exe".into(), vec!["work-on-images".into()]),
             passt: passt::PROGRAMS.iter().map(PathBuf::from).collect(),
             cgroup_parent: None,
         }
@@ -102,6 +105,10 @@ impl Broker for Local {
                 };
                 let (program, arguments) = &self.inspector;
                 inspect::inspect(program, arguments, &format, image).map(Granted::Answer)
+            }
+            Request::WorkOnImages => {
+                let (program, arguments) = &self.worker;
+                image_work::start(program, arguments, files).map(Granted::File)
             }
             Request::Pool { pool, act } => pool::act(&pool, &act),
             Request::Group { group, act } => group::act(&group, &act),

@@ -87,6 +87,8 @@ pub struct Permissions {
 pub struct PoolContents {
     pub capacity: u64,
     pub available: u64,
+    /// When a name in it last came or went: seconds and nanoseconds. None: not known.
+    pub changed: Option<(i64, u32)>,
     pub files: Vec<PoolFile>,
 }
 
@@ -201,6 +203,9 @@ fn look(pool: &Path, wanted: &Wanted) -> Result<PoolContents, BrokerError> {
     let dir = open_pool(pool)?;
     let space = fstatvfs(&dir).map_err(failed)?;
     let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+    // Before its names are read: what comes meanwhile is a change since.
+    let stat = fstat(&dir).map_err(failed)?;
+    let changed = u32::try_from(stat.st_mtime_nsec).ok().map(|nsec| (stat.st_mtime, nsec));
     let files = match wanted {
         Wanted::Nothing => Vec::new(),
         Wanted::One(name) => {
@@ -209,7 +214,8 @@ fn look(pool: &Path, wanted: &Wanted) -> Result<PoolContents, BrokerError> {
         }
         Wanted::All => files(pool, &dir)?,
     };
-    Ok(PoolContents { capacity: bytes(space.f_blocks), available: bytes(space.f_bavail), files })
+    let (capacity, available) = (bytes(space.f_blocks), bytes(space.f_bavail));
+    Ok(PoolContents { capacity, available, changed, files })
 }
 
 fn files(pool: &Path, dir: &OwnedFd) -> Result<Vec<PoolFile>, BrokerError> {

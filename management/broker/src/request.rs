@@ -56,6 +56,9 @@ pub enum Request {
         pool: PathBuf,
         act: PoolAct,
     },
+    /// A process that does something to the images passed beside this message, and has nothing else. What
+    /// it is to do comes over the socket that comes back, and so does what it says; it ends with that.
+    WorkOnImages,
     /// Something with a volume group of LVM.
     Group {
         group: String,

@@ -110,7 +110,7 @@ impl Operation for DescribePool {
 
     async fn run(self, cx: &Context) -> Result<PoolView, Error> {
         let pool = cx.node.pools.find(&self.pool)?;
-        pool.run(State::measure).await?;
+        pool.run(State::catch_up).await?;
         Ok(pool.view())
     }
 }

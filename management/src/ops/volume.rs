@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use image::copy::Target;
 use xml::VolumeDef;
 
 use crate::auth::{Access, Subject};
@@ -43,6 +44,7 @@ impl Operation for ListVolumes {
             let text = format!("pool {name:?} is not active; start it (pool-start {name})");
             return Err(Error::new(Code::InvalidState, text));
         }
+        pool.catch_up().await;
         Ok(pool.volumes())
     }
 }
@@ -81,6 +83,9 @@ impl Operation for FindVolume {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<VolumeView, Error> {
+        if let Some(pool) = self.path.parent().and_then(|dir| cx.node.pools.of_dir(dir)) {
+            pool.catch_up().await;
+        }
         cx.node.pools.volume_at(&self.path).ok_or_else(|| {
             let path = self.path.display();
             Error::new(Code::NotFound, format!("no active pool has a volume at {path}"))
@@ -231,8 +236,10 @@ async fn copy(
 ) -> Result<MadeVolume, Error> {
     let Source { view, file } = source;
     let (pools, total) = (cx.node.pools.clone(), view.capacity);
+    let device = pool.now().def.group().is_some();
+    let before = if device { Target::Filled } else { Target::Blank };
     fill(cx, pool, new, "volume-clone", total, move |target, new, progress| {
-        content::fill(&pools, &view, file, target, new, share, progress)
+        content::fill(&pools, (&view, file), target, new, before, share, progress)
     })
     .await
 }
@@ -255,7 +262,7 @@ async fn fill(
         jobs.start(kind, object, total, move |progress| async move {
             let format = new.format;
             let (held, watched) = (made.clone(), progress.clone());
-            let filled = blocking(move || work(&held.file, &new, &watched)).await;
+            let filled = blocking(move || work(&*held.file()?, &new, &watched)).await;
             // Too late to stop once it has its name.
             let filled = filled.and_then(|()| match progress.is_cancelled() {
                 true => Err(Error::new(Code::InvalidState, "the job was cancelled")),

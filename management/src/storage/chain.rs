@@ -4,18 +4,22 @@
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 
-use image::chain::{MOST_DEEP, Node, declared_format, locate};
+use image::chain::{MOST_DEEP, declared_format, locate};
 use image::{Description, Format};
 
 use super::{Pools, VolumeView, scan};
 use crate::error::{Code, Error};
 
-/// The chain of a volume, whose own file is open already. What lies below is only read.
-pub(super) fn open(pools: &Pools, volume: &VolumeView, file: OwnedFd) -> Result<Node, Error> {
+/// The chain of a volume, whose own file is open already: formats and files, from the top down. What lies
+/// below is only read.
+pub(super) fn open(
+    pools: &Pools,
+    volume: &VolumeView,
+    file: OwnedFd,
+) -> Result<(Vec<Format>, Vec<OwnedFd>), Error> {
     let broker = pools.broker();
-    let mut nodes = Vec::new();
+    let (mut formats, mut files) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
     let mut next = Some((volume.path.clone(), volume.format, file));
     while let Some((path, format, file)) = next.take() {
@@ -23,7 +27,7 @@ pub(super) fn open(pools: &Pools, volume: &VolumeView, file: OwnedFd) -> Result<
         if !seen.insert(path.clone()) {
             return Err(refused("it lies below itself"));
         }
-        if nodes.len() >= MOST_DEEP {
+        if files.len() >= MOST_DEEP {
             return Err(refused(&format!("more than {MOST_DEEP} images lie on top of each other")));
         }
         if format != Format::Raw {
@@ -38,13 +42,10 @@ pub(super) fn open(pools: &Pools, volume: &VolumeView, file: OwnedFd) -> Result<
                 next = Some((below, format, file));
             }
         }
-        nodes.push(Node::new(format, Arc::new(scan::storage(&file)?)));
+        formats.push(format);
+        files.push(file);
     }
-    let chain = nodes.into_iter().rev().fold(None, |below: Option<Node>, mut node| {
-        node.backing = below.map(Box::new);
-        Some(node)
-    });
-    chain.ok_or_else(|| refused(&volume.path, "there is nothing of it"))
+    Ok((formats, files))
 }
 
 fn refused(path: &Path, why: &str) -> Error {

@@ -3,15 +3,15 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
 
-use image::chain::{self, Node};
-use image::copy::{Target, copy};
+use image::copy::Target;
+use image::work::Work;
 use image::{FileStorage, Format, Storage};
 use rustix::fs::{FallocateFlags, FileType, fallocate, ioctl_ficlone};
 
-use super::create::{NewVolume, image_error, io_error};
-use super::{Pools, VolumeView, scan};
+use super::create::{NewVolume, io_error};
+use super::work::{self, Names};
+use super::{Pools, VolumeView, chain, scan};
 use crate::error::{Code, Error};
 use crate::jobs::Progress;
 
@@ -27,13 +27,14 @@ pub(crate) enum Share {
     Must,
 }
 
-/// Put into `file`, which is empty, what `source` shows.
+/// Put into `file`, which is empty or, as a device, filled with what others left there, what `source`
+/// shows.
 pub(crate) fn fill(
     pools: &Pools,
-    source: &VolumeView,
-    source_file: OwnedFd,
+    (source, source_file): (&VolumeView, OwnedFd),
     file: &OwnedFd,
     new: &NewVolume,
+    before: Target,
     share: Share,
     progress: &Progress,
 ) -> Result<(), Error> {
@@ -46,22 +47,15 @@ pub(crate) fn fill(
     } else if share == Share::Must {
         return Err(not_shared(io::ErrorKind::InvalidInput.into()));
     }
-    let failed = |error: image::ImageError| image_error(&source.name, &error);
-    let source_image = chain::open(chain_of(pools, source, source_file)?, true).map_err(failed)?;
-    progress.set_total(source_image.size());
-    let storage = Arc::new(scan::storage(file)?);
-    new.format(&*storage)?;
-    let node = Node::new(new.format, storage);
-    let step = new_step(new);
-    let target = chain::open(node, false).map_err(|error| image_error(&new.name, &error))?;
-    let copied = copy(&*source_image, &*target, Target::Blank, step, &mut |at| progress.at(at));
-    copied.and_then(|()| target.flush()).map_err(|error| io_error(&new.name, error))?;
-    drop(target);
+    if before == Target::Blank {
+        new.format(&scan::storage(file)?)?;
+    }
+    let (formats, mut files) = chain::open(pools, source, source_file)?;
+    files.push(file.try_clone().map_err(|error| io_error(&new.name, error))?);
+    let work = Work::Copy { source: formats, target: new.format, before, step: new_step(new) };
+    let names = Names { source: &source.name, target: &new.name };
+    work::perform(&*pools.broker(), &work, &files, &names, progress)?;
     sync(file, new)
-}
-
-fn chain_of(pools: &Pools, volume: &VolumeView, file: OwnedFd) -> Result<Node, Error> {
-    super::chain::open(pools, volume, file)
 }
 
 fn new_step(new: &NewVolume) -> u64 {

@@ -1,8 +1,9 @@
 //! Volumes to be made: what a definition asks for, and how a volume comes to be.
 
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use broker::{Permissions, PoolAct};
+use broker::{GroupAct, Permissions, PoolAct};
 use image::qcow2::CreateOptions;
 use image::{Format, ImageError, NewImage, Reference, Storage};
 use xml::storage::volume::Compat;
@@ -34,7 +35,19 @@ pub(crate) struct NewVolume {
 pub(crate) struct Making {
     pub(super) unfinished: String,
     pub(super) volume: String,
-    pub(crate) file: OwnedFd,
+    /// None: it was closed. LVM removes no device that somebody has open.
+    file: Mutex<Option<Arc<OwnedFd>>>,
+}
+
+impl Making {
+    pub(crate) fn file(&self) -> Result<Arc<OwnedFd>, Error> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        file.ok_or_else(|| Error::new(Code::Internal, "a volume was closed before it was made"))
+    }
+
+    fn close(&self) {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
 }
 
 impl NewVolume {
@@ -217,7 +230,8 @@ fn is_full(error: &std::io::Error) -> bool {
 /// Make a volume in which there is nothing yet, at once.
 pub(crate) fn make(state: &mut State, new: &NewVolume) -> Result<VolumeView, Error> {
     let making = state.begin(new, "it is being made")?;
-    let filled = super::scan::storage(&making.file).and_then(|file| {
+    let opened = making.file().and_then(|file| super::scan::storage(&file));
+    let filled = opened.and_then(|file| {
         new.format(&file)?;
         file.sync().map_err(|error| io_error(&new.name, error))
     });
@@ -234,39 +248,60 @@ impl State {
     /// Make a volume's file, under another name for now. The name it will have is taken.
     pub(crate) fn begin(&mut self, new: &NewVolume, work: &'static str) -> Result<Making, Error> {
         self.need_active()?;
-        self.need_files()?;
         if self.busy.contains_key(&new.name) || self.look_again(&new.name)?.is_some() {
             let text =
                 format!("there is a volume {:?} in pool {:?} already", new.name, self.name());
             return Err(Error::new(Code::Exists, text));
         }
         let unfinished = unfinished_name();
-        let (permissions, nocow) = (new.permissions, new.nocow);
-        let create = PoolAct::Create { volume: unfinished.clone(), permissions, nocow };
-        let file = self.shared.broker.pool_file(self.dir(), create)?;
+        let file = match self.group() {
+            Some(group) => self.begin_device(group, new, &unfinished)?,
+            None => {
+                let (permissions, nocow) = (new.permissions, new.nocow);
+                let create = PoolAct::Create { volume: unfinished.clone(), permissions, nocow };
+                self.shared.broker.pool_file(self.dir(), create)?
+            }
+        };
         self.busy.insert(new.name.clone(), work);
+        self.making.insert(unfinished.clone());
+        let file = Mutex::new(Some(Arc::new(file)));
         Ok(Making { unfinished, volume: new.name.clone(), file })
     }
 
     /// It is whole, and on the disk: give it its name.
     pub(crate) fn finish(&mut self, making: &Making, format: Format) -> Result<VolumeView, Error> {
-        let Making { unfinished, volume, file } = making;
-        if format == Format::Raw {
+        let Making { unfinished, volume, .. } = making;
+        if format == Format::Raw && !self.is_group() {
             // Before it has its name: it may be a copy of what a guest wrote.
-            let pinned = rustix::fs::fstat(file)
-                .map_err(|errno| io_error(volume, errno.into()))
+            let stat = |file: Arc<OwnedFd>| {
+                rustix::fs::fstat(&*file).map_err(|errno| io_error(volume, errno.into()))
+            };
+            let pinned = making
+                .file()
+                .and_then(stat)
                 .and_then(|stat| self.pin_raw(volume, Some(stat.st_ino)));
             if let Err(error) = pinned {
                 self.abandon(making);
                 return Err(error);
             }
         }
-        let finish = PoolAct::Finish { unfinished: unfinished.clone(), volume: volume.clone() };
-        if let Err(error) = self.shared.broker.pool(self.dir(), finish) {
+        let (from, to) = (unfinished.clone(), volume.clone());
+        let named = match self.group() {
+            Some(group) => {
+                making.close();
+                self.shared.broker.group(group, GroupAct::Rename { volume: from, to })
+            }
+            None => {
+                let finish = PoolAct::Finish { unfinished: from, volume: to };
+                self.shared.broker.pool(self.dir(), finish)
+            }
+        };
+        if let Err(error) = named {
             self.abandon(making);
             return Err(error.into());
         }
         self.busy.remove(volume);
+        self.making.remove(unfinished);
         let made = self.look_again(volume)?;
         self.tell_volume(PoolChange::VolumeCreated, volume);
         made.ok_or_else(|| super::pool::no_volume(&self.name(), volume))
@@ -274,11 +309,11 @@ impl State {
 
     pub(crate) fn abandon(&mut self, making: &Making) {
         self.busy.remove(&making.volume);
-        let remove = PoolAct::Remove { volume: making.unfinished.clone() };
-        if let Err(error) = self.shared.broker.pool(self.dir(), remove) {
-            // The pool's next start sweeps it up.
-            let error = Error::from(error).chain();
-            tracing::warn!(volume = making.volume, error, "what was half made stays");
+        self.making.remove(&making.unfinished);
+        making.close();
+        if let Err(error) = self.remove_unfinished(&making.unfinished) {
+            // The pool's next start, or refresh, sweeps it up.
+            tracing::warn!(volume = making.volume, error = %error.chain(), "what was half made stays");
         }
     }
 }

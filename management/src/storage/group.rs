@@ -1,5 +1,7 @@
 //! Logical pools: volume groups of LVM, whose volumes are block devices. LVM itself does each act as
-//! a whole or not at all, so nothing here is made under another name first.
+//! a whole or not at all, so an empty volume is not made under another name first; a copy is.
+
+use std::os::fd::OwnedFd;
 
 use broker::{GroupAct, PoolContents, PoolFile, Wanted};
 use serde::Deserialize;
@@ -97,7 +99,7 @@ impl State {
             times: [(0, 0); 3],
         };
         let files = found.into_iter().filter(|(name, _)| is_wanted(name)).map(file).collect();
-        Ok(PoolContents { capacity, available, files })
+        Ok(PoolContents { capacity, available, changed: None, files })
     }
 
     pub(super) fn build_group(&self, group: &str) -> Result<(), Error> {
@@ -122,31 +124,44 @@ impl State {
         }
     }
 
-    /// What only files can be.
-    pub(super) fn need_files(&self) -> Result<(), Error> {
-        if self.group().is_none() {
+    /// Block devices hold raw volumes, and nothing else that a pool makes.
+    fn need_raw(&self, new: &NewVolume) -> Result<(), Error> {
+        if new.format == image::Format::Raw {
             return Ok(());
         }
         let text = format!(
-            "the volumes of pool {:?} are block devices, which are made empty; make one, and fill it \
-             (vol-upload)",
-            self.name()
+            "the volumes of pool {:?} are block devices, and raw; not {}",
+            self.name(),
+            new.format
         );
         Err(Error::new(Code::Unsupported, text))
+    }
+
+    /// Make a device that is to be filled, under another name for now.
+    pub(super) fn begin_device(
+        &self,
+        group: &str,
+        new: &NewVolume,
+        unfinished: &str,
+    ) -> Result<OwnedFd, Error> {
+        self.need_raw(new)?;
+        let broker = &self.shared.broker;
+        let create = GroupAct::Create { volume: unfinished.to_owned(), bytes: new.capacity };
+        broker.group(group, create)?;
+        broker.pool_open(self.dir(), unfinished, true, false).map_err(|error| {
+            let remove = GroupAct::Remove { volume: unfinished.to_owned() };
+            if let Err(error) = broker.group(group, remove) {
+                tracing::warn!(error = %Error::from(error).chain(), "an empty volume stays");
+            }
+            error.into()
+        })
     }
 
     /// Make a volume of a logical pool.
     pub(crate) fn make_device(&mut self, new: &NewVolume) -> Result<VolumeView, Error> {
         self.need_active()?;
         let group = self.group().unwrap_or_default().to_owned();
-        if new.format != image::Format::Raw {
-            let text = format!(
-                "the volumes of pool {:?} are block devices, and raw; not {}",
-                self.name(),
-                new.format
-            );
-            return Err(Error::new(Code::Unsupported, text));
-        }
+        self.need_raw(new)?;
         if self.look_again(&new.name)?.is_some() {
             let text =
                 format!("there is a volume {:?} in pool {:?} already", new.name, self.name());

@@ -4,6 +4,9 @@
 //! that a list waits for no file system. A volume comes to be under a name of the daemon's own and
 //! is renamed when it is whole; what is left of such names when a pool becomes active was begun by
 //! a daemon that died, and is removed. Long work is a job ([`crate::jobs`]) beside the worker.
+//!
+//! What others do in a directory is noticed by the time that it was last changed: one look at that for
+//! each list, and a look at all of it only when it is another.
 
 mod chain;
 pub(crate) mod content;
@@ -16,6 +19,7 @@ mod resize;
 mod scan;
 mod transfer;
 mod views;
+mod work;
 
 use std::fmt;
 
@@ -75,4 +79,28 @@ fn unfinished_name() -> String {
 fn is_unfinished(name: &str) -> bool {
     let id = name.strip_prefix(UNFINISHED.0).and_then(|rest| rest.strip_suffix(UNFINISHED.1));
     id.is_some_and(|id| Uuid::try_parse(id).is_ok())
+}
+
+/// What a copy of a domain, a save or a core is called until it is whole ([`crate::saved::beside`]).
+fn is_partial(name: &str) -> bool {
+    let rest = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(UNFINISHED.1));
+    let id = rest.and_then(|rest| rest.rsplit_once('.')).map(|(_, id)| id);
+    id.is_some_and(|id| Uuid::try_parse(id).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_what_is_not_whole_are_known_and_no_others() {
+        let id = Uuid::new_v4();
+        assert!(is_unfinished(&unfinished_name()) && !is_partial(&unfinished_name()));
+        let beside = crate::saved::beside("/srv/web.img".as_ref(), id);
+        let beside = beside.file_name().unwrap().to_str().unwrap();
+        assert!(is_partial(beside) && !is_unfinished(beside), "{beside}");
+        for name in ["web.partial", ".web.1.partial", ".partial", &format!("web.{id}.partial")] {
+            assert!(!is_partial(name) && !is_unfinished(name), "{name}");
+        }
+    }
 }

@@ -1,20 +1,29 @@
 //! One pool: its worker, which does one thing at a time, and its state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use broker::{Broker, GroupAct, Permissions, PoolAct, Wanted};
+use broker::{Broker, GroupAct, Permissions, PoolAct, PoolContents, PoolFile, Wanted};
 use uuid::Uuid;
 use xml::PoolDef;
 
 use super::scan::{self, Known};
-use super::{PoolView, VolumeView, is_unfinished};
+use super::{PoolView, VolumeView, is_partial, is_unfinished};
 use crate::error::{Code, Error};
 use crate::events::{EventKind, PoolChange};
 use crate::journal::Journal;
 use crate::store::{Store, StoredPool};
 use crate::worker::{self, State as _, Worker};
+
+/// Seconds that a file has not been written to which was half made, until nobody is at it any more.
+const ABANDONED: i64 = 600;
+/// Seconds in which a directory may change twice and show one time: two seconds are FAT's, and NFS has
+/// its server's clock.
+const SAME_TIME: u64 = 2;
+/// How long a list waits for a pool that is at something else.
+const LIST: Duration = Duration::from_millis(300);
 
 /// What the workers of all pools work with.
 pub(super) struct Shared {
@@ -48,6 +57,10 @@ pub(crate) struct State {
     pub(super) volumes: Arc<BTreeMap<String, Known>>,
     /// Volumes that work is done on beside this worker, and which.
     pub(super) busy: BTreeMap<String, &'static str>,
+    /// First names of volumes that are being made.
+    pub(super) making: BTreeSet<String>,
+    /// When the directory had last changed that all was looked at in. None: it has to be looked at again.
+    seen: Option<(i64, u32)>,
     /// Files that are raw, whatever their guests wrote into them, and their inodes.
     raw: BTreeMap<String, u64>,
     /// Claimed, and nothing was done with it yet.
@@ -57,6 +70,14 @@ pub(crate) struct State {
 impl Pool {
     pub(crate) fn view(&self) -> PoolView {
         self.now().view.clone()
+    }
+
+    /// See what others have done there, unless the pool is at something that takes longer.
+    pub(crate) async fn catch_up(&self) {
+        let looked = tokio::time::timeout(LIST, self.run(State::catch_up)).await;
+        if let Ok(Err(error)) = looked {
+            tracing::warn!(pool = self.view().name, error = %error.chain(), "cannot be looked at");
+        }
     }
 }
 
@@ -95,6 +116,8 @@ impl State {
             space: (0, 0),
             volumes: Arc::default(),
             busy: BTreeMap::new(),
+            making: BTreeSet::new(),
+            seen: None,
             raw,
             fresh: true,
         }
@@ -255,16 +278,31 @@ impl State {
                 return Err(error);
             }
         };
-        let half_made = |file: &&broker::PoolFile| !self.is_group() && is_unfinished(&file.name);
-        for file in contents.files.iter().filter(half_made) {
-            tracing::warn!(pool = self.name(), file = file.name, "removes what was half made");
-            let remove = PoolAct::Remove { volume: file.name.clone() };
-            if let Err(error) = self.shared.broker.pool(self.dir(), remove) {
-                tracing::error!(error = %Error::from(error).chain(), "it stays");
-            }
-        }
+        self.sweep(&contents, |file| is_unfinished(&file.name));
         self.take(contents);
         self.active = true;
+        Ok(())
+    }
+
+    /// Remove what was half made and is nobody's any more.
+    fn sweep(&self, contents: &PoolContents, is_left: impl Fn(&PoolFile) -> bool) {
+        for file in contents.files.iter().filter(|file| is_left(file)) {
+            if self.making.contains(&file.name) {
+                continue;
+            }
+            tracing::warn!(pool = self.name(), file = file.name, "removes what was half made");
+            if let Err(error) = self.remove_unfinished(&file.name) {
+                tracing::error!(error = %error.chain(), "it stays");
+            }
+        }
+    }
+
+    pub(super) fn remove_unfinished(&self, name: &str) -> Result<(), Error> {
+        let volume = name.to_owned();
+        match self.group() {
+            Some(group) => self.shared.broker.group(group, GroupAct::Remove { volume })?,
+            None => self.shared.broker.pool(self.dir(), PoolAct::Remove { volume })?,
+        }
         Ok(())
     }
 
@@ -286,7 +324,7 @@ impl State {
         }
     }
 
-    fn contents(&self, wanted: Wanted) -> Result<broker::PoolContents, Error> {
+    fn contents(&self, wanted: Wanted) -> Result<PoolContents, Error> {
         match self.group() {
             Some(group) => self.group_contents(group, &wanted),
             None => Ok(self.shared.broker.pool_contents(self.dir(), wanted)?),
@@ -298,6 +336,7 @@ impl State {
         self.active = false;
         self.space = (0, 0);
         self.volumes = Arc::default();
+        self.seen = None;
     }
 
     pub(crate) fn stop(&mut self) -> Result<(), Error> {
@@ -321,31 +360,56 @@ impl State {
     pub(crate) fn refresh(&mut self) -> Result<(), Error> {
         self.need_active()?;
         let contents = self.contents(Wanted::All)?;
+        let now = jiff::Timestamp::now().as_second();
+        self.sweep(&contents, |file| {
+            let named = is_unfinished(&file.name) || is_partial(&file.name);
+            // Another host may be making it in a directory that both have.
+            named && file.times[1].0.saturating_add(ABANDONED) < now
+        });
         self.take(contents);
         self.tell(PoolChange::Refreshed, None);
         Ok(())
     }
 
-    /// How much space there is now.
-    pub(crate) fn measure(&mut self) -> Result<(), Error> {
-        if self.active {
-            let contents = self.contents(Wanted::Nothing)?;
-            self.space = (contents.capacity, contents.available);
+    /// How much space there is now, and what others have done, if anything was done at all.
+    pub(crate) fn catch_up(&mut self) -> Result<(), Error> {
+        if !self.active {
+            return Ok(());
+        }
+        let contents = self.contents(Wanted::Nothing)?;
+        self.space = (contents.capacity, contents.available);
+        if contents.changed.is_some() && contents.changed != self.seen {
+            let contents = self.contents(Wanted::All)?;
+            self.take(contents);
         }
         Ok(())
     }
 
-    fn take(&mut self, contents: broker::PoolContents) {
+    fn take(&mut self, contents: PoolContents) {
         self.space = (contents.capacity, contents.available);
         let before = std::mem::take(&mut self.volumes);
         let mut volumes = BTreeMap::new();
         for file in contents.files.iter().filter(|file| !file.name.starts_with('.')) {
             volumes.insert(file.name.clone(), self.look(file, before.get(&file.name)));
         }
+        // Of a time that is not over yet, more may come under the same one.
+        let now = jiff::Timestamp::now().as_second();
+        let is_over = |changed: &(i64, u32)| changed.0.abs_diff(now) > SAME_TIME;
+        self.seen = contents.changed.filter(is_over);
         self.volumes = Arc::new(volumes);
+        if !self.active {
+            return;
+        }
+        // Our own acts were told of when they were done.
+        for name in self.volumes.keys().filter(|name| !before.contains_key(*name)) {
+            self.tell(PoolChange::VolumeCreated, Some(name));
+        }
+        for name in before.keys().filter(|name| !self.volumes.contains_key(*name)) {
+            self.tell(PoolChange::VolumeDeleted, Some(name));
+        }
     }
 
-    fn look(&self, file: &broker::PoolFile, before: Option<&Known>) -> Known {
+    fn look(&self, file: &PoolFile, before: Option<&Known>) -> Known {
         let raw = self.is_group() || self.raw.get(&file.name) == Some(&file.inode);
         scan::look(&*self.shared.broker, self.dir(), &self.name(), file, raw, before)
     }
@@ -373,6 +437,10 @@ impl State {
     /// A volume as it is now.
     pub(crate) fn volume(&mut self, volume: &str) -> Result<VolumeView, Error> {
         self.need_active()?;
+        if !self.volumes.contains_key(volume) {
+            // Others may have made it.
+            self.catch_up()?;
+        }
         let found = if self.volumes.contains_key(volume) { self.look_again(volume)? } else { None };
         found.ok_or_else(|| no_volume(&self.name(), volume))
     }

@@ -3,12 +3,15 @@
 use std::os::fd::OwnedFd;
 
 use broker::GroupAct;
-use image::{Format, Image as _, Storage as _, chain};
+use image::work::Work;
+use image::{Format, Storage as _};
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::create::{image_error, io_error};
+use super::create::io_error;
+use super::work::{self, Names};
 use super::{Pools, VolumeView, scan};
 use crate::error::{Code, Error};
+use crate::jobs::Progress;
 
 /// What a volume is to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +52,10 @@ pub(crate) fn resize(
             "space in a qcow2 volume is not allocated ahead; leave --allocate out",
         )),
         Format::Qcow2 => {
-            let node = super::chain::open(pools, volume, file)?;
-            let grown = chain::open_qcow2(node, None).and_then(|disk| {
-                disk.grow(new)?;
-                disk.flush().map_err(|source| image::ImageError::Io { act: "cannot write", source })
-            });
-            grown.map_err(|error| image_error(name, &error))
+            let (chain, files) = super::chain::open(pools, volume, file)?;
+            let work = Work::Resize { chain, bytes: new };
+            let names = Names { source: name, target: name };
+            work::perform(&*pools.broker(), &work, &files, &names, &Progress::new(0))
         }
         other => {
             let text = format!("volume {name:?}: a {other} image cannot be resized");

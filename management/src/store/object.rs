@@ -10,32 +10,23 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::{StoredNetwork, StoredPool};
 use crate::domain::Turn;
 
 /// A definition and what belongs to it beside the XML.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredDomain {
     pub uuid: Uuid,
     pub name: String,
     /// Counts the changes of this definition.
     pub generation: u64,
     pub autostart: bool,
+    #[serde(default, skip_serializing_if = "Turn::is_usual")]
     pub turn: Turn,
     /// Version of the platform the guest sees, pinned when it was first defined.
     pub platform: u16,
+    #[serde(skip)]
     pub xml: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Header<'a> {
-    uuid: Uuid,
-    #[serde(borrow)]
-    name: std::borrow::Cow<'a, str>,
-    generation: u64,
-    autostart: bool,
-    #[serde(default, skip_serializing_if = "Turn::is_usual")]
-    turn: Turn,
-    platform: u16,
 }
 
 const LAST: &str = "<!-- end length=";
@@ -55,45 +46,46 @@ pub(crate) trait Object: Sized {
     fn decode(bytes: &[u8]) -> Result<Self, &'static str>;
 }
 
-impl Object for StoredDomain {
-    const KIND: &'static str = "domain";
-    const DIRECTORY: &'static str = "domains";
+/// Those that are XML: what they have beside it is in the first line, field by field.
+macro_rules! documents {
+    ($($stored:ident = $kind:literal in $directory:literal),+ $(,)?) => {$(
+        impl Object for $stored {
+            const KIND: &'static str = $kind;
+            const DIRECTORY: &'static str = $directory;
 
-    fn uuid(&self) -> Uuid {
-        self.uuid
-    }
+            fn uuid(&self) -> Uuid {
+                self.uuid
+            }
 
-    fn name(&self) -> &str {
-        &self.name
-    }
+            fn name(&self) -> &str {
+                &self.name
+            }
 
-    fn generation(&self) -> u64 {
-        self.generation
-    }
+            fn generation(&self) -> u64 {
+                self.generation
+            }
 
-    fn set_generation(&mut self, generation: u64) {
-        self.generation = generation;
-    }
+            fn set_generation(&mut self, generation: u64) {
+                self.generation = generation;
+            }
 
-    fn encode(&self) -> Vec<u8> {
-        let header = Header {
-            uuid: self.uuid,
-            name: self.name.as_str().into(),
-            generation: self.generation,
-            autostart: self.autostart,
-            turn: self.turn,
-            platform: self.platform,
-        };
-        encode(Self::KIND, &header, &self.xml)
-    }
+            fn encode(&self) -> Vec<u8> {
+                encode(Self::KIND, self, &self.xml)
+            }
 
-    fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let (header, xml) = decode(Self::KIND, bytes)?;
-        let Header { uuid, name, generation, autostart, turn, platform } =
-            serde_json::from_str(header).map_err(|_| DAMAGED)?;
-        let (name, xml) = (name.into_owned(), xml.to_owned());
-        Ok(Self { uuid, name, generation, autostart, turn, platform, xml })
-    }
+            fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+                let (header, xml) = decode(Self::KIND, bytes)?;
+                let stored: Self = serde_json::from_str(header).map_err(|_| DAMAGED)?;
+                Ok(Self { xml: xml.to_owned(), ..stored })
+            }
+        }
+    )+};
+}
+
+documents! {
+    StoredDomain = "domain" in "domains",
+    StoredPool = "pool" in "pools",
+    StoredNetwork = "network" in "networks",
 }
 
 pub(super) const DAMAGED: &str = "its first line is damaged";

@@ -58,7 +58,15 @@ impl StorageBroker {
             }
             GroupAct::Activate(active) => things.active = active,
             GroupAct::Create { volume, bytes } if used + bytes <= 64 * MIB => {
+                // What lay there before.
+                let junk = vec![0xa5; usize::try_from(bytes).unwrap()];
+                fs::write(self.files.join(&volume), junk).unwrap();
                 things.volumes.insert(volume, bytes);
+            }
+            GroupAct::Rename { volume, to } => {
+                let size = things.volumes.remove(&volume).unwrap();
+                fs::rename(self.files.join(&volume), self.files.join(&to)).unwrap();
+                things.volumes.insert(to, size);
             }
             GroupAct::Create { .. } => return Err(failed("make a volume")),
             GroupAct::Resize { volume, bytes } => drop(things.volumes.insert(volume, bytes)),
@@ -94,8 +102,8 @@ impl Broker for StorageBroker {
             }
             Request::Pool { pool, act } if pool.starts_with("/dev") => {
                 let PoolAct::Open { volume, .. } = act else { panic!("{act:?} in a group") };
-                let file = fs::File::create(self.files.join(volume)).unwrap();
-                Ok(Granted::File(file.into()))
+                let file = fs::File::options().read(true).write(true).open(self.files.join(volume));
+                Ok(Granted::File(file.unwrap().into()))
             }
             other => self.inner.perform(other, files),
         }
@@ -249,10 +257,46 @@ async fn what_devices_cannot_be_is_refused() {
     assert_eq!(error.code, Code::Unsupported);
     create(&daemon, "web", "raw", 1).await.unwrap();
     let volume = VolumeRef::new("pool", "web");
-    let clone = CloneVolume { volume, name: "copy".to_owned(), mode: CloneMode::Copy };
+    let clone = CloneVolume { volume, name: "copy".to_owned(), mode: CloneMode::Overlay };
     let error = daemon.call(clone).await.unwrap_err();
-    assert!(error.message.contains("vol-upload"), "{error}");
+    assert!(error.message.contains("are block devices, and raw; not qcow2"), "{error}");
     let error =
         change(&daemon, PoolAction::Stop).await.and(change(&daemon, PoolAction::Build).await);
     assert!(error.unwrap_err().message.contains("names no <device"));
+}
+
+/// Under another name until it is whole, as files are.
+#[tokio::test]
+async fn a_volume_of_a_volume_group_is_cloned_and_a_broken_clone_leaves_nothing() {
+    let rig = Rig::new();
+    let daemon = group(&rig).await;
+    create(&daemon, "web", "raw", 4).await.unwrap();
+    let mut content = vec![0; 4 << 20];
+    content[1 << 20..][..9].copy_from_slice(b"something");
+    fs::write(rig.host.path("web"), &content).unwrap();
+    let clone = |name: &str, mode| {
+        let volume = VolumeRef::new("pool", "web");
+        daemon.call(CloneVolume { volume, name: name.to_owned(), mode })
+    };
+    let ended = async |made: MadeVolume| {
+        let MadeVolume::Making(job) = made else { panic!("{made:?}") };
+        let wait = std::time::Duration::from_secs(20);
+        daemon.call(crate::ops::GetJob { job: job.id, wait }).await.unwrap()
+    };
+    let job = ended(clone("copy", CloneMode::Copy).await.unwrap()).await;
+    assert_eq!(job.phase, crate::jobs::Phase::Done, "{job:?}");
+    assert!(fs::read(rig.host.path("copy")).unwrap() == content);
+    let names = || rig.things.lock().unwrap().volumes.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(), ["copy", "web"]);
+    let shared = ended(clone("shared", CloneMode::Reflink).await.unwrap()).await;
+    assert!(shared.error.unwrap().contains("cannot share its blocks"));
+    assert_eq!(clone("copy", CloneMode::Copy).await.unwrap_err().code, Code::Exists);
+    assert_eq!(names(), ["copy", "web"]);
+    // What a daemon leaves that died.
+    drop(daemon);
+    let left = format!(".manor-{}.partial", uuid::Uuid::new_v4());
+    rig.things.lock().unwrap().volumes.insert(left, MIB);
+    let daemon = rig.daemon().await;
+    assert_eq!(daemon.call(ListVolumes { pool: "pool".into() }).await.unwrap().len(), 2);
+    assert_eq!(names(), ["copy", "web"]);
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use image::Format;
 
-use super::rig::{Daemon, Host};
+use super::rig::{Daemon, Host, next};
 use crate::auth::Access;
 use crate::error::{Code, Error};
+use crate::events::{EventKind, PoolChange};
 use crate::jobs::{Job, Phase};
 use crate::ops::{
     AbortJob, ChangePool, CloneMode, CloneVolume, CreatePool, CreateVolume, DefinePool,
@@ -539,4 +540,69 @@ async fn a_damaged_header_is_told_and_costs_its_volume_alone() {
         daemon.call(DeleteVolume { volume: of(name) }).await.unwrap();
     }
     assert_eq!(daemon.volumes().await, ["good"]);
+}
+
+/// Without a refresh, and with an event for each.
+#[tokio::test]
+async fn what_others_do_in_a_directory_is_seen() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    daemon.pool(&host).await;
+    let mut events = daemon.subscribe(0).await;
+    let names = async || {
+        let volumes = daemon.call(ListVolumes { pool: "pool".into() }).await.unwrap();
+        volumes.into_iter().map(|volume| volume.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, [""; 0]);
+    fs::write(file(&host, "a"), "content").unwrap();
+    fs::write(file(&host, "b"), "content").unwrap();
+    assert_eq!(names().await, ["a", "b"]);
+    fs::rename(file(&host, "b"), file(&host, "c")).unwrap();
+    let volume = VolumeRef::new("pool", "c");
+    assert_eq!(daemon.call(DescribeVolume { volume }).await.unwrap().capacity, 7);
+    fs::remove_file(file(&host, "a")).unwrap();
+    let found = FindVolume { path: file(&host, "a") };
+    assert_eq!(daemon.call(found).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(names().await, ["c"]);
+    let mut said = Vec::new();
+    while said.len() < 5 {
+        let event = next(&mut events).await;
+        if let EventKind::Pool { change, volume: Some(volume), .. } = &event.kind {
+            said.push((*change, volume.clone()));
+        }
+    }
+    let is = |change, name: &str| said.contains(&(change, name.to_owned()));
+    for name in ["a", "b", "c"] {
+        assert!(is(PoolChange::VolumeCreated, name), "{name}: {said:?}");
+        assert!(name == "c" || is(PoolChange::VolumeDeleted, name), "{name}: {said:?}");
+    }
+    // A directory that rests is not read again, whatever its files are like.
+    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+    fs::File::open(host.path("pool")).unwrap().set_modified(old).unwrap();
+    assert_eq!(names().await, ["c"]);
+    fs::write(file(&host, "d"), "content").unwrap();
+    fs::File::open(host.path("pool")).unwrap().set_modified(old).unwrap();
+    assert_eq!(names().await, ["c"]);
+}
+
+#[tokio::test]
+async fn a_refresh_removes_what_was_half_made_and_is_nobodys() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    daemon.pool(&host).await;
+    let id = uuid::Uuid::new_v4();
+    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+    let names = [format!(".web.img.{id}.partial"), format!(".manor-{id}.partial")];
+    let others = [".hidden", "web.partial", ".web.1.partial"].map(str::to_owned);
+    for name in names.iter().chain(&others) {
+        fs::write(file(&host, name), "half").unwrap();
+        fs::File::options().write(true).open(file(&host, name)).unwrap().set_modified(old).unwrap();
+    }
+    let fresh = format!(".web.img.{}.partial", uuid::Uuid::new_v4());
+    fs::write(file(&host, &fresh), "half").unwrap();
+    let refresh = ChangePool { pool: "pool".into(), action: PoolAction::Refresh };
+    daemon.call(refresh).await.unwrap();
+    let there = |name: &String| file(&host, name).exists();
+    assert!(!names.iter().any(there));
+    assert!(others.iter().all(there) && there(&fresh));
 }
