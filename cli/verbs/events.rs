@@ -30,6 +30,8 @@ const KINDS: &[&str] = &[
     "autostart-changed",
     "network",
     "network-port",
+    "network-lease",
+    "rules-restored",
     "pool",
     "job",
     "lost",
@@ -95,6 +97,13 @@ fn print_network(session: &Session, timestamp: bool, event: &types::Event) {
     let network = printable(event.network.as_deref().unwrap_or_default());
     let change = event.change.as_deref().unwrap_or_default();
     let line = match (&event.device, &event.name) {
+        _ if event.event == "network-lease" => {
+            let address = event.address.map(|address| address.to_string()).unwrap_or_default();
+            let mac = event.mac.as_deref().unwrap_or("an unknown MAC address");
+            let of = event.hostname.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
+            let whose = printable(&format!("{address} of {mac}{of}"));
+            format!("event 'lease' for network {network}: {change} {whose}")
+        }
         (Some(tap), Some(domain)) => {
             let (tap, domain) = (printable(tap), printable(domain));
             format!("event 'port' for network {network}: {change} {tap} of domain {domain}")
@@ -104,8 +113,9 @@ fn print_network(session: &Session, timestamp: bool, event: &types::Event) {
     session.terminal.print(&format!("{stamp}{line}\n"));
 }
 
-/// virsh's kind, and Manor's own of taps that come and go; in the stream they have other names.
-const NETWORK_KINDS: &[(&str, &str)] = &[("lifecycle", "network"), ("port", "network-port")];
+/// virsh's kind, and Manor's own of taps and leases that come and go; in the stream they have other names.
+const NETWORK_KINDS: &[(&str, &str)] =
+    &[("lifecycle", "network"), ("port", "network-port"), ("lease", "network-lease")];
 
 /// For how long the stream is followed.
 struct Watch<'a> {

@@ -1,5 +1,6 @@
 //! What happened, in order and for everyone: numbered events that survive a daemon's restart.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -134,6 +135,20 @@ pub enum EventKind {
         device: String,
         added: bool,
     },
+    /// A guest of a network was given an address, or has it no more.
+    NetworkLease {
+        network: String,
+        network_uuid: Uuid,
+        address: IpAddr,
+        /// None: a client of IPv6 that does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hostname: Option<String>,
+        change: LeaseChange,
+    },
+    /// Somebody had changed the packet filter's rules of networks, and they are as they were.
+    RulesRestored,
     /// A job began, has come further, or ended.
     Job {
         job: Uuid,
@@ -176,6 +191,8 @@ impl EventKind {
             Self::Pool { .. } => "pool",
             Self::Network { .. } => "network",
             Self::NetworkPort { .. } => "network-port",
+            Self::NetworkLease { .. } => "network-lease",
+            Self::RulesRestored => "rules-restored",
             Self::Job { .. } => "job",
             Self::Lost { .. } => "lost",
         }
@@ -202,6 +219,25 @@ impl IoErrorAction {
             Self::None => "none",
             Self::Pause => "pause",
             Self::Report => "report",
+        }
+    }
+}
+
+/// What became of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaseChange {
+    Given,
+    /// It was released, has run out, or is another's.
+    Ended,
+}
+
+impl LeaseChange {
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Given => "Given",
+            Self::Ended => "Ended",
         }
     }
 }
@@ -383,7 +419,10 @@ impl Subscription {
             (Some(own), Some(domain)) => own == domain.uuid,
             (_, None) => !matches!(
                 event.kind,
-                EventKind::Pool { .. } | EventKind::Network { .. } | EventKind::Job { .. }
+                EventKind::Pool { .. }
+                    | EventKind::Network { .. }
+                    | EventKind::NetworkLease { .. }
+                    | EventKind::Job { .. }
             ),
         }
     }

@@ -165,7 +165,7 @@ fn a_definition_is_edited_in_the_users_editor_and_stored_only_if_it_is_one() {
 fn events_of_one_network_are_told_in_virshs_words() {
     let networks = Networks::new();
     networks.define("lab.xml");
-    assert_eq!(networks.done("net-event --list"), "lifecycle\nport\n\n");
+    assert_eq!(networks.done("net-event --list"), "lifecycle\nport\nlease\n\n");
     assert!(networks.refused("net-event lab").contains("--event <type> is required"));
     assert!(networks.refused("net-event lab link").contains("unknown event type link"));
     assert!(networks.refused("net-event nat lifecycle").contains("failed to get network 'nat'"));

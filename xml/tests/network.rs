@@ -77,7 +77,14 @@ fn mistakes_are_named_with_their_cause() {
             nat("<portgroup name='a' default='yes'/><portgroup name='b' default='yes'/>"),
             "is the default already",
         ),
-        (nat("<portgroup name='a'><bandwidth/></portgroup>"), "libvirt's <bandwidth>"),
+        (
+            nat("<portgroup name='a'><bandwidth><inbound average='0'/></bandwidth></portgroup>"),
+            "is above 0",
+        ),
+        (
+            nat("<portgroup name='a'><bandwidth><inbound floor='3'/></bandwidth></portgroup>"),
+            "is for one interface",
+        ),
         (nat("<bandwidth><inbound average='9' floor='3'/></bandwidth>"), "is for one interface"),
         (nat("<bandwidth><outbound average='9' peak='8'/></bandwidth>"), "at least the average"),
         (nat("<bandwidth><inbound average='0'/></bandwidth>"), "is above 0"),

@@ -304,6 +304,15 @@ impl From<Event> for types::Event {
                 wire.device = Some(device);
                 wire.change = Some(if added { "Added" } else { "Removed" }.to_owned());
             }
+            EventKind::NetworkLease { network, network_uuid, address, mac, hostname, change } => {
+                wire.network = Some(network);
+                wire.uuid = Some(network_uuid);
+                wire.address = Some(address);
+                wire.mac = mac;
+                wire.hostname = hostname;
+                wire.change = Some(change.word().to_owned());
+            }
+            EventKind::RulesRestored => {}
             EventKind::Job { job, kind, object, phase, done, total, reason } => {
                 let (id, done_bytes, total_bytes) = (job, done, total);
                 wire.job =

@@ -27,7 +27,7 @@ pub struct Event {
     /// `lifecycle`, `reboot`, `io-error`, `disk-connection`, `device-broken`, `link-changed`, `tray-change`,
     /// `disk-change`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
     /// `watchdog`, `vcpus-change`, `rtc-change`, `reachable`, `autostart-changed`, `network`,
-    /// `network-port`, `pool`, `job` or `lost`.
+    /// `network-port`, `network-lease`, `rules-restored`, `pool`, `job` or `lost`.
     #[schema(example = "lifecycle")]
     pub event: String,
     /// RFC 3339, UTC.
@@ -100,7 +100,16 @@ pub struct Event {
     /// The volume of that pool, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
-    /// Of `network`, `network-port` and `pool`: what was done.
+    /// Of `network-lease`: the address, whose it is, and what that calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "192.168.122.17")]
+    pub address: Option<std::net::IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "52:54:00:12:34:56")]
+    pub mac: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Of `network`, `network-port`, `network-lease` and `pool`: what was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "Started")]
     pub change: Option<String>,

@@ -36,9 +36,9 @@ pub use local::Local;
 pub use network::direct::{Direct, DirectMode};
 pub use network::vlan::{NativeVlan, PortVlans};
 pub use network::{
-    BridgePort, BridgeSpec, Checks, ForeignChain, ForeignHook, Forwarding, NetworkAct,
-    NetworkRules, PortForward, PortRules, Protocol, RouteSpec, RuleSet, RulesWatch, Sockets,
-    SocketsSpec, Traffic, TrafficRate,
+    AddressHolder, BridgePort, BridgeSpec, Checks, Floor, ForeignChain, ForeignHook, Forwarding,
+    NetworkAct, NetworkRules, PortForward, PortRules, Protocol, RouteSpec, RuleSet, RulesWatch,
+    Sockets, SocketsSpec, Traffic, TrafficRate,
 };
 pub use passt::{Passt, PasstForward, PasstRange};
 pub use pool::{MountSource, Permissions, PoolAct, PoolContents, PoolFile, Wanted};
@@ -329,6 +329,15 @@ impl dyn Broker + '_ {
         self.done(Request::Network(NetworkAct::Rules(rules)))
     }
 
+    /// Other addresses are held than before, in rules that are in force.
+    pub fn network_holders(
+        &self,
+        before: Vec<AddressHolder>,
+        after: Vec<AddressHolder>,
+    ) -> Result<(), BrokerError> {
+        self.done(Request::Network(NetworkAct::Holders { before, after }))
+    }
+
     /// Whether these rules are in force, and no others beside them.
     pub fn are_network_rules(&self, rules: RuleSet) -> Result<bool, BrokerError> {
         match self.perform(Request::Network(NetworkAct::LookRules(rules)), &[])? {
@@ -353,8 +362,18 @@ impl dyn Broker + '_ {
 
     /// How much passes an interface from now on.
     pub fn shape(&self, interface: &str, traffic: Traffic) -> Result<(), BrokerError> {
-        let interface = interface.to_owned();
-        self.done(Request::Network(NetworkAct::Shape { interface, traffic }))
+        self.share(interface, traffic, Vec::new())
+    }
+
+    /// How much passes a bridge from now on, and how much of it is for whom.
+    pub fn share(
+        &self,
+        bridge: &str,
+        traffic: Traffic,
+        floors: Vec<Floor>,
+    ) -> Result<(), BrokerError> {
+        let interface = bridge.to_owned();
+        self.done(Request::Network(NetworkAct::Shape { interface, traffic, floors }))
     }
 
     /// What a network's process listens at.

@@ -1,16 +1,19 @@
 //! Who reaches whom, and who may say to be whom: the rules of all active networks and of all guests' taps, which
 //! the host has in one piece.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use broker::{Broker, NetworkRules, PortRules, RuleSet};
+use broker::{AddressHolder, Broker, NetworkRules, PortRules, RuleSet};
+use ipnet::IpNet;
 use uuid::Uuid;
 use xml::NetworkDef;
 use xml::network::Subnet;
 
 use super::plan;
 use crate::error::{Code, Error};
+use crate::translate::ports::Port;
 
 pub(super) struct Firewall {
     broker: Arc<dyn Broker>,
@@ -21,8 +24,11 @@ pub(super) struct Firewall {
 struct Wanted {
     networks: BTreeMap<Uuid, Active>,
     /// By the names of their taps.
-    ports: BTreeMap<String, PortRules>,
+    ports: BTreeMap<String, Port>,
 }
+
+/// By their addresses, the MAC addresses of guests.
+pub(super) type Holders = BTreeMap<IpAddr, [u8; 6]>;
 
 struct Active {
     name: String,
@@ -30,13 +36,48 @@ struct Active {
     subnets: Vec<Subnet>,
     /// None until the network is made, and of a bridge that is not ours.
     rules: Option<NetworkRules>,
+    /// Where its guests' addresses may be.
+    within: Vec<IpNet>,
+    reserved: Holders,
+    leased: Holders,
+}
+
+impl Active {
+    fn claimed(def: &NetworkDef) -> Self {
+        Self {
+            name: def.name.to_string(),
+            bridge: def.bridge_name().map(str::to_owned),
+            subnets: def.subnets().collect(),
+            rules: None,
+            within: plan::within(def),
+            reserved: plan::reserved(def),
+            leased: Holders::new(),
+        }
+    }
+
+    /// Who has a lease has the address, though it may be kept for another by now.
+    fn holders(&self) -> Holders {
+        let mut holders = self.reserved.clone();
+        holders.extend(&self.leased);
+        holders
+    }
 }
 
 impl Firewall {
-    /// `ports` are those of domains that run already.
-    pub(super) fn new(broker: Arc<dyn Broker>, ports: Vec<PortRules>) -> Self {
-        let ports = ports.into_iter().map(|port| (port.tap.clone(), port)).collect();
-        Self { broker, wanted: Mutex::new(Wanted { networks: BTreeMap::new(), ports }) }
+    /// `ports` are those of domains that run already, and `active` the networks that they are in.
+    pub(super) fn new(
+        broker: Arc<dyn Broker>,
+        ports: Vec<Port>,
+        active: &HashMap<Uuid, NetworkDef>,
+    ) -> Self {
+        let ports = ports.into_iter().map(|port| (port.rules.tap.clone(), port)).collect();
+        // All that is in force is wanted from the beginning: the first network that is taken up again
+        // would have the rules of the others removed.
+        let network = |(uuid, def): (&Uuid, &NetworkDef)| {
+            (*uuid, Active { rules: plan::rules(def), ..Active::claimed(def) })
+        };
+        let networks = active.iter().map(network).collect();
+        Self { broker, wanted: Mutex::new(Wanted { networks, ports }) }
     }
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
@@ -44,14 +85,14 @@ impl Firewall {
     }
 
     /// What may come through new taps; none: everything. In force when this returns.
-    pub(super) fn guard(&self, ports: Vec<(String, Option<PortRules>)>) -> Result<(), Error> {
+    pub(super) fn guard(&self, ports: Vec<(String, Option<Port>)>) -> Result<(), Error> {
         let mut wanted = self.wanted();
         let before = wanted.ports.clone();
         // A tap is gone with its guest, and its name is another's then.
         wanted.ports.retain(|tap, _| std::path::Path::new("/sys/class/net").join(tap).exists());
-        for (tap, rules) in ports {
-            match rules {
-                Some(rules) => drop(wanted.ports.insert(tap, rules)),
+        for (tap, port) in ports {
+            match port {
+                Some(port) => drop(wanted.ports.insert(tap, port)),
                 None => drop(wanted.ports.remove(&tap)),
             }
         }
@@ -79,9 +120,11 @@ impl Firewall {
                 return Err(Error::new(Code::Exists, text));
             }
         }
-        let rules = wanted.networks.get(&uuid).and_then(|active| active.rules.clone());
-        let name = def.name.to_string();
-        wanted.networks.insert(uuid, Active { name, bridge, subnets, rules });
+        let mut active = Active::claimed(def);
+        if let Some(before) = wanted.networks.remove(&uuid) {
+            (active.rules, active.leased) = (before.rules, before.leased);
+        }
+        wanted.networks.insert(uuid, active);
         Ok(())
     }
 
@@ -90,8 +133,34 @@ impl Firewall {
         let mut wanted = self.wanted();
         if let Some(active) = wanted.networks.get_mut(&uuid) {
             active.rules = plan::rules(def);
+            (active.within, active.reserved) = (plan::within(def), plan::reserved(def));
         }
         self.apply(&wanted)
+    }
+
+    /// Guests have these addresses of a network from now on.
+    pub(super) fn hold(&self, uuid: Uuid, leased: Holders) -> Result<(), Error> {
+        let mut wanted = self.wanted();
+        let Some(active) = wanted.networks.get_mut(&uuid) else { return Ok(()) };
+        let before = active.holders();
+        active.leased = leased;
+        let after = active.holders();
+        let (gone, come) = (without(&before, &after), without(&after, &before));
+        if wanted.ports.is_empty() || gone.is_empty() && come.is_empty() {
+            // Nobody is asked who it is.
+            return Ok(());
+        }
+        match self.broker.network_holders(gone, come) {
+            Ok(()) => Ok(()),
+            // Somebody else was there, or rules of an older daemon are in force.
+            Err(_) => self.apply(&wanted),
+        }
+    }
+
+    /// The networks that are active, with their names.
+    pub(super) fn active(&self) -> Vec<(Uuid, String)> {
+        let wanted = self.wanted();
+        wanted.networks.iter().map(|(uuid, active)| (*uuid, active.name.clone())).collect()
     }
 
     /// A network has stopped.
@@ -127,8 +196,29 @@ impl Firewall {
 impl Wanted {
     fn rules(&self) -> RuleSet {
         let networks = self.networks.values().filter_map(|active| active.rules.clone()).collect();
-        RuleSet { networks, ports: self.ports.values().cloned().collect() }
+        let ports: Vec<_> = self.ports.values().map(|port| self.port(port)).collect();
+        // Subnets are apart, and what is of a link is made of the bridge's MAC address.
+        let mut holders = Holders::new();
+        if !ports.is_empty() {
+            self.networks.values().for_each(|active| holders.extend(active.holders()));
+        }
+        RuleSet { networks, ports, holders: list(holders) }
     }
+
+    fn port(&self, port: &Port) -> PortRules {
+        let of_port = |active: &&Active| port.network.as_ref() == Some(&active.name);
+        let within = self.networks.values().find(of_port).map(|active| active.within.clone());
+        PortRules { within: within.unwrap_or_default(), ..port.rules.clone() }
+    }
+}
+
+fn list(holders: Holders) -> Vec<AddressHolder> {
+    holders.into_iter().map(|(address, mac)| AddressHolder { address, mac }).collect()
+}
+
+fn without(these: &Holders, those: &Holders) -> Vec<AddressHolder> {
+    let differs = |(address, mac): &(&IpAddr, &[u8; 6])| those.get(*address) != Some(*mac);
+    list(these.iter().filter(differs).map(|(address, mac)| (*address, *mac)).collect())
 }
 
 #[cfg(test)]
@@ -139,15 +229,27 @@ mod tests {
 
     use super::*;
 
-    /// A host whose rules are a note of them.
+    /// A host whose rules are a note of them, and how often all of them were made.
     #[derive(Default)]
-    struct Noted(Mutex<RuleSet>);
+    struct Noted(Mutex<RuleSet>, std::sync::atomic::AtomicU32);
 
     impl Broker for Noted {
         fn perform(&self, request: Request, _: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
             let mut noted = self.0.lock().unwrap();
             match request {
-                Request::Network(NetworkAct::Rules(rules)) => *noted = rules,
+                Request::Network(NetworkAct::Rules(rules)) => {
+                    self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    *noted = rules;
+                }
+                Request::Network(NetworkAct::Holders { before, after }) => {
+                    if !before.iter().all(|holder| noted.holders.contains(holder)) {
+                        let source = std::io::ErrorKind::NotFound.into();
+                        return Err(BrokerError::Rules { what: "elements".to_owned(), source });
+                    }
+                    noted.holders.retain(|holder| !before.contains(holder));
+                    noted.holders.extend(after);
+                    noted.holders.sort();
+                }
                 Request::Network(NetworkAct::LookRules(rules)) => {
                     return Ok(Granted::Intact(*noted == rules));
                 }
@@ -157,19 +259,32 @@ mod tests {
         }
     }
 
-    fn port(tap: &str) -> PortRules {
+    fn port(tap: &str) -> Port {
         let checks = broker::Checks { mac: true, ..broker::Checks::default() };
-        PortRules { tap: tap.to_owned(), mac: [2, 0, 0, 0, 0, 1], addresses: Vec::new(), checks }
+        let rules = PortRules {
+            tap: tap.to_owned(),
+            mac: [2, 0, 0, 0, 0, 1],
+            addresses: Vec::new(),
+            within: Vec::new(),
+            checks,
+        };
+        Port { rules, network: Some("n".to_owned()) }
+    }
+
+    fn network(rest: &str) -> (Uuid, NetworkDef) {
+        let def = format!(
+            "<network><name>n</name><uuid>4dea22b3-1d52-d8f3-2516-782e98ab3fa0</uuid>\
+             <bridge name='b'/><mac address='52:54:00:00:00:01'/>{rest}</network>"
+        );
+        let def = NetworkDef::parse(&def).unwrap().value;
+        (def.uuid.unwrap(), def)
     }
 
     #[test]
     fn rules_that_are_lost_are_put_back_and_those_of_nobody_here_are_left_alone() {
         let host = Arc::new(Noted::default());
-        let firewall = Firewall::new(host.clone(), vec![port("vnet0")]);
-        let def = "<network><name>n</name><uuid>4dea22b3-1d52-d8f3-2516-782e98ab3fa0</uuid>\
-                   <bridge name='b'/><ip address='10.0.0.1' prefix='24'/></network>";
-        let def = NetworkDef::parse(def).unwrap().value;
-        let uuid = def.uuid.unwrap();
+        let firewall = Firewall::new(host.clone(), vec![port("vnet0")], &HashMap::new());
+        let (uuid, def) = network("<ip address='10.0.0.1' prefix='24'/>");
         firewall.claim(uuid, &def).unwrap();
         firewall.admit(uuid, &def).unwrap();
         let made = host.0.lock().unwrap().clone();
@@ -179,7 +294,7 @@ mod tests {
         assert!(firewall.repair().unwrap());
         assert_eq!(*host.0.lock().unwrap(), made);
 
-        let other = Firewall::new(host.clone(), Vec::new());
+        let other = Firewall::new(host.clone(), Vec::new(), &HashMap::new());
         assert!(!other.repair().unwrap());
         assert_eq!(*host.0.lock().unwrap(), made);
     }
@@ -187,7 +302,7 @@ mod tests {
     #[test]
     fn a_tap_has_the_rules_of_its_latest_guest() {
         let host = Arc::new(Noted::default());
-        let firewall = Firewall::new(host.clone(), Vec::new());
+        let firewall = Firewall::new(host.clone(), Vec::new(), &HashMap::new());
         // A name that is there: others are forgotten.
         firewall.guard(vec![("lo".to_owned(), Some(port("lo")))]).unwrap();
         firewall.guard(vec![("vnet-gone".to_owned(), Some(port("vnet-gone")))]).unwrap();
@@ -197,5 +312,67 @@ mod tests {
         assert_eq!(taps(), ["lo", "vnet-gone"]);
         firewall.guard(vec![("lo".to_owned(), None)]).unwrap();
         assert!(taps().is_empty(), "{:?}", taps());
+    }
+
+    const LEASING: &str = "<ip address='10.0.0.1' prefix='24'><dhcp>\
+         <range start='10.0.0.10' end='10.0.0.99'/><host mac='52:54:00:00:00:05' ip='10.0.0.5'/>\
+         <host name='x' id='01:02' ip='10.0.0.6'/></dhcp></ip><ip address='10.0.1.1' prefix='24'/>\
+         <ip family='ipv6' address='fd00:7::1' prefix='64'/>\
+         <route address='10.9.0.0' prefix='16' gateway='10.0.0.5'/>";
+
+    #[test]
+    fn guests_may_have_addresses_of_their_network_where_it_gives_them() {
+        let host = Arc::new(Noted::default());
+        let (uuid, def) = network(LEASING);
+        // As a daemon begins that finds both: nothing that is in force goes in between.
+        let active = HashMap::from([(uuid, def.clone())]);
+        let firewall = Firewall::new(host.clone(), vec![port("vnet0")], &active);
+        assert_eq!(firewall.networks().len(), 1);
+        firewall.claim(uuid, &def).unwrap();
+        firewall.admit(uuid, &def).unwrap();
+        let made = host.0.lock().unwrap().clone();
+        let within: Vec<_> = made.ports[0].within.iter().map(ToString::to_string).collect();
+        assert_eq!(within, ["10.0.0.0/24", "10.0.1.0/24", "fd00:7::/64", "10.9.0.0/16"]);
+        let held: Vec<_> =
+            made.holders.iter().map(|it| (it.address.to_string(), it.mac[5])).collect();
+        let held: Vec<_> = held.iter().map(|(address, mac)| (address.as_str(), *mac)).collect();
+        let link = ("fe80::5054:ff:fe00:1", 1);
+        let own = [("10.0.0.1", 1), ("10.0.0.5", 5), ("10.0.1.1", 1), ("fd00:7::1", 1), link];
+        assert_eq!(held, own, "who is known by another thing than a MAC address holds nothing");
+        // Where nobody gives addresses, everybody has their own.
+        let (_, def) = network("<ip address='10.0.0.1' prefix='24'/>");
+        firewall.admit(uuid, &def).unwrap();
+        assert!(host.0.lock().unwrap().ports[0].within.is_empty());
+        firewall.release(uuid).unwrap();
+        assert!(host.0.lock().unwrap().holders.is_empty());
+    }
+
+    #[test]
+    fn a_lease_changes_who_holds_what_and_makes_no_rules_anew() {
+        let host = Arc::new(Noted::default());
+        let (uuid, def) = network(LEASING);
+        let firewall = Firewall::new(host.clone(), vec![port("vnet0")], &HashMap::new());
+        firewall.claim(uuid, &def).unwrap();
+        firewall.admit(uuid, &def).unwrap();
+        let made = || host.1.load(std::sync::atomic::Ordering::Relaxed);
+        let of = |address: &str| {
+            let address: IpAddr = address.parse().unwrap();
+            let held = host.0.lock().unwrap().holders.clone();
+            held.iter().find(|holder| holder.address == address).map(|holder| holder.mac[5])
+        };
+        let lease = |last: u8, mac: u8| (IpAddr::from([10, 0, 0, last]), [2, 0, 0, 0, 0, mac]);
+        let before = made();
+        firewall.hold(uuid, Holders::from([lease(20, 7), lease(5, 8)])).unwrap();
+        assert_eq!((of("10.0.0.20"), of("10.0.0.5")), (Some(7), Some(8)), "a lease is first");
+        firewall.hold(uuid, Holders::from([lease(20, 9)])).unwrap();
+        assert_eq!((of("10.0.0.20"), of("10.0.0.5")), (Some(9), Some(5)), "as it was kept");
+        assert!(!firewall.repair().unwrap(), "that is what is wanted");
+        assert_eq!(made(), before);
+        // Somebody flushed the sets: all is made anew.
+        host.0.lock().unwrap().holders.clear();
+        firewall.hold(uuid, Holders::new()).unwrap();
+        assert_eq!((made(), of("10.0.0.20"), of("10.0.0.1")), (before + 1, None, Some(1)));
+        firewall.hold(Uuid::nil(), Holders::from([lease(30, 1)])).unwrap();
+        assert_eq!(of("10.0.0.30"), None, "of no network");
     }
 }

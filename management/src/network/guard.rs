@@ -7,6 +7,7 @@ use std::time::Duration;
 use broker::RulesWatch;
 
 use super::state::Shared;
+use crate::events::EventKind;
 
 /// A reload of a firewall is many changes.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -58,6 +59,7 @@ fn repair(shared: &Shared, pause: Duration) -> Duration {
             tracing::warn!(
                 "somebody changed the rules of networks (nft list table inet manor); they are restored"
             );
+            shared.journal.publish(None, EventKind::RulesRestored, None);
             longer
         }
         Err(error) => {

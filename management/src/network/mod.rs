@@ -10,6 +10,7 @@
 mod firewall;
 mod foreign;
 mod guard;
+mod leases;
 mod plan;
 mod registry;
 mod resolvers;

@@ -1,5 +1,6 @@
 //! From a definition to what is made of it on the host, and what its process serves.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use broker::{BridgeSpec, Forwarding, NetworkRules, PortForward, Protocol, RouteSpec, SocketsSpec};
@@ -219,6 +220,40 @@ pub(super) fn bridge(def: &NetworkDef) -> BridgeSpec {
         ),
         ipv6: def.ipv6.is_some_and(YesNo::is_yes),
     }
+}
+
+/// Addresses that its guests may have, of a family in which they are given them: those of its subnets, and
+/// of others that a guest is the way to.
+pub(super) fn within(def: &NetworkDef) -> Vec<IpNet> {
+    if def.is_foreign_bridge() {
+        return Vec::new();
+    }
+    // Of IPv6 an advertisement is enough.
+    let gives = |is_ipv4: bool| if is_ipv4 { serves_dhcp(def, true) } else { ipv6(def).is_some() };
+    let routed = def.routes.iter().filter_map(xml::network::Route::subnet);
+    let all = def.subnets().chain(routed).filter_map(net).map(|net| net.trunc());
+    all.filter(|net| gives(net.addr().is_ipv4())).collect()
+}
+
+/// Addresses that are somebody's whether or not there is a lease: the host's, and those kept for guests
+/// that are known by their MAC address.
+pub(super) fn reserved(def: &NetworkDef) -> BTreeMap<IpAddr, [u8; 6]> {
+    let host = bridge(def).mac;
+    let mut reserved = BTreeMap::new();
+    for ip in def.ips.iter().filter_map(|ip| ip.dhcp.as_ref()) {
+        let kept = |host: &DhcpHost| Some((host.address?, host.mac?.0));
+        reserved.extend(ip.hosts.iter().filter_map(kept));
+    }
+    reserved.extend(def.gateways().map(|gateway| (gateway, host)));
+    if ipv6(def).is_some() {
+        reserved.insert(link_local(host).into(), host);
+    }
+    reserved
+}
+
+/// As the kernel makes it for a bridge (RFC 4291, appendix A).
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 /// Whether addresses, or what else there is to know, are given out in that family.

@@ -4,15 +4,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use broker::{Broker, PortRules};
+use broker::Broker;
 use futures_util::future::join_all;
 use uuid::Uuid;
 use xml::{DomainDef, NetworkDef};
 
 use super::firewall::Firewall;
 use super::foreign::Foreign;
+use super::leases::Leases;
 use super::state::{RECORD, Shared, State};
-use super::{NetworkRef, NetworkView, guard, plan, resolvers, user};
+use super::{NetworkRef, NetworkView, guard, leases, plan, resolvers, user};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::journal::Journal;
@@ -91,17 +92,18 @@ impl Networks {
         };
         let ports = running.iter().flat_map(|live| ports::of_domain(live, is_own)).collect();
         let shared = Arc::new(Shared {
-            firewall: Firewall::new(broker.clone(), ports),
+            firewall: Firewall::new(broker.clone(), ports, &active),
             foreign: Foreign::new(broker.clone()),
             broker,
             store,
             journal,
             run_dir: config.run_dir.join("networks"),
-            leases: config.state_dir.join("leases"),
+            leases: Leases::new(config.state_dir.join("leases")),
             log_dir: config.log_dir.clone(),
             settings: config.networks.clone(),
         });
         guard::watch(&shared);
+        leases::watch(&shared);
         let networks = Self { shared, table: Mutex::default() };
         let mut adoptions = Vec::new();
         for stored in stored {
@@ -213,7 +215,7 @@ impl Networks {
     }
 
     /// What may come through the taps of a domain that is about to run. Blocks.
-    pub(crate) fn guard(&self, ports: Vec<(String, Option<PortRules>)>) -> Result<(), Error> {
+    pub(crate) fn guard(&self, ports: Vec<(String, Option<ports::Port>)>) -> Result<(), Error> {
         self.shared.firewall.guard(ports)
     }
 

@@ -10,6 +10,7 @@ use xml::NetworkDef;
 
 use super::firewall::Firewall;
 use super::foreign::Foreign;
+use super::leases::{self, Leases};
 use super::service::{self, Places, Service};
 use super::{LeaseView, NetworkView, plan, user};
 use crate::domain::Affects;
@@ -30,7 +31,7 @@ pub(super) struct Shared {
     pub(super) foreign: Foreign,
     /// A directory for each active network.
     pub(super) run_dir: PathBuf,
-    pub(super) leases: PathBuf,
+    pub(super) leases: Leases,
     pub(super) log_dir: PathBuf,
     pub(super) settings: crate::config::Networks,
 }
@@ -257,7 +258,7 @@ impl State {
     fn places(&self) -> Places {
         Places {
             run_dir: self.shared.run_dir.join(self.uuid.to_string()),
-            leases: self.shared.leases.join(format!("{}.leases", self.uuid)),
+            leases: self.shared.leases.path(self.uuid),
             log: self.shared.log_dir.join(format!("network-{}.log", self.uuid)),
         }
     }
@@ -322,6 +323,8 @@ impl State {
             };
             self.service = Some(service);
         }
+        // Of guests that had them before, or were given them while no daemon was there.
+        leases::look(&self.shared, self.uuid, &self.name());
         Ok(())
     }
 
@@ -348,6 +351,7 @@ impl State {
             self.shared.broker.remove_bridge(name, &self.def.name)?;
         }
         self.shared.firewall.release(self.uuid)?;
+        self.shared.leases.forget(self.uuid);
         Ok(self.shared.broker.remove_run_dir(&places.run_dir)?)
     }
 
@@ -404,18 +408,7 @@ impl State {
 
     /// Addresses that guests have at `now`, seconds since 1970.
     pub(crate) fn leases(&self, now: u64) -> Result<Vec<LeaseView>, Error> {
-        let path = self.places().leases;
-        let file = match std::fs::File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => {
-                let text = format!("cannot read {}", path.display());
-                return Err(Error::new(Code::HostFailure, text).with_source(error));
-            }
-        };
-        let leases = network::read_leases(&file).map_err(|error| {
-            Error::new(Code::HostFailure, "cannot read the lease file").with_source(error)
-        })?;
+        let leases = self.shared.leases.read(self.uuid)?;
         let subnets: Vec<_> = self.def.subnets().collect();
         let view = |lease: network::Lease| {
             let subnet = subnets.iter().find(|subnet| subnet.contains(lease.address))?;

@@ -11,6 +11,7 @@ mod fake_save;
 mod fake_vmm;
 mod foreground;
 mod images;
+mod leases;
 mod lifecycle;
 mod link;
 mod media;

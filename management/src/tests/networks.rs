@@ -91,9 +91,14 @@ impl Broker for NetworkHost {
             NetworkAct::RemoveBridge { name, .. } => drop(made.bridges.remove(&name)),
             NetworkAct::Reattach { taps, .. } => made.reattached.extend(taps),
             NetworkAct::Rules(rules) => made.rules = rules,
+            NetworkAct::Holders { before, after } => {
+                made.rules.holders.retain(|holder| !before.contains(holder));
+                made.rules.holders.extend(after);
+                made.rules.holders.sort();
+            }
             NetworkAct::LookRules(rules) => return Ok(Granted::Intact(made.rules == rules)),
             NetworkAct::LookForeign => return Ok(Granted::Foreign(Vec::new())),
-            NetworkAct::Shape { interface, traffic } => {
+            NetworkAct::Shape { interface, traffic, .. } => {
                 made.limits.insert(interface, traffic);
             }
             NetworkAct::LeaveBridge { .. } | NetworkAct::JoinBridge(_) => {}

@@ -64,7 +64,7 @@ impl Broker for Noting {
                 self.limits.lock().unwrap().push(limits);
                 Ok(Granted::Done)
             }
-            Request::Network(NetworkAct::Shape { interface, traffic }) => {
+            Request::Network(NetworkAct::Shape { interface, traffic, .. }) => {
                 self.traffic.lock().unwrap().push((interface, traffic));
                 Ok(Granted::Done)
             }

@@ -2,7 +2,7 @@
 
 use super::{ForwardMode, NetworkDef};
 use crate::cursor::Cursor;
-use crate::device::interface::Vlan;
+use crate::device::interface::{Bandwidth, Vlan};
 use crate::diagnostic::Kind;
 use crate::element::element;
 use crate::report::quote;
@@ -15,9 +15,11 @@ element! {
         /// That of interfaces that name none.
         attr default: Option<YesNo>,
         attr("trustGuestRxFilters") trust_guest_rx_filters: Option<YesNo>,
+        /// Of each interface that has none of its own.
+        child bandwidth: Option<Bandwidth>,
         child vlan: Option<Vlan>,
     }
-    refuse ["bandwidth", "virtualport"];
+    refuse ["virtualport"];
 }
 
 impl NetworkDef {

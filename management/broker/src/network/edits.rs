@@ -3,7 +3,7 @@
 use manor_tests::tree::Program;
 
 use super::tests::{Lab, forward, rules as network, within};
-use super::{Checks, Forwarding, NetworkRules, PortRules, RuleSet, rules};
+use super::{AddressHolder, Checks, Forwarding, NetworkRules, PortRules, RuleSet, rules};
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 const OTHER: [u8; 6] = [0x52, 0x54, 0, 3, 2, 1];
@@ -11,11 +11,20 @@ const CLEAN: Checks = Checks { mac: true, arp: true, ip: true, dhcp_server: true
 
 fn port() -> PortRules {
     let addresses = vec!["192.168.77.10".parse().unwrap(), "fd00:77::10".parse().unwrap()];
-    PortRules { tap: "tap1".to_owned(), mac: MAC, addresses, checks: CLEAN }
+    PortRules { tap: "tap1".to_owned(), mac: MAC, addresses, within: Vec::new(), checks: CLEAN }
+}
+
+fn holders() -> Vec<AddressHolder> {
+    let [v4, v6] = ["192.168.77.20", "fd00:77::20"].map(|address| address.parse().unwrap());
+    vec![AddressHolder { address: v4, mac: MAC }, AddressHolder { address: v6, mac: OTHER }]
 }
 
 fn wanted() -> RuleSet {
-    RuleSet { networks: vec![network(Forwarding::Isolated)], ports: vec![port()] }
+    RuleSet {
+        networks: vec![network(Forwarding::Isolated)],
+        ports: vec![port()],
+        holders: holders(),
+    }
 }
 
 struct Nft(Program);
@@ -72,8 +81,11 @@ fn all_shapes() -> RuleSet {
         forwarding,
     ];
     let checks = Checks { ip: false, ..CLEAN };
-    let other = PortRules { tap: "tap2".to_owned(), mac: OTHER, addresses: Vec::new(), checks };
-    RuleSet { networks, ports: vec![port(), other] }
+    let within = vec!["192.168.77.0/24".parse().unwrap(), "fd00:77::/64".parse().unwrap()];
+    let tap = "tap2".to_owned();
+    let leased = PortRules { tap: "tap3".to_owned(), within, addresses: Vec::new(), ..port() };
+    let other = PortRules { tap, mac: OTHER, addresses: Vec::new(), within: Vec::new(), checks };
+    RuleSet { networks, ports: vec![port(), other, leased], holders: holders() }
 }
 
 #[test]
@@ -92,6 +104,9 @@ fn rules_of_every_shape_are_found_as_they_were_made() {
             |rules: &mut RuleSet| rules.ports[0].addresses[0] = [10, 0, 0, 1].into(),
             |rules: &mut RuleSet| rules.ports[0].mac = OTHER,
             |rules: &mut RuleSet| drop(rules.ports.pop()),
+            |rules: &mut RuleSet| rules.ports[2].within[0] = "10.0.0.0/24".parse().unwrap(),
+            |rules: &mut RuleSet| rules.holders[0].mac = OTHER,
+            |rules: &mut RuleSet| rules.holders.truncate(1),
             |rules: &mut RuleSet| rules.networks.clear(),
         ] {
             let mut other = wanted.clone();
@@ -114,6 +129,10 @@ fn a_change_by_another_in_either_table_is_seen() {
             "add rule bridge manor prerouting accept",
             "flush chain bridge manor port-tap1",
             "delete table bridge manor",
+            "add element bridge manor taken4 { 192.168.77.30 }",
+            "delete element bridge manor holders4 { 192.168.77.20 . 52:54:00:01:02:03 }",
+            "flush set bridge manor taken6",
+            "add set bridge manor more { type ipv4_addr ; }",
             "add rule inet manor entering accept",
             "add chain inet manor another",
             "chain inet manor entering { policy drop; }",
@@ -160,5 +179,6 @@ fn a_rule_that_says_something_else_under_its_comment_is_seen() {
         edit("inet manor postrouting", "addresses: as the host", "203.0.113.9", "203.0.113.8");
         edit("inet manor prerouting", "forwards: forward to 192.168.77.10", ":8080", ":8081");
         edit("bridge manor port-tap1", "tap1: no other MAC than 52:54:00:01:02:03", "!=", "==");
+        edit("bridge manor port-tap3/ipv4", "tap3: no address of another guest", "drop", "accept");
     });
 }

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::{BrokerError, Granted};
 
 pub use rules::RulesWatch;
-pub use traffic::{Traffic, TrafficRate};
+pub use traffic::{Floor, Traffic, TrafficRate};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -60,11 +60,19 @@ pub enum NetworkAct {
     LookForeign,
     /// Whether these are in force, and nothing else is in their tables.
     LookRules(RuleSet),
+    /// Other addresses are held than before: these no more, and those from now on. All else of the
+    /// rules stays as it is.
+    Holders {
+        before: Vec<AddressHolder>,
+        after: Vec<AddressHolder>,
+    },
     Sockets(SocketsSpec),
     /// How much passes an interface from now on.
     Shape {
         interface: String,
         traffic: Traffic,
+        /// Of a bridge with a rate to its guests.
+        floors: Vec<Floor>,
     },
 }
 
@@ -116,6 +124,16 @@ pub struct RouteSpec {
 pub struct RuleSet {
     pub networks: Vec<NetworkRules>,
     pub ports: Vec<PortRules>,
+    /// Each address once.
+    pub holders: Vec<AddressHolder>,
+}
+
+/// Who has an address in a network: no other guest may use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddressHolder {
+    pub address: IpAddr,
+    pub mac: [u8; 6],
 }
 
 /// What a guest may send through its tap, whatever bridge that is in.
@@ -124,8 +142,10 @@ pub struct RuleSet {
 pub struct PortRules {
     pub tap: String,
     pub mac: [u8; 6],
-    /// The guest's; of a family that none is given of, any.
+    /// The guest's; of a family that none is given of, those of `within`.
     pub addresses: Vec<IpAddr>,
+    /// Every address in these that no other holds; of a family that none is given of, any.
+    pub within: Vec<IpNet>,
     pub checks: Checks,
 }
 
@@ -267,13 +287,16 @@ pub(crate) fn act(act: &NetworkAct) -> Result<Granted, BrokerError> {
         NetworkAct::LeaveBridge { tap } => bridge::leave(tap)?,
         NetworkAct::JoinBridge(port) => bridge::join(port)?,
         NetworkAct::Rules(rules) => rules::apply(rules)?,
+        NetworkAct::Holders { before, after } => rules::hold(before, after)?,
         NetworkAct::LookRules(rules) => return rules::look(rules).map(Granted::Intact),
         NetworkAct::RemoveDirect { owner, keep } => direct::sweep(owner, keep)?,
         NetworkAct::LookForeign => {
             let listed = foreign(rules::NAME).map_err(BrokerError::host("list the host's rules"));
             return listed.map(Granted::Foreign);
         }
-        NetworkAct::Shape { interface, traffic } => traffic::shape(interface, traffic)?,
+        NetworkAct::Shape { interface, traffic, floors } => {
+            traffic::shape(interface, traffic, floors)?;
+        }
         NetworkAct::Sockets(spec) => return sockets::open(spec).map(Granted::Sockets),
     }
     Ok(Granted::Done)

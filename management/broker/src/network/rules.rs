@@ -12,7 +12,8 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::netlink::{Netlink, raw_messages};
 use super::nft::{self, Base, Batch, Chain, Family, Rule, SUBSYSTEM, Table, Verdict, hook};
-use super::{Forwarding, NetworkRules, PortForward, Protocol, RuleSet, ports};
+use super::ports::holders;
+use super::{AddressHolder, Forwarding, NetworkRules, PortForward, Protocol, RuleSet, ports};
 use crate::BrokerError;
 
 /// Of all our tables.
@@ -36,6 +37,13 @@ pub(super) fn apply(rules: &RuleSet) -> Result<(), BrokerError> {
     batch(rules).commit().map_err(|(what, source)| BrokerError::Rules { what, source })
 }
 
+/// Others hold addresses than before; in force are rules that ask who does.
+pub(super) fn hold(before: &[AddressHolder], after: &[AddressHolder]) -> Result<(), BrokerError> {
+    let mut batch = Batch::new();
+    holders::change(&mut batch, before, after);
+    batch.commit().map_err(|(what, source)| BrokerError::Rules { what, source })
+}
+
 /// Whether these rules are in force, and no others in our tables.
 pub(super) fn look(rules: &RuleSet) -> Result<bool, BrokerError> {
     batch(rules).is_in_force().map_err(BrokerError::host("list the rules of networks"))
@@ -53,7 +61,7 @@ fn batch(rules: &RuleSet) -> Batch {
             add(&mut batch, network);
         }
     }
-    ports::add(&mut batch, &rules.ports);
+    ports::add(&mut batch, &rules.ports, &rules.holders);
     batch
 }
 

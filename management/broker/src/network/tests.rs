@@ -124,7 +124,7 @@ pub(super) fn rules(mode: Forwarding) -> NetworkRules {
 }
 
 fn set(networks: &[NetworkRules]) -> RuleSet {
-    RuleSet { networks: networks.to_vec(), ports: Vec::new() }
+    RuleSet { networks: networks.to_vec(), ..RuleSet::default() }
 }
 
 fn nat() -> Forwarding {

@@ -29,6 +29,15 @@ pub struct TrafficRate {
     pub burst: Option<u64>,
 }
 
+/// What a guest of a bridge gets of its rate, whatever others do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Floor {
+    pub mac: [u8; 6],
+    /// Bytes each second.
+    pub rate: u64,
+}
+
 const NEW_QDISC: u16 = 36;
 const DELETE_QDISC: u16 = 37;
 const NEW_CLASS: u16 = 40;
@@ -42,6 +51,11 @@ const INGRESS: u32 = 0xffff_fff1;
 /// Of our queue, and of the class in it that everything goes to.
 const QUEUE: u32 = 1 << 16;
 const CLASS: u32 = QUEUE | 1;
+/// Where guests have floors, of the class of everybody else, and of those of the first of them.
+const REST: u32 = QUEUE | 2;
+const FIRST_FLOOR: u32 = QUEUE | 3;
+/// More are not counted.
+const MOST_FLOORS: usize = 0xff00;
 const ARRIVALS: u32 = 0xffff_0000;
 
 const KIND: u16 = 1;
@@ -53,7 +67,7 @@ const ETHERNET: u8 = 1;
 const RATE_TABLE: usize = 1024;
 
 /// Have it so; what was before is taken back.
-pub(super) fn shape(name: &str, traffic: &Traffic) -> Result<(), BrokerError> {
+pub(super) fn shape(name: &str, traffic: &Traffic, floors: &[Floor]) -> Result<(), BrokerError> {
     let failed = |source| BrokerError::Traffic { name: name.to_owned(), source };
     let mut netlink = Netlink::route().map_err(failed)?;
     let found = bridge::find(&mut netlink, name).map_err(failed)?;
@@ -62,7 +76,7 @@ pub(super) fn shape(name: &str, traffic: &Traffic) -> Result<(), BrokerError> {
     let mut line = Line { netlink, index: link.index, sequence: 0 };
     line.clear().map_err(failed)?;
     if let Some(rate) = &traffic.inbound {
-        line.queue(rate).map_err(failed)?;
+        line.queue(rate, floors).map_err(failed)?;
     }
     if let Some(rate) = &traffic.outbound {
         line.police(rate).map_err(failed)?;
@@ -121,26 +135,67 @@ impl Line {
         Ok(())
     }
 
-    /// What goes to the guest: one class of a token bucket, for everything.
-    fn queue(&mut self, rate: &TrafficRate) -> io::Result<()> {
-        // Version 3, ten packets for a turn, what has no class to the first.
-        let global = words([3, 10, 1, 0, 0]);
+    /// What goes to guests: one class of a token bucket for everything, and in it one for each that has a
+    /// floor, which lend each other what they do not use.
+    fn queue(&mut self, rate: &TrafficRate, floors: &[Floor]) -> io::Result<()> {
+        let floors = &floors[..floors.len().min(MOST_FLOORS)];
+        let default = if floors.is_empty() { CLASS } else { REST };
+        // Version 3, ten packets for a turn, and where what has no class goes.
+        let global = words([3, 10, default & 0xffff, 0, 0]);
         let options = Attributes::default().bytes(2, &global);
         let queue = Attributes::default().text(KIND, "htb").nested(OPTIONS, &options);
         self.ask(NEW_QDISC, CREATE, [QUEUE, ROOT, 0], &queue)?;
-        let peak = rate.peak.unwrap_or(rate.average).max(rate.average);
-        let burst = rate.burst.unwrap_or(rate.average / 100).max(LONGEST.into());
-        let mut parameters = rate_spec(rate.average, 0);
+        self.class(CLASS, QUEUE, rate.average, rate)?;
+        if floors.is_empty() {
+            return Ok(());
+        }
+        let given = floors.iter().fold(0, |sum: u64, floor| sum.saturating_add(floor.rate));
+        // Where all is given away the others live of what is lent to them.
+        let left = rate.average.saturating_sub(given).max(rate.average / 100);
+        self.class(REST, CLASS, left, rate)?;
+        for (class, floor) in (FIRST_FLOOR..).zip(floors) {
+            self.class(class, CLASS, floor.rate, rate)?;
+            self.direct(floor.mac, class)?;
+        }
+        Ok(())
+    }
+
+    /// A class of its own rate that may go as high as `whole` does.
+    fn class(&mut self, class: u32, parent: u32, own: u64, whole: &TrafficRate) -> io::Result<()> {
+        let own = own.max(1);
+        let peak = whole.peak.unwrap_or(whole.average).max(whole.average).max(own);
+        let burst = whole.burst.unwrap_or(own / 100).max(LONGEST.into());
+        let mut parameters = rate_spec(own, 0);
         parameters.extend(rate_spec(peak, 0));
-        let buffers = [ticks(burst, rate.average), ticks(LONGEST.into(), peak)];
-        // The quantum is for classes that share.
+        let buffers = [ticks(burst, own), ticks(LONGEST.into(), peak)];
+        // The quantum is what a class sends in its turn where several borrow.
         parameters.extend(words([buffers[0], buffers[1], LONGEST, 0, 0]));
         let options = Attributes::default()
             .bytes(1, &parameters)
-            .bytes(6, &rate.average.to_ne_bytes())
+            .bytes(6, &own.to_ne_bytes())
             .bytes(7, &peak.to_ne_bytes());
-        let class = Attributes::default().text(KIND, "htb").nested(OPTIONS, &options);
-        self.ask(NEW_CLASS, CREATE, [CLASS, QUEUE, 0], &class)
+        let described = Attributes::default().text(KIND, "htb").nested(OPTIONS, &options);
+        self.ask(NEW_CLASS, CREATE, [class, parent, 0], &described)
+    }
+
+    /// What is for this MAC address goes to the class.
+    fn direct(&mut self, [a, b, c, d, e, f]: [u8; 6], class: u32) -> io::Result<()> {
+        // Two keys, from where the frame begins, which is before its packet.
+        let key = |mask: [u8; 4], value: [u8; 4], offset: i32| {
+            [&mask[..], &value, &offset.to_ne_bytes(), &[0; 4]].concat()
+        };
+        let mut selector = vec![1, 0, 2, 0];
+        selector.extend([0; 12]);
+        selector.extend(key([0xff; 4], [a, b, c, d], -14));
+        selector.extend(key([0xff, 0xff, 0, 0], [e, f, 0, 0], -10));
+        let options = Attributes::default().bytes(1, &class.to_ne_bytes()).bytes(5, &selector);
+        self.filter(QUEUE, &options)
+    }
+
+    fn filter(&mut self, parent: u32, options: &Attributes) -> io::Result<()> {
+        let filter = Attributes::default().text(KIND, "u32").nested(OPTIONS, options);
+        let all_protocols = u32::from(0x0003_u16.to_be());
+        self.ask(NEW_FILTER, CREATE, [0, parent, 1 << 16 | all_protocols], &filter)
     }
 
     /// What comes from it.
@@ -167,9 +222,7 @@ impl Line {
             .bytes(1, &1_u32.to_ne_bytes())
             .bytes(5, &selector)
             .nested(6, &police);
-        let filter = Attributes::default().text(KIND, "u32").nested(OPTIONS, &options);
-        let all_protocols = u32::from(0x0003_u16.to_be());
-        self.ask(NEW_FILTER, CREATE, [0, ARRIVALS, 1 << 16 | all_protocols], &filter)
+        self.filter(ARRIVALS, &options)
     }
 }
 
@@ -191,101 +244,5 @@ fn ticks(bytes: u64, rate: u64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::{Lab, within};
-    use super::*;
-
-    #[test]
-    fn a_burst_is_the_time_that_it_takes() {
-        assert_eq!(ticks(1000, 1000), 1_000_000_000 / 64);
-        assert_eq!(ticks(u64::MAX, 1), u32::MAX);
-        assert_eq!(ticks(1, 0), 1_000_000_000 / 64, "no rate is 0");
-    }
-
-    fn tc(arguments: &str) -> String {
-        let output = std::process::Command::new("tc").args(arguments.split(' ')).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    #[test]
-    fn tc_sees_what_was_asked_for_and_nothing_when_it_is_taken_back() {
-        let Some(lab) = Lab::new() else { return };
-        if std::process::Command::new("tc").arg("-V").output().is_err() {
-            println!("SKIP: there is no tc to ask (iproute2)");
-            return;
-        }
-        within(&lab.host, || {
-            let rate = TrafficRate { average: 1_000_000, peak: Some(2_000_000), burst: None };
-            let inbound = Traffic { inbound: Some(rate), outbound: None };
-            for _ in 0..2 {
-                shape("out", &inbound).unwrap();
-            }
-            let class = tc("class show dev out");
-            assert!(class.contains("rate 8Mbit ceil 16Mbit"), "{class}");
-            assert!(tc("qdisc show dev out").contains("htb 1: root"), "it is the root");
-            match shape("out", &Traffic { inbound: None, outbound: Some(rate) }) {
-                Ok(()) => {
-                    let filter = tc("filter show dev out parent ffff:");
-                    assert!(filter.contains("rate 8Mbit"), "{filter}");
-                    assert!(!tc("qdisc show dev out").contains("htb"), "that was taken back");
-                }
-                Err(BrokerError::Traffic { source, .. }) => {
-                    println!("SKIP: the kernel drops nothing by rate (act_police): {source}");
-                }
-                Err(other) => panic!("{other}"),
-            }
-            shape("out", &Traffic::default()).unwrap();
-            let left = tc("qdisc show dev out");
-            assert!(!left.contains("htb") && !left.contains("ingress"), "{left}");
-            let absent = shape("none", &inbound).unwrap_err();
-            assert!(matches!(absent, BrokerError::NoInterface { .. }), "{absent}");
-        });
-    }
-
-    /// Seconds that so much takes from one end of a connection to the other.
-    fn seconds(from: &str, to: &str, bytes: usize) -> f64 {
-        use std::io::{Read as _, Write as _};
-        let listener = within(to, || std::net::TcpListener::bind("0.0.0.0:0").unwrap());
-        let port = listener.local_addr().unwrap().port();
-        let host = if to.contains("host") { "192.168.77.1" } else { "192.168.77.10" };
-        let mut stream = within(from, || std::net::TcpStream::connect((host, port)).unwrap());
-        let (mut other, _) = listener.accept().unwrap();
-        let begin = std::time::Instant::now();
-        let sender = std::thread::spawn(move || stream.write_all(&vec![7; bytes]).unwrap());
-        let mut received = Vec::new();
-        other.read_to_end(&mut received).unwrap();
-        sender.join().unwrap();
-        assert_eq!(received.len(), bytes);
-        begin.elapsed().as_secs_f64()
-    }
-
-    #[test]
-    fn guests_of_a_bridge_share_its_rate_until_it_is_taken_back() {
-        const MEGABYTES: usize = 3_000_000;
-        let Some(lab) = Lab::new() else { return };
-        within(&lab.host, || bridge::make(&super::super::tests::spec()).unwrap());
-        lab.connect();
-        let rate = TrafficRate { average: 1_000_000, peak: None, burst: Some(65_536) };
-        let shape_bridge = |traffic: Traffic| within(&lab.host, || shape("virbr7", &traffic));
-        let free = seconds(&lab.host, &lab.guest, MEGABYTES);
-        assert!(free < 1.5, "{free} s without a limit");
-        shape_bridge(Traffic { inbound: Some(rate), outbound: None }).unwrap();
-        let limited = seconds(&lab.host, &lab.guest, MEGABYTES);
-        assert!((2.0..9.0).contains(&limited), "3 MB at 1 MB/s to the guest took {limited} s");
-        let back = seconds(&lab.guest, &lab.host, MEGABYTES);
-        assert!(back < 1.5, "the other way is free, and took {back} s");
-        match shape_bridge(Traffic { inbound: None, outbound: Some(rate) }) {
-            Ok(()) => {
-                let limited = seconds(&lab.guest, &lab.host, MEGABYTES);
-                assert!(limited > 2.0, "3 MB at 1 MB/s from the guest took {limited} s");
-            }
-            Err(BrokerError::Traffic { source, .. }) => {
-                println!("SKIP: the kernel drops nothing by rate (act_police): {source}");
-            }
-            Err(other) => panic!("{other}"),
-        }
-        shape_bridge(Traffic::default()).unwrap();
-        let free = seconds(&lab.host, &lab.guest, MEGABYTES);
-        assert!(free < 1.5, "{free} s when it was taken back");
-    }
-}
+#[path = "traffic_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::lab::GATEWAY;
+use crate::lab::{GATEWAY, alone};
 use crate::sys;
 
 pub(crate) const DISCOVER: u8 = 1;
@@ -18,9 +18,19 @@ pub(crate) const RELEASE: u8 = 7;
 const XID: [u8; 4] = [0xca, 0xfe, 0, 1];
 
 pub(crate) struct Client {
-    socket: UdpSocket,
+    /// Until it is dropped.
+    socket: Option<UdpSocket>,
     mac: [u8; 6],
     address: Ipv4Addr,
+}
+
+impl Drop for Client {
+    /// A process that another test starts has our files until it is the program it is to be: the port
+    /// would not be free for the next client.
+    fn drop(&mut self) {
+        let _alone = alone();
+        self.socket = None;
+    }
 }
 
 pub(crate) struct Answer {
@@ -43,12 +53,16 @@ impl Client {
         sys::bind_to_device(socket.as_fd(), "c0");
         socket.set_broadcast(true).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        Self { socket, mac, address: Ipv4Addr::UNSPECIFIED }
+        Self { socket: Some(socket), mac, address: Ipv4Addr::UNSPECIFIED }
     }
 
     pub(crate) fn using(mut self, address: Ipv4Addr) -> Self {
         self.address = address;
         self
+    }
+
+    fn socket(&self) -> &UdpSocket {
+        self.socket.as_ref().expect("it is there until the client is dropped")
     }
 
     /// With an address, to the server; without one, to all.
@@ -66,7 +80,7 @@ impl Client {
         }
         message.push(255);
         let to = if self.address.is_unspecified() { Ipv4Addr::BROADCAST } else { GATEWAY };
-        self.socket.send_to(&message, (to, 67)).unwrap();
+        self.socket().send_to(&message, (to, 67)).unwrap();
     }
 
     /// Send until there is an answer, for five seconds.
@@ -75,7 +89,7 @@ impl Client {
         let mut buffer = [0; 1500];
         while Instant::now() < end {
             self.send(kind, options);
-            if let Ok((length, _)) = self.socket.recv_from(&mut buffer) {
+            if let Ok((length, _)) = self.socket().recv_from(&mut buffer) {
                 return Some(self.read(&buffer[..length]));
             }
         }

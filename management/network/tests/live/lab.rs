@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, ipproto, socket, sockopt};
@@ -160,7 +160,7 @@ impl Lab {
             OwnedFd::from(self.lease_file()),
         ];
         handed.extend(sockets);
-        let alone = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let handed: Vec<OwnedFd> = handed.iter().map(inherited).collect();
         let number = |place: usize| handed[place].as_raw_fd();
         let config = json!({
@@ -259,8 +259,13 @@ impl Drop for Lab {
 /// Held while a process starts: what one server is to inherit must not get into another child.
 static SPAWNING: Mutex<()> = Mutex::new(());
 
+/// No process starts as long as this is held.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    SPAWNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn run(command: &mut Command) -> Output {
-    let alone = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let alone = alone();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     drop(alone);
     child.and_then(Child::wait_with_output).unwrap()

@@ -5,6 +5,7 @@ use std::io;
 use super::attributes::Attributes;
 use super::expression::Rule;
 use super::in_force::{Kind, Made, is_in_force};
+use super::set::{Set, has_exactly};
 use super::{SUBSYSTEM, Table};
 use crate::network::netlink::Netlink;
 
@@ -54,12 +55,20 @@ pub(in super::super) struct Batch {
     tables: Vec<Table>,
     /// What they then have.
     made: Vec<Made>,
+    /// And what their sets have, in order.
+    contents: Vec<(Set, Vec<Vec<u8>>)>,
 }
 
 impl Batch {
     pub(in super::super) fn new() -> Self {
-        let (bytes, what, tables, made) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut batch = Self { bytes, last: 0, what, tables, made };
+        let mut batch = Self {
+            bytes: Vec::new(),
+            last: 0,
+            what: Vec::new(),
+            tables: Vec::new(),
+            made: Vec::new(),
+            contents: Vec::new(),
+        };
         batch.message(BEGIN, 0, 0, SUBSYSTEM, &Attributes::default(), "the batch");
         batch
     }
@@ -88,7 +97,27 @@ impl Batch {
         self.what.push(what.to_owned());
     }
 
-    fn change(&mut self, table: Table, kind: u16, flags: u16, attributes: &Attributes, what: &str) {
+    /// One that no other message of this batch has.
+    pub(super) fn next_number(&self) -> u32 {
+        u32::try_from(self.what.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn made(&mut self, made: Made) {
+        self.made.push(made);
+    }
+
+    pub(super) fn contents(&mut self, set: Set, keys: Vec<Vec<u8>>) {
+        self.contents.push((set, keys));
+    }
+
+    pub(super) fn change(
+        &mut self,
+        table: Table,
+        kind: u16,
+        flags: u16,
+        attributes: &Attributes,
+        what: &str,
+    ) {
         self.last = self.bytes.len();
         let family = table.family as u8;
         self.message(SUBSYSTEM << 8 | kind, flags, family, 0, attributes, what);
@@ -148,6 +177,11 @@ impl Batch {
     pub(in super::super) fn is_in_force(&self) -> io::Result<bool> {
         for table in &self.tables {
             if !is_in_force(*table, &self.made)? {
+                return Ok(false);
+            }
+        }
+        for (set, keys) in &self.contents {
+            if !has_exactly(set, keys)? {
                 return Ok(false);
             }
         }

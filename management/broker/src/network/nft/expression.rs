@@ -55,8 +55,18 @@ impl Rule {
 
     /// A field of the link's header (base 0), of the network's (1) or of the transport's (2).
     pub(super) fn payload(self, base: u32, offset: u32, length: u32) -> Self {
-        let data = Attributes::default().u32(1, R1).u32(2, base).u32(3, offset).u32(4, length);
+        self.payload_into(R1, base, offset, length)
+    }
+
+    pub(super) fn payload_into(self, register: u32, base: u32, offset: u32, length: u32) -> Self {
+        let data =
+            Attributes::default().u32(1, register).u32(2, base).u32(3, offset).u32(4, length);
         self.with("payload", &data)
+    }
+
+    /// What is in the registers from the first is in the set of this name.
+    pub(super) fn looked_up(self, set: &str) -> Self {
+        self.with("lookup", &Attributes::default().text(1, set).u32(2, R1))
     }
 
     pub(super) fn mask(self, mask: &[u8]) -> Self {

@@ -5,7 +5,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use super::expression::{Compare, Rule, octets};
+use super::set::Set;
 
 /// Of frames (IEEE 802 numbers, "EtherTypes").
 pub(in super::super) mod ether_type {
@@ -19,12 +22,36 @@ pub(in super::super) mod ether_type {
     pub(in super::super::super) const OLD_OUTER_TAG: u16 = 0x9100;
 }
 
+/// Where a frame says which address is its sender's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Claim {
+    Arp,
+    Ipv4,
+    Ipv6,
+    /// An advertisement of a neighbour.
+    Neighbour,
+}
+
+impl Claim {
+    /// Base, offset and length of the address.
+    fn field(self) -> (u32, u32, u32) {
+        match self {
+            Self::Arp => (NETWORK, 14, 4),
+            Self::Ipv4 => (NETWORK, 12, 4),
+            Self::Ipv6 => (NETWORK, 8, 16),
+            Self::Neighbour => (TRANSPORT, 8, 16),
+        }
+    }
+}
+
 const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
 
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+/// Of ICMPv6 (RFC 4861 §4.4).
+pub(in super::super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
 impl Rule {
     fn is(self, (base, offset): (u32, u32), value: &[u8]) -> Self {
@@ -40,6 +67,11 @@ impl Rule {
     /// `ether saddr !=`
     pub(in super::super) fn not_from_mac(self, mac: [u8; 6]) -> Self {
         self.differs((LINK, 6), &mac)
+    }
+
+    /// `ether saddr`
+    pub(in super::super) fn sent_by(self, mac: [u8; 6]) -> Self {
+        self.is((LINK, 6), &mac)
     }
 
     /// To one of the groups that no bridge forwards (IEEE 802.1D §7.12.6), 01:80:c2:00:00:00 to 0f.
@@ -80,6 +112,42 @@ impl Rule {
     pub(in super::super) fn ip_from(self, address: IpAddr) -> Self {
         let offset = if address.is_ipv4() { 12 } else { 8 };
         self.is((NETWORK, offset), &octets(address))
+    }
+
+    /// Frames that make this claim, though the chain has others no more: nft(8) knows by it what stands
+    /// there, and a listing of it can be loaded again.
+    fn that(self, claim: Claim) -> Self {
+        match claim {
+            Claim::Arp => self.ether_type(ether_type::ARP),
+            Claim::Ipv4 => self.ether_type(ether_type::IPV4),
+            Claim::Ipv6 => self.ether_type(ether_type::IPV6),
+            Claim::Neighbour => self.icmpv6_type(NEIGHBOUR_ADVERTISEMENT),
+        }
+    }
+
+    /// The address that the frame claims to be the sender's is in `net`.
+    pub(in super::super) fn claims_in(self, claim: Claim, net: IpNet) -> Self {
+        let (base, offset, length) = claim.field();
+        let net = net.trunc();
+        let rule = self.that(claim).payload(base, offset, length).mask(&octets(net.netmask()));
+        rule.compare(Compare::Equal, &octets(net.addr()))
+    }
+
+    /// It is in the set.
+    pub(in super::super) fn claims_one_of(self, claim: Claim, set: &Set) -> Self {
+        let (base, offset, length) = claim.field();
+        self.that(claim).payload(base, offset, length).looked_up(set.name)
+    }
+
+    /// It is in the set together with the MAC address that the frame comes from.
+    pub(in super::super) fn claims_own_of(self, claim: Claim, set: &Set) -> Self {
+        // The registers behind an address: of four bytes each, and of sixteen.
+        const FIFTH: u32 = 9;
+        const SECOND: u32 = 2;
+        let (base, offset, length) = claim.field();
+        let after = if length == 4 { FIFTH } else { SECOND };
+        let rule = self.that(claim).payload(base, offset, length);
+        rule.payload_into(after, LINK, 6, 6).looked_up(set.name)
     }
 
     /// `ip daddr`, of packets of IPv4 alone.

@@ -8,6 +8,7 @@
 use std::io;
 
 use super::attributes::Attributes;
+use super::set::ELEMENTS;
 use super::{SUBSYSTEM, Table};
 use crate::network::netlink::Netlink;
 
@@ -21,6 +22,7 @@ pub(super) enum Kind {
     Table = 0,
     Chain = 3,
     Rule = 6,
+    Set = 9,
 }
 
 /// Something that was made, with the attributes it was made with.
@@ -33,7 +35,7 @@ pub(super) struct Made {
 
 /// Whether the kernel has of `table` what was made, and nothing else in it.
 pub(super) fn is_in_force(table: Table, made: &[Made]) -> io::Result<bool> {
-    for kind in [Kind::Table, Kind::Chain, Kind::Rule] {
+    for kind in [Kind::Table, Kind::Chain, Kind::Rule, Kind::Set] {
         let mut found = dump(table, kind)?;
         let of_kind = made.iter().filter(|made| made.table == table && made.kind == kind);
         let mut wanted: Vec<&[u8]> = of_kind.map(|made| made.attributes.as_slice()).collect();
@@ -50,12 +52,12 @@ pub(super) fn is_in_force(table: Table, made: &[Made]) -> io::Result<bool> {
 }
 
 impl Kind {
-    /// The attribute that names the table, the chain, and of a rule the chain it is in.
+    /// The attribute that names the table, the chain, the set, and of a rule the chain it is in.
     fn place(self) -> u16 {
         match self {
             Self::Table => 1,
             Self::Chain => 3,
-            Self::Rule => 2,
+            Self::Rule | Self::Set => 2,
         }
     }
 }
@@ -63,12 +65,15 @@ impl Kind {
 fn is_as_made(kind: Kind, wanted: &[u8], found: &[u8]) -> bool {
     const TABLE_FLAGS: u16 = 2;
     const HOOK: u16 = 4;
+    const SET_FLAGS: u16 = 3;
     const EXPRESSIONS: u16 = 4;
     let expected = match kind {
         // One that sleeps has its rules and asks none of them.
         Kind::Table => value_of(found, TABLE_FLAGS).is_none_or(|flags| number(flags) == 0),
         // One that rules jump to is asked nowhere else.
         Kind::Chain => value_of(found, HOOK).is_some() == value_of(wanted, HOOK).is_some(),
+        // Such as that its elements go by themselves.
+        Kind::Set => value_of(found, SET_FLAGS).is_none_or(|flags| number(flags) == 0),
         Kind::Rule => {
             let expressions = |of| value_of(of, EXPRESSIONS).unwrap_or_default();
             return has_all(wanted, found, EXPRESSIONS)
@@ -142,16 +147,27 @@ fn dump(table: Table, kind: Kind) -> io::Result<Vec<Vec<u8>>> {
 
 /// The messages about each thing of this kind in a family (0: in all), perhaps in one table of it.
 pub(super) fn list(kind: Kind, family: u8, table: Option<&str>) -> io::Result<Vec<Vec<u8>>> {
-    let new = SUBSYSTEM << 8 | kind as u16;
     let name = table.map(|name| Attributes::default().text(1, name)).unwrap_or_default();
-    let name = name.as_slice();
-    let length = u32::try_from(name.len().saturating_add(20)).unwrap_or(u32::MAX);
+    ask_for(SUBSYSTEM << 8 | kind as u16, family, &name)
+}
+
+/// The attributes of each message about elements of a set.
+pub(super) fn entries(table: Table, set: &str) -> io::Result<Vec<Vec<u8>>> {
+    let names = Attributes::default().text(1, table.name).text(2, set);
+    let found = ask_for(ELEMENTS, table.family as u8, &names)?;
+    Ok(found.into_iter().filter_map(|message| message.get(4..).map(<[u8]>::to_vec)).collect())
+}
+
+/// What the kernel tells of everything that messages of the type `new` make.
+fn ask_for(new: u16, family: u8, names: &Attributes) -> io::Result<Vec<Vec<u8>>> {
+    let names = names.as_slice();
+    let length = u32::try_from(names.len().saturating_add(20)).unwrap_or(u32::MAX);
     let mut question = length.to_ne_bytes().to_vec();
     question.extend_from_slice(&(new + 1).to_ne_bytes());
     question.extend_from_slice(&(REQUEST | DUMP).to_ne_bytes());
     question.extend_from_slice(&[0; 8]);
     question.extend_from_slice(&[family, 0, 0, 0]);
-    question.extend_from_slice(name);
+    question.extend_from_slice(names);
     match Netlink::netfilter(0)?.dump_raw(&question, new) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         found => found,

@@ -7,13 +7,15 @@ mod expression;
 mod foreign;
 mod frame;
 mod in_force;
+mod set;
 
 use std::fmt;
 
 pub(super) use batch::{Base, Batch, Chain};
 pub(super) use expression::{Rule, Verdict};
 pub(super) use foreign::dropping;
-pub(super) use frame::ether_type;
+pub(super) use frame::{Claim, NEIGHBOUR_ADVERTISEMENT, ether_type};
+pub(super) use set::{KeyKind, Set};
 
 /// Of messages, the upper byte of their type.
 pub(super) const SUBSYSTEM: u16 = 10;

@@ -9,13 +9,21 @@
 
 #[cfg(test)]
 mod frames;
+pub(super) mod holders;
+#[cfg(test)]
+mod holders_tests;
 #[cfg(test)]
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::PortRules;
-use super::nft::{Base, Batch, Chain, Family, Rule, Table, Verdict, ether_type, hook};
+use ipnet::{IpNet, Ipv6Net};
+
+use super::nft::{
+    Base, Batch, Chain, Claim, Family, NEIGHBOUR_ADVERTISEMENT, Rule, Table, Verdict, ether_type,
+    hook,
+};
+use super::{AddressHolder, PortRules};
 use crate::BrokerError;
 use crate::sys::InterfaceName;
 
@@ -34,7 +42,6 @@ const INPUT: Chain<'_> = chain("input", hook::INPUT);
 
 // Of ICMPv6 (RFC 4861 §4).
 const ROUTER_ADVERTISEMENT: u8 = 134;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
 
 /// A name that no interface can have would be cut to one that another may have.
@@ -45,7 +52,7 @@ pub(super) fn check(ports: &[PortRules]) -> Result<(), BrokerError> {
     }
 }
 
-pub(super) fn add(batch: &mut Batch, ports: &[PortRules]) {
+pub(super) fn add(batch: &mut Batch, ports: &[PortRules], held: &[AddressHolder]) {
     batch.remove(TABLE);
     if ports.is_empty() {
         return;
@@ -53,6 +60,7 @@ pub(super) fn add(batch: &mut Batch, ports: &[PortRules]) {
     batch.add_table(TABLE);
     batch.add_chain(&PREROUTING);
     batch.add_chain(&INPUT);
+    holders::add(batch, held);
     for rules in ports {
         let mut port = Port { rules, batch: &mut *batch };
         port.add();
@@ -108,6 +116,29 @@ impl Port<'_> {
         addresses.filter(|address| address.is_ipv4() == is_ipv4).collect()
     }
 
+    /// Where addresses of a family that none is given of may be; nothing: anywhere.
+    fn within(&self, is_ipv4: bool) -> Vec<IpNet> {
+        let nets = self.rules.within.iter().copied();
+        nets.filter(|net| net.addr().is_ipv4() == is_ipv4).collect()
+    }
+
+    /// In the chain `part`: what claims an address that the guest may have returns, and what claims
+    /// another's is dropped. All else is for the rules that follow.
+    fn claims(&mut self, part: &str, claim: Claim, nets: &[IpNet]) {
+        let is_ipv4 = matches!(claim, Claim::Arp | Claim::Ipv4);
+        let (holders, taken) = holders::sets(is_ipv4);
+        // Where MAC addresses are not checked, this one is: it is what holds the address.
+        let own = self.rule("its own address").sent_by(self.rules.mac);
+        let own = own.claims_own_of(claim, &holders);
+        self.put(Some(part), &own.verdict(Verdict::Return));
+        let other = self.rule("no address of another guest").claims_one_of(claim, &taken);
+        self.put(Some(part), &other.verdict(Verdict::Drop));
+        for net in nets {
+            let free = self.rule(&format!("a free address of {net}")).claims_in(claim, *net);
+            self.put(Some(part), &free.verdict(Verdict::Return));
+        }
+    }
+
     fn add(&mut self) {
         let name = chain_name(self.rules, None);
         self.batch.add_chain(&Chain { table: TABLE, name: &name, base: None });
@@ -154,8 +185,8 @@ impl Port<'_> {
         let rule = self.rule(&format!("no ARP of another MAC than {}", self.mac()));
         let rule = rule.not_arp_from_mac(self.rules.mac);
         self.put(part, &rule.verdict(Verdict::Drop));
-        let addresses = self.addresses(true);
-        if addresses.is_empty() {
+        let (addresses, within) = (self.addresses(true), self.within(true));
+        if addresses.is_empty() && within.is_empty() {
             return;
         }
         for address in &addresses {
@@ -163,6 +194,9 @@ impl Port<'_> {
                 let rule = self.rule(&format!("ARP of {address}")).arp_from(*v4);
                 self.put(part, &rule.verdict(Verdict::Return));
             }
+        }
+        if addresses.is_empty() {
+            self.claims("arp", Claim::Arp, &within);
         }
         // RFC 5227 §2.1.1: whether an address is in use is asked from none.
         let rule = self.rule("ARP probes").arp_from(Ipv4Addr::UNSPECIFIED);
@@ -173,12 +207,15 @@ impl Port<'_> {
     /// What ARP is to IPv4, advertisements of neighbours are to IPv6 (RFC 4861 §7.2). Nobody takes one
     /// that comes in fragments (RFC 6980).
     fn add_neighbours(&mut self) {
-        let addresses = self.addresses(false);
-        if addresses.is_empty() {
+        let (addresses, within) = (self.addresses(false), self.within(false));
+        if addresses.is_empty() && within.is_empty() {
             return;
         }
         let part = Some("nd");
         self.part("nd", self.rule("advertisements").icmpv6_type(NEIGHBOUR_ADVERTISEMENT));
+        if addresses.is_empty() {
+            self.claims("nd", Claim::Neighbour, &of_any_link(within));
+        }
         for address in addresses.into_iter().chain([link_local(self.rules.mac).into()]) {
             if let IpAddr::V6(v6) = address {
                 let rule = self.rule(&format!("advertisements of {address}")).neighbour_target(v6);
@@ -207,12 +244,15 @@ impl Port<'_> {
     }
 
     fn add_ipv4(&mut self) {
-        let addresses = self.addresses(true);
-        if addresses.is_empty() {
+        let (addresses, within) = (self.addresses(true), self.within(true));
+        if addresses.is_empty() && within.is_empty() {
             return;
         }
         let part = Some("ipv4");
         self.part("ipv4", self.rule("IPv4").ether_type(ether_type::IPV4));
+        if addresses.is_empty() {
+            self.claims("ipv4", Claim::Ipv4, &within);
+        }
         for address in addresses {
             let rule = self.rule(&format!("from {address}")).ip_from(address);
             self.put(part, &rule.verdict(Verdict::Return));
@@ -225,12 +265,15 @@ impl Port<'_> {
     }
 
     fn add_ipv6(&mut self) {
-        let addresses = self.addresses(false);
-        if addresses.is_empty() {
+        let (addresses, within) = (self.addresses(false), self.within(false));
+        if addresses.is_empty() && within.is_empty() {
             return;
         }
         let part = Some("ipv6");
         self.part("ipv6", self.rule("IPv6").ether_type(ether_type::IPV6));
+        if addresses.is_empty() {
+            self.claims("ipv6", Claim::Ipv6, &of_any_link(within));
+        }
         for address in addresses.into_iter().chain([link_local(self.rules.mac).into()]) {
             let rule = self.rule(&format!("from {address}")).ip_from(address);
             self.put(part, &rule.verdict(Verdict::Return));
@@ -240,6 +283,13 @@ impl Port<'_> {
         self.put(part, &rule.verdict(Verdict::Return));
         self.put(part, &self.rule("no other IPv6 address").verdict(Verdict::Drop));
     }
+}
+
+/// Where a guest chooses its addresses itself, it does so of its link too (RFC 7217).
+fn of_any_link(mut within: Vec<IpNet>) -> Vec<IpNet> {
+    let link = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+    within.extend(Ipv6Net::new(link, 10).map(IpNet::V6));
+    within
 }
 
 /// RFC 4291, appendix A: the MAC address in two halves, one bit of it inverted.

@@ -19,14 +19,14 @@ use crate::{Tap, tap};
 const HEADER: usize = 12;
 
 /// The guest's end of a tap.
-struct Guest {
+pub(super) struct Guest {
     file: File,
     mac: [u8; 6],
     sent: u8,
 }
 
 impl Guest {
-    fn new(lab: &Lab, name: &str, mac: [u8; 6]) -> Self {
+    pub(super) fn new(lab: &Lab, name: &str, mac: [u8; 6]) -> Self {
         let tap = Tap::Standalone { name: Some(name.to_owned()), mac, mtu: None, queues: 1 };
         let mut opened = within(&lab.host, || tap::open(&tap).unwrap());
         ip(&format!("-n {} link set {name} master virbr7", lab.host));
@@ -52,7 +52,7 @@ impl Guest {
     }
 
     /// Whether the other sees the frame, or but one that is sent after it and is always let through.
-    fn reaches(&mut self, other: &mut Guest, sent: &[u8]) -> bool {
+    pub(super) fn reaches(&mut self, other: &mut Guest, sent: &[u8]) -> bool {
         self.send(sent);
         self.sent += 1;
         // IEEE 802: a type for experiments.
@@ -71,11 +71,13 @@ impl Guest {
 
 fn checked(checks: Checks) -> RuleSet {
     let addresses = vec![ADDRESS.into(), ADDRESS6.into()];
-    let port = PortRules { tap: "tap1".to_owned(), mac: MAC, addresses, checks };
-    RuleSet { networks: Vec::new(), ports: vec![port] }
+    let port =
+        PortRules { tap: "tap1".to_owned(), mac: MAC, addresses, within: Vec::new(), checks };
+    RuleSet { networks: Vec::new(), ports: vec![port], holders: Vec::new() }
 }
 
-const CLEAN: Checks = Checks { mac: true, arp: true, ip: true, dhcp_server: true, router: true };
+pub(super) const CLEAN: Checks =
+    Checks { mac: true, arp: true, ip: true, dhcp_server: true, router: true };
 
 /// A bridge with a guest whose port is checked, and another's that is not.
 fn guests(lab: &Lab, checks: Checks) -> (Guest, Guest) {
@@ -238,7 +240,8 @@ fn each_port_has_rules_of_its_own() {
     let address = Ipv4Addr::new(192, 168, 77, 20);
     let mut both = checked(CLEAN);
     let tap = "tap2".to_owned();
-    both.ports.push(PortRules { tap, mac: OTHER, addresses: vec![address.into()], checks: CLEAN });
+    let addresses = vec![address.into()];
+    both.ports.push(PortRules { tap, mac: OTHER, addresses, within: Vec::new(), checks: CLEAN });
     within(&lab.host, || rules::apply(&both).unwrap());
     let packet =
         |mac, from| frame(mac, 0x0800, &ipv4(from, Ipv4Addr::BROADCAST, 17, &udp(1000, 2000)));
@@ -262,9 +265,10 @@ fn rules_of_many_ports_come_into_force_at_once() {
         tap: format!("vnet{number}"),
         mac: MAC,
         addresses: addresses.clone(),
+        within: Vec::new(),
         checks: CLEAN,
     };
-    let wanted = RuleSet { networks: Vec::new(), ports: (0..300).map(port).collect() };
+    let wanted = RuleSet { ports: (0..300).map(port).collect(), ..RuleSet::default() };
     within(&lab.host, || {
         rules::apply(&wanted).unwrap();
         assert!(rules::look(&wanted).unwrap());
