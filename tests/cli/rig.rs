@@ -21,6 +21,8 @@ pub(crate) struct Rig {
     pub(crate) binary: PathBuf,
     /// Whose processes these are; our own user's if none.
     user: Option<u32>,
+    /// The network namespace that they are in; that of the tests if none.
+    namespace: Option<String>,
     daemon: Option<Child>,
 }
 
@@ -41,7 +43,8 @@ impl Rig {
 
     pub(crate) fn without_daemon() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let rig = Self { directory, binary: MANOR.into(), user: None, daemon: None };
+        let rig =
+            Self { directory, binary: MANOR.into(), user: None, namespace: None, daemon: None };
         let root = rig.directory.path().display().to_string();
         let config = format!(
             "state_dir = \"{root}/state\"\nrun_dir = \"{root}/run\"\nlog_dir = \"{root}/log\"\n\
@@ -51,6 +54,14 @@ impl Rig {
              read_only_socket = \"{root}/run/libvirt-sock-ro\"\n"
         );
         std::fs::write(rig.path("manor.toml"), config).unwrap();
+        rig
+    }
+
+    /// Everything in it runs in a network namespace. Only root can make one.
+    pub(crate) fn in_namespace(name: &str) -> Self {
+        let mut rig = Self::without_daemon();
+        rig.namespace = Some(name.to_owned());
+        rig.start_daemon();
         rig
     }
 
@@ -128,7 +139,14 @@ impl Rig {
 
     /// A command in the rig's directory that talks to the rig's daemon.
     pub(crate) fn command(&self, binary: &Path) -> Command {
-        let mut command = Command::new(binary);
+        let mut command = match &self.namespace {
+            None => Command::new(binary),
+            Some(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(binary);
+                command
+            }
+        };
         command
             .current_dir(self.directory.path())
             .env("MANOR_URI", self.path("run/api.sock"))

@@ -1,6 +1,8 @@
 //! Small programs of Debian that tests speak to: fetched where the machine does not have them.
 
-use crate::apt::Apt;
+use std::path::PathBuf;
+
+use crate::apt::{Apt, Release};
 use crate::paths;
 use crate::tree::Program;
 
@@ -40,6 +42,11 @@ pub fn dig() -> anyhow::Result<Program> {
     fetched("bind9-dnsutils", "usr/bin/dig", "-v")
 }
 
+/// iperf3(1), which measures how much passes.
+pub fn iperf3() -> anyhow::Result<Program> {
+    fetched("iperf3", "usr/bin/iperf3", "--version")
+}
+
 /// With its libraries, where it is not installed.
 fn fetched(package: &str, path: &str, version: &str) -> anyhow::Result<Program> {
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -59,21 +66,27 @@ fn runs(program: &Program, word: &str) -> bool {
 }
 
 /// passt(1), the network of interfaces of type='user', and what it is linked with, as they lie in a tree.
-pub fn passt() -> anyhow::Result<Passt> {
-    let tree =
-        paths::made_once("passt-tree", |tree| Apt::open()?.unpack_closure(&["passt"], None, tree))?;
+/// That of Debian 12 runs with the libraries of every machine the tests run on, and gives a slow guest
+/// bytes twice; that of Debian 13 does not, and needs its own.
+pub fn passt(release: Release) -> anyhow::Result<Passt> {
+    let tree = paths::made_once(&format!("passt-tree{}", release.suffix()), |tree| {
+        Apt::of(release)?.unpack_closure(&["passt"], None, tree)
+    })?;
     Ok(Passt { program: tree.join("usr/bin/passt"), tree })
 }
 
 pub struct Passt {
-    pub program: std::path::PathBuf,
-    tree: std::path::PathBuf,
+    pub program: PathBuf,
+    tree: PathBuf,
 }
 
 impl Passt {
     /// Its loader and its C library, and where they belong.
-    pub fn libraries(&self) -> [(std::path::PathBuf, &'static str); 2] {
-        let lib = self.tree.join("lib/x86_64-linux-gnu");
+    pub fn libraries(&self) -> [(PathBuf, &'static str); 2] {
+        // Where /lib is /usr/lib, packages have them there.
+        let lib = ["usr/lib", "lib"].map(|lib| self.tree.join(lib).join("x86_64-linux-gnu"));
+        let has_them = |lib: &&PathBuf| lib.join("libc.so.6").exists();
+        let lib = lib.iter().find(has_them).unwrap_or(&lib[0]);
         [
             (lib.join("ld-linux-x86-64.so.2"), "/lib64/ld-linux-x86-64.so.2"),
             (lib.join("libc.so.6"), "/lib/x86_64-linux-gnu/libc.so.6"),

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use management::domain::{BlockStats, DomainStats, InterfaceStats};
+use management::network::NetworkView;
 use management::ops;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -41,7 +42,14 @@ pub(super) async fn metrics(
 ) -> Result<Response, Failure> {
     let domains = app.manager.call(&caller, ops::GetAllStats).await?;
     let text = match query.compat {
-        None => own(&domains),
+        None => {
+            // Who is confined to domains knows of no networks.
+            let networks = match caller.scope {
+                None => app.manager.call(&caller, ops::ListNetworks).await?,
+                Some(_) => Vec::new(),
+            };
+            own(&domains, &networks)
+        }
         Some(Compat::Libvirt) => libvirt(&domains),
     };
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
@@ -138,7 +146,7 @@ const INTERFACE: Table<InterfaceStats> = &[
     }),
 ];
 
-fn own(domains: &[DomainStats]) -> String {
+fn own(domains: &[DomainStats], networks: &[NetworkView]) -> String {
     let mut out = Exposition::default();
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     out.set("manor_build_info", "Version of the daemon.", &version, 1.0);
@@ -151,6 +159,14 @@ fn own(domains: &[DomainStats]) -> String {
     }
     for domain in domains {
         own_domain(&mut out, domain);
+    }
+    for network in networks {
+        let id = [("network", network.name.as_str())];
+        let active = f64::from(u8::from(network.active));
+        out.set("manor_network_active", "Whether the network is active.", &id, active);
+        let problems = u32::try_from(network.problems.len()).unwrap_or(u32::MAX);
+        let help = "What does not work of it, or what other firewalls drop; net-info says which.";
+        out.set("manor_network_problems", help, &id, f64::from(problems));
     }
     out.text()
 }

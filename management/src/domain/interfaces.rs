@@ -7,6 +7,7 @@ use broker::{Direct, DirectMode, Passt, PortVlans, Tap, Traffic};
 use vmm_protocol::config::Fd;
 use vmm_protocol::control::MAX_FILES;
 use xml::device::interface::{Interface, InterfaceBackend, InterfaceType, Vlan};
+use xml::network::PortGroup;
 use xml::{DomainDef, NetworkDef, OnOff, YesNo};
 
 use super::launch::{Launch, Opener};
@@ -96,7 +97,7 @@ impl Opener<'_> {
         bridge: Option<String>,
     ) -> Result<OpenTap, Error> {
         let tap = self.broker.tap(request)?;
-        let traffic = translate::bandwidth::traffic(interface);
+        let traffic = traffic(self.launch, interface)?;
         if traffic != Traffic::default() {
             self.broker.shape(&tap.name, traffic)?;
         }
@@ -162,6 +163,18 @@ pub(super) fn port(
     Ok((def.bridge_name().map(str::to_owned), vlan))
 }
 
+/// How much passes it.
+pub(super) fn traffic(launch: &Launch, interface: &Interface) -> Result<Traffic, Error> {
+    let source = interface.source.as_ref();
+    let network = source.and_then(|source| source.network.as_deref());
+    let (InterfaceType::Network, Some(network)) = (interface.kind, network) else {
+        return Ok(translate::bandwidth::traffic(interface, None));
+    };
+    let def = active_network(launch, network)?;
+    let group = source.and_then(|source| source.portgroup.as_deref());
+    Ok(translate::bandwidth::traffic(interface, group_of(&def, group)?))
+}
+
 /// What an active network is active with.
 fn active_network(launch: &Launch, network: &str) -> Result<NetworkDef, Error> {
     let Some(networks) = &launch.networks else {
@@ -188,17 +201,7 @@ fn vlan_of<'a>(
     group: Option<&str>,
     own: Option<&'a Vlan>,
 ) -> Result<Option<&'a Vlan>, Error> {
-    let found = network.port_group(group).map_err(|_| {
-        let known: Vec<_> = network.port_groups.iter().map(|group| group.name.as_str()).collect();
-        let text = format!(
-            "network {:?} has no port group {:?}; it has {}",
-            network.name.to_string(),
-            group.unwrap_or_default(),
-            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
-        );
-        Error::new(Code::ResourceMissing, text)
-    })?;
-    let of_group = found.and_then(|group| group.vlan.as_ref());
+    let of_group = group_of(network, group)?.and_then(|group| group.vlan.as_ref());
     let vlan = own.or(of_group).or(network.vlan.as_ref());
     if vlan.is_some() && !network.is_foreign_bridge() {
         let text = format!(
@@ -209,6 +212,22 @@ fn vlan_of<'a>(
         return Err(Error::new(Code::Unsupported, text));
     }
     Ok(vlan)
+}
+
+fn group_of<'a>(
+    network: &'a NetworkDef,
+    group: Option<&str>,
+) -> Result<Option<&'a PortGroup>, Error> {
+    network.port_group(group).map_err(|_| {
+        let known: Vec<_> = network.port_groups.iter().map(|group| group.name.as_str()).collect();
+        let text = format!(
+            "network {:?} has no port group {:?}; it has {}",
+            network.name.to_string(),
+            group.unwrap_or_default(),
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        );
+        Error::new(Code::ResourceMissing, text)
+    })
 }
 
 /// libvirt's rule: a name it would give itself (`vnet3`) is of an earlier run.

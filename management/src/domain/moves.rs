@@ -18,7 +18,7 @@ use xml::device::Device;
 use xml::device::interface::{Interface, InterfaceType};
 
 use super::actor::{Actor, Link, blocking};
-use super::interfaces::port;
+use super::interfaces::{port, traffic};
 use super::link::is_up;
 use crate::error::{Code, Error};
 use crate::translate;
@@ -120,6 +120,7 @@ impl Actor {
     async fn connect(&mut self, interface: &Interface) -> Result<(), Error> {
         let launch = self.launch(self.running()?.live.def.clone());
         let (bridge, vlans) = port(&launch, interface)?;
+        let traffic = traffic(&launch, interface)?;
         let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
         let (Some(bridge), Some(tap)) = (bridge, tap) else {
             let text = "the interface has no tap that could be in a bridge";
@@ -139,6 +140,10 @@ impl Actor {
             let own = network.is_some_and(|network| node.networks.is_own(network));
             let rules = translate::ports::of(&interface_now, &tap, own);
             node.networks.guard(vec![(tap.clone(), rules)])?;
+            if interface_now.bandwidth.is_none() {
+                // Its group's, in place of that of the group it was in.
+                node.broker.shape(&tap, traffic)?;
+            }
             Ok(node.broker.join_bridge(BridgePort { bridge, tap, mtu, vlans })?)
         })
         .await?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use broker::{AddressHolder, Broker, NetworkRules, PortRules, RuleSet};
+use broker::{AddressHolder, Broker, Floor, NetworkRules, PortRules, RuleSet, Traffic};
 use ipnet::IpNet;
 use uuid::Uuid;
 use xml::NetworkDef;
@@ -13,6 +13,7 @@ use xml::network::Subnet;
 
 use super::plan;
 use crate::error::{Code, Error};
+use crate::translate::bandwidth;
 use crate::translate::ports::Port;
 
 pub(super) struct Firewall {
@@ -40,6 +41,8 @@ struct Active {
     within: Vec<IpNet>,
     reserved: Holders,
     leased: Holders,
+    /// How much all its guests exchange with others.
+    traffic: Traffic,
 }
 
 impl Active {
@@ -52,6 +55,7 @@ impl Active {
             within: plan::within(def),
             reserved: plan::reserved(def),
             leased: Holders::new(),
+            traffic: bandwidth::of_network(def),
         }
     }
 
@@ -96,7 +100,35 @@ impl Firewall {
                 None => drop(wanted.ports.remove(&tap)),
             }
         }
-        if wanted.ports == before { Ok(()) } else { self.apply(&wanted) }
+        if wanted.ports == before {
+            return Ok(());
+        }
+        if let Err(error) = wanted.check_floors(&before) {
+            wanted.ports = before;
+            return Err(error);
+        }
+        self.apply(&wanted)?;
+        for active in wanted.networks.values() {
+            if floors(&wanted.ports, &active.name) != floors(&before, &active.name) {
+                self.share(active, &wanted.ports)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Have a network's bridge pass as much as it should, also if that is everything: it may have had a
+    /// limit when its daemon died.
+    pub(super) fn shape(&self, uuid: Uuid) -> Result<(), Error> {
+        let wanted = self.wanted();
+        match wanted.networks.get(&uuid) {
+            Some(active) => self.share(active, &wanted.ports),
+            None => Ok(()),
+        }
+    }
+
+    fn share(&self, active: &Active, ports: &BTreeMap<String, Port>) -> Result<(), Error> {
+        let bridge = active.bridge.as_deref().unwrap_or_default();
+        Ok(self.broker.share(bridge, active.traffic, floors(ports, &active.name))?)
     }
 
     /// Take the bridge and the subnets of a network, which no other active one may have.
@@ -134,6 +166,7 @@ impl Firewall {
         if let Some(active) = wanted.networks.get_mut(&uuid) {
             active.rules = plan::rules(def);
             (active.within, active.reserved) = (plan::within(def), plan::reserved(def));
+            active.traffic = bandwidth::of_network(def);
         }
         self.apply(&wanted)
     }
@@ -205,11 +238,47 @@ impl Wanted {
         RuleSet { networks, ports, holders: list(holders) }
     }
 
+    /// Whether the networks can keep what is promised now and was not before.
+    fn check_floors(&self, before: &BTreeMap<String, Port>) -> Result<(), Error> {
+        let new = self.ports.iter().filter(|(tap, port)| {
+            port.floor.is_some() && before.get(*tap).and_then(|port| port.floor) != port.floor
+        });
+        for (_, port) in new {
+            let name = port.network.as_deref().unwrap_or_default();
+            let active = self.networks.values().find(|active| active.name == name);
+            let whole = active.and_then(|active| active.traffic.inbound).map(|rate| rate.average);
+            let given = floors(&self.ports, name);
+            let given = given.iter().fold(0, |sum: u64, floor| sum.saturating_add(floor.rate));
+            let text = match whole {
+                Some(whole) if given <= whole => continue,
+                Some(whole) => format!(
+                    "network {name:?} would promise its guests {} kB/s (<inbound floor=…>), and passes {} \
+                     kB/s on average; raise its <bandwidth>, or lower a floor",
+                    given / 1000,
+                    whole / 1000
+                ),
+                None => format!(
+                    "network {name:?} has no rate of which to promise a part (<inbound floor=…>): give it \
+                     <bandwidth><inbound average=…/></bandwidth>, or remove the floor"
+                ),
+            };
+            return Err(Error::new(Code::InvalidArgument, text));
+        }
+        Ok(())
+    }
+
     fn port(&self, port: &Port) -> PortRules {
         let of_port = |active: &&Active| port.network.as_ref() == Some(&active.name);
         let within = self.networks.values().find(of_port).map(|active| active.within.clone());
         PortRules { within: within.unwrap_or_default(), ..port.rules.clone() }
     }
+}
+
+/// What guests of a network are promised.
+fn floors(ports: &BTreeMap<String, Port>, network: &str) -> Vec<Floor> {
+    let here = |port: &&Port| port.network.as_deref() == Some(network);
+    let floor = |port: &Port| Some(Floor { mac: port.rules.mac, rate: port.floor? });
+    ports.values().filter(here).filter_map(floor).collect()
 }
 
 fn list(holders: Holders) -> Vec<AddressHolder> {
@@ -229,9 +298,9 @@ mod tests {
 
     use super::*;
 
-    /// A host whose rules are a note of them, and how often all of them were made.
+    /// A host whose rules are a note of them, how often all of them were made, and what was promised.
     #[derive(Default)]
-    struct Noted(Mutex<RuleSet>, std::sync::atomic::AtomicU32);
+    struct Noted(Mutex<RuleSet>, std::sync::atomic::AtomicU32, Mutex<Vec<String>>);
 
     impl Broker for Noted {
         fn perform(&self, request: Request, _: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
@@ -249,6 +318,10 @@ mod tests {
                     noted.holders.retain(|holder| !before.contains(holder));
                     noted.holders.extend(after);
                     noted.holders.sort();
+                }
+                Request::Network(NetworkAct::Shape { interface, floors, .. }) => {
+                    let floors: Vec<_> = floors.iter().map(|floor| floor.rate).collect();
+                    self.2.lock().unwrap().push(format!("{interface} {floors:?}"));
                 }
                 Request::Network(NetworkAct::LookRules(rules)) => {
                     return Ok(Granted::Intact(*noted == rules));
@@ -268,7 +341,7 @@ mod tests {
             within: Vec::new(),
             checks,
         };
-        Port { rules, network: Some("n".to_owned()) }
+        Port { rules, network: Some("n".to_owned()), floor: None }
     }
 
     fn network(rest: &str) -> (Uuid, NetworkDef) {
@@ -312,6 +385,29 @@ mod tests {
         assert_eq!(taps(), ["lo", "vnet-gone"]);
         firewall.guard(vec![("lo".to_owned(), None)]).unwrap();
         assert!(taps().is_empty(), "{:?}", taps());
+    }
+
+    #[test]
+    fn a_network_promises_no_more_than_it_has() {
+        let host = Arc::new(Noted::default());
+        let firewall = Firewall::new(host.clone(), Vec::new(), &HashMap::new());
+        let (uuid, def) = network(
+            "<bandwidth><inbound average='100'/></bandwidth><ip address='10.0.0.1' prefix='24'/>",
+        );
+        let promised = |floor| Some(Port { floor: Some(floor), ..port("lo") });
+        let start = |floor| firewall.guard(vec![("lo".to_owned(), promised(floor))]);
+        let alone = start(1000).unwrap_err().chain();
+        assert!(alone.contains("network \"n\" has no rate of which to promise a part"), "{alone}");
+        firewall.claim(uuid, &def).unwrap();
+        firewall.admit(uuid, &def).unwrap();
+        let much = start(100_001).unwrap_err().chain();
+        assert!(much.contains("100 kB/s (<inbound floor=…>), and passes 100 kB/s"), "{much}");
+        assert!(host.2.lock().unwrap().is_empty() && host.0.lock().unwrap().ports.is_empty());
+        start(60_000).unwrap();
+        start(60_000).unwrap();
+        // One that moves to another network, or goes, gives it back.
+        firewall.guard(vec![("lo".to_owned(), None)]).unwrap();
+        assert_eq!(*host.2.lock().unwrap(), ["b [60000]", "b []"]);
     }
 
     const LEASING: &str = "<ip address='10.0.0.1' prefix='24'><dhcp>\

@@ -19,7 +19,7 @@ use crate::error::{Code, Error};
 use crate::events::{EventKind, NetworkChange};
 use crate::journal::Journal;
 use crate::store::{Store, StoredNetwork};
-use crate::translate::{bandwidth, invalid};
+use crate::translate::invalid;
 use crate::worker;
 
 /// What the workers of all networks work with.
@@ -234,7 +234,7 @@ impl State {
     fn enforce(&self, limited: bool) -> Result<(), Error> {
         self.remember()?;
         self.shared.firewall.admit(self.uuid, &self.def)?;
-        if limited { self.shape() } else { Ok(()) }
+        if limited { self.shared.firewall.shape(self.uuid) } else { Ok(()) }
     }
 
     /// Forget the definition. A network that is active goes on, and vanishes when it stops.
@@ -306,7 +306,7 @@ impl State {
             return plan::need_bridge(&self.def);
         }
         self.shared.broker.make_bridge(plan::bridge(&self.def))?;
-        self.shape()?;
+        self.shared.firewall.shape(self.uuid)?;
         self.shared.firewall.admit(self.uuid, &self.def)?;
         if self.service.is_none() && plan::needs_service(&self.def) {
             let places = self.places();
@@ -326,12 +326,6 @@ impl State {
         // Of guests that had them before, or were given them while no daemon was there.
         leases::look(&self.shared, self.uuid, &self.name());
         Ok(())
-    }
-
-    /// Also where it has no limit: it may have had one when its daemon died.
-    fn shape(&self) -> Result<(), Error> {
-        let traffic = bandwidth::of_network(&self.def);
-        Ok(self.shared.broker.shape(self.def.bridge_name().unwrap_or_default(), traffic)?)
     }
 
     fn start_service(&self, places: &Places) -> Result<Service, Error> {

@@ -2,10 +2,19 @@
 
 use broker::{Traffic, TrafficRate};
 use xml::device::interface::{Bandwidth, Interface, Rate};
+use xml::network::PortGroup;
 use xml::{DomainDef, NetworkDef};
 
-pub(crate) fn traffic(interface: &Interface) -> Traffic {
-    of(interface.bandwidth.as_ref())
+/// Its own, else that of its port group.
+pub(crate) fn traffic(interface: &Interface, group: Option<&PortGroup>) -> Traffic {
+    let of_group = group.and_then(|group| group.bandwidth.as_ref());
+    of(interface.bandwidth.as_ref().or(of_group))
+}
+
+/// Bytes each second that the interface gets of its network's, whatever others are sent.
+pub(crate) fn floor(interface: &Interface) -> Option<u64> {
+    let rate = interface.bandwidth.as_ref()?.inbound.as_ref()?;
+    rate.floor.filter(|floor| *floor > 0).map(|floor| u64::from(floor) * 1000)
 }
 
 /// Of the bridge of a network: what goes out by it is what comes to the guests.

@@ -9,7 +9,7 @@ use xml::device::chardev::{
 };
 use xml::device::controller::{ControllerModel, ControllerType};
 use xml::device::disk::{BackingStore, Disk, DiskFormat, DiskModel, DiskType, StartupPolicy};
-use xml::device::interface::{Interface, InterfaceBackend, InterfaceType};
+use xml::device::interface::{Interface, InterfaceBackend, InterfaceType, Rate};
 use xml::device::panic::PanicModel;
 use xml::device::rng::RngBackend;
 use xml::device::{Devices, VirtioModel};
@@ -141,9 +141,16 @@ fn check_interface(interface: &Interface, path: &str, report: &mut Report<'_>) {
     report.refuse_if(!interface.ips.is_empty(), &at("ip"), "addresses of the host's end");
     check_user::refuse(interface, path, report);
     report.refuse_if(interface.virtual_port.is_some(), &at("virtualport"), "virtual ports (OVS)");
-    let rates = interface.bandwidth.iter().flat_map(|b| b.inbound.iter().chain(&b.outbound));
-    let floor = rates.into_iter().any(|rate| rate.floor.is_some());
-    report.refuse_if(floor, &at("bandwidth/inbound/@floor"), "guaranteed bandwidth");
+    let has_floor = |rate: Option<&Rate>| rate.is_some_and(|rate| rate.floor.is_some());
+    let (inbound, outbound) = match &interface.bandwidth {
+        Some(bandwidth) => (bandwidth.inbound.as_ref(), bandwidth.outbound.as_ref()),
+        None => (None, None),
+    };
+    let alone = has_floor(inbound) && interface.kind != InterfaceType::Network;
+    let what = "guaranteed bandwidth but of a network's (type='network')";
+    report.refuse_if(alone, &at("bandwidth/inbound/@floor"), what);
+    let what = "guaranteed bandwidth of what a guest sends";
+    report.refuse_if(has_floor(outbound), &at("bandwidth/outbound/@floor"), what);
     let direct = interface.kind == InterfaceType::Direct;
     let limited = direct && interface.bandwidth.is_some();
     report.refuse_if(limited, &at("bandwidth"), "limits of an interface of type='direct'");

@@ -7,6 +7,8 @@ use broker::{Checks, PortRules};
 use xml::device::interface::{Interface, InterfaceType};
 use xml::{DomainDef, YesNo};
 
+use super::bandwidth;
+
 /// Filters that distributions ship with libvirt, and what of them there is.
 const FILTERS: &[(&str, Checks)] = &[
     ("clean-traffic", Checks { mac: true, arp: true, ip: true, dhcp_server: true, router: true }),
@@ -30,6 +32,8 @@ pub(crate) struct Port {
     pub(crate) rules: PortRules,
     /// The network of Manor's own that it is in: which addresses its guest may have is known there.
     pub(crate) network: Option<String>,
+    /// What it is promised of that network's rate, bytes each second.
+    pub(crate) floor: Option<u64>,
 }
 
 /// The one parameter of a filter that means something here.
@@ -63,7 +67,7 @@ pub(crate) fn of(interface: &Interface, tap: &str, own_network: bool) -> Option<
         checks: checks(interface, own_network)?,
     };
     let network = network(interface).filter(|_| own_network).map(str::to_owned);
-    Some(Port { rules, network })
+    Some(Port { rules, network, floor: bandwidth::floor(interface) })
 }
 
 /// Those of a running domain, by its live definition.
@@ -95,7 +99,7 @@ mod tests {
 
     #[test]
     fn guests_appear_as_themselves_unless_they_are_trusted() {
-        let Port { rules, network } = interface("").unwrap();
+        let Port { rules, network, .. } = interface("").unwrap();
         assert_eq!((rules.tap.as_str(), rules.mac), ("vnet3", [0x52, 0x54, 0, 0, 0, 1]));
         assert_eq!((rules.checks, network.as_deref()), (DEFAULT, Some("n")));
         assert!(rules.addresses.is_empty(), "which it may have, its network knows");

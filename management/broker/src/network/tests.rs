@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(2);
 pub(super) struct Lab {
     pub(super) host: String,
     pub(super) guest: String,
-    world: String,
+    pub(super) world: String,
 }
 
 pub(super) fn ip(arguments: &str) {

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "skips are told to who runs the tests")]
 
 use super::super::tests::{Lab, ip, within};
+use super::super::{Forwarding, RuleSet, rules};
 use super::*;
 
 #[test]
@@ -152,4 +153,74 @@ fn a_guest_with_a_floor_gets_it_however_much_another_is_sent() {
     assert!((3.3..8.0).contains(&all), "8 MB at 2 MB/s for both took {all} s: the rest is lent");
     let (without, _) = measure(&[]);
     assert!(without > with, "{without} s without a floor, {with} s with one");
+}
+
+/// Mbit/s that iperf3 of a guest measures with a server in the world, through the host's NAT: to the
+/// server, or from it.
+fn through_nat(lab: &Lab, iperf3: &manor_tests::tree::Program, from_server: bool) -> f64 {
+    use std::process::Stdio;
+    let server = ["-s", "-1", "-B", "203.0.113.2", "--idle-timeout", "30"];
+    let mut server = within(&lab.world, || {
+        iperf3.command().args(server).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    });
+    let mut client = vec!["-c", "203.0.113.2", "-t", "4", "-f", "k"];
+    client.extend(from_server.then_some("-R"));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let report = loop {
+        let output = within(&lab.guest, || iperf3.command().args(&client).output().unwrap());
+        if output.status.success() {
+            break String::from_utf8(output.stdout).unwrap();
+        }
+        // The server is not there yet.
+        assert!(std::time::Instant::now() < end, "{output:?}");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    };
+    server.wait().unwrap();
+    // [  5]   0.00-4.00   sec  4.75 MBytes  9961 Kbits/sec                  receiver
+    let line = report.lines().rfind(|line| line.ends_with("receiver")).expect(&report);
+    let words: Vec<_> = line.split_whitespace().collect();
+    let unit = words.iter().position(|word| *word == "Kbits/sec").expect(line);
+    words[unit - 1].parse::<f64>().unwrap() / 1000.0
+}
+
+#[test]
+fn iperf3_measures_the_limit_of_a_nat_network_and_much_more_without_one() {
+    const LIMIT: f64 = 40.0;
+    let Some(lab) = Lab::new() else { return };
+    let iperf3 = match manor_tests::tools::iperf3() {
+        Ok(iperf3) => iperf3,
+        Err(error) => return println!("SKIP: there is no iperf3: {error:#}"),
+    };
+    let nat = Forwarding::Nat { ipv6: false, addresses: None, ports: None };
+    within(&lab.host, || {
+        bridge::make(&super::super::tests::spec()).unwrap();
+        let networks = vec![super::super::tests::rules(nat)];
+        rules::apply(&RuleSet { networks, ..RuleSet::default() }).unwrap();
+    });
+    lab.connect();
+    let limit = |traffic: Traffic| within(&lab.host, || shape("virbr7", &traffic, &[]));
+    for from_server in [false, true] {
+        let free = through_nat(&lab, &iperf3, from_server);
+        assert!(free > LIMIT * 1.5, "{free} Mbit/s without a limit");
+    }
+    let average = 5_000_000;
+    let rate = Some(TrafficRate { average, peak: None, burst: Some(65_536) });
+    limit(Traffic { inbound: rate, outbound: None }).unwrap();
+    let inbound = through_nat(&lab, &iperf3, true);
+    assert!(inbound < LIMIT * 1.2, "{inbound} Mbit/s to a guest that may have {LIMIT}");
+    assert!(inbound > LIMIT * 0.5, "{inbound} Mbit/s to a guest that may have {LIMIT}");
+    let free = through_nat(&lab, &iperf3, false);
+    assert!(free > LIMIT * 1.5, "{free} Mbit/s the other way");
+    match limit(Traffic { inbound: None, outbound: rate }) {
+        Ok(()) => {
+            let outbound = through_nat(&lab, &iperf3, false);
+            assert!(outbound < LIMIT * 1.2, "{outbound} Mbit/s from a guest that may have {LIMIT}");
+            let free = through_nat(&lab, &iperf3, true);
+            assert!(free > LIMIT * 1.5, "{free} Mbit/s the other way");
+        }
+        Err(BrokerError::Traffic { source, .. }) => {
+            println!("SKIP: the kernel drops nothing by rate (act_police): {source}");
+        }
+        Err(other) => panic!("{other}"),
+    }
 }

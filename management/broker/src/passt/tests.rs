@@ -204,7 +204,7 @@ fn sum(bytes: &[u8]) -> u16 {
 
 #[test]
 fn a_guest_gets_an_address_reaches_the_host_and_is_reached() {
-    let program = match manor_tests::tools::passt() {
+    let program = match manor_tests::tools::passt(manor_tests::apt::Release::Bookworm) {
         Ok(passt) => passt.program,
         Err(error) => return println!("SKIP: passt cannot be had: {error:#}"),
     };

@@ -124,8 +124,10 @@ impl Actor {
         let mut changed = Vec::new();
         // A running domain has the same interfaces, in the same order.
         for interface in &new.devices.interfaces {
-            let traffic = bandwidth::traffic(interface);
-            let was = before.next().map(bandwidth::traffic).unwrap_or_default();
+            // Its group's is that of its start.
+            let own = |interface| bandwidth::traffic(interface, None);
+            let traffic = own(interface);
+            let was = before.next().map(own).unwrap_or_default();
             let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
             if let (true, Some(tap)) = (traffic != was, tap) {
                 changed.push((tap, traffic));

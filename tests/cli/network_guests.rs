@@ -1,0 +1,93 @@
+//! Guests in a network of Manor's own, on a host that is a network namespace: what the host has for them.
+
+use std::process::Command;
+
+use super::guests::write_echo;
+use super::lab::{Host, LAB};
+use super::rig::wait_for;
+
+const INTERFACE: &str = "<interface type='network'><mac address='52:54:00:77:00:01'/>
+    <source network='lab' portgroup='office'/><model type='virtio'/>
+    <bandwidth><inbound floor='500'/></bandwidth></interface>";
+
+fn tc(host: &Host, arguments: &str) -> String {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &host.names[0], "tc"]).args(arguments.split(' '));
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn a_guest_is_a_port_of_its_network_with_what_it_is_promised_and_what_nobody_else_may_use() {
+    let Some(mut host) = Host::new() else { return };
+    if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        return println!("SKIP: /dev/kvm cannot be opened");
+    }
+    write_echo(&host.rig);
+    let xml = std::fs::read_to_string(host.rig.path("echo.xml")).unwrap();
+    host.rig.write("echo.xml", xml.replace("<serial", &format!("{INTERFACE}<serial")));
+    let group =
+        "<portgroup name='office'><bandwidth><outbound average='2000'/></bandwidth></portgroup>";
+    host.rig.write("lab.xml", LAB.replace("</network>", &format!("{group}</network>")));
+    host.manor("net-define lab.xml");
+    host.manor("net-start lab");
+    host.manor("define echo.xml");
+    let refused = host.rig.manor(["start", "echo"]).err;
+    assert!(
+        refused.contains("network \"lab\" has no rate of which to promise a part"),
+        "{refused}"
+    );
+    assert_eq!(host.manor("net-port-list lab --uuid"), "\n");
+
+    let rate = "<bandwidth><inbound average='10000'/></bandwidth>";
+    let update = ["net-update", "lab", "add", "bandwidth", rate, "--live", "--config"];
+    assert_eq!(host.rig.manor(update).status, 0);
+    host.manor("start echo");
+    if tc(&host, "-V").is_empty() {
+        println!("SKIP: there is no tc to ask (iproute2)");
+    } else {
+        let classes = tc(&host, "class show dev virbr7");
+        assert!(classes.contains("rate 4Mbit ceil 80Mbit"), "{classes}");
+    }
+    let port = host.manor("net-port-list lab --uuid").trim().to_owned();
+    assert!(host.manor("net-port-list lab").contains(&port), "{port}");
+    let info = host.manor(&format!("net-port-info lab {port}"));
+    let tap = info.lines().find_map(|line| line.strip_prefix("Device:")).expect(&info).trim();
+    for part in ["Domain:         echo\n", "52:54:00:77:00:01", "Port group:     office\n"] {
+        assert!(info.contains(part), "no {part} in {info}");
+    }
+    if tc(&host, "-V").contains("iproute2") {
+        let filter = tc(&host, &format!("filter show dev {tap} parent ffff:"));
+        assert!(filter.contains("rate 16Mbit"), "that of the port group: {filter}");
+    }
+    let xml = host.manor(&format!("net-port-dumpxml lab {port}"));
+    for part in ["<name>echo</name>", "<group>office</group>", "floor='500'", "bridge='virbr7'/>"] {
+        assert!(xml.contains(part), "no {part} in {xml}");
+    }
+    let none = "00000000-0000-0000-0000-000000000007";
+    let none = host.rig.manor(["net-port-dumpxml", "lab", none]).err;
+    assert!(none.contains("has no port"), "{none}");
+
+    // Its neighbour is given an address, which is no address of its own from then on.
+    let own = |host: &Host| host.nft(&["list", "table", "bridge", "manor"]);
+    assert!(own(&host).contains("10.77.0.1 . 52:54:00"), "the host's: {}", own(&host));
+    assert!(own(&host).contains("ip saddr 10.77.0.0/24"), "{}", own(&host));
+    host.connect();
+    let leases = host.manor("net-dhcp-leases lab");
+    let words: Vec<_> = leases.lines().nth(2).expect(&leases).split_whitespace().collect();
+    let (mac, address) = (words[2], words[4].trim_end_matches("/24"));
+    let held = format!("{address} . {mac}");
+    wait_for("the lease to be in force", || own(&host).contains(&held));
+    let table = own(&host);
+    host.rig.end_daemon("KILL");
+    host.rig.start_daemon();
+    wait_for("the next daemon to know it", || own(&host).contains(&held));
+    assert!(own(&host).contains(&format!("port-{tap}/arp")), "{table}");
+    host.nft(&["flush", "ruleset"]);
+    wait_for("what was flushed to be there again", || {
+        host.nft(&["list", "ruleset"]).contains(&held)
+    });
+
+    assert_eq!(host.manor("net-port-list lab --uuid").trim(), port, "as it was");
+    host.manor("destroy echo");
+    assert_eq!(host.manor("net-port-list lab --uuid"), "\n");
+}
