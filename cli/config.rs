@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use management::Access;
-use management::config::{Config, Listen};
+use management::config::{Config, Libvirt, Listen};
 
 use crate::args;
 use crate::failure::{Failure, reason};
@@ -56,8 +56,10 @@ fn mistakes(config: &Config) -> Vec<String> {
         ("api.socket", &config.api.socket),
         ("libvirt.socket", &config.libvirt.socket),
         ("libvirt.read_only_socket", &config.libvirt.read_only_socket),
+        ("libvirt.pki", &config.libvirt.pki),
     ] {
-        let may_be_empty = name.starts_with("libvirt.") && path.as_os_str().is_empty();
+        let may_be_empty = name.ends_with("socket") && path.as_os_str().is_empty();
+        let may_be_empty = may_be_empty && name.starts_with("libvirt.");
         if !path.is_absolute() && !may_be_empty {
             wrong.push(format!("{name} is {path:?}, and not an absolute path"));
         }
@@ -84,6 +86,7 @@ fn mistakes(config: &Config) -> Vec<String> {
         }
     }
     wrong.extend(listen_mistakes(&config.listen));
+    wrong.extend(libvirt_mistakes(&config.libvirt));
     let access_name = &config.api.listen_access;
     if access(access_name).is_none() {
         wrong.push(format!(
@@ -120,6 +123,45 @@ fn listen_mistakes(listen: &Listen) -> Vec<String> {
         if client.domains.as_ref().is_some_and(|domains| domains.iter().all(String::is_empty)) {
             wrong.push(format!(
                 "listen.client {name:?} is confined to no domain; leave domains out to confine it to none"
+            ));
+        }
+    }
+    wrong
+}
+
+/// Of libvirt's clients that come by TCP.
+fn libvirt_mistakes(libvirt: &Libvirt) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let Libvirt { tls, tcp, tcp_access, client, .. } = libvirt;
+    if !tls.is_empty() && tls.parse::<SocketAddr>().is_err() {
+        wrong.push(format!(
+            "libvirt.tls is {tls:?}, and not an address with a port such as \"0.0.0.0:16514\""
+        ));
+    }
+    match tcp.parse::<SocketAddr>() {
+        _ if tcp.is_empty() => {}
+        Ok(address) if address.ip().is_loopback() => {}
+        Ok(_) => wrong.push(format!(
+            "libvirt.tcp is {tcp:?}, and not a loopback address; other hosts come in over TLS \
+             (libvirt.tls)"
+        )),
+        Err(_) => wrong.push(format!(
+            "libvirt.tcp is {tcp:?}, and not an address with a port such as \"127.0.0.1:16509\""
+        )),
+    }
+    if access(tcp_access).is_none() {
+        wrong.push(format!(
+            "libvirt.tcp_access is {tcp_access:?}, and not read, control, write or admin"
+        ));
+    }
+    for client in client {
+        let subject = &client.subject;
+        if subject.is_empty() {
+            wrong.push("libvirt.client has one without a subject".to_owned());
+        }
+        if client.domains.as_ref().is_some_and(|domains| domains.iter().all(String::is_empty)) {
+            wrong.push(format!(
+                "libvirt.client {subject:?} is confined to no domain; leave domains out to confine it to none"
             ));
         }
     }
@@ -184,6 +226,11 @@ mod tests {
         let twice = format!("[listen]\nclient_ca = \"/x\"\n{client}{client}domains = []\n");
         assert!(wrong(&twice).contains("twice") && wrong(&twice).contains("no domain"));
         assert!(wrong(&client.replace("reader", "root")).contains("operator"));
+        assert!(wrong("[libvirt]\ntls = \"host\"\n").contains("0.0.0.0:16514"));
+        assert!(wrong("[libvirt]\ntcp = \"0.0.0.0:1\"\n").contains("libvirt.tls"));
+        assert!(wrong("[libvirt]\ntcp_access = \"all\"\n").contains("control"));
+        let client = "[[libvirt.client]]\nsubject = \"\"\nrole = \"reader\"\n";
+        assert!(wrong(client).contains("without a subject"));
         assert!(wrong("[log]\nformat = \"xml\"\n").contains("neither"));
     }
 }

@@ -28,14 +28,7 @@ use crate::sys::inherited_sockets;
 type LogLevel = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
 
 pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
-    let mut config = config::load(&args.config)?;
-    if let Some(address) = &args.listen {
-        config.listen.tcp = address.to_string();
-    }
-    if let Some(path) = &args.libvirt_socket {
-        config.libvirt.socket = std::path::absolute(path)
-            .map_err(|error| Failure::other(format!("--libvirt-socket: {}", reason(&error))))?;
-    }
+    let config = configured(args)?;
     // Sockets and files are nobody else's until their mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let level = start_log(&config);
@@ -44,19 +37,43 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
         .thread_name("daemon")
         .build()
         .map_err(|error| Failure::other(format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(run(config, &args.config, &level));
+    let result = runtime.block_on(run(config, args, &level));
     runtime.shutdown_background();
     result
 }
 
-async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failure> {
+/// The file, and what the command line has to say instead.
+fn configured(args: &args::Daemon) -> Result<Config, Failure> {
+    let mut config = config::load(&args.config)?;
+    let absolute = |option: &str, path: &Path| {
+        std::path::absolute(path)
+            .map_err(|error| Failure::other(format!("{option}: {}", reason(&error))))
+    };
+    if let Some(address) = &args.listen {
+        config.listen.tcp = address.to_string();
+    }
+    if let Some(path) = &args.libvirt_socket {
+        config.libvirt.socket = absolute("--libvirt-socket", path)?;
+    }
+    if let Some(address) = &args.libvirt_tls {
+        config.libvirt.tls = address.to_string();
+    }
+    if let Some(path) = &args.pkipath {
+        config.libvirt.pki = absolute("--pkipath", path)?;
+    }
+    if let Some(address) = &args.libvirt_tcp {
+        config.libvirt.tcp = address.to_string();
+    }
+    Ok(config)
+}
+
+async fn run(config: Config, args: &args::Daemon, level: &LogLevel) -> Result<(), Failure> {
     let begun = Instant::now();
     // Before anybody can know that it is there: from then on they may tell it to stop.
     let mut signals = Signals::watch()?;
     // Before anything slow: callers wait in the sockets' queues rather than be turned away.
-    let wants_tls = !config.listen.tcp.is_empty();
-    let tls = wants_tls.then(|| remote::server(&config.listen)).transpose()?;
-    let Sockets { http: listeners, libvirt } = listen(&config, tls.as_ref()).await?;
+    let tls = Shown::new(&config)?;
+    let Sockets { http: listeners, libvirt } = listen(&config, &tls).await?;
     let opened = tokio::select! {
         opened = Manager::open(config) => opened,
         // What it was at is taken up by the next one, as after any other end.
@@ -78,7 +95,7 @@ async fn run(config: Config, path: &Path, level: &LogLevel) -> Result<(), Failur
     notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let starter = manager.clone();
     tokio::spawn(async move { starter.autostart().await });
-    signals.until_told_to_stop(|| reload(path, level, tls.as_ref())).await;
+    signals.until_told_to_stop(|| reload(args, level, &tls)).await;
     notify(&[NotifyState::Stopping]);
     tracing::info!("stopping; guests run on");
     let _ = stop.send(true);
@@ -126,16 +143,43 @@ impl Signals {
     }
 }
 
-fn reload(path: &Path, level: &LogLevel, tls: Option<&Tls>) {
+/// What is shown to those who come by TLS, by what is spoken there.
+struct Shown {
+    http: Option<Tls>,
+    libvirt: Option<rpc::Tls>,
+}
+
+impl Shown {
+    fn new(config: &Config) -> Result<Self, Failure> {
+        let http = !config.listen.tcp.is_empty();
+        let libvirt = !config.libvirt.tls.is_empty();
+        Ok(Self {
+            http: http.then(|| remote::server(&config.listen)).transpose()?,
+            libvirt: libvirt.then(|| remote::libvirt(&config.libvirt)).transpose()?,
+        })
+    }
+
+    /// By files that may have changed; nothing where nobody comes by TLS.
+    fn renew(&self, config: &Config) -> Option<Result<(), Failure>> {
+        let http = self.http.as_ref().map(|tls| remote::renew(tls, &config.listen));
+        let libvirt = self.libvirt.as_ref().map(|tls| remote::renew_libvirt(tls, &config.libvirt));
+        match (http, libvirt) {
+            (Some(http), Some(libvirt)) => Some(http.and(libvirt)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+fn reload(args: &args::Daemon, level: &LogLevel, tls: &Shown) {
     let now = NotifyState::monotonic_usec_now().ok();
     notify(&now.into_iter().chain([NotifyState::Reloading]).collect::<Vec<_>>());
-    match config::load(path) {
+    match configured(args) {
         Ok(config) => {
             match level.reload(filter(&config)) {
                 Ok(()) => tracing::info!(level = config.log.level, "reloaded the log level"),
                 Err(error) => tracing::error!(%error, "cannot change the log level"),
             }
-            match tls.map(|tls| remote::renew(tls, &config.listen)) {
+            match tls.renew(&config) {
                 None => {}
                 Some(Ok(())) => tracing::info!("reloaded certificates and their roles"),
                 Some(Err(failure)) => tracing::error!(
@@ -189,7 +233,7 @@ struct Sockets {
 }
 
 /// The configured sockets; those that systemd opened are taken instead of opened.
-async fn listen(config: &Config, tls: Option<&Tls>) -> Result<Sockets, Failure> {
+async fn listen(config: &Config, tls: &Shown) -> Result<Sockets, Failure> {
     let api = &config.api;
     let (mut listeners, mut libvirt) = (Vec::new(), Vec::new());
     let inherited = inherited_sockets()
@@ -230,7 +274,16 @@ async fn listen(config: &Config, tls: Option<&Tls>) -> Result<Sockets, Failure> 
         let access = config::access(&api.listen_access).unwrap_or(Access::Read);
         listeners.push(Listener::tcp(&api.listen, access).await.map_err(|error| chain(&error))?);
     }
-    if let Some(tls) = tls {
+    // Both were looked at when the configuration was read.
+    if let Ok(address) = paths.tcp.parse() {
+        let access = config::access(&paths.tcp_access).unwrap_or(Access::Read);
+        libvirt.push(rpc::Listener::tcp(address, access).await.map_err(|error| chain(&error))?);
+    }
+    if let (Ok(address), Some(tls)) = (paths.tls.parse(), &tls.libvirt) {
+        let listener = rpc::Listener::tls(address, tls.clone()).await;
+        libvirt.push(listener.map_err(|error| chain(&error))?);
+    }
+    if let Some(tls) = &tls.http {
         let listener = Listener::tls(&config.listen.tcp, tls.clone()).await;
         listeners.push(listener.map_err(|error| chain(&error))?);
     }

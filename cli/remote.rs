@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use api::client::{Endpoint, Identity, IdentityParts};
 use api::http::remote::{Client, Tls, TlsParts};
+use api::rpc::server as rpc;
 use management::Scope;
-use management::config::{Listen, ListenClient};
+use management::config::{Libvirt, LibvirtClient, Listen, ListenClient};
 
 use crate::args::Global;
 use crate::failure::{Exit, Failure, NOT_CONNECTED, chain, reason};
@@ -60,6 +61,46 @@ fn with_parts<T>(
 fn client(client: &ListenClient) -> Client {
     Client {
         common_name: client.common_name.clone(),
+        role: client.role,
+        scope: client.domains.as_ref().map(Scope::new),
+    }
+}
+
+/// What libvirt's clients are shown and asked.
+pub(crate) fn libvirt(config: &Libvirt) -> Result<rpc::Tls, Failure> {
+    with_libvirt_parts(config, rpc::Tls::new)
+}
+
+/// The same anew, from files that may have changed.
+pub(crate) fn renew_libvirt(tls: &rpc::Tls, config: &Libvirt) -> Result<(), Failure> {
+    with_libvirt_parts(config, |parts| tls.replace(parts))
+}
+
+/// The files by the names that libvirt gives them.
+fn with_libvirt_parts<T>(
+    config: &Libvirt,
+    make: impl FnOnce(rpc::TlsParts<'_>) -> Result<T, rpc::TlsError>,
+) -> Result<T, Failure> {
+    let file = |name: &str| {
+        read(&config.pki.join(name)).map_err(|failure| {
+            failure.hint(
+                "libvirt's clients come in over TLS by CA/cacert.pem, libvirt/servercert.pem and \
+                 libvirt/private/serverkey.pem below 'libvirt.pki' (--pkipath)",
+            )
+        })
+    };
+    let parts = rpc::TlsParts {
+        authority: &file("CA/cacert.pem")?,
+        certificate: &file("libvirt/servercert.pem")?,
+        key: &file("libvirt/private/serverkey.pem")?,
+        clients: config.client.iter().map(libvirt_client).collect(),
+    };
+    make(parts).map_err(|error| chain(&error).while_doing("TLS cannot be used"))
+}
+
+fn libvirt_client(client: &LibvirtClient) -> rpc::Client {
+    rpc::Client {
+        subject: client.subject.clone(),
         role: client.role,
         scope: client.domains.as_ref().map(Scope::new),
     }

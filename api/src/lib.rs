@@ -8,5 +8,7 @@
 
 pub mod client;
 pub mod http;
+mod peers;
 pub mod rpc;
+mod tls;
 pub mod types;

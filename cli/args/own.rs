@@ -28,6 +28,15 @@ pub(crate) struct Daemon {
     /// Listen for libvirt's clients here: virsh -c 'qemu+unix:///system?socket=PATH'
     #[arg(long, value_name = "PATH")]
     pub(crate) libvirt_socket: Option<PathBuf>,
+    /// Listen for libvirt's clients of other hosts here, by TLS: virsh -c qemu+tls://HOST/system
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) libvirt_tls: Option<std::net::SocketAddr>,
+    /// Where the certificates of that are, by libvirt's names
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pkipath: Option<PathBuf>,
+    /// Listen for libvirt's clients in plain text here, on a loopback address: virsh -c qemu+tcp://127.0.0.1/system
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) libvirt_tcp: Option<std::net::SocketAddr>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -45,13 +45,48 @@ pub struct Api {
 }
 
 /// Sockets for libvirt's clients. Whoever may use those of `[api]` may use these.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Libvirt {
     /// `/run/libvirt/libvirt-sock` is where clients look by themselves; none if empty.
     pub socket: PathBuf,
     /// A second socket that grants read access only; none if empty.
     pub read_only_socket: PathBuf,
+    /// `0.0.0.0:16514`, for clients of other hosts; none if empty.
+    pub tls: String,
+    /// Where the certificates are, in the places that libvirt has for them.
+    pub pki: PathBuf,
+    /// What clients may do, by the subjects of their certificates.
+    pub client: Vec<LibvirtClient>,
+    /// `127.0.0.1:16509`; no plain TCP if empty. Loopback only: nobody has to prove who he is.
+    pub tcp: String,
+    /// What a TCP connection may do, by the name of its access class.
+    pub tcp_access: String,
+}
+
+/// What a certificate with such a subject is good for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LibvirtClient {
+    /// `C=GB,O=Example,CN=*`, as in libvirt's `tls_allowed_dn_list`.
+    pub subject: String,
+    pub role: Role,
+    /// Names or UUIDs of the domains that it is confined to; without it, it is not.
+    pub domains: Option<Vec<String>>,
+}
+
+impl Default for Libvirt {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::new(),
+            read_only_socket: PathBuf::new(),
+            tls: String::new(),
+            pki: "/etc/pki".into(),
+            client: Vec::new(),
+            tcp: String::new(),
+            tcp_access: "read".to_owned(),
+        }
+    }
 }
 
 /// The API over TLS, for callers who can prove who they are.

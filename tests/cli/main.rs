@@ -17,6 +17,7 @@ mod host;
 mod images;
 mod lab;
 mod libvirt;
+mod libvirt_hosts;
 mod media;
 mod metrics;
 mod nbd;

@@ -58,6 +58,20 @@ impl Certificates {
         std::fs::write(dir.join("client-key.pem"), &self.viewer.key)
     }
 
+    /// Where libvirt's server and its client look for them: below `server`, and in `client`
+    /// (`pkipath=`), for whom the viewer's are taken.
+    pub fn write_pki(&self, server: &Path, client: &Path) -> std::io::Result<()> {
+        for dir in [&server.join("CA"), &server.join("libvirt/private"), client] {
+            std::fs::create_dir_all(dir)?;
+        }
+        std::fs::write(server.join("CA/cacert.pem"), &self.authority)?;
+        std::fs::write(server.join("libvirt/servercert.pem"), &self.server.certificate)?;
+        std::fs::write(server.join("libvirt/private/serverkey.pem"), &self.server.key)?;
+        std::fs::write(client.join("cacert.pem"), &self.authority)?;
+        std::fs::write(client.join("clientcert.pem"), &self.viewer.certificate)?;
+        std::fs::write(client.join("clientkey.pem"), &self.viewer.key)
+    }
+
     /// What a viewer knows; with its own certificate if the server is to see that.
     fn client(&self, with_certificate: bool) -> Result<ClientConfig> {
         let mut roots = RootCertStore::empty();

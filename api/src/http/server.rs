@@ -18,8 +18,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use super::remote::{Leash, Leashed, Peer, Peers, Remote, Tls};
+use super::remote::{Leash, Leashed, Remote, Tls};
 use super::stalled::Stalled;
+use crate::peers::{Peer, Peers};
 
 /// Connections at a time, over all sockets of this host. Others wait in the listen queue.
 const MAX_CONNECTIONS: usize = 512;
@@ -64,6 +65,11 @@ pub enum ListenError {
          [listen] tcp, or --listen, with a certificate"
     )]
     NotLoopback { address: SocketAddr },
+    #[error(
+        "{address} is not a loopback address; without TLS libvirt's clients prove nobody, and come \
+         from this host only: use [libvirt] tls, or --libvirt-tls"
+    )]
+    LibvirtNotLoopback { address: SocketAddr },
     #[error("{address:?} is not an address with a port (127.0.0.1:8600)")]
     NotAnAddress { address: String },
     #[error("inherited socket {index} cannot be used")]
@@ -301,7 +307,7 @@ impl Stranger {
 }
 
 /// A peer that vanished without a word is noticed, also where nothing is sent to it.
-fn keep_alive(socket: &TcpListener) -> rustix::io::Result<()> {
+pub(crate) fn keep_alive(socket: &TcpListener) -> rustix::io::Result<()> {
     use rustix::net::sockopt;
     // Connections have it from the socket that accepts them.
     sockopt::set_socket_keepalive(socket, true)?;

@@ -13,14 +13,17 @@
 mod connection;
 mod events;
 mod failure;
+mod places;
 mod procedures;
 mod protocol;
 pub mod server;
 mod session;
 mod stream;
+mod subject;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 #[doc(hidden)]
 pub use protocol::torture::torture;

@@ -1,16 +1,26 @@
 //! The sockets that libvirt's clients connect to.
+//!
+//! ```text
+//! unix ─ the kernel says who it is ──────┐
+//! TCP, on loopback ─ nobody knows ───────┼─▶ connection
+//! TLS ─ handshake ─ subject ─ welcome ───┘
+//! ```
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use management::{Access, Caller, Manager, Via};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::connection;
-use crate::http::server::{ListenError, bind, inherit};
+use super::places::{Place, Places};
+pub use super::tls::{Client, Tls, TlsError, TlsParts};
+use crate::http::server::{ListenError, bind, inherit, keep_alive};
+use crate::peers::{Peer, Peers};
 
 /// Connections at a time, of each kind of socket: those who may only look, whom anybody may be,
 /// take no place from the others.
@@ -21,14 +31,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// An open socket and what being connected to it proves.
 #[derive(Debug)]
 pub struct Listener {
-    socket: UnixListener,
-    access: Access,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Unix(UnixListener, Access, Arc<Places>),
+    Tcp(TcpListener, Access),
+    Tls(TcpListener, Tls, Arc<Peers>),
 }
 
 impl Listener {
     /// As [`Listener::unix`](crate::http::server::Listener::unix).
     pub fn unix(path: &Path, access: Access) -> Result<Self, ListenError> {
-        Ok(Self { socket: bind(path)?, access })
+        Ok(Self { socket: Socket::Unix(bind(path)?, access, Arc::default()) })
     }
 
     /// A listening socket that systemd opened for us.
@@ -37,14 +53,80 @@ impl Listener {
         socket: std::os::unix::net::UnixListener,
         access: Access,
     ) -> Result<Self, ListenError> {
-        Ok(Self { socket: inherit(index, socket)?, access })
+        Ok(Self { socket: Socket::Unix(inherit(index, socket)?, access, Arc::default()) })
+    }
+
+    /// TCP, on loopback only: the connection is not encrypted and proves nobody.
+    pub async fn tcp(address: SocketAddr, access: Access) -> Result<Self, ListenError> {
+        if !address.ip().is_loopback() {
+            return Err(ListenError::LibvirtNotLoopback { address });
+        }
+        Ok(Self { socket: Socket::Tcp(listen(address).await?, access) })
+    }
+
+    /// TCP with TLS, for those who can prove who they are.
+    pub async fn tls(address: SocketAddr, tls: Tls) -> Result<Self, ListenError> {
+        Ok(Self { socket: Socket::Tls(listen(address).await?, tls, Arc::default()) })
     }
 
     /// Where it listens, for people.
     #[must_use]
     pub fn name(&self) -> String {
-        crate::http::server::name_of(&self.socket)
+        let (scheme, socket) = match &self.socket {
+            Socket::Unix(socket, ..) => return crate::http::server::name_of(socket),
+            Socket::Tcp(socket, _) => ("qemu+tcp", socket),
+            Socket::Tls(socket, ..) => ("qemu+tls", socket),
+        };
+        let address = socket.local_addr();
+        address.map_or_else(|_| scheme.to_owned(), |address| format!("{scheme}://{address}"))
     }
+
+    async fn next(&self) -> std::io::Result<Option<Guest>> {
+        match &self.socket {
+            Socket::Unix(socket, access, places) => {
+                let (stream, _) = socket.accept().await?;
+                let peer = stream.peer_cred()?;
+                let place = match access {
+                    Access::Read => match places.take(peer.uid()) {
+                        None => {
+                            tracing::debug!(uid = peer.uid(), "too many connections of one user");
+                            return Ok(None);
+                        }
+                        place => place,
+                    },
+                    _ => None,
+                };
+                let pid = peer.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+                let name = format!("uid {}{pid}, by libvirt", peer.uid());
+                let caller = Caller::new(name, *access).via(Via::Unix);
+                Ok(Some(Guest::Unix { stream, caller, _place: place }))
+            }
+            Socket::Tcp(socket, access) => {
+                let (stream, peer) = socket.accept().await?;
+                // Answers are small; waiting to fill a packet only delays them.
+                stream.set_nodelay(true)?;
+                let name = format!("{peer}, by libvirt");
+                let caller = Caller::new(name, *access).via(Via::Loopback);
+                Ok(Some(Guest::Tcp { stream, caller }))
+            }
+            Socket::Tls(socket, tls, peers) => {
+                let (stream, address) = socket.accept().await?;
+                let Some(peer) = peers.connect(address.ip()) else {
+                    tracing::debug!(%address, "too many connections of one address");
+                    return Ok(None);
+                };
+                stream.set_nodelay(true)?;
+                Ok(Some(Guest::Stranger { stream, address, tls: tls.clone(), _peer: peer }))
+            }
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let failed = |source| ListenError::Tcp { address: address.to_string(), source };
+    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    keep_alive(&socket).map_err(|error| failed(error.into()))?;
+    Ok(socket)
 }
 
 /// Serve until `stop` changes. Clients that are connected then are cut off: they come again.
@@ -64,20 +146,13 @@ async fn accept(listener: Listener, manager: Manager, mut stop: watch::Receiver<
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            accepted = listener.socket.accept() => accepted,
+            accepted = listener.next() => accepted,
         };
-        let accepted = accepted.and_then(|(socket, _)| {
-            let caller = caller(&socket, listener.access)?;
-            Ok((socket, caller))
-        });
         match accepted {
-            Ok((socket, caller)) => {
-                let manager = manager.clone();
-                connections.spawn(async move {
-                    connection::serve(socket, manager, caller).await;
-                    drop(place);
-                });
+            Ok(Some(guest)) => {
+                connections.spawn(guest.serve(manager.clone(), place));
             }
+            Ok(None) => {}
             Err(error) => {
                 tracing::warn!(socket = %listener.name(), %error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -86,8 +161,28 @@ async fn accept(listener: Listener, manager: Manager, mut stop: watch::Receiver<
     }
 }
 
-fn caller(socket: &UnixStream, access: Access) -> std::io::Result<Caller> {
-    let peer = socket.peer_cred()?;
-    let pid = peer.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-    Ok(Caller::new(format!("uid {}{pid}, by libvirt", peer.uid()), access).via(Via::Unix))
+/// Somebody at the door, with the place that is taken there.
+enum Guest {
+    Unix { stream: UnixStream, caller: Caller, _place: Option<Place> },
+    Tcp { stream: TcpStream, caller: Caller },
+    Stranger { stream: TcpStream, address: SocketAddr, tls: Tls, _peer: Peer },
+}
+
+impl Guest {
+    async fn serve(self, manager: Manager, _place: OwnedSemaphorePermit) {
+        match self {
+            Self::Unix { stream, caller, _place } => {
+                connection::serve(stream, manager, caller).await;
+            }
+            Self::Tcp { stream, caller } => connection::serve(stream, manager, caller).await,
+            Self::Stranger { stream, address, tls, _peer } => {
+                match tls.accept(stream, address.ip().to_canonical()).await {
+                    Ok((stream, caller)) => connection::serve(stream, manager, caller).await,
+                    Err(error) => {
+                        tracing::info!(%address, %error, "a client of libvirt's is turned away");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -8,15 +8,15 @@
 mod authenticate;
 mod certificate;
 mod leash;
-mod peers;
 mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::peers::Peers;
+
 pub(super) use authenticate::authenticate;
 pub(super) use leash::{Leash, Leashed};
-pub(super) use peers::{Peer, Peers};
 pub use tls::{Client, Tls, TlsError, TlsParts};
 
 /// What is known of the other side of a connection before it has said a word of HTTP.

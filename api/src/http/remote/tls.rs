@@ -2,21 +2,19 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use management::{Role, Scope};
-use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::Certificate;
 use super::certificate::common_name;
+use crate::tls::{self, Bare, Pem, Renewable};
+
+pub use crate::tls::TlsError;
 
 /// From the first byte to the last of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -29,22 +27,6 @@ const NOT_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
     Content-Length: 47\r\nConnection: close\r\n\r\nthis port speaks TLS only; connect by https://\n";
 
 pub(in crate::http) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
-
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    #[error("the server's certificate cannot be read")]
-    Certificate(#[source] pem::Error),
-    #[error("the server's key cannot be read")]
-    Key(#[source] pem::Error),
-    #[error("the server's certificate and key cannot be used")]
-    Pair(#[source] rustls::Error),
-    #[error("the certificate of the clients' authority cannot be read")]
-    Authority(#[source] pem::Error),
-    #[error("the certificate of the clients' authority cannot be used")]
-    Root(#[source] rustls::Error),
-    #[error("clients cannot be told by the certificate of their authority")]
-    Verifier(#[from] VerifierBuilderError),
-}
 
 #[derive(Debug, thiserror::Error)]
 pub(in crate::http) enum HandshakeError {
@@ -77,7 +59,7 @@ pub struct TlsParts<'a> {
 /// What a listener shows and asks of its clients. Clones share it, so that one of them can
 /// exchange it while the other serves.
 #[derive(Clone)]
-pub struct Tls(Arc<Mutex<Arc<Current>>>);
+pub struct Tls(Renewable<Current>);
 
 struct Current {
     acceptor: TlsAcceptor,
@@ -94,7 +76,7 @@ impl Tls {
     /// # Errors
     /// When something cannot be read, or does not belong together.
     pub fn new(parts: TlsParts<'_>) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(Mutex::new(Arc::new(Current::new(parts)?)))))
+        Ok(Self(Renewable::new(Current::new(parts)?)))
     }
 
     /// Show and ask something else, of those who come from now on.
@@ -102,8 +84,7 @@ impl Tls {
     /// # Errors
     /// As [`new`](Self::new); then everything is as before.
     pub fn replace(&self, parts: TlsParts<'_>) -> Result<(), TlsError> {
-        let next = Arc::new(Current::new(parts)?);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        self.0.replace(Current::new(parts)?);
         Ok(())
     }
 
@@ -111,7 +92,7 @@ impl Tls {
         &self,
         stream: TcpStream,
     ) -> Result<(TlsStream, Certificate), HandshakeError> {
-        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let current = self.0.current();
         match tokio::time::timeout(HANDSHAKE, current.handshake(stream)).await {
             Ok(result) => result,
             Err(_) => Err(HandshakeError::Timeout),
@@ -121,30 +102,14 @@ impl Tls {
 
 impl Current {
     fn new(parts: TlsParts<'_>) -> Result<Self, TlsError> {
-        let certificates = chain(parts.certificate).map_err(TlsError::Certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(parts.key).map_err(TlsError::Key)?;
-        let provider = Arc::new(ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Pair)?;
-        let builder = match parts.client_authority {
-            None => builder.with_no_client_auth(),
-            Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in chain(authority).map_err(TlsError::Authority)? {
-                    roots.add(certificate).map_err(TlsError::Root)?;
-                }
-                let roots = Arc::new(roots);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                // Those without one may have a token.
-                builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
-            }
+        let pem = Pem {
+            certificate: parts.certificate,
+            key: parts.key,
+            client_authority: parts.client_authority,
         };
-        let mut config = builder.with_single_cert(certificates, key).map_err(TlsError::Pair)?;
+        // Those without a certificate may have a token.
+        let mut config = tls::server(pem, Bare::LetIn)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Who a client is is looked at anew each time: nothing is kept about those who left.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
         let named = |client: Client| (client.common_name.clone(), client);
         let clients = parts.clients.into_iter().map(named).collect();
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), clients })
@@ -180,10 +145,4 @@ impl Current {
             None => Certificate::Unknown { common_name },
         }
     }
-}
-
-/// Every certificate of a text, of which there is at least one.
-fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>()?;
-    if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) }
 }

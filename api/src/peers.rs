@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 /// Connections of one address at a time.
 const MOST_CONNECTIONS: u32 = 64;
-/// Wrong tokens of one address within a [`PERIOD`] that are looked at and written down each.
+/// Wrong tokens and passwords of one address within a [`PERIOD`] that are looked at and written down each.
 const MOST_FAILURES: u32 = 10;
-pub(super) const PERIOD: Duration = Duration::from_secs(60);
+pub(crate) const PERIOD: Duration = Duration::from_secs(60);
 /// Addresses that are remembered for their failures; those beyond are treated as if they had many.
 const MOST_PEERS: usize = 4096;
 
 #[derive(Debug, Default)]
-pub(in crate::http) struct Peers {
+pub(crate) struct Peers {
     table: Mutex<HashMap<IpAddr, Entry>>,
 }
 
@@ -41,7 +41,7 @@ impl Peers {
 
     /// One more connection of this address, until what is returned is dropped; none if it has too
     /// many.
-    pub(in crate::http) fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Peer> {
+    pub(crate) fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Peer> {
         let address = site(address);
         let mut table = self.table();
         let entry = table.entry(address).or_default();
@@ -52,9 +52,9 @@ impl Peers {
         Some(Peer { peers: self.clone(), address })
     }
 
-    /// A token of this address let nobody in. False if there were so many that this one is not
+    /// A token or password of this address let nobody in. False if there were so many that this one is not
     /// worth a word.
-    pub(super) fn failed(&self, address: IpAddr, now: Instant) -> bool {
+    pub(crate) fn failed(&self, address: IpAddr, now: Instant) -> bool {
         let address = site(address);
         let mut table = self.table();
         if !table.contains_key(&address) && table.len() >= MOST_PEERS {
@@ -76,7 +76,7 @@ impl Peers {
 
 /// A connection's place among those of its address.
 #[derive(Debug)]
-pub(in crate::http) struct Peer {
+pub(crate) struct Peer {
     peers: Arc<Peers>,
     address: IpAddr,
 }
