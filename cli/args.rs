@@ -428,6 +428,11 @@ pub(crate) enum Command {
     /// let others in over TLS: make, list and revoke tokens
     #[command(subcommand)]
     Token(Token),
+    /// let libvirt's clients in by passwords: make, list and remove users
+    #[command(subcommand)]
+    User(User),
+    /// connect stdin and stdout to the daemon, for libvirt's clients that come by ssh
+    VirtSshHelper(SshHelper),
     /// install systemd units, group, directories and configuration, or remove them
     Setup(Setup),
     /// print a shell's completion script
@@ -448,6 +453,8 @@ pub(crate) const NATIVE: &[&str] = &[
     "run",
     "setup",
     "token",
+    "user",
+    "virt-ssh-helper",
     "completion",
     "man",
 ];

@@ -154,6 +154,21 @@ fn libvirt_mistakes(libvirt: &Libvirt) -> Vec<String> {
             "libvirt.tcp_access is {tcp_access:?}, and not read, control, write or admin"
         ));
     }
+    for (name, auth) in [
+        ("auth_unix_rw", &libvirt.auth_unix_rw),
+        ("auth_unix_ro", &libvirt.auth_unix_ro),
+        ("auth_tls", &libvirt.auth_tls),
+    ] {
+        if !matches!(auth.as_str(), "none" | "sasl") {
+            wrong.push(format!("libvirt.{name} is {auth:?}, and neither none nor sasl"));
+        }
+    }
+    if libvirt.tls_no_verify_certificate && libvirt.auth_tls != "sasl" {
+        wrong.push(
+            "libvirt.tls_no_verify_certificate lets anybody in unless libvirt.auth_tls is \"sasl\""
+                .to_owned(),
+        );
+    }
     for client in client {
         let subject = &client.subject;
         if subject.is_empty() {
@@ -229,6 +244,8 @@ mod tests {
         assert!(wrong("[libvirt]\ntls = \"host\"\n").contains("0.0.0.0:16514"));
         assert!(wrong("[libvirt]\ntcp = \"0.0.0.0:1\"\n").contains("libvirt.tls"));
         assert!(wrong("[libvirt]\ntcp_access = \"all\"\n").contains("control"));
+        assert!(wrong("[libvirt]\nauth_tls = \"polkit\"\n").contains("neither none nor sasl"));
+        assert!(wrong("[libvirt]\ntls_no_verify_certificate = true\n").contains("anybody"));
         let client = "[[libvirt.client]]\nsubject = \"\"\nrole = \"reader\"\n";
         assert!(wrong(client).contains("without a subject"));
         assert!(wrong("[log]\nformat = \"xml\"\n").contains("neither"));

@@ -235,6 +235,9 @@ struct Sockets {
 /// The configured sockets; those that systemd opened are taken instead of opened.
 async fn listen(config: &Config, tls: &Shown) -> Result<Sockets, Failure> {
     let api = &config.api;
+    let paths = &config.libvirt;
+    let auth_rw = remote::libvirt_auth(&paths.auth_unix_rw);
+    let auth_ro = remote::libvirt_auth(&paths.auth_unix_ro);
     let (mut listeners, mut libvirt) = (Vec::new(), Vec::new());
     let inherited = inherited_sockets()
         .map_err(|error| Failure::other(format!("cannot take systemd's sockets: {error}")))?;
@@ -244,7 +247,8 @@ async fn listen(config: &Config, tls: &Shown) -> Result<Sockets, Failure> {
             let access = if name == "libvirt-ro" { Access::Read } else { Access::Admin };
             let have = &mut have_libvirt;
             *(if access == Access::Read { &mut have.1 } else { &mut have.0 }) = true;
-            let listener = rpc::Listener::inherited(index, socket, access);
+            let auth = if access == Access::Read { auth_ro } else { auth_rw };
+            let listener = rpc::Listener::inherited(index, socket, access, auth);
             libvirt.push(listener.map_err(|error| chain(&error))?);
             continue;
         }
@@ -261,14 +265,14 @@ async fn listen(config: &Config, tls: &Shown) -> Result<Sockets, Failure> {
         let (path, mode) = (&api.read_only_socket, &api.read_only_socket_mode);
         listeners.push(unix(path, None, mode, || Listener::unix(path, Access::Read))?);
     }
-    let paths = &config.libvirt;
     if !have_libvirt.0 && !paths.socket.as_os_str().is_empty() {
-        let listener = || rpc::Listener::unix(&paths.socket, Access::Admin);
+        let listener = || rpc::Listener::unix(&paths.socket, Access::Admin, auth_rw);
         libvirt.push(unix(&paths.socket, group, &api.socket_mode, listener)?);
     }
     if !have_libvirt.1 && !paths.read_only_socket.as_os_str().is_empty() {
         let (path, mode) = (&paths.read_only_socket, &api.read_only_socket_mode);
-        libvirt.push(unix(path, None, mode, || rpc::Listener::unix(path, Access::Read))?);
+        let listener = || rpc::Listener::unix(path, Access::Read, auth_ro);
+        libvirt.push(unix(path, None, mode, listener)?);
     }
     if !api.listen.is_empty() {
         let access = config::access(&api.listen_access).unwrap_or(Access::Read);

@@ -210,6 +210,8 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "run",
             "setup",
             "token",
+            "user",
+            "virt-ssh-helper",
         ],
     ),
 ];

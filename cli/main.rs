@@ -17,6 +17,7 @@ mod remote;
 mod run;
 mod run_domain;
 mod setup;
+mod ssh_helper;
 mod sys;
 mod table;
 mod terminal;
@@ -33,6 +34,8 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use crate::args::{Cli, Command, Global};
 use crate::failure::{Exit, Failure};
 use crate::terminal::Terminal;
+
+const SSH_HELPER: &str = "virt-ssh-helper";
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
@@ -51,6 +54,9 @@ fn main() -> ExitCode {
     if words.first().is_some_and(|role| role == "inspect") {
         return inspect::main(words.into_iter().skip(1));
     }
+    // Clients that come by ssh know it by this name.
+    let by_name = Path::new(&program).file_name().is_some_and(|name| name == SSH_HELPER);
+    let words = if by_name { [vec![SSH_HELPER.into()], words].concat() } else { words };
     let as_virsh = Path::new(&program).file_name().is_some_and(|name| name == "virsh");
     match start(words, as_virsh) {
         Ok(code) => code,
@@ -124,6 +130,7 @@ fn execute(global: &Global, command: Command, terminal: &Terminal) -> Result<Exi
         Command::Config(args) => config::command(&args, terminal)?,
         Command::Image(command) => disk_image::run(command, terminal)?,
         Command::Setup(args) => setup::setup(&args, terminal)?,
+        Command::VirtSshHelper(args) => ssh_helper::run(&args)?,
         Command::Run(args) => return run::run(&args, terminal),
         Command::HostCheck => {
             return host_check::run(terminal.json)

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
 /// Raw mode of the terminal on stdin, until dropped.
@@ -24,6 +24,31 @@ impl Drop for RawMode {
     fn drop(&mut self) {
         // The terminal is gone if this fails.
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.before);
+    }
+}
+
+/// What is typed is not shown, until dropped. Where stdin is no terminal, nothing is shown anyway.
+pub(crate) struct Unseen {
+    before: Option<Termios>,
+}
+
+impl Unseen {
+    pub(crate) fn enter() -> Self {
+        let before = tcgetattr(std::io::stdin()).ok();
+        if let Some(before) = &before {
+            let mut unseen = before.clone();
+            unseen.local_modes.remove(LocalModes::ECHO);
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &unseen);
+        }
+        Self { before }
+    }
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, before);
+        }
     }
 }
 

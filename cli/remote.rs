@@ -94,8 +94,18 @@ fn with_libvirt_parts<T>(
         certificate: &file("libvirt/servercert.pem")?,
         key: &file("libvirt/private/serverkey.pem")?,
         clients: config.client.iter().map(libvirt_client).collect(),
+        auth: libvirt_auth(&config.auth_tls),
+        verify: !config.tls_no_verify_certificate,
     };
     make(parts).map_err(|error| chain(&error).while_doing("TLS cannot be used"))
+}
+
+/// The configuration knows two words.
+pub(crate) fn libvirt_auth(word: &str) -> rpc::Auth {
+    match word {
+        "sasl" => rpc::Auth::Sasl,
+        _ => rpc::Auth::None,
+    }
 }
 
 fn libvirt_client(client: &LibvirtClient) -> rpc::Client {

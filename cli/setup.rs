@@ -22,6 +22,8 @@ const UNIT_DIR: &str = "etc/systemd/system";
 const SYSUSERS: &str = "etc/sysusers.d/manor.conf";
 const SYSUSERS_TEXT: &str = include_str!("../resources/systemd/sysusers.conf");
 const CONFIG: &str = "etc/manor/manor.toml";
+/// By which libvirt's clients that come through ssh find us; looked for in PATH.
+const SSH_HELPER: &str = "usr/local/bin/virt-ssh-helper";
 const STATE_DIR: &str = "var/lib/manor";
 const RUN_DIR: &str = "/run/manor";
 /// With their modes: what lies in the state directory has modes of its own.
@@ -65,6 +67,7 @@ impl Work<'_> {
         } else {
             self.file(&config, config::TEMPLATE, 0o644)?;
         }
+        self.ssh_helper()?;
         let mut changed = false;
         for (name, text) in UNITS {
             let path = self.root.join(UNIT_DIR).join(name);
@@ -101,6 +104,12 @@ impl Work<'_> {
             self.systemctl(&["daemon-reload"])?;
         }
         self.gone(&self.root.join(SYSUSERS))?;
+        let helper = self.root.join(SSH_HELPER);
+        // Of this binary, wherever it lay when it made the link.
+        let target = std::fs::read_link(&helper);
+        if target.is_ok_and(|target| target.file_name() == self.binary.file_name()) {
+            self.gone(&helper)?;
+        }
         if self.live {
             self.group_gone()?;
             self.tree_gone(Path::new(RUN_DIR))?;
@@ -162,6 +171,25 @@ impl Work<'_> {
             .map_err(|error| failed("write", path, &error))?;
         self.told(path, if had { "updated" } else { "written" });
         Ok(true)
+    }
+
+    /// Another program of this name, libvirt's own perhaps, is left alone.
+    fn ssh_helper(&self) -> Result<(), Failure> {
+        let path = self.root.join(SSH_HELPER);
+        match std::fs::read_link(&path) {
+            Ok(target) if target == self.binary => return Ok(()),
+            _ if std::fs::symlink_metadata(&path).is_ok() => {
+                self.told(&path, "kept: it is not ours");
+                return Ok(());
+            }
+            _ => {}
+        }
+        let directory = path.parent().unwrap_or(self.root);
+        std::fs::create_dir_all(directory)
+            .and_then(|()| std::os::unix::fs::symlink(&self.binary, &path))
+            .map_err(|error| failed("link", &path, &error))?;
+        self.told(&path, "written");
+        Ok(())
     }
 
     fn gone(&self, path: &Path) -> Result<(), Failure> {

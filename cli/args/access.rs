@@ -41,6 +41,31 @@ pub(crate) struct TokenCreate {
     pub(crate) expires: Option<u64>,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Make a user, or give one another password, role and confinement. The password is the first line of stdin
+    Set(UserSet),
+    /// List users
+    List,
+    /// Let a user in no more
+    Remove { name: String },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserSet {
+    /// What it comes in by, and how the audit log calls it
+    pub(crate) name: String,
+    /// What it may do: look; start, stop and use consoles; everything
+    #[arg(long)]
+    pub(crate) role: Role,
+    /// Confine it to this domain, by name or UUID; may be given several times
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) domain: Vec<String>,
+    /// Take the password from the first line of this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<std::path::PathBuf>,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Role {
     Reader,

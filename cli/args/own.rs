@@ -39,6 +39,19 @@ pub(crate) struct Daemon {
     pub(crate) libvirt_tcp: Option<std::net::SocketAddr>,
 }
 
+/// As libvirt's program of the name `virt-ssh-helper`, which clients run through ssh.
+#[derive(Debug, Args)]
+pub(crate) struct SshHelper {
+    /// Connect to the read-only socket
+    #[arg(short, long)]
+    pub(crate) readonly: bool,
+    /// The daemon's configuration, which tells its sockets
+    #[arg(long, value_name = "FILE", default_value = crate::config::DEFAULT_PATH)]
+    pub(crate) config: PathBuf,
+    /// qemu:///system; with ?socket=PATH, that socket
+    pub(crate) uri: String,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
     /// Check a configuration file and say what is wrong in it

@@ -135,7 +135,7 @@ pub(crate) struct ManagedsaveEdit {
 pub(crate) struct SavedDump {
     /// domain name, id or uuid; of a file: its name
     pub(crate) of: String,
-    /// include security sensitive information in XML dump (always done)
+    /// include security sensitive information in XML dump
     #[arg(long)]
     pub(crate) security_info: bool,
 }

@@ -24,6 +24,7 @@ mod stats;
 mod storage;
 mod token;
 mod tuning;
+mod user;
 
 use api::client::{Client, ClientError};
 pub(crate) use definition::{read_cloud_init, read_document};
@@ -191,6 +192,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::VolWipe(args) => storage::volume::wipe(session, args).await,
         Command::Audit(args) => audit::audit(session, args).await,
         Command::Token(args) => token::token(session, args).await,
+        Command::User(args) => user::user(session, args).await,
         Command::Job(args) => storage::job::job(session, args).await,
         Command::Capabilities => node::capabilities(session).await,
         Command::Hostname => node::hostname(session).await,

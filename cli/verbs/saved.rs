@@ -119,7 +119,7 @@ pub(super) async fn managedsave_remove(session: &Session, args: Domain) -> Resul
 }
 
 pub(super) async fn managedsave_dumpxml(session: &Session, args: SavedDump) -> Result<(), Failure> {
-    print(session, &session.client.managed_save_xml(&args.of).await?);
+    print(session, &session.client.managed_save_xml(&args.of, args.security_info).await?);
     Ok(())
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn managedsave_edit(
     args: ManagedsaveEdit,
 ) -> Result<(), Failure> {
     let domain = &args.domain;
-    let old = session.client.managed_save_xml(domain).await?;
+    let old = session.client.managed_save_xml(domain, true).await?;
     match edited(domain, &old, args.goes_on)? {
         Some(xml) => define_managed(session, domain, xml, args.goes_on).await,
         None => not_changed(session, &format!("Managed save image of domain '{domain}'")),
@@ -160,7 +160,7 @@ async fn define_managed(
 
 pub(super) async fn save_image_dumpxml(session: &Session, args: SavedDump) -> Result<(), Failure> {
     let file = absolute(Path::new(&args.of))?;
-    print(session, &session.client.saved_xml(&file).await?);
+    print(session, &session.client.saved_xml(&file, args.security_info).await?);
     Ok(())
 }
 
@@ -174,7 +174,7 @@ pub(super) async fn save_image_define(
 
 pub(super) async fn save_image_edit(session: &Session, args: SaveImageEdit) -> Result<(), Failure> {
     let file = absolute(&args.file)?;
-    let old = session.client.saved_xml(&file).await?;
+    let old = session.client.saved_xml(&file, true).await?;
     match edited("saved-state", &old, args.goes_on)? {
         Some(xml) => define(session, &file, xml, args.goes_on).await,
         None => not_changed(session, &format!("Saved image {file}")),

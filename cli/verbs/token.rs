@@ -16,13 +16,9 @@ pub(super) async fn token(session: &Session, args: args::Token) -> Result<(), Fa
 }
 
 async fn create(session: &Session, args: args::TokenCreate) -> Result<(), Failure> {
-    let role = match args.role {
-        args::Role::Reader => Role::Reader,
-        args::Role::Operator => Role::Operator,
-        args::Role::Admin => Role::Admin,
-    };
     let domains = Some(args.domain).filter(|domains| !domains.is_empty());
-    let wanted = CreateToken { name: args.name, role, domains, lifetime_s: args.expires };
+    let wanted =
+        CreateToken { name: args.name, role: args.role.into(), domains, lifetime_s: args.expires };
     let new = session.client.create_token(&wanted).await?;
     if session.terminal.json {
         session.terminal.print_json(&new);
@@ -64,6 +60,16 @@ async fn revoke(session: &Session, token: &str) -> Result<(), Failure> {
             result?;
             session.terminal.say(&format!("Token '{token}' revoked\n"));
             Ok(())
+        }
+    }
+}
+
+impl From<args::Role> for Role {
+    fn from(role: args::Role) -> Self {
+        match role {
+            args::Role::Reader => Self::Reader,
+            args::Role::Operator => Self::Operator,
+            args::Role::Admin => Self::Admin,
         }
     }
 }

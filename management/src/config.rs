@@ -56,6 +56,13 @@ pub struct Libvirt {
     pub tls: String,
     /// Where the certificates are, in the places that libvirt has for them.
     pub pki: PathBuf,
+    /// How clients of the socket, of the read-only one and of TLS prove who they are, beside what
+    /// connecting proves: `none` or `sasl`, as libvirtd's configuration has it.
+    pub auth_unix_rw: String,
+    pub auth_unix_ro: String,
+    pub auth_tls: String,
+    /// With `auth_tls = "sasl"`: clients need no certificate.
+    pub tls_no_verify_certificate: bool,
     /// What clients may do, by the subjects of their certificates.
     pub client: Vec<LibvirtClient>,
     /// `127.0.0.1:16509`; no plain TCP if empty. Loopback only: nobody has to prove who he is.
@@ -82,6 +89,10 @@ impl Default for Libvirt {
             read_only_socket: PathBuf::new(),
             tls: String::new(),
             pki: "/etc/pki".into(),
+            auth_unix_rw: "none".to_owned(),
+            auth_unix_ro: "none".to_owned(),
+            auth_tls: "none".to_owned(),
+            tls_no_verify_certificate: false,
             client: Vec::new(),
             tcp: String::new(),
             tcp_access: "read".to_owned(),

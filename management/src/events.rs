@@ -128,6 +128,16 @@ pub enum EventKind {
         network_uuid: Uuid,
         change: NetworkChange,
     },
+    /// Something was done to a secret.
+    Secret {
+        secret: Uuid,
+        /// libvirt's word for what it is for, and which one of these.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<String>,
+        #[serde(default)]
+        usage_id: String,
+        change: SecretChange,
+    },
     /// A tap of the domain is in a network, or is there no more.
     NetworkPort {
         network: String,
@@ -189,6 +199,7 @@ impl EventKind {
             Self::Reachable { .. } => "reachable",
             Self::AutostartChanged { .. } => "autostart-changed",
             Self::Pool { .. } => "pool",
+            Self::Secret { .. } => "secret",
             Self::Network { .. } => "network",
             Self::NetworkPort { .. } => "network-port",
             Self::NetworkLease { .. } => "network-lease",
@@ -261,6 +272,27 @@ impl NetworkChange {
             Self::Undefined => "Undefined",
             Self::Started => "Started",
             Self::Stopped => "Stopped",
+        }
+    }
+}
+
+/// What was done to a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretChange {
+    Defined,
+    Undefined,
+    ValueChanged,
+}
+
+impl SecretChange {
+    /// libvirt's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Defined => "Defined",
+            Self::Undefined => "Undefined",
+            Self::ValueChanged => "Value changed",
         }
     }
 }
@@ -422,6 +454,7 @@ impl Subscription {
                 EventKind::Pool { .. }
                     | EventKind::Network { .. }
                     | EventKind::NetworkLease { .. }
+                    | EventKind::Secret { .. }
                     | EventKind::Job { .. }
             ),
         }

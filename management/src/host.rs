@@ -178,7 +178,8 @@ fn count_dirs(dir: &str, prefix: &str) -> u32 {
 }
 
 pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('\'', "&apos;")
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use uuid::Uuid;
 use crate::agent;
 use crate::audit::Audit;
 use crate::auth::tokens::{Bearer, Tokens};
-use crate::auth::{Access, Caller, Scope, Subject, Via};
+use crate::auth::users::{Login, Users};
+use crate::auth::{Access, Caller, Scope, ScramError, Subject, Via};
 use crate::autostart::{self, Progress};
 use crate::checkpoints::Checkpoints;
 use crate::cloud_init::{CloudInit, Seeds};
@@ -31,6 +32,7 @@ use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::network::{self, Networks};
 use crate::registry::{Node, Parts};
+use crate::secrets::Secrets;
 use crate::snapshots::Snapshots;
 use crate::storage::{Found, Pools};
 use crate::store::{Contents, Disk, Store};
@@ -78,6 +80,8 @@ pub struct Context {
     pub(crate) node: Arc<Node>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) tokens: Arc<Tokens>,
+    pub(crate) users: Arc<Users>,
+    pub(crate) secrets: Arc<Secrets>,
     /// Definitions that could not be read, and what does not work now.
     pub(crate) quarantined: Vec<(String, String)>,
     pub(crate) degraded: Vec<String>,
@@ -116,6 +120,9 @@ impl Manager {
                 let journal = Journal::open(&state, host_was_booted);
                 let audit = Arc::new(Audit::open(&state, &settings.audit, host_was_booted));
                 let tokens = Tokens::open(Arc::new(Disk), &state);
+                let users = Users::open(Arc::new(Disk), &state);
+                let secrets = Secrets::open(Arc::new(Disk), &state, journal.clone());
+                let tokens = (tokens, users, secrets);
                 let found = run_dirs(&dir.join("domains"));
                 let jobs = Arc::new(Jobs::open(Arc::new(Disk), &state, journal.clone()));
                 let networks = network::Found::read(Arc::new(Disk), &settings);
@@ -132,9 +139,13 @@ impl Manager {
         degraded.append(&mut pools.degraded);
         quarantined.append(&mut networks.quarantined);
         degraded.append(&mut networks.degraded);
-        let (tokens, unread, lacking) = tokens;
-        quarantined.extend(unread);
-        degraded.extend(lacking);
+        let (
+            (tokens, unread, lacking),
+            (users, unread_users, lacking_users),
+            (secrets, unread_secrets, lacking_secrets),
+        ) = tokens;
+        quarantined.extend(unread.into_iter().chain(unread_users).chain(unread_secrets));
+        degraded.extend(lacking.into_iter().chain(lacking_users).chain(lacking_secrets));
         // Before the domains, whose disks may be volumes.
         let pools = Pools::open(pools, &config, broker.clone(), journal.clone()).await;
         let running: Vec<_> = found
@@ -191,8 +202,8 @@ impl Manager {
         for text in &degraded {
             tracing::error!(text, "the daemon works with less");
         }
-        let tokens = Arc::new(tokens);
-        let cx = Context { node, audit, tokens, quarantined, degraded, autostart };
+        let (tokens, users, secrets) = (Arc::new(tokens), Arc::new(users), Arc::new(secrets));
+        let cx = Context { node, audit, tokens, users, secrets, quarantined, degraded, autostart };
         Ok(Self { cx: Arc::new(cx) })
     }
 
@@ -260,6 +271,19 @@ impl Manager {
     /// Returns when this token lets nobody in any more.
     pub async fn bearer_ended(&self, token: Uuid) {
         self.cx.tokens.ended(token).await;
+    }
+
+    /// What to ask a client that wants to come in by a password, whose first message this is.
+    ///
+    /// # Errors
+    /// When it is none of SCRAM-SHA-256.
+    pub fn login(&self, message: &[u8]) -> Result<(Login, Vec<u8>), ScramError> {
+        self.cx.users.login(message)
+    }
+
+    /// Returns when who came by this login may stay no longer.
+    pub async fn login_ended(&self, login: (Uuid, u64)) {
+        self.cx.users.ended(login).await;
     }
 
     /// Write down that somebody could not prove who he is.

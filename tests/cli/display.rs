@@ -32,7 +32,7 @@ fn showing_guest() -> Vec<u8> {
     })
 }
 
-fn started(graphics: &str) -> Option<Rig> {
+pub(crate) fn started(graphics: &str) -> Option<Rig> {
     if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
         println!("SKIP: /dev/kvm cannot be opened");
         return None;

@@ -1,11 +1,14 @@
 //! libvirt's own clients from other hosts: by TLS, by plain TCP, through ssh.
 
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 
 use manor_tests::libvirt::Clients;
+use manor_tests::tools;
 use manor_tests::vencrypt::Certificates;
 
-use super::rig::{Outcome, Rig, UUID, definition, kill, wait_for};
+use super::display;
+use super::rig::{MANOR, Outcome, Rig, UUID, definition, kill, wait_for};
 
 /// A daemon with doors for other hosts.
 pub(crate) struct Hosts {
@@ -47,7 +50,28 @@ impl Hosts {
     }
 
     pub(crate) fn virsh(&self, uri: &str, line: &str) -> Outcome {
+        self.run(self.clients.virsh(self.rig.directory.path()), uri, line)
+    }
+
+    /// With passwords.
+    fn with_password(&self, uri: &str, password: &str, line: &str) -> Outcome {
         let mut virsh = self.clients.virsh(self.rig.directory.path());
+        Clients::with_sasl(&mut virsh).unwrap();
+        let file = format!(
+            "[credentials-own]\nauthname=alice\npassword={password}\n\
+             [auth-libvirt-127.0.0.1]\ncredentials=own\n\
+             [auth-libvirt-localhost]\ncredentials=own\n"
+        );
+        self.rig.write("auth.conf", file);
+        let file = self.rig.path("auth.conf").display().to_string();
+        self.run(virsh, &format!("{uri}&authfile={file}"), line)
+    }
+
+    fn socket(&self, name: &str) -> String {
+        format!("qemu+unix:///system?socket={}", self.rig.path("run").join(name).display())
+    }
+
+    fn run(&self, mut virsh: Command, uri: &str, line: &str) -> Outcome {
         virsh.args(["-c", uri]).args(line.split_whitespace()).stdin(Stdio::null());
         let output = virsh.current_dir(self.rig.directory.path()).output().unwrap();
         Outcome {
@@ -138,4 +162,124 @@ fn plain_tcp_is_for_this_host_and_looks_only_unless_told_otherwise() {
     let refused = hosts.rig.manor(nowhere.into_iter().chain(["nowhere"]));
     assert_eq!(refused.status, 1, "{}", refused.err);
     assert!(refused.err.contains("nowhere/CA/cacert.pem"), "{}", refused.err);
+}
+
+const BY_PASSWORD: &str = "auth_tls = \"sasl\"\nauth_unix_rw = \"sasl\"\n";
+
+#[test]
+fn virsh_comes_in_by_a_password_over_tls_and_at_the_socket() {
+    let hosts = Hosts::new(BY_PASSWORD);
+    hosts.rig.write("password", "open sesame\n");
+    let set = |role: &str| {
+        let file = ["--password-file", "password"];
+        let set = hosts.rig.manor(["user", "set", "alice", "--role", role].iter().chain(&file));
+        assert_eq!(set.status, 0, "{}", set.err);
+    };
+    set("admin");
+    let list = hosts.rig.manor(["user", "list"]).out;
+    assert!(list.contains(" alice   admin   all "), "{list}");
+    for uri in [hosts.tls(), hosts.socket("libvirt-sock")] {
+        let wrong = hosts.with_password(&uri, "open barley", "list");
+        assert_ne!(wrong.status, 0);
+        assert!(wrong.err.contains("authentication failed"), "{}", wrong.err);
+        let right = hosts.with_password(&uri, "open sesame", "net-start default");
+        assert!(!right.err.contains("denied"), "{}", right.err);
+        let list = hosts.with_password(&uri, "open sesame", "list --all --name");
+        assert_eq!((list.status, list.out.trim()), (0, ""), "{}", list.err);
+    }
+    set("reader");
+    let refused =
+        hosts.with_password(&hosts.tls(), "open sesame", "pool-define-as x dir --target /x");
+    assert!(refused.err.contains("operation forbidden"), "{}", refused.err);
+    let audit = hosts.rig.manor(["--json", "audit"]).out;
+    assert!(audit.contains("alice, 127.0.0.1, by libvirt"), "{audit}");
+    assert!(audit.contains("\"password\"") && audit.contains("\"authenticate\""), "{audit}");
+    assert!(!audit.contains("sesame"), "{audit}");
+    // The socket that was left without is as before.
+    assert_eq!(hosts.ok(&hosts.socket("libvirt-sock-ro"), "list --all --name"), "");
+    assert_eq!(hosts.rig.manor(["user", "remove", "alice"]).status, 0);
+    assert_eq!(hosts.rig.manor(["user", "remove", "alice"]).status, 3);
+    let gone = hosts.with_password(&hosts.tls(), "open sesame", "list");
+    assert!(gone.err.contains("authentication failed"), "{}", gone.err);
+}
+
+/// What a client does with the other host's shell, without the other host.
+const SSH: &str = "#!/bin/sh
+while [ \"$1\" != -- ]; do shift; done
+shift 2
+exec sh -c \"$*\"
+";
+
+#[test]
+fn virsh_comes_in_through_ssh_by_the_helper_and_by_netcat() {
+    let hosts = Hosts::new("");
+    let rig = &hosts.rig;
+    let bin = rig.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let script = |name: &str, text: &str| {
+        std::fs::write(bin.join(name), text).unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(bin.join(name), open).unwrap();
+    };
+    script("ssh", SSH);
+    let config = rig.path("manor.toml").display().to_string();
+    script(
+        "virt-ssh-helper",
+        &format!("#!/bin/sh\nexec {MANOR} virt-ssh-helper --config {config} \"$@\"\n"),
+    );
+    let virsh = |uri: &str, line: &str| {
+        let mut virsh = hosts.clients.virsh(rig.directory.path());
+        virsh.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
+        hosts.run(virsh, uri, line)
+    };
+    rig.write("a.xml", definition("a", UUID));
+    let defined = virsh("qemu+ssh://elsewhere/system", "define a.xml");
+    assert_eq!(defined.status, 0, "{}", defined.err);
+    let list = virsh("qemu+ssh://elsewhere/system", "-r list --all --name");
+    assert_eq!(list.out.trim(), "a", "{}", list.err);
+    let refused = virsh("qemu+ssh://elsewhere/system", "-r undefine a");
+    assert_ne!(refused.status, 0);
+
+    let netcat = tools::netcat().unwrap();
+    script("nc", &format!("#!/bin/sh\nexec {} \"$@\"\n", netcat.words().join(" ")));
+    let socket = rig.path("run/libvirt-sock").display().to_string();
+    let uri = format!("qemu+ssh://elsewhere/system?proxy=netcat&socket={socket}");
+    let list = virsh(&uri, "list --all --name");
+    assert_eq!(list.out.trim(), "a", "{}", list.err);
+
+    // As setup links it.
+    let link = rig.path("virt-ssh-helper");
+    std::os::unix::fs::symlink(MANOR, &link).unwrap();
+    let said = |uri: &str| {
+        let output = Command::new(&link).arg(uri).stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(said(&format!("qemu:///system?socket={socket}")), (Some(0), String::new()));
+    assert!(said("xen:///system").1.contains("there is qemu:///system"));
+    let nowhere = said("qemu:///system?socket=/nonexistent/sock");
+    assert_eq!(nowhere.0, Some(6), "{}", nowhere.1);
+    assert!(nowhere.1.contains("/nonexistent/sock"), "{}", nowhere.1);
+}
+
+const VIEWER_BY_DESCRIPTOR: &str = "
+import libvirt, os, sys
+d = libvirt.open(sys.argv[1]).lookupByName('show')
+fds = [d.openGraphicsFD(0, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH) for _ in range(2)]
+print([os.read(fd, 12) for fd in fds], d.isActive())
+";
+
+#[test]
+fn a_viewer_gets_the_screen_as_a_descriptor() {
+    let Some(rig) = display::started("<graphics type='vnc' port='-1' passwd='sesame'/>") else {
+        return;
+    };
+    let clients = Clients::fetched().unwrap();
+    let mut python = clients.python(rig.directory.path());
+    let socket = rig.path("run/libvirt-sock");
+    python.args(["-c", VIEWER_BY_DESCRIPTOR]);
+    python.arg(format!("qemu+unix:///system?socket={}", socket.display()));
+    let output = python.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "[b'RFB 003.008\\n', b'RFB 003.008\\n'] 1\n", "{error}");
 }

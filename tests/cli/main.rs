@@ -18,6 +18,7 @@ mod images;
 mod lab;
 mod libvirt;
 mod libvirt_hosts;
+mod libvirt_lists;
 mod media;
 mod metrics;
 mod nbd;

@@ -13,7 +13,10 @@ fn tree(root: &Path) -> BTreeMap<String, String> {
     while let Some(directory) = todo.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
+            if let Ok(target) = std::fs::read_link(&path) {
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                found.insert(name, format!("-> {}", target.display()));
+            } else if path.is_dir() {
                 todo.push(path);
             } else {
                 let name = path.strip_prefix(root).unwrap().display().to_string();
@@ -41,8 +44,10 @@ fn setup_installs_again_without_a_change_and_removes_what_it_made() {
         "etc/systemd/system/manor.service",
         "etc/systemd/system/manor.socket",
         "etc/sysusers.d/manor.conf",
+        "usr/local/bin/virt-ssh-helper",
     ];
     assert_eq!(names, expected);
+    assert_eq!(first["usr/local/bin/virt-ssh-helper"], "-> /usr/local/bin/manor");
     let unit = &first["etc/systemd/system/manor.service"];
     for line in [
         "ExecStart=/usr/local/bin/manor daemon",

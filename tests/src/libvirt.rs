@@ -49,6 +49,15 @@ impl Clients {
         command
     }
 
+    /// SASL's mechanisms for one of these programs, which brings the library alone.
+    pub fn with_sasl(command: &mut Command) -> anyhow::Result<()> {
+        let tree = paths::made_once("libsasl2-modules", |tree| {
+            Apt::open()?.unpack(&["libsasl2-modules"], tree)
+        })?;
+        command.env("SASL_PATH", tree.join(LIBRARIES).join("sasl2"));
+        Ok(())
+    }
+
     fn command(&self, program: &str, home: &Path) -> Command {
         let below = |part: &str| self.tree.join(part);
         let modules = ["usr/lib/python3/dist-packages", "usr/share/virt-manager"].map(below);

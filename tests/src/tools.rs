@@ -47,6 +47,11 @@ pub fn iperf3() -> anyhow::Result<Program> {
     fetched("iperf3", "usr/bin/iperf3", "--version")
 }
 
+/// nc(1) that knows unix sockets.
+pub fn netcat() -> anyhow::Result<Program> {
+    fetched("netcat-openbsd", "bin/nc.openbsd", "-h")
+}
+
 /// With its libraries, where it is not installed.
 fn fetched(package: &str, path: &str, version: &str) -> anyhow::Result<Program> {
     let name = path.rsplit('/').next().unwrap_or(path);

@@ -87,7 +87,7 @@ const PAGES: [Page; 11] = [
     },
     Page {
         file: "docs/access.md",
-        before: &[],
+        before: &[("manor user set", "echo sesame > alice.password")],
         left_out: &[
             ("manor -c", "another host"),
             ("curl", "another host"),

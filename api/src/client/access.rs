@@ -1,4 +1,4 @@
-//! The audit log, and tokens.
+//! The audit log, tokens and users.
 
 use hyper::Method;
 
@@ -31,6 +31,22 @@ impl Client {
     /// By name or id.
     pub async fn revoke_token(&self, token: &str) -> Result<()> {
         let path = format!("/v1/tokens/{}", percent(token));
+        self.call(Method::DELETE, &path, Payload::Nothing).await.map(drop)
+    }
+
+    /// Make a user of libvirt's protocol, or change all of one.
+    pub async fn set_user(&self, name: &str, wanted: &types::SetUser) -> Result<()> {
+        let path = format!("/v1/users/{}", percent(name));
+        self.call(Method::PUT, &path, json(wanted)).await.map(drop)
+    }
+
+    pub async fn users(&self) -> Result<Vec<types::User>> {
+        let list: types::UserList = self.get("/v1/users").await?;
+        Ok(list.users)
+    }
+
+    pub async fn remove_user(&self, name: &str) -> Result<()> {
+        let path = format!("/v1/users/{}", percent(name));
         self.call(Method::DELETE, &path, Payload::Nothing).await.map(drop)
     }
 }

@@ -32,8 +32,8 @@ impl Client {
         self.call(Method::DELETE, &path, Payload::Nothing).await.map(drop)
     }
 
-    pub async fn managed_save_xml(&self, domain: &str) -> Result<String> {
-        self.text(&domain_path(domain, "/managed-save/xml")).await
+    pub async fn managed_save_xml(&self, domain: &str, secure: bool) -> Result<String> {
+        self.text(&domain_path(domain, &format!("/managed-save/xml?secure={secure}"))).await
     }
 
     pub async fn define_managed_save(&self, domain: &str, what: &types::DefineSaved) -> Result<()> {
@@ -45,8 +45,8 @@ impl Client {
         self.answer(self.call(Method::POST, "/v1/saved/restore", json(how)).await?)
     }
 
-    pub async fn saved_xml(&self, file: &str) -> Result<String> {
-        self.text(&format!("/v1/saved/xml?file={}", percent(file))).await
+    pub async fn saved_xml(&self, file: &str, secure: bool) -> Result<String> {
+        self.text(&format!("/v1/saved/xml?file={}&secure={secure}", percent(file))).await
     }
 
     pub async fn define_saved(&self, what: &types::DefineSaved) -> Result<()> {

@@ -299,6 +299,10 @@ impl From<Event> for types::Event {
                 wire.uuid = Some(network_uuid);
                 wire.change = Some(change.word().to_owned());
             }
+            EventKind::Secret { secret, change, .. } => {
+                wire.uuid = Some(secret);
+                wire.change = Some(change.word().to_owned());
+            }
             EventKind::NetworkPort { network, device, added } => {
                 wire.network = Some(network);
                 wire.device = Some(device);

@@ -44,6 +44,7 @@ mod tests;
 mod token;
 mod transfer;
 mod tuning;
+mod user;
 mod volume;
 
 use axum::Router;
@@ -158,6 +159,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(audit::audit))
         .routes(routes!(token::list, token::create))
         .routes(routes!(token::revoke))
+        .routes(routes!(user::list))
+        .routes(routes!(user::set, user::remove))
         .routes(routes!(events::events))
         .routes(routes!(metrics::metrics))
         .routes(routes!(openapi::document))

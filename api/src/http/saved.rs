@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::error::{Failure, HttpCode};
-use super::extract::{Domain, JsonBody, Params, Who};
+use super::extract::{Domain, JsonBody, Params, Who, switch};
 use crate::types;
 
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -22,6 +22,18 @@ use crate::types;
 pub(super) struct SavedQuery {
     /// Absolute path on this host.
     file: String,
+    /// With its secrets.
+    #[serde(deserialize_with = "switch")]
+    secure: bool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SecureQuery {
+    /// With its secrets.
+    #[serde(deserialize_with = "switch")]
+    secure: bool,
 }
 
 /// Whose disk it lies on is the daemon's affair: paths are of its host, and relative to nothing.
@@ -147,15 +159,15 @@ pub(super) async fn define_managed_save(
 
 /// The definition that a managed save goes on with.
 #[utoipa::path(get, path = "/v1/domains/{domain}/managed-save/xml", tag = "Saved states",
-    params(Domain), operation_id = "managed_save_xml",
-    responses((status = 200, body = String, content_type = "application/xml",
-        description = "With its secrets")))]
+    params(Domain, SecureQuery), operation_id = "managed_save_xml",
+    responses((status = 200, body = String, content_type = "application/xml")))]
 pub(super) async fn managed_save_xml(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
+    Params(SecureQuery { secure }): Params<SecureQuery>,
 ) -> Result<Response, Failure> {
-    let xml = app.manager.call(&caller, ops::DumpManagedSave { domain }).await?;
+    let xml = app.manager.call(&caller, ops::DumpManagedSave { domain, secure }).await?;
     Ok(([(header::CONTENT_TYPE, types::XML)], xml).into_response())
 }
 
@@ -184,14 +196,14 @@ pub(super) async fn restore(
 /// The definition in a saved state.
 #[utoipa::path(get, path = "/v1/saved/xml", tag = "Saved states", params(SavedQuery),
     operation_id = "saved_xml",
-    responses((status = 200, body = String, content_type = "application/xml",
-        description = "With its secrets")))]
+    responses((status = 200, body = String, content_type = "application/xml")))]
 pub(super) async fn xml(
     State(app): State<App>,
     Who(caller): Who,
-    Params(SavedQuery { file }): Params<SavedQuery>,
+    Params(SavedQuery { file, secure }): Params<SavedQuery>,
 ) -> Result<Response, Failure> {
-    let xml = app.manager.call(&caller, ops::DumpSaved { file: absolute(file)? }).await?;
+    let dump = ops::DumpSaved { file: absolute(file)?, secure };
+    let xml = app.manager.call(&caller, dump).await?;
     Ok(([(header::CONTENT_TYPE, types::XML)], xml).into_response())
 }
 

@@ -6,15 +6,18 @@
 //!       └─ ping ──────▶ pong                      all of them ─▶ queue ─▶ write
 //! ```
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use management::{Caller, Manager};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use management::Manager;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::admission::Admission;
 use super::failure::Failure;
+use super::keepalive::{self, PING, PONG};
 use super::protocol::packet::{
     self, Header, KEEPALIVE, Kind, Packet, PacketError, REMOTE, Status, VERSION,
 };
@@ -22,51 +25,72 @@ use super::protocol::xdr::{Decode as _, Decoder, XdrError};
 use super::session::{Gone, QUEUE, Session};
 use super::stream::{self, Incoming};
 use super::table;
+use super::wire::{Outgoing, Wire, Writer};
 
 /// Calls of one client that run at a time; the next one waits in the socket.
 const MAX_CALLS: usize = 16;
 /// What no packet exceeds that Manor has a use for: a document, or a piece of a stream.
 const MAX_PACKET: usize = 2 << 20;
-/// Of those who may only look, which anybody may: they have nothing long to say.
+/// Of those who may only look, which anybody may, and of who did not say yet who it is: they have
+/// nothing long to say.
 const MAX_READERS_PACKET: usize = 64 << 10;
 /// From a packet's first byte to its last.
 const PACKET_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that takes nothing for so long is not there.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-
-const PING: i32 = 1;
-const PONG: i32 = 2;
+/// For a client to say who it is.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the last word of a daemon that stops.
+const PARTING: Duration = Duration::from_millis(200);
 
 /// Serve a client until it goes.
-pub(super) async fn serve<S>(socket: S, manager: Manager, caller: Caller)
-where
-    S: AsyncRead + AsyncWrite + Send + 'static,
-{
-    let name = caller.name.clone();
-    let limit =
-        if caller.access == management::Access::Read { MAX_READERS_PACKET } else { MAX_PACKET };
-    let (reader, writer) = tokio::io::split(socket);
+pub(super) async fn serve<W: Wire>(
+    wire: W,
+    manager: Manager,
+    admission: Admission,
+    mut stop: watch::Receiver<bool>,
+) {
+    let name = admission.caller.name.clone();
+    let (reader, writer) = wire.split();
     let (outgoing, queue) = mpsc::channel(QUEUE);
-    let session = Session::new(manager, caller, outgoing);
-    let connection =
-        Connection { session, calls: Arc::new(Semaphore::new(MAX_CALLS)), tasks: JoinSet::new() };
+    let session = Session::new(manager, admission, outgoing, W::PASSES_FILES);
+    let connection = Connection {
+        session: session.clone(),
+        calls: Arc::new(Semaphore::new(MAX_CALLS)),
+        tasks: JoinSet::new(),
+    };
     // Whoever ends first ends the other one, and with it all that still runs for this client.
     tokio::select! {
-        read = connection.read(reader, limit) => match read {
+        read = connection.read(reader) => match read {
             Ok(()) => tracing::debug!(caller = name, "the client closed its connection"),
             Err(error) => tracing::debug!(caller = name, %error, "a connection is closed"),
         },
         written = write(writer, queue) => if let Err(error) = written {
             tracing::debug!(caller = name, %error, "a connection is closed");
         },
+        () = keepalive::watch(&session) => {
+            tracing::info!(caller = name, "a client does not answer any more");
+        }
+        () = session.login_ended(LOGIN_TIMEOUT) => {
+            tracing::info!(caller = name, "a client may not stay");
+        }
+        () = part(&session, &mut stop) => {}
+    }
+}
+
+/// The daemon goes: returns when a client that wants to know it has had time to hear it.
+async fn part(session: &Session, stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+    if session.part().await {
+        tokio::time::sleep(PARTING).await;
     }
 }
 
 async fn write(
-    mut socket: impl AsyncWrite + Unpin,
-    mut queue: mpsc::Receiver<Vec<u8>>,
+    mut socket: impl Writer,
+    mut queue: mpsc::Receiver<Outgoing>,
 ) -> std::io::Result<()> {
-    while let Some(packet) = queue.recv().await {
+    while let Some(Outgoing { packet, files }) = queue.recv().await {
         let mut left = packet.as_slice();
         while !left.is_empty() {
             let written = tokio::time::timeout(STALL_TIMEOUT, socket.write(left));
@@ -75,6 +99,10 @@ async fn write(
                 return Err(std::io::ErrorKind::WriteZero.into());
             }
             left = &left[count..];
+        }
+        for file in files {
+            let passed = tokio::time::timeout(STALL_TIMEOUT, socket.pass(file.as_fd()));
+            passed.await.map_err(|_| std::io::ErrorKind::TimedOut)??;
         }
     }
     Ok(())
@@ -88,21 +116,19 @@ struct Connection {
 }
 
 impl Connection {
-    async fn read(
-        mut self,
-        mut socket: impl AsyncRead + Unpin,
-        limit: usize,
-    ) -> Result<(), PacketError> {
+    async fn read(mut self, mut socket: impl AsyncRead + Unpin) -> Result<(), PacketError> {
         loop {
             // It may say nothing for as long as it likes, but not the half of something.
             let mut first = [0];
             if socket.read(&mut first).await? == 0 {
                 return Ok(());
             }
+            let limit = if self.session.is_trusted() { MAX_PACKET } else { MAX_READERS_PACKET };
             let mut whole = first.as_slice().chain(&mut socket);
             let read = tokio::time::timeout(PACKET_TIMEOUT, packet::read(&mut whole, limit));
             let timeout = || PacketError::Io(std::io::ErrorKind::TimedOut.into());
             let Some(packet) = read.await.map_err(|_| timeout())?? else { return Ok(()) };
+            self.session.note_heard();
             while self.tasks.try_join_next().is_some() {}
             if self.take(packet).await.is_err() {
                 return Ok(());
@@ -117,7 +143,7 @@ impl Connection {
                 let pong = Header::message(KEEPALIVE, PONG);
                 self.session.send(packet::encode(pong, &())).await
             }
-            // A pong that nobody waits for.
+            // That it was heard is all that a pong has to say.
             (KEEPALIVE, _) => Ok(()),
             (REMOTE, Kind::Call) if header.version == VERSION => {
                 let permit = Arc::clone(&self.calls).acquire_owned().await.map_err(|_| Gone)?;
@@ -190,15 +216,21 @@ async fn answer(
     let answered = table::run(session, header.procedure, payload).await;
     let answered = answered.and_then(|answer| {
         let incoming = answer.stream.map(|stream| Ok((stream, stream::open(session, header)?)));
-        Ok((answer.payload, incoming.transpose()?))
+        Ok((answer.payload, answer.files, incoming.transpose()?))
     });
     let (packet, stream) = match answered {
-        Ok((payload, stream)) => {
+        Ok((payload, files, stream)) if files.is_empty() => {
             let header = header.answered(Kind::Reply, Status::Ok);
-            (packet::encode_raw(header, &payload), stream)
+            (Outgoing::from(packet::encode_raw(header, &payload)), stream)
+        }
+        Ok((payload, files, stream)) => {
+            let header = header.answered(Kind::ReplyWithFiles, Status::Ok);
+            let packet = packet::encode_with_files(header, files.len(), &payload);
+            (Outgoing { packet, files }, stream)
         }
         Err(failure) => {
-            (packet::encode(header.answered(Kind::Reply, Status::Error), &failure), None)
+            let header = header.answered(Kind::Reply, Status::Error);
+            (packet::encode(header, &failure).into(), None)
         }
     };
     session.send(packet).await.ok()?;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use management::domain::DomainRef;
-use management::events::{Event, EventKind, NetworkChange, PoolChange};
+use management::events::{Event, EventKind, NetworkChange, PoolChange, SecretChange};
 use management::ops::{FindDomain, Subscribe};
 use uuid::Uuid;
 
 use super::failure::{Area, Failure};
-use super::protocol::object::{Domain, Network, Pool};
+use super::procedures::secret::usage_number;
+use super::protocol::object::{Domain, Network, Pool, Secret};
 use super::protocol::packet::{self, Header, REMOTE};
 use super::protocol::xdr::Encode;
 use super::session::Session;
@@ -26,7 +27,8 @@ pub(crate) enum Topic {
     Domain,
     Network,
     Pool,
-    /// Node devices and secrets, of which there are none: nothing happens to them.
+    Secret,
+    /// Node devices: they are looked at anew each time, and nobody watches them.
     Nothing,
 }
 
@@ -36,7 +38,7 @@ impl Topic {
         match self {
             Self::Domain => 27,
             Self::Network => 1,
-            Self::Pool | Self::Nothing => 2,
+            Self::Pool | Self::Secret | Self::Nothing => 2,
         }
     }
 }
@@ -121,6 +123,18 @@ async fn tell(session: &Session, event: &Event) -> Result<(), super::session::Go
                 .filter_map(|(number, callback)| of_pool(number, callback.event, &pool, *change))
                 .collect()
         }
+        (None, EventKind::Secret { secret, usage, usage_id, change }) => {
+            let about = Secret {
+                uuid: *secret,
+                usage_type: usage_number(usage.as_deref()),
+                usage_id: usage_id.clone(),
+            };
+            callbacks
+                .into_iter()
+                .filter(|(_, callback)| wants(callback, Topic::Secret, *secret))
+                .filter_map(|(number, callback)| of_secret(number, callback.event, &about, *change))
+                .collect()
+        }
         _ => Vec::new(),
     };
     for packet in packets {
@@ -131,6 +145,19 @@ async fn tell(session: &Session, event: &Event) -> Result<(), super::session::Go
 
 fn message(procedure: i32, body: &impl Encode) -> Vec<u8> {
     packet::encode(Header::message(REMOTE, procedure), body)
+}
+
+fn of_secret(number: i32, event: i32, secret: &Secret, change: SecretChange) -> Option<Vec<u8>> {
+    const LIFECYCLE: i32 = 0;
+    const VALUE_CHANGED: i32 = 1;
+    match (event, change) {
+        (LIFECYCLE, SecretChange::Defined) => Some(message(382, &(number, secret.clone(), 0, 0))),
+        (LIFECYCLE, SecretChange::Undefined) => Some(message(382, &(number, secret.clone(), 1, 0))),
+        (VALUE_CHANGED, SecretChange::ValueChanged) => {
+            Some(message(383, &(number, secret.clone())))
+        }
+        _ => None,
+    }
 }
 
 fn of_pool(number: i32, event: i32, pool: &Pool, change: PoolChange) -> Option<Vec<u8>> {

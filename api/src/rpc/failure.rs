@@ -18,9 +18,14 @@ mod code {
     pub(super) const RPC: i32 = 39;
     pub(super) const NO_DOMAIN: i32 = 42;
     pub(super) const NO_NETWORK: i32 = 43;
+    pub(super) const AUTH_FAILED: i32 = 45;
     pub(super) const NO_POOL: i32 = 49;
     pub(super) const NO_VOLUME: i32 = 50;
+    pub(super) const NO_NODE_DEVICE: i32 = 53;
     pub(super) const OPERATION_INVALID: i32 = 55;
+    pub(super) const NO_INTERFACE: i32 = 57;
+    pub(super) const NO_FILTER: i32 = 62;
+    pub(super) const NO_SECRET: i32 = 66;
     pub(super) const CONFIG_UNSUPPORTED: i32 = 67;
     pub(super) const TIMEOUT: i32 = 68;
     pub(super) const RESOURCE_BUSY: i32 = 71;
@@ -43,6 +48,10 @@ pub(crate) enum Area {
     Volume,
     /// Of a domain.
     Snapshot,
+    NodeDevice,
+    Interface,
+    Filter,
+    Secret,
 }
 
 impl Area {
@@ -52,6 +61,10 @@ impl Area {
             Self::Node | Self::Domain | Self::Checkpoint | Self::Snapshot => 10,
             Self::Network => 19,
             Self::Pool | Self::Volume => 18,
+            Self::NodeDevice => 22,
+            Self::Interface => 26,
+            Self::Secret => 30,
+            Self::Filter => 33,
         }
     }
 
@@ -64,6 +77,10 @@ impl Area {
             Self::Pool => (code::NO_POOL, "Storage pool not found: "),
             Self::Volume => (code::NO_VOLUME, "Storage volume not found: "),
             Self::Snapshot => (code::NO_SNAPSHOT, "Domain snapshot not found: "),
+            Self::NodeDevice => (code::NO_NODE_DEVICE, "Node device not found: "),
+            Self::Interface => (code::NO_INTERFACE, "Interface not found: "),
+            Self::Filter => (code::NO_FILTER, "Network filter not found: "),
+            Self::Secret => (code::NO_SECRET, "Secret not found: "),
         }
     }
 
@@ -149,9 +166,21 @@ impl Failure {
         Self { code: code::INTERNAL, domain: RPC, message }
     }
 
+    /// Before a client has said who it is, and when it did not.
+    pub(crate) fn authentication(message: &str) -> Self {
+        let message = format!("authentication failed: {message}");
+        Self { code: code::AUTH_FAILED, domain: RPC, message }
+    }
+
     pub(crate) fn no_connect(message: impl Into<String>) -> Self {
         let message = format!("no connection driver available: {}", message.into());
         Self { code: code::NO_CONNECT, domain: RPC, message }
+    }
+
+    /// Something of a list that it is not in.
+    pub(crate) fn not_found(area: Area, message: &str) -> Self {
+        let (code, prefix) = area.not_found();
+        Self { code, domain: area.number(), message: format!("{prefix}{message}") }
     }
 
     pub(crate) fn invalid_argument(area: Area, message: &str) -> Self {

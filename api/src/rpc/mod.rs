@@ -10,9 +10,11 @@
 //! nothing of sockets. What is allowed is decided where it is for every front end, in
 //! `Manager::call`.
 
+mod admission;
 mod connection;
 mod events;
 mod failure;
+mod keepalive;
 mod places;
 mod procedures;
 mod protocol;
@@ -24,6 +26,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wire;
 
 #[doc(hidden)]
 pub use protocol::torture::torture;

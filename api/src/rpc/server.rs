@@ -16,15 +16,20 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::admission::Admission;
+pub use super::admission::Auth;
 use super::connection;
 use super::places::{Place, Places};
 pub use super::tls::{Client, Tls, TlsError, TlsParts};
+use super::wire::Bytes;
 use crate::http::server::{ListenError, bind, inherit, keep_alive};
 use crate::peers::{Peer, Peers};
 
 /// Connections at a time, of each kind of socket: those who may only look, whom anybody may be,
 /// take no place from the others.
 const MAX_CONNECTIONS: usize = 256;
+/// For connections to hear that the daemon goes.
+const DRAIN: Duration = Duration::from_secs(1);
 /// After an `accept` that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,15 +41,15 @@ pub struct Listener {
 
 #[derive(Debug)]
 enum Socket {
-    Unix(UnixListener, Access, Arc<Places>),
+    Unix(UnixListener, Access, Auth, Arc<Places>),
     Tcp(TcpListener, Access),
     Tls(TcpListener, Tls, Arc<Peers>),
 }
 
 impl Listener {
     /// As [`Listener::unix`](crate::http::server::Listener::unix).
-    pub fn unix(path: &Path, access: Access) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Unix(bind(path)?, access, Arc::default()) })
+    pub fn unix(path: &Path, access: Access, auth: Auth) -> Result<Self, ListenError> {
+        Ok(Self { socket: Socket::Unix(bind(path)?, access, auth, Arc::default()) })
     }
 
     /// A listening socket that systemd opened for us.
@@ -52,8 +57,9 @@ impl Listener {
         index: usize,
         socket: std::os::unix::net::UnixListener,
         access: Access,
+        auth: Auth,
     ) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Unix(inherit(index, socket)?, access, Arc::default()) })
+        Ok(Self { socket: Socket::Unix(inherit(index, socket)?, access, auth, Arc::default()) })
     }
 
     /// TCP, on loopback only: the connection is not encrypted and proves nobody.
@@ -83,7 +89,7 @@ impl Listener {
 
     async fn next(&self) -> std::io::Result<Option<Guest>> {
         match &self.socket {
-            Socket::Unix(socket, access, places) => {
+            Socket::Unix(socket, access, auth, places) => {
                 let (stream, _) = socket.accept().await?;
                 let peer = stream.peer_cred()?;
                 let place = match access {
@@ -99,7 +105,8 @@ impl Listener {
                 let pid = peer.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
                 let name = format!("uid {}{pid}, by libvirt", peer.uid());
                 let caller = Caller::new(name, *access).via(Via::Unix);
-                Ok(Some(Guest::Unix { stream, caller, _place: place }))
+                let admission = Admission { caller, auth: *auth, remote: None };
+                Ok(Some(Guest::Unix { stream, admission, _place: place }))
             }
             Socket::Tcp(socket, access) => {
                 let (stream, peer) = socket.accept().await?;
@@ -116,7 +123,8 @@ impl Listener {
                     return Ok(None);
                 };
                 stream.set_nodelay(true)?;
-                Ok(Some(Guest::Stranger { stream, address, tls: tls.clone(), _peer: peer }))
+                let (tls, peers) = (tls.clone(), peers.clone());
+                Ok(Some(Guest::Stranger { stream, address, tls, peers, _peer: peer }))
             }
         }
     }
@@ -145,12 +153,12 @@ async fn accept(listener: Listener, manager: Manager, mut stop: watch::Receiver<
         while connections.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => break,
             accepted = listener.next() => accepted,
         };
         match accepted {
             Ok(Some(guest)) => {
-                connections.spawn(guest.serve(manager.clone(), place));
+                connections.spawn(guest.serve(manager.clone(), place, stop.clone()));
             }
             Ok(None) => {}
             Err(error) => {
@@ -159,25 +167,38 @@ async fn accept(listener: Listener, manager: Manager, mut stop: watch::Receiver<
             }
         }
     }
+    let drained = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(DRAIN, drained).await;
 }
 
 /// Somebody at the door, with the place that is taken there.
 enum Guest {
-    Unix { stream: UnixStream, caller: Caller, _place: Option<Place> },
+    Unix { stream: UnixStream, admission: Admission, _place: Option<Place> },
     Tcp { stream: TcpStream, caller: Caller },
-    Stranger { stream: TcpStream, address: SocketAddr, tls: Tls, _peer: Peer },
+    Stranger { stream: TcpStream, address: SocketAddr, tls: Tls, peers: Arc<Peers>, _peer: Peer },
 }
 
 impl Guest {
-    async fn serve(self, manager: Manager, _place: OwnedSemaphorePermit) {
+    async fn serve(
+        self,
+        manager: Manager,
+        _place: OwnedSemaphorePermit,
+        stop: watch::Receiver<bool>,
+    ) {
         match self {
-            Self::Unix { stream, caller, _place } => {
-                connection::serve(stream, manager, caller).await;
+            Self::Unix { stream, admission, _place } => {
+                connection::serve(stream, manager, admission, stop).await;
             }
-            Self::Tcp { stream, caller } => connection::serve(stream, manager, caller).await,
-            Self::Stranger { stream, address, tls, _peer } => {
-                match tls.accept(stream, address.ip().to_canonical()).await {
-                    Ok((stream, caller)) => connection::serve(stream, manager, caller).await,
+            Self::Tcp { stream, caller } => {
+                connection::serve(Bytes(stream), manager, Admission::known(caller), stop).await;
+            }
+            Self::Stranger { stream, address, tls, peers, _peer } => {
+                let ip = address.ip().to_canonical();
+                match tls.accept(stream, ip).await {
+                    Ok((stream, caller, auth)) => {
+                        let admission = Admission { caller, auth, remote: Some((peers, ip)) };
+                        connection::serve(Bytes(stream), manager, admission, stop).await;
+                    }
                     Err(error) => {
                         tracing::info!(%address, %error, "a client of libvirt's is turned away");
                     }

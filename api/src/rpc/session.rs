@@ -2,17 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use management::{Access, Caller, Manager, Operation};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::admission::{Admission, Progress, out_of_turn};
 use super::events::Callback;
 use super::failure::{Area, Failure};
-use super::protocol::packet::Header;
+use super::protocol::packet::{self, Header, REMOTE};
 use super::stream::Incoming;
+use super::wire::Outgoing;
 
 /// Packets that wait for the client to read. Beyond, whoever has something to say waits too.
 pub(super) const QUEUE: usize = 16;
+/// Before the answer to a wrong password.
+const WRONG_PASSWORD: Duration = Duration::from_secs(1);
 /// Streams and callbacks of one client.
 const MAX_STREAMS: usize = 32;
 pub(super) const MAX_CALLBACKS: usize = 256;
@@ -22,12 +29,24 @@ pub(super) type StreamKey = (i32, u32);
 
 pub(crate) struct Session {
     manager: Manager,
+    admission: Admission,
     state: Mutex<State>,
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: mpsc::Sender<Outgoing>,
+    /// Whether descriptors can be passed to it.
+    takes_files: bool,
+    /// Raised when it said that it answers pings.
+    pinged: Notify,
+    /// The login that it came by, if by one, once it was let in.
+    login: watch::Sender<Option<Option<(Uuid, u64)>>>,
 }
 
 struct State {
     caller: Caller,
+    progress: Progress,
+    /// When something came from it.
+    heard: Instant,
+    /// It wants to be told when the daemon goes.
+    tell_of_closing: bool,
     /// The name that it opened, such as `qemu:///system`.
     opened: Option<String>,
     streams: BTreeMap<StreamKey, mpsc::Sender<Incoming>>,
@@ -44,18 +63,29 @@ pub(super) struct Gone;
 impl Session {
     pub(super) fn new(
         manager: Manager,
-        caller: Caller,
-        outgoing: mpsc::Sender<Vec<u8>>,
+        admission: Admission,
+        outgoing: mpsc::Sender<Outgoing>,
+        takes_files: bool,
     ) -> Arc<Self> {
+        let progress = Progress::of(admission.auth);
+        let login = match &progress {
+            Progress::Admitted { login } => Some(*login),
+            _ => None,
+        };
         let state = State {
-            caller,
+            caller: admission.caller.clone(),
+            progress,
+            heard: Instant::now(),
+            tell_of_closing: false,
             opened: None,
             streams: BTreeMap::new(),
             callbacks: BTreeMap::new(),
             next_callback: 0,
             is_told: false,
         };
-        Arc::new(Self { manager, state: Mutex::new(state), outgoing })
+        let (state, pinged) = (Mutex::new(state), Notify::new());
+        let login = watch::Sender::new(login);
+        Arc::new(Self { manager, admission, state, outgoing, takes_files, pinged, login })
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -106,8 +136,138 @@ impl Session {
     }
 
     /// Waits as long as the client does not read what was sent before.
-    pub(super) async fn send(&self, packet: Vec<u8>) -> Result<(), Gone> {
-        self.outgoing.send(packet).await.map_err(|_| Gone)
+    pub(super) async fn send(&self, packet: impl Into<Outgoing>) -> Result<(), Gone> {
+        self.outgoing.send(packet.into()).await.map_err(|_| Gone)
+    }
+
+    /// Now or not at all.
+    pub(super) fn send_now(&self, packet: Vec<u8>) -> bool {
+        self.outgoing.try_send(packet.into()).is_ok()
+    }
+
+    pub(crate) fn takes_files(&self) -> bool {
+        self.takes_files
+    }
+
+    pub(super) fn note_heard(&self) {
+        self.state().heard = Instant::now();
+    }
+
+    pub(super) fn heard(&self) -> Instant {
+        self.state().heard
+    }
+
+    /// From now on it may be pinged.
+    pub(crate) fn answers_pings(&self) {
+        self.pinged.notify_one();
+    }
+
+    pub(super) async fn may_be_pinged(&self) {
+        self.pinged.notified().await;
+    }
+
+    pub(crate) fn tell_of_closing(&self, wanted: bool) -> Result<(), Failure> {
+        let told = &mut self.state().tell_of_closing;
+        if *told == wanted {
+            let text = match wanted {
+                true => "a close callback is registered already",
+                false => "no close callback is registered",
+            };
+            return Err(Failure::invalid_state(Area::Node, text));
+        }
+        *told = wanted;
+        Ok(())
+    }
+
+    /// The daemon goes: tell a client that wants to know. False if it does not.
+    pub(super) async fn part(&self) -> bool {
+        const CONNECTION_CLOSED: i32 = 362;
+        /// virConnectCloseReason: the end of the file.
+        const EOF: i32 = 1;
+        let wanted = self.state().tell_of_closing;
+        let message = packet::encode(Header::message(REMOTE, CONNECTION_CLOSED), &EOF);
+        wanted && self.send(message).await.is_ok()
+    }
+
+    /// It has to say who it is before anything else.
+    pub(crate) fn wants_password(&self) -> bool {
+        !matches!(self.state().progress, Progress::Admitted { .. })
+    }
+
+    /// It is known, and does more than look.
+    pub(super) fn is_trusted(&self) -> bool {
+        let state = self.state();
+        let is_known = matches!(state.progress, Progress::Admitted { .. });
+        is_known && state.caller.access > Access::Read
+    }
+
+    /// The question is put, and the answer to come.
+    pub(crate) fn is_asked(&self) -> bool {
+        matches!(self.state().progress, Progress::Asked(_))
+    }
+
+    pub(crate) fn begin_login(&self) -> Result<(), Failure> {
+        let progress = &mut self.state().progress;
+        match progress {
+            Progress::Unknown => *progress = Progress::Begun,
+            _ => return Err(out_of_turn()),
+        }
+        Ok(())
+    }
+
+    /// What to ask it.
+    pub(crate) async fn first_of_login(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
+        {
+            let progress = &mut self.state().progress;
+            if !matches!(progress, Progress::Begun) {
+                return Err(out_of_turn());
+            }
+            progress.take();
+        }
+        let (login, answer) = match self.manager.login(message) {
+            Ok(begun) => begun,
+            Err(error) => return Err(self.not_admitted(&error.to_string()).await),
+        };
+        self.state().progress = Progress::Asked(Box::new(login));
+        Ok(answer)
+    }
+
+    /// It is let in, or nothing more comes of this connection.
+    pub(crate) async fn last_of_login(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
+        let Progress::Asked(login) = self.state().progress.take() else {
+            return Err(out_of_turn());
+        };
+        let (user, answer) = match login.finish(message) {
+            Ok(known) => known,
+            Err(error) => return Err(self.not_admitted(&error.to_string()).await),
+        };
+        let login = Some(user.login);
+        let caller = self.admission.admitted(user);
+        tracing::debug!(caller = caller.name, "a client is let in");
+        {
+            let mut state = self.state();
+            (state.caller, state.progress) = (caller, Progress::Admitted { login });
+        }
+        self.login.send_replace(Some(login));
+        Ok(answer)
+    }
+
+    async fn not_admitted(&self, reason: &str) -> Failure {
+        // Who tries many passwords waits as many times.
+        tokio::time::sleep(WRONG_PASSWORD).await;
+        self.admission.failed(&self.manager).await;
+        Failure::authentication(reason)
+    }
+
+    /// Returns when its user is there no more, or it did not say in time who it is.
+    pub(super) async fn login_ended(&self, timeout: Duration) {
+        let mut known = self.login.subscribe();
+        let login = async { known.wait_for(Option::is_some).await.ok().and_then(|login| *login) };
+        match tokio::time::timeout(timeout, login).await {
+            Ok(Some(Some(login))) => self.manager.login_ended(login).await,
+            Ok(Some(None)) => std::future::pending().await,
+            Ok(None) | Err(_) => {}
+        }
     }
 
     pub(super) fn add_stream(

@@ -2,6 +2,7 @@
 //! made of, and the names of the others. The documentation is made from it.
 
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub use document::compatibility;
 /// What a call is answered with.
 pub(super) struct Answer {
     pub(super) payload: Vec<u8>,
+    /// What goes with it.
+    pub(super) files: Vec<OwnedFd>,
     pub(super) stream: Option<Stream>,
 }
 
@@ -30,6 +33,12 @@ pub(super) struct Answer {
 pub(crate) struct Streaming<T> {
     pub(crate) answer: T,
     pub(crate) stream: Stream,
+}
+
+/// An answer that descriptors come with.
+pub(crate) struct WithFiles<T> {
+    pub(crate) answer: T,
+    pub(crate) files: Vec<OwnedFd>,
 }
 
 pub(super) trait IntoAnswer {
@@ -44,13 +53,20 @@ fn encoded(answer: &impl Encode) -> Vec<u8> {
 
 impl<T: Encode> IntoAnswer for T {
     fn into_answer(self) -> Answer {
-        Answer { payload: encoded(&self), stream: None }
+        Answer { payload: encoded(&self), files: Vec::new(), stream: None }
     }
 }
 
 impl<T: Encode> IntoAnswer for Streaming<T> {
     fn into_answer(self) -> Answer {
-        Answer { payload: encoded(&self.answer), stream: Some(self.stream) }
+        let (payload, stream) = (encoded(&self.answer), Some(self.stream));
+        Answer { payload, files: Vec::new(), stream }
+    }
+}
+
+impl<T: Encode> IntoAnswer for WithFiles<T> {
+    fn into_answer(self) -> Answer {
+        Answer { payload: encoded(&self.answer), files: self.files, stream: None }
     }
 }
 
@@ -97,6 +113,9 @@ pub(super) async fn run(
         let name = others::NOT_YET.iter().find(|(known, _)| *known == number);
         return Err(Failure::unknown_procedure(number, name.map(|(_, name)| *name)));
     };
+    if session.wants_password() && !(66..=70).contains(&number) {
+        return Err(Failure::authentication("authentication is required"));
+    }
     if session.opened().is_none() && !precedes_opening(number) {
         return Err(Failure::not_open());
     }
@@ -185,10 +204,13 @@ procedures! {
     57 DOMAIN_GET_SCHEDULER_PARAMETERS [GetTuning] tuning::cpu;
     58 DOMAIN_SET_SCHEDULER_PARAMETERS [TuneDomain] tuning::set_cpu;
     59 CONNECT_GET_HOSTNAME [GetNode] connect::hostname;
-    60 CONNECT_SUPPORTS_FEATURE [] connect::supports_feature, partly "no migration, no descriptors";
+    60 CONNECT_SUPPORTS_FEATURE [] connect::supports_feature, partly "no migration";
     64 DOMAIN_BLOCK_STATS [GetDomainStats] stats::block;
     65 DOMAIN_INTERFACE_STATS [GetDomainStats] stats::interface;
-    66 AUTH_LIST [] connect::auth_list;
+    66 AUTH_LIST [] sasl::list;
+    67 AUTH_SASL_INIT [] sasl::init, partly "SCRAM-SHA-256 alone";
+    68 AUTH_SASL_START [] sasl::start, partly "SCRAM-SHA-256 alone";
+    69 AUTH_SASL_STEP [] sasl::step, partly "SCRAM-SHA-256 alone";
     71 CONNECT_NUM_OF_STORAGE_POOLS [ListPools] pool::active_count;
     72 CONNECT_LIST_STORAGE_POOLS [ListPools] pool::active_names;
     73 CONNECT_NUM_OF_DEFINED_STORAGE_POOLS [ListPools] pool::inactive_count;
@@ -221,17 +243,32 @@ procedures! {
     101 NODE_GET_CELLS_FREE_MEMORY [GetNode] node::cells_free_memory, partly "one cell, whatever the host has";
     102 NODE_GET_FREE_MEMORY [GetNode] node::free_memory;
     110 CONNECT_GET_URI [] connect::uri;
-    111 NODE_NUM_OF_DEVICES [] node::device_count, partly "none are known";
-    112 NODE_LIST_DEVICES [] node::no_device_names, partly "none are known";
+    111 NODE_NUM_OF_DEVICES [ListNodeDevices] host::device_count;
+    112 NODE_LIST_DEVICES [ListNodeDevices] host::device_names;
+    113 NODE_DEVICE_LOOKUP_BY_NAME [ListNodeDevices] host::device_by_name;
+    114 NODE_DEVICE_GET_XML_DESC [ListNodeDevices] host::device_xml, partly "computer, PCI, USB, network, disks";
+    115 NODE_DEVICE_GET_PARENT [ListNodeDevices] host::device_parent;
+    116 NODE_DEVICE_NUM_OF_CAPS [ListNodeDevices] host::device_kind_count;
+    117 NODE_DEVICE_LIST_CAPS [ListNodeDevices] host::device_kinds;
     121 DOMAIN_GET_SECURITY_LABEL [FindDomain] domain::security_label, partly "there is no security driver";
     122 NODE_GET_SECURITY_MODEL [] node::security_model, partly "there is no security driver";
     125 STORAGE_VOL_CREATE_XML_FROM [CreateVolume GetJob DescribeVolume] volume::create_from;
-    126 CONNECT_NUM_OF_INTERFACES [] node::nothing, partly "none are known";
-    127 CONNECT_LIST_INTERFACES [] node::no_names, partly "none are known";
-    137 CONNECT_NUM_OF_DEFINED_INTERFACES [] node::nothing, partly "none are known";
-    138 CONNECT_LIST_DEFINED_INTERFACES [] node::no_names, partly "none are known";
-    139 CONNECT_NUM_OF_SECRETS [] node::nothing, partly "there are none";
-    140 CONNECT_LIST_SECRETS [] node::no_names, partly "there are none";
+    126 CONNECT_NUM_OF_INTERFACES [ListHostInterfaces] host::active_interface_count;
+    127 CONNECT_LIST_INTERFACES [ListHostInterfaces] host::active_interface_names;
+    128 INTERFACE_LOOKUP_BY_NAME [ListHostInterfaces] host::interface_by_name;
+    129 INTERFACE_LOOKUP_BY_MAC_STRING [ListHostInterfaces] host::interface_by_mac;
+    130 INTERFACE_GET_XML_DESC [ListHostInterfaces] host::interface_xml, partly "without IP addresses; bonds and VLANs as ethernet";
+    137 CONNECT_NUM_OF_DEFINED_INTERFACES [ListHostInterfaces] host::inactive_interface_count;
+    138 CONNECT_LIST_DEFINED_INTERFACES [ListHostInterfaces] host::inactive_interface_names;
+    139 CONNECT_NUM_OF_SECRETS [ListSecrets] secret::number;
+    140 CONNECT_LIST_SECRETS [ListSecrets] secret::uuids;
+    141 SECRET_LOOKUP_BY_UUID [DescribeSecret] secret::by_uuid;
+    142 SECRET_DEFINE_XML [DefineSecret] secret::define;
+    143 SECRET_GET_XML_DESC [DumpSecretXml] secret::xml;
+    144 SECRET_SET_VALUE [SetSecretValue] secret::set_value;
+    145 SECRET_GET_VALUE [GetSecretValue] secret::value;
+    146 SECRET_UNDEFINE [UndefineSecret] secret::undefine;
+    147 SECRET_LOOKUP_BY_USAGE [DescribeSecret] secret::by_usage;
     149 CONNECT_IS_SECURE [] connect::is_secure;
     150 DOMAIN_IS_ACTIVE [FindDomain] domain::is_active;
     151 DOMAIN_IS_PERSISTENT [FindDomain] domain::is_persistent;
@@ -239,6 +276,7 @@ procedures! {
     153 NETWORK_IS_PERSISTENT [DescribeNetwork] network::is_persistent;
     154 STORAGE_POOL_IS_ACTIVE [DescribePool] pool::is_active;
     155 STORAGE_POOL_IS_PERSISTENT [DescribePool] pool::is_persistent;
+    156 INTERFACE_IS_ACTIVE [ListHostInterfaces] host::interface_is_active;
     157 CONNECT_GET_LIB_VERSION [] connect::lib_version;
     159 DOMAIN_MEMORY_STATS [GetDomainStats] stats::memory;
     160 DOMAIN_ATTACH_DEVICE_FLAGS [AttachDevice] device::attach_flags;
@@ -247,8 +285,13 @@ procedures! {
     164 DOMAIN_ABORT_JOB [FindDomain ListJobs AbortJob] jobs::abort, partly "of saving, dumping and backups";
     165 STORAGE_VOL_WIPE [WipeVolume GetJob] volume::wipe;
     174 DOMAIN_UPDATE_DEVICE_FLAGS [UpdateDevice] device::update_flags, partly "nothing is forced";
-    178 CONNECT_NUM_OF_NWFILTERS [] node::nothing, partly "there are none";
-    179 CONNECT_LIST_NWFILTERS [] node::no_names, partly "there are none";
+    175 NWFILTER_LOOKUP_BY_NAME [ListFilters] host::filter_by_name;
+    176 NWFILTER_LOOKUP_BY_UUID [ListFilters] host::filter_by_uuid;
+    177 NWFILTER_GET_XML_DESC [ListFilters] host::filter_xml, partly "without rules: they are Manor's own";
+    178 CONNECT_NUM_OF_NWFILTERS [ListFilters] host::filter_count;
+    179 CONNECT_LIST_NWFILTERS [ListFilters] host::filter_names;
+    180 NWFILTER_DEFINE_XML [ListFilters] host::define_filter, partly "refused: there are libvirt's own";
+    181 NWFILTER_UNDEFINE [ListFilters] host::undefine_filter, partly "refused: there are libvirt's own";
     182 DOMAIN_MANAGED_SAVE [ManagedSave GetJob] saved::managed_save;
     183 DOMAIN_HAS_MANAGED_SAVE_IMAGE [FindDomain] domain::has_saved_state;
     184 DOMAIN_MANAGED_SAVE_REMOVE [DropManagedSave] saved::managed_save_remove;
@@ -288,7 +331,7 @@ procedures! {
     232 DOMAIN_SAVE_FLAGS [SaveDomain GetJob] saved::save_flags;
     233 DOMAIN_RESTORE_FLAGS [RestoreDomain] saved::restore_flags, partly "variables are not reset";
     234 DOMAIN_DESTROY_FLAGS [DestroyDomain] lifecycle::destroy_flags;
-    235 DOMAIN_SAVE_IMAGE_GET_XML_DESC [DumpSaved] saved::image_xml, partly "always with its secrets";
+    235 DOMAIN_SAVE_IMAGE_GET_XML_DESC [DumpSaved] saved::image_xml;
     236 DOMAIN_SAVE_IMAGE_DEFINE_XML [DefineSaved] saved::image_define;
     238 DOMAIN_GET_BLOCK_JOB_INFO [FindDomain] domain::block_job, partly "there are no block jobs";
     243 DOMAIN_BLOCK_STATS_FLAGS [GetDomainStats] stats::block_flags, partly "no times";
@@ -317,10 +360,10 @@ procedures! {
     281 CONNECT_LIST_ALL_STORAGE_POOLS [ListPools] pool::list_all;
     282 STORAGE_POOL_LIST_ALL_VOLUMES [ListVolumes] pool::list_volumes;
     283 CONNECT_LIST_ALL_NETWORKS [ListNetworks] network::list_all;
-    284 CONNECT_LIST_ALL_INTERFACES [] node::no_interfaces, partly "none are known";
-    285 CONNECT_LIST_ALL_NODE_DEVICES [] node::no_devices, partly "none are known";
-    286 CONNECT_LIST_ALL_NWFILTERS [] node::no_filters, partly "there are none";
-    287 CONNECT_LIST_ALL_SECRETS [] node::no_secrets, partly "there are none";
+    284 CONNECT_LIST_ALL_INTERFACES [ListHostInterfaces] host::all_interfaces;
+    285 CONNECT_LIST_ALL_NODE_DEVICES [ListNodeDevices] host::all_devices, partly "computer, PCI, USB, network, disks";
+    286 CONNECT_LIST_ALL_NWFILTERS [ListFilters] host::all_filters;
+    287 CONNECT_LIST_ALL_SECRETS [ListSecrets] secret::list_all;
     291 NETWORK_UPDATE [UpdateNetwork] network::update, partly "DHCP hosts and ranges, DNS";
     293 NODE_GET_CPU_MAP [GetNode] node::cpu_map;
     294 DOMAIN_FSTRIM [TrimFilesystems] guest::trim, partly "all file systems";
@@ -339,22 +382,23 @@ procedures! {
     338 DOMAIN_SET_TIME [SetGuestTime] guest::set_time;
     341 NETWORK_GET_DHCP_LEASES [NetworkLeases DescribeNetwork] network::leases;
     342 CONNECT_GET_DOMAIN_CAPABILITIES [GetDomainCapabilities] connect::domain_capabilities;
+    343 DOMAIN_OPEN_GRAPHICS_FD [OpenViewer] domain::open_graphics, partly "of the first screen";
     344 CONNECT_GET_ALL_DOMAIN_STATS [GetAllStats GetDomainStats ListDomains] stats::all, partly "no perf, iothread, memory, dirtyrate, vm";
     349 DOMAIN_GET_FSINFO [ListGuestFilesystems] guest::filesystems;
     350 DOMAIN_DEFINE_XML_FLAGS [DefineDomain FindDomain] lifecycle::define_flags;
     353 DOMAIN_INTERFACE_ADDRESSES [LeasedAddresses GuestAddresses] guest::addresses, partly "not from the host's ARP table";
     357 DOMAIN_SET_USER_PASSWORD [SetUserPassword] guest::set_password;
     358 DOMAIN_RENAME [RenameDomain] lifecycle::rename;
-    360 CONNECT_REGISTER_CLOSE_CALLBACK [] connect::close_callback;
-    361 CONNECT_UNREGISTER_CLOSE_CALLBACK [] connect::close_callback;
+    360 CONNECT_REGISTER_CLOSE_CALLBACK [] connect::register_close;
+    361 CONNECT_UNREGISTER_CLOSE_CALLBACK [] connect::unregister_close;
     368 CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY [Subscribe] events::pool;
     369 CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY [] events::no_more;
-    374 CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY [Subscribe] events::node_device, partly "nothing happens to any";
+    374 CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY [Subscribe] events::node_device, partly "nobody watches them";
     375 CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY [] events::no_more;
     378 STORAGE_VOL_GET_INFO_FLAGS [DescribeVolume] volume::info_flags;
-    380 CONNECT_SECRET_EVENT_REGISTER_ANY [Subscribe] events::secret, partly "nothing happens to any";
+    380 CONNECT_SECRET_EVENT_REGISTER_ANY [Subscribe] events::secret;
     381 CONNECT_SECRET_EVENT_DEREGISTER_ANY [] events::no_more;
-    388 DOMAIN_MANAGED_SAVE_GET_XML_DESC [DumpManagedSave] saved::managed_save_xml, partly "always with its secrets";
+    388 DOMAIN_MANAGED_SAVE_GET_XML_DESC [DumpManagedSave] saved::managed_save_xml;
     389 DOMAIN_MANAGED_SAVE_DEFINE_XML [DefineManagedSave] saved::managed_save_define;
     392 DOMAIN_DETACH_DEVICE_ALIAS [DetachDevice] device::detach_alias;
     411 DOMAIN_CHECKPOINT_CREATE_XML [CreateCheckpoint] backup::create, partly "without quiesce";
@@ -368,6 +412,8 @@ procedures! {
     422 DOMAIN_BACKUP_GET_XML_DESC [DumpBackup] backup::backup_xml;
     426 DOMAIN_GET_MESSAGES [DescribeDomain] domain::messages;
     432 NETWORK_DEFINE_XML_FLAGS [DefineNetwork] network::define_flags;
+    435 NODE_DEVICE_IS_PERSISTENT [ListNodeDevices] host::device_is_persistent;
+    436 NODE_DEVICE_IS_ACTIVE [ListNodeDevices] host::device_is_active;
     440 DOMAIN_SAVE_PARAMS [SaveDomain ManagedSave GetJob] saved::save_params, partly "the file and the definition";
     441 DOMAIN_RESTORE_PARAMS [RestoreDomain] saved::restore_params, partly "the file and the definition";
     442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "of saving, dumping and backups";

@@ -1,14 +1,17 @@
 //! The protocol over a socket pair, as good and as bad clients speak it.
 
+use std::time::Duration;
+
 use management::config::Config;
 use management::ops::OPERATIONS;
 use management::{Access, Caller, Manager};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
+use super::admission::{Admission, Auth};
 use super::connection;
 use super::protocol::packet::{self, Header, KEEPALIVE, Kind, Packet, REMOTE, Status, VERSION};
-use super::protocol::xdr::{Decode, Decoder, Encode};
+use super::protocol::xdr::{CharBytes, Decode, Decoder, Encode};
 use super::table::PROCEDURES;
 
 const OPEN: i32 = 1;
@@ -22,11 +25,17 @@ const LIMIT: usize = 32 << 20;
 struct Client {
     socket: UnixStream,
     serial: u32,
+    stop: tokio::sync::watch::Sender<bool>,
     _directory: tempfile::TempDir,
 }
 
 impl Client {
     async fn new(access: Access) -> Self {
+        Self::with(Auth::None, access).await.0
+    }
+
+    /// Of a socket that grants this, and perhaps asks for a password; and the daemon behind it.
+    async fn with(auth: Auth, access: Access) -> (Self, Manager) {
         let directory = tempfile::tempdir().unwrap();
         let config = Config {
             state_dir: directory.path().join("state"),
@@ -36,8 +45,10 @@ impl Client {
         };
         let manager = Manager::open(config).await.unwrap();
         let (socket, served) = UnixStream::pair().unwrap();
-        tokio::spawn(connection::serve(served, manager, Caller::new("test", access)));
-        Self { socket, serial: 0, _directory: directory }
+        let admission = Admission { caller: Caller::new("test", access), auth, remote: None };
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        tokio::spawn(connection::serve(served, manager.clone(), admission, stopped));
+        (Self { socket, serial: 0, stop, _directory: directory }, manager)
     }
 
     /// With its connection open.
@@ -128,7 +139,7 @@ async fn what_is_not_known_is_refused_and_the_connection_goes_on() {
 #[tokio::test]
 async fn nothing_is_done_before_the_connection_is_open() {
     let mut client = Client::new(Access::Admin).await;
-    for procedure in PROCEDURES.iter().filter(|p| !matches!(p.number, 1 | 60 | 66)) {
+    for procedure in PROCEDURES.iter().filter(|p| !matches!(p.number, 1 | 60 | 66..=69)) {
         assert_eq!(client.refused(procedure.number, &Words(&ZEROS)).await.0, 1);
     }
     assert_eq!(client.refused(OPEN, &(Some("xen:///"), 0)).await.0, 5);
@@ -187,6 +198,72 @@ async fn a_ping_is_answered() {
     let mut client = Client::opened(Access::Read).await;
     client.send(&packet::encode(Header::message(KEEPALIVE, 1), &())).await;
     assert_eq!(client.next().await.header, Header::message(KEEPALIVE, 2));
+}
+
+#[tokio::test]
+async fn without_a_password_nothing_is_said_where_one_is_asked_for() {
+    const AUTH: i32 = 45;
+    let (mut client, manager) = Client::with(Auth::Sasl, Access::Control).await;
+    for procedure in PROCEDURES.iter().filter(|p| !(66..=69).contains(&p.number)) {
+        assert_eq!(client.refused(procedure.number, &Words(&ZEROS)).await.0, AUTH);
+    }
+    let ways = client.call(66, &()).await;
+    assert_eq!(Vec::<i32>::decode(&mut Decoder::new(&ways.payload)), Ok(vec![1]));
+    // Out of turn.
+    assert_eq!(client.refused(69, &(0, CharBytes(vec![]))).await.0, AUTH);
+    assert_eq!(client.call(67, &()).await.header.status, Status::Ok);
+    assert_eq!(client.refused(67, &()).await.0, AUTH);
+    assert_eq!(client.refused(68, &("PLAIN", 0, CharBytes(vec![]))).await.0, AUTH);
+    let first = CharBytes(b"n,,n=alice,r=abc".to_vec());
+    let asked = client.call(68, &("SCRAM-SHA-256", 0, first)).await;
+    let (complete, nothing, asked) =
+        <(bool, i32, CharBytes)>::decode(&mut Decoder::new(&asked.payload)).unwrap();
+    assert!(!complete && nothing == 0 && asked.0.starts_with(b"r=abc"));
+    let nonce = String::from_utf8(asked.0).unwrap();
+    let nonce = nonce.split(',').next().unwrap();
+    let proof = CharBytes(format!("c=biws,{nonce},p={}=", "A".repeat(43)).into_bytes());
+    let (code, _, message) = client.refused(69, &(0, proof.clone())).await;
+    assert_eq!(
+        (code, message.contains("user or the password is wrong")),
+        (AUTH, true),
+        "{message}"
+    );
+    // No second try.
+    assert_eq!(client.refused(69, &(0, proof)).await.0, AUTH);
+    assert_eq!(client.refused(67, &()).await.0, AUTH);
+    let log = management::ops::GetAudit { after: None, limit: 10, wait: Duration::ZERO };
+    let log = manager.call(&Caller::daemon(), log).await.unwrap();
+    assert!(format!("{log:?}").contains("authenticate"), "{log:?}");
+}
+
+/// A client that said that it answers pings, and does not.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_answer_pings_is_gone() {
+    const FEATURE: i32 = 60;
+    const KEEPALIVE_FEATURE: i32 = 10;
+    let mut client = Client::opened(Access::Read).await;
+    client.call(FEATURE, &KEEPALIVE_FEATURE).await;
+    let ping = Header::message(KEEPALIVE, 1);
+    for _ in 0..7 {
+        assert_eq!(client.next().await.header, ping);
+        client.send(&packet::encode(Header::message(KEEPALIVE, 2), &())).await;
+    }
+    for _ in 0..5 {
+        assert_eq!(client.next().await.header, ping);
+    }
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn who_wants_to_know_hears_that_the_daemon_goes() {
+    let mut client = Client::opened(Access::Read).await;
+    assert_eq!(client.refused(361, &()).await.0, 55);
+    assert_eq!(client.call(360, &()).await.header.status, Status::Ok);
+    assert_eq!(client.refused(360, &()).await.0, 55);
+    client.stop.send_replace(true);
+    let told = client.next().await;
+    assert_eq!(told.header, Header::message(REMOTE, 362));
+    assert!(client.is_closed().await);
 }
 
 /// The table of operations says what each procedure needs, and that is what it needs.

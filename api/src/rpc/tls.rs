@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use management::{Caller, Role, Scope, Via};
+use management::{Access, Caller, Role, Scope, Via};
 use rustls::pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::admission::Auth;
 use super::subject::{matches, subject};
 use crate::tls::{self, Bare, Pem, Renewable};
 
@@ -40,6 +41,10 @@ pub struct TlsParts<'a> {
     /// Who signs the certificates of clients.
     pub authority: &'a [u8],
     pub clients: Vec<Client>,
+    /// With passwords, a certificate of the authority is enough, whatever its subject.
+    pub auth: Auth,
+    /// Whether clients that come with a password need a certificate as well.
+    pub verify: bool,
 }
 
 /// Clones share it, so that one of them can exchange it while the other serves.
@@ -49,6 +54,7 @@ pub struct Tls(Renewable<Current>);
 struct Current {
     acceptor: TlsAcceptor,
     clients: Vec<Client>,
+    auth: Auth,
 }
 
 impl std::fmt::Debug for Tls {
@@ -93,7 +99,7 @@ impl Tls {
         &self,
         stream: TcpStream,
         ip: IpAddr,
-    ) -> Result<(TlsStream, Caller), HandshakeError> {
+    ) -> Result<(TlsStream, Caller, Auth), HandshakeError> {
         let current = self.0.current();
         match tokio::time::timeout(HANDSHAKE, current.accept(stream, ip)).await {
             Ok(result) => result,
@@ -104,26 +110,35 @@ impl Tls {
 
 impl Current {
     fn new(parts: TlsParts<'_>) -> Result<Self, TlsError> {
-        let TlsParts { certificate, key, authority, clients } = parts;
+        let TlsParts { certificate, key, authority, clients, auth, verify } = parts;
         let pem = Pem { certificate, key, client_authority: Some(authority) };
-        let config = tls::server(pem, Bare::Refused)?;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), clients })
+        let by_password = auth == Auth::Sasl && !verify;
+        let config = tls::server(pem, if by_password { Bare::LetIn } else { Bare::Refused })?;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), clients, auth })
     }
 
     async fn accept(
         &self,
         stream: TcpStream,
         ip: IpAddr,
-    ) -> Result<(TlsStream, Caller), HandshakeError> {
+    ) -> Result<(TlsStream, Caller, Auth), HandshakeError> {
         let mut stream = self.acceptor.accept(stream).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let known =
-            shown.ok_or(HandshakeError::Certificate).and_then(|shown| self.caller(shown, ip));
+        let known = match self.auth {
+            // The most that a user can be; who it is comes next.
+            Auth::Sasl => {
+                Ok(Caller::new(format!("{ip}, by libvirt"), Access::Admin).via(Via::Unknown))
+            }
+            Auth::None => {
+                let shown = shown.ok_or(HandshakeError::Certificate);
+                shown.and_then(|shown| self.caller(shown, ip))
+            }
+        };
         let word = if known.is_ok() { WELCOME } else { NOT_WELCOME };
         stream.write_all(&word).await?;
         stream.flush().await?;
         match known {
-            Ok(caller) => Ok((stream, caller)),
+            Ok(caller) => Ok((stream, caller, self.auth)),
             Err(error) => {
                 stream.shutdown().await?;
                 Err(error)

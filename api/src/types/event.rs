@@ -27,7 +27,7 @@ pub struct Event {
     /// `lifecycle`, `reboot`, `io-error`, `disk-connection`, `device-broken`, `link-changed`, `tray-change`,
     /// `disk-change`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
     /// `watchdog`, `vcpus-change`, `rtc-change`, `reachable`, `autostart-changed`, `network`,
-    /// `network-port`, `network-lease`, `rules-restored`, `pool`, `job` or `lost`.
+    /// `network-port`, `network-lease`, `rules-restored`, `pool`, `secret`, `job` or `lost`.
     #[schema(example = "lifecycle")]
     pub event: String,
     /// RFC 3339, UTC.
@@ -109,7 +109,7 @@ pub struct Event {
     pub mac: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Of `network`, `network-port`, `network-lease` and `pool`: what was done.
+    /// Of `network`, `network-port`, `network-lease`, `pool` and `secret`: what was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "Started")]
     pub change: Option<String>,

@@ -21,6 +21,7 @@ mod stats;
 mod storage;
 mod token;
 mod tuning;
+mod user;
 
 pub use audit::{AuditLog, AuditRecord, AuditTarget};
 pub use backup::{BeginBackup, Checkpoint, CheckpointList, CreateCheckpoint};
@@ -62,6 +63,7 @@ pub use tuning::{
     BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
     Pins, RateTuning, Sizes, Tuning,
 };
+pub use user::{SetUser, User, UserList};
 
 /// Serialised problems, for `Content-Type`.
 pub const PROBLEM_JSON: &str = "application/problem+json";

@@ -3,9 +3,11 @@
 mod permit;
 mod role;
 mod scope;
+mod scram;
 mod subject;
 mod token;
 pub(crate) mod tokens;
+pub(crate) mod users;
 
 use std::fmt;
 
@@ -13,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 pub use role::Role;
 pub use scope::Scope;
+pub use scram::ScramError;
 pub use subject::{Subject, Target};
 pub use tokens::{Bearer, NewToken, TokenView};
+pub use users::{Login, User, UserView};
 
 /// What an operation does to the world; each operation declares one. A caller holds the highest
 /// class granted, and every class includes those before it.
@@ -58,6 +62,8 @@ pub enum Via {
     Token,
     /// By a client certificate, over TLS.
     Certificate,
+    /// By a password, in libvirt's protocol.
+    Password,
     /// It could not prove who it is.
     Unknown,
 }
@@ -71,6 +77,7 @@ impl Via {
             Self::Loopback => "loopback",
             Self::Token => "token",
             Self::Certificate => "certificate",
+            Self::Password => "password",
             Self::Unknown => "unknown",
         }
     }

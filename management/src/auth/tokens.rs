@@ -97,7 +97,7 @@ impl Tokens {
     /// Blocks. It lets somebody in once it is stored.
     pub(crate) fn create(&self, wanted: Wanted, now: Timestamp) -> Result<NewToken, Error> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        check(&wanted)?;
+        check_holder("token", &wanted.name, wanted.domains.as_deref())?;
         {
             let table = self.table();
             if table.values().any(|token| token.name == wanted.name) {
@@ -192,20 +192,24 @@ fn view(token: &StoredToken) -> TokenView {
     }
 }
 
-fn check(wanted: &Wanted) -> Result<(), Error> {
+/// What a token or a user is called, and what it is confined to.
+pub(super) fn check_holder(
+    kind: &str,
+    name: &str,
+    domains: Option<&[String]>,
+) -> Result<(), Error> {
     let refuse = |text: String| Err(Error::new(Code::InvalidArgument, text));
-    let name = &wanted.name;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
     if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(is_plain) {
         return refuse(format!(
-            "the name of a token has 1 to {LONGEST_NAME} letters, digits and -_.@, and {:?} has not",
+            "the name of a {kind} has 1 to {LONGEST_NAME} letters, digits and -_.@, and {:?} has not",
             crate::domain::clean(name)
         ));
     }
-    let Some(domains) = &wanted.domains else { return Ok(()) };
+    let Some(domains) = domains else { return Ok(()) };
     if !(1..=MOST_DOMAINS).contains(&domains.len()) {
         return refuse(format!(
-            "a token is confined to 1 to {MOST_DOMAINS} domains; leave them out to confine it to none"
+            "a {kind} is confined to 1 to {MOST_DOMAINS} domains; leave them out to confine it to none"
         ));
     }
     if domains.iter().any(|name| name.is_empty() || name.len() > LONGEST_DOMAIN) {

@@ -4,22 +4,28 @@
 mod audit;
 mod domain;
 mod events;
+mod host_devices;
 mod job;
 mod network;
 mod node;
 mod pool;
+mod secret;
 mod table;
 mod token;
+mod user;
 mod volume;
 
 pub use audit::*;
 pub use domain::*;
 pub(crate) use domain::{consoles, disk_source};
 pub use events::*;
+pub use host_devices::*;
 pub use job::*;
 pub use network::*;
 pub use node::*;
 pub use pool::*;
+pub use secret::*;
 pub use table::{OPERATIONS, Reach, Row};
 pub use token::*;
+pub use user::*;
 pub use volume::*;

@@ -9,12 +9,14 @@ mod disk;
 mod network;
 mod object;
 mod pool;
+mod secret;
 #[cfg(test)]
 mod simulation;
 mod snapshots;
 #[cfg(test)]
 mod tests;
 mod token;
+mod user;
 mod vfs;
 
 use std::collections::HashMap;
@@ -30,8 +32,10 @@ pub(crate) use network::StoredNetwork;
 use object::Object;
 pub(crate) use object::StoredDomain;
 pub(crate) use pool::StoredPool;
+pub(crate) use secret::StoredSecret;
 pub(crate) use snapshots::StoredSnapshots;
 pub(crate) use token::StoredToken;
+pub(crate) use user::StoredUser;
 pub(crate) use vfs::Vfs;
 
 use crate::error::{Code, Error};

@@ -69,7 +69,7 @@ async fn a_saved_domain_is_off_until_it_is_restored() {
     assert_eq!(daemon.save_to(file.clone()).await.phase, Phase::Done);
     assert_eq!(daemon.state("web").await, State::ShutOff(ShutOff::Saved));
     assert!(host.run_dirs().is_empty());
-    let xml = daemon.call(DumpSaved { file: file.clone() }).await.unwrap();
+    let xml = daemon.call(DumpSaved { file: file.clone(), secure: true }).await.unwrap();
     assert!(xml.contains("<name>web</name>"), "{xml}");
     daemon.restore(file.clone()).await.unwrap();
     assert!(matches!(daemon.state("web").await, State::Running(_)));

@@ -8,7 +8,6 @@ use super::Client;
 const READ_ONLY: u32 = 1;
 /// Clients hold what they may do against this version; a server that is older is not asked for much.
 const LIBVIRT_VERSION: u64 = 9_000_000;
-const AUTH_NONE: i32 = 0;
 
 /// Names under which this is reached: clients decide by them what they are talking to.
 fn is_ours(name: &str) -> bool {
@@ -34,21 +33,23 @@ pub(crate) async fn close(client: Client, (): ()) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) async fn auth_list(_: Client, (): ()) -> Result<Vec<i32>, Failure> {
-    // The socket's mode decides who may connect, and the kernel says who does.
-    Ok(vec![AUTH_NONE])
-}
-
-pub(crate) async fn supports_feature(_: Client, feature: i32) -> Result<bool, Failure> {
+pub(crate) async fn supports_feature(client: Client, feature: i32) -> Result<bool, Failure> {
+    const FD_PASSING: i32 = 8;
     const TYPED_PARAM_STRING: i32 = 9;
     const KEEPALIVE: i32 = 10;
     const EVENT_CALLBACK: i32 = 14;
     const CLOSE_CALLBACK: i32 = 15;
     const NETWORK_UPDATE_ORDER: i32 = 16;
-    Ok(matches!(
-        feature,
-        TYPED_PARAM_STRING | KEEPALIVE | EVENT_CALLBACK | CLOSE_CALLBACK | NETWORK_UPDATE_ORDER
-    ))
+    Ok(match feature {
+        TYPED_PARAM_STRING | EVENT_CALLBACK | CLOSE_CALLBACK | NETWORK_UPDATE_ORDER => true,
+        KEEPALIVE => {
+            // Others have no code for it, and would take a ping for something of theirs.
+            client.answers_pings();
+            true
+        }
+        FD_PASSING => client.takes_files(),
+        _ => false,
+    })
 }
 
 pub(crate) async fn get_type(_: Client, (): ()) -> Result<&'static str, Failure> {
@@ -112,7 +113,10 @@ pub(crate) async fn cpu_models(
     Ok((names, i32::try_from(count).unwrap_or(i32::MAX)))
 }
 
-/// The end of the connection tells the client the same.
-pub(crate) async fn close_callback(_: Client, (): ()) -> Result<(), Failure> {
-    Ok(())
+pub(crate) async fn register_close(client: Client, (): ()) -> Result<(), Failure> {
+    client.tell_of_closing(true)
+}
+
+pub(crate) async fn unregister_close(client: Client, (): ()) -> Result<(), Failure> {
+    client.tell_of_closing(false)
 }

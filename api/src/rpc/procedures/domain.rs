@@ -1,9 +1,11 @@
 //! Domains: found, listed, looked at.
 
+use std::os::fd::OwnedFd;
+
 use management::domain::{DomainRef, DomainSummary};
 use management::ops::{
     DescribeDomain, DomainFilter, DumpSecureXml, DumpXml, FindDomain, GetDomainState, ListDomains,
-    ListSnapshots, OpenConsole,
+    ListSnapshots, OpenConsole, OpenViewer,
 };
 use uuid::Uuid;
 
@@ -11,7 +13,7 @@ use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Domain;
 use super::super::protocol::xdr::Chars;
 use super::super::stream::Stream;
-use super::super::table::Streaming;
+use super::super::table::{Streaming, WithFiles};
 use super::{Client, count, either, listed, names};
 
 pub(super) const ACTIVE: u32 = 1;
@@ -163,6 +165,33 @@ pub(crate) async fn xml(client: Client, (domain, flags): (Domain, u32)) -> Resul
     } else {
         client.domain(DumpSecureXml { domain, inactive }).await
     }
+}
+
+/// A viewer's connection, which needs no password: the client proved who it is.
+pub(crate) async fn open_graphics(
+    client: Client,
+    (domain, screen, flags): (Domain, u32, u32),
+) -> Result<WithFiles<()>, Failure> {
+    const SKIP_AUTH: u32 = 1;
+    known_flags(flags, SKIP_AUTH, "virDomainOpenGraphicsFD")?;
+    if screen != 0 {
+        let text = format!("there is screen 0, and no screen {screen}");
+        return Err(Failure::invalid_argument(Area::Domain, &text));
+    }
+    if !client.takes_files() {
+        let text = "descriptors go over unix sockets only";
+        return Err(Failure::no_support(text));
+    }
+    let viewer = client.domain(OpenViewer { domain: domain.reference() }).await?;
+    let passed = viewer.into_std().and_then(|viewer| {
+        // Who takes it expects it as socket(2) makes it.
+        viewer.set_nonblocking(false)?;
+        Ok(OwnedFd::from(viewer))
+    });
+    let file = passed.map_err(|error| {
+        Failure::operation_failed(Area::Domain, &format!("the connection is gone: {error}"))
+    })?;
+    Ok(WithFiles { answer: (), files: vec![file] })
 }
 
 pub(crate) async fn os_type(client: Client, domain: Domain) -> Result<String, Failure> {

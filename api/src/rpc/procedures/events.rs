@@ -38,9 +38,10 @@ pub(crate) async fn node_device(
 
 pub(crate) async fn secret(
     client: Client,
-    (event, _): (i32, Option<Secret>),
+    (event, only): (i32, Option<Secret>),
 ) -> Result<i32, Failure> {
-    events::register(&client, Callback { topic: Topic::Nothing, event, only: None }).await
+    let only = only.map(|secret| secret.uuid);
+    events::register(&client, Callback { topic: Topic::Secret, event, only }).await
 }
 
 pub(crate) async fn no_more(client: Client, callback: i32) -> Result<(), Failure> {

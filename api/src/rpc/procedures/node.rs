@@ -1,11 +1,10 @@
-//! The host: figures, and what Manor has none of.
+//! The host in figures.
 
 use management::ops::GetNode;
 
 use super::super::failure::{Area, Failure, known_flags};
-use super::super::protocol::object::{Filter, Interface, NodeDevice, Secret};
 use super::super::protocol::xdr::{Chars, FixedChars, Opaque};
-use super::{Client, listed, map_of};
+use super::{Client, map_of};
 
 type Info = (FixedChars<32>, u64, i32, i32, i32, i32, i32, i32);
 
@@ -106,54 +105,4 @@ pub(crate) async fn cpu_map(
     let map = if map == 0 { Vec::new() } else { map_of(all, len) };
     let online = if online == 0 { 0 } else { cpus };
     Ok((Opaque(map), online, i32::try_from(cpus).unwrap_or(i32::MAX)))
-}
-
-type List<T> = (Vec<T>, u32);
-
-pub(crate) async fn no_interfaces(
-    _: Client,
-    (wanted, _): (i32, u32),
-) -> Result<List<Interface>, Failure> {
-    Ok(listed(Vec::new(), wanted))
-}
-
-pub(crate) async fn no_devices(
-    _: Client,
-    (wanted, _): (i32, u32),
-) -> Result<List<NodeDevice>, Failure> {
-    Ok(listed(Vec::new(), wanted))
-}
-
-pub(crate) async fn no_device_names(
-    _: Client,
-    _: (Option<String>, i32, u32),
-) -> Result<Vec<String>, Failure> {
-    Ok(Vec::new())
-}
-
-pub(crate) async fn device_count(_: Client, _: (Option<String>, u32)) -> Result<i32, Failure> {
-    Ok(0)
-}
-
-pub(crate) async fn no_filters(
-    _: Client,
-    (wanted, _): (i32, u32),
-) -> Result<List<Filter>, Failure> {
-    Ok(listed(Vec::new(), wanted))
-}
-
-pub(crate) async fn no_secrets(
-    _: Client,
-    (wanted, _): (i32, u32),
-) -> Result<List<Secret>, Failure> {
-    Ok(listed(Vec::new(), wanted))
-}
-
-/// Of things that there are none of.
-pub(crate) async fn nothing(_: Client, (): ()) -> Result<i32, Failure> {
-    Ok(0)
-}
-
-pub(crate) async fn no_names(_: Client, _room: i32) -> Result<Vec<String>, Failure> {
-    Ok(Vec::new())
 }

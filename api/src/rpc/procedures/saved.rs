@@ -160,7 +160,8 @@ pub(crate) async fn managed_save_xml(
     (domain, flags): (Domain, u32),
 ) -> Result<String, Failure> {
     known_flags(flags, SECURE, "virDomainManagedSaveGetXMLDesc")?;
-    client.domain(DumpManagedSave { domain: domain.reference() }).await
+    let secure = flags & SECURE != 0;
+    client.domain(DumpManagedSave { domain: domain.reference(), secure }).await
 }
 
 pub(crate) async fn managed_save_define(
@@ -177,7 +178,7 @@ pub(crate) async fn image_xml(
     (file, flags): (String, u32),
 ) -> Result<String, Failure> {
     known_flags(flags, SECURE, "virDomainSaveImageGetXMLDesc")?;
-    client.domain(DumpSaved { file: absolute(file)? }).await
+    client.domain(DumpSaved { file: absolute(file)?, secure: flags & SECURE != 0 }).await
 }
 
 pub(crate) async fn image_define(

@@ -165,6 +165,14 @@ pub(crate) fn encode_raw(header: Header, payload: &[u8]) -> Vec<u8> {
     framed(header, |to| to.extend_from_slice(payload))
 }
 
+/// One that so many descriptors come after: their number stands before the payload.
+pub(crate) fn encode_with_files(header: Header, files: usize, payload: &[u8]) -> Vec<u8> {
+    framed(header, |to| {
+        u32::try_from(files).unwrap_or(u32::MAX).encode(to);
+        to.extend_from_slice(payload);
+    })
+}
+
 fn framed(header: Header, payload: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = vec![0; LENGTH];
     header.encode(&mut bytes);

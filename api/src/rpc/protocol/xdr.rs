@@ -5,6 +5,8 @@ use uuid::Uuid;
 
 /// Of a string.
 const MAX_STRING: usize = 4 << 20;
+/// Of what is written as a list of characters.
+const MAX_CHARS: usize = 65536;
 /// Items of a list that a client sends.
 const MAX_ITEMS: usize = 16384;
 
@@ -84,6 +86,10 @@ pub(crate) struct FixedChars<const N: usize>(pub(crate) String);
 /// Text as a list of characters, each of which takes a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chars(pub(crate) String);
+
+/// Bytes as a list of characters, each of which takes a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CharBytes(pub(crate) Vec<u8>);
 
 macro_rules! words {
     ($($type:ty: $width:ident,)*) => {$(
@@ -186,6 +192,21 @@ impl Encode for Chars {
     fn encode(&self, to: &mut Vec<u8>) {
         length(self.0.len()).encode(to);
         self.0.bytes().for_each(|byte| byte.encode(to));
+    }
+}
+
+impl Decode for CharBytes {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, XdrError> {
+        let count = from.length(MAX_CHARS)?;
+        let byte = |_| Ok(u32::decode(from)?.to_be_bytes()[3]);
+        (0..count).map(byte).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Encode for CharBytes {
+    fn encode(&self, to: &mut Vec<u8>) {
+        length(self.0.len()).encode(to);
+        self.0.iter().for_each(|byte| byte.encode(to));
     }
 }
 

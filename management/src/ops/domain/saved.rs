@@ -7,6 +7,7 @@ use std::time::Duration;
 use xml::DomainDef;
 
 use super::define::act_on_claimed;
+use super::query::without_secrets;
 use crate::auth::{Access, Subject};
 use crate::domain::actor::blocking;
 use crate::domain::handle::{Act, Start};
@@ -128,6 +129,15 @@ fn definition(
     Ok(Some(def))
 }
 
+/// A saved definition for those who look.
+fn shown(xml: String, secure: bool) -> Result<String, Error> {
+    if secure {
+        return Ok(xml);
+    }
+    let def = DomainDef::parse_stored(&xml).map_err(translate::invalid)?.value;
+    Ok(without_secrets(def).to_xml())
+}
+
 /// Forget what was saved for a domain's next start (virDomainManagedSaveRemove).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DropManagedSave {
@@ -148,11 +158,12 @@ impl Operation for DropManagedSave {
     }
 }
 
-/// The definition that a managed save goes on with (virDomainManagedSaveGetXMLDesc), with all its
-/// secrets.
+/// The definition that a managed save goes on with (virDomainManagedSaveGetXMLDesc).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DumpManagedSave {
     pub domain: DomainRef,
+    /// With its secrets.
+    pub secure: bool,
 }
 
 impl Operation for DumpManagedSave {
@@ -171,7 +182,7 @@ impl Operation for DumpManagedSave {
             return Err(Error::new(Code::NotFound, text));
         }
         let saved = open(cx, cx.node.managed_save(view.uuid)).await?;
-        Ok(saved.description.xml)
+        shown(saved.description.xml, self.secure)
     }
 }
 
@@ -257,6 +268,8 @@ async fn open(cx: &Context, path: PathBuf) -> Result<Saved, Error> {
 pub struct DumpSaved {
     /// Absolute.
     pub file: PathBuf,
+    /// With its secrets.
+    pub secure: bool,
 }
 
 impl Operation for DumpSaved {
@@ -269,7 +282,7 @@ impl Operation for DumpSaved {
     }
 
     async fn run(self, cx: &Context) -> Result<String, Error> {
-        Ok(open(cx, self.file).await?.description.xml)
+        shown(open(cx, self.file).await?.description.xml, self.secure)
     }
 }
 

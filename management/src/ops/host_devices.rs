@@ -1,0 +1,76 @@
+//! The host's devices and interfaces, and the filters that there are: looked at, never changed.
+
+use std::path::Path;
+
+use uuid::Uuid;
+
+use crate::auth::Access;
+use crate::domain::actor::blocking;
+use crate::error::Error;
+use crate::host_interfaces;
+use crate::manager::{Context, Operation};
+use crate::node_devices;
+use crate::translate;
+
+pub use crate::host_interfaces::HostInterface;
+pub use crate::node_devices::{NodeDevice, NodeDeviceKind};
+
+const SYS: &str = "/sys";
+
+/// The host's devices (virConnectListAllNodeDevices).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListNodeDevices;
+
+impl Operation for ListNodeDevices {
+    type Output = Vec<NodeDevice>;
+    const NAME: &'static str = "node.devices";
+    const ACCESS: Access = Access::Read;
+
+    async fn run(self, _cx: &Context) -> Result<Vec<NodeDevice>, Error> {
+        blocking(|| Ok(node_devices::read(Path::new(SYS)))).await
+    }
+}
+
+/// The host's network interfaces (virConnectListAllInterfaces).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListHostInterfaces;
+
+impl Operation for ListHostInterfaces {
+    type Output = Vec<HostInterface>;
+    const NAME: &'static str = "node.interfaces";
+    const ACCESS: Access = Access::Read;
+
+    async fn run(self, _cx: &Context) -> Result<Vec<HostInterface>, Error> {
+        blocking(|| Ok(host_interfaces::read(Path::new(SYS)))).await
+    }
+}
+
+/// A filter of interfaces that there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    pub name: &'static str,
+    pub uuid: Uuid,
+    /// libvirt's filter XML, without rules: these are Manor's own.
+    pub xml: String,
+}
+
+/// The filters that an interface can name (virConnectListAllNWFilters).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListFilters;
+
+impl Operation for ListFilters {
+    type Output = Vec<Filter>;
+    const NAME: &'static str = "network.filters";
+    const ACCESS: Access = Access::Read;
+
+    async fn run(self, _cx: &Context) -> Result<Vec<Filter>, Error> {
+        Ok(translate::ports::filter_names().map(filter).collect())
+    }
+}
+
+/// It has the same UUID on every host.
+fn filter(name: &'static str) -> Filter {
+    let uuid = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("manor nwfilter {name}").as_bytes());
+    let xml = format!("<filter name='{name}' chain='root'>\n  <uuid>{uuid}</uuid>\n</filter>\n");
+    Filter { name, uuid, xml }
+}

@@ -1,0 +1,161 @@
+//! What libvirt's clients list beside guests, networks and storage: the host's devices and
+//! interfaces, filters, secrets.
+
+use super::libvirt::Libvirt;
+
+#[test]
+fn virsh_shows_the_devices_of_the_host_as_a_tree() {
+    let libvirt = Libvirt::new();
+    let names = libvirt.ok("nodedev-list");
+    let has = |name: &str| names.lines().any(|line| line.trim() == name);
+    assert!(has("computer") && has("net_lo_00_00_00_00_00_00"), "{names}");
+    let tree = libvirt.ok("nodedev-list --tree");
+    assert!(tree.starts_with("computer\n") && tree.contains("+- net_lo_"), "{tree}");
+    let nets = libvirt.ok("nodedev-list --cap net");
+    assert!(nets.lines().all(|name| name.trim().starts_with("net_")), "{nets}");
+    let computer = libvirt.ok("nodedev-dumpxml computer");
+    assert!(computer.contains("<capability type='system'>"), "{computer}");
+    let lo = libvirt.ok("nodedev-dumpxml net_lo_00_00_00_00_00_00");
+    assert!(lo.contains("<interface>lo</interface>"), "{lo}");
+    assert!(lo.contains("<parent>computer</parent>"), "{lo}");
+    let missing = libvirt.refused("nodedev-dumpxml pci_9999_00_00_0");
+    assert!(missing.contains("Node device not found"), "{missing}");
+}
+
+#[test]
+fn virsh_shows_the_interfaces_of_the_host_and_changes_none() {
+    let libvirt = Libvirt::new();
+    let list = libvirt.ok("iface-list --all");
+    assert!(list.contains(" lo "), "{list}");
+    assert_eq!(libvirt.ok("iface-mac lo"), "00:00:00:00:00:00");
+    let lo = libvirt.ok("iface-dumpxml lo");
+    assert!(lo.starts_with("<interface type='ethernet' name='lo'>"), "{lo}");
+    let destroy = libvirt.refused("iface-destroy lo");
+    assert!(destroy.contains("not supported"), "{destroy}");
+    assert!(libvirt.refused("iface-dumpxml nowhere").contains("Interface not found"));
+}
+
+#[test]
+fn virsh_shows_the_filters_that_interfaces_can_name() {
+    let libvirt = Libvirt::new();
+    let list = libvirt.ok("nwfilter-list");
+    assert!(list.contains("clean-traffic") && list.contains("no-mac-spoofing"), "{list}");
+    let filter = libvirt.ok("nwfilter-dumpxml clean-traffic");
+    assert!(filter.starts_with("<filter name='clean-traffic' chain='root'>"), "{filter}");
+    libvirt.rig.write("own.xml", "<filter name='own' chain='root'/>");
+    let define = libvirt.refused("nwfilter-define own.xml");
+    assert!(define.contains("cannot be defined; there are clean-traffic"), "{define}");
+    let undefine = libvirt.refused("nwfilter-undefine clean-traffic");
+    assert!(undefine.contains("cannot be undefined"), "{undefine}");
+    assert!(libvirt.refused("nwfilter-dumpxml own").contains("Network filter not found"));
+}
+
+const UUID: &str = "11111111-2222-3333-4444-555555555555";
+
+#[test]
+fn virsh_keeps_secrets_and_private_ones_to_itself() {
+    let libvirt = Libvirt::new();
+    let define = |private: &str| {
+        let xml = format!(
+            "<secret ephemeral='no' private='{private}'><uuid>{UUID}</uuid>\
+             <usage type='volume'><volume>/srv/a.img</volume></usage></secret>"
+        );
+        libvirt.rig.write("secret.xml", xml);
+        libvirt.ok("secret-define secret.xml")
+    };
+    assert_eq!(define("no"), format!("Secret {UUID} created"));
+    assert!(libvirt.ok("secret-list").contains("volume /srv/a.img"));
+    let unset = libvirt.refused(&format!("secret-get-value {UUID}"));
+    assert!(unset.contains("Secret not found") && unset.contains("no value yet"), "{unset}");
+    libvirt.ok(&format!("secret-set-value {UUID} --base64 aGVsbG8="));
+    assert_eq!(libvirt.ok(&format!("secret-get-value {UUID}")), "aGVsbG8=");
+    let read_only = libvirt.refused(&format!("-r secret-get-value {UUID}"));
+    assert!(
+        read_only.contains("read only access") || read_only.contains("forbidden"),
+        "{read_only}"
+    );
+    let xml = libvirt.ok(&format!("secret-dumpxml {UUID}"));
+    assert!(xml.contains("<volume>/srv/a.img</volume>") && !xml.contains("hello"), "{xml}");
+    define("yes");
+    let private = libvirt.refused(&format!("secret-get-value {UUID}"));
+    assert!(private.contains("is private"), "{private}");
+    assert!(libvirt.ok("secret-list --private").contains(UUID));
+    assert!(!libvirt.ok("secret-list --no-private").contains(UUID));
+    let audit = libvirt.rig.manor(["--json", "audit"]).out;
+    assert!(audit.contains("secret.set-value") && !audit.contains("aGVsbG8"), "{audit}");
+    libvirt.ok(&format!("secret-undefine {UUID}"));
+    assert!(libvirt.refused(&format!("secret-dumpxml {UUID}")).contains("Secret not found"));
+}
+
+const SECRET_EVENTS: &str = "
+import libvirt, sys
+libvirt.virEventRegisterDefaultImpl()
+c, heard = libvirt.open(sys.argv[1]), []
+def lifecycle(conn, secret, event, detail, opaque):
+    heard.append((secret.usageID(), event, detail))
+def value(conn, secret, opaque):
+    heard.append((secret.usageID(), 'value'))
+c.secretEventRegisterAny(None, libvirt.VIR_SECRET_EVENT_ID_LIFECYCLE, lifecycle, None)
+c.secretEventRegisterAny(None, libvirt.VIR_SECRET_EVENT_ID_VALUE_CHANGED, value, None)
+s = c.secretDefineXML('<secret><usage type=\"ceph\"><name>pool</name></usage></secret>')
+s.setValue(b'x\\0y')
+assert c.secretLookupByUsage(libvirt.VIR_SECRET_USAGE_TYPE_CEPH, 'pool').value() == b'x\\0y'
+s.undefine()
+while len(heard) < 3:
+    libvirt.virEventRunDefaultImpl()
+print(heard)
+";
+
+#[test]
+fn python_hears_of_secrets() {
+    let libvirt = Libvirt::new();
+    let mut python = libvirt.clients.python(libvirt.home());
+    python.args(["-c", SECRET_EVENTS, &libvirt.uri()]);
+    let outcome = libvirt.run(python);
+    assert_eq!(
+        outcome.out, "[('pool', 0, 0), ('pool', 'value'), ('pool', 1, 0)]\n",
+        "{}",
+        outcome.err
+    );
+}
+
+/// What virt-manager calls when it opens a connection and shows its details.
+const MANAGER: &str = "
+import libvirt, sys
+libvirt.virEventRegisterDefaultImpl()
+c = libvirt.open(sys.argv[1])
+none = lambda *args: None
+c.setKeepAlive(20, 5)
+c.registerCloseCallback(none, None)
+c.getCapabilities(), c.getLibVersion(), c.getVersion(), c.getInfo(), c.getURI(), c.getType(), c.isSecure()
+c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, none, None)
+c.networkEventRegisterAny(None, libvirt.VIR_NETWORK_EVENT_ID_LIFECYCLE, none, None)
+c.storagePoolEventRegisterAny(None, libvirt.VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE, none, None)
+c.storagePoolEventRegisterAny(None, libvirt.VIR_STORAGE_POOL_EVENT_ID_REFRESH, none, None)
+c.nodeDeviceEventRegisterAny(None, libvirt.VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE, none, None)
+c.nodeDeviceEventRegisterAny(None, libvirt.VIR_NODE_DEVICE_EVENT_ID_UPDATE, none, None)
+for net in c.listAllNetworks():
+    net.XMLDesc(), net.isActive(), net.autostart()
+for pool in c.listAllStoragePools():
+    pool.XMLDesc(), pool.info()
+devices = c.listAllDevices()
+for device in devices:
+    device.XMLDesc(), device.parent(), device.listCaps(), device.isActive()
+assert c.listDevices('net') and c.numOfDevices(None) == len(devices)
+for interface in c.listAllInterfaces():
+    interface.XMLDesc(), interface.isActive(), interface.MACString()
+for filter in c.listAllNWFilters():
+    assert c.nwfilterLookupByUUID(filter.UUID()).name() == filter.name()
+c.listAllSecrets(), c.listSecrets(), c.getAllDomainStats()
+c.unregisterCloseCallback()
+print(c.close())
+";
+
+#[test]
+fn what_virt_manager_asks_is_answered() {
+    let libvirt = Libvirt::new();
+    let mut python = libvirt.clients.python(libvirt.home());
+    python.args(["-c", MANAGER, &libvirt.uri()]);
+    let outcome = libvirt.run(python);
+    assert_eq!(outcome.out, "0\n", "{}", outcome.err);
+}
