@@ -78,6 +78,7 @@ impl Actor {
             def: None,
             running: Some(plan.work.resume),
             bypass_cache: false,
+            with_host: false,
         };
         let mut intent = self.plan_save(&save)?;
         intent.partial = partial(&path);
