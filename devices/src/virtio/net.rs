@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::backend::packet::{Offloads, PacketBackend};
@@ -42,6 +43,29 @@ const CONTROL_QUEUE_SIZE: u16 = 64;
 const DEFAULT_MTU: u16 = 1500;
 /// Speed and duplex are not known.
 const UNKNOWN: [u8; 5] = [0xff; 5];
+
+const VERSION: u16 = 2;
+
+/// The guest's side, and the address that it was given.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    mac: Mac,
+    state: State,
+}
+
+impl Saved {
+    /// `here`: the address in a state that tells none.
+    fn read(state: &DeviceState, here: Mac) -> Result<Self, StateError> {
+        if state.version > 1 {
+            return state.decode(KIND, VERSION);
+        }
+        let (link_up, announce, filter, pairs, offloads) = state.decode(KIND, 1)?;
+        Ok(Self {
+            mac: here,
+            state: State { link_up, announce, filter, pairs, offloads, foreign: None },
+        })
+    }
+}
 
 /// A network device as configured.
 pub struct NetConfig {
@@ -278,11 +302,17 @@ impl VirtioDevice for Net {
 
     fn save(&self) -> Result<DeviceState, StateError> {
         let state = self.shared.change(|state| state.clone());
-        DeviceState::encode(KIND, 1, &state)
+        DeviceState::encode(KIND, VERSION, &Saved { mac: self.shared.mac, state })
     }
 
+    /// As another machine's interface it has another address, which its driver hears of when it asks:
+    /// most ask once, and have a link again when they have done so anew.
     fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
-        let saved: State = state.decode(KIND, 1)?;
+        let Saved { mac, state: mut saved } = Saved::read(state, self.shared.mac)?;
+        if mac != self.shared.mac {
+            saved.foreign.get_or_insert(saved.filter.mac);
+            saved.filter.mac = self.shared.mac;
+        }
         let pairs = usize::from(saved.pairs);
         if !(1..=self.backends.len()).contains(&pairs) {
             let reason = format!("it uses {pairs} queue pairs, there are {}", self.backends.len());

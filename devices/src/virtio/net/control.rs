@@ -51,8 +51,7 @@ impl ControlWorker {
             (command::RX, which) if self.has(feature::CTRL_RX) => self.receive_mode(which, chain),
             (command::MAC, 0) if self.has(feature::CTRL_RX) => self.set_tables(chain),
             (command::MAC, 1) if self.has(feature::CTRL_MAC_ADDR) => {
-                let mac = read_last(chain)?;
-                self.shared.change(|state| state.filter.mac = mac);
+                self.shared.choose(read_last(chain)?);
                 Ok(())
             }
             (command::ANNOUNCE, 0) if self.has(feature::GUEST_ANNOUNCE) => {

@@ -45,16 +45,24 @@ pub(super) struct State {
     pub(super) pairs: u16,
     /// Offloads that the driver chose by command; else those it negotiated.
     pub(super) offloads: Option<u64>,
+    /// The driver still uses this address, which belongs to the machine that this one was cloned from:
+    /// nothing passes until it has taken its own, or the network would see the other one twice.
+    pub(super) foreign: Option<Mac>,
 }
 
 impl State {
     /// As after reset. The link is the machine's business: it stays.
     pub(super) fn new(mac: Mac, link_up: bool) -> Self {
-        Self { link_up, announce: false, filter: Filter::new(mac), pairs: 1, offloads: None }
+        let filter = Filter::new(mac);
+        Self { link_up, announce: false, filter, pairs: 1, offloads: None, foreign: None }
+    }
+
+    fn carries(&self) -> bool {
+        self.link_up && self.foreign.is_none()
     }
 
     pub(super) fn status(&self) -> u16 {
-        let link = if self.link_up { STATUS_LINK_UP } else { 0 };
+        let link = if self.carries() { STATUS_LINK_UP } else { 0 };
         let announce = if self.announce { STATUS_ANNOUNCE } else { 0 };
         link | announce
     }
@@ -114,10 +122,29 @@ impl Shared {
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.hold();
         let result = change(&mut state);
-        let link_up = state.link_up && !self.is_lost();
+        let link_up = state.carries() && !self.is_lost();
         let receive = Receive { link_up, filter: state.filter.clone() };
         self.receive.store(Arc::new(receive));
         result
+    }
+
+    /// The driver chose an address. If it is not the one that it must not use, its link comes up.
+    pub(super) fn choose(&self, mac: Mac) {
+        let own = self.change(|state| {
+            state.filter.mac = mac;
+            state.foreign.take_if(|foreign| *foreign != mac).is_some()
+        });
+        if own {
+            self.link_changed();
+        }
+    }
+
+    fn link_changed(&self) {
+        for watcher in self.link_watchers.hold().iter() {
+            // Full only if it is signalled already.
+            let _ = watcher.write(1);
+        }
+        self.config_changed();
     }
 
     pub(super) fn watch_link(&self, watcher: Arc<EventFd>) {
@@ -162,11 +189,7 @@ impl NetHandle {
     /// Plug the cable in, or pull it.
     pub fn set_link(&self, up: bool) {
         if self.0.change(|state| std::mem::replace(&mut state.link_up, up)) != up {
-            for watcher in self.0.link_watchers.hold().iter() {
-                // Full only if it is signalled already.
-                let _ = watcher.write(1);
-            }
-            self.0.config_changed();
+            self.0.link_changed();
         }
     }
 
