@@ -8,6 +8,7 @@
 //! One 64-bit BAR holds everything; its notify pages are doorbells, bound to the queues' kicks
 //! while the device is live, so that a kick never reaches this code.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -80,6 +81,8 @@ struct Live {
     workers: Workers,
     /// Of a paused device: those that wait to go on with requests that the host has failed.
     kept: KeptWorkers,
+    /// Of a restored device: chains that the saved one kept, by queue.
+    owed: BTreeMap<u16, Vec<u16>>,
     active: bool,
     paused: bool,
     bar: Option<u64>,
@@ -142,6 +145,7 @@ impl VirtioPci {
                 registers: Registers::new(&sizes),
                 workers: Workers::default(),
                 kept: KeptWorkers::default(),
+                owed: BTreeMap::new(),
                 active: false,
                 paused: false,
                 bar: None,
@@ -231,6 +235,7 @@ impl VirtioPci {
                     registers.progress,
                 )
                 .map_err(|error| StartError::Queue { index, error })?;
+                let queue = queue.owing(live.owed.remove(&index).unwrap_or_default());
                 Some(ActiveQueue::new(index, queue, kick.clone(), self.interrupts.clone()))
             } else {
                 None
@@ -258,6 +263,7 @@ impl VirtioPci {
     fn driver_reset(&self, live: &mut Live) {
         self.stop(live, Stop::Discard);
         live.active = false;
+        live.owed.clear();
         self.unbind(live);
         for kick in &self.kicks {
             let _ = kick.read();

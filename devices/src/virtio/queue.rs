@@ -71,6 +71,8 @@ pub struct Queue {
     /// One flag per head that is with the device.
     in_flight: Box<[bool]>,
     in_flight_count: u16,
+    /// Heads that were taken before the machine was saved, and come again before all others.
+    owed: Vec<u16>,
     /// Used elements written since the driver was last considered for a notification.
     unannounced: bool,
     /// Used index when it was.
@@ -121,11 +123,27 @@ impl Queue {
             event_idx: features.event_idx,
             in_flight: vec![false; usize::from(size)].into_boxed_slice(),
             in_flight_count: 0,
+            owed: Vec::new(),
             unannounced: false,
             announced: progress.next_used,
             broken: None,
             spare: Vec::new(),
         })
+    }
+
+    /// With chains that the driver still waits for, although they lie behind the ring's position.
+    #[must_use]
+    pub fn owing(self, mut heads: Vec<u16>) -> Self {
+        // They are taken from the end.
+        heads.reverse();
+        Self { owed: heads, ..self }
+    }
+
+    /// Heads of chains that are taken and not completed, those that are still owed among them.
+    #[must_use]
+    pub fn open_heads(&self) -> Vec<u16> {
+        let taken = (0..).zip(&self.in_flight).filter_map(|(head, taken)| taken.then_some(head));
+        taken.chain(self.owed.iter().copied()).collect()
     }
 
     #[must_use]
@@ -186,17 +204,9 @@ impl Queue {
         if self.broken.is_some() {
             return None;
         }
-        let view = self.ram.view();
-        let head = match self.ring.iter(view) {
-            Ok(mut available) => available.next()?.head_index(),
-            Err(virtio_queue::Error::InvalidAvailRingIndex) => {
-                self.break_with(QueueError::AvailableIndex);
-                return None;
-            }
-            Err(_) => {
-                self.break_with(QueueError::Inaccessible);
-                return None;
-            }
+        let head = match self.owed.pop() {
+            Some(head) => head,
+            None => self.next_head()?,
         };
         match self.in_flight.get_mut(usize::from(head)) {
             None => {
@@ -221,8 +231,20 @@ impl Queue {
         }
     }
 
+    fn next_head(&mut self) -> Option<u16> {
+        match self.ring.iter(self.ram.view()) {
+            Ok(mut available) => return Some(available.next()?.head_index()),
+            Err(virtio_queue::Error::InvalidAvailRingIndex) => {
+                self.break_with(QueueError::AvailableIndex);
+            }
+            Err(_) => self.break_with(QueueError::Inaccessible),
+        }
+        None
+    }
+
     /// Undo the latest [`pop`](Self::pop): the chain will come again. For devices that find they
-    /// cannot use it yet, in the reverse order of popping.
+    /// cannot use it yet, in the reverse order of popping. Those that keep chains, and so may be owed
+    /// some, use all that they take.
     pub fn put_back(&mut self, chain: Chain) {
         self.ring.go_to_previous_position();
         self.release(chain);

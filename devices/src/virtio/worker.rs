@@ -340,12 +340,21 @@ enum Left<W> {
 trait Keeper: Send {
     fn queues(&self) -> Vec<u16>;
 
+    /// Where each queue stands, and the chains that are kept of it.
+    fn owed(&self) -> Vec<(u16, QueueProgress, Vec<u16>)>;
+
     fn start(self: Box<Self>, thread: &Arc<IoThread>) -> io::Result<Box<dyn Stoppable>>;
 }
 
 impl<W: QueueWorker> Keeper for Runner<W> {
     fn queues(&self) -> Vec<u16> {
         self.queues.iter().map(|queue| queue.index).collect()
+    }
+
+    fn owed(&self) -> Vec<(u16, QueueProgress, Vec<u16>)> {
+        let owed =
+            |queue: &ActiveQueue| (queue.index, queue.queue.progress(), queue.queue.open_heads());
+        self.queues.iter().map(owed).collect()
     }
 
     fn start(self: Box<Self>, thread: &Arc<IoThread>) -> io::Result<Box<dyn Stoppable>> {
@@ -399,6 +408,12 @@ impl KeptWorkers {
     #[must_use]
     pub fn has(&self, index: u16) -> bool {
         self.0.iter().any(|(_, keeper)| keeper.queues().contains(&index))
+    }
+
+    /// Where each of their queues stands, and the chains that another machine would owe the driver.
+    #[must_use]
+    pub fn owed(&self) -> Vec<(u16, QueueProgress, Vec<u16>)> {
+        self.0.iter().flat_map(|(_, keeper)| keeper.owed()).collect()
     }
 
     /// Let them go on, among `workers`.

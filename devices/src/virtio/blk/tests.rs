@@ -14,12 +14,12 @@ use crate::backend::stats::{ErrorPolicy, FailedOperation, ReportErrors, Verdict}
 use crate::backend::{
     Action, Cache, Channel, Disk, DiskInfo, DiskIo, DiskSpec, Finished, Guarded, RawDisk, Request,
 };
-use crate::component::{Component, StateError};
+use crate::component::Component;
 use crate::io_thread::IoThread;
 use crate::sync::Lock;
 use crate::virtio::features;
 use crate::virtio::rig::driver::{DEVICE, Driver, NEEDS_RESET};
-use crate::virtio::rig::{GuestQueue, SEAM, ram, wait_for};
+use crate::virtio::rig::{GuestQueue, HOLE, SEAM, ram, wait_for};
 
 mod scripted;
 

@@ -10,7 +10,7 @@ use crate::io_thread::Stop;
 use crate::pci::{ConfigState, MsixState};
 use crate::sync::Lock;
 
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Saved {
@@ -21,6 +21,19 @@ struct Saved {
     /// Queue configuration is live: DRIVER_OK was set and no reset came since.
     active: bool,
     device: DeviceState,
+    /// Chains by queue that the device took and whose requests the host failed: the driver waits for
+    /// them, and they are tried again where the machine goes on.
+    owed: Vec<(u16, Vec<u16>)>,
+}
+
+impl Saved {
+    fn read(state: &DeviceState, kind: &'static str) -> Result<Self, StateError> {
+        if state.version > 1 {
+            return state.decode(kind, VERSION);
+        }
+        let (config, msix, interrupts, registers, active, device) = state.decode(kind, 1)?;
+        Ok(Self { config, msix, interrupts, registers, active, device, owed: Vec::new() })
+    }
 }
 
 impl Component for VirtioPci {
@@ -65,22 +78,26 @@ impl Component for VirtioPci {
             let reason = "it is not paused".to_owned();
             return Err(StateError::Busy { kind: self.kind, reason });
         }
-        if !live.kept.is_empty() {
-            return Err(StateError::Kept { kind: self.kind });
+        let mut registers = live.registers.clone();
+        let mut owed: Vec<_> = live.owed.clone().into_iter().collect();
+        for (queue, progress, heads) in live.kept.owed() {
+            registers.set_progress(queue, progress);
+            owed.push((queue, heads));
         }
         let saved = Saved {
             config: self.config.save(),
             msix: self.msix.save(),
             interrupts: self.interrupts.save(),
-            registers: live.registers.clone(),
+            registers,
             active: live.active,
             device: live.device.save()?,
+            owed,
         };
         DeviceState::encode(self.kind, VERSION, &saved)
     }
 
     fn restore(&self, state: &DeviceState) -> Result<(), StateError> {
-        let saved: Saved = state.decode(self.kind, VERSION)?;
+        let saved = Saved::read(state, self.kind)?;
         let mut live = self.live.hold();
         if !live.workers.is_empty() {
             let reason = "it is not paused".to_owned();
@@ -96,6 +113,7 @@ impl Component for VirtioPci {
         self.msix.config_written(self.config.u16(self.msix_control));
         self.msix.restore(self.kind, &saved.msix)?;
         self.interrupts.restore(&saved.interrupts);
+        live.owed = saved.owed.into_iter().collect();
         live.active = saved.active;
         live.paused = true;
         Ok(())
