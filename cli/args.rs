@@ -167,7 +167,7 @@ pub(crate) enum Command {
     Domrename(Domrename),
     /// convert a domain name or id to domain UUID
     Domuuid(Domain),
-    /// make a twin of a domain that is off, with disks of its own
+    /// make a twin of a domain, with disks of its own; of one that runs, it goes on
     Clone(CloneDomain),
     /// dump the core of a domain to a file for analysis
     Dump(Dump),

@@ -2,7 +2,36 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use api::types::SaveFormat;
+use clap::{Args, ValueEnum};
+
+/// How memory lies in the file of a saved guest.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Packing {
+    /// format of the saved memory: raw (mapped on restore) or zstd (smaller, read on restore)
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) image_format: Option<ImageFormat>,
+    /// the same as --image-format zstd
+    #[arg(long, conflicts_with = "image_format")]
+    pub(crate) compress: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImageFormat {
+    Raw,
+    Zstd,
+}
+
+impl Packing {
+    pub(crate) fn format(self) -> Option<SaveFormat> {
+        match self.image_format {
+            _ if self.compress => Some(SaveFormat::Zstd),
+            Some(ImageFormat::Zstd) => Some(SaveFormat::Zstd),
+            Some(ImageFormat::Raw) => Some(SaveFormat::Raw),
+            None => None,
+        }
+    }
+}
 
 /// In which state a saved guest goes on.
 #[derive(Debug, Clone, Copy, Args)]
@@ -39,6 +68,8 @@ pub(crate) struct Save {
     pub(crate) xml: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) goes_on: GoesOn,
+    #[command(flatten)]
+    pub(crate) packing: Packing,
     /// display the progress of save (always done on a terminal)
     #[arg(long)]
     pub(crate) verbose: bool,
@@ -46,10 +77,16 @@ pub(crate) struct Save {
 
 #[derive(Debug, Args)]
 pub(crate) struct CloneDomain {
-    /// domain name, id or uuid
+    /// domain name, id or uuid; with --from-save: a saved state file
     pub(crate) domain: String,
-    /// name of the twin
+    /// name of the twin; of several: NAME-1, NAME-2 and so on
     pub(crate) name: String,
+    /// make it from a saved state file, which stays as it is
+    #[arg(long)]
+    pub(crate) from_save: bool,
+    /// how many to make
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) count: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +145,8 @@ pub(crate) struct Managedsave {
     pub(crate) bypass_cache: bool,
     #[command(flatten)]
     pub(crate) goes_on: GoesOn,
+    #[command(flatten)]
+    pub(crate) packing: Packing,
     /// display the progress of save (always done on a terminal)
     #[arg(long)]
     pub(crate) verbose: bool,

@@ -30,6 +30,7 @@ pub(super) async fn save(session: &Session, args: Save) -> Result<(), Failure> {
         xml: document(args.xml.as_deref())?,
         running: args.goes_on.running(),
         bypass_cache: args.bypass_cache,
+        format: args.packing.format(),
     };
     let attempt = || format!("Failed to save domain '{domain}' to {}", args.file.display());
     let job = session.of(domain, session.client.save(domain, &how)).await;
@@ -41,12 +42,33 @@ pub(super) async fn save(session: &Session, args: Save) -> Result<(), Failure> {
 }
 
 pub(super) async fn clone(session: &Session, args: CloneDomain) -> Result<(), Failure> {
-    let (domain, name) = (&args.domain, &args.name);
-    let attempt = || format!("Failed to clone domain '{domain}'");
-    let job = session.of(domain, session.client.clone_domain(domain, name)).await;
-    let job = job.map_err(|failure| failure.unless_lost(attempt()))?;
+    match args.count {
+        None => clone_one(session, &args, &args.name).await,
+        Some(count) => {
+            for number in 1..=count {
+                clone_one(session, &args, &format!("{}-{number}", args.name)).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn clone_one(session: &Session, args: &CloneDomain, name: &str) -> Result<(), Failure> {
+    let of = &args.domain;
+    let attempt = || match args.from_save {
+        true => format!("Failed to make a domain from {of}"),
+        false => format!("Failed to clone domain '{of}'"),
+    };
+    let job = match args.from_save {
+        true => session.client.clone_saved(&absolute(of.as_ref())?, name).await.map_err(Into::into),
+        false => session.of(of, session.client.clone_domain(of, name)).await,
+    };
+    let job = job.map_err(|failure: Failure| failure.unless_lost(attempt()))?;
     session.wait_for(job).await.map_err(|failure| failure.while_doing(attempt()))?;
-    let line = format!("Domain '{}' cloned as '{}'\n", printable(domain), printable(name));
+    let line = match args.from_save {
+        true => format!("Domain '{}' made from {}\n", printable(name), printable(of)),
+        false => format!("Domain '{}' cloned as '{}'\n", printable(of), printable(name)),
+    };
     session.terminal.say(&line);
     Ok(())
 }
@@ -91,7 +113,8 @@ pub(super) async fn restore(session: &Session, args: Restore) -> Result<(), Fail
 pub(super) async fn managedsave(session: &Session, args: Managedsave) -> Result<(), Failure> {
     let domain = &args.domain;
     let (running, bypass_cache) = (args.goes_on.running(), args.bypass_cache);
-    let how = ManagedSave { running, bypass_cache, with_host: false };
+    let format = args.packing.format();
+    let how = ManagedSave { running, bypass_cache, with_host: false, format };
     let attempt = || format!("Failed to save domain '{domain}' state");
     let job = session.of(domain, session.client.managed_save(domain, &how)).await;
     let job = job.map_err(|failure| failure.unless_lost(attempt()))?;

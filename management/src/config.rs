@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::auth::Role;
+use crate::domain::SaveFormat;
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -152,6 +153,8 @@ pub struct Domains {
     /// Seconds a VMM has to answer a command.
     pub command_timeout: u64,
     pub seccomp: bool,
+    /// How memory lies in the files of saved guests (libvirt's `save_image_format`).
+    pub save_image_format: SaveFormat,
     /// cgroup v2 subtree for VMMs (`/sys/fs/cgroup/manor.slice`); found by itself if empty.
     pub cgroup: PathBuf,
 }
@@ -300,6 +303,7 @@ impl Default for Domains {
             start_timeout: 30,
             command_timeout: 10,
             seccomp: true,
+            save_image_format: SaveFormat::Raw,
             cgroup: PathBuf::new(),
         }
     }

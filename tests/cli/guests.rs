@@ -65,14 +65,22 @@ pub(super) fn ok(rig: &Rig, args: &[&str]) -> String {
 }
 
 pub(super) fn state(rig: &Rig) -> String {
-    ok(rig, &["domstate", "echo", "--reason"]).trim().to_owned()
+    state_of(rig, "echo")
+}
+
+pub(super) fn state_of(rig: &Rig, domain: &str) -> String {
+    ok(rig, &["domstate", domain, "--reason"]).trim().to_owned()
 }
 
 /// Type at the console until it says something.
 pub(super) fn converse(rig: &Rig, typed: &str, until: &str) -> String {
+    converse_with(rig, "echo", typed, until)
+}
+
+pub(super) fn converse_with(rig: &Rig, domain: &str, typed: &str, until: &str) -> String {
     let mut console = rig
         .command(Path::new(MANOR))
-        .args(["console", "echo", "--force"])
+        .args(["console", domain, "--force"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -3,7 +3,7 @@
 
 use baremetal::{SCRATCH, Width};
 
-use super::guests::{self, converse, ok, state};
+use super::guests::{self, converse, converse_with, ok, state, state_of};
 use super::rig::{Rig, kill, wait_for};
 
 const COM1: u16 = 0x3f8;
@@ -183,8 +183,6 @@ fn a_clone_is_another_domain_with_a_disk_of_its_own() {
     rig.write("b.img", [7; 4096]);
     let disk = rig.path("b.img").display().to_string();
     ok(&rig, &["attach-disk", "echo", &disk, "vdb", "--config"]);
-    let refused = rig.manor(["clone", "echo", "twin"]);
-    assert!(refused.err.contains("shut it down first"), "{}", refused.err);
     ok(&rig, &["destroy", "echo"]);
     assert_eq!(ok(&rig, &["clone", "echo", "twin"]), "Domain 'echo' cloned as 'twin'\n\n");
     let own = rig.path("twin-vdb.img");
@@ -198,6 +196,134 @@ fn a_clone_is_another_domain_with_a_disk_of_its_own() {
     ok(&rig, &["destroy", "twin"]);
     let again = rig.manor(["clone", "echo", "twin"]);
     assert!(!again.err.is_empty() && again.status != 0);
+}
+
+/// Both count on from the same number, each by itself.
+#[test]
+fn a_clone_of_a_running_guest_goes_on_beside_it() {
+    let Some(rig) = counting() else { return };
+    rig.write("b.img", [7; 4096]);
+    ok(&rig, &["destroy", "echo"]);
+    let disk = rig.path("b.img").display().to_string();
+    ok(&rig, &["attach-disk", "echo", &disk, "vdb", "--config"]);
+    ok(&rig, &["start", "echo"]);
+    counts_to(&rig, 1);
+    let begun = std::time::Instant::now();
+    assert_eq!(ok(&rig, &["clone", "echo", "twin"]), "Domain 'echo' cloned as 'twin'\n\n");
+    println!("cloned in {:?}", begun.elapsed());
+    assert_eq!(state_of(&rig, "echo"), "running (unpaused)");
+    assert_eq!(state_of(&rig, "twin"), "running (restored)");
+    let twin = |count: u32| converse_with(&rig, "twin", "x", &format!("{count:08x}"));
+    twin(2);
+    twin(3);
+    counts_to(&rig, 2);
+    assert_eq!(std::fs::read(rig.path("twin-vdb.img")).unwrap(), [7; 4096]);
+    assert_ne!(ok(&rig, &["domuuid", "twin"]), ok(&rig, &["domuuid", "echo"]));
+    // It is a domain like others, and what it was made from is not in its way.
+    ok(&rig, &["destroy", "echo"]);
+    ok(&rig, &["managedsave", "twin"]);
+    ok(&rig, &["start", "twin"]);
+    twin(4);
+    ok(&rig, &["destroy", "twin"]);
+    ok(&rig, &["start", "twin"]);
+    twin(1);
+    let left = std::fs::read_dir(rig.path("")).unwrap().flatten();
+    let left: Vec<_> = left.map(|it| it.file_name().to_string_lossy().into_owned()).collect();
+    assert!(!left.iter().any(|name| name.ends_with(".partial")), "{left:?}");
+}
+
+#[test]
+fn a_suspended_guest_has_a_suspended_twin_and_a_twin_that_cannot_be_leaves_nothing() {
+    let Some(rig) = counting() else { return };
+    counts_to(&rig, 1);
+    ok(&rig, &["suspend", "echo"]);
+    ok(&rig, &["clone", "echo", "twin"]);
+    assert!(state(&rig).starts_with("paused"), "{}", state(&rig));
+    assert!(state_of(&rig, "twin").starts_with("paused"), "{}", state_of(&rig, "twin"));
+    ok(&rig, &["resume", "twin"]);
+    converse_with(&rig, "twin", "x", "00000002");
+    ok(&rig, &["resume", "echo"]);
+    counts_to(&rig, 2);
+    let refused = rig.manor(["clone", "echo", "twin"]);
+    assert!(refused.err.contains("there is a domain"), "{}", refused.err);
+    rig.write("b.img", [7; 4096]);
+    rig.write("third-vdb.img", "in the way");
+    ok(&rig, &["destroy", "echo"]);
+    let disk = rig.path("b.img").display().to_string();
+    ok(&rig, &["attach-disk", "echo", &disk, "vdb", "--config"]);
+    ok(&rig, &["start", "echo"]);
+    let refused = rig.manor(["clone", "echo", "third"]);
+    assert!(refused.err.contains("third-vdb.img is there already"), "{}", refused.err);
+    assert!(state(&rig).starts_with("running"), "{}", state(&rig));
+    assert!(!ok(&rig, &["list", "--all", "--name"]).contains("third"));
+}
+
+/// Each has what the template had on its disk, and writes to one of its own.
+#[test]
+fn a_saved_guest_is_a_template_for_many() {
+    let Some(rig) = counting() else { return };
+    rig.write("b.img", vec![7; 1 << 20]);
+    ok(&rig, &["destroy", "echo"]);
+    let disk = rig.path("b.img").display().to_string();
+    ok(&rig, &["attach-disk", "echo", &disk, "vdb", "--config"]);
+    ok(&rig, &["start", "echo"]);
+    counts_to(&rig, 1);
+    ok(&rig, &["save", "echo", "echo.save"]);
+    let made = ok(&rig, &["clone", "--from-save", "echo.save", "twin", "--count", "2"]);
+    let line = |name: &str| format!("Domain '{name}' made from echo.save\n");
+    assert_eq!(made, line("twin-1") + &line("twin-2") + "\n");
+    let mut stacked = false;
+    for name in ["twin-1", "twin-2"] {
+        converse_with(&rig, name, "x", "00000002");
+        // Blocks that are shared, or an image on top.
+        let image = std::fs::read(rig.path(&format!("{name}-vdb.img"))).unwrap();
+        stacked = image.starts_with(b"QFI\xfb") && image.len() < 1 << 20;
+        assert!(stacked || image == [7; 1 << 20]);
+    }
+    if stacked {
+        let in_use = rig.manor(["restore", "echo.save"]);
+        assert!(in_use.err.contains("is in use by domain"), "{}", in_use.err);
+    }
+    ok(&rig, &["destroy", "twin-1"]);
+    ok(&rig, &["destroy", "twin-2"]);
+    ok(&rig, &["restore", "echo.save"]);
+    counts_to(&rig, 2);
+    ok(&rig, &["managedsave", "echo"]);
+    ok(&rig, &["clone", "echo", "third"]);
+    converse_with(&rig, "third", "x", "00000003");
+    assert!(ok(&rig, &["dominfo", "echo"]).contains("Managed save:   yes\n"));
+    // What lies below a twin's disk must stay as it is.
+    std::fs::write(rig.path("b.img"), vec![8; 1 << 20]).unwrap();
+    let refused = rig.manor(["clone", "--from-save", "echo.save", "fourth"]);
+    assert!(refused.err.contains("was changed"), "{}", refused.err);
+}
+
+#[test]
+fn a_guest_whose_daemon_dies_while_it_is_cloned_runs_on() {
+    let Some(mut rig) = counting() else { return };
+    let partial = |rig: &Rig| {
+        let files = std::fs::read_dir(rig.path("")).unwrap().flatten();
+        files.filter(|it| it.file_name().to_string_lossy().contains(".partial")).count()
+    };
+    rig.write("b.img", [7; 4096]);
+    ok(&rig, &["destroy", "echo"]);
+    let disk = rig.path("b.img").display().to_string();
+    ok(&rig, &["attach-disk", "echo", &disk, "vdb", "--config"]);
+    ok(&rig, &["start", "echo"]);
+    for round in 0..6 {
+        counts_to(&rig, round + 1);
+        let twin = format!("twin{round}");
+        let mut clone = rig.command(std::path::Path::new(super::rig::MANOR));
+        let mut clone = clone.args(["clone", "echo", &twin]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(u64::from(round) * 25));
+        kill("KILL", &rig.daemon_pid().to_string());
+        clone.wait().unwrap();
+        rig.end_daemon("KILL");
+        rig.start_daemon();
+        wait_for("the guest to run", || state(&rig).starts_with("running"));
+        assert_eq!(partial(&rig), 0, "round {round}");
+    }
+    counts_to(&rig, 7);
 }
 
 #[test]

@@ -52,6 +52,20 @@ pub fn netcat() -> anyhow::Result<Program> {
     fetched("netcat-openbsd", "bin/nc.openbsd", "-h")
 }
 
+/// gdb(1), without what it is extended by.
+pub fn gdb() -> anyhow::Result<Program> {
+    let installed = Program::installed("gdb");
+    if runs(&installed, "--version") {
+        return Ok(installed);
+    }
+    let tree = paths::made_once("gdb-minimal", |tree| {
+        Apt::open()?.unpack_closure(&["gdb-minimal"], None, tree)
+    })?;
+    let unpacked = Program::in_tree(&tree, "usr/bin/gdb");
+    anyhow::ensure!(runs(&unpacked, "--version"), "the unpacked gdb does not run");
+    Ok(unpacked)
+}
+
 /// With its libraries, where it is not installed.
 fn fetched(package: &str, path: &str, version: &str) -> anyhow::Result<Program> {
     let name = path.rsplit('/').next().unwrap_or(path);

@@ -19,6 +19,7 @@ mod rig;
 mod run;
 mod side_by_side;
 mod small_devices;
+mod state;
 mod storage;
 mod systemd;
 mod tuning;

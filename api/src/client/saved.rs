@@ -22,6 +22,11 @@ impl Client {
         self.answer(self.call(Method::POST, &path, body).await?)
     }
 
+    pub async fn clone_saved(&self, file: &str, name: &str) -> Result<types::Job> {
+        let body = json(&types::CloneSaved { file: file.to_owned(), name: name.to_owned() });
+        self.answer(self.call(Method::POST, "/v1/saved/clone", body).await?)
+    }
+
     pub async fn managed_save(&self, domain: &str, how: &types::ManagedSave) -> Result<types::Job> {
         let path = domain_path(domain, "/managed-save");
         self.answer(self.call(Method::POST, &path, json(how)).await?)

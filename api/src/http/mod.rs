@@ -103,6 +103,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(snapshot::describe, snapshot::delete))
         .routes(routes!(snapshot::xml))
         .routes(routes!(snapshot::revert))
+        .routes(routes!(saved::clone_saved))
         .routes(routes!(power::start))
         .routes(routes!(power::shutdown))
         .routes(routes!(power::destroy))

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use management::domain::DumpMode;
+use management::domain::{DumpMode, SaveFormat};
 use management::ops;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -45,6 +45,13 @@ fn absolute(file: String) -> Result<PathBuf, Failure> {
     Err(Failure::new(HttpCode::BadRequest, format!("{file:?} is no absolute path")))
 }
 
+fn save_format(format: types::SaveFormat) -> SaveFormat {
+    match format {
+        types::SaveFormat::Raw => SaveFormat::Raw,
+        types::SaveFormat::Zstd => SaveFormat::Zstd,
+    }
+}
+
 fn begun(job: management::jobs::Job) -> Response {
     let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
     (StatusCode::ACCEPTED, location, Json(types::Job::from(job))).into_response()
@@ -63,9 +70,9 @@ pub(super) async fn save(
     Domain(domain): Domain,
     JsonBody(body): JsonBody<types::SaveDomain>,
 ) -> Result<Response, Failure> {
-    let types::SaveDomain { file, xml, running, bypass_cache } = body;
-    let file = absolute(file)?;
-    let save = ops::SaveDomain { domain, file, xml, running, bypass_cache };
+    let types::SaveDomain { file, xml, running, bypass_cache, format } = body;
+    let (file, format) = (absolute(file)?, format.map(save_format));
+    let save = ops::SaveDomain { domain, file, xml, running, bypass_cache, format };
     Ok(begun(app.manager.call(&caller, save).await?))
 }
 
@@ -92,9 +99,11 @@ pub(super) async fn dump(
     Ok(begun(app.manager.call(&caller, dump).await?))
 }
 
-/// Make another domain like one that is off, with copies of the disks that it writes to.
+/// Make another domain like one there is, with copies of the disks that it writes to.
 ///
-/// A job does it. The clone has a UUID, generation ID and MAC addresses of its own.
+/// A job does it. The clone has a UUID, generation ID and MAC addresses of its own. That of a domain that
+/// runs, or has a managed save, goes on from where that is; its interfaces have no link until its guest
+/// has taken their new addresses.
 #[utoipa::path(post, path = "/v1/domains/{domain}/clone", tag = "Definitions", params(Domain),
     operation_id = "clone_domain", request_body = types::CloneDomain,
     responses((status = 202, body = types::Job, description = "A job does it",
@@ -119,10 +128,11 @@ pub(super) async fn managed_save(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
-    JsonBody(how): JsonBody<types::ManagedSave>,
+    JsonBody(body): JsonBody<types::ManagedSave>,
 ) -> Result<Response, Failure> {
-    let types::ManagedSave { running, bypass_cache, with_host } = how;
-    let save = ops::ManagedSave { domain, running, bypass_cache, with_host };
+    let types::ManagedSave { running, bypass_cache, with_host, format } = body;
+    let format = format.map(save_format);
+    let save = ops::ManagedSave { domain, running, bypass_cache, with_host, format };
     Ok(begun(app.manager.call(&caller, save).await?))
 }
 
@@ -231,4 +241,21 @@ pub(super) async fn check(
     JsonBody(types::SavedFile { file }): JsonBody<types::SavedFile>,
 ) -> Result<Response, Failure> {
     Ok(begun(app.manager.call(&caller, ops::CheckSaved { file: absolute(file)? }).await?))
+}
+
+/// Make another domain from a saved state, which goes on from there and leaves it as it is.
+///
+/// A job does it. The disks of the saved guest must stay as they are, too: where their file system
+/// cannot share blocks, those of the clone lie on top of them.
+#[utoipa::path(post, path = "/v1/saved/clone", tag = "Saved states",
+    operation_id = "clone_saved", request_body = types::CloneSaved,
+    responses((status = 202, body = types::Job, description = "A job does it",
+        headers(("location" = String, description = "Of the job")))))]
+pub(super) async fn clone_saved(
+    State(app): State<App>,
+    Who(caller): Who,
+    JsonBody(types::CloneSaved { file, name }): JsonBody<types::CloneSaved>,
+) -> Result<Response, Failure> {
+    let clone = ops::CloneSaved { file: absolute(file)?, name };
+    Ok(begun(app.manager.call(&caller, clone).await?))
 }

@@ -46,8 +46,8 @@ pub use node::{Node, NodeCounters, Quarantined};
 pub use plan::{Plan, PlannedChange};
 pub use problem::{Mistake, Problem, TYPE_PREFIX};
 pub use saved::{
-    CloneDomain, DefineSaved, DumpDomain, DumpMode, ManagedSave, RestoreDomain, Restored,
-    SaveDomain, SavedFile,
+    CloneDomain, CloneSaved, DefineSaved, DumpDomain, DumpMode, ManagedSave, RestoreDomain,
+    Restored, SaveDomain, SaveFormat, SavedFile,
 };
 pub use snapshot::{
     CreateSnapshot, RedefineSnapshot, Revert, Snapshot, SnapshotJob, SnapshotList, SnapshotName,

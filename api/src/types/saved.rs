@@ -19,6 +19,19 @@ pub struct SaveDomain {
     /// Leave nothing of it in the host's page cache.
     #[serde(default)]
     pub bypass_cache: bool,
+    /// If it is not said: as the daemon is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<SaveFormat>,
+}
+
+/// How memory lies in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SaveFormat {
+    /// As it is, with holes where it is zero: whoever goes on maps it, and runs at once.
+    Raw,
+    /// Packed: smaller, slower to write, and read as a whole before anybody goes on.
+    Zstd,
 }
 
 /// How to save a running domain for its next start.
@@ -34,6 +47,9 @@ pub struct ManagedSave {
     /// The host goes down: the guest goes on by itself when it is back, marked for autostart or not.
     #[serde(default)]
     pub with_host: bool,
+    /// If it is not said: as the daemon is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<SaveFormat>,
 }
 
 /// How to go on from a saved state.
@@ -111,6 +127,17 @@ pub enum DumpMode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloneDomain {
+    #[schema(example = "web2")]
+    pub name: String,
+}
+
+/// Another domain from a saved state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloneSaved {
+    /// Absolute path on this host.
+    #[schema(example = "/srv/template.save")]
+    pub file: String,
     #[schema(example = "web2")]
     pub name: String,
 }

@@ -78,6 +78,16 @@ pub trait Disk: Send + Sync {
     fn image(&self) -> Option<Arc<dyn Image>> {
         None
     }
+
+    /// All that was written is in the host's files, and durable, whatever the guest asked for: they hold
+    /// what its saved state believes is on its disks. No request is in flight. What is on a server is
+    /// the server's affair.
+    ///
+    /// # Errors
+    /// What the host refused.
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

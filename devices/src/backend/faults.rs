@@ -57,6 +57,10 @@ impl Disk for Guarded {
     fn image(&self) -> Option<Arc<dyn Image>> {
         self.disk.image()
     }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
 }
 
 struct Kept {

@@ -93,6 +93,10 @@ impl Disk for ImageDisk {
     fn image(&self) -> Option<Arc<dyn Image>> {
         Some(self.shared.image.clone())
     }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.info.read_only { Ok(()) } else { self.shared.image.flush() }
+    }
 }
 
 impl Shared {

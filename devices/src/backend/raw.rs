@@ -177,6 +177,10 @@ impl Disk for RawDisk {
         let storage = FileStorage::shared(self.file.file.clone()).ok()?;
         Some(Arc::new(Raw::open(Arc::new(storage), true).ok()?))
     }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.info.read_only { Ok(()) } else { Ok(rustix::fs::fdatasync(self.file.file())?) }
+    }
 }
 
 impl RawFile {

@@ -10,6 +10,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use image::Image;
 use memory::IoBuffers;
 
 use super::blocking::{Blocking, BlockingChannel};
@@ -63,6 +64,14 @@ impl Disk for Swappable {
 
     fn grow(&self, size: u64) -> io::Result<()> {
         self.now().grow(size)
+    }
+
+    fn image(&self) -> Option<Arc<dyn Image>> {
+        self.now().image()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.now().sync()
     }
 }
 

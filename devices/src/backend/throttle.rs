@@ -143,6 +143,10 @@ impl Disk for Throttled {
     fn image(&self) -> Option<Arc<dyn Image>> {
         self.disk.image()
     }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
 }
 
 struct ThrottledChannel {

@@ -315,6 +315,7 @@ impl Actor {
             Act::Dump(dump, progress) => self.dump(dump, progress).await,
             Act::BeginBackup(backup) => self.begin_backup(*backup).await,
             Act::ChangeCheckpoints(change) => self.change_checkpoints(change).await,
+            Act::Fork(fork, progress) => self.fork(fork, progress).await,
             Act::DropManagedSave => self.drop_managed_save().await,
             Act::RedefineManagedSave(def, running) => {
                 self.redefine_managed_save(def.map(|def| *def), running).await

@@ -15,6 +15,7 @@ use xml::device::Device;
 use super::backup::{CheckpointChange, NewBackup};
 use super::channels::Frozen;
 use super::dump::Dump;
+use super::fork::Fork;
 use super::media::MediumChange;
 use super::memory::MemoryChange;
 use super::plug::Named;
@@ -125,6 +126,8 @@ pub(crate) enum Act {
     /// Its disks as they are at one moment.
     BeginBackup(Box<NewBackup>),
     ChangeCheckpoints(CheckpointChange),
+    /// Its memory and its disks, as they are at one moment, for a twin.
+    Fork(Fork, Arc<Progress>),
     /// Forget the state that the next start would take up.
     DropManagedSave,
     /// Replace the definition that a managed save goes on with, and whether it runs then.

@@ -193,6 +193,7 @@ fn launch_locked(
         moving: None,
         saving: None,
         dumping: None,
+        forking: None,
         restored: launch.restore.is_some(),
         restoring: launch.restore.as_ref().map(|from| from.intent.clone()),
         degraded,

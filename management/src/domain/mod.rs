@@ -8,6 +8,7 @@ mod clock;
 mod definition;
 pub(crate) mod dump;
 pub(crate) mod exit;
+pub(crate) mod fork;
 mod guest;
 pub(crate) mod handle;
 mod huge_pages;
@@ -46,6 +47,7 @@ pub use handle::Variables;
 pub use link::Affects;
 pub use media::{MediumAction, MediumSource};
 pub use reference::DomainRef;
+pub use save::SaveFormat;
 pub use state::{Paused, Running, ShutOff, State};
 pub use tuning::{
     BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,

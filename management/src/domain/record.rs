@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::channels::Frozen;
 use super::dump::DumpIntent;
+use super::fork::ForkIntent;
 use super::media::MediumIntent;
 use super::plug::PlugIntent;
 use super::restore::RestoreIntent;
@@ -61,6 +62,9 @@ pub(crate) struct Record {
     /// It is being dumped: written down before anything of that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dumping: Option<DumpIntent>,
+    /// It is being cloned: written down before anything of that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forking: Option<ForkIntent>,
     /// It came from a saved state.
     #[serde(default)]
     pub restored: bool,

@@ -52,6 +52,19 @@ pub(crate) struct Save {
     pub bypass_cache: bool,
     /// It goes on by itself when the host was booted.
     pub with_host: bool,
+    /// None: as the daemon is configured.
+    pub format: Option<SaveFormat>,
+}
+
+/// How memory lies in the file of a saved guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SaveFormat {
+    /// As it is, with holes where it is zero: it is mapped by who goes on.
+    #[default]
+    Raw,
+    /// In fewer bytes, and read as a whole by who goes on.
+    Zstd,
 }
 
 /// In the record: a save is under way.
@@ -93,9 +106,10 @@ impl Actor {
         self.end_saved().await
     }
 
-    pub(super) fn plan_save(&self, save: &Save) -> Result<SaveIntent, Error> {
+    /// That its state can be had now; whether it runs comes back.
+    pub(super) fn may_be_saved(&self) -> Result<bool, Error> {
         let run = self.running()?;
-        let resume = match self.state() {
+        let runs = match self.state() {
             State::Running(_) => true,
             State::Paused(Paused::User | Paused::Save | Paused::IoError | Paused::Watchdog) => {
                 false
@@ -103,7 +117,7 @@ impl Actor {
             State::Unknown => return Err(self.unreachable()),
             state => {
                 let text = format!(
-                    "domain {:?} is {}: it can be saved while it runs or is suspended",
+                    "domain {:?} is {}: it can be saved or cloned while it runs or is suspended",
                     self.name,
                     state.name()
                 );
@@ -112,11 +126,17 @@ impl Actor {
         };
         if run.record.medium.is_some() || !run.record.plugs.is_empty() {
             let text = format!(
-                "domain {:?} has a device that comes or goes; save it when that is done",
+                "domain {:?} has a device that comes or goes; save or clone it when that is done",
                 self.name
             );
             return Err(Error::new(Code::Busy, text));
         }
+        Ok(runs)
+    }
+
+    pub(super) fn plan_save(&self, save: &Save) -> Result<SaveIntent, Error> {
+        let run = self.running()?;
+        let resume = self.may_be_saved()?;
         let token = Uuid::new_v4();
         let (path, partial) = match &save.file {
             Some(path) => (path.clone(), beside(path, token)),
@@ -172,7 +192,11 @@ impl Actor {
         let copy = file.try_clone().map_err(|source| {
             Error::new(Code::HostFailure, "a file cannot be passed on").with_source(source)
         })?;
-        self.have_written(Request::Save, copy.into(), progress)
+        let request = match save.format.unwrap_or(self.node.config.domains.save_image_format) {
+            SaveFormat::Raw => Request::Save,
+            SaveFormat::Zstd => Request::SavePacked,
+        };
+        self.have_written(request, copy.into(), progress)
             .await
             .map_err(|error| explain(error, &intent.path))?;
         if progress.is_cancelled() {

@@ -343,6 +343,7 @@ impl Actor {
                         self.settle_save().await;
                         self.settle_dump().await;
                         self.settle_backup().await;
+                        self.settle_fork().await;
                         self.settle_restore().await;
                         self.settle_snapshots().await;
                         self.finish_tuning().await;

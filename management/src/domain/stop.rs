@@ -268,6 +268,9 @@ impl Actor {
         if let Some(intent) = &run.record.dumping {
             self.remove_dump(intent).await;
         }
+        if let Some(intent) = &run.record.forking {
+            self.remove_forked(intent).await;
+        }
         if let Some(intent) = &run.record.restoring {
             self.end_restore(intent).await;
         }

@@ -141,6 +141,7 @@ operations! {
     DumpPoolXml: Node,
     ListPools: Node,
     CheckSaved: Node,
+    CloneSaved: Node,
     DefineSaved: Node,
     DumpSaved: Node,
     DefineSecret: Node,

@@ -89,7 +89,7 @@ impl Saved {
         let check = || {
             let body = Body::read(&file)?;
             body.sections(&file)?;
-            body.sums(&file).map(drop)
+            body.check_table(&file)
         };
         check().map_err(|error| about(path, error))?;
         Ok(Self { path: path.to_owned(), file, description })

@@ -25,6 +25,7 @@ impl Daemon {
             running: None,
             bypass_cache: false,
             with_host: false,
+            format: None,
         };
         let job = self.call(save).await.unwrap();
         self.ended(job).await
@@ -37,6 +38,7 @@ impl Daemon {
             xml: None,
             running: None,
             bypass_cache: false,
+            format: None,
         };
         let job = self.call(save).await.unwrap();
         self.ended(job).await
@@ -159,7 +161,7 @@ async fn a_save_that_fails_or_is_aborted_lets_the_guest_run_on() {
 
     let (host, daemon) = running("save=slow").await;
     let save =
-        ManagedSave { domain: "web".into(), running: None, bypass_cache: false, with_host: false };
+        ManagedSave { domain: "web".into(), running: None, bypass_cache: false, with_host: false, format: None };
     let job = daemon.call(save).await.unwrap();
     daemon.wait_for("web", "paused", |state| matches!(state, State::Paused(_))).await;
     daemon.call(AbortJob { job: job.id }).await.unwrap();
@@ -172,7 +174,7 @@ async fn a_save_that_fails_or_is_aborted_lets_the_guest_run_on() {
 async fn a_destroy_ends_a_save_and_the_guest() {
     let (host, daemon) = running("save=slow").await;
     let save =
-        ManagedSave { domain: "web".into(), running: None, bypass_cache: false, with_host: false };
+        ManagedSave { domain: "web".into(), running: None, bypass_cache: false, with_host: false, format: None };
     let job = daemon.call(save).await.unwrap();
     daemon.wait_for("web", "paused", |state| matches!(state, State::Paused(_))).await;
     daemon.destroy("web").await.unwrap();

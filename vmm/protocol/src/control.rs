@@ -173,6 +173,8 @@ pub enum Request {
     /// part of a [saved guest](crate::saved). The reply comes when all of it is on disk; until then
     /// the machine stays as it is, and other requests are answered.
     Save,
+    /// The same in fewer bytes and more time: RAM is packed.
+    SavePacked,
     /// Write an ELF core of memory and vCPUs to the file passed beside this message (SCM_RIGHTS).
     /// The reply comes when all of it is on disk. A guest that runs goes on meanwhile: its vCPUs
     /// are as they were at the beginning, its memory as it is found.

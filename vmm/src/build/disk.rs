@@ -31,6 +31,7 @@ pub(super) fn open(
     let mut disk = open_image(site, id, medium, queues, depth)?;
     if !medium.read_only {
         disk = site.parts.backups.watch(id, disk);
+        site.parts.written.insert(id.to_owned(), disk.clone());
     }
     Ok(Arc::new(Guarded::new(Arc::new(Throttled::new(disk, limiter)), faults)))
 }

@@ -34,12 +34,12 @@ pub(super) fn build(
         None => None,
     };
     let ram = match (config.memory.backing, &image) {
-        (MemoryBacking::Anonymous, Some(saved)) => {
+        (MemoryBacking::Anonymous, Some(saved)) if !saved.is_packed() => {
             let ram = saved.map(&layout).map_err(failed)?;
             prepare(config, &ram)?;
             return Ok((ram, image.map(|image| image.saved)));
         }
-        (MemoryBacking::Anonymous, None) => {
+        (MemoryBacking::Anonymous, _) => {
             GuestRam::new(&layout, &Backing::Anonymous).map_err(failed)?
         }
         (MemoryBacking::Shared, _) => {

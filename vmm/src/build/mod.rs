@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arch::layout::{LayoutError, MemoryMap};
+use devices::backend::Disk;
 use devices::backend::chardev::ChardevWorker;
 use devices::backend::nbd::NbdConnector;
 use devices::bus::{Bus, Overlap};
@@ -169,6 +170,8 @@ pub struct Parts {
     pub connected: BTreeMap<String, Arc<AtomicBool>>,
     /// Disks that are made of files, and can be made of others.
     pub(crate) images: BTreeMap<String, Images>,
+    /// Disks whose files must hold what the guest wrote, when its state is saved.
+    pub written: BTreeMap<String, Arc<dyn Disk>>,
     /// Disks that can be made larger, to so many bytes.
     pub growing: BTreeMap<String, Grow>,
     /// Of all disks.
@@ -234,6 +237,7 @@ impl Parts {
             connectors: BTreeMap::new(),
             connected: BTreeMap::new(),
             images: BTreeMap::new(),
+            written: BTreeMap::new(),
             growing: BTreeMap::new(),
             limiters: limits::Limiters::default(),
             faults: Faults::default(),
@@ -260,6 +264,7 @@ impl Parts {
         self.connectors.remove(id);
         self.connected.remove(id);
         self.images.remove(id);
+        self.written.remove(id);
         self.growing.remove(id);
         self.limiters.forget(id);
         self.faults.forget(id);

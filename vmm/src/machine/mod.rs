@@ -53,6 +53,8 @@ pub enum MachineError {
     Boot(#[from] boot::BootError),
     #[error("the guest's PCI devices could not be placed")]
     Pci(#[from] devices::pci::PciError),
+    #[error("what the guest wrote to disk {id} does not reach its file")]
+    Sync { id: String, source: std::io::Error },
     #[error("state of {id} could not be saved or restored")]
     State { id: String, source: StateError },
     #[error(transparent)]

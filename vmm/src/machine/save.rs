@@ -3,12 +3,13 @@
 use std::fs::File;
 
 use super::{Machine, MachineError};
-use crate::state::{DumpWriter, ImageError, Saved, Writer};
+use crate::state::{DumpWriter, ImageError, Packing, Saved, Writer};
 
 impl Machine {
     /// Begin to write the paused machine to `file`. It can go on afterwards as if nothing had been,
     /// but not before.
-    pub fn save(&self, file: File) -> Result<Writer, MachineError> {
+    pub fn save(&self, file: File, packing: Packing) -> Result<Writer, MachineError> {
+        self.sync_disks()?;
         let mut devices = Vec::with_capacity(self.parts.components.len());
         for component in &self.parts.components {
             let id = component.id().to_owned();
@@ -23,7 +24,17 @@ impl Machine {
         }
         let shape = self.ground.shape();
         let saved = Saved { shape, vcpus: self.cpus.save()?, chips, devices };
-        Ok(Writer::begin(file, &saved, self.vm.ram().clone())?)
+        Ok(Writer::begin(file, &saved, self.vm.ram().clone(), packing)?)
+    }
+
+    /// A saved guest believes that its disks hold what it wrote: also where the host loses power
+    /// afterwards, and whoever copies their files while it is paused finds it there.
+    fn sync_disks(&self) -> Result<(), MachineError> {
+        for (id, disk) in &self.parts.written {
+            let synced = disk.sync();
+            synced.map_err(|source| MachineError::Sync { id: id.clone(), source })?;
+        }
+        Ok(())
     }
 
     /// Begin to write an ELF core. The vCPUs are parked while their registers are read.

@@ -507,6 +507,7 @@ impl Domain {
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
             | Request::Save
+            | Request::SavePacked
             | Request::Dump
             | Request::Events { .. }
             | Request::Console { .. }

@@ -9,13 +9,18 @@ use vmm_protocol::control::{
 
 use super::domain::{Domain, failed};
 use super::server::refuse;
+use crate::state::Packing;
 
 impl Domain {
     pub(super) fn is_saving(&self) -> bool {
         self.saving.is_some()
     }
 
-    pub(super) fn begin_save(&mut self, file: Option<OwnedFd>) -> Result<(), ControlError> {
+    pub(super) fn begin_save(
+        &mut self,
+        file: Option<OwnedFd>,
+        packing: Packing,
+    ) -> Result<(), ControlError> {
         let file =
             file.ok_or_else(|| refuse(Code::Malformed, "Save comes with a file to write to"))?;
         self.allow_while_saving(&Request::Save)?;
@@ -26,7 +31,8 @@ impl Domain {
             let text = "the guest has just asked to stop: resume it, to see what becomes of it";
             return Err(refuse(Code::State, text));
         }
-        self.saving = Some(Box::new(self.machine.save(File::from(file)).map_err(failed)?));
+        let begun = self.machine.save(File::from(file), packing).map_err(failed)?;
+        self.saving = Some(Box::new(begun));
         (self.saved, self.dumping) = (false, false);
         Ok(())
     }
@@ -86,7 +92,7 @@ impl Domain {
                 | Request::SaveProgress
                 | Request::CancelSave
         );
-        let other = matches!(request, Request::Save | Request::Dump);
+        let other = matches!(request, Request::Save | Request::SavePacked | Request::Dump);
         if allowed || !self.is_saving() || (self.dumping && !other) {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use vmm_protocol::control::{Call, ControlError, ControlErrorCode, Message, Reply
 use super::client::{Client, Hangup};
 use super::domain::{Attach, Domain, Ended};
 use super::sys;
+use crate::state::Packing;
 
 /// Connections at once. A daemon needs two or three; the rest is room for people.
 const MAX_CLIENTS: usize = 64;
@@ -182,10 +183,11 @@ impl Server {
             }
             Request::Screenshot { id: card } => self.hand_over(token, id, domain.picture(&card)),
             Request::Viewer { id: card } => self.hand_over(token, id, domain.viewer(&card)),
-            Request::Save | Request::Dump => {
+            Request::Save | Request::SavePacked | Request::Dump => {
                 let file = client.files.pop();
                 let begun = match request {
-                    Request::Save => domain.begin_save(file),
+                    Request::Save => domain.begin_save(file, Packing::AsItIs),
+                    Request::SavePacked => domain.begin_save(file, Packing::Zstd),
                     _ => domain.begin_dump(file),
                 };
                 match begun {

@@ -37,7 +37,6 @@ const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
 /// Writes a core, a part at a time.
 pub struct DumpWriter {
     file: File,
-    start: u64,
     size: u64,
     ram: ram::Writer,
 }
@@ -53,7 +52,7 @@ impl DumpWriter {
             file.write_all_at(&head, 0)
         };
         begin().map_err(ImageError::Write)?;
-        Ok(Self { start, size, ram: ram::Writer::new(ram), file })
+        Ok(Self { size, ram: ram::Writer::new(ram, start), file })
     }
 }
 
@@ -65,7 +64,7 @@ impl Steps for DumpWriter {
     fn step(&mut self) -> Result<bool, ImageError> {
         let until = self.ram.done() + STEP;
         while self.ram.done() < until {
-            if !self.ram.step(&self.file, self.start)? {
+            if !self.ram.step(&self.file)? {
                 self.file.sync_all().map_err(ImageError::Write)?;
                 return Ok(true);
             }

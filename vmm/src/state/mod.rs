@@ -62,17 +62,37 @@ pub struct Writer {
     ram: ram::Writer,
 }
 
+/// Whether RAM takes fewer bytes in a file, and more time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    AsItIs,
+    Zstd,
+}
+
 /// RAM that is written between two looks at other things.
 const STEP: u64 = 16 << 20;
+const PACKED_STEP: u64 = 2 << 20;
 
 impl Writer {
     /// Begin with all but RAM.
-    pub fn begin(file: File, saved: &Saved, ram: GuestRam) -> Result<Self, ImageError> {
+    pub fn begin(
+        file: File,
+        saved: &Saved,
+        ram: GuestRam,
+        packing: Packing,
+    ) -> Result<Self, ImageError> {
         let sections = postcard::to_stdvec(saved)
             .map_err(|error| ImageError::Write(io::Error::other(error)))?;
-        let body = Body::new(&sections, ram.size());
+        let body = match packing {
+            Packing::AsItIs => Body::new(&sections, ram.size()),
+            Packing::Zstd => Body::packed(&sections, ram.size()),
+        };
         body.begin(&file, &sections).map_err(ImageError::Write)?;
-        Ok(Self { file, body, ram: ram::Writer::new(ram) })
+        let ram = match packing {
+            Packing::AsItIs => ram::Writer::new(ram, body.ram()),
+            Packing::Zstd => ram::Writer::packing(ram, body.ram()),
+        };
+        Ok(Self { file, body, ram })
     }
 }
 
@@ -82,10 +102,12 @@ impl Steps for Writer {
     }
 
     fn step(&mut self) -> Result<bool, ImageError> {
-        let until = self.ram.done() + STEP;
+        // Packing takes longer than a look may wait.
+        let most = if self.body.is_packed() { PACKED_STEP } else { STEP };
+        let until = self.ram.done() + most;
         while self.ram.done() < until {
-            if !self.ram.step(&self.file, self.body.ram())? {
-                self.body.finish(&self.file, self.ram.sums()).map_err(ImageError::Write)?;
+            if !self.ram.step(&self.file)? {
+                self.ram.finish(self.body, &self.file).map_err(ImageError::Write)?;
                 return Ok(true);
             }
         }
@@ -104,11 +126,16 @@ impl Image {
     pub fn open(file: File) -> Result<Self, ImageError> {
         let body = Body::read(&file)?;
         let sections = body.sections(&file)?;
-        // They are for whoever checks RAM; a file without them is damaged all the same.
-        body.sums(&file)?;
+        // Also for whoever checks RAM; a file without them is damaged all the same.
+        body.check_table(&file)?;
         let saved = postcard::from_bytes(&sections)
             .map_err(|_| ImageError::Damaged { what: "its sections cannot be decoded" })?;
         Ok(Self { file, body, saved })
+    }
+
+    /// Whether all of RAM must be read before the guest can go on.
+    pub fn is_packed(&self) -> bool {
+        self.body.is_packed()
     }
 
     /// RAM that is there at once, and whose pages come as they are wanted.

@@ -1,15 +1,20 @@
 //! RAM in a saved state: pages of zeros stay holes.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
 
 use memory::{Backing, GuestRam, MemoryError};
-use vmm_protocol::saved::{Body, CHUNK, sum};
+use vmm_protocol::saved::{Body, CHUNK, Packed, pack, sum};
 
 use super::ImageError;
 
 /// Looked at, and written, at a time.
 const PIECE: usize = 64 << 10;
+/// More of them wait for memory.
+const MOST_THREADS: usize = 8;
 static ZEROS: [u8; PIECE] = [0; PIECE];
 /// Written before it is made sure that the disk has it: the wait at the end stays short.
 const UNSYNCED: u64 = 64 << 20;
@@ -21,40 +26,64 @@ pub(super) struct Writer {
     at: u64,
     unsynced: u64,
     chunk: Vec<u8>,
-    sums: Vec<u32>,
+    written: Written,
+}
+
+/// What is known of the chunks that were written.
+enum Written {
+    AsTheyAre { start: u64, sums: Vec<u32> },
+    Packed { table: Vec<Packed>, end: u64 },
 }
 
 impl Writer {
-    pub(super) fn new(ram: GuestRam) -> Self {
+    /// As it is, from `start` on.
+    pub(super) fn new(ram: GuestRam, start: u64) -> Self {
+        Self::with(ram, Written::AsTheyAre { start, sums: Vec::new() })
+    }
+
+    pub(super) fn packing(ram: GuestRam, start: u64) -> Self {
+        Self::with(ram, Written::Packed { table: Vec::new(), end: start })
+    }
+
+    fn with(ram: GuestRam, written: Written) -> Self {
         let chunk = vec![0; CHUNK as usize];
-        Self { ram, at: 0, unsynced: 0, chunk, sums: Vec::new() }
+        Self { ram, at: 0, unsynced: 0, chunk, written }
     }
 
     pub(super) fn done(&self) -> u64 {
         self.at
     }
 
-    /// Of each chunk that was written.
-    pub(super) fn sums(&self) -> &[u32] {
-        &self.sums
+    /// The rest, once there is no chunk left.
+    pub(super) fn finish(&self, body: Body, file: &File) -> io::Result<()> {
+        match &self.written {
+            Written::AsTheyAre { sums, .. } => body.finish(file, sums),
+            Written::Packed { table, .. } => body.finish_packed(file, table),
+        }
     }
 
-    /// Write the next chunk; false when there is none. `file` reads as zeros from `start` on.
-    pub(super) fn step(&mut self, file: &File, start: u64) -> Result<bool, ImageError> {
+    /// Write the next chunk; false when there is none. `file` reads as zeros from RAM's start on.
+    pub(super) fn step(&mut self, file: &File) -> Result<bool, ImageError> {
         let len = CHUNK.min(self.ram.size() - self.at) as usize;
         if len == 0 {
             return Ok(false);
         }
         read(&self.ram, self.at, &mut self.chunk[..len])?;
         let chunk = &self.chunk[..len];
-        for (number, piece) in chunk.chunks(PIECE).enumerate() {
-            if piece != &ZEROS[..piece.len()] {
-                let offset = start + self.at + (number * PIECE) as u64;
-                file.write_all_at(piece, offset).map_err(ImageError::Write)?;
-                self.unsynced += piece.len() as u64;
+        let written = match &mut self.written {
+            Written::AsTheyAre { start, sums } => {
+                sums.push(sum(chunk));
+                write_pieces(file, *start + self.at, chunk)
             }
-        }
-        self.sums.push(sum(chunk));
+            Written::Packed { table, end } => {
+                let (packed, bytes) = pack(chunk);
+                let written = file.write_all_at(&bytes, *end).map(|()| bytes.len() as u64);
+                table.push(packed);
+                *end += bytes.len() as u64;
+                written
+            }
+        };
+        self.unsynced += written.map_err(ImageError::Write)?;
         self.at += len as u64;
         if self.unsynced >= UNSYNCED {
             file.sync_data().map_err(ImageError::Write)?;
@@ -62,6 +91,18 @@ impl Writer {
         }
         Ok(true)
     }
+}
+
+/// All of it but zeros, which are there. How much that was comes back.
+fn write_pieces(file: &File, start: u64, chunk: &[u8]) -> io::Result<u64> {
+    let mut written = 0;
+    for (number, piece) in chunk.chunks(PIECE).enumerate() {
+        if piece != &ZEROS[..piece.len()] {
+            file.write_all_at(piece, start + (number * PIECE) as u64)?;
+            written += piece.len() as u64;
+        }
+    }
+    Ok(written)
 }
 
 /// Read RAM as it lies in a file. It may span regions.
@@ -89,8 +130,11 @@ pub(super) fn map(
 }
 
 /// Read the RAM of a saved state into `ram`, which is zeros: for one that cannot be a private
-/// mapping of the file, since others have it too or its pages are of another kind.
+/// mapping of the file, since others have it too, its pages are of another kind, or it is packed.
 pub(super) fn fill(ram: &GuestRam, file: &File, body: &Body) -> Result<(), ImageError> {
+    if body.is_packed() {
+        return fill_packed(ram, file, body);
+    }
     let mut piece = vec![0; CHUNK as usize];
     for region in ram.regions() {
         let mut done = 0;
@@ -104,6 +148,54 @@ pub(super) fn fill(ram: &GuestRam, file: &File, body: &Body) -> Result<(), Image
             }
             done += len;
         }
+    }
+    Ok(())
+}
+
+/// By several threads: unpacking is what takes time. They end before the process is confined.
+fn fill_packed(ram: &GuestRam, file: &File, body: &Body) -> Result<(), ImageError> {
+    let chunks = body.chunks(file)?;
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut chunk = vec![0; CHUNK as usize];
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= chunks.count() {
+                return Ok(());
+            }
+            let (start, len) = chunks.place(number);
+            let chunk = &mut chunk[..len];
+            if chunks.read(file, number, chunk)? {
+                write(ram, start, chunk)?;
+            }
+        }
+    };
+    let threads = available_parallelism().map_or(1, |count| count.get().min(MOST_THREADS));
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads)
+            .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
+            .collect();
+        let own = work();
+        let ended = |other: std::thread::ScopedJoinHandle<'_, _>| {
+            other
+                .join()
+                .unwrap_or(Err(ImageError::Damaged { what: "its memory cannot be unpacked" }))
+        };
+        others.into_iter().map(ended).fold(own, Result::and)
+    })
+}
+
+/// Write RAM as it lies in a file. It may span regions.
+fn write(ram: &GuestRam, mut at: u64, mut data: &[u8]) -> Result<(), MemoryError> {
+    for region in ram.regions() {
+        let Some(into) = at.checked_sub(region.file_offset).filter(|into| *into < region.len)
+        else {
+            continue;
+        };
+        let len = (region.len - into).min(data.len() as u64);
+        let (now, rest) = data.split_at(len as usize);
+        ram.write_slice(region.gpa + into, now)?;
+        (data, at) = (rest, at + len);
     }
     Ok(())
 }

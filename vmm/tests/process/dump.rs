@@ -102,3 +102,39 @@ fn a_dump_is_refused_without_a_file_and_while_another_is_written() {
     other.ask(Request::Pause).unwrap();
     assert_eq!(client.reply_to(first), Ok(Reply::Done));
 }
+
+/// The reader that everybody has: each vCPU is a thread of its, and memory is found by the addresses of
+/// a guest without paging.
+#[test]
+fn gdb_shows_the_threads_registers_and_memory_of_a_core() {
+    needs_kvm!();
+    let gdb = match manor_tests::tools::gdb() {
+        Ok(gdb) => gdb,
+        Err(error) => {
+            println!("SKIP: there is no gdb here: {error:#}");
+            return;
+        }
+    };
+    let mut guest = Rig::new(&marking()).cpus(2).memory(64).start();
+    guest.wait_serial("the mark", |serial| serial.contains("marked"));
+    let (mut client, _) = guest.greet();
+    let core = tempfile::NamedTempFile::new().unwrap();
+    client.ask(Request::Pause).unwrap();
+    client.ask_with(Request::Dump, core.as_file()).unwrap();
+    let words = ["-nx", "-batch", "-ex", "info threads", "-ex", "info registers rip cs"];
+    let memory = format!("x/1xw {SCRATCH:#x}");
+    let output = gdb
+        .command()
+        .args(words)
+        .args(["-ex", &memory, "-ex", "thread 2", "-ex", "info registers rsp", "-core"])
+        .arg(core.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    let threads = text.lines().filter(|line| line.contains("LWP") && line.contains("0x")).count();
+    assert!(threads >= 2, "{text}{complaints}");
+    for wanted in ["rip ", "cs ", "rsp ", &format!("{MARK:#x}")] {
+        assert!(text.contains(wanted), "no {wanted:?} in {text}{complaints}");
+    }
+}

@@ -60,6 +60,33 @@ fn a_saved_guest_goes_on_counting_in_a_new_process() {
 }
 
 #[test]
+fn a_packed_guest_is_smaller_and_goes_on_as_any_other() {
+    needs_kvm!();
+    let (plain, image) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    let mut guest = Rig::new(&counting()).cpus(2).start();
+    guest.wait_serial("counting", |serial| serial.len() > 200);
+    let (mut client, _) = guest.greet();
+    client.ask(Request::Pause).unwrap();
+    client.save(&plain).unwrap();
+    assert_eq!(client.ask_with(Request::SavePacked, &image), Ok(Reply::Done));
+    client.ask(Request::Destroy).unwrap();
+    let before = guest.wait().2;
+    let len = |file: &File| std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap());
+    assert!(len(&image) < len(&plain), "{} {}", len(&image), len(&plain));
+    saved::check_ram(&image, |_, _| Ok(())).unwrap();
+    let mut guest = Rig::new(&counting()).cpus(2).restoring(&image).start();
+    let after = guest.wait_serial("counting", |serial| serial.lines().count() > 20);
+    let all = numbers(&(before + &after));
+    assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "{all:?}");
+    // Damage is found although nobody asked for a check.
+    let body = saved::Body::read(&image).unwrap();
+    image.write_all_at(&[0x55; 4], body.end() - 8).unwrap();
+    let (_, record, _) = Rig::new(&counting()).cpus(2).restoring(&image).start().wait();
+    let ExitReason::Failed { message } = record.reason else { panic!("{record:?}") };
+    assert!(message.contains("its memory at"), "{message}");
+}
+
+#[test]
 fn one_image_starts_several_guests_and_none_of_them_changes_it() {
     needs_kvm!();
     let image = tempfile::tempfile().unwrap();

@@ -3,6 +3,7 @@
 //! times are for ratios within one run only (docs/testing.md).
 
 mod installed;
+mod state;
 mod table;
 mod vmm;
 
@@ -62,6 +63,8 @@ enum What {
     Net,
     /// An installed Debian, from exec to its login prompt
     Installed,
+    /// Save, restore and clone
+    State,
 }
 
 /// One measurement: the names of the testbed agent's `measure`.
@@ -104,6 +107,7 @@ fn measure_all(bench: &Bench, host: &Testbed) -> anyhow::Result<ExitCode> {
     let all = match bench.what {
         _ if !bench.vmm.is_empty() => &bench.vmm,
         What::Installed => &installed::VMMS[..],
+        What::State => &state::VMMS[..],
         _ => Vmm::value_variants(),
     };
     let mut samples: BTreeMap<Vmm, Vec<Sample>> = BTreeMap::new();
@@ -150,6 +154,13 @@ fn rows(what: What) -> Vec<(&'static str, Value)> {
             ("… to user space", |s| field(s, "user_space_accesses")),
             ("user CPU of the VMM, s", |s| Some(field(s, "user_ms")? / 1e3)),
         ],
+        What::State => vec![
+            ("save, s", |s| Some(field(s, "save")? / 100.0)),
+            ("file, KiB", |s| field(s, "kib")),
+            ("restore to running, s", |s| Some(field(s, "running")? / 100.0)),
+            ("restore to first output, s", |s| Some(field(s, "output")? / 100.0)),
+            ("clone of a running guest, s", |s| Some(field(s, "clone")? / 100.0)),
+        ],
         What::Boot => vec![
             ("exec to init, s", |s| Some(field(s, "elapsed_us")? / 1e6)),
             ("VM exits", |s| field(s, "exits")),
@@ -190,6 +201,7 @@ fn measure(what: What, vmm: Vmm, host: &Testbed) -> anyhow::Result<Sample> {
     let hold = Guest { words: "manor.hold".into(), disk: false, net: false };
     match what {
         What::Boot => run_one(vmm, host, &hold, &["--until", "MANOR-GUEST-UP"]),
+        What::State => state::measure(vmm, host),
         What::Installed => {
             let command = installed::command(vmm, host)?;
             let marks = ["--until", installed::LOGIN];

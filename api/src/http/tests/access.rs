@@ -93,6 +93,7 @@ const DOORS: &[Door] = &[
     ("GET /v1/saved/xml?file=/none/web.save", "saved.xml", "", ""),
     ("PUT /v1/saved", "saved.define", JSON, r#"{"file":"/none/web.save"}"#),
     ("POST /v1/saved/check", "saved.check", JSON, r#"{"file":"/none/web.save"}"#),
+    ("POST /v1/saved/clone", "saved.clone", JSON, r#"{"file":"/none/web.save","name":"a/b"}"#),
     ("GET /v1/domains/{domain}/snapshots", "domain.snapshot.list", "", ""),
     (
         "POST /v1/domains/{domain}/snapshots",

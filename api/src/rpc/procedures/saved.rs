@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use management::domain::DumpMode;
+use management::domain::{DumpMode, SaveFormat};
 use management::ops::{
     DefineManagedSave, DefineSaved, DropManagedSave, DumpDomain, DumpManagedSave, DumpSaved,
     ManagedSave, RestoreDomain, SaveDomain,
@@ -50,6 +50,14 @@ pub(crate) async fn save_flags(
     client: Client,
     (domain, file, xml, flags): (Domain, String, Option<String>, u32),
 ) -> Result<(), Failure> {
+    save_as(client, (domain, file, xml, flags), None).await
+}
+
+async fn save_as(
+    client: Client,
+    (domain, file, xml, flags): (Domain, String, Option<String>, u32),
+    format: Option<SaveFormat>,
+) -> Result<(), Failure> {
     known_flags(flags, SAVE_FLAGS, "virDomainSaveFlags")?;
     let save = SaveDomain {
         domain: domain.reference(),
@@ -57,6 +65,7 @@ pub(crate) async fn save_flags(
         xml,
         running: running(flags)?,
         bypass_cache: flags & BYPASS_CACHE != 0,
+        format,
     };
     let job = client.domain(save).await?;
     jobs::ended(&client, Area::Domain, &job).await
@@ -67,6 +76,8 @@ pub(crate) async fn save_flags(
 struct Given {
     file: Option<String>,
     xml: Option<String>,
+    /// Of a save.
+    format: Option<String>,
 }
 
 fn given(parameters: Vec<Parameter>) -> Result<Given, Failure> {
@@ -75,8 +86,11 @@ fn given(parameters: Vec<Parameter>) -> Result<Given, Failure> {
         let place = match field.as_str() {
             "file" => &mut given.file,
             "dxml" => &mut given.xml,
+            "image_format" => &mut given.format,
             _ => {
-                let text = format!("parameter {field:?} is not known here: file and dxml are");
+                let text = format!(
+                    "parameter {field:?} is not known here: file, dxml and image_format are"
+                );
                 return Err(Failure::unsupported(Area::Domain, &text));
             }
         };
@@ -96,13 +110,27 @@ pub(crate) async fn save_params(
     client: Client,
     (domain, parameters, flags): (Domain, Vec<Parameter>, u32),
 ) -> Result<(), Failure> {
-    match given(parameters)? {
-        Given { file: Some(file), xml } => save_flags(client, (domain, file, xml, flags)).await,
-        Given { file: None, xml: None } => managed_save(client, (domain, flags)).await,
-        Given { file: None, xml: Some(_) } => {
+    let given = given(parameters)?;
+    let format = given.format.as_deref().map(save_format).transpose()?;
+    match (given.file, given.xml) {
+        (Some(file), xml) => save_as(client, (domain, file, xml, flags), format).await,
+        (None, None) => managed_save_as(client, (domain, flags), format).await,
+        (None, Some(_)) => {
             let text = "a managed save takes no other definition (dxml): name a file, or change it \
                         afterwards (managedsave-define)";
             Err(Failure::invalid_argument(Area::Domain, text))
+        }
+    }
+}
+
+fn save_format(name: &str) -> Result<SaveFormat, Failure> {
+    match name {
+        // libvirt's "sparse" is what Manor's "raw" is: a mapped layout with holes.
+        "raw" | "sparse" => Ok(SaveFormat::Raw),
+        "zstd" => Ok(SaveFormat::Zstd),
+        _ => {
+            let text = format!("image_format {name:?} is not provided: raw, sparse and zstd are");
+            Err(Failure::unsupported(Area::Domain, &text))
         }
     }
 }
@@ -125,7 +153,11 @@ pub(crate) async fn restore_params(
     client: Client,
     (parameters, flags): (Vec<Parameter>, u32),
 ) -> Result<(), Failure> {
-    let Given { file, xml } = given(parameters)?;
+    let Given { file, xml, format } = given(parameters)?;
+    if format.is_some() {
+        let text = "a saved state tells itself in which format it is (image_format)";
+        return Err(Failure::unsupported(Area::Domain, text));
+    }
     let Some(file) = file else {
         return Err(Failure::invalid_argument(Area::Domain, "parameter \"file\" is missing"));
     };
@@ -136,12 +168,21 @@ pub(crate) async fn managed_save(
     client: Client,
     (domain, flags): (Domain, u32),
 ) -> Result<(), Failure> {
+    managed_save_as(client, (domain, flags), None).await
+}
+
+async fn managed_save_as(
+    client: Client,
+    (domain, flags): (Domain, u32),
+    format: Option<SaveFormat>,
+) -> Result<(), Failure> {
     known_flags(flags, SAVE_FLAGS, "virDomainManagedSave")?;
     let save = ManagedSave {
         domain: domain.reference(),
         running: running(flags)?,
         bypass_cache: flags & BYPASS_CACHE != 0,
         with_host: false,
+        format,
     };
     let job = client.domain(save).await?;
     jobs::ended(&client, Area::Domain, &job).await
@@ -255,9 +296,11 @@ mod tests {
             value: Value::String("/x".to_owned()),
         };
         let found = given(vec![text("file")]).unwrap();
-        assert_eq!(found, Given { file: Some("/x".to_owned()), xml: None });
-        let unknown = given(vec![text("image_format")]).unwrap_err();
-        assert!(format!("{unknown:?}").contains("image_format"), "{unknown:?}");
+        assert_eq!(found, Given { file: Some("/x".to_owned()), ..Given::default() });
+        let unknown = given(vec![text("parallel.channels")]).unwrap_err();
+        assert!(format!("{unknown:?}").contains("parallel.channels"), "{unknown:?}");
+        assert_eq!(save_format("zstd"), Ok(SaveFormat::Zstd));
+        assert!(format!("{:?}", save_format("lzop")).contains("lzop"));
         assert!(given(vec![text("file"), text("file")]).is_err());
         let number = Parameter { field: "file".to_owned(), value: Value::Int(1) };
         assert!(given(vec![number]).is_err());

@@ -12,7 +12,7 @@ use crate::auth::{Access, Subject};
 use crate::domain::actor::blocking;
 use crate::domain::handle::{Act, Start};
 use crate::domain::restore::{FromSaved, redefine};
-use crate::domain::save::Save;
+use crate::domain::save::{Save, SaveFormat};
 use crate::domain::{DomainId, DomainRef};
 use crate::error::{Code, Error};
 use crate::jobs::Job;
@@ -39,6 +39,8 @@ pub struct SaveDomain {
     pub running: Option<bool>,
     /// Leave nothing of it in the host's page cache.
     pub bypass_cache: bool,
+    /// None: as the daemon is configured.
+    pub format: Option<SaveFormat>,
 }
 
 impl Operation for SaveDomain {
@@ -59,6 +61,7 @@ impl Operation for SaveDomain {
             running: self.running,
             bypass_cache: self.bypass_cache,
             with_host: false,
+            format: self.format,
         };
         start_save(cx, &self.domain, "domain-save", save).await
     }
@@ -74,6 +77,8 @@ pub struct ManagedSave {
     pub bypass_cache: bool,
     /// The host goes down: the guest goes on by itself when it is back, marked for autostart or not.
     pub with_host: bool,
+    /// None: as the daemon is configured.
+    pub format: Option<SaveFormat>,
 }
 
 impl Operation for ManagedSave {
@@ -86,9 +91,9 @@ impl Operation for ManagedSave {
     }
 
     async fn run(self, cx: &Context) -> Result<Job, Error> {
-        let Self { domain, running, bypass_cache, with_host } = self;
-        let save = Save { file: None, def: None, running, bypass_cache, with_host };
-        start_save(cx, &domain, "domain-managed-save", save).await
+        let Self { running, bypass_cache, with_host, format, .. } = self.clone();
+        let save = Save { file: None, def: None, running, bypass_cache, with_host, format };
+        start_save(cx, &self.domain, "domain-managed-save", save).await
     }
 }
 

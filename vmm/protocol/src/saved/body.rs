@@ -7,11 +7,14 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
+use super::packed::{Chunks, Packed};
 use super::{BODY, SavedError, read_header, read_part, u32_at, u64_at};
 
 const MAGIC: [u8; 8] = *b"MANORVM\n";
 /// Raised when the layout changes in a way that old readers would misread.
 const VERSION: u32 = 2;
+/// Of a body whose RAM is packed, which those who know only the other would misread.
+const PACKED_VERSION: u32 = 3;
 const X86_64: u32 = 1;
 const LEN: usize = 64;
 const SECTIONS: u64 = BODY + 4096;
@@ -33,6 +36,8 @@ pub struct Body {
     sums_sum: u32,
     ram: u64,
     ram_size: u64,
+    /// Bytes that packed RAM takes in the file; none: it lies there as it is.
+    packed: Option<u64>,
 }
 
 /// CRC-32 (IEEE 802.3).
@@ -48,7 +53,27 @@ impl Body {
         let sums = ram_size.div_ceil(CHUNK) * 4;
         let ram = (SECTIONS + sections.len() as u64 + sums).next_multiple_of(RAM_ALIGNMENT);
         let sections_sum = sum(sections);
-        Self { sections: sections.len() as u64, sections_sum, sums_sum: 0, ram, ram_size }
+        Self {
+            sections: sections.len() as u64,
+            sections_sum,
+            sums_sum: 0,
+            ram,
+            ram_size,
+            packed: None,
+        }
+    }
+
+    /// The same, with RAM that is packed chunk by chunk.
+    #[must_use]
+    pub fn packed(sections: &[u8], ram_size: u64) -> Self {
+        let table = ram_size.div_ceil(CHUNK) * Packed::LEN;
+        let ram = (SECTIONS + sections.len() as u64 + table).next_multiple_of(RAM_ALIGNMENT);
+        Self { ram, packed: Some(0), ..Self::new(sections, ram_size) }
+    }
+
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        self.packed.is_some()
     }
 
     /// Where RAM begins.
@@ -65,7 +90,7 @@ impl Body {
     /// Length of the whole file.
     #[must_use]
     pub fn end(&self) -> u64 {
-        self.ram + self.ram_size
+        self.ram + self.packed.unwrap_or(self.ram_size)
     }
 
     fn sums_at(&self) -> u64 {
@@ -73,7 +98,8 @@ impl Body {
     }
 
     fn sums_len(&self) -> u64 {
-        self.ram_size.div_ceil(CHUNK) * 4
+        let each = if self.is_packed() { Packed::LEN } else { 4 };
+        self.ram_size.div_ceil(CHUNK) * each
     }
 
     /// Make `file` one of this length, with the sections in it.
@@ -90,8 +116,20 @@ impl Body {
     ///
     /// # Errors
     /// When the disk is full, for one.
-    pub fn finish(mut self, file: &File, sums: &[u32]) -> io::Result<()> {
-        let bytes: Vec<u8> = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+    pub fn finish(self, file: &File, sums: &[u32]) -> io::Result<()> {
+        self.finish_with(file, sums.iter().flat_map(|sum| sum.to_le_bytes()).collect())
+    }
+
+    /// The same where RAM is packed: how its chunks lie one after another.
+    ///
+    /// # Errors
+    /// When the disk is full, for one.
+    pub fn finish_packed(mut self, file: &File, table: &[Packed]) -> io::Result<()> {
+        self.packed = Some(table.iter().map(|packed| u64::from(packed.len)).sum());
+        self.finish_with(file, table.iter().flat_map(|packed| packed.bytes()).collect())
+    }
+
+    fn finish_with(mut self, file: &File, bytes: Vec<u8>) -> io::Result<()> {
         self.sums_sum = sum(&bytes);
         file.write_all_at(&bytes, self.sums_at())?;
         file.sync_all()?;
@@ -102,13 +140,15 @@ impl Body {
     fn bytes(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        let version = if self.is_packed() { PACKED_VERSION } else { VERSION };
+        bytes[8..12].copy_from_slice(&version.to_le_bytes());
         bytes[12..16].copy_from_slice(&X86_64.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.sections.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.ram.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.ram_size.to_le_bytes());
         bytes[40..44].copy_from_slice(&self.sections_sum.to_le_bytes());
         bytes[44..48].copy_from_slice(&self.sums_sum.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.packed.unwrap_or_default().to_le_bytes());
         let own = sum(&bytes[..LEN - 4]);
         bytes[LEN - 4..].copy_from_slice(&own.to_le_bytes());
         bytes
@@ -116,7 +156,7 @@ impl Body {
 
     /// What a file holds, with everything that this says inside the file.
     pub fn read(file: &File) -> Result<Self, SavedError> {
-        let bytes: [u8; LEN] = read_header(file, BODY, MAGIC, VERSION)?;
+        let bytes: [u8; LEN] = read_header(file, BODY, MAGIC, &[VERSION, PACKED_VERSION])?;
         if u32_at(&bytes, 12) != X86_64 {
             return Err(SavedError::Architecture);
         }
@@ -126,9 +166,11 @@ impl Body {
             ram_size: u64_at(&bytes, 32),
             sections_sum: u32_at(&bytes, 40),
             sums_sum: u32_at(&bytes, 44),
+            packed: (u32_at(&bytes, 8) == PACKED_VERSION).then(|| u64_at(&bytes, 48)),
         };
         let inside = body.sections <= MAX_SECTIONS
             && body.ram_size <= MAX_RAM
+            && body.packed.is_none_or(|len| len <= body.ram_size)
             && body.sums_at() + body.sums_len() <= body.ram
             && body.ram.is_multiple_of(RAM_ALIGNMENT)
             && body.ram <= MAX_RAM;
@@ -148,15 +190,31 @@ impl Body {
         read_part(file, SECTIONS, self.sections as usize, self.sections_sum, "machine state")
     }
 
-    /// The sum of each chunk of RAM.
+    /// The sum of each chunk of RAM that lies there as it is.
     pub fn sums(&self, file: &File) -> Result<Vec<u32>, SavedError> {
+        Ok(self.table(file)?.chunks_exact(4).map(|sum| u32_at(sum, 0)).collect())
+    }
+
+    /// How packed RAM lies there.
+    pub fn chunks(&self, file: &File) -> Result<Chunks, SavedError> {
+        let packed = |entry: &[u8]| Packed { sum: u32_at(entry, 0), len: u32_at(entry, 4) };
+        let table = self.table(file)?;
+        let table: Vec<_> = table.chunks_exact(Packed::LEN as usize).map(packed).collect();
+        Chunks::new(*self, &table)
+    }
+
+    /// That what it says of RAM is whole: RAM itself is not read.
+    pub fn check_table(&self, file: &File) -> Result<(), SavedError> {
+        if self.is_packed() { self.chunks(file).map(drop) } else { self.table(file).map(drop) }
+    }
+
+    fn table(&self, file: &File) -> Result<Vec<u8>, SavedError> {
         let len = self.sums_len() as usize;
         // Before they are allocated: a file with holes may be longer than memory is large.
         if len > MAX_SECTIONS as usize {
             return Err(SavedError::damaged("it has more sums than any machine needs"));
         }
-        let bytes = read_part(file, self.sums_at(), len, self.sums_sum, "sums")?;
-        Ok(bytes.chunks_exact(4).map(|sum| u32_at(sum, 0)).collect())
+        read_part(file, self.sums_at(), len, self.sums_sum, "sums")
     }
 }
 
@@ -167,6 +225,15 @@ pub fn check_ram(
 ) -> Result<(), SavedError> {
     let body = Body::read(file)?;
     let mut chunk = vec![0; CHUNK as usize];
+    if body.is_packed() {
+        let chunks = body.chunks(file)?;
+        for number in 0..chunks.count() {
+            let (start, len) = chunks.place(number);
+            chunks.read(file, number, &mut chunk[..len])?;
+            at(start + len as u64, body.ram_size).map_err(SavedError::Read)?;
+        }
+        return Ok(());
+    }
     let zeros = sum(&chunk);
     let mut data = 0;
     for (number, expected) in body.sums(file)?.into_iter().enumerate() {

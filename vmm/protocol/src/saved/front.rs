@@ -20,7 +20,7 @@ struct Front {
 
 impl Front {
     fn read(file: &File) -> Result<Self, SavedError> {
-        let bytes: [u8; LEN] = read_header(file, 0, MAGIC, VERSION)?;
+        let bytes: [u8; LEN] = read_header(file, 0, MAGIC, &[VERSION])?;
         let front = Self {
             place: u32_at(&bytes, 12),
             len: u32_at(&bytes, 16),

@@ -9,6 +9,9 @@
 //!          sums: one for each MiB of RAM                         VMM
 //! 2^21·n   RAM, region after region, with holes where it is zero VMM; mapped copy-on-write
 //! ```
+//! Where RAM is packed (version 3 of the body), each MiB has its length beside its sum, and they follow
+//! one another as zstd frames, those of zeros with no bytes at all. Then a restore reads all of it.
+//!
 //! Each part that points at others is written after them, and to disk only once they are: a save
 //! that broke off is no saved state. A description is replaced in the place that does not hold.
 //!
@@ -18,6 +21,7 @@
 
 mod body;
 mod front;
+mod packed;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +31,7 @@ use std::os::unix::fs::FileExt;
 
 pub use body::{Body, CHUNK, check_ram, sum};
 pub use front::{description, is_complete, write_description};
+pub use packed::{Chunks, Packed, pack};
 
 /// Where the VMM's part begins.
 pub const BODY: u64 = 4 << 20;
@@ -39,7 +44,7 @@ pub enum SavedError {
     Read(#[source] io::Error),
     #[error("this is no saved state, or one that was never completed")]
     NotOne,
-    #[error("the saved state is of format {found}; this version of Manor reads {known}")]
+    #[error("the saved state is of format {found}; this version of Manor reads up to {known}")]
     Version { found: u32, known: u32 },
     #[error("the saved state is of another processor architecture")]
     Architecture,
@@ -68,7 +73,7 @@ fn read_header<const LEN: usize>(
     file: &File,
     at: u64,
     magic: [u8; 8],
-    known: u32,
+    known: &[u32],
 ) -> Result<[u8; LEN], SavedError> {
     let mut bytes = [0; LEN];
     file.read_exact_at(&mut bytes, at).map_err(|error| match error.kind() {
@@ -79,7 +84,8 @@ fn read_header<const LEN: usize>(
         return Err(SavedError::NotOne);
     }
     let found = u32_at(&bytes, 8);
-    if found != known {
+    if !known.contains(&found) {
+        let known = known.last().copied().unwrap_or_default();
         return Err(SavedError::Version { found, known });
     }
     if u32_at(&bytes, LEN - 4) != sum(&bytes[..LEN - 4]) {

@@ -104,3 +104,56 @@ fn the_old_description_holds_until_the_new_one_is_written() {
 fn the_checksum_is_the_usual_one() {
     assert_eq!(sum(b"123456789"), 0xcbf4_3926);
 }
+
+/// The same guest, packed.
+fn packed_image() -> File {
+    let file = tempfile::tempfile().unwrap();
+    let body = Body::packed(b"sections", RAM);
+    body.begin(&file, b"sections").unwrap();
+    let mut chunk = vec![0; CHUNK as usize];
+    let mut table = vec![pack(&chunk).0];
+    chunk[7] = 1;
+    chunk[5000..9000].fill(9);
+    let (second, bytes) = pack(&chunk);
+    table.extend([second, table[0]]);
+    file.write_all_at(&bytes, body.ram()).unwrap();
+    body.finish_packed(&file, &table).unwrap();
+    write_description(&file, "a guest").unwrap();
+    file
+}
+
+#[test]
+fn packed_ram_comes_back_and_is_small() {
+    let file = packed_image();
+    let body = Body::read(&file).unwrap();
+    assert!(body.is_packed() && body.end() - body.ram() < 1000);
+    assert_eq!(body.sections(&file).unwrap(), b"sections");
+    check_ram(&file, |_, _| Ok(())).unwrap();
+    let chunks = body.chunks(&file).unwrap();
+    let mut chunk = vec![0; CHUNK as usize];
+    assert!(!chunks.read(&file, 0, &mut chunk).unwrap());
+    assert!(chunks.read(&file, 1, &mut chunk).unwrap());
+    assert_eq!((chunk[7], chunk[4999], chunk[5000], chunk[8999]), (1, 0, 9, 9));
+    assert_eq!((chunks.count(), chunks.place(2)), (3, (2 * CHUNK, CHUNK as usize)));
+}
+
+#[test]
+fn every_flipped_bit_of_a_packed_guest_is_noticed() {
+    let file = packed_image();
+    let body = Body::read(&file).unwrap();
+    let whole = |file: &File| {
+        let body = Body::read(file)?;
+        body.sections(file)?;
+        body.check_table(file)?;
+        check_ram(file, |_, _| Ok(()))
+    };
+    let parts = (BODY..BODY + 64).chain(BODY + 4096..BODY + 4096 + 8 + 24);
+    for at in parts.chain(body.ram()..body.end()) {
+        flip(&file, at);
+        assert!(whole(&file).is_err(), "byte {at:#x}");
+        flip(&file, at);
+    }
+    whole(&file).unwrap();
+    file.set_len(body.end() - 1).unwrap();
+    assert!(Body::read(&file).is_err(), "shortened");
+}
