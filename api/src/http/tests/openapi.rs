@@ -100,6 +100,7 @@ const ROUTES: &[&str] = &[
     "POST /v1/pools/{pool}/volumes/{volume}/resize",
     "POST /v1/pools/{pool}/volumes/{volume}/wipe",
     "POST /v1/saved/check",
+    "POST /v1/saved/clone",
     "POST /v1/saved/restore",
     "POST /v1/tokens",
     "PUT /v1/domains/{domain}",
