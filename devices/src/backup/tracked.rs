@@ -114,6 +114,10 @@ impl Disk for Tracked {
     fn image(&self) -> Option<Arc<dyn Image>> {
         self.disk.image()
     }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
 }
 
 struct TrackedChannel {

@@ -160,8 +160,13 @@ async fn a_save_that_fails_or_is_aborted_lets_the_guest_run_on() {
     assert!(kept(&host).is_empty());
 
     let (host, daemon) = running("save=slow").await;
-    let save =
-        ManagedSave { domain: "web".into(), running: None, bypass_cache: false, with_host: false, format: None };
+    let save = ManagedSave {
+        domain: "web".into(),
+        running: None,
+        bypass_cache: false,
+        with_host: false,
+        format: None,
+    };
     let job = daemon.call(save).await.unwrap();
     daemon.wait_for("web", "paused", |state| matches!(state, State::Paused(_))).await;
     daemon.call(AbortJob { job: job.id }).await.unwrap();
@@ -173,8 +178,13 @@ async fn a_save_that_fails_or_is_aborted_lets_the_guest_run_on() {
 #[tokio::test]
 async fn a_destroy_ends_a_save_and_the_guest() {
     let (host, daemon) = running("save=slow").await;
-    let save =
-        ManagedSave { domain: "web".into(), running: None, bypass_cache: false, with_host: false, format: None };
+    let save = ManagedSave {
+        domain: "web".into(),
+        running: None,
+        bypass_cache: false,
+        with_host: false,
+        format: None,
+    };
     let job = daemon.call(save).await.unwrap();
     daemon.wait_for("web", "paused", |state| matches!(state, State::Paused(_))).await;
     daemon.destroy("web").await.unwrap();
