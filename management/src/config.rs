@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::auth::Role;
 use crate::domain::SaveFormat;
+use crate::users;
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -155,8 +156,25 @@ pub struct Domains {
     pub seccomp: bool,
     /// How memory lies in the files of saved guests (libvirt's `save_image_format`).
     pub save_image_format: SaveFormat,
+    /// What VMMs give up before they build their machines.
+    pub isolation: Isolation,
+    /// The first and the last user id of those that they become, one for each, where the daemon is root.
+    pub users: (u32, u32),
     /// cgroup v2 subtree for VMMs (`/sys/fs/cgroup/manor.slice`); found by itself if empty.
     pub cgroup: PathBuf,
+}
+
+/// How much of a VMM's isolation a start needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// None, and none is tried: only to debug VMMs.
+    Off,
+    /// What the host offers.
+    #[default]
+    Possible,
+    /// All of it, or the guest does not start.
+    Required,
 }
 
 /// The processes that give guests of networks their addresses and names.
@@ -304,6 +322,8 @@ impl Default for Domains {
             command_timeout: 10,
             seccomp: true,
             save_image_format: SaveFormat::Raw,
+            isolation: Isolation::default(),
+            users: (*users::DEFAULT.start(), *users::DEFAULT.end()),
             cgroup: PathBuf::new(),
         }
     }

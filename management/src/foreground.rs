@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use vmm_protocol::config::{Isolation, IsolationMode};
 use vmm_protocol::control::{ErrorAction, EventKind, Hello, Request};
 use vmm_protocol::exit::{ExitReason, ExitRecord};
 use xml::DomainDef;
@@ -34,6 +35,7 @@ use crate::ops::consoles;
 use crate::store::Disk;
 use crate::translate::NewIds;
 use crate::translate::{self, Checked};
+use crate::users;
 
 /// How to run a domain in the foreground.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +89,7 @@ pub(crate) async fn run_with(
         platform: translate::PLATFORM,
         paused: true,
         seccomp: options.seccomp,
+        isolation: isolation(options.seccomp),
         firmware: host.firmware,
         vnc: config::Vnc::default(),
         nbd: config::Nbd::default(),
@@ -312,6 +315,12 @@ impl Drop for AbortOnDrop {
 }
 
 /// Unless another guest runs beside this.
+/// Who turns the filters off debugs the VMM, for which the rest is in the way too.
+fn isolation(wanted: bool) -> Isolation {
+    let user = rustix::process::geteuid().is_root().then(users::foreground);
+    if wanted { Isolation { mode: IsolationMode::Possible, user } } else { Isolation::default() }
+}
+
 fn remove_parent(run_dir: &Path) {
     let _ = run_dir.parent().map(std::fs::remove_dir);
 }

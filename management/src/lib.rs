@@ -35,6 +35,7 @@ pub mod storage;
 mod store;
 pub mod torture;
 mod translate;
+mod users;
 mod worker;
 
 pub use auth::{Access, Caller, Role, Scope, Subject, Via};

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use broker::Broker;
 use uuid::Uuid;
+use vmm_protocol::config::{Isolation, IsolationMode};
 use xml::device::interface::Interface;
 
 use crate::checkpoints::Checkpoints;
 use crate::cloud_init::Seeds;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::domain::DomainRef;
 use crate::domain::actor;
 use crate::domain::handle::{Handle, View};
@@ -23,12 +24,14 @@ use crate::network::Networks;
 use crate::snapshots::Snapshots;
 use crate::storage::Pools;
 use crate::store::Store;
+use crate::users::Users;
 
 /// What the actors of all domains work with.
 pub(crate) struct Node {
     pub parts: Parts,
     tables: Mutex<Tables>,
     next_id: AtomicU32,
+    pub users: Users,
 }
 
 /// What a node has beside its domains.
@@ -62,7 +65,9 @@ struct Tables {
 
 impl Node {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts, tables: Mutex::default(), next_id: AtomicU32::new(1) }
+        let (first, last) = parts.config.domains.users;
+        let users = Users::new(first.max(1)..=last);
+        Self { parts, tables: Mutex::default(), next_id: AtomicU32::new(1), users }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -85,6 +90,24 @@ impl Node {
     /// A number that is in use.
     pub(crate) fn reserve_id(&self, id: u32) {
         self.next_id.fetch_max(id.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// What the VMM of `domain` is to give up. It has its user until its end is
+    /// [cleaned up](crate::users::Users::give_back).
+    pub(crate) fn isolation(&self, domain: Uuid) -> Result<Isolation, Error> {
+        let mode = match self.config.domains.isolation {
+            config::Isolation::Off => return Ok(Isolation::default()),
+            config::Isolation::Possible => IsolationMode::Possible,
+            config::Isolation::Required => IsolationMode::Required,
+        };
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Isolation { mode, user: None });
+        }
+        let user = self.users.take(domain).ok_or_else(|| {
+            let text = "every user id of `[domains] users` has a guest: give it a wider range";
+            Error::new(Code::ResourceExhausted, text)
+        })?;
+        Ok(Isolation { mode, user: Some(user) })
     }
 
     pub(crate) fn all(&self) -> Vec<Handle> {

@@ -161,6 +161,7 @@ impl Vm {
                 locks: Vec::new(),
                 live_record: String::new(),
                 seccomp: true,
+                isolation: vmm_protocol::config::Isolation::default(),
             },
             restore: None,
             // It may end sooner than one can connect.

@@ -225,10 +225,10 @@ impl dyn Broker + '_ {
         }
     }
 
-    /// A new pseudo-terminal: its master side, and the path of the other.
-    pub fn pty(&self) -> Result<(OwnedFd, std::path::PathBuf), BrokerError> {
+    /// A new pseudo-terminal: both sides, the second as a program opens it, and the path of that.
+    pub fn pty(&self) -> Result<(OwnedFd, OwnedFd, std::path::PathBuf), BrokerError> {
         match self.perform(Request::OpenPty, &[])? {
-            Granted::Pty { master, path } => Ok((master, path)),
+            Granted::Pty { master, slave, path } => Ok((master, slave, path)),
             other => Err(BrokerError::unexpected(&other)),
         }
     }

@@ -119,7 +119,7 @@ impl Broker for Local {
             }
             Request::OpenVhostNet => tap::vhost().map(Granted::VhostNet),
             Request::OpenVsock { cid } => vsock::vsock(cid).map(Granted::Vsock),
-            Request::OpenPty => pty::open().map(|(master, path)| Granted::Pty { master, path }),
+            Request::OpenPty => pty::open(),
             Request::Listen { path } => rundir::listen(&path).map(Granted::File),
             Request::ListenTcp { address, first, last } => tcp::listen(address, first..=last)
                 .map(|(listener, port)| Granted::Port { listener, port }),

@@ -126,6 +126,7 @@ fn prepare(
         environment: Vec::new(),
         table,
         first_closed: ABOVE,
+        own_pids: false,
         cgroup: match cgroup.filter(|path| scope::unit_of(path).is_none()) {
             Some(path) => Some(directory(path)?),
             None => None,

@@ -218,6 +218,7 @@ pub enum Granted {
     Path(PathBuf),
     Pty {
         master: OwnedFd,
+        slave: OwnedFd,
         path: PathBuf,
     },
     Port {

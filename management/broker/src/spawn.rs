@@ -191,8 +191,16 @@ fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::E
             Some(path) => Some(directory(path)?),
             None => None,
         },
+        own_pids: command.role == Role::Domain && may_isolate(),
         end_with_parent: *command.stdio == Stdio::Foreground,
     })
+}
+
+/// What [`sys::Exec::own_pids`] takes. Without it a VMM is among the host's processes, none of which it
+/// may touch.
+fn may_isolate() -> bool {
+    let held = rustix::thread::capabilities(None);
+    held.is_ok_and(|held| held.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
 }
 
 /// Of the daemon's environment a VMM gets what its diagnostics use.

@@ -253,7 +253,7 @@ fn an_output_file_is_not_written_through_a_link() {
 
 #[test]
 fn bytes_pass_a_pty_unchanged() {
-    let (master, path) = broker().pty().unwrap();
+    let (master, _slave, path) = broker().pty().unwrap();
     let mut slave = File::options().read(true).write(true).open(path).unwrap();
     let mut master = File::from(master);
     slave.write_all(b"a\nb\x03\r").unwrap();

@@ -13,7 +13,8 @@ use broker::{
 };
 use uuid::Uuid;
 use vmm_protocol::config::{
-    Cache, Chardev, FIRST_FD, Fd, Identity, LogFile, MachineConfig, ProcessFiles, Restore, VncTls,
+    Cache, Chardev, FIRST_FD, Fd, Identity, Isolation, LogFile, MachineConfig, ProcessFiles, Pty,
+    Restore, VncTls,
 };
 use xml::device::Vsock;
 use xml::device::chardev::{CharLog, CharSource, CharType};
@@ -52,6 +53,7 @@ pub(crate) struct Launch {
     pub platform: u16,
     pub paused: bool,
     pub seccomp: bool,
+    pub isolation: Isolation,
     /// Where the host has a BIOS for those that name no firmware.
     pub firmware: Installed,
     pub vnc: config::Vnc,
@@ -184,6 +186,7 @@ fn launch_locked(
         definition: launch.def.to_xml(),
         live: live.to_xml(),
         cgroup: undo.cgroup.clone(),
+        user: launch.isolation.user,
         process: None,
         rebooting: false,
         medium: None,
@@ -212,6 +215,7 @@ fn launch_locked(
         locks,
         live_record: record.to_text(),
         seccomp: launch.seccomp,
+        isolation: launch.isolation,
     };
     let identity = Identity {
         name: record.name.clone(),
@@ -496,8 +500,9 @@ impl Opener<'_> {
         let path = source.and_then(|source| source.path.clone());
         match kind {
             CharType::Pty => {
-                let (master, path) = self.broker.pty()?;
-                open.config.pty = Some(self.table.add(master));
+                let (master, slave, path) = self.broker.pty()?;
+                let (master, slave) = (self.table.add(master), self.table.add(slave));
+                open.config.pty = Some(Pty { master, slave });
                 open.path = Some(path);
             }
             CharType::Unix => {

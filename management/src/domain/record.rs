@@ -34,6 +34,9 @@ pub(crate) struct Record {
     pub definition: String,
     pub live: String,
     pub cgroup: Option<PathBuf>,
+    /// Whom the VMM became.
+    #[serde(default)]
+    pub user: Option<u32>,
     /// None until the process is there: written before it is.
     #[serde(default)]
     pub process: Option<ProcessId>,

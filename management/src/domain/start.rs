@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use broker::{BrokerError, CONTROL_SOCKET, ProcessId};
 use tokio::time::Instant;
+use vmm_protocol::config::Isolation;
 use vmm_protocol::control::{Hello, Reply, Request, RunState, StateReason, Status};
 use xml::DomainDef;
 
@@ -68,9 +69,11 @@ impl Actor {
         };
         let node = self.node.clone();
         self.put_seed(seed).await?;
+        let plan = Launch { isolation: self.node.isolation(self.uuid)?, ..plan };
         let launched = match blocking(move || launch(&*node.broker, &plan)).await {
             Ok(launched) => launched,
             Err(error) => {
+                self.node.users.give_back(self.uuid);
                 self.tidy_seed().await;
                 return Err(error);
             }
@@ -118,6 +121,8 @@ impl Actor {
             reset_variables: false,
             restore: None,
             seccomp: node.config.domains.seccomp,
+            // A start has its own.
+            isolation: Isolation::default(),
             run_dir: node.run_dir(self.uuid),
             stdio: broker::Stdio::Log(log.clone()),
             log: Some(log),
@@ -246,6 +251,9 @@ impl Actor {
 
     fn take_up(&mut self, record: Record) {
         self.node.reserve_id(record.id);
+        if let Some(user) = record.user {
+            self.node.users.keep(user, self.uuid);
+        }
         // A definition this daemon cannot read is no reason to leave a guest alone.
         let def =
             translate::stored(&record.live).or_else(|_| translate::stored(&record.definition));

@@ -339,6 +339,7 @@ fn clean_lines(text: &str) -> String {
 /// Remove what a VMM leaves. Its macvtaps stay until they are removed; its taps, locks and ptys went with it, but not what is said of its taps:
 /// the next one of that name may be anybody's.
 pub(super) async fn clean_up(node: &Arc<Node>, uuid: Uuid, cgroup: Option<std::path::PathBuf>) {
+    node.users.give_back(uuid);
     let (node, dir) = (node.clone(), node.run_dir(uuid));
     let work = blocking(move || {
         if let Some(cgroup) = cgroup {

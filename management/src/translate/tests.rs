@@ -114,6 +114,7 @@ fn configured(def: &xml::DomainDef) -> MachineConfig {
         locks: vec![],
         live_record: String::new(),
         seccomp: true,
+        isolation: vmm_protocol::config::Isolation::default(),
     };
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
     machine(&def, &resources, Start { identity, platform: 1, process, paused: false, now }).unwrap()

@@ -13,6 +13,7 @@ mod display;
 mod drives;
 mod errors;
 mod image;
+mod isolation;
 mod limits;
 mod numa;
 mod pci;
@@ -30,6 +31,7 @@ pub use display::{
 pub use drives::{Ahci, Drive, DriveIdentity, DriveKind, DrivePlace, Ide, Nvme, Scsi};
 pub use errors::{DiskErrors, OnError};
 pub use image::{Cache, Discard, DiskIo, Image, ImageFormat, Layer, Medium, Nbd, NbdTls};
+pub use isolation::{Isolation, IsolationMode};
 pub use limits::{DiskLimits, IoRate};
 pub use numa::{Numa, NumaCell, NumaMode, NumaPlacement};
 pub use pci::{PciAddress, PciDevice, PciKind, RootPort};
@@ -189,8 +191,7 @@ pub struct Serial {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chardev {
-    /// The master side of a pseudo-terminal.
-    pub pty: Option<Fd>,
+    pub pty: Option<Pty>,
     /// A listening unix stream socket (`<channel type='unix'>`).
     pub listener: Option<Fd>,
     /// Everything the guest writes is appended to each.
@@ -198,6 +199,15 @@ pub struct Chardev {
     pub logs: Vec<LogFile>,
     /// The process's own stdin and stdout.
     pub stdio: bool,
+}
+
+/// Both sides of a pseudo-terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pty {
+    pub master: Fd,
+    /// Held open: without it the master reports a hang-up as long as nobody has the terminal open.
+    pub slave: Fd,
 }
 
 /// A file that what the guest writes is appended to.
@@ -227,6 +237,8 @@ pub struct ProcessFiles {
     pub live_record: String,
     /// Install the seccomp filters. Off only to debug the VMM itself.
     pub seccomp: bool,
+    #[serde(default)]
+    pub isolation: Isolation,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

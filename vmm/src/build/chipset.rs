@@ -186,7 +186,8 @@ pub(super) fn chardev(
 ) -> Result<Arc<Chardev>, BuildError> {
     let failed = || BuildError::device(chardev.name());
     if let Some(pty) = ends.pty {
-        chardev.attach_pty(site.files.take(pty)?).map_err(failed())?;
+        let (master, slave) = (site.files.take(pty.master)?, site.files.take(pty.slave)?);
+        chardev.attach_pty(master, slave).map_err(failed())?;
     }
     if let Some(listener) = ends.listener {
         chardev.attach_listener(site.files.take(listener)?).map_err(failed())?;

@@ -47,6 +47,8 @@ pub(super) struct Domain {
     identity: Identity,
     lifecycle: Lifecycle,
     live_record: String,
+    /// Of this process, as the host counts.
+    pid: u32,
     sandbox: Vec<(String, String)>,
     started: Instant,
     /// It came from a saved state.
@@ -79,6 +81,7 @@ impl Domain {
         identity: Identity,
         lifecycle: Lifecycle,
         live_record: String,
+        pid: u32,
         sandbox: Vec<(String, String)>,
     ) -> Self {
         Self {
@@ -87,6 +90,7 @@ impl Domain {
             identity,
             lifecycle,
             live_record,
+            pid,
             sandbox,
             started: Instant::now(),
             restored: false,
@@ -323,7 +327,7 @@ impl Domain {
         Ok(Hello {
             version: Version::CURRENT,
             identity: self.identity.clone(),
-            pid: std::process::id(),
+            pid: self.pid,
             status: self.status(),
             live_record: self.live_record.clone(),
             last_event: self.events.last(),

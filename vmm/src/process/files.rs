@@ -56,6 +56,11 @@ impl Files {
         Self((0..).map(Fd).zip(files).collect())
     }
 
+    #[must_use]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn take(&mut self, fd: Fd) -> Result<OwnedFd, FileError> {
         self.0.remove(&fd).ok_or(FileError::Unknown { number: fd.0 })
     }
@@ -155,7 +160,11 @@ fn named(config: &MachineConfig) -> Vec<(Fd, String)> {
 }
 
 fn of_chardev<'a>(chardev: &Chardev, id: &'a str) -> impl Iterator<Item = (Fd, String)> + use<'a> {
-    let ends = [(chardev.pty, "pty"), (chardev.listener, "listener")];
+    let ends = [
+        (chardev.pty.map(|pty| pty.master), "pty"),
+        (chardev.pty.map(|pty| pty.slave), "terminal of the pty"),
+        (chardev.listener, "listener"),
+    ];
     let ends = ends.into_iter().filter_map(|(fd, part)| fd.map(|fd| (fd, part)));
     let logs =
         chardev.logs.iter().flat_map(|log| std::iter::once(log.file).chain(log.older.clone()));

@@ -36,6 +36,7 @@ pub use files::{FileError, Files};
 pub(crate) use sys::{resident, thread_time};
 
 use crate::build::BuildError;
+use crate::isolation::{IsolationError, isolate};
 use crate::machine::MachineError;
 use crate::sandbox::{Kind, Sandbox, SandboxError};
 use domain::Domain;
@@ -61,6 +62,8 @@ enum ProcessError {
     File(#[from] FileError),
     #[error("cannot prepare the process")]
     Prepare(#[source] io::Error),
+    #[error(transparent)]
+    Isolation(#[from] IsolationError),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
@@ -152,7 +155,9 @@ fn serve(
     name_process(&config.identity.name);
     let signals = sys::signals().map_err(ProcessError::Prepare)?;
     sys::open_statistics();
+    let pid = sys::outer_pid();
     let process: &ProcessFiles = &config.process;
+    let mut layers = isolate(process.isolation, files.len())?;
     let listener = UnixListener::from(files.take(process.control)?);
     // Locks are held by being open, until the process is gone.
     let locks: Result<Vec<_>, _> = process.locks.iter().map(|fd| files.take(*fd)).collect();
@@ -163,12 +168,14 @@ fn serve(
     let machine = crate::build::build(config, &mut files, &sandbox)?;
     drop(files);
     let inbox = machine.inbox().clone();
+    layers.push(("seccomp".to_owned(), if sandbox.is_on() { "on" } else { "off" }.to_owned()));
     let mut domain = Domain::new(
         machine,
         config.identity.clone(),
         config.lifecycle,
         process.live_record.clone(),
-        vec![("seccomp".to_owned(), if sandbox.is_on() { "on" } else { "off" }.to_owned())],
+        pid,
+        layers,
     );
     sys::forget_startup_code();
     sandbox.enter(Kind::Main).map_err(ProcessError::Confine)?;

@@ -106,6 +106,14 @@ pub(super) fn forget_startup_code() {
     unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
 }
 
+/// The number of this process where the host's processes are counted, as long as the host's `/proc` is
+/// there: in a namespace of its own it is 1.
+pub(super) fn outer_pid() -> u32 {
+    let link = std::fs::read_link("/proc/self").ok();
+    let number = link.as_deref().and_then(|path| path.to_str()?.parse().ok());
+    number.unwrap_or_else(std::process::id)
+}
+
 static STATISTICS: OnceLock<File> = OnceLock::new();
 
 /// Open what [`resident`] reads, while files may still be opened.

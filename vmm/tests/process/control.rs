@@ -23,7 +23,10 @@ fn the_handshake_says_who_and_how_the_guest_is() {
     let (mut client, hello) = guest.greet();
     assert_eq!((hello.identity, hello.pid), (identity, guest.id()));
     assert_eq!(hello.live_record, "<domain/>");
-    assert_eq!(hello.sandbox, [("seccomp".to_owned(), "on".to_owned())]);
+    let layers: Vec<_> = hello.sandbox.iter().map(|(layer, _)| layer.as_str()).collect();
+    assert_eq!(layers, ["limits", "namespaces", "root", "user", "landlock", "seccomp"]);
+    let refused = hello.sandbox.iter().find(|(_, text)| text.starts_with("no"));
+    assert!(refused.is_none_or(|(layer, _)| layer == "landlock"), "{:?}", hello.sandbox);
     let record = "x".repeat(1 << 20);
     client.ask(Request::SetLiveRecord { record: record.clone() }).unwrap();
     assert_eq!(guest.greet().1.live_record, record);

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use vmm_protocol::Version;
 use vmm_protocol::config::{
-    Action, Boot, Chardev, Clock, CpuModel, Cpus, Fd, Firmware, Identity, IoThread, Lifecycle,
-    LogFile, Machine, MachineConfig, Memory, MemoryBacking, Numa, PciDevice, Platform,
-    ProcessFiles, Restore, Serial, Smbios, Timers, Topology,
+    Action, Boot, Chardev, Clock, CpuModel, Cpus, Fd, Firmware, Identity, IoThread, Isolation,
+    IsolationMode, Lifecycle, LogFile, Machine, MachineConfig, Memory, MemoryBacking, Numa,
+    PciDevice, Platform, ProcessFiles, Restore, Serial, Smbios, Timers, Topology,
 };
 use vmm_protocol::control::{
     Call, ControlError, Event, EventKind, Hello, MAX_FILES, Message, Reply, Request, RunState,
@@ -41,6 +41,12 @@ pub(crate) struct Rig {
     _dir: tempfile::TempDir,
 }
 
+/// All of it, as a daemon that is root asks for it.
+fn isolation() -> Isolation {
+    let user = rustix::process::geteuid().is_root().then(|| 0x7020_0000 + std::process::id());
+    Isolation { mode: IsolationMode::Required, user }
+}
+
 impl Rig {
     pub(crate) fn new(kernel: &[u8]) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -62,6 +68,7 @@ impl Rig {
             locks: Vec::new(),
             live_record: "<domain/>".to_owned(),
             seccomp: true,
+            isolation: isolation(),
         };
         let file = files.add(serial.try_clone().unwrap());
         let logs = vec![LogFile { file, older: Vec::new() }];

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pty::OpenptFlags;
 use rustix::termios::OptionalActions;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -130,12 +129,10 @@ impl Chardev {
         Ok(self.add(stream, None, Direction::Alone, replay))
     }
 
-    /// Attach the master side of a pseudoterminal, which is made raw: an echo of the guest's
-    /// output would come back as its input. It stays, whether or not somebody has it open.
-    pub fn attach_pty(&self, master: OwnedFd) -> io::Result<ClientId> {
-        // Without an open slave the master would report a hang-up at all times.
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    /// Attach both sides of a pseudoterminal, which is made raw: an echo of the guest's output would
+    /// come back as its input. It stays, whether or not somebody has it open: without an open `slave`
+    /// the master would report a hang-up at all times.
+    pub fn attach_pty(&self, master: OwnedFd, slave: OwnedFd) -> io::Result<ClientId> {
         let mut mode = rustix::termios::tcgetattr(&slave)?;
         mode.make_raw();
         rustix::termios::tcsetattr(&slave, OptionalActions::Now, &mode)?;

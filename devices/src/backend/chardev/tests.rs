@@ -231,7 +231,7 @@ fn a_pty_carries_bytes_unchanged_both_ways_whoever_has_it_open() {
             std::fs::File::options().read(true).write(true).open(peer.to_str().unwrap()).unwrap()
         }
     };
-    rig.device.attach_pty(master).unwrap();
+    rig.device.attach_pty(master, open().into()).unwrap();
     for _ in 0..2 {
         let mut slave = open();
         rig.device.output(b"a\nb\x04");
