@@ -7,7 +7,7 @@ mod console;
 mod faults;
 mod firmware;
 pub mod host_check;
-mod isolation;
+pub mod isolation;
 pub mod kvm;
 pub mod machine;
 mod notices;

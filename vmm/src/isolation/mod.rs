@@ -22,19 +22,19 @@ use vmm_protocol::config::{Isolation, IsolationMode};
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot isolate the process ({layer}); `isolation = \"possible\"` starts guests without")]
-pub(crate) struct IsolationError {
+pub struct IsolationError {
     layer: &'static str,
     source: io::Error,
 }
 
 /// What holds, in words, layer by layer: as the handshake tells it.
-pub(crate) type Layers = Vec<(String, String)>;
+pub type Layers = Vec<(String, String)>;
 
 /// Give it all up, for good. `files`: how many descriptors came with the process.
 ///
 /// # Errors
 /// The first layer that the host refuses, where all of them are required.
-pub(crate) fn isolate(wanted: Isolation, files: usize) -> Result<Layers, IsolationError> {
+pub fn isolate(wanted: Isolation, files: usize) -> Result<Layers, IsolationError> {
     let mut layers = Layers::new();
     if wanted.mode == IsolationMode::Off {
         layers.push(("isolation".into(), "off".into()));

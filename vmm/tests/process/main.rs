@@ -21,6 +21,7 @@ mod faults;
 mod firmware;
 mod flash;
 mod hyperv;
+mod jailbreak;
 mod limits;
 mod logs;
 mod machine;
