@@ -292,6 +292,8 @@ pub(crate) enum Command {
     Domstats(Domstats),
     /// list domains
     List(List),
+    /// what the process of a running domain may do
+    Security(Domain),
 
     /// autostart a network
     NetAutostart(NetAutostart),

@@ -107,6 +107,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "domstate",
             "domstats",
             "list",
+            "security",
         ],
     ),
     (

@@ -7,6 +7,7 @@ use api::types::AtShutdown;
 use super::Session;
 use crate::args::{Domain, Domstate};
 use crate::failure::{Exit, Failure};
+use crate::table::Table;
 use crate::terminal::printable;
 
 pub(super) async fn dominfo(session: &Session, args: Domain) -> Result<(), Failure> {
@@ -66,6 +67,21 @@ fn dominfo_text(domain: &api::types::Domain) -> String {
         line("Messages", warning);
     }
     out
+}
+
+pub(super) async fn security(session: &Session, args: Domain) -> Result<(), Failure> {
+    let facts = session.of(&args.domain, session.client.security(&args.domain)).await?;
+    if session.terminal.json {
+        session.terminal.print_json(&facts);
+        return Ok(());
+    }
+    let mut table = Table::new(["Name", "Value", "Confined"]);
+    for fact in facts {
+        let confined = if fact.confined { "yes" } else { "NO" };
+        table.row([fact.name, fact.value, confined.to_owned()]);
+    }
+    session.terminal.print(&table.text(!session.terminal.quiet));
+    Ok(())
 }
 
 /// Seconds with one decimal.

@@ -136,6 +136,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Domblklist(args) => devices::domblklist(session, args).await,
         Command::DomifGetlink(args) => devices::domif_getlink(session, args).await,
         Command::DomifSetlink(args) => devices::domif_setlink(session, args).await,
+        Command::Security(args) => info::security(session, args).await,
         Command::Domifaddr(args) => network::domifaddr(session, args).await,
         Command::Domiflist(args) => devices::domiflist(session, args).await,
         Command::Dominfo(args) => info::dominfo(session, args).await,

@@ -385,3 +385,41 @@ fn a_guest_in_the_foreground_ends_with_a_telling_status() {
     assert_eq!(none.status, 1);
     assert!(none.err.contains("/none"), "{}", none.err);
 }
+
+/// What a VMM may do, as the kernel tells it of the real one.
+#[test]
+fn a_running_guest_is_confined_in_every_respect() {
+    let Some(rig) = defined() else { return };
+    let off = rig.manor(["security", "echo"]);
+    assert_eq!(off.err, "error: domain \"echo\" is not running: there is no process\n");
+    ok(&rig, &["start", "echo"]);
+    let table = ok(&rig, &["security", "echo"]);
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP: the daemon of these tests is not root");
+        return;
+    }
+    let facts: serde_json::Value =
+        serde_json::from_str(&ok(&rig, &["security", "echo", "--json"])).unwrap();
+    let facts = facts.as_array().unwrap();
+    let value = |name: &str| {
+        let fact = facts.iter().find(|fact| fact["name"] == name);
+        fact.unwrap_or_else(|| panic!("{name}: {table}"))["value"].as_str().unwrap().to_owned()
+    };
+    // A kernel without Landlock has everything else.
+    let open: Vec<_> = facts.iter().filter(|fact| fact["confined"] != true).collect();
+    assert!(open.iter().all(|fact| fact["name"] == "Landlock"), "{table}");
+    assert_eq!(value("Capabilities"), "none");
+    assert_eq!(value("Root directory"), "empty, read-only");
+    assert_eq!(value("Namespaces"), "of its own: mnt, net, ipc, uts, pid");
+    assert_ne!(value("Cgroup"), "/");
+
+    // Another guest is another user, and a new daemon knows whose is whose.
+    let user = value("User");
+    let xml = std::fs::read_to_string(rig.path("echo.xml")).unwrap();
+    let (head, tail) = xml.split_once("<uuid>").unwrap();
+    let tail = tail.split_once("</uuid>").unwrap().1;
+    rig.write("second.xml", format!("{head}{tail}").replace(">echo<", ">second<"));
+    ok(&rig, &["create", "second.xml"]);
+    let second = ok(&rig, &["security", "second", "--json"]);
+    assert!(!second.contains(&format!("\"{user}\"")), "{second}");
+}

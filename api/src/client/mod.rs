@@ -113,6 +113,11 @@ impl Client {
         self.get(&domain_path(domain, "/state")).await
     }
 
+    /// Of a running one.
+    pub async fn security(&self, domain: &str) -> Result<Vec<types::SecurityFact>> {
+        self.get(&domain_path(domain, "/security")).await
+    }
+
     pub async fn stats(&self, domain: &str) -> Result<types::DomainStats> {
         self.get(&domain_path(domain, "/stats")).await
     }

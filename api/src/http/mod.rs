@@ -73,6 +73,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(query::disks))
         .routes(routes!(query::interfaces))
         .routes(routes!(query::addresses))
+        .routes(routes!(query::security))
         .routes(routes!(device::link))
         .routes(routes!(plan::plan))
         .routes(routes!(plan::apply))

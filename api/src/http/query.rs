@@ -208,6 +208,24 @@ pub(super) enum AddressSource {
     Agent,
 }
 
+/// What the process of a running domain may do, as the host's kernel says it.
+#[utoipa::path(get, path = "/v1/domains/{domain}/security", tag = "Domains",
+    params(Domain),
+    responses((status = 200, body = [types::SecurityFact])))]
+pub(super) async fn security(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<Json<Vec<types::SecurityFact>>, Failure> {
+    let facts = app.manager.call(&caller, ops::DomainSecurity { domain }).await?;
+    let fact = |fact: management::domain::SecurityFact| types::SecurityFact {
+        name: fact.name,
+        value: fact.value,
+        confined: fact.confined,
+    };
+    Ok(Json(facts.into_iter().map(fact).collect()))
+}
+
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]

@@ -281,3 +281,15 @@ pub struct Start {
     /// Go on from it also over disks that have changed since.
     pub force: bool,
 }
+
+/// One thing that the process of a running domain may do, or may not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecurityFact {
+    #[schema(example = "Capabilities")]
+    pub name: String,
+    /// As the host's kernel says it.
+    #[schema(example = "none")]
+    pub value: String,
+    /// As it should be for a process that a guest may have taken over.
+    pub confined: bool,
+}

@@ -32,7 +32,8 @@ pub use device::{
 pub use display::SendKeys;
 pub use domain::{
     AtShutdown, Autostart, CloudInit, Defined, Definition, Domain, DomainAutostart, DomainList,
-    DomainState, DomainSummary, ForgottenSnapshots, ListQuery, Nvram, Rename, Start, StateName,
+    DomainState, DomainSummary, ForgottenSnapshots, ListQuery, Nvram, Rename, SecurityFact, Start,
+    StateName,
 };
 pub use event::{Event, JobProgress};
 pub use guest::{

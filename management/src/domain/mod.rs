@@ -26,6 +26,7 @@ pub(crate) mod record;
 mod reference;
 pub(crate) mod restore;
 pub(crate) mod save;
+pub(crate) mod security;
 mod seed;
 pub(crate) mod snapshot;
 mod start;
@@ -56,7 +57,7 @@ pub use tuning::{
 pub use turn::{AtShutdown, Turn, TurnChange};
 pub use view::{
     AddressRow, BalloonStats, BlockStats, DiskFault, DiskRow, DomainDetails, DomainId, DomainStats,
-    DomainSummary, InterfaceRow, InterfaceStats, VcpuStats,
+    DomainSummary, InterfaceRow, InterfaceStats, SecurityFact, VcpuStats,
 };
 
 use xml::DomainDef;

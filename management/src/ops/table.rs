@@ -90,6 +90,7 @@ operations! {
     ResumeDomain: Domain,
     SaveDomain: Domain,
     TakeScreenshot: Domain,
+    DomainSecurity: Domain,
     SendKeys: Domain,
     SetAutostart: Domain,
     SetGuestTime: Domain,

@@ -134,6 +134,7 @@ const DOORS: &[Door] = &[
     ),
     ("POST /v1/domains/{domain}/resume", "domain.resume", "", ""),
     ("GET /v1/domains/{domain}/screenshot", "domain.screenshot", "", ""),
+    ("GET /v1/domains/{domain}/security", "domain.security", "", ""),
     ("POST /v1/domains/{domain}/send-keys", "domain.send-keys", JSON, r#"{"keys":["KEY_A"]}"#),
     ("PUT /v1/domains/{domain}/autostart", "domain.set-autostart", JSON, r#"{"enabled":false}"#),
     (

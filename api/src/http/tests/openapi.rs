@@ -35,6 +35,7 @@ const ROUTES: &[&str] = &[
     "GET /v1/domains/{domain}/interfaces",
     "GET /v1/domains/{domain}/managed-save/xml",
     "GET /v1/domains/{domain}/screenshot",
+    "GET /v1/domains/{domain}/security",
     "GET /v1/domains/{domain}/state",
     "GET /v1/domains/{domain}/stats",
     "GET /v1/domains/{domain}/tuning",
