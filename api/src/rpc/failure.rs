@@ -188,11 +188,6 @@ impl Failure {
         Self { code: code::INVALID_ARGUMENT, domain: area.number(), message }
     }
 
-    pub(crate) fn not_found(area: Area, message: &str) -> Self {
-        let (code, prefix) = area.not_found();
-        Self { code, domain: area.number(), message: format!("{prefix}{message}") }
-    }
-
     pub(crate) fn invalid_state(area: Area, message: &str) -> Self {
         let message = format!("Requested operation is not valid: {message}");
         Self { code: code::OPERATION_INVALID, domain: area.number(), message }

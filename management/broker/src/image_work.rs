@@ -68,6 +68,7 @@ fn prepare(
         arguments: arguments?,
         environment: Vec::new(),
         table,
+        own_pids: false,
         first_closed: above,
         cgroup: None,
         end_with_parent: false,

@@ -11,7 +11,7 @@ use xml::device::disk::Disk;
 use super::create::{Plan, partial};
 use crate::domain::actor::{Actor, blocking};
 use crate::domain::launch::name_holder;
-use crate::domain::save::{Save, commit_file, explain};
+use crate::domain::save::{Save, SaveFormat, commit_file, explain};
 use crate::domain::{Paused, State};
 use crate::error::{Code, Error};
 use crate::jobs::Progress;
@@ -79,6 +79,8 @@ impl Actor {
             running: Some(plan.work.resume),
             bypass_cache: false,
             with_host: false,
+            // It is mapped by whoever goes back to it.
+            format: Some(SaveFormat::Raw),
         };
         let mut intent = self.plan_save(&save)?;
         intent.partial = partial(&path);

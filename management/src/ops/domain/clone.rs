@@ -8,7 +8,7 @@ use crate::auth::{Access, Subject};
 use crate::domain::DomainRef;
 use crate::domain::actor::blocking;
 use crate::domain::fork::{Fork, Forked};
-use crate::domain::handle::{Act, Definition, Handle, Start, View};
+use crate::domain::handle::{Act, Definition, Handle, Start, Undefine, Variables, View};
 use crate::domain::restore::{FromSaved, RestoreIntent};
 use crate::domain::twin::{Copy, Original, Twin};
 use crate::domain::{DomainId, Turn};
@@ -209,7 +209,8 @@ async fn go_on(node: &Arc<Node>, forked: Forked, within: Duration) -> Result<(),
     };
     let started = claim_and_act(node, &domain, start, within).await;
     if started.is_err() {
-        let undefine = || Act::Undefine(Some(crate::domain::handle::Variables::Keep), false);
+        let forget = Undefine { variables: Some(Variables::Keep), ..Undefine::default() };
+        let undefine = || Act::Undefine(forget);
         claim_and_act(node, &domain, undefine, SOON).await?;
     }
     remove_if_failed(node, twin, started).await
