@@ -389,6 +389,8 @@ pub(crate) enum Command {
     VolResize(VolResize),
     /// upload file contents to a volume
     VolUpload(VolTransfer),
+    /// say who needs a volume, or any other image
+    VolUsers(Volume),
     /// wipe a vol
     VolWipe(VolWipe),
 

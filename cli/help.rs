@@ -188,6 +188,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "vol-pool",
             "vol-resize",
             "vol-upload",
+            "vol-users",
             "vol-wipe",
         ],
     ),

@@ -190,6 +190,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::VolPool(args) => storage::volume::pool(session, args).await,
         Command::VolResize(args) => storage::volume::resize(session, args).await,
         Command::VolUpload(args) => storage::transfer::upload(session, args).await,
+        Command::VolUsers(args) => storage::users::users(session, args).await,
         Command::VolWipe(args) => storage::volume::wipe(session, args).await,
         Command::Audit(args) => audit::audit(session, args).await,
         Command::Token(args) => token::token(session, args).await,

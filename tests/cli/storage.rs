@@ -157,6 +157,9 @@ fn volumes_are_made_cloned_resized_and_removed_as_virsh_does() {
     assert!(done("vol-list images --details").contains("   file   16.00 MiB   "));
     let error = storage.refused("vol-delete web.qcow2 --pool images");
     assert!(error.contains("lies below volume \"top.qcow2\""), "{error}");
+    let users = done("vol-users web.qcow2 --pool images");
+    assert!(users.contains(" volume   images/top.qcow2   -      1 below its image\n"), "{users}");
+    assert_eq!(storage.json(&format!("vol-users {top}"))["users"], serde_json::json!([]));
     assert_eq!(done("vol-wipe copy.img --pool images"), "Vol copy.img wiped\n\n");
     assert_eq!(storage.json("vol-info copy.img --pool images")["capacity_bytes"], 4 << 20);
     for volume in ["top.qcow2", "web.qcow2", "copy.img", "base.img"] {

@@ -73,6 +73,11 @@ impl Client {
         self.get(&format!("/v1/volumes?path={}", percent(path))).await
     }
 
+    /// Who needs the image at a path.
+    pub async fn image_users(&self, path: &str) -> Result<types::ImageUserList> {
+        self.get(&format!("/v1/images/users?path={}", percent(path))).await
+    }
+
     pub async fn volume_xml(&self, pool: &str, volume: &str) -> Result<String> {
         self.text(&volume_path(pool, volume, "/xml")).await
     }

@@ -20,6 +20,7 @@ mod extract;
 mod guard;
 mod guest;
 mod guest_convert;
+mod image;
 mod job;
 mod media;
 mod memory;
@@ -151,6 +152,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(volume::resize))
         .routes(routes!(volume::wipe))
         .routes(routes!(volume::find))
+        .routes(routes!(image::users))
         .routes(routes!(transfer::download, transfer::upload))
         .routes(routes!(job::list))
         .routes(routes!(job::describe, job::abort))

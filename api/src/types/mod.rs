@@ -10,6 +10,7 @@ mod display;
 mod domain;
 mod event;
 mod guest;
+mod image;
 mod job;
 mod network;
 mod node;
@@ -41,6 +42,7 @@ pub use guest::{
     GuestFilesystem, GuestFilesystemDisk, GuestHostname, GuestInfo, GuestInterface, GuestOs,
     GuestProcess, GuestTime, GuestTimezone, GuestUser, Password, Trim, Trimmed,
 };
+pub use image::{ImageUser, ImageUserList, ImageUserType};
 pub use job::{Job, JobList, JobPhase};
 pub use network::{Lease, Network, NetworkList, UpdateNetwork};
 pub use node::{Node, NodeCounters, Quarantined};

@@ -3,6 +3,7 @@
 pub(super) mod job;
 pub(super) mod pool;
 pub(super) mod transfer;
+pub(super) mod users;
 pub(super) mod volume;
 
 use crate::failure::{Exit, Failure};

@@ -19,6 +19,7 @@ pub(crate) mod link;
 pub(crate) mod media;
 pub(crate) mod memory;
 pub(crate) mod moves;
+pub(crate) mod needs;
 pub(crate) mod network_disks;
 pub(crate) mod plug;
 mod power;
@@ -37,7 +38,6 @@ pub(crate) mod tuning;
 mod turn;
 pub(crate) mod twin;
 mod update;
-mod uses;
 mod view;
 mod volumes;
 

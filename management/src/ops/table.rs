@@ -118,6 +118,7 @@ operations! {
     UndefineDomain: Domain,
     UpdateDevice: Domain,
     Subscribe: Domains,
+    ListImageUsers: Node,
     AbortJob: Node,
     GetJob: Node,
     ListJobs: Node,

@@ -8,6 +8,7 @@ use xml::VolumeDef;
 
 use crate::auth::{Access, Subject};
 use crate::domain::actor::blocking;
+use crate::domain::needs::Change;
 use crate::error::{Code, Error};
 use crate::events::PoolChange;
 use crate::jobs::{Job, Progress};
@@ -199,7 +200,7 @@ impl Source {
         }
         let (broker, dir) = (cx.node.broker.clone(), pool.view().path);
         let opened = blocking(move || Ok(broker.pool_open(&dir, &volume, false, false)?)).await;
-        let file = opened.map_err(|error| cx.node.in_use(error, &view))?;
+        let file = named(cx, opened, &view).await?;
         Ok(Self { view, file })
     }
 }
@@ -300,16 +301,13 @@ async fn open_alone(
 ) -> Result<(Arc<Pool>, VolumeView, OwnedFd), Error> {
     let pool = cx.node.pools.find(&volume.pool)?;
     let view = pool.hold(volume.volume, work).await?;
-    let above = cx.node.pools.based_on(&view.path);
-    let refused = above.map(|above| below(&view, &above));
-    let (broker, dir, name) = (cx.node.broker.clone(), pool.view().path, view.name.clone());
-    let opened = match refused {
-        Some(error) => Err(error),
-        None => {
-            let opened = blocking(move || Ok(broker.pool_open(&dir, &name, true, false)?)).await;
-            opened.map_err(|error| cx.node.in_use(error, &view))
-        }
-    };
+    let (node, broker) = (cx.node.clone(), cx.node.broker.clone());
+    let (dir, name, path) = (pool.view().path, view.name.clone(), view.path.clone());
+    let opened = blocking(move || {
+        node.may_change(&format!("volume {name:?}"), &path, Change::Contents)?;
+        Ok(broker.pool_open(&dir, &name, true, false)?)
+    });
+    let opened = named(cx, opened.await, &view).await;
     match opened {
         Ok(file) => Ok((pool, view, file)),
         Err(error) => {
@@ -319,12 +317,18 @@ async fn open_alone(
     }
 }
 
-fn below(view: &VolumeView, above: &VolumeView) -> Error {
-    let text = format!(
-        "volume {:?} lies below volume {:?} of pool {:?}, which would be lost with it",
-        view.name, above.name, above.pool
-    );
-    Error::new(Code::Busy, text)
+/// A refusal of a volume that is in use says whose it is.
+async fn named<T: Send + 'static>(
+    cx: &Context,
+    result: Result<T, Error>,
+    view: &VolumeView,
+) -> Result<T, Error> {
+    let error = match result {
+        Err(error) if error.code == Code::Locked => error,
+        other => return other,
+    };
+    let (node, view) = (cx.node.clone(), view.clone());
+    blocking(move || Err(node.in_use(error, &view))).await
 }
 
 /// Remove a volume that nobody uses (virStorageVolDelete).
@@ -347,11 +351,11 @@ impl Operation for DeleteVolume {
         let pool = cx.node.pools.find(&pool)?;
         let name = volume.clone();
         let view = pool.run(move |state| state.volume(&name)).await?;
-        if let Some(above) = cx.node.pools.based_on(&view.path) {
-            return Err(below(&view, &above));
-        }
+        let (node, path) = (cx.node.clone(), view.path.clone());
+        let what = format!("volume {volume:?}");
+        blocking(move || node.may_change(&what, &path, Change::Removal)).await?;
         let removed = pool.run(move |state| state.remove(&volume)).await;
-        removed.map_err(|error| cx.node.in_use(error, &view))
+        named(cx, removed, &view).await
     }
 }
 

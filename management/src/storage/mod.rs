@@ -11,7 +11,9 @@
 mod chain;
 pub(crate) mod content;
 mod create;
+mod graph;
 mod group;
+mod headers;
 mod mount;
 mod pool;
 mod registry;
@@ -25,11 +27,13 @@ use std::fmt;
 
 use uuid::Uuid;
 
+pub use graph::{ImageUse, User};
 pub use transfer::{Download, Upload};
 pub use views::{PoolView, VolumeView};
 
 pub(crate) use content::Share;
 pub(crate) use create::{NewVolume, make};
+pub(crate) use graph::Graph;
 pub(crate) use pool::{Pool, State};
 pub(crate) use registry::{Found, Pools};
 pub(crate) use resize::{Resize, resize, resize_device};

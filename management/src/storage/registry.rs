@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 use xml::PoolDef;
 
+use super::headers::Headers;
 use super::pool::{Pool, Shared, State};
 use super::{PoolRef, PoolView, VolumeView};
 use crate::config::Config;
@@ -20,6 +21,7 @@ use crate::translate::invalid;
 pub(crate) struct Pools {
     shared: Arc<Shared>,
     table: Mutex<HashMap<Uuid, Arc<Pool>>>,
+    headers: Headers,
 }
 
 /// What was found at the start of the daemon.
@@ -62,7 +64,7 @@ impl Pools {
         let Found { store, stored, mut active, .. } = found;
         let run_dir = config.run_dir.join("pools");
         let shared = Arc::new(Shared { broker, store, journal, run_dir });
-        let pools = Self { shared, table: Mutex::default() };
+        let pools = Self { shared, table: Mutex::default(), headers: Headers::default() };
         let mut activations = Vec::new();
         for stored in stored {
             let uuid = stored.uuid;
@@ -181,14 +183,9 @@ impl Pools {
         pool.now().volumes.get(name).map(|known| known.view.clone())
     }
 
-    /// A volume that has this one below it.
-    pub(crate) fn based_on(&self, path: &Path) -> Option<VolumeView> {
-        self.all().iter().find_map(|pool| {
-            let now = pool.now();
-            let based =
-                |view: &&VolumeView| view.backing.as_ref().is_some_and(|(below, _)| below == path);
-            now.volumes.values().map(|known| &known.view).find(based).cloned()
-        })
+    /// What lies below images that are no volumes.
+    pub(crate) fn headers(&self) -> &Headers {
+        &self.headers
     }
 
     pub(crate) fn broker(&self) -> Arc<dyn Broker> {

@@ -18,6 +18,7 @@ mod media;
 mod memory;
 mod mistakes;
 mod moves;
+mod needs;
 mod networks;
 mod plan;
 mod plug;

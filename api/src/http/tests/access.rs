@@ -204,6 +204,7 @@ const DOORS: &[Door] = &[
     ("GET /v1/pools/{pool}/volumes/{volume}/xml", "volume.describe", "", ""),
     ("GET /v1/pools/{pool}/volumes/{volume}/content", "volume.download", "", ""),
     ("GET /v1/volumes?path=/x", "volume.find", "", ""),
+    ("GET /v1/images/users?path=/x", "image.users", "", ""),
     ("GET /v1/pools/{pool}/volumes", "volume.list", "", ""),
     (
         "POST /v1/pools/{pool}/volumes/{volume}/resize",

@@ -42,6 +42,7 @@ const ROUTES: &[&str] = &[
     "GET /v1/domains/{domain}/vnc",
     "GET /v1/domains/{domain}/xml",
     "GET /v1/events",
+    "GET /v1/images/users",
     "GET /v1/jobs",
     "GET /v1/jobs/{job}",
     "GET /v1/networks",

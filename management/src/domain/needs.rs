@@ -1,0 +1,171 @@
+//! Who needs which image: definitions, what runs, saved states and volumes, put into one graph.
+
+use std::path::{Path, PathBuf};
+
+use image::Format;
+use image::chain::MOST_DEEP;
+use xml::DomainDef;
+use xml::device::disk::{BackingStore, Disk, Location};
+
+use crate::error::{Code, Error};
+use crate::registry::Node;
+use crate::storage::{Graph, ImageUse, PoolView, User, VolumeView};
+use crate::translate::formats;
+
+/// Users named in a refusal.
+const MOST_NAMED: usize = 3;
+
+/// What is to become of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Other contents, or another size: what lies on it would be lost.
+    Contents,
+    Removal,
+}
+
+impl Node {
+    /// Whose the image at `path` is, and on whose it lies. Blocks: headers are read.
+    pub(crate) fn users_of(&self, path: &Path) -> Vec<ImageUse> {
+        self.image_graph().users_of(path)
+    }
+
+    /// Refuse what somebody else would miss. `what` names the image in the refusal
+    /// (`volume "base"`). Blocks.
+    pub(crate) fn may_change(&self, what: &str, path: &Path, change: Change) -> Result<(), Error> {
+        let mut uses = self.users_of(path);
+        // Whoever has a domain that is off does with its disk as libvirt lets him; but with one that
+        // is several domains' disk, what one of them does is the others' loss.
+        let own = uses.iter().filter(|it| it.is_own_disk()).count();
+        if own <= 1 || change == Change::Contents {
+            uses.retain(|it| !it.is_own_disk());
+        }
+        refuse(what, &uses)
+    }
+
+    /// Put the domain's name into the refusal of a volume that is in use.
+    pub(crate) fn in_use(&self, error: Error, volume: &VolumeView) -> Error {
+        if error.code != Code::Locked {
+            return error;
+        }
+        let uses = self.users_of(&volume.path);
+        let Some(domain) = uses.iter().find_map(ImageUse::running) else { return error };
+        let text = format!("volume {:?} is in use by domain {domain:?}", volume.name);
+        Error::new(Code::Locked, text).with_source(error)
+    }
+
+    /// All that is known now. Whatever else keeps definitions (snapshots) adds them here.
+    fn image_graph(&self) -> Graph {
+        let pools = self.pools.views();
+        let mut needs = Needs { node: self, pools, graph: Graph::default() };
+        needs.volumes();
+        for handle in self.all() {
+            let view = handle.view();
+            let domain = view.name.clone();
+            if let Some(live) = &view.live {
+                let domain = domain.clone();
+                needs.definition(&live.def, |disk| User::Running { domain: domain.clone(), disk });
+            }
+            if let Some(definition) = &view.definition {
+                let def = &definition.def;
+                if view.managed_save {
+                    let domain = domain.clone();
+                    needs.definition(def, |disk| User::Saved { domain: domain.clone(), disk });
+                }
+                needs.definition(def, |disk| User::Defined { domain: domain.clone(), disk });
+            }
+        }
+        needs.graph
+    }
+}
+
+fn refuse(what: &str, uses: &[ImageUse]) -> Result<(), Error> {
+    let Some(first) = uses.first() else { return Ok(()) };
+    if let Some(domain) = first.running().filter(|_| first.depth == 0) {
+        let text = format!("{what} is in use by domain {domain:?}");
+        return Err(Error::new(Code::Locked, text));
+    }
+    let mut named: Vec<_> = uses.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+    if let more @ 1.. = uses.len() - named.len() {
+        named.push(format!("has {more} more users"));
+    }
+    let text = format!("{what} {}, which would be lost with it", named.join(", "));
+    Err(Error::new(Code::Busy, text))
+}
+
+/// A graph that is being made.
+struct Needs<'a> {
+    node: &'a Node,
+    pools: Vec<PoolView>,
+    graph: Graph,
+}
+
+impl Needs<'_> {
+    /// What pools know of their volumes.
+    fn volumes(&mut self) {
+        for pool in self.node.pools.all() {
+            for volume in pool.volumes() {
+                let user = User::Volume { pool: volume.pool, volume: volume.name };
+                self.graph.need(&volume.path, user);
+                if let Some((below, _)) = &volume.backing {
+                    self.graph.link(&volume.path, below);
+                }
+            }
+        }
+    }
+
+    /// Every disk of a definition, with what it says itself of the images below, or their headers.
+    fn definition(&mut self, def: &DomainDef, user: impl Fn(String) -> User) {
+        for disk in &def.devices.disks {
+            let Some(path) = self.place(disk) else { continue };
+            self.graph.need(&path, user(disk.target.dev.clone()));
+            let format = disk.driver.as_ref().and_then(|driver| driver.format);
+            let mut format = format.map_or(Some(Format::Raw), formats::of_xml);
+            let mut image = path;
+            let mut store = disk.backing_store.as_ref();
+            while let Some((below, declared)) = store.and_then(place_of) {
+                self.graph.link(&image, &below);
+                (image, format) = (below, declared);
+                store = store.and_then(|store| store.backing_store.as_deref());
+            }
+            self.follow(image, format);
+        }
+    }
+
+    /// The images below, as the headers have them.
+    fn follow(&mut self, mut image: PathBuf, mut format: Option<Format>) {
+        for _ in 0..MOST_DEEP {
+            let below = match self.node.pools.volume_at(&image) {
+                Some(volume) => volume.backing.map(|(path, format)| {
+                    let format = format.and_then(|name| name.parse().ok());
+                    (path, format.unwrap_or(Format::Raw))
+                }),
+                None => {
+                    let broker = &*self.node.broker;
+                    format.and_then(|it| self.node.pools.headers().below(broker, &image, it))
+                }
+            };
+            let Some((below, declared)) = below else { return };
+            self.graph.link(&image, &below);
+            (image, format) = (below, Some(declared));
+        }
+    }
+
+    /// Where a disk's image lies, whether or not its pool is active.
+    fn place(&self, disk: &Disk) -> Option<PathBuf> {
+        match disk.location() {
+            Location::File(path) | Location::Block(path) => Some(path.to_owned()),
+            Location::Volume { pool, volume } => {
+                let pool = self.pools.iter().find(|known| known.name == pool)?;
+                Some(pool.path.join(volume))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn place_of(store: &BackingStore) -> Option<(PathBuf, Option<Format>)> {
+    let source = store.source.as_ref()?;
+    let path = source.file.as_ref().or(source.dev.as_ref())?;
+    let format = store.format.as_ref().map_or(Some(Format::Raw), |it| formats::of_xml(it.kind));
+    Some((path.clone(), format))
+}
