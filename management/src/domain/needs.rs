@@ -9,7 +9,7 @@ use xml::device::disk::{BackingStore, Disk, Location};
 
 use crate::error::{Code, Error};
 use crate::registry::Node;
-use crate::storage::{Graph, ImageUse, PoolView, User, VolumeView};
+use crate::storage::{Below, Graph, ImageUse, PoolView, Remembered, User, VolumeView};
 use crate::translate::formats;
 
 /// Users named in a refusal.
@@ -24,6 +24,12 @@ pub(crate) enum Change {
 }
 
 impl Node {
+    /// Look at the images of all definitions, so that what lies below them is known later, when they
+    /// cannot be seen perhaps. Blocks.
+    pub(crate) fn remember_images(&self) {
+        drop(self.image_graph());
+    }
+
     /// Whose the image at `path` is, and on whose it lies. Blocks: headers are read.
     pub(crate) fn users_of(&self, path: &Path) -> Vec<ImageUse> {
         self.image_graph().users_of(path)
@@ -56,7 +62,8 @@ impl Node {
     /// All that is known now. Whatever else keeps definitions (snapshots) adds them here.
     fn image_graph(&self) -> Graph {
         let pools = self.pools.views();
-        let mut needs = Needs { node: self, pools, graph: Graph::default() };
+        let (graph, remembered) = (Graph::default(), Remembered::new());
+        let mut needs = Needs { node: self, pools, graph, remembered };
         needs.volumes();
         for handle in self.all() {
             let view = handle.view();
@@ -74,6 +81,7 @@ impl Node {
                 needs.definition(def, |disk| User::Defined { domain: domain.clone(), disk });
             }
         }
+        self.pools.headers().remember(needs.remembered);
         needs.graph
     }
 }
@@ -97,6 +105,8 @@ struct Needs<'a> {
     node: &'a Node,
     pools: Vec<PoolView>,
     graph: Graph,
+    /// What definitions need.
+    remembered: Remembered,
 }
 
 impl Needs<'_> {
@@ -134,20 +144,26 @@ impl Needs<'_> {
     /// The images below, as the headers have them.
     fn follow(&mut self, mut image: PathBuf, mut format: Option<Format>) {
         for _ in 0..MOST_DEEP {
-            let below = match self.node.pools.volume_at(&image) {
-                Some(volume) => volume.backing.map(|(path, format)| {
-                    let format = format.and_then(|name| name.parse().ok());
-                    (path, format.unwrap_or(Format::Raw))
-                }),
-                None => {
-                    let broker = &*self.node.broker;
-                    format.and_then(|it| self.node.pools.headers().below(broker, &image, it))
-                }
-            };
-            let Some((below, declared)) = below else { return };
+            let Some((below, named)) = self.below(&image, format) else { return };
             self.graph.link(&image, &below);
-            (image, format) = (below, Some(declared));
+            format = named.parse().ok();
+            self.remembered.insert(image, (below.clone(), named));
+            image = below;
         }
+    }
+
+    fn below(&self, image: &Path, format: Option<Format>) -> Option<Below> {
+        let pools = &self.node.pools;
+        if let Some(volume) = pools.volume_at(image) {
+            let raw = || Format::Raw.name().to_owned();
+            return volume.backing.map(|(path, format)| (path, format.unwrap_or_else(raw)));
+        }
+        // One that is gone from a pool that can be seen is gone.
+        let pool = image.parent().and_then(|dir| pools.of_dir(dir));
+        if pool.is_some() && image.symlink_metadata().is_err() {
+            return None;
+        }
+        pools.headers().below(&*self.node.broker, image, format?)
     }
 
     /// Where a disk's image lies, whether or not its pool is active.

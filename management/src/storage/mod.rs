@@ -34,6 +34,7 @@ pub use views::{PoolView, VolumeView};
 pub(crate) use content::Share;
 pub(crate) use create::{NewVolume, make};
 pub(crate) use graph::Graph;
+pub(crate) use headers::{Below, Remembered};
 pub(crate) use pool::{Pool, State};
 pub(crate) use registry::{Found, Pools};
 pub(crate) use resize::{Resize, resize, resize_device};

@@ -30,13 +30,14 @@ pub(crate) struct Found {
     stored: Vec<StoredPool>,
     /// Pools that a former daemon had active, by the definitions they had then.
     active: HashMap<Uuid, PoolDef>,
+    headers: Headers,
     pub(crate) quarantined: Vec<(String, String)>,
     pub(crate) degraded: Vec<String>,
 }
 
 impl Found {
     pub(crate) fn read(vfs: Arc<dyn Vfs>, config: &Config) -> Self {
-        let (store, contents) = Store::open(vfs, &config.state_dir);
+        let (store, contents) = Store::open(vfs.clone(), &config.state_dir);
         let Contents { objects: stored, quarantined, degraded } = contents;
         let mut active = HashMap::new();
         let records = std::fs::read_dir(config.run_dir.join("pools"));
@@ -49,7 +50,8 @@ impl Found {
                 active.insert(uuid, def.value);
             }
         }
-        Self { store, stored, active, quarantined, degraded }
+        let headers = Headers::open(vfs, &config.state_dir);
+        Self { store, stored, active, headers, quarantined, degraded }
     }
 }
 
@@ -61,10 +63,10 @@ impl Pools {
         broker: Arc<dyn Broker>,
         journal: Arc<Journal>,
     ) -> Self {
-        let Found { store, stored, mut active, .. } = found;
+        let Found { store, stored, mut active, headers, .. } = found;
         let run_dir = config.run_dir.join("pools");
         let shared = Arc::new(Shared { broker, store, journal, run_dir });
-        let pools = Self { shared, table: Mutex::default(), headers: Headers::default() };
+        let pools = Self { shared, table: Mutex::default(), headers };
         let mut activations = Vec::new();
         for stored in stored {
             let uuid = stored.uuid;

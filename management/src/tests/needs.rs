@@ -92,6 +92,32 @@ async fn what_lies_below_a_disk_stays_whoever_else_knows_nothing_of_it() {
     daemon.delete("base").await.unwrap();
 }
 
+/// Its file system is not mounted, say.
+#[tokio::test]
+async fn what_lies_below_an_image_that_cannot_be_seen_is_remembered() {
+    let (host, daemon) = host_with_images().await;
+    daemon.define(host.xml_with("web2", "", &disk(&host, "top", "qcow2"))).await;
+    let path = host.path("pool/base");
+    assert_eq!(daemon.call(ListImageUsers { path: path.clone() }).await.unwrap().len(), 1);
+    fs::rename(host.path("top"), host.path("away")).unwrap();
+    for _ in 0..2 {
+        let error = daemon.delete("base").await.unwrap_err();
+        assert!(error.message.contains("lies below disk vda of domain \"web2\""), "{error}");
+    }
+    drop(daemon);
+    let daemon = host.daemon().await;
+    let error = daemon.delete("base").await.unwrap_err();
+    assert!(error.message.contains("lies below disk vda of domain \"web2\""), "{error}");
+    // What it says itself when it is there again goes before.
+    fs::rename(host.path("away"), host.path("top")).unwrap();
+    let file = fs::File::options().read(true).write(true).open(host.path("top")).unwrap();
+    create(&FileStorage::new(file).unwrap(), &CreateOptions::new(MIB)).unwrap();
+    daemon.grow("base").await.unwrap();
+    daemon.undefine("web2").await;
+    daemon.delete("base").await.unwrap();
+    assert_eq!(fs::read_to_string(host.path("state/images.json")).unwrap(), "{}");
+}
+
 #[tokio::test]
 async fn whoever_has_a_domain_that_is_off_does_with_its_disk_what_he_likes() {
     let (host, daemon) = host_with_images().await;

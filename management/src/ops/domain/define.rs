@@ -71,6 +71,9 @@ impl Operation for DefineDomain {
         let define =
             || Act::Define { definition: Box::new(definition.clone()), seed: seed.clone() };
         act_on_claimed(cx, &domain, define).await?;
+        // Nobody waits for that: it is for the day when they cannot be seen.
+        let node = cx.node.clone();
+        drop(tokio::task::spawn_blocking(move || node.remember_images()));
         Ok(Defined { domain, updated, warnings })
     }
 }
