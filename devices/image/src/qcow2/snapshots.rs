@@ -39,8 +39,6 @@ struct Next {
     l1: Vec<u64>,
     size: u64,
     snapshots: Vec<Snapshot>,
-    /// The disk is another one now.
-    replaced: bool,
 }
 
 impl Qcow2 {
@@ -77,7 +75,7 @@ impl Qcow2 {
             let (offset, entries) = (tables.header.l1_offset, tables.header.l1_size);
             snapshots.push(Snapshot::new(info.clone(), offset, entries));
             let (l1, size) = (tables.l1.clone(), tables.header.size);
-            Ok((Next { l1, size, snapshots, replaced: false }, info))
+            Ok((Next { l1, size, snapshots }, info))
         })
     }
 
@@ -86,6 +84,10 @@ impl Qcow2 {
     /// # Errors
     /// As [`Self::create_snapshot`], and when there is no such snapshot.
     pub fn apply_snapshot(&self, wanted: SnapshotRef<'_>) -> Result<SnapshotInfo, ImageError> {
+        let there = snapshot::read_table(&*self.file, &self.tables().header)?;
+        snapshot::find(&there, wanted)?;
+        // To dirty bitmaps it is a write like any other, of everything.
+        self.before_write().map_err(ImageError::io("cannot mark the image's dirty bitmaps"))?;
         self.replace("cannot apply the snapshot", |rewrite, tables, snapshots| {
             let found = snapshot::find(&snapshots, wanted)?;
             let mut l1 = read_l1(&*self.file, found.l1_offset, found.l1_size)?;
@@ -98,7 +100,7 @@ impl Qcow2 {
             let len = u64::from(tables.header.l1_size) * 8;
             rewrite.drop_table(tables.header.l1_offset, len).map_err(in_tables)?;
             let info = found.info.clone();
-            Ok((Next { l1, size: info.size, snapshots, replaced: true }, info))
+            Ok((Next { l1, size: info.size, snapshots }, info))
         })
     }
 
@@ -117,7 +119,7 @@ impl Qcow2 {
             rewrite.drop_table(tables.header.l1_offset, len).map_err(in_tables)?;
             snapshots.retain(|it| it.info.id != found.info.id || it.l1_offset != found.l1_offset);
             let (l1, size) = (tables.l1.clone(), tables.header.size);
-            Ok((Next { l1, size, snapshots, replaced: false }, found.info))
+            Ok((Next { l1, size, snapshots }, found.info))
         })
     }
 
@@ -200,10 +202,6 @@ impl Qcow2 {
             }
             rewrite.put_table(&table).map_err(in_tables)?
         };
-        if next.replaced {
-            // What they promise was about another disk.
-            header.autoclear = 0;
-        }
         let placed = rewrite.place(&header).map_err(in_tables)?;
         header.refcount_table_offset = placed.table_offset;
         header.refcount_table_clusters = placed.table_clusters;

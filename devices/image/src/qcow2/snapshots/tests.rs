@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::*;
-use crate::qcow2::{CreateOptions, OpenOptions, Repair, check, create};
+use crate::qcow2::{BitmapInfo, CreateOptions, DirtyBitmap, OpenOptions, Repair, check, create};
 use crate::storage::{MemoryStorage, Storage};
 use crate::torture::{PowerCut, Random};
 
@@ -167,6 +167,30 @@ fn the_refcount_table_grows_with_the_tables_of_a_snapshot() {
         is_clean(&*file);
     }
     assert!(contents(&disk) == model);
+}
+
+/// They are about the disk: making and deleting snapshots changes nothing of it, applying one does.
+#[test]
+fn dirty_bitmaps_are_true_until_a_snapshot_is_applied() {
+    let file = new(&small());
+    let disk = open(&file);
+    disk.write(&[1; 50_000], 0).unwrap();
+    let granularity = 65536;
+    let info = BitmapInfo { name: "b".into(), granularity, enabled: true, inconsistent: false };
+    let words = vec![5; DirtyBitmap::words_for(SIZE, granularity)];
+    let kept = DirtyBitmap { info, words };
+    disk.store_bitmaps(std::slice::from_ref(&kept)).unwrap();
+    disk.create_snapshot(&named("one")).unwrap();
+    disk.create_snapshot(&named("two")).unwrap();
+    disk.delete_snapshot(SnapshotRef::Name("two")).unwrap();
+    assert!(disk.apply_snapshot(SnapshotRef::Name("two")).is_err());
+    assert_eq!(disk.bitmaps().unwrap(), [kept]);
+    is_clean(&*file);
+    disk.apply_snapshot(SnapshotRef::Name("one")).unwrap();
+    drop(disk);
+    is_clean(&*file);
+    let found = open(&file).bitmaps().unwrap();
+    assert!(matches!(&found[..], [bitmap] if bitmap.info.inconsistent), "{found:?}");
 }
 
 /// What is freed is free: many rounds cost no more than a few.
