@@ -59,12 +59,13 @@ impl Node {
         Error::new(Code::Locked, text).with_source(error)
     }
 
-    /// All that is known now. Whatever else keeps definitions (snapshots) adds them here.
+    /// All that is known now.
     fn image_graph(&self) -> Graph {
         let pools = self.pools.views();
         let (graph, remembered) = (Graph::default(), Remembered::new());
         let mut needs = Needs { node: self, pools, graph, remembered };
         needs.volumes();
+        needs.snapshots();
         for handle in self.all() {
             let view = handle.view();
             let domain = view.name.clone();
@@ -118,6 +119,24 @@ impl Needs<'_> {
                 self.graph.need(&volume.path, user);
                 if let Some((below, _)) = &volume.backing {
                     self.graph.link(&volume.path, below);
+                }
+            }
+        }
+    }
+
+    /// What snapshots go back to: the images of their definitions, from which nothing is taken away.
+    fn snapshots(&mut self) {
+        for set in self.node.snapshots.all() {
+            let handle = self.node.get(set.uuid);
+            let domain = handle.map_or_else(|| set.uuid.to_string(), |it| it.view().name);
+            for kept in set.whole() {
+                let (domain, snapshot) = (&domain, kept.name());
+                for def in kept.def.domain.iter().chain(&kept.def.inactive_domain) {
+                    self.definition(def, |disk| User::Snapshot {
+                        domain: domain.clone(),
+                        snapshot: snapshot.to_owned(),
+                        disk,
+                    });
                 }
             }
         }
