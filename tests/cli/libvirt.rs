@@ -514,3 +514,53 @@ fn virsh_edit_stores_what_the_editor_left() {
     assert_eq!(outcome.status, 0, "{}", outcome.err);
     assert!(libvirt.ok("dominfo a").contains("Max memory:     655360 KiB"));
 }
+
+#[test]
+fn virsh_keeps_a_guest_as_it_was_and_goes_back_to_it() {
+    let Some(libvirt) = Libvirt::with_guest() else { return };
+    let image = libvirt.rig.path("web.qcow2").display().to_string();
+    let made = libvirt.rig.manor(["image", "create", "-f", "qcow2", &image, "1M"]);
+    assert_eq!(made.status, 0, "{}", made.err);
+    libvirt.ok(&format!("attach-disk echo {image} vdb --subdriver qcow2 --config"));
+    assert_eq!(libvirt.ok("snapshot-list echo --name"), "");
+    let made = libvirt.ok("snapshot-create-as echo s1 --disk-only --atomic");
+    assert_eq!(made, "Domain snapshot s1 created");
+    libvirt.rig.write("s2.xml", "<domainsnapshot><name>s2</name></domainsnapshot>");
+    let made = libvirt.ok("snapshot-create echo s2.xml --disk-only");
+    assert!(made.starts_with("Domain snapshot s2 created from"), "{made}");
+    assert!(libvirt.ok("domblklist echo").contains("web.s2"));
+    assert_eq!(libvirt.ok("snapshot-list echo --tree"), "s1\n  |\n  +- s2");
+    assert!(libvirt.ok("snapshot-list echo --parent").contains("shutoff   s1"));
+    assert_eq!(libvirt.ok("snapshot-list echo --leaves --name"), "s2");
+    assert_eq!(libvirt.ok("snapshot-list echo --from s1 --name"), "s2");
+    assert_eq!(libvirt.ok("snapshot-parent echo s2"), "s1");
+    assert_eq!(libvirt.ok("snapshot-current echo --name"), "s2");
+    let info = libvirt.ok("snapshot-info echo s1");
+    for line in ["Current:        no", "Location:       external", "Descendants:    1"] {
+        assert!(info.contains(line), "{info}");
+    }
+    assert!(libvirt.ok("snapshot-dumpxml echo s1").contains("<domainsnapshot>"));
+    assert_eq!(libvirt.ok("list --all --name --with-snapshot"), "echo");
+    let refused = libvirt.refused("undefine echo");
+    assert!(refused.contains("snapshots"), "{refused}");
+
+    libvirt.ok("start echo");
+    // virsh asks a second time with force, when the first answer says that it takes that.
+    let risky = libvirt.refused("snapshot-revert echo s1 --running");
+    assert!(risky.contains("revert requires force"), "{risky}");
+    libvirt.ok("snapshot-revert echo s1 --running --force");
+    assert_eq!(libvirt.ok("domstate echo"), "running");
+    assert_eq!(libvirt.ok("snapshot-current echo --name"), "s1");
+    libvirt.ok(
+        "snapshot-create-as echo mem --memspec file=/nonexistent/mem --no-metadata --print-xml",
+    );
+    let file = libvirt.rig.path("mem").display().to_string();
+    libvirt.ok(&format!("snapshot-create-as echo mem --memspec {file},snapshot=external"));
+    libvirt.ok("snapshot-revert echo mem --paused");
+    assert_eq!(libvirt.ok("domstate echo"), "paused");
+    libvirt.ok("destroy echo");
+    assert!(libvirt.refused("snapshot-info echo none").contains("snapshot"));
+    assert_eq!(libvirt.ok("snapshot-delete echo s1 --children"), "Domain snapshot s1 deleted");
+    assert_eq!(libvirt.ok("snapshot-list echo --name"), "");
+    libvirt.ok("undefine echo");
+}

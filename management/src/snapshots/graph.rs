@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use image::Format;
 use image::chain::{MOST_DEEP, declared_format, locate};
+use image::{Format, ImageError};
 use uuid::Uuid;
 use xml::DomainDef;
 use xml::device::disk::DiskFormat;
 
 use super::{Merge, overlay, place};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::registry::Node;
 use crate::translate::formats;
 
@@ -39,8 +39,9 @@ pub(crate) struct Steps {
 }
 
 impl Graph {
-    /// Of everything that this daemon knows.
-    pub(crate) fn of(node: &Node) -> Result<Self, Error> {
+    /// Of everything that this daemon knows. `about` is the domain of which an image may go: those of
+    /// others must all be there, or nobody could tell what they stand on.
+    pub(crate) fn of(node: &Node, about: Uuid) -> Result<Self, Error> {
         let mut graph = Self::default();
         let pools: Vec<_> = node.pools.views().into_iter().filter(|pool| pool.active).collect();
         let mut add = |def: &DomainDef, user: User| -> Result<(), Error> {
@@ -48,7 +49,8 @@ impl Graph {
                 let Some(path) = place(disk, &pools) else { continue };
                 let format = disk.driver.as_ref().and_then(|driver| driver.format);
                 let format = formats::of_xml(format.unwrap_or(DiskFormat::Raw));
-                graph.add(node, &path, format.unwrap_or(Format::Raw), &user)?;
+                let is_other = user.domain != about;
+                graph.add(node, &path, format.unwrap_or(Format::Raw), &user, is_other)?;
             }
             Ok(())
         };
@@ -80,9 +82,15 @@ impl Graph {
         Ok(graph)
     }
 
-    /// An image that somebody needs, with all that lies below it. What is not there any more is no
-    /// reason to keep the rest.
-    fn add(&mut self, node: &Node, top: &Path, format: Format, user: &User) -> Result<(), Error> {
+    /// An image that somebody needs, with all that lies below it.
+    fn add(
+        &mut self,
+        node: &Node,
+        top: &Path,
+        format: Format,
+        user: &User,
+        must_be_there: bool,
+    ) -> Result<(), Error> {
         self.users.entry(top.to_owned()).or_default().insert(user.clone());
         let (mut path, mut format) = (top.to_owned(), format);
         for _ in 0..MOST_DEEP {
@@ -90,14 +98,25 @@ impl Graph {
                 break;
             }
             if path.symlink_metadata().is_err() {
+                if must_be_there {
+                    let text = format!(
+                        "image {} of domain {} is not there, so nobody knows what it stands on: no \
+                         image is touched; bring it back, or forget the snapshot alone (--metadata)",
+                        path.display(),
+                        user.domain
+                    );
+                    return Err(Error::new(Code::ResourceMissing, text));
+                }
                 break;
             }
             let found = overlay::look(&*node.broker, &path, format)?;
             let Some(backing) = found.backing else { break };
-            let (Ok(below), Ok(next)) = (locate(&backing.name, &path), declared_format(&backing))
-            else {
-                break;
+            let unknown = |error: ImageError| {
+                let text = format!("image {}: {}", path.display(), error.in_full());
+                Error::new(Code::ResourceMissing, text)
             };
+            let below = locate(&backing.name, &path).map_err(unknown)?;
+            let next = declared_format(&backing).map_err(unknown)?;
             self.below.insert(path, below.clone());
             (path, format) = (below, next);
         }
@@ -109,18 +128,22 @@ impl Graph {
         self.below.iter().filter(lies_on).map(|(above, _)| above.clone()).collect()
     }
 
-    /// Let go of image `path` of disk `disk`, which `user` needed: it becomes one with the only image
-    /// on it, or goes if there is none; and stays if somebody else needs it. `made`: what may go.
-    pub(crate) fn release(
-        &mut self,
-        (path, disk): (&Path, &str),
-        user: &User,
-        made: &BTreeSet<PathBuf>,
-        steps: &mut Steps,
-    ) {
+    /// Somebody does not need an image any more.
+    pub(crate) fn forget(&mut self, path: &Path, user: &User) {
         if let Some(users) = self.users.get_mut(path) {
             users.remove(user);
         }
+    }
+
+    /// Let go of image `path` of disk `disk`, if nobody needs it: it becomes one with the only image on
+    /// it, or goes if there is none. `domain` is whose it was, `made` what may go.
+    pub(crate) fn release(
+        &mut self,
+        (path, disk): (&Path, &str),
+        domain: Uuid,
+        made: &BTreeSet<PathBuf>,
+        steps: &mut Steps,
+    ) {
         let mut path = path.to_owned();
         loop {
             if self.users.get(&path).is_some_and(|users| !users.is_empty()) {
@@ -136,7 +159,7 @@ impl Graph {
                         None => return,
                     }
                 }
-                [overlay] if made.contains(overlay) && self.is_own(overlay, user.domain) => {
+                [overlay] if made.contains(overlay) && self.is_own(overlay, domain) => {
                     return self.merge(overlay.clone(), path, disk, steps);
                 }
                 _ => return,
@@ -188,7 +211,8 @@ mod tests {
 
     fn release(graph: &mut Graph, made: &BTreeSet<PathBuf>, path: &str, name: &str) -> Steps {
         let mut steps = Steps::default();
-        graph.release((Path::new(path), "vda"), &user(Some(name)), made, &mut steps);
+        graph.forget(Path::new(path), &user(Some(name)));
+        graph.release((Path::new(path), "vda"), DOMAIN, made, &mut steps);
         steps
     }
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use broker::Broker;
+use broker::{Broker, Sharing};
 use image::Format;
 use image::chain::open_qcow2;
-use image::qcow2::{NewSnapshot, Qcow2, SnapshotRef};
+use image::qcow2::{NewSnapshot, Qcow2, SnapshotRef, describe};
 
 use super::merge::{node, refused};
 use crate::error::Error;
@@ -45,6 +45,10 @@ pub(crate) fn delete(broker: &dyn Broker, image: &Path, name: &str) -> Result<()
 
 /// Whether an image, which a guest may have open, holds a snapshot of this name.
 pub(crate) fn holds(broker: &dyn Broker, image: &Path, name: &str) -> Result<bool, Error> {
-    let found = super::overlay::look(broker, image, Format::Qcow2)?;
+    // The confined process tells nothing of snapshots, but whether the header is one that can be read.
+    super::overlay::look(broker, image, Format::Qcow2)?;
+    let file = broker.open_image(image, true, false, Sharing::Shared)?;
+    let found = describe(&super::overlay::storage(&file, image)?);
+    let found = found.map_err(|error| refused(image, &error))?;
     Ok(found.snapshots.iter().any(|snapshot| snapshot.name == name))
 }

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -61,6 +62,8 @@ struct Inner {
     plugged: Vec<String>,
     /// Its state is in a file, and it has not run since.
     saved: bool,
+    /// What its disks were made of while it runs.
+    images: Vec<OwnedFd>,
 }
 
 /// When whoever speaks to the VMM is killed: `doom=FILE` names a file that says how many words before
@@ -127,6 +130,7 @@ fn run(config: MachineConfig) {
         channels: Vec::new(),
         plugged: Vec::new(),
         saved: false,
+        images: Vec::new(),
     };
     let fake = Arc::new(Fake {
         config,
@@ -279,6 +283,10 @@ impl Fake {
             let pressed = request == Request::PowerButton && !self.has("deaf");
             let doom = Doom::of(&self.script, &request);
             doom.strike("before", &stream);
+            if matches!(request, Request::SwapDisks { .. }) {
+                // With the locks on them.
+                self.inner().images.append(&mut reader.files);
+            }
             let result = self.answer(request);
             doom.strike("after", &stream);
             // Whoever asked may have died since.

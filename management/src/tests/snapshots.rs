@@ -110,24 +110,30 @@ fn content(path: &PathBuf) -> u8 {
     data[0]
 }
 
-fn xml(host: &Host) -> String {
+fn xml(host: &Host, script: &str) -> String {
     let path = host.path("web.qcow2").display().to_string();
     let disk = format!(
         "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\
          <source file='{path}'/><target dev='vda' bus='virtio'/></disk>"
     );
-    host.xml_with("web", "", &disk)
+    host.xml_with("web", script, &disk)
 }
 
 /// A domain that is off, with a disk that is full of ones.
 async fn off() -> (Host, Daemon) {
+    defined(false).await
+}
+
+/// With a guest that counts what it is told until whoever tells it dies.
+async fn defined(doomed: bool) -> (Host, Daemon) {
     let host = Host::new();
     let path = host.path("web.qcow2");
     std::fs::write(&path, "").unwrap();
     create(&storage(&path), &CreateOptions::new(SIZE)).unwrap();
     fill(&path, 1);
     let daemon = host.daemon().await;
-    daemon.define(xml(&host)).await;
+    let doom = format!("doom={}", host.path("doom").display());
+    daemon.define(xml(&host, if doomed { &doom } else { "" })).await;
     (host, daemon)
 }
 
@@ -255,16 +261,16 @@ async fn plays_the_daemon_of_snapshots_when_it_is_started_as_one() {
 #[test]
 fn a_daemon_killed_at_any_act_leaves_disks_that_are_whole_and_snapshots_that_hold() {
     let mut survived = 0;
-    for after in [false, true] {
-        for act in 0.. {
+    // Before an act is after the one before it, but for what is stored in between: every third of each.
+    for (moment, first) in [("before", 0), ("after", 1)] {
+        for act in (first..).step_by(3) {
             assert!(act < 200, "the daemon makes ever more acts");
             let runtime =
                 || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-            let first = runtime();
-            let host = first.block_on(async { off().await.0 });
-            first.shutdown_background();
+            let before = runtime();
+            let host = before.block_on(async { off().await.0 });
+            before.shutdown_background();
             let place = host.dir.path().display().to_string();
-            let moment = if after { "after" } else { "before" };
             let test = "tests::snapshots::plays_the_daemon_of_snapshots_when_it_is_started_as_one";
             Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", test])
@@ -307,4 +313,95 @@ async fn settled(host: &Host, when: &str) {
         deleted.unwrap_or_else(|error| panic!("{when}: {name}: {error}"));
     }
     content(&daemon.image().await);
+}
+
+const RUNNING: &str = "MANOR_TEST_RUNNING_SNAPSHOT_DAEMON";
+
+/// The daemon to be killed: it makes a snapshot of the disks of a guest that runs, and one with its
+/// memory.
+#[tokio::test]
+async fn plays_the_daemon_of_a_running_snapshot_when_it_is_started_as_one() {
+    let Ok(role) = std::env::var(RUNNING) else { return };
+    let (dir, doom) = role.split_once(' ').unwrap();
+    let dir = PathBuf::from(dir);
+    let mut host = Host::new();
+    host.config.state_dir = dir.join("state");
+    host.config.run_dir = dir.join("run");
+    host.config.log_dir = dir.join("log");
+    let daemon = host.daemon().await;
+    daemon.start("web").await.unwrap();
+    std::fs::write(dir.join("pid"), daemon.pid("web").await.to_string()).unwrap();
+    // From here on the VMM counts what it is told.
+    std::fs::write(dir.join("doom"), doom).unwrap();
+    daemon.snapshot("<name>a</name>").await.unwrap();
+    let memory = dir.join("b.mem").display().to_string();
+    let create = CreateSnapshot {
+        domain: "web".into(),
+        xml: format!(
+            "<domainsnapshot><name>b</name><memory snapshot='external' file='{memory}'/>\
+             </domainsnapshot>"
+        ),
+        disk_only: false,
+        reuse_external: false,
+        no_metadata: false,
+        quiesce: false,
+        halt: false,
+    };
+    let begun = daemon.call(create).await;
+    daemon.outcome(begun.map(|begun| begun.job)).await.unwrap();
+    std::fs::write(dir.join("survived"), "").unwrap();
+}
+
+#[test]
+fn a_running_guest_is_in_its_overlays_or_not_wherever_the_daemon_dies() {
+    for moment in ["before", "after"] {
+        let mut seen = std::collections::BTreeSet::new();
+        for count in 0.. {
+            assert!(count < 40, "a snapshot says ever more to the VMM");
+            let runtime =
+                || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+            let first = runtime();
+            let host = first.block_on(async { defined(true).await.0 });
+            first.shutdown_background();
+            let test = "tests::snapshots::\
+                        plays_the_daemon_of_a_running_snapshot_when_it_is_started_as_one";
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", test])
+                .env(RUNNING, format!("{} {count} {moment}", host.dir.path().display()))
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .status()
+                .unwrap();
+            if host.path("survived").exists() {
+                break;
+            }
+            let next = runtime();
+            let when = format!("killed {moment} word {count}");
+            seen.insert(next.block_on(runs_on(&host, &when)));
+            next.shutdown_background();
+        }
+        // None, the first, both.
+        assert!(seen.len() >= 2, "{moment}: {seen:?}");
+    }
+}
+
+/// The snapshots that there are.
+async fn runs_on(host: &Host, when: &str) -> Vec<String> {
+    let daemon = host.daemon().await;
+    daemon.wait_for("web", "running", |state| matches!(state, State::Running(_))).await;
+    let pid = std::fs::read_to_string(host.path("pid")).unwrap();
+    assert_eq!(daemon.pid("web").await.to_string(), pid, "{when}: another guest runs");
+    let names = daemon.snapshots().await;
+    let expected = match names.last() {
+        Some(name) => host.path(&format!("web.{name}")),
+        None => host.path("web.qcow2"),
+    };
+    assert_eq!(daemon.image().await, expected, "{when}");
+    let live = daemon.call(DumpXml { domain: "web".into(), inactive: false }).await.unwrap();
+    assert!(live.contains(&expected.display().to_string()), "{when}: {live}");
+    assert_eq!(images(host).len(), names.len() + 1, "{when}: {:?}", images(host));
+    assert_eq!(host.path("b.mem").exists(), names.len() == 2, "{when}");
+    daemon.destroy("web").await.unwrap();
+    assert_eq!(content(&expected), 1, "{when}");
+    names
 }

@@ -91,14 +91,17 @@ impl Actor {
     async fn delete_snapshot(&mut self, name: &str, progress: Arc<Progress>) -> Result<(), Error> {
         let mut set = self.idle_snapshots()?;
         let snapshot = set.find(name, &self.name)?.clone();
+        // The graph is found out from what is published: it may have changed since this command began.
+        self.publish();
         let (node, uuid, made) = (self.node.clone(), self.uuid, set.made.clone());
         let (held, pools) = (snapshot.clone(), self.active_pools());
         let steps = blocking(move || {
-            let mut graph = Graph::of(&node)?;
+            let mut graph = Graph::of(&node, uuid)?;
             let user = User { domain: uuid, snapshot: Some(held.name().to_owned()) };
             let mut steps = Steps::default();
             for (path, disk) in held_images(&held, &pools) {
-                graph.release((&path, &disk), &user, &made, &mut steps);
+                graph.forget(&path, &user);
+                graph.release((&path, &disk), uuid, &made, &mut steps);
             }
             Ok(steps)
         })

@@ -20,8 +20,8 @@ use crate::error::{Code, Error};
 use crate::events::Lifecycle;
 use crate::saved::{Mark, Saved};
 use crate::snapshots::{
-    Aligned, Graph, Overlay, RevertWork, Snapshot, Steps, Switch, User, Work, internal, next_name,
-    place, switch,
+    Aligned, Graph, Overlay, RevertWork, Snapshot, Steps, Switch, Work, internal, next_name, place,
+    switch,
 };
 use crate::store::StoredDomain;
 use crate::translate;
@@ -158,9 +158,9 @@ impl Actor {
         if images.is_empty() {
             return Ok(());
         }
-        let (node, name) = (self.node.clone(), snapshot.name().to_owned());
+        let (node, uuid, name) = (self.node.clone(), self.uuid, snapshot.name().to_owned());
         blocking(move || {
-            let graph = Graph::of(&node)?;
+            let graph = Graph::of(&node, uuid)?;
             for image in &images {
                 if let Some(above) = graph.above(image).first() {
                     let text = format!(
@@ -311,10 +311,9 @@ impl Actor {
             let mut files = work.files;
             if decided {
                 let mut steps = Steps::default();
-                let mut graph = Graph::of(&node)?;
-                let user = User { domain: uuid, snapshot: None };
+                let mut graph = Graph::of(&node, uuid)?;
                 for path in &work.before {
-                    graph.release((path, ""), &user, &made, &mut steps);
+                    graph.release((path, ""), uuid, &made, &mut steps);
                 }
                 files = if steps.merges.is_empty() { steps.files } else { Vec::new() };
             }
