@@ -30,7 +30,7 @@ mod code {
     pub(super) const TIMEOUT: i32 = 68;
     pub(super) const RESOURCE_BUSY: i32 = 71;
     pub(super) const NO_SNAPSHOT: i32 = 72;
-    pub(super) const REVERT_RISKY: i32 = 73;
+    pub(super) const REVERT_RISKY: i32 = 77;
     pub(super) const NO_METADATA: i32 = 80;
     pub(super) const ACCESS_DENIED: i32 = 88;
     pub(super) const VOLUME_EXISTS: i32 = 90;
