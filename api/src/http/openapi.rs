@@ -48,7 +48,13 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
         (name = "Access", description = "Who may do what, and who did"),
         (name = "Node", description = "The host"),
     ),
-    components(schemas(crate::types::Problem, crate::types::Mistake, crate::types::Nvram)),
+    components(schemas(
+        crate::types::Problem,
+        crate::types::Mistake,
+        crate::types::Nvram,
+        crate::types::ForgottenSnapshots,
+        crate::types::SnapshotReach
+    )),
 )]
 struct Head;
 
