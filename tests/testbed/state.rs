@@ -31,6 +31,7 @@ fn a_guest_loses_and_repeats_no_step_over_a_hundred_rounds() -> Result<()> {
 fn rounds(count: u32) -> Result<()> {
     let daemon = Daemon::start("state")?;
     let heard = format!("{}/heard", daemon.dir);
+    // Busybox's nc hears nothing once it has nothing more to say.
     daemon.host.sh(&format!(
         "ip link del {BRIDGE} 2>/dev/null || true
          ip link add {BRIDGE} type bridge
@@ -38,7 +39,7 @@ fn rounds(count: u32) -> Result<()> {
          ip link set {BRIDGE} up
          rm -f /mnt/scratch/*state*.img
          truncate -s {} {DISK}
-         nc -l -p 5003 >{heard} 2>/dev/null </dev/null &",
+         sleep 3600 </dev/null 2>/dev/null | nc -l -p 5003 >{heard} 2>/dev/null &",
         BLOCK * BLOCKS
     ))?;
     let words = format!("manor.blk=vda manor.ip={THERE}/24 manor.end=shell");
@@ -54,7 +55,7 @@ fn rounds(count: u32) -> Result<()> {
                  oflag=direct conv=notrunc 2>/dev/null
              echo $n
              usleep 50000
-         done) | nc {HERE} 5003 >/dev/null 2>&1 &"
+         done) | nc {HERE} 5003 >/dev/null 2>&1 & true"
     ))?;
     drop(guest);
     let mut last = await_more(&daemon, &heard, 0)?;

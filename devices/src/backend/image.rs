@@ -235,6 +235,19 @@ mod tests {
         assert_eq!(rig.durable(4096, 512), [9; 512]);
     }
 
+    /// What the guest never flushed is part of its disk when its state is saved.
+    #[test]
+    fn what_was_written_is_in_the_file_once_it_is_synced() {
+        for cache in [Cache::Writeback, Cache::Unsafe] {
+            let rig = Rig::new(cache);
+            rig.ram.write_slice(0, &[9; 512]).unwrap();
+            rig.run(Action::Write { durable: false }, 4096, &[(0, 512)]).unwrap();
+            assert_eq!(rig.durable(4096, 512), [0; 512]);
+            rig.disk.sync().unwrap();
+            assert_eq!(rig.durable(4096, 512), [9; 512], "{cache:?}");
+        }
+    }
+
     #[test]
     fn discarded_clusters_are_given_up() {
         let rig = Rig::new(Cache::Writeback);

@@ -308,3 +308,58 @@ fn a_microvm_hears_of_its_generation_from_the_event_device() {
     let seen = guest.wait_serial("the event", |serial| numbers(serial).contains(&2));
     assert_eq!(numbers(&seen).iter().filter(|number| **number == 2).count(), 1, "{seen}");
 }
+
+/// Where the host keeps the guest's clock: behind the version stand the TSC and the time of one moment.
+const PVCLOCK: u32 = SCRATCH + 0x1000;
+const SYSTEM_TIME: u32 = PVCLOCK + 16;
+const MSR_KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
+/// rdtsc; shrd eax, edx, 20
+const READ_TSC: [u8; 6] = [0x0f, 0x31, 0x0f, 0xac, 0xd0, 20];
+
+/// Tells for ever of its TSC, in units of 2^20, and of the host's last word on the time.
+fn telling_time() -> Vec<u8> {
+    pvh(|asm| {
+        asm.wrmsr(MSR_KVM_SYSTEM_TIME_NEW, u64::from(PVCLOCK) | 1);
+        let again = asm.here();
+        asm.raw(&READ_TSC).print_eax().print(" ");
+        asm.load(Width::Dword, SYSTEM_TIME + 4).print_eax();
+        asm.load(Width::Dword, SYSTEM_TIME).print_eax().print("\n");
+        asm.repeat(200, |asm| {
+            asm.read_port(Width::Byte, 0x80);
+        });
+        asm.jump(again);
+    })
+}
+
+/// TSC and nanoseconds of each whole line.
+fn times(serial: &str) -> Vec<(u64, u64)> {
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let whole = serial.split_inclusive('\n').filter(|line| line.len() == 8 + 1 + 16 + 1);
+    whole
+        .filter_map(|line| {
+            let (tsc, time) = line.trim().split_once(' ')?;
+            Some((hex(tsc)?, hex(time)?))
+        })
+        .collect()
+}
+
+/// The host's own clock goes on meanwhile.
+#[test]
+fn the_clocks_of_a_restored_guest_go_on_where_they_stood() {
+    needs_kvm!();
+    let image = tempfile::tempfile().unwrap();
+    let begun = std::time::Instant::now();
+    let before = times(&save(Rig::new(&telling_time()).start(), &image, 800));
+    let ran = begun.elapsed();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let mut guest = Rig::new(&telling_time()).restoring(&image).start();
+    let after = guest.wait_serial("the time", |serial| serial.lines().count() > 30);
+    let after = times(&after);
+    let all: Vec<_> = before.iter().chain(&after).copied().collect();
+    assert!(before.len() > 10 && after.len() > 10 && before[5].1 > 0, "{all:x?}");
+    assert!(all.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{all:x?}");
+    let (last, next) = (before[before.len() - 1].1, after[0].1);
+    // What it reads is not newer than its last look at the clock.
+    let passed = std::time::Duration::from_nanos(next - last);
+    assert!(passed < ran + std::time::Duration::from_secs(1), "{passed:?} after {ran:?}");
+}

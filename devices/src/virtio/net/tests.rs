@@ -612,7 +612,7 @@ fn a_twin_has_no_network_until_its_driver_has_taken_its_own_address() {
     assert_eq!((mac, link(&rig)), (THEIRS, 0));
     rig.send_tx(&[(DATA + 0x8000, 72)]);
     rig.expect_tx(1);
-    rig.offer_rx(1, 2048);
+    rig.offer_rx(64, 2048);
     rig.network.send(&packet(OURS, 60)).unwrap();
     wait_for("the drop", || rig.stats().rx_dropped == 1);
     assert_eq!(rig.stats().tx_dropped, 1);
