@@ -317,6 +317,12 @@ pub(crate) enum Command {
     NetList(NetList),
     /// convert a network UUID to network name
     NetName(Network),
+    /// network port information in XML
+    NetPortDumpxml(NetPort),
+    /// whose interface a network port is
+    NetPortInfo(NetPort),
+    /// list network ports
+    NetPortList(NetPortList),
     /// start a (previously defined) inactive network
     NetStart(Network),
     /// undefine a persistent network

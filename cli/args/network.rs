@@ -88,6 +88,26 @@ pub(crate) struct NetDhcpLeases {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct NetPortList {
+    /// network name or uuid
+    pub(crate) network: String,
+    /// list UUIDs only
+    #[arg(long)]
+    pub(crate) uuid: bool,
+    /// list table (default)
+    #[arg(long, conflicts_with = "uuid")]
+    pub(crate) table: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetPort {
+    /// network name or uuid
+    pub(crate) network: String,
+    /// port UUID
+    pub(crate) port: String,
+}
+
+#[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of virsh's")]
 pub(crate) struct NetList {
     /// list inactive networks

@@ -14,6 +14,7 @@ mod media;
 mod memory;
 mod network;
 mod network_edit;
+mod network_ports;
 mod node;
 mod plan;
 mod plug;
@@ -155,6 +156,9 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::NetInfo(args) => network::info(session, args).await,
         Command::NetList(args) => network::list(session, args).await,
         Command::NetName(args) => network::name(session, args).await,
+        Command::NetPortDumpxml(args) => network_ports::dumpxml(session, args).await,
+        Command::NetPortInfo(args) => network_ports::info(session, args).await,
+        Command::NetPortList(args) => network_ports::list(session, args).await,
         Command::NetStart(args) => network::start(session, args).await,
         Command::NetUndefine(args) => network::undefine(session, args).await,
         Command::NetUpdate(args) => network::update(session, args).await,

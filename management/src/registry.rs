@@ -26,6 +26,13 @@ use crate::storage::Pools;
 use crate::store::Store;
 use crate::users::Users;
 
+/// An interface of a running domain.
+pub(crate) struct Attached {
+    pub(crate) domain: String,
+    pub(crate) uuid: Uuid,
+    pub(crate) interface: Interface,
+}
+
 /// What the actors of all domains work with.
 pub(crate) struct Node {
     pub parts: Parts,
@@ -125,18 +132,26 @@ impl Node {
 
     /// Taps of running domains that are in a network.
     pub(crate) fn interfaces_of(&self, network: &str) -> Vec<String> {
-        let taps = |view: &View| {
+        let tap = |attached: Attached| attached.interface.target?.dev;
+        self.attached(network).into_iter().filter_map(tap).collect()
+    }
+
+    /// Interfaces of running domains that are in a network.
+    pub(crate) fn attached(&self, network: &str) -> Vec<Attached> {
+        let inside = |view: &View| {
             let live = view.live.as_ref()?;
-            let inside = |interface: &&Interface| {
-                interface.source.as_ref().and_then(|source| source.network.as_deref())
-                    == Some(network)
+            let attached = |interface: &Interface| Attached {
+                domain: view.name.clone(),
+                uuid: view.uuid,
+                interface: interface.clone(),
             };
-            let tap = |interface: &Interface| interface.target.as_ref()?.dev.clone();
             let interfaces = live.def.devices.interfaces.iter();
-            Some(interfaces.filter(inside).filter_map(tap).collect::<Vec<_>>())
+            let here = interfaces.filter(|interface| crate::ops::is_in(interface, network));
+            Some(here.map(attached).collect::<Vec<_>>())
         };
         let tables = self.tables();
-        tables.domains.values().filter_map(|handle| taps(&handle.view.borrow())).flatten().collect()
+        let views = tables.domains.values();
+        views.filter_map(|handle| inside(&handle.view.borrow())).flatten().collect()
     }
 
     pub(crate) fn get(&self, uuid: Uuid) -> Option<Handle> {

@@ -1,7 +1,7 @@
 //! A network on a host that has the rules of another program: what those drop is told with what helps,
 //! and what is done to our own is undone.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::lab::Host;
 use super::rig::wait_for;

@@ -6,9 +6,11 @@ use super::guests::write_echo;
 use super::lab::{Host, LAB};
 use super::rig::wait_for;
 
-const INTERFACE: &str = "<interface type='network'><mac address='52:54:00:77:00:01'/>
-    <source network='lab' portgroup='office'/><model type='virtio'/>
-    <bandwidth><inbound floor='500'/></bandwidth></interface>";
+/// One that is promised something, and one that is limited as its group is.
+const INTERFACES: &str = "<interface type='network'><mac address='52:54:00:77:00:01'/>
+    <source network='lab'/><model type='virtio'/><bandwidth><inbound floor='500'/></bandwidth></interface>
+    <interface type='network'><mac address='52:54:00:77:00:02'/>
+    <source network='lab' portgroup='office'/><model type='virtio'/></interface>";
 
 fn tc(host: &Host, arguments: &str) -> String {
     let mut command = Command::new("ip");
@@ -24,9 +26,9 @@ fn a_guest_is_a_port_of_its_network_with_what_it_is_promised_and_what_nobody_els
     }
     write_echo(&host.rig);
     let xml = std::fs::read_to_string(host.rig.path("echo.xml")).unwrap();
-    host.rig.write("echo.xml", xml.replace("<serial", &format!("{INTERFACE}<serial")));
+    host.rig.write("echo.xml", xml.replace("<serial", &format!("{INTERFACES}<serial")));
     let group =
-        "<portgroup name='office'><bandwidth><outbound average='2000'/></bandwidth></portgroup>";
+        "<portgroup name='office'><bandwidth><inbound average='2000'/></bandwidth></portgroup>";
     host.rig.write("lab.xml", LAB.replace("</network>", &format!("{group}</network>")));
     host.manor("net-define lab.xml");
     host.manor("net-start lab");
@@ -48,21 +50,37 @@ fn a_guest_is_a_port_of_its_network_with_what_it_is_promised_and_what_nobody_els
         let classes = tc(&host, "class show dev virbr7");
         assert!(classes.contains("rate 4Mbit ceil 80Mbit"), "{classes}");
     }
-    let port = host.manor("net-port-list lab --uuid").trim().to_owned();
-    assert!(host.manor("net-port-list lab").contains(&port), "{port}");
+    let ports = host.manor("net-port-list lab --uuid");
+    let [first, port] = ports.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{ports}") };
+    assert!(host.manor("net-port-list lab").contains(port), "{port}");
+    assert!(host.manor(&format!("net-port-dumpxml lab {first}")).contains("floor='500'"));
     let info = host.manor(&format!("net-port-info lab {port}"));
     let tap = info.lines().find_map(|line| line.strip_prefix("Device:")).expect(&info).trim();
-    for part in ["Domain:         echo\n", "52:54:00:77:00:01", "Port group:     office\n"] {
+    for part in ["Domain:         echo\n", "52:54:00:77:00:02", "Port group:     office\n"] {
         assert!(info.contains(part), "no {part} in {info}");
     }
     if tc(&host, "-V").contains("iproute2") {
-        let filter = tc(&host, &format!("filter show dev {tap} parent ffff:"));
-        assert!(filter.contains("rate 16Mbit"), "that of the port group: {filter}");
+        let class = tc(&host, &format!("class show dev {tap}"));
+        assert!(class.contains("rate 16Mbit"), "that of the port group: {class}");
     }
     let xml = host.manor(&format!("net-port-dumpxml lab {port}"));
-    for part in ["<name>echo</name>", "<group>office</group>", "floor='500'", "bridge='virbr7'/>"] {
+    for part in
+        ["<name>echo</name>", "<group>office</group>", "average='2000'", "bridge='virbr7'/>"]
+    {
         assert!(xml.contains(part), "no {part} in {xml}");
     }
+    // libvirt's own client sees the same.
+    let clients = manor_tests::libvirt::Clients::fetched().unwrap();
+    let virsh = |arguments: &[&str]| {
+        let socket = host.rig.path("run/libvirt-sock");
+        let uri = format!("qemu+unix:///system?socket={}", socket.display());
+        let mut virsh = clients.virsh(host.rig.directory.path());
+        let output = virsh.args(["-c", &uri]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(virsh(&["net-port-list", "lab"]).contains(port));
+    assert_eq!(virsh(&["net-port-dumpxml", "lab", port]).trim(), xml.trim());
     let none = "00000000-0000-0000-0000-000000000007";
     let none = host.rig.manor(["net-port-dumpxml", "lab", none]).err;
     assert!(none.contains("has no port"), "{none}");
@@ -87,7 +105,7 @@ fn a_guest_is_a_port_of_its_network_with_what_it_is_promised_and_what_nobody_els
         host.nft(&["list", "ruleset"]).contains(&held)
     });
 
-    assert_eq!(host.manor("net-port-list lab --uuid").trim(), port, "as it was");
+    assert_eq!(host.manor("net-port-list lab --uuid"), ports, "as they were");
     host.manor("destroy echo");
     assert_eq!(host.manor("net-port-list lab --uuid"), "\n");
 }

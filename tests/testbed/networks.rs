@@ -152,6 +152,18 @@ fn guests_get_addresses_and_names_and_go_on_while_all_around_them_dies() -> Resu
         ensure!(text.contains(" 0 packets received") != heard, "as {mac}: {text}");
     }
 
+    // With an address of its own choice it is heard; that of another it cannot take by saying so.
+    let text = a.run(
+        "ip addr add 192.168.77.150/24 dev eth0; ping -c 3 -W 3 -I 192.168.77.150 192.168.77.20 || true; \
+         ip addr del 192.168.77.150/24 dev eth0",
+    )?;
+    ensure!(!text.contains(" 0 packets received"), "{text}");
+    a.run(
+        "ip addr add 192.168.77.20/32 dev eth0; arping -U -c 3 -I eth0 192.168.77.20 || true; \
+         ip addr del 192.168.77.20/32 dev eth0",
+    )?;
+    ensure!(host.sh(&forwarded)?.contains("from the guest"), "the other is where it was");
+
     // Stopped and started again, guests are in it as before.
     daemon.manor("net-destroy lab")?;
     ensure!(a.run("ping -c 1 -W 2 192.168.77.1 || true")?.contains("0 packets received"));

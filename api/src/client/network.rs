@@ -63,6 +63,14 @@ impl Client {
         self.text(&path(network, &format!("/xml?inactive={inactive}"))).await
     }
 
+    pub async fn network_ports(&self, network: &str) -> Result<Vec<types::NetworkPort>> {
+        self.get(&path(network, "/ports")).await
+    }
+
+    pub async fn network_port_xml(&self, network: &str, port: &str) -> Result<String> {
+        self.text(&path(network, &format!("/ports/{}/xml", percent(port)))).await
+    }
+
     pub async fn leases(&self, network: &str, mac: Option<&str>) -> Result<Vec<types::Lease>> {
         let query = mac.map(|mac| format!("?mac={}", percent(mac))).unwrap_or_default();
         self.get(&path(network, &format!("/leases{query}"))).await

@@ -26,6 +26,7 @@ mod media;
 mod memory;
 mod metrics;
 mod network;
+mod network_ports;
 mod node;
 mod openapi;
 mod plan;
@@ -135,6 +136,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(network::stop))
         .routes(routes!(network::autostart))
         .routes(routes!(network::leases))
+        .routes(routes!(network_ports::list))
+        .routes(routes!(network_ports::xml))
         .routes(routes!(network::update))
         .routes(routes!(pool::list, pool::define))
         .routes(routes!(pool::describe, pool::undefine))

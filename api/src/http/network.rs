@@ -21,7 +21,7 @@ use crate::types;
 #[into_params(parameter_in = Path)]
 pub(super) struct NetworkPath {
     /// Name or UUID
-    network: String,
+    pub(super) network: String,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]

@@ -401,6 +401,9 @@ procedures! {
     388 DOMAIN_MANAGED_SAVE_GET_XML_DESC [DumpManagedSave] saved::managed_save_xml;
     389 DOMAIN_MANAGED_SAVE_DEFINE_XML [DefineManagedSave] saved::managed_save_define;
     392 DOMAIN_DETACH_DEVICE_ALIAS [DetachDevice] device::detach_alias;
+    404 NETWORK_LIST_ALL_PORTS [ListNetworkPorts] network_ports::list;
+    405 NETWORK_PORT_LOOKUP_BY_UUID [DumpNetworkPortXml] network_ports::by_uuid;
+    409 NETWORK_PORT_GET_XML_DESC [DumpNetworkPortXml] network_ports::xml;
     411 DOMAIN_CHECKPOINT_CREATE_XML [CreateCheckpoint] backup::create, partly "without quiesce";
     412 DOMAIN_CHECKPOINT_GET_XML_DESC [DumpCheckpoint] backup::xml;
     413 DOMAIN_LIST_ALL_CHECKPOINTS [ListCheckpoints] backup::list;

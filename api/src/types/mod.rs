@@ -44,7 +44,7 @@ pub use guest::{
 };
 pub use image::{ImageUser, ImageUserList, ImageUserType};
 pub use job::{Job, JobList, JobPhase};
-pub use network::{Lease, Network, NetworkList, UpdateNetwork};
+pub use network::{Lease, Network, NetworkList, NetworkPort, UpdateNetwork};
 pub use node::{Node, NodeCounters, Quarantined};
 pub use plan::{Plan, PlannedChange};
 pub use problem::{Mistake, Problem, TYPE_PREFIX};

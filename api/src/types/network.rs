@@ -33,6 +33,25 @@ pub struct Network {
     pub problems: Vec<String>,
 }
 
+/// An interface of a running guest that is in a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkPort {
+    /// The same as long as its domain and MAC address are.
+    pub uuid: Uuid,
+    #[schema(example = "web")]
+    pub domain: String,
+    pub domain_uuid: Uuid,
+    #[schema(example = "52:54:00:12:34:56")]
+    pub mac: String,
+    /// Its tap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "vnet0")]
+    pub device: Option<String>,
+    /// The port group that its definition names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
 /// An address that a guest has by DHCP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Lease {

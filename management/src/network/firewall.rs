@@ -257,6 +257,11 @@ impl Wanted {
                     given / 1000,
                     whole / 1000
                 ),
+                None if name.is_empty() => {
+                    "a floor (<inbound floor=…>) is a part of the rate of a \
+                     network that Manor makes; remove it, or choose such a network"
+                        .to_owned()
+                }
                 None => format!(
                     "network {name:?} has no rate of which to promise a part (<inbound floor=…>): give it \
                      <bandwidth><inbound average=…/></bandwidth>, or remove the floor"

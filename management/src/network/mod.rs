@@ -23,7 +23,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-pub use views::{LeaseView, NetworkView};
+pub use views::{LeaseView, NetworkPortView, NetworkView};
 
 pub(crate) use registry::{Found, Networks};
 

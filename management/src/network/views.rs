@@ -21,6 +21,19 @@ pub struct NetworkView {
     pub problems: Vec<String>,
 }
 
+/// An interface of a running guest that is in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkPortView {
+    pub uuid: Uuid,
+    pub domain: String,
+    pub domain_uuid: Uuid,
+    pub mac: String,
+    /// Its tap.
+    pub device: Option<String>,
+    /// The port group that its definition names.
+    pub group: Option<String>,
+}
+
 /// An address that a guest has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseView {

@@ -130,6 +130,8 @@ operations! {
     ListFilters: Node,
     NetworkLeases: Node,
     ListNetworks: Node,
+    DumpNetworkPortXml: Node,
+    ListNetworkPorts: Node,
     UpdateNetwork: Node,
     GetCapabilities: Node,
     ListNodeDevices: Node,

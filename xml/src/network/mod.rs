@@ -6,6 +6,7 @@ mod bandwidth;
 mod dns;
 mod forward;
 mod ip;
+mod network_port;
 mod port_group;
 mod update;
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 pub use dns::{Dns, DnsHost, DnsSrv, DnsTxt, Forwarder};
 pub use forward::{Forward, ForwardMode, Nat, NatAddresses, PortForward, PortProtocol, Ports};
 pub use ip::{Bootp, Dhcp, DhcpHost, DhcpRange, Family, Ip, Lease, LeaseUnit, Route, Subnet};
+pub use network_port::{NetworkPort, PortOwner, PortPlug};
 pub use port_group::PortGroup;
 pub use update::{UpdateCommand, UpdateError, UpdateSection};
 

@@ -170,6 +170,8 @@ const DOORS: &[Door] = &[
     ("GET /v1/networks/{network}/xml", "network.dump-xml", "", ""),
     ("GET /v1/networks/{network}/leases", "network.leases", "", ""),
     ("GET /v1/networks", "network.list", "", ""),
+    ("GET /v1/networks/{network}/ports/{port}/xml", "network.port-xml", "", ""),
+    ("GET /v1/networks/{network}/ports", "network.ports", "", ""),
     (
         "POST /v1/networks/{network}/update",
         "network.update",
@@ -227,6 +229,7 @@ const NAMES: &[(&str, &str)] = &[
     ("{job}", "00000000-0000-0000-0000-000000000001"),
     ("{name}", "nobody"),
     ("{network}", "nowhere"),
+    ("{port}", "00000000-0000-0000-0000-000000000007"),
     ("{pid}", "1"),
     ("{pool}", "nowhere"),
     ("{token}", "nobody"),

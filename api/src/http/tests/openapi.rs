@@ -53,6 +53,8 @@ const ROUTES: &[&str] = &[
     "GET /v1/networks",
     "GET /v1/networks/{network}",
     "GET /v1/networks/{network}/leases",
+    "GET /v1/networks/{network}/ports",
+    "GET /v1/networks/{network}/ports/{port}/xml",
     "GET /v1/networks/{network}/xml",
     "GET /v1/node",
     "GET /v1/node/capabilities",

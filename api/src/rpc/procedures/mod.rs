@@ -10,6 +10,7 @@ pub(super) mod host;
 pub(super) mod jobs;
 pub(super) mod lifecycle;
 pub(super) mod network;
+pub(super) mod network_ports;
 pub(super) mod node;
 pub(super) mod pool;
 pub(super) mod resources;

@@ -38,6 +38,10 @@ handles! {
         name: String,
         uuid: Uuid,
     }
+    NetworkPort {
+        network: Network,
+        uuid: Uuid,
+    }
     Pool {
         name: String,
         uuid: Uuid,

@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::super::tests::spec;
-use super::super::tests::{Lab, within};
+use super::super::tests::{Lab, ip, spec, within};
 use super::super::{AddressHolder, PortRules, RuleSet, bridge, rules};
 use super::frames::*;
 use super::tests::{CLEAN, Guest};
@@ -139,4 +138,40 @@ fn as_many_leases_as_a_network_has_come_into_force_at_once() {
         held.pop();
         assert!(!rules::look(&leased(&held)).unwrap(), "one is too many");
     });
+}
+
+/// Whether the guest's system, with this address, reaches a server at the host's.
+fn reaches_host(lab: &Lab, from: &str) -> bool {
+    let v6 = from.contains(':');
+    let (any, host) = if v6 { ("[::]:0", "fd00:77::1") } else { ("0.0.0.0:0", "192.168.77.1") };
+    let server = within(&lab.host, || std::net::TcpListener::bind(any).unwrap());
+    let to = std::net::SocketAddr::new(host.parse().unwrap(), server.local_addr().unwrap().port());
+    let (length, rest) = if v6 { (64, " nodad") } else { (24, "") };
+    ip(&format!("-n {} address add {from}/{length} dev eth0{rest}", lab.guest));
+    let limit = std::time::Duration::from_millis(if v6 { 3000 } else { 1500 });
+    let reached = within(&lab.guest, || std::net::TcpStream::connect_timeout(&to, limit).is_ok());
+    ip(&format!("-n {} address delete {from}/{length} dev eth0", lab.guest));
+    reached
+}
+
+#[test]
+fn a_system_with_an_address_of_its_own_choice_is_served_unless_it_is_anothers() {
+    let Some(lab) = Lab::new() else { return };
+    within(&lab.host, || bridge::make(&spec()).unwrap());
+    lab.connect();
+    ip(&format!("-n {} address delete 192.168.77.10/24 dev eth0", lab.guest));
+    ip(&format!("-n {} link set eth0 address 52:54:00:01:02:03", lab.guest));
+    let mut wanted = leased(&holders());
+    wanted.ports[0].tap = "tap0".to_owned();
+    within(&lab.host, || rules::apply(&wanted).unwrap());
+    for (address, served) in [
+        ("192.168.77.10", true),
+        ("192.168.77.99", true),
+        ("192.168.77.20", false),
+        ("fd00:77::10", true),
+        ("fd00:77::a1b2:c3d4", true),
+        ("fd00:77::20", false),
+    ] {
+        assert_eq!(reaches_host(&lab, address), served, "{address}");
+    }
 }
