@@ -63,6 +63,26 @@ pub(crate) fn read(sys: &Path) -> Vec<NodeDevice> {
     found
 }
 
+/// The one of this name. Its own kind alone is looked through: a tree is asked for one by one.
+pub(crate) fn find(sys: &Path, name: &str) -> Option<NodeDevice> {
+    let (kind, _) = name.split_once('_').unwrap_or((name, ""));
+    let is_it = |device: &NodeDevice| device.name == name;
+    match kind {
+        COMPUTER => Some(computer(sys)).filter(is_it),
+        "pci" => {
+            let is_it = |path: &PathBuf| file_name(path).is_some_and(|at| pci_name(at) == name);
+            pci(sys, &entries(&sys.join("bus/pci/devices")).find(is_it)?)
+        }
+        "usb" => {
+            let all = entries(&sys.join("bus/usb/devices"));
+            all.filter_map(|path| usb(sys, &path)).find(is_it)
+        }
+        "net" => entries(&sys.join("class/net")).filter_map(|path| net(sys, &path)).find(is_it),
+        "block" => entries(&sys.join("block")).filter_map(|path| storage(sys, &path)).find(is_it),
+        _ => None,
+    }
+}
+
 /// The real places of what a directory links to, by name.
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let mut paths: Vec<_> =
@@ -324,6 +344,12 @@ mod tests {
                 ("block_vda_a_b", Some("computer")),
             ]
         );
+        for device in &found {
+            assert_eq!(find(&sys, &device.name).as_ref(), Some(device));
+        }
+        for name in ["", "pci", "pci_0000_ff_00_0", "net_", "computer_", "scsi_host0"] {
+            assert_eq!(find(&sys, name), None, "{name}");
+        }
         let xml = |name: &str| &found.iter().find(|device| device.name == name).unwrap().xml;
         assert!(xml("computer").contains("<product>A &lt;computer&gt;</product>"));
         let card = xml("pci_0000_02_00_1");

@@ -157,7 +157,7 @@ fn plain_tcp_is_for_this_host_and_looks_only_unless_told_otherwise() {
     let refused =
         other.manor(["daemon", "--config", "manor.toml", "--libvirt-tcp", "0.0.0.0:16509"]);
     assert_eq!(refused.status, 1, "{}", refused.err);
-    assert!(refused.err.contains("0.0.0.0:0 is not a loopback address"), "{}", refused.err);
+    assert!(refused.err.contains("0.0.0.0:16509 is not a loopback address"), "{}", refused.err);
     let nowhere = ["daemon", "--config", "/dev/null", "--libvirt-tls", "127.0.0.1:0", "--pkipath"];
     let refused = hosts.rig.manor(nowhere.into_iter().chain(["nowhere"]));
     assert_eq!(refused.status, 1, "{}", refused.err);

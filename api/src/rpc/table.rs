@@ -245,11 +245,11 @@ procedures! {
     110 CONNECT_GET_URI [] connect::uri;
     111 NODE_NUM_OF_DEVICES [ListNodeDevices] host::device_count;
     112 NODE_LIST_DEVICES [ListNodeDevices] host::device_names;
-    113 NODE_DEVICE_LOOKUP_BY_NAME [ListNodeDevices] host::device_by_name;
-    114 NODE_DEVICE_GET_XML_DESC [ListNodeDevices] host::device_xml, partly "computer, PCI, USB, network, disks";
-    115 NODE_DEVICE_GET_PARENT [ListNodeDevices] host::device_parent;
-    116 NODE_DEVICE_NUM_OF_CAPS [ListNodeDevices] host::device_kind_count;
-    117 NODE_DEVICE_LIST_CAPS [ListNodeDevices] host::device_kinds;
+    113 NODE_DEVICE_LOOKUP_BY_NAME [DescribeNodeDevice] host::device_by_name;
+    114 NODE_DEVICE_GET_XML_DESC [DescribeNodeDevice] host::device_xml, partly "computer, PCI, USB, network, disks";
+    115 NODE_DEVICE_GET_PARENT [DescribeNodeDevice] host::device_parent;
+    116 NODE_DEVICE_NUM_OF_CAPS [DescribeNodeDevice] host::device_kind_count;
+    117 NODE_DEVICE_LIST_CAPS [DescribeNodeDevice] host::device_kinds;
     121 DOMAIN_GET_SECURITY_LABEL [FindDomain] domain::security_label, partly "there is no security driver";
     122 NODE_GET_SECURITY_MODEL [] node::security_model, partly "there is no security driver";
     125 STORAGE_VOL_CREATE_XML_FROM [CreateVolume GetJob DescribeVolume] volume::create_from;
@@ -415,8 +415,8 @@ procedures! {
     422 DOMAIN_BACKUP_GET_XML_DESC [DumpBackup] backup::backup_xml;
     426 DOMAIN_GET_MESSAGES [DescribeDomain] domain::messages;
     432 NETWORK_DEFINE_XML_FLAGS [DefineNetwork] network::define_flags;
-    435 NODE_DEVICE_IS_PERSISTENT [ListNodeDevices] host::device_is_persistent;
-    436 NODE_DEVICE_IS_ACTIVE [ListNodeDevices] host::device_is_active;
+    435 NODE_DEVICE_IS_PERSISTENT [DescribeNodeDevice] host::device_is_persistent;
+    436 NODE_DEVICE_IS_ACTIVE [DescribeNodeDevice] host::device_is_active;
     440 DOMAIN_SAVE_PARAMS [SaveDomain ManagedSave GetJob] saved::save_params, partly "the file and the definition";
     441 DOMAIN_RESTORE_PARAMS [RestoreDomain] saved::restore_params, partly "the file and the definition";
     442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "of saving, dumping and backups";

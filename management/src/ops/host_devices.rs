@@ -4,9 +4,9 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::auth::Access;
+use crate::auth::{Access, Subject};
 use crate::domain::actor::blocking;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::host_interfaces;
 use crate::manager::{Context, Operation};
 use crate::node_devices;
@@ -28,6 +28,28 @@ impl Operation for ListNodeDevices {
 
     async fn run(self, _cx: &Context) -> Result<Vec<NodeDevice>, Error> {
         blocking(|| Ok(node_devices::read(Path::new(SYS)))).await
+    }
+}
+
+/// One of the host's devices (virNodeDeviceLookupByName).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribeNodeDevice {
+    pub name: String,
+}
+
+impl Operation for DescribeNodeDevice {
+    type Output = NodeDevice;
+    const NAME: &'static str = "node.device";
+    const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Other("node device", self.name.as_str().into())
+    }
+
+    async fn run(self, _cx: &Context) -> Result<NodeDevice, Error> {
+        let name = self.name;
+        let missing = Error::new(Code::NotFound, format!("the host has no device {name:?}"));
+        blocking(move || node_devices::find(Path::new(SYS), &name).ok_or(missing)).await
     }
 }
 

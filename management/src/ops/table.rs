@@ -134,6 +134,7 @@ operations! {
     ListNetworkPorts: Node,
     UpdateNetwork: Node,
     GetCapabilities: Node,
+    DescribeNodeDevice: Node,
     ListNodeDevices: Node,
     GetDomainCapabilities: Node,
     GetNode: Node,

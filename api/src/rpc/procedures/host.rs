@@ -1,8 +1,8 @@
 //! The host's devices and interfaces, and the filters that there are.
 
 use management::ops::{
-    Filter, HostInterface, ListFilters, ListHostInterfaces, ListNodeDevices, NodeDevice,
-    NodeDeviceKind,
+    DescribeNodeDevice, Filter, HostInterface, ListFilters, ListHostInterfaces, ListNodeDevices,
+    NodeDevice, NodeDeviceKind,
 };
 use uuid::Uuid;
 
@@ -14,11 +14,8 @@ async fn devices(client: &Client) -> Result<Vec<NodeDevice>, Failure> {
     client.ask(Area::NodeDevice, ListNodeDevices).await
 }
 
-async fn device(client: &Client, name: &str) -> Result<NodeDevice, Failure> {
-    let found = devices(client).await?.into_iter().find(|device| device.name == name);
-    found.ok_or_else(|| {
-        Failure::not_found(Area::NodeDevice, &format!("there is no device {name:?}"))
-    })
+async fn device(client: &Client, name: String) -> Result<NodeDevice, Failure> {
+    client.ask(Area::NodeDevice, DescribeNodeDevice { name }).await
 }
 
 async fn of_kind(client: &Client, kind: Option<&str>) -> Result<Vec<NodeDevice>, Failure> {
@@ -75,7 +72,7 @@ pub(crate) async fn device_by_name(
     client: Client,
     name: String,
 ) -> Result<object::NodeDevice, Failure> {
-    Ok(object::NodeDevice { name: device(&client, &name).await?.name })
+    Ok(object::NodeDevice { name: device(&client, name).await?.name })
 }
 
 pub(crate) async fn device_xml(
@@ -83,15 +80,15 @@ pub(crate) async fn device_xml(
     (name, flags): (String, u32),
 ) -> Result<String, Failure> {
     known_flags(flags, 0, "virNodeDeviceGetXMLDesc")?;
-    Ok(device(&client, &name).await?.xml)
+    Ok(device(&client, name).await?.xml)
 }
 
 pub(crate) async fn device_parent(client: Client, name: String) -> Result<Option<String>, Failure> {
-    Ok(device(&client, &name).await?.parent)
+    Ok(device(&client, name).await?.parent)
 }
 
 pub(crate) async fn device_kind_count(client: Client, name: String) -> Result<i32, Failure> {
-    device(&client, &name).await?;
+    device(&client, name).await?;
     Ok(1)
 }
 
@@ -99,18 +96,18 @@ pub(crate) async fn device_kinds(
     client: Client,
     (name, room): (String, i32),
 ) -> Result<Vec<String>, Failure> {
-    let kind = device(&client, &name).await?.kind.name().to_owned();
+    let kind = device(&client, name).await?.kind.name().to_owned();
     Ok(names([kind].into_iter(), room))
 }
 
 /// What is there is in use by the host, and nobody defined it.
 pub(crate) async fn device_is_active(client: Client, name: String) -> Result<bool, Failure> {
-    device(&client, &name).await?;
+    device(&client, name).await?;
     Ok(true)
 }
 
 pub(crate) async fn device_is_persistent(client: Client, name: String) -> Result<bool, Failure> {
-    device(&client, &name).await?;
+    device(&client, name).await?;
     Ok(false)
 }
 
