@@ -100,3 +100,33 @@ impl Checkpoints {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Disk;
+
+    #[test]
+    fn what_was_written_is_read_again_and_what_was_forgotten_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(Arc::new(Disk), dir.path());
+        let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
+        let disks = vec![CheckpointDisk { disk: "vda".into(), bitmap: Some("a".into()) }];
+        let all = [Checkpoint {
+            name: "a".into(),
+            description: None,
+            created: 1,
+            disks,
+            domain: "<domain/>".into(),
+        }];
+        checkpoints.write(one, &all).unwrap();
+        assert_eq!(checkpoints.read(one).unwrap(), all);
+        assert_eq!(checkpoints.read(other).unwrap(), []);
+        checkpoints.forget(one);
+        checkpoints.forget(one);
+        assert_eq!(checkpoints.read(one).unwrap(), []);
+        std::fs::write(checkpoints.path(one), "{").unwrap();
+        let damaged = checkpoints.read(one).unwrap_err();
+        assert!(damaged.message.contains("cannot read the checkpoints"), "{damaged}");
+    }
+}

@@ -229,6 +229,7 @@ impl Actor {
     pub(super) async fn on_end(&mut self) {
         // What it said last may still be on its way through the connection.
         self.drain().await;
+        self.end_backup().await;
         let Some(run) = self.run.take() else { return };
         let status = run.exit.as_ref().and_then(Exit::reap);
         let path = run.live.run_dir.join(EXIT_RECORD);

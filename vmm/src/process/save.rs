@@ -91,6 +91,9 @@ impl Domain {
                 | Request::SetLifecycle { .. }
                 | Request::SaveProgress
                 | Request::CancelSave
+                | Request::BackupStatus
+                | Request::BackupEnd
+                | Request::ListBitmaps
         );
         let other = matches!(request, Request::Save | Request::SavePacked | Request::Dump);
         if allowed || !self.is_saving() || (self.dumping && !other) {

@@ -8,7 +8,10 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use manor_tests::apt::Apt;
+use manor_tests::paths;
 use manor_tests::qemu::{ImageTools, image_tools};
+use manor_tests::tree::Program;
 use tempfile::TempDir;
 use vmm_protocol::backup::{
     BackupBegin, BackupDisk, BackupPhase, BackupStatus, BackupTarget, BitmapChange,
@@ -76,6 +79,13 @@ impl Bench {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    fn nbd(&self, tool: &Program, args: &[&str]) -> String {
+        let output = tool.command().args(args).current_dir(self.dir.path()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap()
     }
@@ -124,6 +134,15 @@ impl Bench {
     }
 }
 
+/// nbdcopy and nbdinfo, which come by another library than QEMU's.
+fn nbd_tools() -> [Program; 2] {
+    let tree = paths::made_once("libnbd-bin", |tree| {
+        Apt::open()?.unpack_closure(&["libnbd-bin"], None, tree)
+    });
+    let tree = tree.unwrap();
+    ["usr/bin/nbdcopy", "usr/bin/nbdinfo"].map(|path| Program::in_tree(&tree, path))
+}
+
 fn add(bitmap: &str) -> BitmapChange {
     let (disk, bitmap) = (ID.to_owned(), bitmap.to_owned());
     BitmapChange::Add { disk, bitmap, granularity: GRANULARITY, persistent: true }
@@ -149,6 +168,12 @@ fn clients_see_the_disk_as_it_was_and_then_what_was_written_since() {
         wait_for_more(&mut bench.guest);
     }
     let full = bench.read("full");
+    let [copy, info] = nbd_tools();
+    let url = format!("nbd+unix:///vda?socket={}", bench.path("first").display());
+    bench.nbd(&copy, &["--connections=4", &url, "copied"]);
+    assert!(bench.read("copied") == full, "four connections see the same moment");
+    let list = format!("nbd+unix:///?socket={}", bench.path("first").display());
+    assert!(bench.nbd(&info, &["--list", &list]).contains("export=\"vda\""));
     assert!(full == bench.read("again"), "the moment has changed");
     assert!(counted(&full) <= before + 1, "{} after {before}", counted(&full));
     assert!(full[SIZE as usize / 2..][..300_000].iter().all(|byte| *byte == 0xab));
@@ -167,6 +192,11 @@ fn clients_see_the_disk_as_it_was_and_then_what_was_written_since() {
     let dirty: Vec<_> = map.lines().filter(|line| line.contains("\"data\": false")).collect();
     assert_eq!(dirty.len(), 1, "{map}");
     assert!(dirty[0].contains("\"start\": 0, \"length\": 65536"), "{map}");
+    let url = format!("nbd+unix:///vda?socket={socket}");
+    let map = bench.nbd(&info, &["--map=qemu:dirty-bitmap:backup-vda", &url]);
+    let dirty: Vec<_> = map.lines().filter(|line| line.contains("dirty")).collect();
+    assert_eq!(dirty.len(), 1, "{map}");
+    assert_eq!(dirty[0].split_whitespace().take(2).collect::<Vec<_>>(), ["0", "65536"]);
     bench.end();
     // It was the last: bitmaps are in the image, and true.
     bench.client.ask(Request::Destroy).unwrap();

@@ -122,6 +122,16 @@ impl Actor {
         }
     }
 
+    /// The VMM is gone, and a backup with it: targets that hold nothing whole are removed.
+    pub(super) async fn end_backup(&self) {
+        let dir = self.node.run_dir(self.uuid);
+        if let Some(record) = BackupRecord::read(&dir) {
+            tracing::warn!(domain = self.name, "the guest ended, and its backup with it");
+            self.undo(record.made).await;
+            BackupRecord::remove(&dir);
+        }
+    }
+
     /// A backup that an earlier daemon began is watched on.
     pub(super) async fn settle_backup(&self) {
         let Some(Link::Up { vmm, .. }) = self.run.as_ref().map(|run| &run.link) else { return };
@@ -170,7 +180,8 @@ impl Files {
             self.listener = Some(self.add(listener));
         }
         for disk in self.plan.disks.clone() {
-            let scratch = scratch(broker, &disk)?;
+            let given = pull && self.plan.reuse;
+            let scratch = scratch(broker, &disk, given)?;
             let scratch = self.add(scratch);
             let target = if pull { None } else { Some(self.target(broker, &disk)?) };
             self.disks.push(BackupDisk {
@@ -210,9 +221,17 @@ fn unusable(what: &str, disk: &PlannedDisk, error: broker::BrokerError) -> Error
     Error::new(Code::ResourceMissing, text).with_source(error)
 }
 
-/// A file without a name, when it is open.
-fn scratch(broker: &dyn Broker, disk: &PlannedDisk) -> Result<OwnedFd, Error> {
+/// An empty file: of our own it has no name when it is open, and a given one keeps its name.
+fn scratch(broker: &dyn Broker, disk: &PlannedDisk, given: bool) -> Result<OwnedFd, Error> {
     let path = disk.scratch.clone();
+    if given {
+        let file = broker.saved_file(SavedAct::Open { path });
+        let file = file.map_err(|error| unusable("scratch file", disk, error))?;
+        return rustix::fs::ftruncate(&file, 0).map(|()| file).map_err(|errno| {
+            let text = format!("disk {}: the backup's scratch file cannot be emptied", disk.target);
+            Error::new(Code::HostFailure, text).with_source(std::io::Error::from(errno))
+        });
+    }
     let act = SavedAct::Create { path: path.clone(), in_new_dir: false };
     let file = broker.saved_file(act).map_err(|error| unusable("scratch file", disk, error))?;
     broker.remove_saved(&path).map_err(|error| unusable("scratch file", disk, error))?;

@@ -212,3 +212,66 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live() -> DomainDef {
+        let text = "<domain type='kvm'><name>d</name><memory>65536</memory>\
+            <os><type arch='x86_64' machine='q35'>hvm</type></os><devices>\
+            <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\
+            <source file='/i/a.qcow2'/><target dev='vda' bus='virtio'/><alias name='virtio-disk0'/>\
+            </disk><disk type='file' device='disk'><source file='/i/b'/><target dev='vdb' bus='virtio'/>\
+            <readonly/></disk><disk type='block' device='disk'><source dev='/dev/sdz'/>\
+            <target dev='vdc' bus='virtio'/><alias name='virtio-disk2'/></disk>\
+            <disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>\
+            </devices></domain>";
+        DomainDef::parse(text).unwrap().value
+    }
+
+    fn plan(text: &str) -> Result<Plan, Error> {
+        Plan::of(BackupDef::parse(text).unwrap().value, &live(), &[], 7)
+    }
+
+    fn disks(inside: &str) -> String {
+        format!("<domainbackup><disks>{inside}</disks></domainbackup>")
+    }
+
+    #[test]
+    fn what_is_not_said_is_libvirts() {
+        let one = plan(&disks("<disk name='vda'/><disk name='vdc' backup='no'/>")).unwrap();
+        let [disk] = &one.disks[..] else { panic!("{one:?}") };
+        assert_eq!((disk.alias.as_str(), disk.qcow2), ("virtio-disk0", true));
+        assert_eq!(disk.file, Path::new("/i/a.qcow2.7"));
+        assert_eq!(disk.scratch, Path::new("/i/a.qcow2.7.scratch"));
+        let xml = one.def.to_xml();
+        assert!(xml.contains("<target file='/i/a.qcow2.7'/>"), "{xml}");
+        let pull = "<domainbackup mode='pull'><server transport='unix' socket='/s'/><disks>\
+                    <disk name='vda'><scratch file='/x'/></disk></disks></domainbackup>";
+        let pulled = plan(pull).unwrap();
+        assert_eq!(
+            (pulled.disks[0].export.as_str(), &pulled.disks[0].exported_bitmap),
+            ("vda", &None)
+        );
+        assert_eq!(pulled.disks[0].scratch, Path::new("/x"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let refused = |text: &str, words: &str| {
+            let error = plan(text).unwrap_err();
+            assert!(error.message.contains(words), "{error}");
+        };
+        // Every disk that is written to, one of which lies on a device.
+        refused("<domainbackup/>", "disk vdc is in no file");
+        refused(&disks("<disk name='vdx'/>"), "no disk \"vdx\"; it has vda, vdb, vdc, sda");
+        refused(&disks("<disk name='vdb'/>"), "only read");
+        refused(&disks("<disk name='vda'/><disk name='vda'/>"), "named twice");
+        refused(&disks("<disk name='vda' backup='no'/>"), "no disk to back up");
+        refused(&disks("<disk name='vda'><target file='x'/></disk>"), "no absolute path");
+        refused(&disks("<disk name='vda'><driver type='vmdk'/></disk>"), "raw or qcow2, not vmdk");
+        refused(&disks("<disk name='vda' backupmode='incremental'/>"), "needs a checkpoint");
+        refused(&disks("<disk name='vda' incremental='a'/>"), "no checkpoint \"a\"; it has none");
+    }
+}

@@ -19,38 +19,72 @@ use crate::jobs::{Job, Progress};
 const LOOK: Duration = Duration::from_millis(200);
 pub(super) const TOLD: Duration = Duration::from_secs(10);
 
-/// Begin to watch the backup that domain `name`, which runs in `dir`, has.
+/// Begin to watch the backup that domain `name`, which runs in `dir`, has. If nobody can, it is ended.
 pub(crate) async fn watch(
     node: Shared,
     name: String,
     dir: PathBuf,
     vmm: Vmm,
 ) -> Result<Job, Error> {
-    blocking(move || {
-        let jobs = node.jobs.clone();
-        jobs.start("domain-backup", name.clone(), 0, move |progress| async move {
-            let ended = look(&name, &vmm, &progress).await;
-            // Whatever it was: the guest shall not go on saving what nobody reads.
-            let told = vmm.tell(Request::BackupEnd, TOLD).await;
-            let failed = ended.is_err();
-            let forgotten = blocking(move || {
-                let record = BackupRecord::read(&dir).filter(|_| failed);
-                // Targets that hold nothing whole.
-                remove(&*node.broker, &record.map(|record| record.made).unwrap_or_default());
-                BackupRecord::remove(&dir);
-                Ok(())
-            });
-            forgotten.await?;
-            ended.and(told.map_err(|error| vmm_error(&name, error)))
+    let (watched, watcher) = (Watched { node: node.clone(), name, dir, vmm }, node.jobs.clone());
+    let spare = watched.clone();
+    let begun = blocking(move || {
+        let name = watched.name.clone();
+        watcher.start("domain-backup", name, 0, move |progress| async move {
+            match look(&watched.name, &watched.vmm, &progress).await {
+                // It may go on: the domain's actor knows when the VMM is gone, or answers again.
+                Err(Trouble::Lost(error)) => Err(error),
+                Err(Trouble::Failed(error)) => watched.end(Err(error)).await,
+                Ok(()) => watched.end(Ok(())).await,
+            }
         })
-    })
-    .await
+    });
+    let begun = begun.await;
+    if begun.is_err() {
+        let nobody = Error::new(Code::HostFailure, "nobody watches it");
+        let _ = spare.end(Err(nobody)).await;
+    }
+    begun
 }
 
-async fn look(name: &str, vmm: &Vmm, progress: &Progress) -> Result<(), Error> {
+/// A backup that is under way.
+#[derive(Clone)]
+struct Watched {
+    node: Shared,
+    name: String,
+    dir: PathBuf,
+    vmm: Vmm,
+}
+
+impl Watched {
+    /// Whatever it came to: the guest shall not go on saving what nobody reads, and targets that hold
+    /// nothing whole are removed.
+    async fn end(self, ended: Result<(), Error>) -> Result<(), Error> {
+        let Self { node, name, dir, vmm } = self;
+        let told = vmm.tell(Request::BackupEnd, TOLD).await;
+        let failed = ended.is_err();
+        let forgotten = blocking(move || {
+            let record = BackupRecord::read(&dir).filter(|_| failed);
+            remove(&*node.broker, &record.map(|record| record.made).unwrap_or_default());
+            BackupRecord::remove(&dir);
+            Ok(())
+        });
+        forgotten.await?;
+        ended.and(told.map_err(|error| vmm_error(&name, error)))
+    }
+}
+
+enum Trouble {
+    Failed(Error),
+    /// The connection, and nobody knows what became of the backup.
+    Lost(Error),
+}
+
+async fn look(name: &str, vmm: &Vmm, progress: &Progress) -> Result<(), Trouble> {
     loop {
         if progress.is_cancelled() {
-            return Err(Error::new(Code::InvalidState, "the backup was ended"));
+            let text = "the backup was ended";
+            return Err(Trouble::Failed(Error::new(Code::InvalidState, text)));
         }
         match status(vmm).await {
             // Somebody else has ended it.
@@ -68,13 +102,16 @@ async fn look(name: &str, vmm: &Vmm, progress: &Progress) -> Result<(), Error> {
                         let text = format!(
                             "the backup of domain {name:?} failed, and the guest runs on: {reason}"
                         );
-                        return Err(Error::new(code, text));
+                        return Err(Trouble::Failed(Error::new(code, text)));
                     }
                 }
             }
             // A guest that keeps its host busy.
             Err(VmmError::Timeout(_)) => {}
-            Err(error) => return Err(vmm_error(name, error)),
+            Err(error @ VmmError::Refused(_)) => {
+                return Err(Trouble::Failed(vmm_error(name, error)));
+            }
+            Err(error) => return Err(Trouble::Lost(vmm_error(name, error))),
         }
         sleep(LOOK).await;
     }
