@@ -1,6 +1,6 @@
 //! What the fuzz target does with a definition.
 
-use crate::{DomainDef, NetworkDef, SnapshotDef};
+use crate::{BackupDef, CheckpointDef, DomainDef, NetworkDef, SnapshotDef};
 
 /// Read it as it comes from a client; what was accepted is what its own text says.
 ///
@@ -37,11 +37,34 @@ pub fn snapshot(bytes: &[u8]) {
     assert_eq!(again.value.to_xml(), text, "a snapshot that changes");
 }
 
+/// The same of a backup, and of a checkpoint.
+///
+/// # Panics
+/// If a document does not come back as it was.
+pub fn backup(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    if let Ok(parsed) = BackupDef::parse(text) {
+        let text = parsed.value.to_xml();
+        let again = BackupDef::parse_stored(&text).expect("what was written can be read");
+        assert_eq!(again.value.to_xml(), text, "a backup that changes");
+    }
+    if let Ok(parsed) = CheckpointDef::parse(text) {
+        let text = parsed.value.to_xml();
+        let again = CheckpointDef::parse_stored(&text).expect("what was written can be read");
+        assert_eq!(again.value.to_xml(), text, "a checkpoint that changes");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn definitions_may_be_anything() {
         manor_tests::seeds::replay("domain_xml", 400, super::domain);
+    }
+
+    #[test]
+    fn backups_may_be_anything() {
+        manor_tests::seeds::replay("backup_xml", 400, super::backup);
     }
 
     #[test]

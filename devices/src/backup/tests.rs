@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use image::qcow2::{CreateOptions, OpenOptions, Qcow2, create};
 use image::{Image as _, MemoryStorage, Raw};
@@ -102,6 +103,42 @@ fn a_moment_stays_as_it_was_while_the_guest_writes_on() {
     rig.tracking.set_moment(None);
     rig.write(4, 15 * BLOCK, 512);
     assert_eq!(moment.map(0, SIZE).unwrap().len, BLOCK, "what is saved is known by the block");
+}
+
+/// Several queues and a reader, each as fast as it can.
+#[test]
+fn a_moment_is_the_same_for_a_reader_among_writers() {
+    let rig = Rig::new();
+    let moment = rig.moment();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for queue in 0..3_u64 {
+            let (rig, done) = (&rig, &done);
+            scope.spawn(move || {
+                let mut channel = rig.disk.channel(1).unwrap();
+                let mut at = queue;
+                rig.ram.write_slice(queue << 16, &[9; 40_000]).unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(queue | 1);
+                    let offset = (at >> 20) % (SIZE - 40_000);
+                    let buffers = rig.ram.buffers([(queue << 16, 40_000)]).unwrap();
+                    let action = Action::Write { durable: false };
+                    channel.start(0, Request { action, offset, buffers });
+                    channel.submit();
+                    channel.finished().unwrap().result.unwrap();
+                }
+            });
+        }
+        for _ in 0..50 {
+            let same = rig.seen(&moment).iter().all(|byte| *byte == 1);
+            if !same {
+                done.store(true, Ordering::Relaxed);
+            }
+            assert!(same, "something else than the moment was read");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(rig.tracking.has_moment() && moment.lost().is_none());
 }
 
 /// Nothing that was told to be the moment is anything else.

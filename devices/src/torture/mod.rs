@@ -14,7 +14,7 @@ mod virtio;
 
 pub use chipset::{chipset, pci};
 pub use firmware::{flash, fw_cfg};
-pub use server::nbd;
+pub use server::{nbd, nbd_client};
 pub use storage::{ahci, ata, ide, nvme, scsi};
 pub use viewer::rfb;
 pub use virtio::{virtio_blk, virtio_console, virtio_net, virtio_scsi, virtio_small, virtio_vsock};

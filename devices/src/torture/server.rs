@@ -1,14 +1,18 @@
-//! An NBD server that says anything, and hears nothing.
+//! NBD servers and clients that say anything.
 
 use std::io::Write as _;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
+use image::{MemoryStorage, Raw};
 use memory::{Backing, GuestRam};
 
 use crate::backend::nbd::{NbdDisk, NbdSpec};
 use crate::backend::{Action, Cache, Disk as _, Request};
+use crate::backup::Moment;
+use crate::backup::nbd::{Connection, Export, Marked};
 use crate::standby::Errand;
 
 /// Less than the socket takes without anybody reading.
@@ -64,4 +68,32 @@ pub fn nbd(said: &[u8]) {
             ended += 1;
         }
     }
+}
+
+/// A client of our own server, after what it has to say first: whatever comes then, answers wait within bounds, and
+/// nothing is written.
+pub fn nbd_client(said: &[u8]) {
+    const SIZE: usize = 300 << 10;
+    /// An answer begun when there is room may be this much: a piece of a disk, or lists of extents.
+    const MOST_WAITING: usize = 3 << 20;
+    let bytes: Vec<u8> = (0..SIZE).map(|at| (at / 70_000) as u8).collect();
+    let disk = Arc::new(MemoryStorage::new(bytes.clone()));
+    let Ok(image) = Raw::open(disk.clone(), true) else { return };
+    let scratch = Arc::new(MemoryStorage::default());
+    let moment = Arc::new(Moment::new(Arc::new(image), scratch, Box::new(|_| {})));
+    let marked = Some(("b".to_owned(), Arc::new(Marked::new(vec![0b101], 65536))));
+    let export = Export { name: "vda".to_owned(), description: String::new(), moment, marked };
+    let mut connection = Connection::new(vec![export].into());
+    for part in [&3_u32.to_be_bytes(), &said[..said.len().min(MOST)]] {
+        for piece in part.chunks(1000) {
+            connection.take(piece);
+            while connection.work() {
+                assert!(connection.waiting() <= MOST_WAITING, "{}", connection.waiting());
+                connection.sent(usize::MAX);
+            }
+            assert!(connection.waiting() <= MOST_WAITING, "{}", connection.waiting());
+            connection.sent(usize::MAX);
+        }
+    }
+    assert!(disk.bytes() == bytes);
 }

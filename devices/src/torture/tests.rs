@@ -23,6 +23,11 @@ fn a_server_of_disks_that_says_anything_ends_every_request() {
 }
 
 #[test]
+fn clients_of_a_backup_may_say_anything() {
+    seeds::replay("nbd_client", 300, super::nbd_client);
+}
+
+#[test]
 fn initiators_may_command_anything() {
     seeds::replay("scsi", 400, super::scsi);
 }

@@ -84,6 +84,12 @@ impl Connection {
         self.output.as_slices().0
     }
 
+    /// Bytes that are to be sent.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.output.len()
+    }
+
     #[must_use]
     pub fn has_output(&self) -> bool {
         !self.output.is_empty()
