@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::access::*;
+pub(crate) use self::backup::*;
 pub(crate) use self::guest::*;
 pub(crate) use self::lifecycle::*;
 pub(crate) use self::media::*;
@@ -21,6 +22,7 @@ pub(crate) use self::volume::*;
 pub(crate) use crate::disk_image::Image;
 
 mod access;
+mod backup;
 mod guest;
 mod lifecycle;
 mod media;
@@ -161,12 +163,36 @@ pub(crate) enum Command {
     DomifSetlink(DomifSetlink),
     /// get/set parameters of a virtual interface
     Domiftune(Domiftune),
+    /// abort active domain job
+    Domjobabort(Domain),
+    /// domain job information
+    Domjobinfo(Domjobinfo),
     /// convert a domain id or UUID to domain name
     Domname(Domain),
     /// rename a domain
     Domrename(Domrename),
     /// convert a domain name or id to domain UUID
     Domuuid(Domain),
+    /// Start a disk backup of a live domain
+    BackupBegin(BackupBegin),
+    /// Dump XML for an ongoing domain block backup job
+    BackupDumpxml(Domain),
+    /// Create a checkpoint from XML
+    CheckpointCreate(CheckpointCreate),
+    /// Create a checkpoint from a set of args
+    CheckpointCreateAs(CheckpointCreateAs),
+    /// Delete a domain checkpoint
+    CheckpointDelete(CheckpointDelete),
+    /// Dump XML for a domain checkpoint
+    CheckpointDumpxml(CheckpointDumpxml),
+    /// edit XML for a checkpoint
+    CheckpointEdit(Checkpoint),
+    /// checkpoint information
+    CheckpointInfo(Checkpoint),
+    /// List checkpoints for a domain
+    CheckpointList(CheckpointList),
+    /// Get the name of the parent of a checkpoint
+    CheckpointParent(Checkpoint),
     /// make a twin of a domain, with disks of its own; of one that runs, it goes on
     Clone(CloneDomain),
     /// dump the core of a domain to a file for analysis

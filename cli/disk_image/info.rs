@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use image::chain;
+use image::qcow2::BitmapInfo;
 use serde_json::{Value, json};
 
 use super::args::Info;
@@ -88,16 +89,37 @@ fn text(found: &Found) -> String {
             let _ = writeln!(out, "    {}: {}", printable(name), printable(value));
         }
     }
+    // As qemu-img: the last of what only this format has.
+    for (index, bitmap) in description.bitmaps.iter().enumerate() {
+        if index == 0 {
+            out.push_str("    bitmaps:\n");
+        }
+        let _ = writeln!(out, "        [{index}]:\n            flags:");
+        for (at, flag) in flags(bitmap).into_iter().enumerate() {
+            let _ = writeln!(out, "                [{at}]: {flag}");
+        }
+        let (name, granularity) = (printable(&bitmap.name), bitmap.granularity);
+        let _ = writeln!(out, "            name: {name}\n            granularity: {granularity}");
+    }
     out
+}
+
+fn flags(bitmap: &BitmapInfo) -> Vec<&'static str> {
+    let all = [("in-use", bitmap.inconsistent), ("auto", bitmap.enabled)];
+    all.into_iter().filter_map(|(name, is)| is.then_some(name)).collect()
 }
 
 fn json(found: &Found) -> Value {
     let description = &found.description;
-    let details: serde_json::Map<String, Value> = description
+    let mut details: serde_json::Map<String, Value> = description
         .details
         .iter()
         .map(|(name, value)| (name.replace(' ', "-"), typed(value)))
         .collect();
+    if !description.bitmaps.is_empty() {
+        let bitmap = |it: &BitmapInfo| json!({ "flags": flags(it), "name": it.name, "granularity": it.granularity });
+        details.insert("bitmaps".into(), description.bitmaps.iter().map(bitmap).collect());
+    }
     let mut value = json!({
         "filename": found.path.display().to_string(),
         "format": description.format.name(),

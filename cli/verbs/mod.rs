@@ -1,10 +1,12 @@
 //! virsh's verbs, over the API.
 
 mod audit;
+mod backup;
 mod console;
 mod definition;
 mod devices;
 mod display;
+mod domain_job;
 mod events;
 mod guest;
 mod host_shutdown;
@@ -68,6 +70,18 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Domname(args) => info::domname(session, args).await,
         Command::Domrename(args) => definition::domrename(session, args).await,
         Command::Domuuid(args) => info::domuuid(session, args).await,
+        Command::BackupBegin(args) => backup::begin(session, args).await,
+        Command::BackupDumpxml(args) => backup::dumpxml(session, args).await,
+        Command::CheckpointCreate(args) => backup::create(session, args).await,
+        Command::CheckpointCreateAs(args) => backup::create_as(session, args).await,
+        Command::CheckpointDelete(args) => backup::delete(session, args).await,
+        Command::CheckpointDumpxml(args) => backup::checkpoint_dumpxml(session, args).await,
+        Command::CheckpointEdit(args) => backup::edit(session, args).await,
+        Command::CheckpointInfo(args) => backup::info(session, args).await,
+        Command::CheckpointList(args) => backup::list(session, args).await,
+        Command::CheckpointParent(args) => backup::parent(session, args).await,
+        Command::Domjobabort(args) => domain_job::abort(session, args).await,
+        Command::Domjobinfo(args) => domain_job::info(session, args).await,
         Command::Clone(args) => saved::clone(session, args).await,
         Command::Dump(args) => saved::dump(session, args).await,
         Command::Dumpxml(args) => definition::dumpxml(session, args).await,

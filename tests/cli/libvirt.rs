@@ -564,3 +564,31 @@ fn virsh_keeps_a_guest_as_it_was_and_goes_back_to_it() {
     assert_eq!(libvirt.ok("snapshot-list echo --name"), "");
     libvirt.ok("undefine echo");
 }
+
+#[test]
+fn virsh_has_a_backup_pulled_and_keeps_checkpoints() {
+    let Some(bench) = super::backup::Bench::new() else { return };
+    bench.rig.write("pull.xml", bench.pull(""));
+    let one =
+        "<domaincheckpoint><name>one</name><disks><disk name='vda'/></disks></domaincheckpoint>";
+    bench.rig.write("one.xml", one);
+    let libvirt = Libvirt { rig: bench.rig, clients: Clients::fetched().unwrap() };
+    assert_eq!(libvirt.ok("backup-begin echo pull.xml one.xml"), "Backup started");
+    assert!(libvirt.ok("backup-dumpxml echo").contains("mode='pull'"));
+    let info = libvirt.ok("domjobinfo echo");
+    assert!(info.contains("Unbounded") && info.contains("Backup"), "{info}");
+    assert_eq!(libvirt.ok("domjobabort echo"), "");
+    wait_for("its end", || libvirt.refused("backup-dumpxml echo").contains("no backup under way"));
+    let made = libvirt.ok("checkpoint-create-as echo two --diskspec vda");
+    assert_eq!(made, "Domain checkpoint two created");
+    let list = libvirt.ok("checkpoint-list echo --parent");
+    assert!(list.contains("one") && list.contains("two"), "{list}");
+    assert_eq!(libvirt.ok("checkpoint-list echo --leaves --name"), "two");
+    assert_eq!(libvirt.ok("checkpoint-parent echo two"), "one");
+    assert!(libvirt.ok("checkpoint-info echo one").contains("Descendants:    1"));
+    assert!(libvirt.ok("checkpoint-dumpxml echo two").contains("<domain type='kvm'>"));
+    assert_eq!(libvirt.ok("checkpoint-delete echo two"), "Domain checkpoint two deleted");
+    let gone = libvirt.refused("checkpoint-info echo two");
+    assert!(gone.contains("Domain checkpoint not found"), "{gone}");
+    libvirt.ok("destroy echo");
+}

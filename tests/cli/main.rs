@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "says what cannot be tested here")]
 
 mod access;
+mod backup;
 mod channels;
 mod cloud_init;
 mod counters;

@@ -83,8 +83,8 @@ const DOORS: &[Door] = &[
     ("GET /v1/domains/{domain}/backup", "domain.backup-xml", "", ""),
     ("POST /v1/domains/{domain}/checkpoints", "domain.checkpoint-create", JSON, "{}"),
     ("GET /v1/domains/{domain}/checkpoints", "domain.checkpoint-list", "", ""),
-    ("GET /v1/domains/{domain}/checkpoints/none", "domain.checkpoint-xml", "", ""),
-    ("DELETE /v1/domains/{domain}/checkpoints/none", "domain.checkpoint-delete", "", ""),
+    ("GET /v1/domains/{domain}/checkpoints/{checkpoint}", "domain.checkpoint-xml", "", ""),
+    ("DELETE /v1/domains/{domain}/checkpoints/{checkpoint}", "domain.checkpoint-delete", "", ""),
     ("POST /v1/domains/{domain}/managed-save", "domain.managed-save", JSON, "{}"),
     ("DELETE /v1/domains/{domain}/managed-save", "domain.managed-save.drop", "", ""),
     ("PUT /v1/domains/{domain}/managed-save", "domain.managed-save.define", JSON, "{}"),
@@ -223,6 +223,7 @@ const OPEN: &[&str] = &["GET /openapi.json"];
 
 /// Nothing is called so.
 const NAMES: &[(&str, &str)] = &[
+    ("{checkpoint}", "none"),
     ("{device}", "vdx"),
     ("{disk}", "vdx"),
     ("{interface}", "vnetx"),

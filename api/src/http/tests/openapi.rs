@@ -9,6 +9,7 @@ use super::rig::Rig;
 /// What clients rely on. A route that is added is added here too; one that goes breaks them.
 const ROUTES: &[&str] = &[
     "DELETE /v1/domains/{domain}/devices/{device}",
+    "DELETE /v1/domains/{domain}/checkpoints/{checkpoint}",
     "DELETE /v1/domains/{domain}",
     "DELETE /v1/domains/{domain}/managed-save",
     "DELETE /v1/domains/{domain}/snapshots/{snapshot}",
@@ -26,6 +27,9 @@ const ROUTES: &[&str] = &[
     "GET /v1/domains",
     "GET /v1/domains/{domain}",
     "GET /v1/domains/{domain}/addresses",
+    "GET /v1/domains/{domain}/backup",
+    "GET /v1/domains/{domain}/checkpoints",
+    "GET /v1/domains/{domain}/checkpoints/{checkpoint}",
     "GET /v1/domains/{domain}/console",
     "GET /v1/domains/{domain}/current-snapshot",
     "GET /v1/domains/{domain}/disks",
@@ -72,6 +76,8 @@ const ROUTES: &[&str] = &[
     "GET /v1/volumes",
     "PATCH /v1/domains/{domain}/tuning",
     "POST /v1/domains",
+    "POST /v1/domains/{domain}/backup",
+    "POST /v1/domains/{domain}/checkpoints",
     "POST /v1/domains/{domain}/clone",
     "POST /v1/domains/{domain}/destroy",
     "POST /v1/domains/{domain}/dump",
