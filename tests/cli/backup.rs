@@ -4,7 +4,7 @@ use std::path::Path;
 
 use manor_tests::qemu::{ImageTools, image_tools};
 
-use super::guests::{defined, ok};
+use super::guests::{defined, ok, state};
 use super::rig::{Rig, wait_for};
 
 const SIZE: usize = 1 << 20;
@@ -170,6 +170,11 @@ fn checkpoints_are_a_row_that_is_listed_described_and_deleted() {
     );
     let twice = rig.manor(["checkpoint-create-as", "echo", "two", "--diskspec", "vda"]);
     assert!(twice.err.contains("has a checkpoint \"two\" already"), "{}", twice.err);
+    // A saved guest finds its image as it left it, bitmaps and all.
+    ok(rig, &["managedsave", "echo"]);
+    ok(rig, &["start", "echo"]);
+    assert_eq!(state(rig), "running (restored)");
+    assert_eq!(ok(rig, &["checkpoint-list", "echo", "--name"]).trim(), "one\ntwo");
     // They outlive a run: the image has the bitmaps, the daemon the rest.
     ok(rig, &["destroy", "echo"]);
     let info = bench.img(&["info", "disk.qcow2"]);

@@ -187,7 +187,7 @@ fn sweep(daemon: &Daemon) -> Result<()> {
         "export MANOR_URI={}/api.sock
          for name in $(manor list --name); do manor destroy $name; done
          for name in $(manor net-list --name); do manor net-destroy $name; done
-         rm -rf /srv/images /srv/iso /var/lib/manor/images {}/work",
+         rm -rf /srv/images /srv/iso /srv/backup /var/lib/manor/images {}/work",
         daemon.dir, daemon.dir
     ))?;
     Ok(())

@@ -76,8 +76,6 @@ struct Watched {
     disk: Arc<dyn Disk>,
     /// What of the image's own bitmaps could not be read is left as it is.
     unreadable: bool,
-    /// The image had some when it was opened.
-    stored: bool,
 }
 
 struct Current {
@@ -117,15 +115,10 @@ impl Backups {
         let tracking = Arc::<Tracking>::default();
         let image = disk.image();
         let stored = image.as_ref().and_then(|image| image.as_qcow2()).map(Qcow2::bitmaps);
-        let mut watched = Watched {
-            tracking: tracking.clone(),
-            disk: disk.clone(),
-            unreadable: false,
-            stored: false,
-        };
+        let mut watched =
+            Watched { tracking: tracking.clone(), disk: disk.clone(), unreadable: false };
         match stored {
             Some(Ok(bitmaps)) => {
-                watched.stored = !bitmaps.is_empty();
                 for bitmap in bitmaps {
                     tracking.add_bitmap(Dirty::stored(bitmap));
                 }
@@ -483,10 +476,15 @@ fn open_target(
 fn store(id: &str, watched: &Watched) {
     let image = watched.disk.image();
     let Some(qcow2) = image.as_ref().and_then(|image| image.as_qcow2()) else { return };
+    if watched.unreadable || qcow2.read_only() {
+        return;
+    }
     let bitmaps = watched.tracking.bitmaps();
     let kept: Vec<_> =
         bitmaps.iter().filter(|it| it.is_persistent()).map(|it| it.to_stored()).collect();
-    if watched.unreadable || qcow2.read_only() || (kept.is_empty() && !watched.stored) {
+    // A guest that was saved holds the image to be as it was then. What is there is marked as in use
+    // if anything was written since.
+    if qcow2.bitmaps().is_ok_and(|there| there == kept) {
         return;
     }
     if let Err(error) = qcow2.store_bitmaps(&kept) {

@@ -49,6 +49,11 @@ impl Machine {
         self.drained(runs, |machine| machine.parts.backups.change(changes)).map(Ok)
     }
 
+    /// Put the dirty bitmaps of all disks into their images, while nothing is in flight.
+    pub fn store_bitmaps(&self) {
+        self.parts.backups.store();
+    }
+
     pub fn bitmaps(&self) -> Vec<BitmapStatus> {
         self.parts.backups.bitmaps()
     }

@@ -65,6 +65,8 @@ impl Domain {
             Ok(false) => return None,
             Ok(true) if self.dumping => Ok(()),
             Ok(true) => {
+                // Whoever asked looks now at how the images are.
+                self.machine.store_bitmaps();
                 self.saved = true;
                 self.enter(RunState::Paused, StateReason::Saving);
                 Ok(())
