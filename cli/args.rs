@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::access::*;
 pub(crate) use self::backup::*;
+pub(crate) use self::block_jobs::*;
 pub(crate) use self::guest::*;
 pub(crate) use self::lifecycle::*;
 pub(crate) use self::media::*;
@@ -23,6 +24,7 @@ pub(crate) use crate::disk_image::Image;
 
 mod access;
 mod backup;
+mod block_jobs;
 mod guest;
 mod lifecycle;
 mod media;
@@ -115,6 +117,14 @@ pub(crate) enum Command {
     Blkdeviotune(Box<Blkdeviotune>),
     /// Get or set blkio parameters
     Blkiotune(Blkiotune),
+    /// Start a block commit operation.
+    Blockcommit(Blockcommit),
+    /// Start a block copy operation.
+    Blockcopy(Blockcopy),
+    /// Manage active block operations
+    Blockjob(Blockjob),
+    /// Populate a disk from its backing image.
+    Blockpull(Blockpull),
     /// resize block device of domain
     Blockresize(Blockresize),
     /// Change media of CD or floppy drive

@@ -48,13 +48,13 @@ pub(super) async fn blockresize(session: &Session, args: Blockresize) -> Result<
     Ok(())
 }
 
-fn absolute(source: &str) -> Result<String, Failure> {
+pub(super) fn absolute(source: &str) -> Result<String, Failure> {
     let wrong = |error| Failure::other(format!("'{source}' is no path: {error}"));
     Ok(std::path::absolute(source).map_err(wrong)?.display().to_string())
 }
 
 /// The target of the disk that is named so, or whose image is.
-async fn find(
+pub(super) async fn find(
     session: &Session,
     domain: &str,
     name: &str,

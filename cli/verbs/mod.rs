@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod block_jobs;
 mod console;
 mod definition;
 mod devices;
@@ -114,6 +115,10 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::DetachInterface(args) => plug::detach_interface(session, args).await,
         Command::UpdateDevice(args) => plug::update_device(session, args).await,
         Command::ChangeMedia(args) => media::change_media(session, args).await,
+        Command::Blockcommit(args) => block_jobs::blockcommit(session, args).await,
+        Command::Blockcopy(args) => block_jobs::blockcopy(session, args).await,
+        Command::Blockjob(args) => block_jobs::blockjob(session, args).await,
+        Command::Blockpull(args) => block_jobs::blockpull(session, args).await,
         Command::Blockresize(args) => media::blockresize(session, args).await,
         Command::Blkdeviotune(args) => tuning::blkdeviotune(session, *args).await,
         Command::Blkiotune(args) => tuning::blkiotune(session, args).await,

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::auth::Scope;
-use crate::domain::DomainId;
+use crate::domain::{BlockJobKind, DomainId};
 use crate::journal::Journal;
 
 /// Something that happened. Ids grow by one over the life of the host's boot, also over restarts
@@ -84,6 +84,16 @@ pub enum EventKind {
         /// None: the drive is empty.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<String>,
+    },
+    /// A block job is ready, or has ended.
+    BlockJob {
+        /// `vda`
+        disk: String,
+        /// The image that it began with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        kind: BlockJobKind,
+        change: BlockJobChange,
     },
     /// A device came into the running domain.
     DeviceAdded {
@@ -191,6 +201,7 @@ impl EventKind {
             Self::AgentLifecycle { .. } => "agent-lifecycle",
             Self::TrayChange { .. } => "tray-change",
             Self::DiskChange { .. } => "disk-change",
+            Self::BlockJob { .. } => "block-job",
             Self::DeviceAdded { .. } => "device-added",
             Self::DeviceRemoved { .. } => "device-removed",
             Self::VcpusChange { .. } => "vcpus-change",
@@ -206,6 +217,43 @@ impl EventKind {
             Self::RulesRestored => "rules-restored",
             Self::Job { .. } => "job",
             Self::Lost { .. } => "lost",
+        }
+    }
+}
+
+/// What became of a block job (libvirt's `virConnectDomainEventBlockJobStatus`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlockJobChange {
+    Completed,
+    /// The disk is as it was.
+    Failed {
+        error: String,
+    },
+    Cancelled,
+    /// Both sides are the same, until it is ended.
+    Ready,
+}
+
+impl BlockJobChange {
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Ready => "ready",
+        }
+    }
+
+    /// libvirt's number of it.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::Completed => 0,
+            Self::Failed { .. } => 1,
+            Self::Cancelled => 2,
+            Self::Ready => 3,
         }
     }
 }

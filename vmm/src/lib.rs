@@ -2,6 +2,7 @@
 //! data, becomes a live [`machine::Machine`] on KVM, in a [`process`] of its own.
 
 pub mod backups;
+mod block_jobs;
 pub mod build;
 mod console;
 mod faults;

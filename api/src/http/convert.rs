@@ -4,7 +4,7 @@ use management::domain::{
     self as view, AtShutdown, BalloonStats, BlockStats, DiskRow, DomainDetails, DomainStats,
     DomainSummary, InterfaceRow, InterfaceStats, State, VcpuStats,
 };
-use management::events::{Event, EventKind};
+use management::events::{BlockJobChange, Event, EventKind};
 use management::ops::NodeDetails;
 
 use crate::types::{self, StateName};
@@ -276,6 +276,15 @@ impl From<Event> for types::Event {
             EventKind::DiskChange { device, source } => {
                 wire.device = Some(device);
                 wire.source = source;
+            }
+            EventKind::BlockJob { disk, path, kind, change } => {
+                wire.device = Some(disk);
+                wire.source = path;
+                wire.kind = Some(kind.into());
+                wire.status = Some(change.word().to_owned());
+                if let BlockJobChange::Failed { error } = change {
+                    wire.reason = Some(error);
+                }
             }
             EventKind::DeviceAdded { device } | EventKind::DeviceRemoved { device } => {
                 wire.device = Some(device);

@@ -9,6 +9,7 @@
 
 mod audit;
 mod backup;
+mod block_job;
 mod console;
 mod convert;
 mod definition;
@@ -84,6 +85,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(plug::detach_like))
         .routes(routes!(media::medium))
         .routes(routes!(media::size))
+        .routes(routes!(block_job::list))
+        .routes(routes!(block_job::start, block_job::end, block_job::limit))
         .routes(routes!(memory::memory))
         .routes(routes!(memory::stats_period))
         .routes(routes!(tuning::tuning, tuning::tune))

@@ -52,7 +52,7 @@ fn save_format(format: types::SaveFormat) -> SaveFormat {
     }
 }
 
-fn begun(job: management::jobs::Job) -> Response {
+pub(super) fn begun(job: management::jobs::Job) -> Response {
     let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
     (StatusCode::ACCEPTED, location, Json(types::Job::from(job))).into_response()
 }

@@ -8,6 +8,7 @@ use management::ops::{FindDomain, Subscribe};
 use uuid::Uuid;
 
 use super::failure::{Area, Failure};
+use super::procedures::block_job;
 use super::procedures::secret::usage_number;
 use super::protocol::object::{Domain, Network, Pool, Secret};
 use super::protocol::packet::{self, Header, REMOTE};
@@ -212,6 +213,15 @@ fn of_domain(wanted: &[(i32, Callback)], domain: &Domain, kind: &EventKind) -> V
             let (old, changed) = (None::<String>, 0);
             let body = |number| (number, about(), old.clone(), source.clone(), device.as_str());
             wanted(9).map(|number| message(327, &(body(number), changed))).collect()
+        }
+        EventKind::BlockJob { disk, path, kind, change } => {
+            let (kind, status) = (block_job::kind_number(*kind), change.code());
+            let path = path.as_deref().unwrap_or(disk);
+            let by_path =
+                wanted(8).map(|number| message(326, &(number, about(), path, kind, status)));
+            let by_target = wanted(16)
+                .map(|number| message(339, &(number, about(), disk.as_str(), kind, status)));
+            by_path.chain(by_target).collect()
         }
         EventKind::TrayChange { device, open } => {
             let change = i32::from(!*open);

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::BlockJobKind;
+
 /// How far a job has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobProgress {
@@ -25,7 +27,7 @@ pub struct Event {
     /// Grows by one from event to event, also over restarts of the daemon.
     pub id: u64,
     /// `lifecycle`, `reboot`, `io-error`, `disk-connection`, `device-broken`, `link-changed`, `tray-change`,
-    /// `disk-change`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
+    /// `disk-change`, `block-job`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
     /// `watchdog`, `vcpus-change`, `rtc-change`, `reachable`, `autostart-changed`, `network`,
     /// `network-port`, `network-lease`, `rules-restored`, `pool`, `secret`, `job` or `lost`.
     #[schema(example = "lifecycle")]
@@ -68,9 +70,17 @@ pub struct Event {
     /// channel. Of `disk-connection`: the disk has its server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
-    /// Of `disk-change`: what is in the drive now; absent when that is nothing.
+    /// Of `disk-change`: what is in the drive now; absent when that is nothing. Of `block-job`: the
+    /// image that it began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Of `block-job`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<BlockJobKind>,
+    /// Of `block-job`: `ready`, `completed`, `failed` or `cancelled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "ready")]
+    pub status: Option<String>,
     /// Of `io-error`: there is no room for what was to be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_space: Option<bool>,

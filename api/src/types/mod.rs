@@ -5,6 +5,7 @@
 
 mod audit;
 mod backup;
+mod block_job;
 mod device;
 mod display;
 mod domain;
@@ -26,6 +27,7 @@ mod user;
 
 pub use audit::{AuditLog, AuditRecord, AuditTarget};
 pub use backup::{BeginBackup, Checkpoint, CheckpointList, CreateCheckpoint};
+pub use block_job::{BlockJob, BlockJobKind, BlockJobLimit, BlockWork, StartBlockJob};
 pub use device::{
     Affects, Detached, Disk, DiskSize, Interface, InterfaceAddress, Link, LinkState, Medium,
     MediumAction, Memory, StatsPeriod,

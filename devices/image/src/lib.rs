@@ -15,6 +15,7 @@ mod describe;
 mod description;
 mod error;
 mod format;
+pub mod mirror;
 mod new;
 pub mod qcow2;
 mod raw;

@@ -30,12 +30,15 @@ pub(crate) fn image(
 ) -> Result<(), BrokerError> {
     let taken: &[i64] = if read_only { &[CONSISTENT_READ] } else { &[CONSISTENT_READ, WRITE] };
     let denied: &[i64] = match sharing {
-        Sharing::Exclusive => &[WRITE, RESIZE],
+        Sharing::Exclusive | Sharing::Again => &[WRITE, RESIZE],
         Sharing::Shared => &[RESIZE],
     };
     let host = |source| BrokerError::Host { act: format!("lock {}", path.display()), source };
     for byte in taken.iter().map(|n| TAKEN + n).chain(denied.iter().map(|n| DENIED + n)) {
         sys::ofd_read_lock(image.as_fd(), byte).map_err(host)?;
+    }
+    if sharing == Sharing::Again {
+        return Ok(());
     }
     for byte in taken.iter().map(|n| DENIED + n).chain(denied.iter().map(|n| TAKEN + n)) {
         if sys::ofd_locked_by_other(image.as_fd(), byte).map_err(host)? {

@@ -162,6 +162,8 @@ pub enum Sharing {
     Exclusive,
     /// Anyone: the guests see to it themselves (`<shareable/>`).
     Shared,
+    /// As exclusive, for a process that has locked it so already: others are not looked for.
+    Again,
 }
 
 /// A network interface of the host whose other end is a guest.

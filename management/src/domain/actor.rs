@@ -16,7 +16,7 @@
 //! A domain exists while it has a stored definition, or a VMM. The VMM is the truth about itself:
 //! after each of its events its state is asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use uuid::Uuid;
 use vmm_protocol::control::Event;
 use vmm_protocol::exit::ExitReason;
 
+use super::block_jobs::Ended;
 use super::exit::Exit;
 use super::handle::{Act, Answer, Command, Definition, Destroy, Handle, Live, Sampler, View};
 use super::network_disks::Attempts;
@@ -68,6 +69,8 @@ pub(super) struct Actor {
     pub(super) destroys: mpsc::Receiver<Destroy>,
     /// To connect to the servers of network disks.
     pub(super) attempts: Attempts,
+    /// Who watches block jobs, by the alias of their disk.
+    pub(super) block_jobs: BTreeMap<String, Ended>,
     /// Came while something else was waited for.
     pub(super) destroy: Option<Destroy>,
     view: watch::Sender<View>,
@@ -170,6 +173,7 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
         commands: queue,
         destroys: urgent,
         attempts: Attempts::default(),
+        block_jobs: BTreeMap::new(),
         destroy: None,
         view,
     };
@@ -335,6 +339,11 @@ impl Actor {
             Act::SetFrozen(frozen) => self.set_frozen(frozen).await,
             Act::Tune(change, affects) => self.tune(*change, affects).await,
             Act::ResizeDisk { disk, bytes } => self.resize_disk(&disk, bytes).await,
+            Act::StartBlockJob { disk, spec, bandwidth, ended } => {
+                self.start_block_job(&disk, spec, bandwidth, ended).await
+            }
+            Act::EndBlockJob { disk, pivot } => self.end_block_job(&disk, pivot).await,
+            Act::LimitBlockJob { disk, bandwidth } => self.limit_block_job(&disk, bandwidth).await,
             Act::SetLink { interface, up, affects } => self.set_link(&interface, up, affects).await,
         };
         // Whoever is answered sees the new state, and a domain that is nothing is gone.

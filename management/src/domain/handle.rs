@@ -13,6 +13,7 @@ use xml::DomainDef;
 use xml::device::Device;
 
 use super::backup::{CheckpointChange, NewBackup};
+use super::block_jobs::{BlockJobSpec, Ended};
 use super::channels::Frozen;
 use super::dump::Dump;
 use super::fork::Fork;
@@ -153,6 +154,20 @@ pub(crate) enum Act {
     ResizeDisk {
         disk: String,
         bytes: u64,
+    },
+    StartBlockJob {
+        disk: String,
+        spec: BlockJobSpec,
+        bandwidth: u64,
+        ended: Ended,
+    },
+    EndBlockJob {
+        disk: String,
+        pivot: bool,
+    },
+    LimitBlockJob {
+        disk: String,
+        bandwidth: u64,
     },
     SetLink {
         interface: String,

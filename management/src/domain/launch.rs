@@ -191,6 +191,7 @@ fn launch_locked(
         rebooting: false,
         medium: None,
         plugs: BTreeMap::new(),
+        block_jobs: BTreeMap::new(),
         frozen: None,
         tuning: None,
         moving: None,

@@ -295,11 +295,11 @@ impl Actor {
         self.tell(Request::ResizeDisk { id, bytes }).await
     }
 
-    fn disk(&self, def: &DomainDef, name: &str) -> Result<usize, Error> {
+    pub(super) fn disk(&self, def: &DomainDef, name: &str) -> Result<usize, Error> {
         position(def, name).ok_or_else(|| self.no_disk(def, name))
     }
 
-    fn no_disk(&self, def: &DomainDef, name: &str) -> Error {
+    pub(super) fn no_disk(&self, def: &DomainDef, name: &str) -> Error {
         let known: Vec<_> = def.devices.disks.iter().map(|disk| &*disk.target.dev).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let text = format!("domain {:?} has no disk {name:?}; it has {known}", self.name);
@@ -308,7 +308,7 @@ impl Actor {
 }
 
 /// Where the disk of this target, else with this image, stands in the definition.
-fn position(def: &DomainDef, name: &str) -> Option<usize> {
+pub(crate) fn position(def: &DomainDef, name: &str) -> Option<usize> {
     let disks = &def.devices.disks;
     let has = |disk: &Disk| matches!(disk.location(), Location::File(path) | Location::Block(path) if path == Path::new(name));
     disks.iter().position(|disk| disk.target.dev == name).or_else(|| disks.iter().position(has))

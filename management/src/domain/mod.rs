@@ -3,9 +3,12 @@
 pub(crate) mod actor;
 mod apply;
 pub(crate) mod backup;
+pub(crate) mod block_job_watch;
+pub(crate) mod block_jobs;
 pub(crate) mod channels;
 mod clock;
 mod definition;
+pub(crate) mod disk_chain;
 pub(crate) mod dump;
 pub(crate) mod exit;
 pub(crate) mod fork;
@@ -42,6 +45,7 @@ mod view;
 mod volumes;
 
 pub use backup::{CheckpointView, Children};
+pub use block_jobs::{BlockJobKind, BlockJobSpec, BlockJobView};
 pub use dump::DumpMode;
 pub use guest::*;
 pub use handle::Variables;

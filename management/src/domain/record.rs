@@ -9,6 +9,7 @@ use broker::ProcessId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::block_jobs::BlockJobIntent;
 use super::channels::Frozen;
 use super::dump::DumpIntent;
 use super::fork::ForkIntent;
@@ -49,6 +50,9 @@ pub(crate) struct Record {
     /// Devices that are about to come, by alias: written down before the VMM is told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub plugs: BTreeMap<String, PlugIntent>,
+    /// Block jobs of its disks, by alias: written down before the VMM is told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub block_jobs: BTreeMap<String, BlockJobIntent>,
     /// Its file systems were frozen through its agent, or are about to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,

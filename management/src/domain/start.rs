@@ -354,6 +354,7 @@ impl Actor {
                         self.settle_fork().await;
                         self.settle_restore().await;
                         self.settle_snapshots().await;
+                        self.settle_block_jobs().await;
                         self.finish_tuning().await;
                         return self.finish_move().await;
                     }

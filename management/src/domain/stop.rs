@@ -130,6 +130,7 @@ impl Actor {
                 let kind = EventKind::DiskConnection { device, connected: up, reason };
                 self.announce(kind, origin);
             }
+            VmmEvent::BlockJob(status) => self.on_block_job(status, origin).await,
             VmmEvent::ConnectionWanted { id, reason } => self.on_connection_wanted(id, &reason),
             VmmEvent::Lost { up_to } => {
                 tracing::warn!(domain = self.name, up_to, "events of the VMM were lost");

@@ -159,6 +159,26 @@ pub enum Request {
         ids: Vec<String>,
         name: String,
     },
+    /// Begin a block job on a disk that has none. Descriptors as of `Attach`.
+    /// [`EventKind::BlockJob`] tells what becomes of it.
+    StartBlockJob(Box<crate::block_job::BlockJob>),
+    /// What block jobs there are, also those that have ended and nobody dismissed.
+    BlockJobs,
+    /// End the block job of a disk: with `pivot` one that is ready, and the guest uses the copy from
+    /// now on; else the disk stays as it was.
+    EndBlockJob {
+        id: String,
+        pivot: bool,
+    },
+    /// Copy so many bytes in a second; 0: as many as can be.
+    LimitBlockJob {
+        id: String,
+        bandwidth: u64,
+    },
+    /// Forget a block job that has ended.
+    DismissBlockJob {
+        id: String,
+    },
     /// Limit what a disk may do, in place of what was.
     LimitDisk(DiskLimits),
     /// What a disk does from now on when the host fails it. What is kept meanwhile is tried again all
@@ -241,6 +261,7 @@ pub enum Reply {
     Hello(Hello),
     Status(Status),
     Statistics(Statistics),
+    BlockJobs(Vec<crate::block_job::BlockJobStatus>),
     /// Bytes of memory that a save has dealt with, and all; the same when none is under way.
     Progress {
         done: u64,
@@ -375,6 +396,8 @@ pub enum EventKind {
     ClockChanged {
         offset: i64,
     },
+    /// The block job of a disk is ready, or has ended.
+    BlockJob(crate::block_job::BlockJobStatus),
     /// A network disk has lost its connection, or has one again.
     ConnectionChanged {
         id: String,

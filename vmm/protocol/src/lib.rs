@@ -7,6 +7,7 @@
 //! What it writes of a guest that is saved is described in [`saved`].
 
 pub mod backup;
+pub mod block_job;
 pub mod config;
 pub mod control;
 pub mod exit;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use devices::backend::{Disk, DiskIo, DiskSpec, ImageDisk, ImageSpec, Pool, RawDisk, Swappable};
 use image::chain::{self, MOST_DEEP, Node};
 use image::qcow2::Qcow2;
-use image::{FileStorage, Format, Image, ImageError, Storage};
+use image::{Description, FileStorage, Format, Image, ImageError, Storage};
 use vmm_protocol::config::{self, Fd, ImageFormat, Medium};
 
 use super::{BuildError, Site, disk};
@@ -43,6 +43,26 @@ impl Layer {
             data_file: layer.data_file.map(&mut storage).transpose()?,
             extents: layer.extents.iter().map(|file| storage(*file)).collect::<Result<_, _>>()?,
         })
+    }
+
+    pub(crate) fn file(&self) -> &FileStorage {
+        &self.file
+    }
+
+    /// It says in its header what lies below it.
+    pub(crate) fn may_be_linked(&self) -> bool {
+        self.format == Format::Qcow2
+    }
+
+    /// # Errors
+    /// When the image is damaged.
+    pub(crate) fn describe(&self) -> Result<Description, ImageError> {
+        image::describe(&*self.file, self.format)
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        let flags = rustix::fs::fcntl_getfl(self.file.file());
+        flags.is_ok_and(|flags| flags.contains(rustix::fs::OFlags::RDWR))
     }
 
     fn node(&self) -> Node {
@@ -179,6 +199,88 @@ impl Images {
             return Err(BuildError::config("size", is, reason));
         }
         Ok(prepared)
+    }
+
+    /// Get ready to be made of `layers`, which are open as `image` already.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub(crate) fn prepare_open(
+        &self,
+        image: Arc<dyn Image>,
+        layers: Vec<Layer>,
+    ) -> Result<Prepared, BuildError> {
+        if let [Layer { format: Format::Raw, .. }] = &layers[..] {
+            return self.prepare(layers);
+        }
+        let device = BuildError::device(&self.id);
+        let disk = self.usage.over(&image, self.threads.clone()).map_err(device)?;
+        Ok(Prepared { disk, image: Some(image), layers })
+    }
+
+    /// The image that the guest uses, opened as one if it is not yet.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(crate) fn source(&self) -> Result<Arc<dyn Image>, BuildError> {
+        match &self.image {
+            Some(image) => Ok(image.clone()),
+            None => self.chain(&self.layers, self.usage.read_only),
+        }
+    }
+
+    /// Have the guest's requests go to `image`, which passes them on to that of the disk.
+    ///
+    /// # Errors
+    /// When that cannot be.
+    pub(crate) fn lead_past(&mut self, image: Arc<dyn Image>) -> Result<(), BuildError> {
+        let device = BuildError::device(&self.id);
+        let disk = self.usage.over(&image, self.threads.clone()).map_err(device)?;
+        let layers = self.layers.clone();
+        self.put(Prepared { disk, image: Some(image), layers });
+        Ok(())
+    }
+
+    /// The disk is made of its images again, of which `image` is open, and of nothing else.
+    ///
+    /// # Errors
+    /// When that cannot be.
+    pub(crate) fn lead_back(&mut self, image: Arc<dyn Image>) -> Result<(), BuildError> {
+        let prepared = self.prepare_open(image, self.layers.clone())?;
+        self.put(prepared);
+        Ok(())
+    }
+
+    /// What the guest wrote is in the files, as their formats have it.
+    ///
+    /// # Errors
+    /// What the host refused.
+    pub(crate) fn flush(&self) -> std::io::Result<()> {
+        self.image.as_ref().map_or(Ok(()), |image| image.flush())
+    }
+
+    /// Make an image as large as the disk.
+    ///
+    /// # Errors
+    /// What the host or its format refuses.
+    pub(crate) fn grow(&self, image: &dyn Image, size: u64) -> Result<(), BuildError> {
+        image.grow(size).map_err(BuildError::device(&self.id))
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.usage.read_only
+    }
+
+    /// Images of this disk, or such that are to be.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub(crate) fn chain(
+        &self,
+        layers: &[Layer],
+        read_only: bool,
+    ) -> Result<Arc<dyn Image>, BuildError> {
+        open_chain(&self.id, layers, read_only)
     }
 
     /// A raw disk of `file`: the one of the beginning, if it is that file.

@@ -49,6 +49,7 @@ use vmm_protocol::config::{Boot, IoThread as IoThreadConfig, MachineConfig};
 use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
 use crate::backups::Backups;
+use crate::block_jobs::BlockJobs;
 use crate::console::Console;
 use crate::faults::Faults;
 use crate::kvm::{KvmError, Lines, Vm};
@@ -179,6 +180,8 @@ pub struct Parts {
     pub faults: Faults,
     /// And what is written to them.
     pub backups: Backups,
+    /// What copies for block jobs.
+    pub(crate) block_jobs: BlockJobs,
     pub interfaces: Figures<InterfaceStatistics>,
     /// What takes a user's input. The board has something only where there is a screen.
     pub inputs: Arc<Inputs>,
@@ -242,6 +245,8 @@ impl Parts {
             limiters: limits::Limiters::default(),
             faults: Faults::default(),
             backups,
+            block_jobs: BlockJobs::new(sandbox, inbox.clone())
+                .map_err(|source| BuildError::Thread { name: "block-jobs".to_owned(), source })?,
             interfaces: Vec::new(),
             inputs: Arc::default(),
             ramfb: None,

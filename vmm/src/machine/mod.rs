@@ -9,6 +9,7 @@
 //! Everything here is called by one thread (the process's main loop) and returns when it is done.
 
 mod backup;
+mod block_jobs;
 mod cpus;
 mod media;
 mod plug;
@@ -33,6 +34,7 @@ use crate::kvm::{ChipsState, KvmError, Nanoseconds, Vm};
 use crate::state::ImageError;
 use crate::vcpu::{Inbox, Stop, VcpuError};
 
+pub use block_jobs::BlockJobError;
 pub use cpus::Cpus;
 pub use media::MediumError;
 pub use snapshots::SnapshotError;
@@ -71,6 +73,7 @@ pub struct Machine {
     ground: Ground,
     /// Devices that the guest was asked to let go of.
     leaving: BTreeSet<String>,
+    jobs: block_jobs::Jobs,
     /// The interrupt and timer chips as they were created, for resets.
     fresh_chips: ChipsState,
     /// The guest's clock stands still while the machine is paused.
@@ -98,6 +101,7 @@ impl Machine {
             inbox,
             ground,
             leaving,
+            jobs: block_jobs::Jobs::new(),
             fresh_chips,
             stopped_clock: None,
             restored: false,

@@ -59,6 +59,7 @@ impl Machine {
     /// When there is no such device, or its place has no hotplug.
     pub fn detach(&mut self, id: &str) -> Result<bool, PlugError> {
         if self.ground.unplug_drive(id, &mut self.parts) {
+            self.forget_block_job(id);
             return Ok(true);
         }
         self.ground.request_removal(id)?;
@@ -88,6 +89,7 @@ impl Machine {
 
     fn take_out(&mut self, ids: Vec<String>) -> Vec<String> {
         for id in &ids {
+            self.forget_block_job(id);
             self.ground.unplug(id, &mut self.parts);
             self.leaving.remove(id);
         }

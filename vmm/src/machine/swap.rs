@@ -23,6 +23,8 @@ pub enum SwapError {
     Twice { id: String },
     #[error("disk {id:?} has {count} images, and image {wanted} of them is to be kept")]
     NoLayer { id: String, count: usize, wanted: u16 },
+    #[error("disk {id:?} has a block job; wait for its end, or abort it")]
+    Busy { id: String },
     #[error(transparent)]
     Build(#[from] BuildError),
     #[error(transparent)]
@@ -54,20 +56,34 @@ impl Machine {
             if !seen.insert(id) {
                 return Err(SwapError::Twice { id: id.clone() });
             }
+            if self.has_block_job(Some(id)) {
+                return Err(SwapError::Busy { id: id.clone() });
+            }
             let there = there.to_vec();
-            let chain = layers.iter().map(|layer| match layer {
-                SwapLayer::Kept(wanted) => {
-                    let kept = there.get(usize::from(*wanted)).cloned();
-                    let (count, wanted) = (there.len(), *wanted);
-                    kept.ok_or_else(|| SwapError::NoLayer { id: id.clone(), count, wanted })
-                }
-                SwapLayer::New(layer) => {
-                    Ok(self.ground.layer(id, layer, files, &self.vm, &mut self.parts)?)
-                }
-            });
-            chains.push((id.clone(), chain.collect::<Result<_, SwapError>>()?));
+            chains.push((id.clone(), self.layers(id, layers, &there, files)?));
         }
         Ok(chains)
+    }
+
+    /// The images of a disk that is made of `there` now.
+    pub(super) fn layers(
+        &mut self,
+        id: &str,
+        wanted: &[SwapLayer],
+        there: &[Layer],
+        files: &mut Files,
+    ) -> Result<Vec<Layer>, SwapError> {
+        let layer = |layer: &SwapLayer| match layer {
+            SwapLayer::Kept(wanted) => {
+                let kept = there.get(usize::from(*wanted)).cloned();
+                let (count, wanted) = (there.len(), *wanted);
+                kept.ok_or_else(|| SwapError::NoLayer { id: id.to_owned(), count, wanted })
+            }
+            SwapLayer::New(layer) => {
+                Ok(self.ground.layer(id, layer, files, &self.vm, &mut self.parts)?)
+            }
+        };
+        wanted.iter().map(layer).collect()
     }
 
     /// Do `work` while no request of these disks is in flight, and none can come.

@@ -22,7 +22,9 @@ use super::ring::EventRing;
 use super::server::refuse;
 use crate::backups::BackupError;
 use crate::build::PlugError;
-use crate::machine::{Machine, MachineError, MediumError, SnapshotError, SwapError, VcpusError};
+use crate::machine::{
+    BlockJobError, Machine, MachineError, MediumError, SnapshotError, SwapError, VcpusError,
+};
 use crate::state::Steps;
 use crate::vcpu::Stop;
 
@@ -183,6 +185,9 @@ impl Domain {
             return self.fail(&error);
         }
         self.tell_vcpus();
+        for status in self.machine.advance_block_jobs() {
+            self.events.push(EventKind::BlockJob(status));
+        }
         self.on_disk_stop();
         // When somebody paused the machine in the same moment, it stops when it is resumed.
         if self.state != RunState::Running || !self.machine.has_stop() {
@@ -479,6 +484,21 @@ impl Domain {
             Request::DeleteDiskSnapshots { ids, name } => {
                 self.machine.delete_disk_snapshots(&ids, &name).map_err(snapshot_refused)?;
             }
+            Request::StartBlockJob(job) => {
+                let started = self.machine.start_block_job(*job, Files::passed(files));
+                started.map_err(block_job_refused)?;
+            }
+            Request::BlockJobs => return Ok(Reply::BlockJobs(self.machine.block_jobs())),
+            Request::EndBlockJob { id, pivot } => {
+                let ended = self.machine.end_block_job(&id, pivot).map_err(block_job_refused)?;
+                self.events.push(EventKind::BlockJob(ended));
+            }
+            Request::LimitBlockJob { id, bandwidth } => {
+                self.machine.limit_block_job(&id, bandwidth).map_err(block_job_refused)?;
+            }
+            Request::DismissBlockJob { id } => {
+                self.machine.dismiss_block_job(&id).map_err(block_job_refused)?;
+            }
             Request::SaveProgress => {
                 let (done, total) = self.saving.as_ref().map_or((0, 0), |steps| steps.progress());
                 return Ok(Reply::Progress { done, total });
@@ -585,6 +605,7 @@ fn plug_refused(error: PlugError) -> ControlError {
 fn swap_refused(error: SwapError) -> ControlError {
     let code = match &error {
         SwapError::NoDisk { .. } => Code::NotFound,
+        SwapError::Busy { .. } => Code::Busy,
         SwapError::Twice { .. } | SwapError::NoLayer { .. } => Code::Malformed,
         SwapError::Build(_) | SwapError::Machine(_) => Code::Failed,
     };
@@ -597,6 +618,19 @@ fn snapshot_refused(error: SnapshotError) -> ControlError {
         SnapshotError::Twice { .. } => Code::Malformed,
         SnapshotError::NoQcow2 { .. } => Code::State,
         SnapshotError::Image { .. } | SnapshotError::Left { .. } | SnapshotError::Machine(_) => {
+            Code::Failed
+        }
+    };
+    refuse(code, super::chain(&error))
+}
+
+fn block_job_refused(error: BlockJobError) -> ControlError {
+    let code = match &error {
+        BlockJobError::NoDisk { .. } | BlockJobError::NoJob { .. } => Code::NotFound,
+        BlockJobError::Busy { .. } => Code::Busy,
+        BlockJobError::NotReady { .. } | BlockJobError::NotEnded { .. } => Code::State,
+        BlockJobError::Impossible { .. } => Code::Malformed,
+        BlockJobError::Image { .. } | BlockJobError::Link { .. } | BlockJobError::Swap(_) => {
             Code::Failed
         }
     };

@@ -27,6 +27,10 @@ impl Domain {
         if self.state != RunState::Paused {
             return Err(self.not_now("save"));
         }
+        if self.machine.has_block_job(None) {
+            let text = "a disk has a block job; wait for its end, or abort it";
+            return Err(refuse(Code::State, text));
+        }
         if self.machine.has_stop() {
             let text = "the guest has just asked to stop: resume it, to see what becomes of it";
             return Err(refuse(Code::State, text));

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod backup;
+mod block_jobs;
 mod clock;
 mod coalescing;
 mod control;

@@ -23,7 +23,7 @@ use crate::rig::{Client, Guest, Rig};
 
 const SIZE: u64 = 1 << 20;
 
-fn layer(format: ImageFormat, file: i32) -> SwapLayer {
+pub(crate) fn layer(format: ImageFormat, file: i32) -> SwapLayer {
     SwapLayer::New(Layer { format, file: Fd(file), data_file: None, extents: Vec::new() })
 }
 
@@ -275,15 +275,12 @@ fn virtio_disks_are_exchanged() {
     exchange(Machine::Q35, &kernel, disk, "virtio-disk0");
 }
 
-/// The guest numbers sectors in steps of three, over and over, and looks after each whether it is
-/// there; meanwhile its overlay is closed and opened again, over one base and a copy of it.
-#[test]
-fn nothing_is_lost_of_what_a_guest_writes_meanwhile() {
-    needs_kvm!();
-    let kernel = pvh(|asm| {
+/// Numbers sectors in steps of three, over and over, and looks after each whether it is there.
+pub(crate) fn busy(mask: u32) -> Vec<u8> {
+    pvh(|asm| {
         virtio_disk(asm);
         let (again, bad) = (asm.here(), asm.label());
-        asm.load(Dword, NUMBER).add_eax(3).and_eax(0x7ff).store(Dword, NUMBER).store(Dword, DATA);
+        asm.load(Dword, NUMBER).add_eax(3).and_eax(mask).store(Dword, NUMBER).store(Dword, DATA);
         request(asm, 1);
         asm.load(Byte, ANSWER).and_eax(0xff).jump_unless_eax_is(0, bad);
         asm.poke(Dword, DATA, 0xffff_ffff).load(Dword, NUMBER);
@@ -291,7 +288,15 @@ fn nothing_is_lost_of_what_a_guest_writes_meanwhile() {
         asm.load(Dword, DATA).jump_unless_eax_is_at(Dword, NUMBER, bad);
         asm.print(".").jump(again);
         asm.place(bad).print("bad").stop();
-    });
+    })
+}
+
+/// The guest writes and reads back; meanwhile its overlay is closed and opened again, over one base
+/// and a copy of it.
+#[test]
+fn nothing_is_lost_of_what_a_guest_writes_meanwhile() {
+    needs_kvm!();
+    let kernel = busy(0x7ff);
     let mut rig = Rig::new(&kernel);
     let (base, mut copy) = (disks::image(), tempfile::tempfile().unwrap());
     let mut content = vec![0; SIZE as usize];

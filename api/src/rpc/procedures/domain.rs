@@ -282,15 +282,6 @@ pub(crate) async fn has_saved_state(
     Ok(summary(&client, &domain).await?.managed_save)
 }
 
-/// Whether there is one, its kind, bandwidth, how far it has come, and its end.
-pub(crate) async fn block_job(
-    client: Client,
-    (domain, _disk, _): (Domain, String, u32),
-) -> Result<(i32, i32, u64, u64, u64), Failure> {
-    summary(&client, &domain).await?;
-    Ok((0, 0, 0, 0, 0))
-}
-
 /// By the name that it has in the guest.
 pub(crate) async fn open_channel(
     client: Client,

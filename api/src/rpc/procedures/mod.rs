@@ -1,6 +1,7 @@
 //! What calls do: their arguments become operations, and what these return becomes an answer.
 
 pub(super) mod backup;
+pub(super) mod block_job;
 pub(super) mod connect;
 pub(super) mod device;
 pub(super) mod domain;

@@ -3,6 +3,7 @@
 mod addresses;
 mod asking;
 mod backup;
+mod block_jobs;
 mod clone;
 mod console;
 mod define;
@@ -28,6 +29,7 @@ mod tuning;
 pub use addresses::*;
 pub use asking::AskMode;
 pub use backup::*;
+pub use block_jobs::*;
 pub use clone::*;
 pub(crate) use console::consoles;
 pub use console::*;
