@@ -43,6 +43,12 @@ pub(super) fn write_echo(rig: &Rig) {
     rig.write("echo.xml", xml);
 }
 
+/// Its definition with `devices` besides, in `disk.xml`.
+pub(super) fn write_echo_again(rig: &Rig, devices: &str) {
+    let xml = std::fs::read_to_string(rig.path("echo.xml")).unwrap();
+    rig.write("disk.xml", xml.replace("<devices>", &format!("<devices>{devices}")));
+}
+
 fn echo_guest() -> Vec<u8> {
     baremetal::pvh(|asm| {
         asm.print("ready\n");

@@ -504,6 +504,41 @@ fn virt_install_imports_a_disk_and_its_sisters_change_and_copy_the_guest() {
 }
 
 #[test]
+fn virsh_commits_pulls_and_copies_and_hears_of_it() {
+    use super::block_jobs::{content, define, overlay, path};
+    let Some(libvirt) = Libvirt::with_guest() else { return };
+    libvirt.rig.write("base.img", content());
+    overlay(&libvirt.rig, "top.qcow2", "base.img", "raw");
+    define(&libvirt.rig, "top.qcow2");
+    libvirt.ok("start echo");
+    let copy = path(&libvirt.rig, "copy.qcow2");
+    // Both ways that a copy can be asked for.
+    let left = format!("blockcopy echo vda {copy} --wait --finish --transient-job");
+    assert!(libvirt.ok(&left).contains("Successfully copied"));
+    std::fs::remove_file(&copy).unwrap();
+    libvirt.ok(&format!("blockcopy echo vda {copy} --shallow --bandwidth 1000"));
+    // It has the words for people on both streams.
+    let info = || {
+        let Outcome { out, err, .. } = libvirt.virsh("blockjob echo vda");
+        out + &err
+    };
+    assert!(info().contains("Block Copy: ["), "{}", info());
+    assert!(info().contains("1000.000 MiB/s"), "{}", info());
+    libvirt.ok("blockjob echo vda --abort");
+    assert!(info().contains("No current block job"), "{}", info());
+    let done = libvirt.ok("blockcommit echo vda --active --wait --pivot --verbose");
+    assert!(done.contains("Successfully pivoted"), "{done}");
+    assert!(libvirt.ok("domblklist echo").contains("base.img"));
+    libvirt.ok("destroy echo");
+
+    define(&libvirt.rig, "top.qcow2");
+    libvirt.ok("start echo");
+    assert!(libvirt.ok("blockpull echo vda --wait").contains("Pull complete"));
+    assert!(!libvirt.ok("dumpxml echo").contains("base.img"));
+    libvirt.ok("destroy echo");
+}
+
+#[test]
 fn virsh_edit_stores_what_the_editor_left() {
     let libvirt = Libvirt::new();
     libvirt.rig.write("a.xml", definition("a", UUID));

@@ -5,6 +5,7 @@
 
 mod access;
 mod backup;
+mod block_jobs;
 mod channels;
 mod cloud_init;
 mod counters;

@@ -68,6 +68,19 @@ const PAGES: [Page; 12] = [
         left_out: &[],
     },
     Page {
+        file: "docs/block-jobs.md",
+        before: &[],
+        left_out: &[
+            (
+                "manor blockcopy web vda /srv/images/new.qcow2",
+                "pages that follow have the guest with its own image; tests/cli/block_jobs.rs pivots",
+            ),
+            ("manor blockcommit", "its disk lies on no other; tests/cli/block_jobs.rs commits"),
+            ("manor blockpull", "its disk lies on no other; tests/cli/block_jobs.rs pulls"),
+            ("manor blockjob", "there is none; tests/cli/block_jobs.rs looks at some"),
+        ],
+    },
+    Page {
         file: "docs/guests.md",
         before: &[
             ("manor plan", "sed -i 's/<vcpu.*vcpu>/<vcpu>2<\\/vcpu>/' web.xml"),

@@ -10,6 +10,7 @@ use vmm_protocol::control::{Reply, Request};
 use super::block_jobs::{ANSWER, BlockJobView};
 use super::handle::{Act, Handle};
 use crate::error::{Code, Error};
+use crate::events::BlockJobChange;
 use crate::jobs::{Job, Jobs};
 use crate::translate;
 
@@ -30,7 +31,7 @@ pub(crate) fn watch(
     handle: Handle,
     target: &str,
     kind: BlockJobKind,
-    ended: oneshot::Receiver<Result<(), Error>>,
+    ended: oneshot::Receiver<BlockJobChange>,
 ) -> Result<Job, Error> {
     let object = format!("{}/{target}", handle.view().name);
     let target = target.to_owned();
@@ -38,7 +39,15 @@ pub(crate) fn watch(
         let mut ended = ended;
         loop {
             match tokio::time::timeout(LOOKED_EACH, &mut ended).await {
-                Ok(Ok(result)) => return result,
+                Ok(Ok(BlockJobChange::Failed { error })) => {
+                    return Err(Error::new(Code::VmmFailed, error));
+                }
+                Ok(Ok(BlockJobChange::Cancelled)) => {
+                    // Also when it was ended as a block job, and not as one of these.
+                    progress.cancel();
+                    return Err(Error::new(Code::InvalidState, "it was ended"));
+                }
+                Ok(Ok(BlockJobChange::Completed | BlockJobChange::Ready)) => return Ok(()),
                 Ok(Err(_)) => {
                     return Err(Error::new(Code::InvalidState, "the domain has ended meanwhile"));
                 }

@@ -129,7 +129,7 @@ pub struct BlockJobView {
 }
 
 /// Told when the job has ended.
-pub(crate) type Ended = oneshot::Sender<Result<(), Error>>;
+pub(crate) type Ended = oneshot::Sender<BlockJobChange>;
 
 /// What a job is made of: for the VMM, and for afterwards.
 struct Plan {
@@ -139,6 +139,8 @@ struct Plan {
     files: Vec<OwnedFd>,
     /// A file that was made for it.
     made: Option<PathBuf>,
+    /// Images that others may have, too, and that are changed or removed.
+    written: Vec<PathBuf>,
 }
 
 impl Actor {
@@ -160,7 +162,10 @@ impl Actor {
         }
         let (node, launch, of) = (self.node.clone(), self.launch(def.clone()), disk.clone());
         let plan = blocking(move || plan(&*node.broker, &launch, &of, spec)).await?;
-        let Plan { work, after, remove, files, made } = plan;
+        let Plan { work, after, remove, files, made, written } = plan;
+        let (node, domain) = (self.node.clone(), self.name.clone());
+        let look = move || written.iter().try_for_each(|path| node.may_write_below(path, &domain));
+        blocking(look).await?;
         let mut shown = disk.clone();
         disk_chain::show(&mut shown, &after);
         let intent = BlockJobIntent {
@@ -293,12 +298,7 @@ impl Actor {
         let after = read(&pivoting.after)?;
         self.intend_block_job(alias, Some(pivoting))?;
         let mut def = old.def.clone();
-        let mut top = disk_chain::nodes(&after);
-        top.truncate(1);
-        top[0].source.index = None;
-        disk_chain::show(&mut def.devices.disks[at], &top);
-        // Its header says what lies below.
-        def.devices.disks[at].backing_store = None;
+        disk_chain::start_with(&mut def.devices.disks[at], &disk_chain::nodes(&after));
         self.put(plug::next(&old.stored, &def), def).await?;
         self.announce_lifecycle(Lifecycle::DefinedUpdated, None, None);
         Ok(())
@@ -387,11 +387,16 @@ impl Actor {
                 let nodes = disk_chain::nodes(&after);
                 let target = &intent.target;
                 self.change_live(|def| {
-                    if let Some(at) = position(def, target) {
-                        disk_chain::show(&mut def.devices.disks[at], &nodes);
+                    let Some(at) = position(def, target) else { return };
+                    let disk = &mut def.devices.disks[at];
+                    // That which the domain was started from has no aliases.
+                    match disk.alias {
+                        Some(_) => disk_chain::show(disk, &nodes),
+                        None => disk_chain::start_with(disk, &nodes),
                     }
                 })
                 .await;
+                self.forget_stored_chain(target, &nodes).await;
             }
             Ok(_) => self.keep_record().await,
             Err(error) => {
@@ -405,15 +410,25 @@ impl Actor {
             self.remove_images(intent.remove).await;
         }
         if let Some(ended) = self.block_jobs.remove(alias) {
-            let result = match change {
-                BlockJobChange::Failed { error } => Err(Error::new(Code::VmmFailed, error)),
-                BlockJobChange::Cancelled => {
-                    Err(Error::new(Code::InvalidState, "the block job was cancelled"))
-                }
-                _ => Ok(()),
-            };
             // Whoever watches it may be gone.
-            let _ = ended.send(result);
+            let _ = ended.send(change);
+        }
+    }
+
+    /// A stored definition that says what lies below its image says what was.
+    async fn forget_stored_chain(&mut self, target: &str, nodes: &[ChainNode]) {
+        let Some(old) = self.definition.clone() else { return };
+        let Some(at) = position(&old.def, target) else { return };
+        let disk = &old.def.devices.disks[at];
+        let own = disk_chain::nodes(disk);
+        let same = own.first().and_then(ChainNode::path) == nodes.first().and_then(ChainNode::path);
+        if !same || own.len() < 2 {
+            return;
+        }
+        let mut def = old.def.clone();
+        def.devices.disks[at].backing_store = None;
+        if let Err(error) = self.put(plug::next(&old.stored, &def), def).await {
+            tracing::error!(domain = self.name, error = %error.chain(), "the definition names images that are no part of its disk");
         }
     }
 
@@ -508,7 +523,19 @@ fn plan(
             work.copy(&path, format.as_deref(), shallow, reuse)?
         }
     };
-    Ok(Plan { work, after, remove, files: table.into_files(), made })
+    let written = written(&work, &nodes).into_iter().chain(remove.clone()).collect();
+    Ok(Plan { work, after, remove, files: table.into_files(), made, written })
+}
+
+/// Images below the guest's that the job writes to.
+fn written(work: &BlockWork, nodes: &[ChainNode]) -> Vec<PathBuf> {
+    let numbers = match work {
+        BlockWork::Pull { .. } | BlockWork::Copy { .. } => Vec::new(),
+        BlockWork::ActiveCommit { base, .. } => vec![*base],
+        BlockWork::Commit { top, base, .. } => vec![*base, top.saturating_sub(1)],
+    };
+    let below = numbers.into_iter().filter(|number| *number > 0);
+    below.filter_map(|number| nodes.get(usize::from(number))?.path().cloned()).collect()
 }
 
 type Planned = (BlockWork, Vec<ChainNode>, Vec<PathBuf>, Option<PathBuf>);

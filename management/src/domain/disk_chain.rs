@@ -68,6 +68,16 @@ pub(crate) fn show(disk: &mut Disk, nodes: &[ChainNode]) {
     disk.backing_store = Some(store);
 }
 
+/// The same for a disk that is to be started: what lies below stands in the image's header.
+pub(crate) fn start_with(disk: &mut Disk, nodes: &[ChainNode]) {
+    let Some(top) = nodes.first() else { return };
+    if self::nodes(disk).first().and_then(ChainNode::path) != top.path() {
+        let source = DiskSource { index: None, ..top.source.clone() };
+        show(disk, &[ChainNode { source, ..top.clone() }]);
+    }
+    disk.backing_store = None;
+}
+
 /// Which image `name` is: by its path, or by its number as in `vda[3]`.
 pub(crate) fn find(disk: &Disk, nodes: &[ChainNode], name: &str) -> Result<usize, Error> {
     let target = &disk.target.dev;

@@ -48,6 +48,22 @@ impl Node {
         refuse(what, &uses)
     }
 
+    /// Refuse to write to the image at `path` for a running domain, whose disk it is a part of, if
+    /// anybody else needs it as it is; its own snapshots do. Blocks.
+    pub(crate) fn may_write_below(&self, path: &Path, domain: &str) -> Result<(), Error> {
+        let mine = |user: &User| match user {
+            User::Running { domain: of, .. } | User::Defined { domain: of, .. } => of == domain,
+            _ => false,
+        };
+        match self.image_graph().others_of(path, mine).first() {
+            None => Ok(()),
+            Some(other) => {
+                let text = format!("image {} cannot be changed: it {other}, too", path.display());
+                Err(Error::new(Code::Locked, text))
+            }
+        }
+    }
+
     /// Put the domain's name into the refusal of a volume that is in use.
     pub(crate) fn in_use(&self, error: Error, volume: &VolumeView) -> Error {
         if error.code != Code::Locked {

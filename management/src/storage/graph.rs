@@ -73,6 +73,21 @@ impl Graph {
         uses
     }
 
+    /// The same without those that are `mine`, and without the volumes that lie in what is mine.
+    pub(crate) fn others_of(&self, path: &Path, mine: impl Fn(&User) -> bool) -> Vec<ImageUse> {
+        let volume = |user: &User| {
+            let (root, _) = self.users.iter().find(|(_, known)| known == user)?;
+            let mut own = self.users.iter().filter(|(_, user)| mine(user));
+            own.find_map(|(above, _)| self.depth(above, root))
+        };
+        let mut uses = self.users_of(path);
+        uses.retain(|it| {
+            let theirs = matches!(it.user, User::Volume { .. }) && volume(&it.user).is_some();
+            !mine(&it.user) && !theirs
+        });
+        uses
+    }
+
     /// How far below `root` an image lies, if it does. Loops, which a header can make, end.
     fn depth(&self, root: &Path, wanted: &Path) -> Option<usize> {
         let mut seen = HashSet::new();

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vmm_protocol::Version;
+use vmm_protocol::block_job::{BlockJobKind, BlockJobPhase, BlockJobStatus};
 use vmm_protocol::config::{Action, Boot, FIRST_FD, Lifecycle, MachineConfig, PciKind};
 use vmm_protocol::control::{
     BalloonStatistics, Call, ControlError, ControlErrorCode as Code, Event, EventKind, Hello,
@@ -64,6 +65,8 @@ struct Inner {
     saved: bool,
     /// What its disks were made of while it runs.
     images: Vec<OwnedFd>,
+    /// At most one of each disk; those that have ended stay until they are dismissed.
+    block_jobs: Vec<BlockJobStatus>,
 }
 
 /// When whoever speaks to the VMM is killed: `doom=FILE` names a file that says how many words before
@@ -131,6 +134,7 @@ fn run(config: MachineConfig) {
         plugged: Vec::new(),
         saved: false,
         images: Vec::new(),
+        block_jobs: Vec::new(),
     };
     let fake = Arc::new(Fake {
         config,
@@ -377,6 +381,16 @@ impl Fake {
         self.inner().console = None;
     }
 
+    /// It is so now, and that is told.
+    fn block_job(&self, status: BlockJobStatus) {
+        {
+            let mut inner = self.inner();
+            inner.block_jobs.retain(|job| job.id != status.id);
+            inner.block_jobs.push(status.clone());
+        }
+        self.event(EventKind::BlockJob(status));
+    }
+
     fn answer(&self, request: Request) -> Result<Reply, ControlError> {
         match request {
             Request::Hello { .. } => {
@@ -426,6 +440,24 @@ impl Fake {
             }
             Request::Destroy if self.inner().saved => self.end(ExitReason::Saved),
             Request::Destroy => self.end(ExitReason::Destroyed),
+            Request::StartBlockJob(job) => {
+                let kind = job.work.kind();
+                let pivots = matches!(kind, BlockJobKind::ActiveCommit | BlockJobKind::Copy);
+                let phase = if pivots { BlockJobPhase::Ready } else { BlockJobPhase::Completed };
+                let (id, bandwidth) = (job.id, job.bandwidth);
+                self.block_job(BlockJobStatus { id, kind, phase, done: 7, total: 7, bandwidth });
+            }
+            Request::BlockJobs => return Ok(Reply::BlockJobs(self.inner().block_jobs.clone())),
+            Request::EndBlockJob { pivot: true, .. } if self.has("no-pivot") => {
+                return Err(refusal(Code::Failed, "the copy fell behind"));
+            }
+            Request::EndBlockJob { id, pivot } => {
+                let job = self.inner().block_jobs.iter().find(|job| job.id == id).cloned();
+                let job = job.ok_or_else(|| refusal(Code::NotFound, "there is no such job"))?;
+                let phase = if pivot { BlockJobPhase::Completed } else { BlockJobPhase::Cancelled };
+                self.block_job(BlockJobStatus { phase, ..job });
+            }
+            Request::DismissBlockJob { id } => self.inner().block_jobs.retain(|job| job.id != id),
             Request::CancelSave => self.saver.cancel(),
             Request::SaveProgress => return Ok(Reply::Progress { done: 1, total: 2 }),
             Request::SetLiveRecord { record } => self.inner().live_record = record,

@@ -3,6 +3,7 @@
 mod access;
 mod agent;
 mod apply_crash;
+mod block_jobs;
 mod clone;
 mod cloud_init;
 mod crash;

@@ -106,7 +106,7 @@ impl Machine {
         let new = self.new_layers(&id, &work, &there, &mut files)?;
         let kind = work.kind();
         let disks = [id.clone()];
-        let begun = self.while_still(&disks, |machine| machine.begin(&id, work, there, new))?;
+        let begun = self.while_still(disks.iter().map(|id| &**id), |machine| machine.begin(&id, work, there, new))?;
         let Begun { copier, mirror, source, plan } = begun;
         let (done, total) = copier.progress();
         let phase = BlockJobPhase::Running;
@@ -313,7 +313,7 @@ impl Machine {
         let disks = [id.to_owned()];
         let live = self.jobs.get(id).and_then(|job| job.live.as_ref());
         let Some(source) = live.and_then(|live| live.source.clone()) else { return Ok(()) };
-        self.while_still(&disks, |machine| {
+        self.while_still(disks.iter().map(|id| &**id), |machine| {
             if let Some(images) = machine.parts.images.get_mut(id) {
                 images.lead_back(source)?;
             }
@@ -324,7 +324,7 @@ impl Machine {
     /// All is copied: the disk is made of what it is to be made of.
     fn finish(&mut self, id: &str) -> Result<(), BlockJobError> {
         let disks = [id.to_owned()];
-        self.while_still(&disks, |machine| {
+        self.while_still(disks.iter().map(|id| &**id), |machine| {
             let gone = || BlockJobError::NoJob { id: id.to_owned() };
             let live = machine.jobs.get(id).and_then(|job| job.live.as_ref()).ok_or_else(gone)?;
             let images = machine.parts.images.get_mut(id).ok_or_else(gone)?;
