@@ -45,8 +45,11 @@ impl Machine {
     /// # Errors
     /// When there is no such drive, or the guest has locked it and `force` is not said. The guest
     /// hears then that its medium is wanted.
-    pub fn eject(&self, id: &str, force: bool) -> Result<(), MediumError> {
-        Ok(self.drive(id)?.eject(force)?)
+    pub fn eject(&mut self, id: &str, force: bool) -> Result<(), MediumError> {
+        self.drive(id)?.eject(force)?;
+        // Its files are closed, and free for others.
+        self.parts.images.remove(id);
+        Ok(())
     }
 
     /// Close drive `id` with `file` in it, instead of what is there.
@@ -54,13 +57,13 @@ impl Machine {
     /// # Errors
     /// As [`eject`](Self::eject), and when the image cannot be used; then nothing has changed.
     pub fn insert(
-        &self,
+        &mut self,
         id: &str,
         force: bool,
         file: File,
         cache: Cache,
     ) -> Result<(), MediumError> {
-        let drive = self.drive(id)?;
+        let drive = self.drive(id)?.clone();
         let spec = DiskSpec {
             file: Arc::new(file),
             read_only: true,
@@ -79,7 +82,7 @@ impl Machine {
         if let Some(faults) = self.parts.faults.of(id) {
             medium = Arc::new(Guarded::new(medium, faults));
         }
-        drive.eject(force)?;
+        self.eject(id, force)?;
         drive.load(medium);
         Ok(())
     }

@@ -367,3 +367,21 @@ fn disks_are_exchanged_together_or_not_at_all() {
     guest.wait_serial("the overlay", |serial| serial.contains("a1a1a1a1\n"));
     assert!(holds(&guest, &other) && !holds(&guest, &bad));
 }
+
+#[test]
+fn a_medium_that_was_there_at_the_start_is_closed_when_it_goes() {
+    needs_kvm!();
+    let mut rig = Rig::new(&pvh(|asm| _ = asm.print("up\n").stop()));
+    let file = disks::image();
+    let drive = disks::drive(&mut rig, file.try_clone().unwrap(), DriveKind::Cdrom, 1);
+    let host = Scsi { drives: vec![drive], queues: 1, queue_size: 128, io_thread: 0 };
+    let mut guest = rig.devices(vec![device("scsi0", 3, PciKind::Scsi(host))]).start();
+    guest.wait_serial("the guest", |serial| serial == "up\n");
+    let (mut client, _) = guest.greet();
+    assert!(holds(&guest, &file));
+    let id = "disk-cdrom-1".to_owned();
+    assert_eq!(client.ask(Request::Eject { id: id.clone(), force: false }), Ok(Reply::Done));
+    assert!(!holds(&guest, &file));
+    let kept = vec![swap(&id, vec![SwapLayer::Kept(0)])];
+    assert_eq!(ask(&mut client, kept, &[]), Err(ControlErrorCode::NotFound));
+}
