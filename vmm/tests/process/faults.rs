@@ -55,11 +55,15 @@ fn wait_for_stop(client: &mut Client, id: &str, no_space: bool) {
 /// A guest whose disk `id` loses all of its `image` before the guest runs, and has it again when
 /// that was noticed.
 fn robbed(mut rig: Rig, image: &File, id: &str) -> String {
-    rig.config.disk_errors = vec![errors(id, STOP, STOP)];
+    rig.config.disk_errors = vec![errors(id, OnError::Report, OnError::Report)];
     rig.config.start_paused = true;
     let guest = rig.start();
     let (mut client, _) = guest.greet();
     client.ask(Request::Events { after: 0 }).unwrap();
+    // The policy of a running guest's disk changes.
+    client.ask(Request::SetErrorPolicy(errors(id, STOP, STOP))).unwrap();
+    let unknown = client.ask(Request::SetErrorPolicy(errors("vda", STOP, STOP))).unwrap_err();
+    assert_eq!(unknown.code, ControlErrorCode::NotFound);
     let mut content = vec![0; image.metadata().unwrap().len() as usize];
     image.read_exact_at(&mut content, 0).unwrap();
     image.set_len(0).unwrap();
