@@ -49,11 +49,11 @@ impl Shared {
     }
 }
 
-/// Threads that wait for errands. They end with it, when their errands do.
+/// Threads that wait for errands. They end with it, those that are on one when that is done: nobody waits
+/// for them here, or a device that somebody still holds would keep a process from ending.
 #[derive(Default)]
 pub struct Standby {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 impl Standby {
@@ -67,7 +67,7 @@ impl Standby {
         count: usize,
         prepare: impl Fn() -> io::Result<()> + Clone + Send + 'static,
     ) -> io::Result<Self> {
-        let mut standby = Self::default();
+        let standby = Self::default();
         let (ready, prepared) = mpsc::channel();
         for _ in 0..count {
             let (shared, prepare, ready) = (standby.shared.clone(), prepare.clone(), ready.clone());
@@ -80,7 +80,7 @@ impl Standby {
                     shared.serve();
                 }
             };
-            standby.threads.push(thread::Builder::new().name(name.to_owned()).spawn(work)?);
+            drop(thread::Builder::new().name(name.to_owned()).spawn(work)?);
         }
         for _ in 0..count {
             prepared.recv().map_err(io::Error::other)??;
@@ -105,10 +105,6 @@ impl Drop for Standby {
     fn drop(&mut self) {
         self.shared.queue.hold().closing = true;
         self.shared.more.notify_all();
-        for thread in self.threads.drain(..) {
-            // One that panicked has said so.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -193,6 +189,16 @@ mod tests {
         assert!(Standby::new("standby", 2, refuse).is_err());
         let errand = Errand::start("own", refuse, Box::new(|| panic!("it ran")));
         assert!(errand.is_err());
+    }
+
+    #[test]
+    fn an_errand_outlives_who_gave_it_and_holds_nobody_up() {
+        let standby = Standby::new("standby", 2, || Ok(())).unwrap();
+        let (go, wait) = mpsc::channel::<()>();
+        let errand = standby.send(Box::new(move || _ = wait.recv())).unwrap();
+        drop(standby);
+        drop(go);
+        errand.wait();
     }
 
     #[test]

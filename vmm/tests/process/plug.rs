@@ -15,6 +15,7 @@ use vmm_protocol::config::{
     Scsi, Vsock, VsockHost,
 };
 use vmm_protocol::control::{ControlErrorCode, EventKind, Reply, Request};
+use vmm_protocol::exit::ExitReason;
 
 use crate::devices::device;
 use crate::needs_kvm;
@@ -385,6 +386,10 @@ fn disks_on_servers_come_as_many_as_there_are_threads_for_and_go_and_come_again(
         assert_eq!(refused, Err(ControlErrorCode::Failed));
     }
     assert_eq!(open_files(&guest), before);
+    // A guest ends with one as well.
+    attach_drive(&mut client, drives[0].clone(), &connect()).unwrap();
+    client.ask(Request::Destroy).unwrap();
+    assert_eq!(guest.wait().1.reason, ExitReason::Destroyed);
 }
 
 /// Its headers are read by a process that is confined already, and its clusters without a ring.
