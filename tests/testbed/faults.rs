@@ -112,7 +112,7 @@ fn swap(daemon: &Daemon, table: &str) -> Result<()> {
 fn write_later(shell: &mut crate::rig::Shell) -> Result<()> {
     let write = "dd if=/tmp/data of=/dev/vda bs=64k count=64 conv=fsync";
     let command =
-        format!("rm -f /tmp/end; (sleep 2; {write}; echo end=$? >/tmp/end) >/dev/null 2>&1 &");
+        format!("rm -f /tmp/end; (sleep 2; {write}; echo end=$? >/tmp/end) >/dev/null 2>&1 & true");
     shell.run(&command).map(drop)
 }
 
