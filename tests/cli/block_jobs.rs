@@ -177,7 +177,7 @@ fn an_image_that_another_domain_has_is_not_written_to() {
     ok(&rig, &["start", "echo"]);
     ok(&rig, &["start", "other"]);
     let refused = rig.manor(["blockcommit", "echo", "vda", "--active"]);
-    assert!(refused.err.contains("domain \"other\" has it, too"), "{}", refused.err);
+    assert!(refused.err.contains("of domain \"other\", too"), "{}", refused.err);
     ok(&rig, &["blockpull", "echo", "vda", "--wait"]);
     for domain in ["echo", "other"] {
         ok(&rig, &["destroy", domain]);

@@ -107,8 +107,13 @@ async fn a_vmm_that_dies_while_it_is_cloned_has_no_twin() {
 #[tokio::test]
 async fn a_saved_guest_has_twins_and_stays_saved() {
     let (host, daemon) = running("").await;
-    let save =
-        ManagedSave { domain: "web".into(), running: None, bypass_cache: false, format: None };
+    let save = ManagedSave {
+        domain: "web".into(),
+        running: None,
+        bypass_cache: false,
+        with_host: false,
+        format: None,
+    };
     let job = daemon.call(save).await.unwrap();
     assert_eq!(daemon.to_its_end(job).await.phase, Phase::Done);
     assert_eq!(daemon.clone_as("one").await.phase, Phase::Done);
@@ -125,7 +130,12 @@ async fn a_saved_guest_has_twins_and_stays_saved() {
     daemon.start("web").await.unwrap();
     // Its disk may be another one from now on.
     std::fs::write(host.path("web.img"), vec![8; 1 << 20]).unwrap();
-    let undefine = UndefineDomain { domain: "one".into(), variables: None, managed_save: false };
+    let undefine = UndefineDomain {
+        domain: "one".into(),
+        variables: None,
+        managed_save: false,
+        snapshots: false,
+    };
     daemon.call(undefine).await.unwrap();
     let mut names = daemon.names().await;
     names.sort();

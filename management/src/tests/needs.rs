@@ -166,8 +166,13 @@ async fn a_saved_guest_finds_its_disk_as_it_was() {
     let (host, daemon) = host_with_images().await;
     daemon.define(host.xml_with("web", "", &disk(&host, "pool/base", "raw"))).await;
     daemon.start("web").await.unwrap();
-    let save =
-        ManagedSave { domain: "web".into(), running: None, bypass_cache: false, with_host: false };
+    let save = ManagedSave {
+        domain: "web".into(),
+        running: None,
+        bypass_cache: false,
+        with_host: false,
+        format: None,
+    };
     let job = daemon.call(save).await.unwrap();
     let wait = std::time::Duration::from_secs(20);
     let ended = daemon.call(GetJob { job: job.id, wait }).await.unwrap();

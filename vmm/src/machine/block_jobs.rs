@@ -106,7 +106,9 @@ impl Machine {
         let new = self.new_layers(&id, &work, &there, &mut files)?;
         let kind = work.kind();
         let disks = [id.clone()];
-        let begun = self.while_still(disks.iter().map(|id| &**id), |machine| machine.begin(&id, work, there, new))?;
+        let begun = self.while_still(disks.iter().map(|id| &**id), |machine| {
+            machine.begin(&id, work, there, new)
+        })?;
         let Begun { copier, mirror, source, plan } = begun;
         let (done, total) = copier.progress();
         let phase = BlockJobPhase::Running;
