@@ -349,9 +349,9 @@ mod tests {
         fn is_bare(&self) -> bool {
             let mut names: Vec<_> = walk(self.root.path());
             names.retain(|name| name.is_file() || !name.starts_with(self.path("etc")));
-            names.iter().all(|name| {
-                [self.path("var"), self.path("var/lib"), self.path("var/log")].contains(name)
-            })
+            // Directories that every system has.
+            let common = ["var", "var/lib", "var/log", "usr", "usr/local", "usr/local/bin"];
+            names.iter().all(|name| common.iter().any(|known| *name == self.path(known)))
         }
     }
 

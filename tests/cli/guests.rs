@@ -397,7 +397,10 @@ fn a_guest_in_the_foreground_ends_with_a_telling_status() {
 fn a_running_guest_is_confined_in_every_respect() {
     let Some(rig) = defined() else { return };
     let off = rig.manor(["security", "echo"]);
-    assert_eq!(off.err, "error: domain \"echo\" is not running: there is no process\n");
+    assert_eq!(
+        off.err,
+        "error: Requested operation is not valid: domain \"echo\" is not running: there is no process\n"
+    );
     ok(&rig, &["start", "echo"]);
     let table = ok(&rig, &["security", "echo"]);
     if !rustix::process::geteuid().is_root() {

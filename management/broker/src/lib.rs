@@ -26,6 +26,7 @@ mod sys;
 mod tap;
 mod tcp;
 mod variables;
+pub mod vmm;
 mod vsock;
 
 pub use cgroup::limits::{CpuQuota, DeviceLimits, Limits};

@@ -14,6 +14,8 @@ pub struct Local {
     /// What is run for a domain: a program and its first arguments.
     program: PathBuf,
     arguments: Vec<String>,
+    /// Domains cannot see the host's processes.
+    own_pids: bool,
     /// What is run for a network.
     server: (PathBuf, Vec<String>),
     /// What is run to read an image's header.
@@ -39,6 +41,7 @@ impl Local {
         Self {
             program: "/proc/self/exe".into(),
             arguments: vec!["run-domain".into()],
+            own_pids: true,
             server: ("/proc/self/exe".into(), vec!["run-network".into()]),
             inspector: ("/proc/self/exe".into(), vec!["inspect".into()]),
             worker: ("/proc/self/exe".into(), vec!["work-on-images".into()]),
@@ -74,10 +77,11 @@ impl Local {
         self
     }
 
-    /// Run another program for domains.
+    /// Run another program for domains, which is one of the host's processes as any.
     #[must_use]
     pub fn with_program(mut self, program: PathBuf, arguments: Vec<String>) -> Self {
         (self.program, self.arguments) = (program, arguments);
+        self.own_pids = false;
         self
     }
 }
@@ -144,6 +148,7 @@ impl Broker for Local {
                     Role::Network => (&self.server.0, &self.server.1),
                 };
                 let command = spawn::Command {
+                    own_pids: role == Role::Domain && self.own_pids,
                     program,
                     arguments,
                     role,

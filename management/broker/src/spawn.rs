@@ -100,6 +100,8 @@ pub(crate) struct Command<'a> {
     pub role: Role,
     pub program: &'a Path,
     pub arguments: &'a [String],
+    /// In a pid namespace of its own, if we may make one.
+    pub own_pids: bool,
     pub name: &'a str,
     pub stdio: &'a Stdio,
     pub cgroup: Option<&'a Path>,
@@ -191,7 +193,7 @@ fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::E
             Some(path) => Some(directory(path)?),
             None => None,
         },
-        own_pids: command.role == Role::Domain && may_isolate(),
+        own_pids: command.own_pids && may_isolate(),
         end_with_parent: *command.stdio == Stdio::Foreground,
     })
 }
@@ -240,6 +242,7 @@ mod tests {
             role: Role::Domain,
             program: Path::new("/bin/sh"),
             arguments: &["-c".to_owned(), format!("echo $$ >{}", trace.display())],
+            own_pids: false,
             name: "demo",
             stdio: &Stdio::Log(dir.path().join("log")),
             cgroup: None,

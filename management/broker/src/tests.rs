@@ -92,7 +92,7 @@ fn a_spawned_process_has_exactly_the_files_given_in_order() {
     // Held without close-on-exec, as a careless library would.
     let stray = rustix::io::dup(&input).unwrap();
     let child = rig.shell(
-        "cat <&4 >&3; for f in /proc/$$/fd/*; do if [ -e $f ]; then echo \" ${f##*/}\" >&3; fi; done",
+        "cat <&4 >&3; for f in /proc/self/fd/*; do if [ -e $f ]; then echo \" ${f##*/}\" >&3; fi; done",
         &[&out, &input],
     );
     assert_eq!(wait(&child.unwrap()), "exit status 0");
@@ -116,7 +116,7 @@ fn many_files_keep_their_order_whatever_numbers_they_had() {
     let mut table: Vec<_> = files.iter().rev().collect();
     table.insert(0, &out);
     // The shell cannot redirect from two-digit descriptors; /proc can.
-    let script = "i=4; while [ $i -lt 44 ]; do cat /proc/$$/fd/$i >&3; i=$((i+1)); done";
+    let script = "i=4; while [ $i -lt 44 ]; do cat /proc/self/fd/$i >&3; i=$((i+1)); done";
     assert_eq!(wait(&rig.shell(script, &table).unwrap()), "exit status 0");
     let expected: String = (0..40).rev().map(|n| format!("{n} ")).collect();
     assert_eq!(text(out), expected);
@@ -126,7 +126,7 @@ fn many_files_keep_their_order_whatever_numbers_they_had() {
 fn a_spawned_process_leads_a_session_of_its_own() {
     let rig = Rig::new();
     let out = rig.output();
-    let child = rig.shell("cut -d' ' -f6 /proc/$$/stat >&3", &[&out]).unwrap();
+    let child = rig.shell("cut -d' ' -f6 /proc/self/stat >&3", &[&out]).unwrap();
     wait(&child);
     assert_eq!(text(out).trim(), child.id.pid.to_string());
 }

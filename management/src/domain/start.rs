@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{BrokerError, CONTROL_SOCKET, ProcessId};
+use broker::{BrokerError, CONTROL_SOCKET, LOCK, ProcessId};
 use tokio::time::Instant;
 use vmm_protocol::config::Isolation;
 use vmm_protocol::control::{Hello, Reply, Request, RunState, StateReason, Status};
@@ -289,7 +289,8 @@ impl Actor {
             Ok((_, hello, _)) if hello.identity.uuid == self.uuid => {
                 match Record::from_text(&hello.live_record) {
                     Some(mut record) => {
-                        record.process = ProcessId::of(hello.pid);
+                        let lock = self.node.run_dir(self.uuid).join(LOCK);
+                        record.process = broker::vmm::find(hello.pid, &lock);
                         let _ = record.write(&self.node.run_dir(self.uuid));
                         if self.definition.is_none() && self.node.take_name(self.uuid, &record.name)
                         {
@@ -384,7 +385,7 @@ impl Actor {
 
     fn take_process(&mut self, pid: u32) {
         let Some(run) = &mut self.run else { return };
-        run.record.process = ProcessId::of(pid);
+        run.record.process = broker::vmm::find(pid, &run.live.run_dir.join(LOCK));
         run.exit = run.record.process.and_then(ProcessId::open).and_then(|p| Exit::new(p).ok());
     }
 
