@@ -52,6 +52,7 @@ use crate::backups::Backups;
 use crate::block_jobs::BlockJobs;
 use crate::console::Console;
 use crate::faults::Faults;
+use crate::isolation;
 use crate::kvm::{KvmError, Lines, Vm};
 use crate::machine::{Machine, MachineError};
 use crate::notices::Notices;
@@ -77,6 +78,8 @@ pub enum BuildError {
     Layout(#[from] LayoutError),
     #[error("guest memory of {bytes} bytes cannot be had")]
     Memory { bytes: u64, source: ::memory::MemoryError },
+    #[error("the right to lock memory cannot be given up")]
+    Confine(#[source] io::Error),
     #[error("{bytes} bytes of guest memory cannot be locked into the host's RAM")]
     LockMemory { bytes: u64, source: ::memory::MemoryError },
     #[error(
@@ -310,6 +313,7 @@ pub fn build(
     sandbox: &Sandbox,
 ) -> Result<Machine, BuildError> {
     let (ram, saved) = memory::build(config, files)?;
+    isolation::memory_is_there(config.process.isolation).map_err(BuildError::Confine)?;
     let mut vm = Vm::new(files.take(config.process.kvm)?, &ram, config.cpus.count.into())?;
     timers::build(config, &vm)?;
     video::make_room(config, &mut vm)?;

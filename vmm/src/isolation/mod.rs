@@ -30,11 +30,21 @@ pub struct IsolationError {
 /// What holds, in words, layer by layer: as the handshake tells it.
 pub type Layers = Vec<(String, String)>;
 
-/// Give it all up, for good. `files`: how many descriptors came with the process.
+/// What the process needs of the host while it builds its machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Needs {
+    /// Descriptors that came with it.
+    pub files: usize,
+    /// The guest's memory is to be locked into the host's.
+    pub locked_memory: bool,
+}
+
+/// Give it all up, for good; but what it takes to lock memory, where that is needed, goes with
+/// [the memory](memory_is_there).
 ///
 /// # Errors
 /// The first layer that the host refuses, where all of them are required.
-pub fn isolate(wanted: Isolation, files: usize) -> Result<Layers, IsolationError> {
+pub fn isolate(wanted: Isolation, needs: Needs) -> Result<Layers, IsolationError> {
     let mut layers = Layers::new();
     if wanted.mode == IsolationMode::Off {
         layers.push(("isolation".into(), "off".into()));
@@ -55,16 +65,25 @@ pub fn isolate(wanted: Isolation, files: usize) -> Result<Layers, IsolationError
         }
     };
     let privileged = is_privileged();
-    add("limits", limits::set(files, privileged))?;
+    let limits = limits::set(needs.files, privileged);
+    let may_lock = limits.as_ref().is_ok_and(|limits| limits.locks);
+    add("limits", limits.map(|limits| limits.words))?;
     let own = sys::namespaces(privileged);
     let separate = own.is_ok();
     add("namespaces", own.map(|()| namespaces(privileged)))?;
     if separate {
         add("root", root::enter_empty().map(|()| "empty, read-only".to_owned()))?;
     }
-    add("user", privileges::drop_all(wanted.user.filter(|_| privileged)))?;
+    let user = wanted.user.filter(|_| privileged);
+    let lock = privileged && needs.locked_memory && !may_lock;
+    add("user", privileges::drop_all(user, lock))?;
     add("landlock", landlock::forbid_all())?;
     Ok(layers)
+}
+
+/// The guest's memory is there, locked or not. Called before there is a second thread.
+pub(crate) fn memory_is_there(wanted: Isolation) -> io::Result<()> {
+    if wanted.mode == IsolationMode::Off { Ok(()) } else { privileges::give_up() }
 }
 
 fn is_privileged() -> bool {

@@ -36,7 +36,7 @@ pub use files::{FileError, Files};
 pub(crate) use sys::{resident, thread_time};
 
 use crate::build::BuildError;
-use crate::isolation::{IsolationError, isolate};
+use crate::isolation::{IsolationError, Needs, isolate};
 use crate::machine::MachineError;
 use crate::sandbox::{Kind, Sandbox, SandboxError};
 use domain::Domain;
@@ -157,7 +157,10 @@ fn serve(
     sys::open_statistics();
     let pid = sys::outer_pid();
     let process: &ProcessFiles = &config.process;
-    let mut layers = isolate(process.isolation, files.len())?;
+    let mut layers = isolate(
+        process.isolation,
+        Needs { files: files.len(), locked_memory: config.memory.locked },
+    )?;
     let listener = UnixListener::from(files.take(process.control)?);
     // Locks are held by being open, until the process is gone.
     let locks: Result<Vec<_>, _> = process.locks.iter().map(|fd| files.take(*fd)).collect();

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::{env, fs, thread};
 
 use probes::{Alone, PROBES, Targets};
-use vmm::isolation::isolate;
+use vmm::isolation::{Needs, isolate};
 use vmm::sandbox::{Kind, Sandbox};
 use vmm_protocol::config::{Isolation, IsolationMode};
 
@@ -40,7 +40,7 @@ fn the_prisoner() {
     let prisoner = thread::spawn(move || {
         let user = Some(0x7020_0000 + std::process::id());
         let wanted = Isolation { mode: IsolationMode::Required, user };
-        if let Err(error) = isolate(wanted, 0) {
+        if let Err(error) = isolate(wanted, Needs::default()) {
             println!("{error}: {}", std::error::Error::source(&error).unwrap());
             sys::exit(NOT_ISOLATED);
         }
