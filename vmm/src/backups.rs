@@ -50,6 +50,8 @@ pub enum BackupError {
     Bitmap { disk: String, bitmap: String, reason: &'static str },
     #[error("a backup is under way, or comes to its end")]
     Busy,
+    #[error("disk {id:?} has a block job; wait for its end, or abort it")]
+    BlockJob { id: String },
     #[error("a backup needs a place to listen at or a target for each disk, and one disk at least")]
     Contradiction,
     #[error(transparent)]
@@ -131,6 +133,11 @@ impl Backups {
         }
         self.disks.insert(id.to_owned(), watched);
         Arc::new(Tracked::new(disk, tracking))
+    }
+
+    /// A backup reads what disk `id` is made of now.
+    pub(crate) fn reads(&self, id: &str) -> bool {
+        self.disks.get(id).is_some_and(|watched| watched.tracking.has_moment())
     }
 
     /// Disk `id` is gone, and idle.

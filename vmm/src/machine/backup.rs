@@ -18,6 +18,9 @@ impl Machine {
         files: Files,
         runs: bool,
     ) -> Result<Result<(), BackupError>, MachineError> {
+        if let Some(disk) = begin.disks.iter().find(|disk| self.has_block_job(Some(&disk.id))) {
+            return Ok(Err(BackupError::BlockJob { id: disk.id.clone() }));
+        }
         let prepared = match self.parts.backups.prepare(begin, files) {
             Ok(prepared) => prepared,
             Err(error) => return Ok(Err(error)),

@@ -100,6 +100,9 @@ impl Machine {
         if self.jobs.get(&id).is_some_and(|job| job.live.is_some()) {
             return Err(BlockJobError::Busy { id });
         }
+        if self.parts.backups.reads(&id) {
+            return Err(SwapError::BackedUp { id }.into());
+        }
         let images = self.parts.images.get(&id);
         let there =
             images.ok_or_else(|| BlockJobError::NoDisk { id: id.clone() })?.layers().to_vec();

@@ -25,6 +25,8 @@ pub enum SwapError {
     NoLayer { id: String, count: usize, wanted: u16 },
     #[error("disk {id:?} has a block job; wait for its end, or abort it")]
     Busy { id: String },
+    #[error("disk {id:?} is being backed up; wait for the end of the backup, or abort it")]
+    BackedUp { id: String },
     #[error(transparent)]
     Build(#[from] BuildError),
     #[error(transparent)]
@@ -58,6 +60,9 @@ impl Machine {
             }
             if self.has_block_job(Some(id)) {
                 return Err(SwapError::Busy { id: id.clone() });
+            }
+            if self.parts.backups.reads(id) {
+                return Err(SwapError::BackedUp { id: id.clone() });
             }
             let there = there.to_vec();
             chains.push((id.clone(), self.layers(id, layers, &there, files)?));

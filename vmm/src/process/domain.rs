@@ -578,7 +578,7 @@ fn medium_refused(error: MediumError) -> ControlError {
 fn backup_refused(error: &BackupError) -> ControlError {
     let code = match error {
         BackupError::NoDisk { .. } | BackupError::NoBitmap { .. } => Code::NotFound,
-        BackupError::Busy => Code::Busy,
+        BackupError::Busy | BackupError::BlockJob { .. } => Code::Busy,
         BackupError::Contradiction | BackupError::Bitmap { .. } => Code::Malformed,
         BackupError::Remote { .. }
         | BackupError::Taken { .. }
@@ -605,7 +605,7 @@ fn plug_refused(error: PlugError) -> ControlError {
 fn swap_refused(error: SwapError) -> ControlError {
     let code = match &error {
         SwapError::NoDisk { .. } => Code::NotFound,
-        SwapError::Busy { .. } => Code::Busy,
+        SwapError::Busy { .. } | SwapError::BackedUp { .. } => Code::Busy,
         SwapError::Twice { .. } | SwapError::NoLayer { .. } => Code::Malformed,
         SwapError::Build(_) | SwapError::Machine(_) => Code::Failed,
     };
@@ -627,7 +627,7 @@ fn snapshot_refused(error: SnapshotError) -> ControlError {
 fn block_job_refused(error: BlockJobError) -> ControlError {
     let code = match &error {
         BlockJobError::NoDisk { .. } | BlockJobError::NoJob { .. } => Code::NotFound,
-        BlockJobError::Busy { .. } => Code::Busy,
+        BlockJobError::Busy { .. } | BlockJobError::Swap(SwapError::BackedUp { .. }) => Code::Busy,
         BlockJobError::NotReady { .. } | BlockJobError::NotEnded { .. } => Code::State,
         BlockJobError::Impossible { .. } => Code::Malformed,
         BlockJobError::Image { .. } | BlockJobError::Link { .. } | BlockJobError::Swap(_) => {

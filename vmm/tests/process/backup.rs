@@ -16,14 +16,16 @@ use tempfile::TempDir;
 use vmm_protocol::backup::{
     BackupBegin, BackupDisk, BackupPhase, BackupStatus, BackupTarget, BitmapChange,
 };
+use vmm_protocol::block_job::{BlockJob, BlockWork};
 use vmm_protocol::config::{DriveKind, Fd, Image, ImageFormat, Layer, PciKind};
-use vmm_protocol::control::{ControlErrorCode, EventKind, Reply, Request};
+use vmm_protocol::control::{ControlErrorCode, EventKind, Reply, Request, SwapLayer};
 
 use crate::devices::device;
 use crate::disks;
 use crate::nbd::{counting, numbers, wait_for_more};
 use crate::needs_kvm;
 use crate::rig::{Client, Guest, Rig};
+use crate::swap;
 
 const ID: &str = "disk-disk-0";
 const SIZE: u64 = 4 << 20;
@@ -160,6 +162,13 @@ fn clients_see_the_disk_as_it_was_and_then_what_was_written_since() {
     assert_eq!(bench.begin(&[], Some("first"), None, vec![add("one")]), Ok(Reply::Done));
     let busy = bench.begin(&[], Some("other"), None, Vec::new()).unwrap_err();
     assert_eq!(busy.code, ControlErrorCode::Busy);
+    // What the backup reads stays what the disk is made of.
+    let same = swap::swap(ID, vec![SwapLayer::Kept(0)]);
+    assert_eq!(swap::ask(&mut bench.client, vec![same], &[]), Err(ControlErrorCode::Busy));
+    let pull = BlockWork::Pull { base: None, backing: None };
+    let job = BlockJob { id: ID.to_owned(), bandwidth: 0, work: pull };
+    let refused = bench.client.ask(Request::StartBlockJob(Box::new(job))).unwrap_err();
+    assert_eq!(refused.code, ControlErrorCode::Busy, "{refused}");
     let before = numbers(&bench.guest.serial()).last().copied().unwrap();
     wait_for_more(&mut bench.guest);
     for name in ["full", "again"] {
