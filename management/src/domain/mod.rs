@@ -3,6 +3,7 @@
 pub(crate) mod actor;
 mod apply;
 pub(crate) mod backup;
+mod block_job_plan;
 pub(crate) mod block_job_watch;
 pub(crate) mod block_jobs;
 pub(crate) mod channels;

@@ -15,6 +15,7 @@ mod files;
 mod log;
 mod pacing;
 mod power;
+mod refusals;
 mod ring;
 mod save;
 mod server;

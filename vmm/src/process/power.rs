@@ -2,7 +2,8 @@
 
 use vmm_protocol::control::{ControlError, EventKind, RunState, StateReason};
 
-use super::domain::{Domain, failed};
+use super::domain::Domain;
+use super::refusals::failed;
 
 impl Domain {
     pub(super) fn pause(&mut self) -> Result<(), ControlError> {

@@ -7,7 +7,8 @@ use vmm_protocol::control::{
     ControlError, ControlErrorCode as Code, Request, RunState, StateReason,
 };
 
-use super::domain::{Domain, failed};
+use super::domain::Domain;
+use super::refusals::failed;
 use super::server::refuse;
 use crate::state::Packing;
 

@@ -1,0 +1,285 @@
+//! What a block job is made of: images opened, and what becomes of the disk.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use broker::{Broker, SavedAct, Sharing};
+use image::qcow2::CreateOptions;
+use image::{FileStorage, Format, Inspected, NewImage, Reference};
+use vmm_protocol::block_job::{Backing, BlockWork};
+use vmm_protocol::config::{Fd, Layer};
+use vmm_protocol::control::SwapLayer;
+use xml::device::disk::{Disk, DiskFormat};
+
+use super::block_jobs::BlockJobSpec;
+use super::disk_chain::{self, ChainNode};
+use super::launch::{Launch, Opener, Table};
+use crate::error::{Code, Error};
+use crate::translate::{self, formats};
+
+/// What a job is made of: for the VMM, and for afterwards.
+pub(super) struct Plan {
+    pub work: BlockWork,
+    pub after: Vec<ChainNode>,
+    pub remove: Vec<PathBuf>,
+    pub files: Vec<OwnedFd>,
+    /// A file that was made for it.
+    pub made: Option<PathBuf>,
+    /// Images that others may have, too, and that are changed or removed.
+    pub written: Vec<PathBuf>,
+}
+
+/// Open what the job needs, and say what becomes of the disk. Blocks.
+pub(super) fn plan(
+    broker: &dyn Broker,
+    launch: &Launch,
+    disk: &Disk,
+    spec: BlockJobSpec,
+) -> Result<Plan, Error> {
+    let mut table = Table::of_request();
+    let mut opener = Opener { broker, table: &mut table, launch, cgroup: None };
+    let mut nodes = disk_chain::nodes(disk);
+    if nodes[0].path().is_none() {
+        // A volume, by the name of its file.
+        let path = opener.place(disk)?;
+        nodes[0] = ChainNode::new(&path, nodes[0].format, nodes[0].source.index);
+    }
+    let mut work = Worker { opener: &mut opener, disk, nodes: &nodes };
+    let (work, after, remove, made) = match spec {
+        BlockJobSpec::Pull { base } => work.pull(base.as_deref())?,
+        BlockJobSpec::Commit { base, top, shallow, active, delete } => {
+            let (base, top) = (base.as_deref(), top.as_deref());
+            work.commit(base, top, shallow, active, delete)?
+        }
+        BlockJobSpec::Copy { path, format, shallow, reuse } => {
+            work.copy(&path, format.as_deref(), shallow, reuse)?
+        }
+    };
+    let written = written(&work, &nodes).into_iter().chain(remove.clone()).collect();
+    Ok(Plan { work, after, remove, files: table.into_files(), made, written })
+}
+
+/// Images below the guest's that the job writes to.
+fn written(work: &BlockWork, nodes: &[ChainNode]) -> Vec<PathBuf> {
+    let numbers = match work {
+        BlockWork::Pull { .. } | BlockWork::Copy { .. } => Vec::new(),
+        BlockWork::ActiveCommit { base, .. } => vec![*base],
+        BlockWork::Commit { top, base, .. } => vec![*base, top.saturating_sub(1)],
+    };
+    let below = numbers.into_iter().filter(|number| *number > 0);
+    below.filter_map(|number| nodes.get(usize::from(number))?.path().cloned()).collect()
+}
+
+type Planned = (BlockWork, Vec<ChainNode>, Vec<PathBuf>, Option<PathBuf>);
+
+struct Worker<'a, 'b> {
+    opener: &'a mut Opener<'b>,
+    disk: &'a Disk,
+    nodes: &'a [ChainNode],
+}
+
+impl Worker<'_, '_> {
+    fn refused(&self, why: &str) -> Error {
+        Error::new(Code::InvalidArgument, format!("disk {}: {why}", self.disk.target.dev))
+    }
+
+    fn is_direct(&self) -> bool {
+        use vmm_protocol::config::Cache;
+        let cache = self.disk.driver.as_ref().and_then(|driver| driver.cache);
+        let mode = translate::machine_devices::cache(cache);
+        matches!(mode, Cache::None | Cache::Directsync)
+    }
+
+    fn pull(&mut self, base: Option<&str>) -> Result<Planned, Error> {
+        if self.nodes.len() < 2 {
+            return Err(self.refused("nothing lies below its image"));
+        }
+        let base = base.map(|base| disk_chain::find(self.disk, self.nodes, base)).transpose()?;
+        if base == Some(0) {
+            return Err(self.refused("the base is the image that the guest uses"));
+        }
+        let backing = base.map(|base| backing(&self.nodes[base])).transpose()?;
+        let end = base.unwrap_or(self.nodes.len());
+        let after = self.nodes[..1].iter().chain(&self.nodes[end..]).cloned().collect();
+        let work = BlockWork::Pull { base: base.map(layer_number), backing };
+        Ok((work, after, Vec::new(), None))
+    }
+
+    fn commit(
+        &mut self,
+        base: Option<&str>,
+        top: Option<&str>,
+        shallow: bool,
+        active: bool,
+        delete: bool,
+    ) -> Result<Planned, Error> {
+        let find = |name: &str| disk_chain::find(self.disk, self.nodes, name);
+        let top = top.map(find).transpose()?.unwrap_or(0);
+        let base = match base {
+            Some(base) => find(base)?,
+            None if shallow => top + 1,
+            None => self.nodes.len() - 1,
+        };
+        if top >= base || base >= self.nodes.len() {
+            return Err(self.refused("the base does not lie below the top"));
+        }
+        if top == 0 && !active {
+            return Err(self.refused(
+                "the top is the image that the guest uses; say active, and pivot when the job is ready",
+            ));
+        }
+        if top > 0 && active {
+            return Err(
+                self.refused("the top is not the image that the guest uses: leave active out")
+            );
+        }
+        let into = self.open_again(base)?;
+        let left_out = &self.nodes[top..base];
+        let remove = if delete {
+            left_out.iter().filter_map(|it| it.path().cloned()).collect()
+        } else {
+            Vec::new()
+        };
+        let after = self.nodes[..top].iter().chain(&self.nodes[base..]).cloned().collect();
+        let number = layer_number(base);
+        if top == 0 {
+            return Ok((BlockWork::ActiveCommit { base: number, into }, after, remove, None));
+        }
+        let overlay = if top > 1 { Some(self.open_again(top - 1)?) } else { None };
+        let backing = backing(&self.nodes[base])?;
+        let work =
+            BlockWork::Commit { top: layer_number(top), base: number, into, overlay, backing };
+        Ok((work, after, remove, None))
+    }
+
+    /// An image of the disk, to be written to: the VMM has it already.
+    fn open_again(&mut self, node: usize) -> Result<Layer, Error> {
+        let ChainNode { format, .. } = self.nodes[node];
+        let path = self.nodes[node].path().cloned();
+        let path = path.ok_or_else(|| self.refused("an image of it is no file"))?;
+        let direct = self.is_direct();
+        let file = self.opener.disk_image(self.disk, &path, false, direct, Sharing::Again)?;
+        self.layer(file, format)
+    }
+
+    fn layer(&mut self, file: OwnedFd, format: DiskFormat) -> Result<Layer, Error> {
+        let known = formats::of_xml(format).and_then(formats::to_config);
+        let format =
+            known.ok_or_else(|| self.refused(&format!("nothing is written in format {format}")))?;
+        let file: Fd = self.opener.table.add(file);
+        Ok(Layer { format, file, data_file: None, extents: Vec::new() })
+    }
+
+    fn copy(
+        &mut self,
+        path: &Path,
+        format: Option<&str>,
+        shallow: bool,
+        reuse: bool,
+    ) -> Result<Planned, Error> {
+        if !path.is_absolute() {
+            return Err(self.refused(&format!("{} is no absolute path", path.display())));
+        }
+        let format = match format {
+            Some(name) => {
+                name.parse::<Format>().map_err(|error| self.refused(&error.to_string()))?
+            }
+            None => formats::of_xml(self.nodes[0].format).unwrap_or(Format::Raw),
+        };
+        let in_xml = formats::to_xml(format);
+        let in_xml =
+            in_xml.ok_or_else(|| self.refused(&format!("no disk can be in format {format}")))?;
+        let shallow = shallow && self.nodes.len() > 1;
+        if shallow && format != Format::Qcow2 {
+            return Err(self.refused("a shallow copy has something below it: only qcow2 can"));
+        }
+        let made = (!reuse).then(|| path.to_owned());
+        if !reuse {
+            self.create(path, format, shallow)?;
+        }
+        let opened = self.opener.image(path, false, self.is_direct(), Sharing::Exclusive);
+        let layer = match opened.and_then(|file| self.layer(file, in_xml)) {
+            Ok(layer) => layer,
+            Err(error) => {
+                if !reuse {
+                    // Nobody has it yet; one that stays is said to be there the next time.
+                    let _ = self.opener.broker.remove_saved(path);
+                }
+                return Err(error);
+            }
+        };
+        let mut target = vec![SwapLayer::New(layer)];
+        let mut after = vec![ChainNode::new(path, in_xml, None)];
+        if shallow {
+            target.extend((1..self.nodes.len()).map(|node| SwapLayer::Kept(layer_number(node))));
+            after.extend(self.nodes[1..].iter().cloned());
+        }
+        let work = BlockWork::Copy { target, shallow, blank: !reuse };
+        Ok((work, after, Vec::new(), made))
+    }
+
+    /// A new image as large as the disk.
+    fn create(&mut self, path: &Path, format: Format, shallow: bool) -> Result<(), Error> {
+        let size = self.size()?;
+        let new = match format {
+            Format::Raw => NewImage::Raw,
+            Format::Qcow2 => {
+                let mut options = CreateOptions::new(size);
+                if shallow {
+                    let Backing { name, format } = backing(&self.nodes[1])?;
+                    options.backing = Some(Reference { name, format: Some(format) });
+                }
+                NewImage::Qcow2(options)
+            }
+            other => return Err(self.refused(&format!("no copy is made in format {other}"))),
+        };
+        let act = SavedAct::Create { path: path.to_owned(), in_new_dir: false };
+        let file = self.opener.broker.saved_file(act)?;
+        let made = FileStorage::new(File::from(file))
+            .map_err(|source| image::ImageError::Io { act: "cannot use the image", source })
+            .and_then(|storage| new.create(&storage, size));
+        made.map_err(|error| {
+            let _ = self.opener.broker.remove_saved(path);
+            let text = format!("cannot make image {}: {}", path.display(), error.in_full());
+            Error::new(Code::HostFailure, text)
+        })
+    }
+
+    /// Bytes of the disk.
+    fn size(&mut self) -> Result<u64, Error> {
+        let path = self.nodes[0].path().cloned();
+        let path = path.ok_or_else(|| self.refused("its image is no file"))?;
+        let file = self.opener.disk_image(self.disk, &path, true, false, Sharing::Again)?;
+        let format = formats::of_xml(self.nodes[0].format).unwrap_or(Format::Raw);
+        if format == Format::Raw {
+            let end = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0));
+            return end.map_err(|errno| {
+                let text = format!("cannot look at image {}", path.display());
+                Error::new(Code::HostFailure, text).with_source(std::io::Error::from(errno))
+            });
+        }
+        let answer = self.opener.broker.inspect(format.name(), file.as_fd())?;
+        match serde_json::from_slice(&answer) {
+            Ok(Inspected::Image(description)) => Ok(description.size),
+            Ok(Inspected::Refused(reason)) => Err(self.refused(&reason)),
+            Err(error) => {
+                Err(Error::new(Code::Internal, "a header was read to no sense").with_source(error))
+            }
+        }
+    }
+}
+
+/// A chain has 200 images at most.
+fn layer_number(node: usize) -> u16 {
+    u16::try_from(node).unwrap_or(u16::MAX)
+}
+
+fn backing(node: &ChainNode) -> Result<Backing, Error> {
+    let name = node.path().and_then(|path| path.to_str());
+    let name = name.ok_or_else(|| {
+        Error::new(Code::Unsupported, "the name of an image of the disk cannot stand in another")
+    })?;
+    let format = formats::of_xml(node.format).unwrap_or(Format::Raw);
+    Ok(Backing { name: name.to_owned(), format: format.name().to_owned() })
+}
