@@ -182,6 +182,9 @@ pub enum Tap {
         /// Where the bridge tells VLANs apart, those it is in; none: as the bridge has it.
         #[serde(default)]
         vlans: Option<crate::PortVlans>,
+        /// The bridge has the guest's address from us, and learns none from there.
+        #[serde(default)]
+        known_mac: bool,
     },
     /// Made now, in no bridge.
     Standalone { name: Option<String>, mac: [u8; 6], mtu: Option<u16>, queues: u16 },

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, open as open_file};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use crate::network::{direct, vlan};
+use crate::network::{direct, mac_table, vlan};
 use crate::sys::{self, InterfaceName};
 use crate::{BrokerError, PortVlans, Tap, TapQueues};
 
@@ -22,10 +22,10 @@ pub(crate) fn open(request: &Tap) -> Result<TapQueues, BrokerError> {
         Tap::Existing { name, queues } => existing(name, *queues),
         Tap::Standalone { name, mac, mtu, queues } => {
             let tap = create(name.as_deref(), *queues)?;
-            configure(&tap.name, *mac, *mtu, None, None)?;
+            configure(&tap.name, *mac, *mtu, None)?;
             Ok(tap)
         }
-        Tap::Bridged { bridge, name, mac, mtu, queues, vlans } => {
+        Tap::Bridged { bridge, name, mac, mtu, queues, vlans, known_mac } => {
             if !sysfs(bridge).join("bridge").is_dir() {
                 return Err(BrokerError::NoBridge { name: bridge.clone() });
             }
@@ -35,7 +35,8 @@ pub(crate) fn open(request: &Tap) -> Result<TapQueues, BrokerError> {
             let tap = create(name.as_deref(), *queues)?;
             // A bridge takes the smallest MTU of its ports: a new one must not shrink it.
             let mtu = mtu.or_else(|| mtu_of(bridge));
-            configure(&tap.name, *mac, mtu, Some(bridge), vlans.as_ref())?;
+            let port = Port { bridge, vlans: vlans.as_ref(), known_mac: *known_mac };
+            configure(&tap.name, *mac, mtu, Some(&port))?;
             Ok(tap)
         }
     }
@@ -110,12 +111,18 @@ fn attach(name: Option<&str>, queues: u16, multi_queue: bool) -> Result<TapQueue
     Ok(TapQueues { name: named, queues: files })
 }
 
+/// What a tap is in a bridge.
+struct Port<'a> {
+    bridge: &'a str,
+    vlans: Option<&'a PortVlans>,
+    known_mac: bool,
+}
+
 fn configure(
     name: &str,
     guest_mac: [u8; 6],
     mtu: Option<u16>,
-    bridge: Option<&str>,
-    vlans: Option<&PortVlans>,
+    port: Option<&Port<'_>>,
 ) -> Result<(), BrokerError> {
     let host = |act: String| move |source: io::Error| BrokerError::Host { act, source };
     let socket = control_socket().map_err(host("open a network socket".to_owned()))?;
@@ -129,12 +136,15 @@ fn configure(
         sys::interface_set_mtu(socket.as_fd(), &tap, mtu)
             .map_err(host(format!("set the MTU of tap {name:?} to {mtu}")))?;
     }
-    if let Some(bridge) = bridge {
+    if let Some(Port { bridge, vlans, known_mac }) = port {
         sys::bridge_add(socket.as_fd(), &interface(bridge)?, &tap)
             .map_err(host(format!("put tap {name:?} into bridge {bridge:?}")))?;
         // Before it is up: no frame is in a VLAN that is not the guest's.
         if let Some(vlans) = vlans {
             vlan::set(bridge, name, vlans)?;
+        }
+        if *known_mac {
+            mac_table::fix(name, guest_mac)?;
         }
     }
     sys::interface_up(socket.as_fd(), &tap).map_err(host(format!("bring up tap {name:?}")))

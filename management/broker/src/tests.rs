@@ -290,6 +290,7 @@ fn absent_bridges_and_taps_are_named() {
         mtu: None,
         queues: 1,
         vlans: None,
+        known_mac: false,
     };
     let error = broker().tap(bridged).unwrap_err();
     assert!(matches!(error, BrokerError::NoBridge { .. }), "{error}");
@@ -340,6 +341,7 @@ fn a_bridged_tap_is_up_in_its_bridge_and_goes_with_its_last_queue() {
         mtu: None,
         queues: 2,
         vlans: None,
+        known_mac: false,
     };
     let tap = broker().tap(request).unwrap();
     assert_eq!(tap.queues.len(), 2);

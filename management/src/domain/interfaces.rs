@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use broker::{Direct, DirectMode, Passt, PortVlans, Tap, Traffic};
 use vmm_protocol::config::Fd;
 use vmm_protocol::control::MAX_FILES;
-use xml::device::interface::{Interface, InterfaceBackend, InterfaceType, Vlan};
+use xml::device::interface::{Interface, InterfaceBackend, InterfaceType, MacTable, Vlan};
 use xml::network::PortGroup;
 use xml::{DomainDef, NetworkDef, OnOff, YesNo};
 
@@ -62,12 +62,12 @@ impl Opener<'_> {
             return self.opened(interface, Tap::Direct(direct), None);
         }
         let managed = target.and_then(|target| target.managed);
-        let (bridge, vlans) = port(self.launch, interface)?;
+        let Port { bridge, vlans, known_mac } = port(self.launch, interface)?;
         let request = match (interface.kind, &bridge, name) {
             (InterfaceType::Bridge | InterfaceType::Network, Some(bridge), name) => {
                 let bridge = bridge.clone();
                 let name = name.filter(|name| kept(name, "vnet"));
-                Tap::Bridged { bridge, name, mac, mtu, queues, vlans }
+                Tap::Bridged { bridge, name, mac, mtu, queues, vlans, known_mac }
             }
             // A tap with a name is the user's own, unless it is said that it is ours to make, or there
             // is none.
@@ -145,22 +145,30 @@ impl Opener<'_> {
     }
 }
 
-/// Which bridge the tap of this interface is in, and in which VLANs there.
-pub(super) fn port(
-    launch: &Launch,
-    interface: &Interface,
-) -> Result<(Option<String>, Option<PortVlans>), Error> {
+/// What the tap of an interface is in a bridge.
+pub(super) struct Port {
+    /// None: it is in none.
+    pub bridge: Option<String>,
+    pub vlans: Option<PortVlans>,
+    /// The bridge has the guest's address from us.
+    pub known_mac: bool,
+}
+
+pub(super) fn port(launch: &Launch, interface: &Interface) -> Result<Port, Error> {
     let source = interface.source.as_ref();
     let network = source.and_then(|source| source.network.as_deref());
     let own = interface.vlan.as_ref();
     let (InterfaceType::Network, Some(network)) = (interface.kind, network) else {
         let bridge = source.and_then(|source| source.bridge.clone());
-        return Ok((bridge, own.map(translate::vlan::of)));
+        let known_mac = source.and_then(|source| source.mac_table) == Some(MacTable::Libvirt);
+        return Ok(Port { bridge, vlans: own.map(translate::vlan::of), known_mac });
     };
     let group = source.and_then(|source| source.portgroup.as_deref());
     let def = active_network(launch, network)?;
-    let vlan = vlan_of(&def, group, own)?.map(translate::vlan::of);
-    Ok((def.bridge_name().map(str::to_owned), vlan))
+    let vlans = vlan_of(&def, group, own)?.map(translate::vlan::of);
+    let known_mac =
+        def.bridge.as_ref().and_then(|bridge| bridge.mac_table) == Some(MacTable::Libvirt);
+    Ok(Port { bridge: def.bridge_name().map(str::to_owned), vlans, known_mac })
 }
 
 /// How much passes it.

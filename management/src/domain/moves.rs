@@ -18,7 +18,7 @@ use xml::device::Device;
 use xml::device::interface::{Interface, InterfaceType};
 
 use super::actor::{Actor, Link, blocking};
-use super::interfaces::{port, traffic};
+use super::interfaces::{Port, port, traffic};
 use super::link::is_up;
 use crate::error::{Code, Error};
 use crate::translate;
@@ -47,7 +47,7 @@ impl Actor {
         check_movable(&old, to)?;
         let mut new = old.clone();
         lead(&mut new, to);
-        let (bridge, _) = port(&self.launch(self.running()?.live.def.clone()), &new)?;
+        let Port { bridge, .. } = port(&self.launch(self.running()?.live.def.clone()), &new)?;
         if let Some(source) = new.source.as_mut().filter(|source| source.network.is_some()) {
             source.bridge = bridge;
         }
@@ -119,7 +119,7 @@ impl Actor {
     /// Put the tap of a live interface where its definition says, wherever it is now.
     async fn connect(&mut self, interface: &Interface) -> Result<(), Error> {
         let launch = self.launch(self.running()?.live.def.clone());
-        let (bridge, vlans) = port(&launch, interface)?;
+        let Port { bridge, vlans, known_mac } = port(&launch, interface)?;
         let traffic = traffic(&launch, interface)?;
         let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
         let (Some(bridge), Some(tap)) = (bridge, tap) else {
@@ -131,6 +131,8 @@ impl Actor {
             self.set_cable(&alias, false).await?;
         }
         let mtu = interface.mtu.and_then(|mtu| u16::try_from(mtu).ok());
+        let mac = interface.mac_address().map(|mac| mac.0);
+        let known_mac = mac.filter(|_| known_mac);
         let (node, interface_now) = (self.node.clone(), interface.clone());
         blocking(move || {
             // In no bridge it needs no rules: between those of the old port and of the new there is no
@@ -144,7 +146,7 @@ impl Actor {
                 // Its group's, in place of that of the group it was in.
                 node.broker.shape(&tap, traffic)?;
             }
-            Ok(node.broker.join_bridge(BridgePort { bridge, tap, mtu, vlans })?)
+            Ok(node.broker.join_bridge(BridgePort { bridge, tap, mtu, vlans, known_mac })?)
         })
         .await?;
         if is_up(interface) { self.set_cable(&alias, true).await } else { Ok(()) }

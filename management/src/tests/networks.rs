@@ -26,6 +26,8 @@ struct Made {
     bridges: BTreeMap<String, String>,
     rules: RuleSet,
     reattached: Vec<String>,
+    /// Guests whose addresses their bridges have from us.
+    known: Vec<[u8; 6]>,
     /// The latest limit of each bridge.
     limits: BTreeMap<String, Traffic>,
     /// The next act of this kind fails.
@@ -68,7 +70,8 @@ impl Broker for NetworkHost {
                 return self.local.perform(request, files);
             }
             // Its bridge is none.
-            Request::OpenTap(Tap::Bridged { mac, mtu, queues, .. }) => {
+            Request::OpenTap(Tap::Bridged { mac, mtu, queues, known_mac, .. }) => {
+                self.made.lock().unwrap().known.extend(known_mac.then_some(mac));
                 let tap = Tap::Standalone { name: None, mac, mtu, queues };
                 return self.domains.perform(Request::OpenTap(tap), files);
             }
@@ -344,4 +347,31 @@ async fn who_follows_a_network_hears_of_the_taps_that_come_and_go() {
     let (network, device) = (network.clone(), device.clone());
     let removed = EventKind::NetworkPort { network, device, added: false };
     assert_eq!(next(&mut events).await.kind, removed);
+}
+
+#[tokio::test]
+async fn bridges_that_do_not_learn_have_the_addresses_of_their_guests() {
+    if !super::link::taps() {
+        return;
+    }
+    let (host, made) = (Host::new(), NetworkHost::new());
+    let daemon = host.daemon_with(made.clone()).await;
+    for (name, number, table) in [("learns", 91, "kernel"), ("knows", 92, "libvirt")] {
+        let xml = format!(
+            "<network><name>{name}</name><bridge name='virbr{number}' macTableManager='{table}'/>\
+             <ip address='10.9.{number}.1' prefix='24'/></network>"
+        );
+        daemon.call(DefineNetwork { xml }).await.unwrap();
+        daemon.network(name, NetworkAction::Start).await.unwrap();
+    }
+    let interfaces = "<interface type='network'><mac address='52:54:00:00:00:01'/>\
+                      <source network='learns'/></interface>\
+                      <interface type='network'><mac address='52:54:00:00:00:02'/>\
+                      <source network='knows'/></interface>\
+                      <interface type='bridge'><mac address='52:54:00:00:00:03'/>\
+                      <source bridge='br0' macTableManager='libvirt'/></interface>";
+    daemon.define(host.xml_with("web", "", interfaces)).await;
+    daemon.start("web").await.unwrap();
+    let known: Vec<u8> = made.made.lock().unwrap().known.iter().map(|mac| mac[5]).collect();
+    assert_eq!(known, [2, 3]);
 }

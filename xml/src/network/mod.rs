@@ -84,10 +84,6 @@ impl Bridge {
             report.expected = Some("1 to 15 bytes without '/', ':' or white space".to_owned());
             report.report(Kind::Invalid, format!("{} cannot name a bridge", quote(name)));
         }
-        if self.mac_table == Some(MacTable::Libvirt) {
-            let message = "the kernel keeps a bridge's table of addresses; remove it".to_owned();
-            at.attribute_error("macTableManager", Kind::Unsupported, message);
-        }
         if self.delay.is_some_and(|delay| delay > 30) {
             at.attribute_error("delay", Kind::Limit, "a bridge waits 30 s at most".to_owned());
         }

@@ -19,7 +19,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
 use super::netlink::Netlink;
-use super::{BridgePort, BridgeSpec, RouteSpec, vlan};
+use super::{BridgePort, BridgeSpec, RouteSpec, mac_table, vlan};
 use crate::BrokerError;
 
 /// The kernel counts in hundredths of a second.
@@ -415,7 +415,7 @@ pub(super) fn leave(tap: &str) -> Result<(), BrokerError> {
 /// Put a guest's tap into a bridge. Up only when all is so: no frame is in a VLAN that is not the
 /// guest's.
 pub(super) fn join(port: &BridgePort) -> Result<(), BrokerError> {
-    let BridgePort { bridge, tap, mtu, vlans } = port;
+    let BridgePort { bridge, tap, mtu, vlans, known_mac } = port;
     let act = || BrokerError::host(format!("put {tap:?} into bridge {bridge:?}"));
     let mut netlink = Netlink::route().map_err(act())?;
     let found = find(&mut netlink, bridge).map_err(act())?;
@@ -434,6 +434,9 @@ pub(super) fn join(port: &BridgePort) -> Result<(), BrokerError> {
     netlink.act(Message::SetLink(message), 0).map_err(act())?;
     if let Some(vlans) = vlans {
         vlan::set(bridge, tap, vlans)?;
+    }
+    if let Some(mac) = known_mac {
+        mac_table::fix(tap, *mac)?;
     }
     let mut message = LinkMessage::default();
     message.header.index = index;

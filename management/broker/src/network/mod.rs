@@ -6,6 +6,7 @@ pub(crate) mod direct;
 mod edits;
 #[cfg(test)]
 mod foreign_tests;
+pub(crate) mod mac_table;
 mod netlink;
 mod nft;
 mod ports;
@@ -86,6 +87,9 @@ pub struct BridgePort {
     pub mtu: Option<u16>,
     /// Where the bridge tells VLANs apart, those it is in; none: as the bridge has it.
     pub vlans: Option<vlan::PortVlans>,
+    /// The guest's address, where the bridge has it from us and does not learn; none: it learns.
+    #[serde(default)]
+    pub known_mac: Option<[u8; 6]>,
 }
 
 /// A bridge of a network's own.

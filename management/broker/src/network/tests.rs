@@ -147,6 +147,13 @@ pub(super) fn text(namespace: &str, arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What a bridge knows of who is behind which port.
+fn table(namespace: &str, bridge: &str) -> String {
+    let mut command = Command::new("bridge");
+    let output = command.args(["-n", namespace, "fdb", "show", "br", bridge]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn a_tap_is_in_its_vlans_alone_and_needs_a_bridge_that_tells_them_apart() {
     let Some(lab) = Lab::new() else { return };
@@ -201,6 +208,7 @@ fn a_tap_moves_from_bridge_to_bridge_and_nothing_else_does() {
             tap: tap.clone(),
             mtu: None,
             vlans: None,
+            known_mac: (bridge == "two").then_some([0x52, 0x54, 0, 1, 2, 3]),
         };
         bridge::join(&port("one")).unwrap();
         assert!(look().contains("master one"), "{}", look());
@@ -212,6 +220,12 @@ fn a_tap_moves_from_bridge_to_bridge_and_nothing_else_does() {
         let now = look();
         assert!(now.contains("master two") && now.contains("mtu 1400"), "{now}");
         assert!(now.contains("UP"), "{now}");
+        // That bridge has the guest's address from us, and learns none.
+        let known = table(&lab.host, "two");
+        let entry = format!("52:54:00:01:02:03 dev {tap} master two static");
+        assert!(known.contains(&entry), "{known}");
+        let details = text(&lab.host, &format!("-d link show dev {tap}"));
+        assert!(details.contains("learning off flood off"), "{details}");
         let error = bridge::join(&port("three")).unwrap_err().to_string();
         assert!(error.contains("no bridge \"three\""), "{error}");
         let error = bridge::leave("one").unwrap_err().to_string();
