@@ -312,6 +312,8 @@ pub(crate) enum Command {
     Domifstat(Domifstat),
     /// list all domain blocks
     Domblklist(Domblklist),
+    /// domain block device size information
+    Domblkinfo(Domblkinfo),
     /// get link state of a virtual interface
     DomifGetlink(DomifGetlink),
     /// get network interfaces' addresses for a running domain

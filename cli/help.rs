@@ -111,6 +111,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
         "monitor",
         &[
             "domblkerror",
+            "domblkinfo",
             "domblklist",
             "domhostname",
             "domblkstat",

@@ -17,6 +17,21 @@ pub(crate) struct Domblklist {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Domblkinfo {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// block device
+    #[arg(required_unless_present = "all")]
+    pub(crate) device: Option<String>,
+    /// human readable output
+    #[arg(long)]
+    pub(crate) human: bool,
+    /// display all block devices info
+    #[arg(long, conflicts_with = "device")]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DomifGetlink {
     /// domain name, id or uuid
     pub(crate) domain: String,

@@ -3,7 +3,8 @@
 use api::types::{Affects, Interface, LinkState};
 
 use super::Session;
-use crate::args::{Domain, Domblklist, DomifGetlink, DomifSetlink, Domiflist};
+use super::storage::capacity;
+use crate::args::{Domain, Domblkinfo, Domblklist, DomifGetlink, DomifSetlink, Domiflist};
 use crate::failure::{Exit, Failure};
 use crate::table::Table;
 use crate::terminal::printable;
@@ -30,6 +31,39 @@ pub(super) async fn domblklist(session: &Session, args: Domblklist) -> Result<()
         } else {
             table.row([disk.target, or_dash(disk.source)]);
         }
+    }
+    session.terminal.print(&table.text(!session.terminal.quiet));
+    Ok(())
+}
+
+pub(super) async fn domblkinfo(session: &Session, args: Domblkinfo) -> Result<(), Failure> {
+    let Domblkinfo { domain, device, human, all: _ } = &args;
+    let size = |bytes: u64| if *human { capacity(bytes, 3) } else { bytes.to_string() };
+    if let Some(disk) = device {
+        let sizes = session.client.disk_sizes(domain, disk).await?;
+        if session.terminal.json {
+            session.terminal.print_json(&sizes);
+            return Ok(());
+        }
+        let line = |name: &str, bytes: u64| format!("{name:15} {}\n", size(bytes));
+        session.terminal.print(&format!(
+            "{}{}{}",
+            line("Capacity:", sizes.capacity),
+            line("Allocation:", sizes.allocation),
+            line("Physical:", sizes.physical),
+        ));
+        return Ok(());
+    }
+    let disks = session.of(domain, session.client.disks(domain, false)).await?;
+    let mut table = Table::new(["Target", "Capacity", "Allocation", "Physical"]);
+    for disk in disks {
+        // An empty drive, or a disk on a server, has none that anybody here knows.
+        let row = match session.client.disk_sizes(domain, &disk.target).await {
+            Ok(sizes) => [sizes.capacity, sizes.allocation, sizes.physical].map(size),
+            Err(_) => ["-", "-", "-"].map(str::to_owned),
+        };
+        let [capacity, allocation, physical] = row;
+        table.row([disk.target, capacity, allocation, physical]);
     }
     session.terminal.print(&table.text(!session.terminal.quiet));
     Ok(())

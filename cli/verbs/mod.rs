@@ -153,6 +153,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Ttyconsole(args) => devices::ttyconsole(session, args).await,
         Command::Undefine(args) => definition::undefine(session, args).await,
         Command::Vncdisplay(args) => display::vncdisplay(session, args).await,
+        Command::Domblkinfo(args) => devices::domblkinfo(session, args).await,
         Command::Domblklist(args) => devices::domblklist(session, args).await,
         Command::DomifGetlink(args) => devices::domif_getlink(session, args).await,
         Command::DomifSetlink(args) => devices::domif_setlink(session, args).await,

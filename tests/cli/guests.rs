@@ -432,3 +432,32 @@ fn a_running_guest_is_confined_in_every_respect() {
     let second = ok(&rig, &["security", "second", "--json"]);
     assert!(!second.contains(&format!("\"{user}\"")), "{second}");
 }
+
+/// What a disk is to its guest, and what it costs the host.
+#[test]
+fn the_sizes_of_disks_are_known_whoever_has_them_open() {
+    let Some(rig) = defined() else { return };
+    let image = rig.path("disk.qcow2").display().to_string();
+    ok(&rig, &["image", "create", "-f", "qcow2", &image, "8M"]);
+    let raw = rig.path("disk.img");
+    std::fs::write(&raw, [1; 8192]).unwrap();
+    std::fs::File::options().write(true).open(&raw).unwrap().set_len(3 << 20).unwrap();
+    ok(&rig, &["attach-disk", "echo", &image, "vda", "--subdriver", "qcow2", "--config"]);
+    ok(&rig, &["attach-disk", "echo", raw.to_str().unwrap(), "vdb", "--config"]);
+    let before = ok(&rig, &["domblkinfo", "echo", "vda"]);
+    assert!(before.starts_with("Capacity:       8388608\nAllocation:     "), "{before}");
+    ok(&rig, &["start", "echo"]);
+    assert_eq!(ok(&rig, &["domblkinfo", "echo", "vda"]), before);
+    let sparse = ok(&rig, &["domblkinfo", "echo", "vdb"]);
+    assert!(sparse.contains("Capacity:       3145728\n"), "{sparse}");
+    assert!(sparse.contains("Physical:       3145728\n"), "{sparse}");
+    let line = sparse.lines().find_map(|line| line.strip_prefix("Allocation:")).unwrap();
+    assert!((8192..=65536).contains(&line.trim().parse::<u64>().unwrap()), "{sparse}");
+    let human = ok(&rig, &["domblkinfo", "echo", "vdb", "--human"]);
+    assert!(human.starts_with("Capacity:       3.000 MiB\n"), "{human}");
+    let all = ok(&rig, &["domblkinfo", "echo", "--all"]);
+    assert!(all.contains(" vda      8388608"), "{all}");
+    let none = rig.manor(["domblkinfo", "echo", "vdz"]);
+    assert!(none.err.contains("has no disk \"vdz\""), "{}", none.err);
+    assert_ne!(none.status, 0);
+}

@@ -224,6 +224,10 @@ impl Client {
         self.call(Method::PUT, &path, json(&types::DiskSize { bytes })).await.map(drop)
     }
 
+    pub async fn disk_sizes(&self, domain: &str, disk: &str) -> Result<types::DiskSizes> {
+        self.get(&domain_path(domain, &format!("/disks/{}/size", percent(disk)))).await
+    }
+
     /// A PNG file.
     pub async fn screenshot(&self, domain: &str) -> Result<Bytes> {
         self.call(Method::GET, &domain_path(domain, "/screenshot"), Payload::Nothing).await

@@ -1,5 +1,6 @@
 //! The media of CD-ROM drives, and the sizes of disks.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use management::domain::{Affects, MediumAction, MediumSource};
@@ -70,4 +71,22 @@ pub(super) async fn size(
 ) -> Result<StatusCode, Failure> {
     app.manager.call(&caller, ops::ResizeDisk { domain, disk, bytes }).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// How large a disk is, to its guest and on the host.
+#[utoipa::path(get, path = "/v1/domains/{domain}/disks/{disk}/size", tag = "Devices",
+    params(DomainDisk),
+    responses((status = 200, body = types::DiskSizes),
+        (status = 404, body = types::Problem, content_type = "application/problem+json",
+            description = "There is no such domain, or it has no such disk"),
+        (status = 409, body = types::Problem, content_type = "application/problem+json",
+            description = "The disk is empty, or lies on a server")))]
+pub(super) async fn sizes(
+    State(app): State<App>,
+    Who(caller): Who,
+    DomainDisk(domain, disk): DomainDisk,
+) -> Result<Json<types::DiskSizes>, Failure> {
+    let sizes = app.manager.call(&caller, ops::DescribeDisk { domain, disk }).await?;
+    let management::domain::DiskSizes { capacity, allocation, physical } = sizes;
+    Ok(Json(types::DiskSizes { capacity, allocation, physical }))
 }

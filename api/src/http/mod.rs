@@ -84,7 +84,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(plug::detach))
         .routes(routes!(plug::detach_like))
         .routes(routes!(media::medium))
-        .routes(routes!(media::size))
+        .routes(routes!(media::size, media::sizes))
         .routes(routes!(block_job::list))
         .routes(routes!(block_job::start, block_job::end, block_job::limit))
         .routes(routes!(memory::memory))

@@ -304,7 +304,7 @@ procedures! {
     191 DOMAIN_SNAPSHOT_CURRENT [DescribeSnapshot] snapshot::current;
     192 DOMAIN_REVERT_TO_SNAPSHOT [RevertToSnapshot GetJob] snapshot::revert;
     193 DOMAIN_SNAPSHOT_DELETE [DeleteSnapshot GetJob] snapshot::delete;
-    194 DOMAIN_GET_BLOCK_INFO [ListDisks FindVolume] stats::block_info, partly "of disks that are volumes of a pool";
+    194 DOMAIN_GET_BLOCK_INFO [DescribeDisk] stats::block_info;
     196 DOMAIN_CREATE_WITH_FLAGS [StartDomain FindDomain] lifecycle::create_flags, partly "autodestroy is refused";
     197 DOMAIN_SET_MEMORY_PARAMETERS [TuneDomain] tuning::set_memory, partly "no min_guarantee";
     198 DOMAIN_GET_MEMORY_PARAMETERS [GetTuning] tuning::memory;

@@ -115,6 +115,17 @@ pub struct DiskSize {
     pub bytes: u64,
 }
 
+/// How large a disk is, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiskSizes {
+    /// As the guest sees it.
+    pub capacity: u64,
+    /// What the host has given for it.
+    pub allocation: u64,
+    /// Of its image, with holes.
+    pub physical: u64,
+}
+
 /// How much memory a guest is left with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

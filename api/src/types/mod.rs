@@ -29,8 +29,8 @@ pub use audit::{AuditLog, AuditRecord, AuditTarget};
 pub use backup::{BeginBackup, Checkpoint, CheckpointList, CreateCheckpoint};
 pub use block_job::{BlockJob, BlockJobKind, BlockJobLimit, BlockWork, StartBlockJob};
 pub use device::{
-    Affects, Detached, Disk, DiskSize, Interface, InterfaceAddress, Link, LinkState, Medium,
-    MediumAction, Memory, StatsPeriod,
+    Affects, Detached, Disk, DiskSize, DiskSizes, Interface, InterfaceAddress, Link, LinkState,
+    Medium, MediumAction, Memory, StatsPeriod,
 };
 pub use display::SendKeys;
 pub use domain::{

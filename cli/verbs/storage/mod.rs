@@ -10,13 +10,18 @@ use crate::failure::{Exit, Failure};
 
 /// `97.92 GiB`, as virsh rounds.
 fn pretty(bytes: u64) -> String {
+    capacity(bytes, 2)
+}
+
+/// With so many decimals.
+pub(super) fn capacity(bytes: u64, decimals: usize) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let (mut value, mut unit) = (bytes as f64, 0);
     while value >= 1024.0 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
     }
-    format!("{value:.2} {}", UNITS[unit])
+    format!("{value:.decimals$} {}", UNITS[unit])
 }
 
 fn lost(what: &str, name: &str) -> Failure {

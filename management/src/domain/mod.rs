@@ -61,8 +61,8 @@ pub use tuning::{
 };
 pub use turn::{AtShutdown, Turn, TurnChange};
 pub use view::{
-    AddressRow, BalloonStats, BlockStats, DiskFault, DiskRow, DomainDetails, DomainId, DomainStats,
-    DomainSummary, InterfaceRow, InterfaceStats, SecurityFact, VcpuStats,
+    AddressRow, BalloonStats, BlockStats, DiskFault, DiskRow, DiskSizes, DomainDetails, DomainId,
+    DomainStats, DomainSummary, InterfaceRow, InterfaceStats, SecurityFact, VcpuStats,
 };
 
 use xml::DomainDef;

@@ -176,6 +176,17 @@ pub struct DiskRow {
     pub source: Option<String>,
 }
 
+/// How large a disk is, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSizes {
+    /// As the guest sees it.
+    pub capacity: u64,
+    /// What the host has given for it.
+    pub allocation: u64,
+    /// Of its image, with holes.
+    pub physical: u64,
+}
+
 /// One thing that the process of a domain may do, or may not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecurityFact {

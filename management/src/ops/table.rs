@@ -56,6 +56,7 @@ operations! {
     CreateDomain: Domain,
     DefineDomain: Domain,
     DescribeDomain: Domain,
+    DescribeDisk: Domain,
     DestroyDomain: Domain,
     DetachDevice: Domain,
     DumpDomain: Domain,

@@ -38,6 +38,7 @@ pub(crate) use headers::{Below, Remembered};
 pub(crate) use pool::{Pool, State};
 pub(crate) use registry::{Found, Pools};
 pub(crate) use resize::{Resize, resize, resize_device};
+pub(crate) use scan::inspect;
 
 /// A pool as a caller names it: a UUID, else a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

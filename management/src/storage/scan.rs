@@ -98,7 +98,7 @@ pub(super) fn storage(file: &OwnedFd) -> Result<FileStorage, Error> {
 }
 
 /// What a confined process reads in an image's header.
-pub(super) fn inspect(
+pub(crate) fn inspect(
     broker: &dyn Broker,
     format: Format,
     file: &OwnedFd,

@@ -148,6 +148,7 @@ const DOORS: &[Door] = &[
     ("DELETE /v1/domains/{domain}/disks/{disk}/block-job", "domain.end-block-job", "", ""),
     ("POST /v1/domains/{domain}/resume", "domain.resume", "", ""),
     ("GET /v1/domains/{domain}/screenshot", "domain.screenshot", "", ""),
+    ("GET /v1/domains/{domain}/disks/{disk}/size", "domain.describe-disk", "", ""),
     ("GET /v1/domains/{domain}/security", "domain.security", "", ""),
     ("POST /v1/domains/{domain}/send-keys", "domain.send-keys", JSON, r#"{"keys":["KEY_A"]}"#),
     ("PUT /v1/domains/{domain}/autostart", "domain.set-autostart", JSON, r#"{"enabled":false}"#),

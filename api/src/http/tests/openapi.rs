@@ -33,6 +33,7 @@ const ROUTES: &[&str] = &[
     "GET /v1/domains/{domain}/console",
     "GET /v1/domains/{domain}/current-snapshot",
     "GET /v1/domains/{domain}/disks",
+    "GET /v1/domains/{domain}/disks/{disk}/size",
     "GET /v1/domains/{domain}/guest",
     "GET /v1/domains/{domain}/guest/exec/{pid}",
     "GET /v1/domains/{domain}/guest/filesystems",

@@ -1,7 +1,7 @@
 //! Counters of domains, by libvirt's names.
 
 use management::domain::{BlockStats, DomainStats, InterfaceStats};
-use management::ops::{FindVolume, GetAllStats, GetDomainStats, ListDisks};
+use management::ops::{DescribeDisk, GetAllStats, GetDomainStats};
 
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Domain;
@@ -308,25 +308,12 @@ pub(crate) async fn vcpus(
     Ok((infos, maps))
 }
 
-/// Of a disk that is a volume: its sizes in bytes.
+/// Of a disk: its sizes in bytes.
 pub(crate) async fn block_info(
     client: Client,
-    (domain, name, flags): (Domain, String, u32),
+    (domain, disk, flags): (Domain, String, u32),
 ) -> Result<(u64, u64, u64), Failure> {
     known_flags(flags, 0, "virDomainGetBlockInfo")?;
-    let list = ListDisks { domain: domain.reference(), inactive: false };
-    let disks = client.domain(list).await?;
-    let is_meant = |disk: &&management::domain::DiskRow| {
-        disk.target == name || disk.source.as_deref() == Some(name.as_str())
-    };
-    let Some(disk) = disks.iter().find(is_meant) else {
-        let text = format!("there is no disk {name:?}");
-        return Err(Failure::invalid_argument(Area::Domain, &text));
-    };
-    let Some(path) = &disk.source else {
-        let text = format!("disk {name:?} is empty");
-        return Err(Failure::invalid_state(Area::Domain, &text));
-    };
-    let found = client.ask(Area::Volume, FindVolume { path: path.into() }).await?;
+    let found = client.domain(DescribeDisk { domain: domain.reference(), disk }).await?;
     Ok((found.allocation, found.capacity, found.physical))
 }
