@@ -47,8 +47,8 @@ fn assert_costs(machine: &str, exits: u64, to_user_space: u64) -> Result<()> {
     let faults = figure("pf_taken")?;
     assert!(faults <= 200, "{faults} page faults of {machine}: {figures:?}");
     let own = figure("rss_kib")?;
-    // Most of it is code, mapped in pieces of 64 KiB and shared by all guests: 5.2 MiB on a microvm.
-    assert!((100..=6 << 10).contains(&own), "{own} KiB beside the guest's: {figures:?}");
+    // Most of it is code, mapped in pieces of 64 KiB and shared by all guests: 6.1 MiB on a q35.
+    assert!((100..=7 << 10).contains(&own), "{own} KiB beside the guest's: {figures:?}");
     Ok(())
 }
 

@@ -85,7 +85,7 @@ const PAGES: [Page; 13] = [
         before: &[
             ("manor plan", "sed -i 's/<vcpu.*vcpu>/<vcpu>2<\\/vcpu>/' web.xml"),
             (
-                "manor autostart database",
+                "manor autostart database --order",
                 "for name in database batch; do
                      sed \"s/<name>web/<name>$name/\" ../web.xml >$name.xml; manor define $name.xml
                  done",

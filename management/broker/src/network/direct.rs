@@ -347,6 +347,12 @@ mod tests {
     fn what_a_death_left_half_made_is_made_anew() {
         let Some(lab) = Lab::new() else { return };
         let host = lab.host.clone();
+        // The node's name is the interface's number, which counts by namespace, while /dev is
+        // everybody's: the other test's macvtap, at work beside this one, must have another.
+        for _ in 0..8 {
+            ip(&format!("-n {host} link add gone0 type veth peer name gone1"));
+            ip(&format!("-n {host} link delete gone0"));
+        }
         ip(&format!("-n {host} link add src0 type veth peer name peer0"));
         ip(&format!("-n {host} link set src0 up"));
         ip(&format!(
