@@ -103,7 +103,12 @@ impl Work<'_> {
         if self.systemd {
             self.systemctl(&["daemon-reload"])?;
         }
-        self.gone(&self.root.join(SYSUSERS))?;
+        let sysusers = self.root.join(SYSUSERS);
+        self.gone(&sysusers)?;
+        if let Some(directory) = sysusers.parent() {
+            // Few systems have one; empty it says nothing, and others' files keep it.
+            let _ = std::fs::remove_dir(directory);
+        }
         let helper = self.root.join(SSH_HELPER);
         // Of this binary, wherever it lay when it made the link.
         let target = std::fs::read_link(&helper);

@@ -170,6 +170,7 @@ fn setup_makes_a_service_and_remove_leaves_nothing() -> Result<()> {
                     grep -v -e '^/etc/group-$' -e '^/etc/gshadow' -e '^/etc/.pwd.lock' -e '^/var/log/journal' | sort;
                     cat /etc/group";
     debian.host.put(&manor_binary()?, BINARY)?;
+    debian.sh("mkdir -p /usr/local/bin")?; // which installers make, and a bare tree has not
     let snapshot = || -> Result<BTreeSet<String>> {
         Ok(debian.sh(files)?.lines().map(str::to_owned).collect())
     };
