@@ -3,41 +3,45 @@
 //! Guests are processes of their own. Stopping the daemon, in whatever way, leaves them running.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Child;
+use std::sync::Arc;
 use std::time::Instant;
 
 use api::http::remote::Tls;
 use api::http::server::{ListenError, Listener, serve};
 use api::rpc::server as rpc;
+use broker::Remote;
 use management::config::Config;
 use management::{Access, Manager};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::reload;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args;
 use crate::config;
 use crate::failure::{Failure, chain, reason};
+use crate::log;
 use crate::remote;
+use crate::run_broker;
 use crate::sys::inherited_sockets;
-
-type LogLevel = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
 
 pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
     let config = configured(args)?;
     // Sockets and files are nobody else's until their mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let level = start_log(&config);
+    let level = log::start(&config.log.level, &config.log.format);
+    let inherited = inherited_sockets()
+        .map_err(|error| Failure::other(format!("cannot take systemd's sockets: {error}")))?;
+    let tls = Shown::new(&config)?;
+    let broker = run_broker::start(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("daemon")
         .build()
         .map_err(|error| Failure::other(format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(run(config, args, &level));
+    let result = runtime.block_on(run(config, args, (level, tls), inherited, broker));
     runtime.shutdown_background();
     result
 }
@@ -67,15 +71,20 @@ fn configured(args: &args::Daemon) -> Result<Config, Failure> {
     Ok(config)
 }
 
-async fn run(config: Config, args: &args::Daemon, level: &LogLevel) -> Result<(), Failure> {
+async fn run(
+    config: Config,
+    args: &args::Daemon,
+    (level, tls): (log::Level, Shown),
+    inherited: Vec<(String, UnixListener)>,
+    (broker, process): (Remote, Child),
+) -> Result<(), Failure> {
     let begun = Instant::now();
     // Before anybody can know that it is there: from then on they may tell it to stop.
     let mut signals = Signals::watch()?;
     // Before anything slow: callers wait in the sockets' queues rather than be turned away.
-    let tls = Shown::new(&config)?;
-    let Sockets { http: listeners, libvirt } = listen(&config, &tls).await?;
+    let Sockets { http: listeners, libvirt } = listen(&config, &tls, inherited).await?;
     let opened = tokio::select! {
-        opened = Manager::open(config) => opened,
+        opened = Manager::open_with(config, Arc::new(broker)) => opened,
         // What it was at is taken up by the next one, as after any other end.
         () = signals.end() => return Ok(()),
     };
@@ -95,13 +104,32 @@ async fn run(config: Config, args: &args::Daemon, level: &LogLevel) -> Result<()
     notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let starter = manager.clone();
     tokio::spawn(async move { starter.autostart().await });
-    signals.until_told_to_stop(|| reload(args, level, &tls)).await;
+    tokio::select! {
+        () = signals.until_told_to_stop(|| reload(args, &level, &tls)) => {}
+        how = end(process) => return Err(broker_gone(how)),
+    }
     notify(&[NotifyState::Stopping]);
     tracing::info!("stopping; guests run on");
     let _ = stop.send(true);
     // The server ends by itself within its own deadline.
     let _ = tokio::join!(server, rpc);
     Ok(())
+}
+
+/// How it ends.
+async fn end(mut process: Child) -> String {
+    let waited = tokio::task::spawn_blocking(move || process.wait()).await;
+    match waited.map_err(std::io::Error::other).flatten() {
+        Ok(status) => status.to_string(),
+        Err(error) => reason(&error),
+    }
+}
+
+/// A service manager starts both anew, which is what can be done about it.
+fn broker_gone(how: String) -> Failure {
+    Failure::other(format!(
+        "the broker has ended ({how}), and the daemon ends with it; guests run on"
+    ))
 }
 
 /// SIGTERM and SIGINT end the daemon; SIGHUP reads the log level anew, and what TLS is done with.
@@ -170,12 +198,12 @@ impl Shown {
     }
 }
 
-fn reload(args: &args::Daemon, level: &LogLevel, tls: &Shown) {
+fn reload(args: &args::Daemon, level: &log::Level, tls: &Shown) {
     let now = NotifyState::monotonic_usec_now().ok();
     notify(&now.into_iter().chain([NotifyState::Reloading]).collect::<Vec<_>>());
     match configured(args) {
         Ok(config) => {
-            match level.reload(filter(&config)) {
+            match level.reload(log::filter(&config.log.level)) {
                 Ok(()) => tracing::info!(level = config.log.level, "reloaded the log level"),
                 Err(error) => tracing::error!(%error, "cannot change the log level"),
             }
@@ -202,30 +230,6 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// `RUST_LOG` goes before the configuration: it is closer at hand when one looks for a fault.
-fn filter(config: &Config) -> EnvFilter {
-    EnvFilter::try_from_default_env()
-        .or_else(|_| EnvFilter::try_new(&config.log.level))
-        .unwrap_or_else(|_| EnvFilter::new("info"))
-}
-
-fn start_log(config: &Config) -> LogLevel {
-    let (filter, handle) = reload::Layer::new(filter(config));
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    // The journal stamps lines itself.
-    let in_journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let registry = tracing_subscriber::registry().with(filter);
-    match (config.log.format.as_str(), in_journal) {
-        ("json", _) => registry.with(layer.json()).init(),
-        (_, true) => registry.with(layer.with_ansi(false).without_time()).init(),
-        (_, false) => {
-            use std::io::IsTerminal as _;
-            registry.with(layer.with_ansi(std::io::stderr().is_terminal())).init();
-        }
-    }
-    handle
-}
-
 /// What the daemon listens on, by what is spoken there.
 struct Sockets {
     http: Vec<Listener>,
@@ -233,14 +237,16 @@ struct Sockets {
 }
 
 /// The configured sockets; those that systemd opened are taken instead of opened.
-async fn listen(config: &Config, tls: &Shown) -> Result<Sockets, Failure> {
+async fn listen(
+    config: &Config,
+    tls: &Shown,
+    inherited: Vec<(String, UnixListener)>,
+) -> Result<Sockets, Failure> {
     let api = &config.api;
     let paths = &config.libvirt;
     let auth_rw = remote::libvirt_auth(&paths.auth_unix_rw);
     let auth_ro = remote::libvirt_auth(&paths.auth_unix_ro);
     let (mut listeners, mut libvirt) = (Vec::new(), Vec::new());
-    let inherited = inherited_sockets()
-        .map_err(|error| Failure::other(format!("cannot take systemd's sockets: {error}")))?;
     let (mut have, mut have_libvirt) = ((false, false), (false, false));
     for (index, (name, socket)) in inherited.into_iter().enumerate() {
         if let "libvirt" | "libvirt-ro" = name.as_str() {

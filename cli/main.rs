@@ -12,9 +12,11 @@ mod help;
 mod host_check;
 mod image_work;
 mod inspect;
+mod log;
 mod raw;
 mod remote;
 mod run;
+mod run_broker;
 mod run_domain;
 mod setup;
 mod ssh_helper;
@@ -47,6 +49,9 @@ fn main() -> ExitCode {
     }
     if words.first().is_some_and(|role| role == "run-network") {
         return network::run_network(words.into_iter().skip(1));
+    }
+    if words.first().is_some_and(|role| role == "run-broker") {
+        return run_broker::main(words.into_iter().skip(1));
     }
     if words.first().is_some_and(|role| role == "work-on-images") {
         return image_work::main();

@@ -249,6 +249,7 @@ impl From<BrokerError> for Error {
             | BrokerError::PortBusy { .. }
             | BrokerError::ServiceBusy { .. }
             | BrokerError::MountTaken { .. }
+            | BrokerError::AnotherBroker { .. }
             | BrokerError::MountBusy { .. } => Code::Busy,
             BrokerError::RunDirLocked { .. } => Code::InvalidState,
             BrokerError::NoSpace { .. } => Code::NoSpace,
@@ -261,6 +262,7 @@ impl From<BrokerError> for Error {
             | BrokerError::SocketPath { .. }
             | BrokerError::Rules { .. }
             | BrokerError::Direct { .. }
+            | BrokerError::Broker { .. }
             | BrokerError::Host { .. } => Code::HostFailure,
             BrokerError::OtherProcess { .. } | BrokerError::Unexpected { .. } => Code::Internal,
         };

@@ -97,7 +97,9 @@ fn guests_are_saved_with_the_host_and_go_on_when_it_is_back() {
         list.contains("echo") && list.contains("marked")
     });
     assert!(!ok(&rig, &["list", "--name"]).contains("asked"));
-    assert_eq!(ok(&rig, &["domstate", "echo", "--reason"]).trim(), "running (restored)");
+    wait_for("a guest to go on", || {
+        ok(&rig, &["domstate", "echo", "--reason"]).trim() == "running (restored)"
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod access;
 mod backup;
 mod block_jobs;
+mod broker;
 mod channels;
 mod cloud_init;
 mod counters;

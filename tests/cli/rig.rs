@@ -108,9 +108,13 @@ impl Rig {
 
     /// Send a signal and wait for the end; the exit status, or none if the signal ended it.
     pub(crate) fn end_daemon(&mut self, signal: &str) -> Option<i32> {
-        let mut child = self.daemon.take().unwrap();
-        kill(signal, &child.id().to_string());
-        let status = child.wait().unwrap();
+        kill(signal, &self.daemon_pid().to_string());
+        self.wait_for_daemon()
+    }
+
+    /// As for [`end_daemon`](Self::end_daemon), when it ends by itself.
+    pub(crate) fn wait_for_daemon(&mut self) -> Option<i32> {
+        let status = self.daemon.take().unwrap().wait().unwrap();
         assert!(status.signal().is_none_or(|number| number == 9), "{status}");
         status.code()
     }

@@ -57,7 +57,7 @@ pub(crate) fn check(scope: &Path, limits: &Limits) -> Result<(), BrokerError> {
     match limits.controllers().iter().find(absent) {
         None => Ok(()),
         Some(controller) => Err(BrokerError::NoController {
-            controller,
+            controller: (*controller).into(),
             reason: limits::why_absent(controller, scope),
         }),
     }

@@ -1,20 +1,29 @@
 //! Why the broker could not: which thing, which part of its path, whose permission.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::{Granted, cgroup};
+use serde::{Deserialize, Serialize};
 
-#[derive(Debug, thiserror::Error)]
+use crate::{Granted, cgroup, process::cause};
+
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum BrokerError {
     #[error("{what} {} does not exist{}", path.display(), at(path, component))]
     Missing { what: String, path: PathBuf, component: PathBuf },
     #[error("no permission to {act} {what} {}{}: {owner}", path.display(), at(path, component))]
-    Denied { act: &'static str, what: String, path: PathBuf, component: PathBuf, owner: Ownership },
+    Denied {
+        act: Cow<'static, str>,
+        what: String,
+        path: PathBuf,
+        component: PathBuf,
+        owner: Ownership,
+    },
     #[error("{what} {} is {found}; it must be {expected}", path.display())]
-    WrongKind { what: String, path: PathBuf, found: &'static str, expected: &'static str },
+    WrongKind { what: String, path: PathBuf, found: Cow<'static, str>, expected: Cow<'static, str> },
     #[error(
         "firmware variables {} do not exist, and no template is known to make them from; name one: \
          <nvram template='…'>",
@@ -47,13 +56,18 @@ pub enum BrokerError {
     )]
     InterfaceTaken { name: String },
     #[error("cannot put a macvtap on network interface {name:?}: {reason}")]
-    Direct { name: String, reason: &'static str, source: io::Error },
+    Direct {
+        name: String,
+        reason: Cow<'static, str>,
+        #[serde(with = "cause")]
+        source: io::Error,
+    },
     #[error("network interface {name:?} is in use by another process")]
     InterfaceBusy { name: String },
     #[error("network interface {name:?} is no tap")]
     NotTap { name: String },
     #[error("tap {name:?} {problem}")]
-    TapMode { name: String, problem: &'static str },
+    TapMode { name: String, problem: Cow<'static, str> },
     #[error(
         "there is {what} with the name {name:?} on this host; give the network another <bridge name=…>, or \
          remove that"
@@ -73,16 +87,28 @@ pub enum BrokerError {
         "the kernel refuses the rules of networks and ports: {what}; it needs nf_tables for them, with the \
          families inet and, where guests' ports are checked, bridge (CONFIG_NF_TABLES_BRIDGE)"
     )]
-    Rules { what: String, source: io::Error },
+    Rules {
+        what: String,
+        #[serde(with = "cause")]
+        source: io::Error,
+    },
     #[error(
         "the kernel does not limit what passes interface {name:?}: it needs sch_htb for what goes to a guest, \
          and sch_ingress, cls_u32 and act_police for what comes from one"
     )]
-    Traffic { name: String, source: io::Error },
+    Traffic {
+        name: String,
+        #[serde(with = "cause")]
+        source: io::Error,
+    },
     #[error("this host cannot run guests: {reason}")]
-    NoKvm { reason: &'static str, source: io::Error },
+    NoKvm {
+        reason: Cow<'static, str>,
+        #[serde(with = "cause")]
+        source: io::Error,
+    },
     #[error("no permission to open /dev/kvm: {owner}; {remedy}")]
-    KvmDenied { owner: Ownership, remedy: &'static str },
+    KvmDenied { owner: Ownership, remedy: Cow<'static, str> },
     #[error("no cgroup for the domain: {reason}")]
     NoCgroup { reason: String },
     #[error(
@@ -90,15 +116,20 @@ pub enum BrokerError {
          needs it from the definition ({}), or give the host the controller",
         needs(controller)
     )]
-    NoController { controller: &'static str, reason: String },
+    NoController { controller: Cow<'static, str>, reason: String },
     #[error("the kernel does not take {value:?} in {}{}", path.display(), cgroup::limits::explain(source))]
-    Limit { path: PathBuf, value: String, source: io::Error },
+    Limit {
+        path: PathBuf,
+        value: String,
+        #[serde(with = "cause")]
+        source: io::Error,
+    },
     #[error("there is a file {} already", path.display())]
     Exists { path: PathBuf },
     #[error("{} is not empty", path.display())]
     NotEmpty { path: PathBuf },
     #[error("no space left to {act} {}", path.display())]
-    NoSpace { act: &'static str, path: PathBuf },
+    NoSpace { act: Cow<'static, str>, path: PathBuf },
     #[error("{address} has no free port {}: choose another, or autoport='yes'", range(*first, *last))]
     PortBusy { address: std::net::IpAddr, first: u16, last: u16 },
     #[error("{source_there} is mounted on {}, which is another than the pool's; unmount it", path.display())]
@@ -106,25 +137,49 @@ pub enum BrokerError {
     #[error("{} is in use, by a guest or another program: it cannot be unmounted", path.display())]
     MountBusy { path: PathBuf },
     #[error("this host has no {program}; install the package {package}")]
-    NoProgram { program: &'static str, package: &'static str },
+    NoProgram { program: Cow<'static, str>, package: Cow<'static, str> },
     #[error("passt, the network of {name}, does not start: {reason}")]
     Passt { name: String, reason: String },
     #[error("cannot connect to {place}")]
-    Connect { place: String, source: io::Error },
+    Connect {
+        place: String,
+        #[serde(with = "cause")]
+        source: io::Error,
+    },
     #[error("{host:?} is no address, and no name that this host can find")]
-    UnknownHost { host: String, source: io::Error },
+    UnknownHost {
+        host: String,
+        #[serde(with = "cause")]
+        source: io::Error,
+    },
     #[error("socket path {} is {len} bytes long, and the kernel takes 107", path.display())]
     SocketPath { path: PathBuf, len: usize },
     #[error("process {pid} is not the one that was started: it ended, and its number was reused")]
     OtherProcess { pid: u32 },
     #[error("cannot {act}")]
-    Host { act: String, source: io::Error },
+    Host {
+        act: String,
+        #[serde(with = "cause")]
+        source: io::Error,
+    },
+    #[error("the broker, the process of this daemon that has its privileges, {what}")]
+    Broker {
+        what: String,
+        #[serde(with = "cause")]
+        source: io::Error,
+    },
+    #[error(
+        "another daemon is at work here: its broker holds {}; stop that daemon, or give this one another \
+         run_dir",
+        lock.display()
+    )]
+    AnotherBroker { lock: PathBuf },
     #[error("the broker answered {answer} to another question")]
     Unexpected { answer: String },
 }
 
 /// Whom a file belongs to, and who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ownership {
     pub uid: u32,
     pub gid: u32,
@@ -152,7 +207,7 @@ impl fmt::Display for Ownership {
 }
 
 /// Who holds an image's lock, as far as it can be seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Holder {
     Process { pid: u32, name: String },
     Unknown,
@@ -205,14 +260,14 @@ impl BrokerError {
             io::ErrorKind::PermissionDenied => {
                 let component = first_closed(&path);
                 match Ownership::of(&component) {
-                    Ok(owner) => Self::Denied { act, what, path, component, owner },
+                    Ok(owner) => Self::Denied { act: act.into(), what, path, component, owner },
                     Err(_) => {
                         Self::Host { act: format!("{act} {what} {}", path.display()), source }
                     }
                 }
             }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::NoSpace { act, path }
+                Self::NoSpace { act: act.into(), path }
             }
             _ => Self::Host { act: format!("{act} {what} {}", path.display()), source },
         }

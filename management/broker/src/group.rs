@@ -55,7 +55,7 @@ pub(crate) fn act(group: &str, act: &GroupAct) -> Result<Granted, BrokerError> {
         .map(Path::new)
         .into_iter()
         .find(|path| path.exists())
-        .ok_or(BrokerError::NoProgram { program: "lvm", package: "lvm2" })?;
+        .ok_or(BrokerError::NoProgram { program: "lvm".into(), package: "lvm2".into() })?;
     let mut command = Command::new(program);
     command.args(&arguments);
     let report = run(command, &format!("{} volume group {group:?}", verb(act)))?;

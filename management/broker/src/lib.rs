@@ -1,8 +1,8 @@
 //! The few privileged acts of the management plane: opening what guests use, making taps, pseudo-
 //! terminals and cgroups, starting VMM processes. Everything else runs without privilege.
 //!
-//! A [`Request`] is plain data and goes through one method, [`Broker::perform`], so that the
-//! broker can become a process of its own: files travel beside the data in both directions.
+//! A [`Request`] is plain data and goes through one method, [`Broker::perform`]: by [`Local`] in this
+//! process, or by [`Remote`] in one of its own, with files beside the data in both directions.
 
 mod cgroup;
 mod connect;
@@ -16,6 +16,7 @@ mod network;
 mod open;
 mod passt;
 mod pool;
+mod process;
 mod pty;
 mod request;
 mod rundir;
@@ -43,6 +44,7 @@ pub use network::{
 };
 pub use passt::{Passt, PasstForward, PasstRange};
 pub use pool::{MountSource, Permissions, PoolAct, PoolContents, PoolFile, Wanted};
+pub use process::{Remote, Start, serve};
 pub use request::{Granted, Peer, Request, Role, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};
 pub use rundir::{CONTROL_SOCKET, EXIT_RECORD, LOCK};
 pub use saved::SavedAct;
@@ -210,7 +212,6 @@ impl dyn Broker + '_ {
         self.file(Request::StartPasst { name, passt, cgroup })
     }
 
-    /// The host's end of a guest's sockets, and the address the guest got.
     /// A confined process with these images open, which waits at the other end of what comes back.
     pub fn work_on_images(&self, images: &[BorrowedFd<'_>]) -> Result<OwnedFd, BrokerError> {
         match self.perform(Request::WorkOnImages, images)? {
@@ -219,6 +220,7 @@ impl dyn Broker + '_ {
         }
     }
 
+    /// The host's end of a guest's sockets, and the address the guest got.
     pub fn vsock(&self, cid: Option<u32>) -> Result<Option<(OwnedFd, u32)>, BrokerError> {
         match self.perform(Request::OpenVsock { cid }, &[])? {
             Granted::Vsock(device) => Ok(device),

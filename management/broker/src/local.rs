@@ -1,4 +1,4 @@
-//! [`Local`]: the broker inside the daemon's own process.
+//! [`Local`]: the acts themselves, with the privileges of this process.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;

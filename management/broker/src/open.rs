@@ -16,11 +16,11 @@ pub(crate) fn kvm() -> Result<OwnedFd, BrokerError> {
     let path = Path::new("/dev/kvm");
     open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| match errno {
         Errno::NOENT => BrokerError::NoKvm {
-            reason: "/dev/kvm does not exist; enable virtualisation in the firmware and load kvm_intel or kvm_amd",
+            reason: "/dev/kvm does not exist; enable virtualisation in the firmware and load kvm_intel or kvm_amd".into(),
             source: errno.into(),
         },
         Errno::NXIO | Errno::NODEV => BrokerError::NoKvm {
-            reason: "/dev/kvm has no driver behind it; load kvm_intel or kvm_amd",
+            reason: "/dev/kvm has no driver behind it; load kvm_intel or kvm_amd".into(),
             source: errno.into(),
         },
         _ => denied(path, errno)
@@ -40,7 +40,7 @@ fn denied(path: &Path, errno: Errno) -> Option<BrokerError> {
         }
         _ => return None,
     };
-    Some(BrokerError::KvmDenied { owner: Ownership::of(path).ok()?, remedy })
+    Some(BrokerError::KvmDenied { owner: Ownership::of(path).ok()?, remedy: remedy.into() })
 }
 
 pub(crate) fn input(what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {
@@ -146,7 +146,12 @@ fn expect(
 }
 
 fn wrong(what: &str, path: &Path, found: &'static str, expected: &'static str) -> BrokerError {
-    BrokerError::WrongKind { what: what.to_owned(), path: path.to_owned(), found, expected }
+    BrokerError::WrongKind {
+        what: what.to_owned(),
+        path: path.to_owned(),
+        found: found.into(),
+        expected: expected.into(),
+    }
 }
 
 /// Reads and writes may block again, now that it is known what they go to.

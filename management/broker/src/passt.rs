@@ -77,7 +77,9 @@ pub struct PasstRange {
 /// Which of these there is.
 pub(crate) fn find(programs: &[PathBuf]) -> Result<&Path, BrokerError> {
     let found = programs.iter().find(|program| program.exists());
-    found.map(PathBuf::as_path).ok_or(BrokerError::NoProgram { program: "passt", package: "passt" })
+    found
+        .map(PathBuf::as_path)
+        .ok_or(BrokerError::NoProgram { program: "passt".into(), package: "passt".into() })
 }
 
 /// Start it for interface `name` of a guest, in that guest's `cgroup`, or in a scope beside the guest's.

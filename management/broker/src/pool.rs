@@ -145,8 +145,8 @@ fn open_pool(pool: &Path) -> Result<OwnedFd, BrokerError> {
         Errno::NOTDIR if pool.symlink_metadata().is_ok() => BrokerError::WrongKind {
             what: POOL.to_owned(),
             path: pool.to_owned(),
-            found: "no directory",
-            expected: "one",
+            found: "no directory".into(),
+            expected: "one".into(),
         },
         _ => BrokerError::open("read", POOL, pool, errno.into()),
     })

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open as open_file};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
@@ -30,7 +31,12 @@ pub struct ProcessId {
 #[derive(Debug)]
 pub struct Process {
     pidfd: OwnedFd,
+    /// Its parent's word of how it ended, if that is not us.
+    fate: Option<OwnedFd>,
 }
+
+/// Between the end of a process and its parent's word of it.
+const WORD: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -61,20 +67,41 @@ impl ProcessId {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // Looked at after opening: now the number cannot be reused behind our back.
-        (Self::of(self.pid)? == self).then_some(Process { pidfd })
+        (Self::of(self.pid)? == self).then_some(Process { pidfd, fate: None })
     }
 }
 
 impl Process {
-    /// How it ended, in words; none if it runs, or is not our child.
+    /// Another's child: its pidfd, and a pipe that will say how it ended.
+    pub(crate) fn of_another(pidfd: OwnedFd, fate: OwnedFd) -> Self {
+        Self { pidfd, fate: Some(fate) }
+    }
+
+    /// How it ended, in words; none if it runs, or nobody knows.
     #[must_use]
     pub fn reap(&self) -> Option<String> {
+        if let Some(fate) = &self.fate {
+            return self.hear(fate);
+        }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), options).ok()??;
         if let Some(signal) = status.terminating_signal() {
             return Some(format!("killed by signal {signal}"));
         }
         status.exit_status().map(|code| format!("exit status {code}"))
+    }
+
+    fn hear(&self, fate: &OwnedFd) -> Option<String> {
+        let ready = |file: BorrowedFd<'_>, within: &Timespec| {
+            let mut watched = [PollFd::from_borrowed_fd(file, PollFlags::IN)];
+            matches!(poll(&mut watched, Some(within)), Ok(1..))
+        };
+        if !ready(self.pidfd.as_fd(), &Timespec::default()) || !ready(fate.as_fd(), &WORD) {
+            return None;
+        }
+        let mut text = [0; 64];
+        let count = rustix::io::read(fate, &mut text).ok().filter(|count| *count > 0)?;
+        text.get(..count).map(|text| String::from_utf8_lossy(text).into_owned())
     }
 }
 
@@ -123,7 +150,7 @@ pub(crate) fn spawn(
     let child = sys::spawn(&prepared, settle).map_err(BrokerError::host(act.clone()))?;
     let id = ProcessId::of(child.pid)
         .ok_or_else(|| BrokerError::Host { act, source: io::Error::other("it ended at once") })?;
-    Ok(SpawnedProcess { id, process: Process { pidfd: child.pidfd } })
+    Ok(SpawnedProcess { id, process: Process { pidfd: child.pidfd, fate: None } })
 }
 
 /// What the process may use, where its cgroup is there already. A scope is made with its limits.
@@ -135,7 +162,7 @@ fn limit(command: &Command<'_>) -> Result<(), BrokerError> {
         None => match command.limits.controllers().first() {
             None => Ok(()),
             Some(controller) => Err(BrokerError::NoController {
-                controller,
+                controller: (*controller).into(),
                 reason: "the domain has no cgroup".to_owned(),
             }),
         },

@@ -63,7 +63,8 @@ fn existing(name: &str, queues: u16) -> Result<TapQueues, BrokerError> {
     if queues > 1 && !multi_queue {
         return Err(BrokerError::TapMode {
             name: name.to_owned(),
-            problem: "has one queue; make it with 'multi_queue', or remove <driver queues=…>",
+            problem: "has one queue; make it with 'multi_queue', or remove <driver queues=…>"
+                .into(),
         });
     }
     attach(Some(name), queues, multi_queue)
@@ -100,7 +101,7 @@ fn attach(name: Option<&str>, queues: u16, multi_queue: bool) -> Result<TapQueue
             Some(libc::EBUSY) => BrokerError::InterfaceBusy { name: named.clone() },
             Some(libc::EINVAL) => BrokerError::TapMode {
                 name: named.clone(),
-                problem: "cannot be opened as a tap with these queues",
+                problem: "cannot be opened as a tap with these queues".into(),
             },
             _ => BrokerError::Host { act: format!("open tap {named:?}"), source },
         })?;

@@ -73,8 +73,8 @@ pub(crate) fn remove(path: &Path) -> Result<(), BrokerError> {
         return Err(BrokerError::WrongKind {
             what: WHAT.to_owned(),
             path: path.to_owned(),
-            found: "no regular file",
-            expected: "one",
+            found: "no regular file".into(),
+            expected: "one".into(),
         });
     }
     fs::remove_file(path).map_err(|error| BrokerError::open("remove", WHAT, path, error))?;

@@ -59,7 +59,7 @@ impl Broker for Noting {
                 let refused = std::mem::take(&mut *self.fails.lock().unwrap());
                 if refused {
                     let reason = "not in this test".to_owned();
-                    return Err(BrokerError::NoController { controller: "memory", reason });
+                    return Err(BrokerError::NoController { controller: "memory".into(), reason });
                 }
                 self.limits.lock().unwrap().push(limits);
                 Ok(Granted::Done)

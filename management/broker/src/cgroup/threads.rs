@@ -108,7 +108,7 @@ fn prepare(cgroup: Option<&Path>, rule: &ThreadRule) -> Result<(), BrokerError> 
         return match rule.quota {
             None => Ok(()),
             Some(_) => Err(BrokerError::NoController {
-                controller: "cpu",
+                controller: "cpu".into(),
                 reason: "the domain has no cgroup".to_owned(),
             }),
         };

@@ -135,7 +135,7 @@ fn refused(spec: &Direct, source: io::Error) -> BrokerError {
         }
         _ => "the kernel refuses it",
     };
-    BrokerError::Direct { name, reason, source }
+    BrokerError::Direct { name, reason: reason.into(), source }
 }
 
 fn set_up(netlink: &mut Netlink, spec: &Direct, index: u32, name: &str) -> Result<(), BrokerError> {
@@ -165,7 +165,7 @@ fn set_up(netlink: &mut Netlink, spec: &Direct, index: u32, name: &str) -> Resul
             Some(libc::EADDRINUSE) => "another interface on it has the guest's MAC address",
             _ => "the kernel does not bring it up",
         };
-        BrokerError::Direct { name: spec.source.clone(), reason, source }
+        BrokerError::Direct { name: spec.source.clone(), reason: reason.into(), source }
     })
 }
 

@@ -252,7 +252,7 @@ pub struct Sockets {
 }
 
 /// A chain of another program's that packets of guests come to, and that drops what it does not know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignChain {
     /// `ip`, `ip6`, `inet` or `bridge`.
     pub family: String,
@@ -271,7 +271,7 @@ pub struct ForeignChain {
     pub has_ufw: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForeignHook {
     /// To the host itself.
     Input,

@@ -75,8 +75,8 @@ fn directory(pool: &Path) -> Result<PathBuf, BrokerError> {
         return Err(BrokerError::WrongKind {
             what: POOL.to_owned(),
             path: pool.to_owned(),
-            found: "no directory",
-            expected: "one",
+            found: "no directory".into(),
+            expected: "one".into(),
         });
     }
     Ok(found)
@@ -202,8 +202,8 @@ fn known_formats() -> Result<Vec<String>, BrokerError> {
 fn network_on(pool: &Path, source: &str) -> Result<(), BrokerError> {
     let helper = ["/sbin/mount.nfs", "/usr/sbin/mount.nfs"].map(Path::new);
     let helper = helper.into_iter().find(|path| path.exists()).ok_or(BrokerError::NoProgram {
-        program: "mount.nfs",
-        package: "nfs-common (Debian, Ubuntu) or nfs-utils (Fedora, Arch, RHEL)",
+        program: "mount.nfs".into(),
+        package: "nfs-common (Debian, Ubuntu) or nfs-utils (Fedora, Arch, RHEL)".into(),
     })?;
     let mut command = Command::new(helper);
     // A server that does not answer is an error, and not two minutes of silence.

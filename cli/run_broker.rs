@@ -1,0 +1,73 @@
+//! `manor run-broker`: the daemon's privileged acts, in a process of their own. Started by the daemon, never
+//! by a person.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Child, ExitCode};
+
+use broker::{Local, Remote, Start};
+use clap::Parser as _;
+use management::config::Config;
+
+use crate::failure::{Failure, chain};
+use crate::log;
+
+/// Its standard input is the daemon's door.
+#[derive(clap::Parser)]
+struct Role {
+    /// Its own while it is at work
+    #[arg(long)]
+    lock: PathBuf,
+    /// Where cgroups of guests go
+    #[arg(long)]
+    cgroup: Option<PathBuf>,
+    #[arg(long)]
+    log_level: String,
+    #[arg(long)]
+    log_format: String,
+}
+
+/// To be called before anything is open that the broker has no business with.
+pub(crate) fn start(config: &Config) -> Result<(Remote, Child), Failure> {
+    let failed = |error| chain(&error).while_doing("the daemon cannot start");
+    std::fs::create_dir_all(&config.run_dir).map_err(|source| {
+        let act = format!("create {}", config.run_dir.display());
+        failed(broker::BrokerError::Host { act, source })
+    })?;
+    let mut arguments: Vec<OsString> = vec!["run-broker".into()];
+    let mut option = |name: &str, value: OsString| arguments.extend([name.into(), value]);
+    option("--lock", config.run_dir.join("broker.lock").into());
+    option("--log-level", config.log.level.clone().into());
+    option("--log-format", config.log.format.clone().into());
+    if !config.domains.cgroup.as_os_str().is_empty() {
+        option("--cgroup", config.domains.cgroup.clone().into());
+    }
+    // Also after the file was replaced by a newer one.
+    Remote::start(&Start { program: "/proc/self/exe".into(), arguments }).map_err(failed)
+}
+
+pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words = [OsString::from("run-broker")].into_iter().chain(words);
+    let role = Role::try_parse_from(words).unwrap_or_else(|error| error.exit());
+    log::start(&role.log_level, &role.log_format);
+    let local = Local::new().with_cgroup_parent(role.cgroup);
+    match door().and_then(|door| broker::serve(door, &role.lock, local)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %chain(&error).lines().join(": "), "the broker ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Out of the way of programs that are run, which would have it as their input.
+fn door() -> Result<std::os::fd::OwnedFd, broker::BrokerError> {
+    use std::os::fd::AsFd as _;
+    let take = || {
+        let door = std::io::stdin().as_fd().try_clone_to_owned()?;
+        let null = std::fs::File::open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&null)?;
+        Ok(door)
+    };
+    take().map_err(|source| broker::BrokerError::Host { act: "take the door".into(), source })
+}
