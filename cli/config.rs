@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(parse(&uncommented, "x").unwrap(), Config::default());
         let tables: toml::Table = uncommented.parse().unwrap();
         let set = |name: &str| tables[name].as_table().unwrap().len();
-        assert_eq!((tables.len(), set("api"), set("log"), set("domains")), (13, 7, 2, 8));
+        assert_eq!((tables.len(), set("api"), set("log"), set("domains")), (14, 7, 2, 8));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use api::http::server::{ListenError, Listener, serve};
 use api::rpc::server as rpc;
 use broker::Remote;
 use management::config::Config;
+use management::passwd::User;
 use management::{Access, Manager};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::args;
 use crate::config;
+use crate::daemon_user;
 use crate::failure::{Failure, chain, reason};
 use crate::log;
 use crate::remote;
@@ -35,13 +37,18 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
     let inherited = inherited_sockets()
         .map_err(|error| Failure::other(format!("cannot take systemd's sockets: {error}")))?;
     let tls = Shown::new(&config)?;
-    let broker = run_broker::start(&config)?;
+    let user = daemon_user::of(&config)?;
+    let owner = user.map(|user| daemon_user::hand_over(&config, user)).transpose()?;
+    let broker = run_broker::start(&config, owner.as_ref())?;
+    // The broker's children may need what a file's mode gives; nothing that this process starts does.
+    rustix::thread::set_no_new_privs(true)
+        .map_err(|errno| Failure::other(format!("cannot give up new privileges: {errno}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("daemon")
         .build()
         .map_err(|error| Failure::other(format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(run(config, args, (level, tls), inherited, broker));
+    let result = runtime.block_on(run(config, args, (level, tls), (inherited, user), broker));
     runtime.shutdown_background();
     result
 }
@@ -75,7 +82,7 @@ async fn run(
     config: Config,
     args: &args::Daemon,
     (level, tls): (log::Level, Shown),
-    inherited: Vec<(String, UnixListener)>,
+    (inherited, user): (Vec<(String, UnixListener)>, Option<User>),
     (broker, process): (Remote, Child),
 ) -> Result<(), Failure> {
     let begun = Instant::now();
@@ -83,6 +90,8 @@ async fn run(
     let mut signals = Signals::watch()?;
     // Before anything slow: callers wait in the sockets' queues rather than be turned away.
     let Sockets { http: listeners, libvirt } = listen(&config, &tls, inherited).await?;
+    // Sockets have their places and groups by now, which only root gives.
+    user.map(daemon_user::become_user).transpose()?;
     let opened = tokio::select! {
         opened = Manager::open_with(config, Arc::new(broker)) => opened,
         // What it was at is taken up by the next one, as after any other end.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode};
 
-use broker::{Local, Remote, Start};
+use broker::{Local, Owner, Remote, Start};
 use clap::Parser as _;
 use management::config::Config;
 
@@ -21,6 +21,12 @@ struct Role {
     /// Where cgroups of guests go
     #[arg(long)]
     cgroup: Option<PathBuf>,
+    /// Whose the daemon's directories are, USER:GROUP by number
+    #[arg(long, requires = "own")]
+    owner: Option<String>,
+    /// One of those directories
+    #[arg(long)]
+    own: Vec<PathBuf>,
     #[arg(long)]
     log_level: String,
     #[arg(long)]
@@ -28,7 +34,7 @@ struct Role {
 }
 
 /// To be called before anything is open that the broker has no business with.
-pub(crate) fn start(config: &Config) -> Result<(Remote, Child), Failure> {
+pub(crate) fn start(config: &Config, owner: Option<&Owner>) -> Result<(Remote, Child), Failure> {
     let failed = |error| chain(&error).while_doing("the daemon cannot start");
     std::fs::create_dir_all(&config.run_dir).map_err(|source| {
         let act = format!("create {}", config.run_dir.display());
@@ -42,6 +48,10 @@ pub(crate) fn start(config: &Config) -> Result<(Remote, Child), Failure> {
     if !config.domains.cgroup.as_os_str().is_empty() {
         option("--cgroup", config.domains.cgroup.clone().into());
     }
+    if let Some(Owner { uid, gid, directories }) = owner {
+        option("--owner", format!("{uid}:{gid}").into());
+        directories.iter().for_each(|directory| option("--own", directory.into()));
+    }
     // Also after the file was replaced by a newer one.
     Remote::start(&Start { program: "/proc/self/exe".into(), arguments }).map_err(failed)
 }
@@ -50,7 +60,16 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words = [OsString::from("run-broker")].into_iter().chain(words);
     let role = Role::try_parse_from(words).unwrap_or_else(|error| error.exit());
     log::start(&role.log_level, &role.log_format);
-    let local = Local::new().with_cgroup_parent(role.cgroup);
+    let ids = role.owner.as_deref().and_then(|owner| owner.split_once(':'));
+    let owner = ids.and_then(|(uid, gid)| {
+        let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+        Some(Owner { uid, gid, directories: role.own })
+    });
+    if owner.is_none() && role.owner.is_some() {
+        tracing::error!("the owner of the daemon's directories is no pair of numbers");
+        return ExitCode::FAILURE;
+    }
+    let local = Local::new().with_cgroup_parent(role.cgroup).with_owner(owner);
     match door().and_then(|door| broker::serve(door, &role.lock, local)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,6 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use management::config::USER;
+use management::passwd::{self, PASSWD};
+
 use crate::args::Setup;
 use crate::config;
 use crate::daemon::group_id;
@@ -60,7 +63,7 @@ impl Work<'_> {
         for (directory, mode) in DIRECTORIES {
             self.directory(&self.root.join(directory), *mode)?;
         }
-        self.group()?;
+        self.user()?;
         let config = self.root.join(CONFIG);
         if config.exists() {
             self.told(&config, "kept");
@@ -116,7 +119,6 @@ impl Work<'_> {
             self.gone(&helper)?;
         }
         if self.live {
-            self.group_gone()?;
             self.tree_gone(Path::new(RUN_DIR))?;
         }
         let config = self.root.join(CONFIG);
@@ -143,7 +145,21 @@ impl Work<'_> {
                 Err(_) => {}
             }
         }
+        if self.live {
+            self.identities_gone()?;
+        }
         Ok(())
+    }
+
+    /// The user and the group, unless somebody has something of theirs: numbers are given out again.
+    fn identities_gone(&self) -> Result<(), Failure> {
+        let has_files = |(directory, _): &(&str, u32)| self.root.join(directory).exists();
+        if DIRECTORIES.iter().filter(|it| it.0 != "etc/manor").any(has_files) {
+            self.terminal.say(&format!("user '{USER}' kept: what is left belongs to it\n"));
+            return Ok(());
+        }
+        self.user_gone()?;
+        self.group_gone()
     }
 
     fn unit(&self, text: &str) -> String {
@@ -219,6 +235,15 @@ impl Work<'_> {
         }
     }
 
+    fn user_gone(&self) -> Result<(), Failure> {
+        if passwd::find(USER, Path::new(PASSWD)).is_none() {
+            return Ok(());
+        }
+        run("userdel", &[USER])?;
+        self.terminal.say(&format!("user '{USER}' removed\n"));
+        Ok(())
+    }
+
     /// Members were added by people, who may have meant more by it.
     fn group_gone(&self) -> Result<(), Failure> {
         let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
@@ -233,17 +258,27 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// systemd-sysusers makes the group at the next boot of an image; on a running system it is
-    /// made now.
-    fn group(&self) -> Result<(), Failure> {
+    /// systemd-sysusers makes the user and its group at the next boot of an image; on a running system
+    /// they are made now.
+    fn user(&self) -> Result<(), Failure> {
         self.file(&self.root.join(SYSUSERS), SYSUSERS_TEXT, 0o644)?;
-        if !self.live || group_id(GROUP, Path::new("/etc/group")).is_some() {
+        if !self.live {
             return Ok(());
         }
-        run("groupadd", &["--system", GROUP]).map_err(|failure| {
-            failure.hint(format!("create the system group '{GROUP}', then try again"))
-        })?;
-        self.terminal.say(&format!("group '{GROUP}' created\n"));
+        if group_id(GROUP, Path::new("/etc/group")).is_none() {
+            run("groupadd", &["--system", GROUP]).map_err(|failure| {
+                failure.hint(format!("create the system group '{GROUP}', then try again"))
+            })?;
+            self.terminal.say(&format!("group '{GROUP}' created\n"));
+        }
+        if passwd::find(USER, Path::new(PASSWD)).is_none() {
+            let options = ["--system", "--gid", GROUP, "--no-create-home", "--home-dir"];
+            let rest = ["/var/lib/manor", "--shell", "/usr/sbin/nologin", USER];
+            run("useradd", &[&options[..], &rest].concat()).map_err(|failure| {
+                failure.hint(format!("create the system user '{USER}', then try again"))
+            })?;
+            self.terminal.say(&format!("user '{USER}' created\n"));
+        }
         Ok(())
     }
 

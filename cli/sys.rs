@@ -28,3 +28,16 @@ pub(crate) fn inherited_files(first: RawFd) -> Vec<File> {
     // SAFETY: each is open, came with the start of this process, and is taken nowhere else.
     numbers.into_iter().map(|number| unsafe { File::from_raw_fd(number) }).collect()
 }
+
+/// All threads become this user, with no other group and so without a capability, and nobody again.
+pub(crate) fn become_user(uid: u32, gid: u32) -> std::io::Result<()> {
+    let check = |result| {
+        if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: the list is read for its length, and is there for the call.
+    check(unsafe { libc::setgroups(1, &raw const gid) })?;
+    // SAFETY: numbers alone; the C library has each thread do it.
+    check(unsafe { libc::setresgid(gid, gid, gid) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::setresuid(uid, uid, uid) })
+}

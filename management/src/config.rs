@@ -17,6 +17,9 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// Logs of VMM processes.
     pub log_dir: PathBuf,
+    /// Whom the daemon becomes when it has started, by name or number, where it is root. It stays who it
+    /// is if empty, or where the default is no user of the host.
+    pub user: String,
     pub api: Api,
     pub libvirt: Libvirt,
     pub listen: Listen,
@@ -250,12 +253,16 @@ impl Default for Firmware {
     }
 }
 
+/// The daemon's user by default, which `manor setup` makes.
+pub const USER: &str = "manor";
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             state_dir: "/var/lib/manor".into(),
             run_dir: "/run/manor".into(),
             log_dir: "/var/log/manor".into(),
+            user: USER.into(),
             api: Api::default(),
             libvirt: Libvirt::default(),
             listen: Listen::default(),

@@ -26,6 +26,7 @@ mod manager;
 pub mod network;
 mod node_devices;
 pub mod ops;
+pub mod passwd;
 mod plan;
 mod registry;
 mod saved;

@@ -107,7 +107,7 @@ impl Node {
             config::Isolation::Possible => IsolationMode::Possible,
             config::Isolation::Required => IsolationMode::Required,
         };
-        if !rustix::process::geteuid().is_root() {
+        if !self.broker.is_root() {
             return Ok(Isolation { mode, user: None });
         }
         let user = self.users.take(domain).ok_or_else(|| {

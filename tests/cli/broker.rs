@@ -1,5 +1,7 @@
 //! The daemon's privileged acts are a process of their own: what becomes of each when the other ends.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::guests::{defined, ok};
 use super::rig::{Rig, kill, wait_for};
 
@@ -15,7 +17,8 @@ fn children(pid: i32) -> Vec<i32> {
 
 fn broker(rig: &Rig) -> i32 {
     let found = children(rig.daemon_pid());
-    let &[broker] = found.as_slice() else { panic!("the daemon's children: {found:?}") };
+    assert_eq!(found.len(), 1, "the daemon's children: {found:?}");
+    let broker = found[0];
     let name = std::fs::read(format!("/proc/{broker}/cmdline")).unwrap();
     assert!(name.starts_with(b"manor broker\0"), "{}", String::from_utf8_lossy(&name));
     broker
@@ -55,4 +58,42 @@ fn a_daemon_without_its_broker_ends_and_says_so() {
     ok(&rig, &["destroy", "echo"]);
     let ended = ok(&rig, &["domstate", "echo", "--reason"]);
     assert_eq!(ended.trim(), "shut off (destroyed)");
+}
+
+#[test]
+fn the_daemon_has_no_privilege_and_what_is_closed_to_it_works() {
+    let Some(rig) = defined() else { return };
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP: only root can become somebody else");
+        return;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", rig.daemon_pid())).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(field("Uid:"), ["65534"; 4]);
+    assert_eq!(field("Groups:").len(), 1, "its own");
+    for set in ["CapInh:", "CapPrm:", "CapEff:"] {
+        assert_eq!(field(set), ["0000000000000000"], "{set}");
+    }
+    assert_eq!(field("NoNewPrivs:"), ["1"]);
+    // Only root comes in.
+    let closed = rig.path("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let path = |name: &str| closed.join(name).display().to_string();
+    ok(&rig, &["start", "echo"]);
+    ok(&rig, &["dump", "echo", &path("core"), "--memory-only"]);
+    let again = rig.manor(["dump", "echo", &path("core"), "--memory-only"]);
+    assert!(again.err.contains("is there already"), "{}", again.err);
+    std::fs::write(closed.join("letter"), "dear").unwrap();
+    let over = rig.manor(["save", "echo", &path("letter")]);
+    assert!(over.err.contains("is no saved guest"), "{}", over.err);
+    assert_eq!(std::fs::read_to_string(closed.join("letter")).unwrap(), "dear");
+    ok(&rig, &["save", "echo", &path("state")]);
+    ok(&rig, &["restore", &path("state")]);
+    let facts = ok(&rig, &["security", "echo"]);
+    assert!(facts.contains("Namespaces") && !facts.contains("unknown"), "{facts}");
+    assert!(closed.join("core").exists());
 }

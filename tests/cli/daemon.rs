@@ -76,6 +76,8 @@ fn inherited_sockets_are_served_and_the_service_manager_is_told() {
     let listener = UnixListener::bind(&path).unwrap();
     let notified = UnixDatagram::bind(rig.path("notify")).unwrap();
     notified.set_read_timeout(Some(PATIENCE)).unwrap();
+    let anybody = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(rig.path("notify"), anybody).unwrap();
     // The shell puts the socket where systemd would, and knows the process id in advance.
     let script =
         "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=api exec \"$0\" \"$@\"";

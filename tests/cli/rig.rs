@@ -1,6 +1,7 @@
 //! A daemon in a directory of its own, and ways to ask it.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -48,12 +49,16 @@ impl Rig {
         let root = rig.directory.path().display().to_string();
         let config = format!(
             "state_dir = \"{root}/state\"\nrun_dir = \"{root}/run\"\nlog_dir = \"{root}/log\"\n\
+             user = \"nobody\"\n\
              [api]\nsocket = \"{root}/run/api.sock\"\nread_only_socket = \"{root}/run/api-ro.sock\"\n\
              socket_group = \"\"\n\
              [libvirt]\nsocket = \"{root}/run/libvirt-sock\"\n\
              read_only_socket = \"{root}/run/libvirt-sock-ro\"\n"
         );
         std::fs::write(rig.path("manor.toml"), config).unwrap();
+        // The daemon, where it is begun as root, becomes nobody, and passes through.
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(rig.directory.path(), open).unwrap();
         rig
     }
 

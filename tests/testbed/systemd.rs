@@ -33,6 +33,9 @@ impl Debian {
              fi
              rm -rf /etc/systemd/system/manor* /etc/manor /etc/sysusers.d/manor.conf
              rm -rf /var/lib/manor /var/log/manor /run/manor {BINARY}
+             rm -f /usr/local/bin/virt-ssh-helper
+             rmdir /etc/sysusers.d 2>/dev/null || true
+             userdel manor 2>/dev/null || true
              groupdel manor 2>/dev/null || true
              systemctl daemon-reload"
         ))?;
@@ -167,8 +170,9 @@ fn the_host_runs_systemd_and_keeps_its_disk_over_reboots() -> Result<()> {
 fn setup_makes_a_service_and_remove_leaves_nothing() -> Result<()> {
     let debian = Debian::get()?;
     let files = "find /etc /usr /var /root /home /opt -xdev | \
-                    grep -v -e '^/etc/group-$' -e '^/etc/gshadow' -e '^/etc/.pwd.lock' -e '^/var/log/journal' | sort;
-                    cat /etc/group";
+                    grep -v -e '^/etc/group-$' -e '^/etc/gshadow' -e '^/etc/.pwd.lock' -e '^/var/log/journal' \
+                        -e '^/etc/passwd-$' -e '^/etc/shadow-$' -e '^/etc/sub.id-$' | sort;
+                    cat /etc/group /etc/passwd";
     debian.host.put(&manor_binary()?, BINARY)?;
     debian.sh("mkdir -p /usr/local/bin")?; // which installers make, and a bare tree has not
     let snapshot = || -> Result<BTreeSet<String>> {

@@ -5,6 +5,7 @@
 //! process, or by [`Remote`] in one of its own, with files beside the data in both directions.
 
 mod cgroup;
+mod confinement;
 mod connect;
 mod error;
 mod group;
@@ -14,6 +15,7 @@ mod local;
 mod lock;
 mod network;
 mod open;
+mod owner;
 mod passt;
 mod pool;
 mod process;
@@ -23,15 +25,17 @@ mod rundir;
 mod saved;
 mod scope;
 mod spawn;
+mod stat;
 mod sys;
 mod tap;
 mod tcp;
 mod variables;
-pub mod vmm;
+mod vmm;
 mod vsock;
 
 pub use cgroup::limits::{CpuQuota, DeviceLimits, Limits};
 pub use cgroup::threads::{ThreadRule, Threads};
+pub use confinement::SecurityFact;
 pub use error::{BrokerError, Holder};
 pub use group::GroupAct;
 pub use local::Local;
@@ -42,6 +46,7 @@ pub use network::{
     NetworkAct, NetworkRules, PortForward, PortRules, Protocol, RouteSpec, RuleSet, RulesWatch,
     Sockets, SocketsSpec, Traffic, TrafficRate,
 };
+pub use owner::Owner;
 pub use passt::{Passt, PasstForward, PasstRange};
 pub use pool::{MountSource, Permissions, PoolAct, PoolContents, PoolFile, Wanted};
 pub use process::{Remote, Start, serve};
@@ -49,6 +54,7 @@ pub use request::{Granted, Peer, Request, Role, Sharing, SpawnedProcess, Stdio, 
 pub use rundir::{CONTROL_SOCKET, EXIT_RECORD, LOCK};
 pub use saved::SavedAct;
 pub use spawn::{Process, ProcessId};
+pub use stat::Stat;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -58,6 +64,11 @@ pub trait Broker: Send + Sync {
     /// Do one thing. `files` go to a spawned process, or are the one image to inspect; no other
     /// request takes any.
     fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError>;
+
+    /// Whether it acts as root, so that what it starts can become somebody else.
+    fn is_root(&self) -> bool {
+        rustix::process::geteuid().is_root()
+    }
 }
 
 /// The acts by name, each over [`Broker::perform`].
@@ -409,6 +420,44 @@ impl dyn Broker + '_ {
             Granted::Spawned(process) => Ok(process),
             other => Err(BrokerError::unexpected(&other)),
         }
+    }
+
+    /// The VMM that has the lock file at `lock` open, if any. `said` is the number that it gives itself.
+    pub fn find_vmm(&self, said: u32, lock: &Path) -> Result<Option<ProcessId>, BrokerError> {
+        match self.perform(Request::FindVmm { said, lock: lock.to_owned() }, &[])? {
+            Granted::Process(process) => Ok(process),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    fn stat_by(&self, path: &Path, follow: bool) -> Result<Option<Stat>, BrokerError> {
+        match self.perform(Request::Stat { path: path.to_owned(), follow }, &[])? {
+            Granted::Stat(stat) => Ok(stat),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    /// What lies at a path, through links; none: nothing does.
+    pub fn stat(&self, path: &Path) -> Result<Option<Stat>, BrokerError> {
+        self.stat_by(path, true)
+    }
+
+    /// Whether anything lies at a path, a link that leads nowhere included.
+    pub fn is_there(&self, path: &Path) -> Result<bool, BrokerError> {
+        Ok(self.stat_by(path, false)?.is_some())
+    }
+
+    /// What a process may do, fact by fact; empty when it is gone.
+    pub fn confinement(&self, process: ProcessId) -> Result<Vec<SecurityFact>, BrokerError> {
+        match self.perform(Request::Confinement { process }, &[])? {
+            Granted::Facts(facts) => Ok(facts),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
+    /// Changes of the host's packet filter from now on.
+    pub fn watch_rules(&self) -> Result<RulesWatch, BrokerError> {
+        self.file(Request::WatchRules).map(RulesWatch::from)
     }
 
     /// SIGKILL to exactly this process, and to whatever else is in its cgroup.

@@ -1,11 +1,13 @@
 //! [`Local`]: the acts themselves, with the privileges of this process.
 
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::sys::FileUser;
 use crate::{
-    Broker, BrokerError, Granted, Request, Role, cgroup, connect, group, image_work, inspect, lock,
-    network, open, passt, pool, pty, rundir, saved, spawn, tap, tcp, variables, vsock,
+    Broker, BrokerError, Granted, Owner, Request, Role, Stdio, cgroup, confinement, connect, group,
+    image_work, inspect, lock, network, open, owner, passt, pool, pty, rundir, saved, spawn, stat,
+    tap, tcp, variables, vmm, vsock,
 };
 
 /// Acts with the privileges of this process.
@@ -26,6 +28,8 @@ pub struct Local {
     passt: Vec<PathBuf>,
     /// Where domains' cgroups go; found by itself if none.
     cgroup_parent: Option<PathBuf>,
+    /// Of the directories of a daemon that is somebody else.
+    owner: Option<Owner>,
 }
 
 impl Default for Local {
@@ -47,6 +51,7 @@ impl Local {
             worker: ("/proc/self/exe".into(), vec!["work-on-images".into()]),
             passt: passt::PROGRAMS.iter().map(PathBuf::from).collect(),
             cgroup_parent: None,
+            owner: None,
         }
     }
 
@@ -54,6 +59,20 @@ impl Local {
     pub fn with_cgroup_parent(mut self, parent: Option<PathBuf>) -> Self {
         self.cgroup_parent = parent;
         self
+    }
+
+    /// What is made in the daemon's directories is its user's.
+    #[must_use]
+    pub fn with_owner(mut self, owner: Option<Owner>) -> Self {
+        self.owner = owner;
+        self
+    }
+
+    fn act_in(&self, path: Option<&Path>) -> Result<Option<FileUser>, BrokerError> {
+        match (&self.owner, path) {
+            (Some(owner), Some(path)) => owner.act_in(path),
+            _ => Ok(None),
+        }
     }
 
     /// Run another program to look into images.
@@ -88,6 +107,7 @@ impl Local {
 
 impl Broker for Local {
     fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
+        let _as_owner = self.act_in(owner::place(&request))?;
         match request {
             Request::OpenKvm => open::kvm().map(Granted::File),
             Request::OpenInput { what, path } => open::input(&what, &path).map(Granted::File),
@@ -147,13 +167,20 @@ impl Broker for Local {
                     Role::Domain => (&self.program, &self.arguments),
                     Role::Network => (&self.server.0, &self.server.1),
                 };
+                let log = match &stdio {
+                    Stdio::Log(path) => {
+                        let _as_owner = self.act_in(Some(path))?;
+                        Some(spawn::log(path)?)
+                    }
+                    Stdio::Foreground => None,
+                };
                 let command = spawn::Command {
                     own_pids: role == Role::Domain && self.own_pids,
                     program,
                     arguments,
                     role,
                     name: &name,
-                    stdio: &stdio,
+                    log,
                     cgroup: cgroup.as_deref(),
                     limits: &limits,
                 };
@@ -162,6 +189,16 @@ impl Broker for Local {
             Request::Kill { process, cgroup } => {
                 spawn::kill(process, cgroup.as_deref()).map(|()| Granted::Done)
             }
+            Request::FindVmm { said, lock } => Ok(Granted::Process(vmm::find(said, &lock))),
+            Request::Stat { path, follow } => stat::stat(&path, follow).map(Granted::Stat),
+            Request::Confinement { process } => {
+                // Held, so that the number is no other's meanwhile.
+                let held = process.open();
+                Ok(Granted::Facts(
+                    held.map(|_held| confinement::facts(process.pid)).unwrap_or_default(),
+                ))
+            }
+            Request::WatchRules => network::watch_rules().map(Granted::File),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::limits::Limits;
 use crate::cgroup::threads::ThreadRule;
+use crate::confinement::SecurityFact;
 use crate::group::GroupAct;
 use crate::network::direct::Direct;
 use crate::network::{ForeignChain, NetworkAct, Sockets};
@@ -14,6 +15,7 @@ use crate::passt::Passt;
 use crate::pool::{PoolAct, PoolContents};
 use crate::saved::SavedAct;
 use crate::spawn::{Process, ProcessId};
+use crate::stat::Stat;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -130,6 +132,22 @@ pub enum Request {
         process: ProcessId,
         cgroup: Option<PathBuf>,
     },
+    /// The VMM that has this lock file open. It says of itself that it is process `said`.
+    FindVmm {
+        said: u32,
+        lock: PathBuf,
+    },
+    /// What lies at a path, or where the link there leads.
+    Stat {
+        path: PathBuf,
+        follow: bool,
+    },
+    /// What this process may do.
+    Confinement {
+        process: ProcessId,
+    },
+    /// A socket that tells of changes of the host's packet filter.
+    WatchRules,
 }
 
 /// What a process is for.
@@ -240,4 +258,8 @@ pub enum Granted {
     /// What was asked about is as it should be.
     Intact(bool),
     Foreign(Vec<ForeignChain>),
+    Process(Option<ProcessId>),
+    Stat(Option<Stat>),
+    /// None: it is gone.
+    Facts(Vec<SecurityFact>),
 }

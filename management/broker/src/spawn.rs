@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open as open_file};
@@ -16,7 +16,7 @@ use vmm_protocol::config::FIRST_FD;
 
 use crate::cgroup::limits::Limits;
 use crate::request::SpawnedProcess;
-use crate::{BrokerError, Role, Stdio, cgroup, scope, sys};
+use crate::{BrokerError, Role, cgroup, scope, sys};
 
 /// A process as one can write it down: a number alone is reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -130,7 +130,9 @@ pub(crate) struct Command<'a> {
     /// In a pid namespace of its own, if we may make one.
     pub own_pids: bool,
     pub name: &'a str,
-    pub stdio: &'a Stdio,
+    /// Where it writes what goes wrong. None: it has the terminal of the broker, and ends with the
+    /// thread that started it.
+    pub log: Option<OwnedFd>,
     pub cgroup: Option<&'a Path>,
     pub limits: &'a Limits,
 }
@@ -184,9 +186,9 @@ fn settle(pid: u32, command: &Command<'_>) -> io::Result<()> {
 fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::Exec> {
     let null = null()?;
     let copy = |file: BorrowedFd<'_>| file.try_clone_to_owned();
-    let [input, out, err] = match command.stdio {
-        Stdio::Log(path) => [null.try_clone()?, null, log(path)?],
-        Stdio::Foreground => {
+    let [input, out, err] = match &command.log {
+        Some(log) => [null.try_clone()?, null, log.try_clone()?],
+        None => {
             [copy(io::stdin().as_fd())?, copy(io::stdout().as_fd())?, copy(io::stderr().as_fd())?]
         }
     };
@@ -221,7 +223,7 @@ fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::E
             None => None,
         },
         own_pids: command.own_pids && may_isolate(),
-        end_with_parent: *command.stdio == Stdio::Foreground,
+        end_with_parent: command.log.is_none(),
     })
 }
 
@@ -248,10 +250,11 @@ pub(crate) fn null() -> io::Result<OwnedFd> {
     Ok(open_file("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn log(path: &PathBuf) -> io::Result<OwnedFd> {
+pub(crate) fn log(path: &Path) -> Result<OwnedFd, BrokerError> {
     let flags =
         OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    Ok(open_file(path, flags, Mode::from_raw_mode(0o640))?)
+    open_file(path, flags, Mode::from_raw_mode(0o640))
+        .map_err(|errno| BrokerError::open("write", "log", path, errno.into()))
 }
 
 pub(crate) fn directory(path: &Path) -> io::Result<OwnedFd> {
@@ -271,7 +274,7 @@ mod tests {
             arguments: &["-c".to_owned(), format!("echo $$ >{}", trace.display())],
             own_pids: false,
             name: "demo",
-            stdio: &Stdio::Log(dir.path().join("log")),
+            log: Some(log(&dir.path().join("log")).unwrap()),
             cgroup: None,
             limits: &Limits::default(),
         };

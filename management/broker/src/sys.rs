@@ -420,3 +420,39 @@ pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
         index => Ok(index),
     }
 }
+
+// ---- the user of this thread's files -------------------------------------------------------
+
+/// This thread, and no other, acts on files as somebody else while this lives (setfsuid(2)), without the
+/// capabilities that pass over permissions.
+#[derive(Debug)]
+pub(crate) struct FileUser {
+    /// Back on this thread alone.
+    _here: std::marker::PhantomData<*const ()>,
+}
+
+fn set_file_user(uid: u32, gid: u32) -> bool {
+    // SAFETY: both take a number, and change nothing but the credentials of this thread. They return what
+    // was, and say in no other way whether they did anything: asked with a number that is none, they only
+    // tell what is.
+    unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+        let (group, user) = (libc::setfsgid(u32::MAX), libc::setfsuid(u32::MAX));
+        group.cast_unsigned() == gid && user.cast_unsigned() == uid
+    }
+}
+
+impl FileUser {
+    pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<Self> {
+        let user = Self { _here: std::marker::PhantomData };
+        if set_file_user(uid, gid) { Ok(user) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+    }
+}
+
+impl Drop for FileUser {
+    fn drop(&mut self) {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        set_file_user(uid.as_raw(), gid.as_raw());
+    }
+}

@@ -11,7 +11,7 @@ const CALLED: &[u8] = b"manor guest=";
 /// The VMM that has the lock file at `lock` open. `said` is the number that it gives itself, which is
 /// looked at first and not trusted: whoever took a VMM over might name any process of the host. Where
 /// others' descriptors cannot be seen, that it is a VMM at all has to do.
-pub fn find(said: u32, lock: &Path) -> Option<ProcessId> {
+pub(crate) fn find(said: u32, lock: &Path) -> Option<ProcessId> {
     let lock = lock.canonicalize().ok()?;
     let holds = |pid: u32| is_vmm(pid).then(|| has_open(pid, &lock))?;
     match holds(said) {

@@ -148,7 +148,7 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
     };
     let definition = definition.map(|definition| Arc::new((**definition).clone()));
     // Known from the beginning: whoever asks first must not take a saved domain for one that is not.
-    let managed_save = node.managed_save(uuid).symlink_metadata().is_ok();
+    let managed_save = node.broker.is_there(&node.managed_save(uuid)).unwrap_or_default();
     let stopped = if managed_save { ShutOff::Saved } else { ShutOff::Unknown };
     let (view, published) = watch::channel(View {
         uuid,

@@ -89,7 +89,10 @@ impl Actor {
         let saved = node.managed_save(uuid);
         blocking(move || {
             let own = translate::variables(&definition.def).map(|(path, _)| path);
-            let own = own.filter(|path| path.symlink_metadata().is_ok());
+            let own = match own {
+                Some(path) if node.broker.is_there(path)? => Some(path),
+                _ => None,
+            };
             match (own, variables) {
                 (Some(path), None) => return Err(variables_left(&name, path)),
                 (Some(path), Some(Variables::Delete)) if runs => {

@@ -51,7 +51,7 @@ impl Actor {
             State::Running(_) | State::ShuttingDown => true,
             _ => false,
         };
-        if dump.file.symlink_metadata().is_ok() {
+        if self.node.broker.is_there(&dump.file)? {
             let text = format!("{} is there already; name another file", dump.file.display());
             return Err(Error::new(Code::Exists, text));
         }

@@ -98,7 +98,7 @@ impl Actor {
         blocking(move || {
             let pools: Vec<_> = node.pools.views().into_iter().filter(|pool| pool.active).collect();
             let (seed, run_dir) = (node.seeds.path(uuid), node.run_dir(uuid));
-            let of = Original { def: &def, seed: &seed, run_dir: &run_dir };
+            let of = Original { broker: &*node.broker, def: &def, seed: &seed, run_dir: &run_dir };
             Twin::plan_live(of, &name, &pools, |uuid| node.seeds.path(uuid))
         })
         .await

@@ -45,8 +45,8 @@ impl Opener<'_> {
             let about = About { disk: &disk.target.dev, path: &now.path };
             let read_only = disk.read_only || !layers.is_empty();
             // Asked before it is opened: it would be locked already, by us.
-            let stat = rustix::fs::stat(&now.path);
-            if stat.is_ok_and(|stat| seen.contains(&(stat.st_dev, stat.st_ino))) {
+            let stat = self.broker.stat(&now.path).ok().flatten();
+            if stat.is_some_and(|stat| seen.contains(&(stat.device, stat.inode))) {
                 return Err(about.refused("it lies below itself"));
             }
             let file = match open.take() {

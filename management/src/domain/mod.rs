@@ -31,7 +31,6 @@ pub(crate) mod record;
 mod reference;
 pub(crate) mod restore;
 pub(crate) mod save;
-pub(crate) mod security;
 mod seed;
 pub(crate) mod snapshot;
 mod start;
@@ -47,6 +46,7 @@ mod volumes;
 
 pub use backup::{CheckpointView, Children};
 pub use block_jobs::{BlockJobKind, BlockJobSpec, BlockJobView};
+pub use broker::SecurityFact;
 pub use dump::DumpMode;
 pub use guest::*;
 pub use handle::Variables;
@@ -62,7 +62,7 @@ pub use tuning::{
 pub use turn::{AtShutdown, Turn, TurnChange};
 pub use view::{
     AddressRow, BalloonStats, BlockStats, DiskFault, DiskRow, DiskSizes, DomainDetails, DomainId,
-    DomainStats, DomainSummary, InterfaceRow, InterfaceStats, SecurityFact, VcpuStats,
+    DomainStats, DomainSummary, InterfaceRow, InterfaceStats, VcpuStats,
 };
 
 use xml::DomainDef;

@@ -195,7 +195,7 @@ impl Needs<'_> {
         }
         // One that is gone from a pool that can be seen is gone.
         let pool = image.parent().and_then(|dir| pools.of_dir(dir));
-        if pool.is_some() && image.symlink_metadata().is_err() {
+        if pool.is_some() && matches!(self.node.broker.is_there(image), Ok(false)) {
             return None;
         }
         pools.headers().below(&*self.node.broker, image, format?)

@@ -49,10 +49,11 @@ impl Opener<'_> {
     /// Files of libvirt's names in the directory that the daemon's configuration names.
     fn nbd_tls(&mut self, server_name: String) -> Result<NbdTls, Error> {
         let dir = self.launch.nbd.tls_x509_cert_dir.clone();
+        let with_own = self.broker.is_there(&dir.join("client-cert.pem"))?;
         let mut file = |what, name| -> Result<Fd, Error> { self.input(what, &dir.join(name)) };
         let authority = file("certificate of the NBD servers' authority", "ca-cert.pem")?;
         // A client without a certificate is as good for servers that ask for none.
-        let client = if dir.join("client-cert.pem").exists() {
+        let client = if with_own {
             let certificate = file("NBD client's certificate", "client-cert.pem")?;
             Some((certificate, file("NBD client's key", "client-key.pem")?))
         } else {

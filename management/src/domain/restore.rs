@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use broker::Broker;
 use serde::{Deserialize, Serialize};
 use vmm_protocol::control::Request;
 use xml::DomainDef;
@@ -45,6 +46,7 @@ pub(crate) struct RestoreIntent {
 impl FromSaved {
     /// Checked, so far as the host's disks go. `run`: else as the file says.
     pub(crate) fn new(
+        broker: &dyn Broker,
         saved: Saved,
         def: Option<DomainDef>,
         run: Option<bool>,
@@ -52,7 +54,7 @@ impl FromSaved {
         force: bool,
     ) -> Result<Self, Error> {
         if !force {
-            saved.description.images.iter().try_for_each(crate::saved::Mark::check)?;
+            saved.description.images.iter().try_for_each(|mark| mark.check(broker))?;
         }
         let def = match def {
             Some(def) => def,
@@ -95,7 +97,7 @@ impl Actor {
         let opened = blocking(move || {
             let saved = Saved::open(&*node.broker, &path)?;
             let run = how.paused.then_some(false);
-            let mut from = FromSaved::new(saved, None, run, true, how.force)?;
+            let mut from = FromSaved::new(&*node.broker, saved, None, run, true, how.force)?;
             // It may have been renamed meanwhile.
             translate::rename(&mut from.def, &name)?;
             Ok(from)
@@ -144,7 +146,7 @@ impl Actor {
         {
             let node = self.node.clone();
             let put = blocking(move || {
-                if path.symlink_metadata().is_ok() {
+                if node.broker.is_there(&path)? {
                     node.broker.rename_saved(&path, &aside(&path))?;
                 }
                 Ok(())
@@ -184,7 +186,7 @@ impl Actor {
         let (node, used) = (self.node.clone(), intent.used);
         let settled = blocking(move || match used {
             true => Ok(node.broker.remove_saved(&aside(&path))?),
-            false if aside(&path).symlink_metadata().is_ok() => {
+            false if node.broker.is_there(&aside(&path))? => {
                 Ok(node.broker.rename_saved(&aside(&path), &path)?)
             }
             false => Ok(()),

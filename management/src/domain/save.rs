@@ -89,7 +89,8 @@ impl Actor {
         let intent = self.plan_save(&save)?;
         let target = intent.path.clone();
         if save.file.is_some() {
-            blocking(move || check_target(&target)).await?;
+            let node = self.node.clone();
+            blocking(move || check_target(&*node.broker, &target)).await?;
         }
         self.set_saving(Some(intent.clone())).await?;
         let saved = self.write_saved(&intent, &save, &progress).await;
@@ -330,7 +331,8 @@ impl Actor {
     /// Whether the next start has a saved state to take up.
     pub(super) async fn look_for_managed_save(&mut self) {
         let path = self.node.managed_save(self.uuid);
-        let there = blocking(move || Ok(path.symlink_metadata().is_ok())).await;
+        let node = self.node.clone();
+        let there = blocking(move || Ok(node.broker.is_there(&path)?)).await;
         self.managed_save = there.unwrap_or(self.managed_save);
     }
 }
@@ -361,7 +363,7 @@ pub(super) fn commit_file(
 ) -> Result<(), Error> {
     let pools: Vec<_> = node.pools.views().into_iter().filter(|pool| pool.active).collect();
     let mut description = (*intent.description).clone();
-    description.images = marks(live, &pools);
+    description.images = marks(&*node.broker, live, &pools);
     description.write(file, &intent.path)?;
     node.broker.rename_saved(&intent.partial, &intent.path)?;
     Ok(())
@@ -380,7 +382,7 @@ fn finish(node: &Node, intent: &SaveIntent, live: &DomainDef) -> Result<bool, Er
         let mut saved = Saved::open(&*node.broker, &intent.path)?;
         let pools: Vec<_> = node.pools.views().into_iter().filter(|pool| pool.active).collect();
         let mut description = (*intent.description).clone();
-        description.images = marks(live, &pools);
+        description.images = marks(&*node.broker, live, &pools);
         if let Err(error) = saved.rewrite(description) {
             tracing::warn!(error = %error.chain(), "a saved guest keeps an earlier description");
         }

@@ -1,6 +1,7 @@
 //! Starting a VMM, taking over one that runs, and keeping in touch with it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -290,7 +291,7 @@ impl Actor {
                 match Record::from_text(&hello.live_record) {
                     Some(mut record) => {
                         let lock = self.node.run_dir(self.uuid).join(LOCK);
-                        record.process = broker::vmm::find(hello.pid, &lock);
+                        record.process = self.vmm_with(hello.pid, lock).await;
                         let _ = record.write(&self.node.run_dir(self.uuid));
                         if self.definition.is_none() && self.node.take_name(self.uuid, &record.name)
                         {
@@ -343,7 +344,7 @@ impl Actor {
         let failure = match connected {
             Ok((vmm, hello, events)) => {
                 if !process_known {
-                    self.take_process(hello.pid);
+                    self.take_process(hello.pid).await;
                 }
                 match self.attach(vmm, hello, events, None).await {
                     Ok(()) => {
@@ -383,9 +384,21 @@ impl Actor {
         self.announce(EventKind::Reachable { reachable: !unreachable }, None);
     }
 
-    fn take_process(&mut self, pid: u32) {
+    /// The process that holds a domain's lock. Not knowing it, one can talk to a VMM, and not end it.
+    async fn vmm_with(&self, said: u32, lock: PathBuf) -> Option<ProcessId> {
+        let node = self.node.clone();
+        let found = blocking(move || Ok(node.broker.find_vmm(said, &lock)?)).await;
+        found.unwrap_or_else(|error| {
+            tracing::error!(domain = self.name, error = %error.chain(), "the VMM's process is not known");
+            None
+        })
+    }
+
+    async fn take_process(&mut self, pid: u32) {
+        let Some(run) = &self.run else { return };
+        let process = self.vmm_with(pid, run.live.run_dir.join(LOCK)).await;
         let Some(run) = &mut self.run else { return };
-        run.record.process = broker::vmm::find(pid, &run.live.run_dir.join(LOCK));
+        run.record.process = process;
         run.exit = run.record.process.and_then(ProcessId::open).and_then(|p| Exit::new(p).ok());
     }
 

@@ -35,8 +35,10 @@ pub(crate) struct Twin {
 }
 
 /// What belongs to the original alone.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Original<'a> {
+    /// Who can see its files.
+    pub broker: &'a dyn Broker,
     pub def: &'a DomainDef,
     /// Of its cloud-init.
     pub seed: &'a Path,
@@ -52,6 +54,8 @@ pub(crate) struct Copy {
     from: PathBuf,
     to: PathBuf,
     partial: PathBuf,
+    /// Bytes; 0 of what is not there.
+    size: u64,
     /// Of a disk: its target, and how its original is read.
     disk: Option<(String, DiskFormat)>,
 }
@@ -77,7 +81,7 @@ impl Twin {
         let disks = &mut twin.def.devices.disks;
         if let Some(disk) = disks.iter_mut().find(|it| it.location() == Location::File(of.seed)) {
             let to = seed(twin.def.uuid.unwrap_or_default());
-            twin.files.push(Copy::new("cloud-init", of.seed.to_owned(), to.clone())?);
+            twin.files.push(Copy::new(of.broker, "cloud-init", of.seed.to_owned(), to.clone())?);
             if let Some(source) = &mut disk.source {
                 source.file = Some(to);
             }
@@ -99,7 +103,7 @@ impl Twin {
         let mut files = Vec::new();
         for disk in &mut def.devices.disks {
             if disk.device() == DiskDevice::Disk && !disk.read_only && !disk.shareable {
-                files.push(own_image(disk, name, pools)?);
+                files.push(own_image(of.broker, disk, name, pools)?);
             }
         }
         for interface in &mut def.devices.interfaces {
@@ -118,8 +122,8 @@ impl Twin {
             let to = path.with_file_name(format!("{name}_VARS.fd"));
             variables.path = Some(to.clone());
             // A guest that never ran has none.
-            if path.symlink_metadata().is_ok() {
-                files.push(Copy::new("firmware variables", path, to)?);
+            if of.broker.is_there(&path)? {
+                files.push(Copy::new(of.broker, "firmware variables", path, to)?);
             }
         }
         def.fill_defaults(&mut NewIds);
@@ -188,7 +192,12 @@ impl Twin {
 }
 
 /// Give a disk a file beside its own, and say what is to be in it.
-fn own_image(disk: &mut Disk, name: &str, pools: &[PoolView]) -> Result<Copy, Error> {
+fn own_image(
+    broker: &dyn Broker,
+    disk: &mut Disk,
+    name: &str,
+    pools: &[PoolView],
+) -> Result<Copy, Error> {
     let target = disk.target.dev.clone();
     let beside = |path: &Path| {
         let end = path.extension().map(|end| format!(".{}", end.to_string_lossy()));
@@ -215,7 +224,7 @@ fn own_image(disk: &mut Disk, name: &str, pools: &[PoolView]) -> Result<Copy, Er
         }
     };
     let format = disk.driver.as_ref().and_then(|driver| driver.format).unwrap_or(DiskFormat::Raw);
-    let copy = Copy { disk: Some((target, format)), ..Copy::new(&what, from, to.clone())? };
+    let copy = Copy { disk: Some((target, format)), ..Copy::new(broker, &what, from, to.clone())? };
     if let Some(source) = &mut disk.source {
         match volume {
             Some(volume) => source.volume = Some(volume),
@@ -226,22 +235,24 @@ fn own_image(disk: &mut Disk, name: &str, pools: &[PoolView]) -> Result<Copy, Er
 }
 
 impl Copy {
-    fn new(what: &str, from: PathBuf, to: PathBuf) -> Result<Self, Error> {
-        if to.symlink_metadata().is_ok() {
+    fn new(broker: &dyn Broker, what: &str, from: PathBuf, to: PathBuf) -> Result<Self, Error> {
+        if broker.is_there(&to)? {
             let text =
                 format!("{} is there already, and would be {what} of the clone", to.display());
             return Err(Error::new(Code::Exists, text));
         }
-        if from.metadata().is_ok_and(|found| !found.is_file()) {
+        let found = broker.stat(&from)?;
+        if found.is_some_and(|found| !found.is_file) {
             let text = format!("{what} ({}) is no regular file", from.display());
             return Err(Error::new(Code::Unsupported, text));
         }
         let partial = beside(&to, Uuid::new_v4());
-        Ok(Self { what: what.to_owned(), from, to, partial, disk: None })
+        let size = found.map_or(0, |found| found.size);
+        Ok(Self { what: what.to_owned(), from, to, partial, size, disk: None })
     }
 
     pub(crate) fn size(&self) -> u64 {
-        self.from.metadata().map_or(0, |found| found.len())
+        self.size
     }
 
     /// Where it is until it is whole.
@@ -420,11 +431,12 @@ mod tests {
 
     fn twin() -> Twin {
         let def = DomainDef::parse(ORIGINAL).unwrap().value;
-        Twin::plan(original(&def), "web2", &[]).unwrap()
+        Twin::plan(original(&broker::Local::new(), &def), "web2", &[]).unwrap()
     }
 
-    fn original(def: &DomainDef) -> Original<'_> {
-        Original { def, seed: Path::new("/s/seed.iso"), run_dir: Path::new("/run/m") }
+    fn original<'a>(broker: &'a broker::Local, def: &'a DomainDef) -> Original<'a> {
+        let (seed, run_dir) = (Path::new("/s/seed.iso"), Path::new("/run/m"));
+        Original { broker, def, seed, run_dir }
     }
 
     #[test]
@@ -454,7 +466,8 @@ mod tests {
     fn one_that_goes_on_has_every_device_and_a_seed_of_its_own() {
         let def = DomainDef::parse(ORIGINAL).unwrap().value;
         let seed = |uuid| PathBuf::from(format!("/s/{uuid}.iso"));
-        let twin = Twin::plan_live(original(&def), "web2", &[], seed).unwrap();
+        let twin =
+            Twin::plan_live(original(&broker::Local::new(), &def), "web2", &[], seed).unwrap();
         assert_eq!(twin.def.devices.disks.len(), def.devices.disks.len());
         let to: Vec<_> = twin.files.iter().map(|file| file.to.clone()).collect();
         assert_eq!(to, [PathBuf::from("/d/web2-vda.qcow2"), seed(twin.def.uuid.unwrap())]);

@@ -187,15 +187,6 @@ pub struct DiskSizes {
     pub physical: u64,
 }
 
-/// One thing that the process of a domain may do, or may not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecurityFact {
-    pub name: String,
-    pub value: String,
-    /// As it should be for a process that a guest may have taken over.
-    pub confined: bool,
-}
-
 /// A row of `domifaddr`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressRow {

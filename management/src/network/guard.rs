@@ -15,7 +15,7 @@ const SETTLED: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn watch(shared: &Arc<Shared>) {
-    let watch = match RulesWatch::new() {
+    let watch = match shared.broker.watch_rules() {
         Ok(watch) => watch,
         Err(error) => {
             tracing::debug!(%error, "changes of the host's packet filter are not seen");

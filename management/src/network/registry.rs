@@ -222,7 +222,8 @@ impl Networks {
     /// User and group of the processes beside guests that the configuration names; none where they are
     /// what the daemon is.
     pub(crate) fn unprivileged(&self) -> Result<Option<(u32, u32)>, Error> {
-        Ok(user::of(&self.shared.settings.user)?.map(|user| (user.uid, user.gid)))
+        Ok(user::of(&self.shared.settings.user, &*self.shared.broker)?
+            .map(|user| (user.uid, user.gid)))
     }
 
     /// Forget the rules of taps that are gone. Blocks.

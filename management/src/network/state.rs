@@ -330,7 +330,7 @@ impl State {
 
     fn start_service(&self, places: &Places) -> Result<Service, Error> {
         let Shared { broker, settings, .. } = &*self.shared;
-        let user = user::of(&settings.user)?;
+        let user = user::of(&settings.user, &**broker)?;
         let confinement = Confinement { user, seccomp: settings.seccomp };
         Service::start(&**broker, &self.def, places, confinement)
     }

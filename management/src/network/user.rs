@@ -2,20 +2,18 @@
 
 use std::path::Path;
 
+use broker::Broker;
 use network::config::User;
 
 use crate::error::{Code, Error};
 
-/// Read from the file itself: a static binary has no name services.
-const PASSWD: &str = "/etc/passwd";
-
-/// The user that the configuration names, or whose number it gives. `None` where the daemon is not
+/// The user that the configuration names, or whose number it gives. `None` where the broker is not
 /// root itself: what it starts cannot become somebody else, and need not.
-pub(super) fn of(name: &str) -> Result<Option<User>, Error> {
-    if !rustix::process::geteuid().is_root() {
+pub(super) fn of(name: &str, broker: &dyn Broker) -> Result<Option<User>, Error> {
+    if !broker.is_root() {
         return Ok(None);
     }
-    find(name, Path::new(PASSWD)).map(Some)
+    find(name, Path::new(crate::passwd::PASSWD)).map(Some)
 }
 
 fn find(name: &str, passwd: &Path) -> Result<User, Error> {
@@ -24,26 +22,12 @@ fn find(name: &str, passwd: &Path) -> Result<User, Error> {
         let text = format!("networks cannot be served as the user {name:?}, {problem}: {advice}");
         Error::new(Code::InvalidArgument, text)
     };
-    let users = std::fs::read_to_string(passwd).unwrap_or_default();
-    let user = users
-        .lines()
-        .filter_map(entry)
-        .find(|(known, user)| *known == name || name.parse() == Ok(user.uid))
-        .map(|(_, user)| user)
+    let user = crate::passwd::find(name, passwd)
         .ok_or_else(|| refuse(&format!("whom {} does not have", passwd.display())))?;
     if user.uid == 0 || user.gid == 0 {
         return Err(refuse("who may do too much"));
     }
-    Ok(user)
-}
-
-/// A line of passwd(5): name, password, user, group, and what does not matter here.
-fn entry(line: &str) -> Option<(&str, User)> {
-    let mut fields = line.split(':');
-    let name = fields.next()?;
-    let uid = fields.nth(1)?.parse().ok()?;
-    let gid = fields.next()?.parse().ok()?;
-    Some((name, User { uid, gid }))
+    Ok(User { uid: user.uid, gid: user.gid })
 }
 
 #[cfg(test)]

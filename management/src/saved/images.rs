@@ -1,9 +1,9 @@
 //! What a saved guest's disks were like. A guest that goes on over other disks than it knew destroys
 //! their file systems: it holds a good part of them in its memory.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use broker::{Broker, Stat};
 use serde::{Deserialize, Serialize};
 use xml::DomainDef;
 use xml::device::disk::Location;
@@ -25,7 +25,8 @@ pub(crate) struct Mark {
 
 /// Of every file below the disks of `def`, and of its firmware's variables. Block devices keep no
 /// time, and servers none that can be asked for: of those nothing is known.
-pub(crate) fn marks(def: &DomainDef, pools: &[PoolView]) -> Vec<Mark> {
+pub(crate) fn marks(broker: &dyn Broker, def: &DomainDef, pools: &[PoolView]) -> Vec<Mark> {
+    let mark = |disk: &str, path: &Path| mark(broker, disk, path);
     let mut found = Vec::new();
     for disk in &def.devices.disks {
         let name = &disk.target.dev;
@@ -49,16 +50,16 @@ pub(crate) fn marks(def: &DomainDef, pools: &[PoolView]) -> Vec<Mark> {
     found
 }
 
-fn mark(disk: &str, path: &Path) -> Option<Mark> {
-    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    let modified = (found.mtime(), found.mtime_nsec());
-    Some(Mark { disk: disk.to_owned(), path: path.to_owned(), size: found.size(), modified })
+fn mark(broker: &dyn Broker, disk: &str, path: &Path) -> Option<Mark> {
+    let found = broker.stat(path).ok().flatten().filter(|found| found.is_file)?;
+    let Stat { size, modified, .. } = found;
+    Some(Mark { disk: disk.to_owned(), path: path.to_owned(), size, modified })
 }
 
 impl Mark {
     /// Refuse an image that a snapshot holds and that is not what it was.
-    pub(crate) fn check_held(&self) -> Result<(), Error> {
-        self.check().map_err(|error| {
+    pub(crate) fn check_held(&self, broker: &dyn Broker) -> Result<(), Error> {
+        self.check(broker).map_err(|error| {
             let text = format!(
                 "{} ({}) was changed, or is gone, since the snapshot was made: what it holds is not \
                  what the disk held then; say --force if that is meant",
@@ -70,8 +71,8 @@ impl Mark {
     }
 
     /// Refuse a file that is not what it was. One that is gone is told of where it is opened.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        match mark(&self.disk, &self.path) {
+    pub(crate) fn check(&self, broker: &dyn Broker) -> Result<(), Error> {
+        match mark(broker, &self.disk, &self.path) {
             Some(now) if now != *self => {
                 let text = format!(
                     "{} ({}) was changed after the guest was saved: going on would damage what is on \

@@ -6,7 +6,7 @@ mod images;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use broker::{Broker, SavedAct};
+use broker::{Broker, BrokerError, SavedAct};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use vmm_protocol::saved::{self, Body, SavedError};
@@ -146,16 +146,22 @@ pub(crate) fn beside(path: &Path, token: Uuid) -> PathBuf {
 }
 
 /// A save may only replace what is itself a saved guest.
-pub(crate) fn check_target(path: &Path) -> Result<(), Error> {
+pub(crate) fn check_target(broker: &dyn Broker, path: &Path) -> Result<(), Error> {
     if !path.is_absolute() || path.file_name().is_none() {
         let text = format!("{} is no absolute path of a file", path.display());
         return Err(Error::new(Code::InvalidArgument, text));
     }
-    let Ok(found) = path.symlink_metadata() else { return Ok(()) };
-    let replaceable = found.is_file()
-        && (found.len() == 0 || File::open(path).is_ok_and(|file| saved::is_complete(&file)));
-    if replaceable {
-        return Ok(());
+    // By the broker: what is in a directory that is closed to the daemon is lost as any other.
+    match broker.saved_file(SavedAct::Open { path: path.to_owned() }).map(File::from) {
+        Err(BrokerError::Missing { .. }) => return Ok(()),
+        Err(BrokerError::WrongKind { .. }) => {}
+        Err(error) => return Err(error.into()),
+        Ok(file) => {
+            let is_empty = file.metadata().is_ok_and(|found| found.len() == 0);
+            if is_empty || saved::is_complete(&file) {
+                return Ok(());
+            }
+        }
     }
     let text = format!(
         "{} is there and is no saved guest; name another file, or remove it",

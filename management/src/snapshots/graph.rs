@@ -97,7 +97,7 @@ impl Graph {
             if self.formats.insert(path.clone(), format).is_some() || format == Format::Raw {
                 break;
             }
-            if path.symlink_metadata().is_err() {
+            if !node.broker.is_there(&path)? {
                 if must_be_there {
                     let text = format!(
                         "image {} of domain {} is not there, so nobody knows what it stands on: no \

@@ -20,7 +20,7 @@ const PIECE: usize = 2 << 20;
 
 /// Durable afterwards. `from` is still there, and needed by nobody.
 pub(crate) fn merge(broker: &dyn Broker, merge: &Merge, progress: &Progress) -> Result<(), Error> {
-    if merge.from.symlink_metadata().is_err() {
+    if !broker.is_there(&merge.from)? {
         // Done before, by a daemon that died.
         return Ok(());
     }

@@ -56,8 +56,8 @@ impl Overlay {
     }
 
     /// Nothing of it may be there.
-    pub(crate) fn check_free(&self) -> Result<(), Error> {
-        if self.path.symlink_metadata().is_err() {
+    pub(crate) fn check_free(&self, broker: &dyn Broker) -> Result<(), Error> {
+        if !broker.is_there(&self.path)? {
             return Ok(());
         }
         let text = format!(
@@ -84,11 +84,11 @@ impl Overlay {
         let backing = found.backing.ok_or_else(|| refuse("it lies on no image".to_owned()))?;
         let below = image::chain::locate(&backing.name, &self.path);
         let below = below.map_err(|error| refuse(error.in_full()))?;
-        let same = |a: &Path, b: &Path| match (rustix::fs::stat(a), rustix::fs::stat(b)) {
-            (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
+        let same = match (broker.stat(&below)?, broker.stat(&self.base)?) {
+            (Some(a), Some(b)) => a.is_same_file(&b),
             _ => false,
         };
-        if !same(&below, &self.base) {
+        if !same {
             return Err(refuse(format!(
                 "it lies on {}, not on {}",
                 below.display(),

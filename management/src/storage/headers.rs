@@ -1,7 +1,6 @@
 //! [`Headers`]: what lies below images, as their headers say, or said when they could be read.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -81,12 +80,10 @@ impl Headers {
         path: &Path,
         format: Format,
     ) -> Result<Option<Below>, String> {
-        let found = path.metadata().map_err(|error| error.to_string())?;
-        let stamp = Stamp {
-            inode: (found.dev(), found.ino()),
-            size: found.len(),
-            changed: (found.ctime(), found.ctime_nsec()),
-        };
+        let found = broker.stat(path).map_err(|error| error.to_string())?;
+        let found = found.ok_or("it is not there")?;
+        let stamp =
+            Stamp { inode: (found.device, found.inode), size: found.size, changed: found.changed };
         if let Some(seen) = lock(&self.seen).get(path).filter(|seen| seen.stamp == stamp) {
             return Ok(seen.below.clone());
         }

@@ -279,6 +279,10 @@ pub enum ForeignHook {
     Forward,
 }
 
+pub(crate) fn watch_rules() -> Result<OwnedFd, BrokerError> {
+    rules::watch().map_err(BrokerError::host("watch the host's packet filter"))
+}
+
 fn foreign(own: &str) -> std::io::Result<Vec<ForeignChain>> {
     nft::dropping(own)
 }

@@ -32,6 +32,15 @@ impl AsFd for Netlink {
 }
 
 impl Netlink {
+    /// Over a socket that was made elsewhere.
+    pub(super) fn of(socket: OwnedFd) -> Self {
+        Self { socket, sequence: 0 }
+    }
+
+    pub(super) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let family = AddressFamily::NETLINK;

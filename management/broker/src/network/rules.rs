@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -240,11 +241,18 @@ pub struct RulesWatch {
 /// NFNLGRP_NFTABLES, as a bit.
 const CHANGES: u32 = 1 << 6;
 
-impl RulesWatch {
-    pub fn new() -> io::Result<Self> {
-        Netlink::netfilter(CHANGES).map(|netlink| Self { netlink })
-    }
+/// What a [`RulesWatch`] listens to.
+pub(super) fn watch() -> io::Result<OwnedFd> {
+    Netlink::netfilter(CHANGES).map(Netlink::into_socket)
+}
 
+impl From<OwnedFd> for RulesWatch {
+    fn from(socket: OwnedFd) -> Self {
+        Self { netlink: Netlink::of(socket) }
+    }
+}
+
+impl RulesWatch {
     /// Wait for changes, and then until none has come for `settled`: a reload of a firewall is many.
     /// Whether some were of our tables.
     pub fn changed(&self, settled: Duration) -> io::Result<bool> {

@@ -388,7 +388,7 @@ fn guests_of_a_nat_network_reach_the_world_as_the_host_and_are_reached_through_f
     let own = ask(&lab.guest, OUTSIDE, 9000);
     assert_eq!(own, Ok("192.168.77.1".to_owned()), "the answer must come back through the host");
 
-    let watch = within(&lab.host, || RulesWatch::new().unwrap());
+    let watch = within(&lab.host, || RulesWatch::from(watch_rules().unwrap()));
     let wanted = set(&[forwarded]);
     within(&lab.host, || assert!(rules::look(&wanted).unwrap()));
     within(&lab.host, || {

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::children::Children;
 use crate::BrokerError;
+use crate::confinement::SecurityFact;
 use crate::network::{ForeignChain, Sockets};
 use crate::pool::PoolContents;
 use crate::request::{Granted, SpawnedProcess, TapQueues};
 use crate::spawn::{Process, ProcessId};
+use crate::stat::Stat;
 
 /// [`Granted`] without its files, which go beside it in the order of its fields.
 #[derive(Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub(super) enum Answer {
     Sockets(SocketCounts),
     Intact(bool),
     Foreign(Vec<ForeignChain>),
+    Process(Option<ProcessId>),
+    Stat(Option<Stat>),
+    Facts(Vec<SecurityFact>),
     Refused(BrokerError),
 }
 
@@ -88,6 +93,9 @@ impl Answer {
             }
             Granted::Intact(intact) => (Self::Intact(intact), Vec::new()),
             Granted::Foreign(chains) => (Self::Foreign(chains), Vec::new()),
+            Granted::Process(process) => (Self::Process(process), Vec::new()),
+            Granted::Stat(stat) => (Self::Stat(stat), Vec::new()),
+            Granted::Facts(facts) => (Self::Facts(facts), Vec::new()),
         }
     }
 
@@ -123,6 +131,9 @@ impl Answer {
             }),
             Self::Intact(intact) => Granted::Intact(intact),
             Self::Foreign(chains) => Granted::Foreign(chains),
+            Self::Process(process) => Granted::Process(process),
+            Self::Stat(stat) => Granted::Stat(stat),
+            Self::Facts(facts) => Granted::Facts(facts),
             Self::Refused(error) => return Ok(Err(error)),
         };
         Ok(Ok(granted))

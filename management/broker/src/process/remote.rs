@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::answer::Answer;
 use super::frame::{pass, receive, send};
-use super::serve::Ready;
+use super::serve::{Hello, Ready};
 use crate::{Broker, BrokerError, Granted, Request};
 
 /// What is run as a broker. Its standard input will be the door.
@@ -25,6 +25,7 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Remote {
     door: UnixStream,
+    is_root: bool,
     /// Channels on which nothing is asked at the moment.
     idle: Mutex<Vec<UnixStream>>,
 }
@@ -54,7 +55,7 @@ impl Remote {
         });
         let (ready, _) =
             ready.map_err(|source| BrokerError::Host { act: "start the broker".into(), source })?;
-        ready.map(|()| Self { door, idle: Mutex::default() })
+        ready.map(|Hello { is_root }| Self { door, is_root, idle: Mutex::default() })
     }
 
     fn channel(&self) -> io::Result<UnixStream> {
@@ -82,5 +83,9 @@ impl Broker for Remote {
         // A channel on which something went wrong is not used again.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
         answer.put_together(files).map_err(gone("answers with other files than it should"))?
+    }
+
+    fn is_root(&self) -> bool {
+        self.is_root
     }
 }

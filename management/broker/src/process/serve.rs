@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, open};
+use serde::{Deserialize, Serialize};
 
 use super::answer::Answer;
 use super::children::Children;
@@ -27,7 +28,7 @@ pub fn serve(door: OwnedFd, lock: &Path, local: Local) -> Result<(), BrokerError
         Ok(begun) => begun,
         Err(error) => return say(&Err(error)),
     };
-    say(&Ok(()))?;
+    say(&Ok(Hello { is_root: local.is_root() }))?;
     let (children, local) = (Arc::new(children), Arc::new(local));
     while let Some(files) = take_or_end(&door).map_err(host("listen to the daemon"))? {
         for channel in files {
@@ -44,7 +45,12 @@ pub fn serve(door: OwnedFd, lock: &Path, local: Local) -> Result<(), BrokerError
 }
 
 /// What the daemon waits for before it asks for anything.
-pub(super) type Ready = Result<(), BrokerError>;
+pub(super) type Ready = Result<Hello, BrokerError>;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub is_root: bool,
+}
 
 fn begin(lock: &Path) -> Result<(OwnedFd, Children), BrokerError> {
     let held = alone(lock)?;

@@ -156,7 +156,7 @@ fn a_broker_begins_when_the_one_before_has_ended_and_ends_with_its_daemon() {
 fn what_is_asked_of_a_broker_that_is_gone_fails_and_says_so() {
     let rig = Rig::new();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    super::frame::send(&mut &theirs, &serve::Ready::Ok(()), &[]).unwrap();
+    frame::send(&mut &theirs, &serve::Ready::Ok(serve::Hello { is_root: false }), &[]).unwrap();
     let remote = Remote::at(ours).unwrap();
     drop(theirs);
     let broker: &dyn Broker = &remote;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use broker::Broker;
 use xml::DomainDef;
 use xml::device::disk::{Disk, SnapshotMode};
 use xml::snapshot::{MemorySnapshot, SnapshotDef, SnapshotMemory, SnapshotState};
@@ -71,7 +72,7 @@ impl Actor {
             }
             overlays.iter().try_for_each(|overlay| match reuse {
                 true => overlay.check_reused(&*node.broker),
-                false => overlay.check_free(),
+                false => overlay.check_free(&*node.broker),
             })
         })
         .await?;
@@ -202,8 +203,10 @@ impl Actor {
         }
         def.inactive_domain = self.run.is_some().then(|| definition.def.clone());
         let own = self.node.snapshots.files(self.uuid);
-        let has_variables =
-            translate::variables(&domain).is_some_and(|(path, _)| path.symlink_metadata().is_ok());
+        let has_variables = match translate::variables(&domain) {
+            Some((path, _)) => self.node.broker.is_there(path)?,
+            None => false,
+        };
         let keeps_memory = def.memory() == Some(MemorySnapshot::Internal);
         let kept = Kept {
             platform: self.run.as_ref().map_or(definition.stored.platform, |r| r.record.platform),
@@ -266,7 +269,7 @@ impl Actor {
             let pools = self.active_pools();
             let mut made = set.snapshots.iter_mut().filter(|it| it.name() == work.name);
             if let Some(snapshot) = made.next() {
-                snapshot.kept.marks = marks_of_snapshot(&snapshot.def, &pools);
+                snapshot.kept.marks = marks_of_snapshot(&*self.node.broker, &snapshot.def, &pools);
             }
         }
         let own: Vec<_> = work.files.into_iter().filter(|_| work.forget).collect();
@@ -305,7 +308,11 @@ fn leftovers(snapshot: &Snapshot, overlays: &[Overlay], reuse: bool) -> Vec<Path
 }
 
 /// What the images are like that stay as they are for a snapshot.
-pub(super) fn marks_of_snapshot(snapshot: &SnapshotDef, pools: &[PoolView]) -> Vec<Mark> {
+pub(super) fn marks_of_snapshot(
+    broker: &dyn Broker,
+    snapshot: &SnapshotDef,
+    pools: &[PoolView],
+) -> Vec<Mark> {
     let Some(mut def) = snapshot.domain.clone() else { return Vec::new() };
     let is_held = |disk: &Disk| {
         let mut rows = snapshot.disks().iter().filter(|row| row.name == disk.target.dev);
@@ -314,7 +321,7 @@ pub(super) fn marks_of_snapshot(snapshot: &SnapshotDef, pools: &[PoolView]) -> V
     def.devices.disks.retain(is_held);
     // A copy of them is kept.
     def.os.nvram = None;
-    marks(&def, pools)
+    marks(broker, &def, pools)
 }
 
 /// Complete what is said of the memory, and say what becomes of a disk of which nothing is.

@@ -176,8 +176,10 @@ impl Actor {
         let (node, name) = (self.node.clone(), name.to_owned());
         blocking(move || {
             // One that is gone holds nothing.
-            here.retain(|image| image.symlink_metadata().is_ok());
-            here.iter().try_for_each(|image| internal::delete(&*node.broker, image, &name))
+            here.iter().try_for_each(|image| match node.broker.is_there(image)? {
+                true => internal::delete(&*node.broker, image, &name),
+                false => Ok(()),
+            })
         })
         .await
     }
@@ -208,7 +210,7 @@ impl Actor {
                 moved |= redirect(domain, &work.merges, &pools);
             }
             if moved {
-                kept.marks = marks_of_snapshot(def, &pools);
+                kept.marks = marks_of_snapshot(&*self.node.broker, def, &pools);
             }
         }
         set.take_out(&work.name);

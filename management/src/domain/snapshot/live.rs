@@ -60,8 +60,9 @@ impl Actor {
 
     async fn check_memory_file(&self, plan: &Plan) -> Result<(), Error> {
         let Some(path) = plan.snapshot.memory().cloned() else { return Ok(()) };
+        let node = self.node.clone();
         blocking(move || {
-            if path.symlink_metadata().is_ok() {
+            if node.broker.is_there(&path)? {
                 let text = format!("{} is there already; name another file", path.display());
                 return Err(Error::new(Code::Exists, text));
             }

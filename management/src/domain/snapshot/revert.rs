@@ -18,7 +18,7 @@ use crate::domain::handle::Start;
 use crate::domain::restore::FromSaved;
 use crate::error::{Code, Error};
 use crate::events::Lifecycle;
-use crate::saved::{Mark, Saved};
+use crate::saved::Saved;
 use crate::snapshots::{
     Aligned, Graph, Overlay, RevertWork, Snapshot, Steps, Switch, Work, internal, next_name, place,
     switch,
@@ -250,7 +250,7 @@ impl Actor {
             let disk = at.and_then(|at| disks.get(at)).ok_or_else(missing)?;
             let image = place(disk, &pools).ok_or_else(missing)?;
             let format = disk.driver.as_ref().and_then(|driver| driver.format);
-            let path = free_name(&image, &stamp);
+            let path = free_name(&*self.node.broker, &image, &stamp)?;
             let aligned = Aligned {
                 at: at.unwrap_or_default(),
                 target: row.name.clone(),
@@ -278,12 +278,12 @@ impl Actor {
         let marks = snapshot.kept.marks.clone();
         blocking(move || {
             if !force {
-                marks.iter().try_for_each(Mark::check_held)?;
+                marks.iter().try_for_each(|mark| mark.check_held(&*node.broker))?;
             }
             let Some(path) = path else { return Ok(None) };
             let saved = Saved::open(&*node.broker, &path)?;
             // The overlays are others than those it knew, and what they lie on was just looked at.
-            FromSaved::new(saved, Some(live), run, false, true).map(Some)
+            FromSaved::new(&*node.broker, saved, Some(live), run, false, true).map(Some)
         })
         .await
     }
@@ -300,7 +300,8 @@ impl Actor {
             if self.managed_save {
                 self.drop_managed_save().await?;
             }
-            let made: Vec<_> = work.files.iter().filter(|file| file.exists()).cloned().collect();
+            let there = |file: &&PathBuf| self.node.broker.is_there(file).unwrap_or(true);
+            let made: Vec<_> = work.files.iter().filter(there).cloned().collect();
             set.made.extend(made);
             set.current = Some(work.to.clone());
         }
@@ -334,13 +335,16 @@ fn all_targets(stored: &DomainDef, live: Option<&DomainDef>) -> BTreeSet<String>
     defs.flat_map(|def| &def.devices.disks).map(|disk| disk.target.dev.clone()).collect()
 }
 
-fn free_name(image: &Path, stamp: &str) -> PathBuf {
+fn free_name(broker: &dyn Broker, image: &Path, stamp: &str) -> Result<PathBuf, Error> {
     let numbered = |n: u32| match n {
         0 => next_name(image, stamp),
         n => next_name(image, &format!("{stamp}-{n}")),
     };
-    let free = (0..u32::MAX).map(numbered).find(|path| path.symlink_metadata().is_err());
-    free.unwrap_or_else(|| numbered(0))
+    let mut number = 0;
+    while broker.is_there(&numbered(number))? {
+        number += 1;
+    }
+    Ok(numbered(number))
 }
 
 /// A copy that is there as a whole, or not at all.

@@ -82,7 +82,8 @@ impl Actor {
                 return Ok(overlays.iter().any(|path| is_held(&*node.broker, path)));
             }
             let written = |(path, len): &(PathBuf, u64)| {
-                path.metadata().is_ok_and(|found| found.len() != *len)
+                let found = node.broker.stat(path).ok().flatten();
+                found.is_some_and(|found| found.size != *len)
             };
             // Of those that were there before, nobody knows.
             Ok(blank.is_empty() || blank.iter().any(written))

@@ -16,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::jobs::Job;
 use crate::manager::{Context, Operation};
 use crate::registry::Node;
-use crate::saved::{Description, Mark, Saved};
+use crate::saved::{Description, Saved};
 use crate::store::StoredDomain;
 
 use super::define::claim_and_act;
@@ -74,7 +74,12 @@ async fn clone_stopped(cx: &Context, view: &View, name: String) -> Result<Job, E
     let platform = definition.stored.platform;
     let node = cx.node.clone();
     blocking(move || {
-        let of = Original { def: &definition.def, seed: &seed, run_dir: &run_dir };
+        let of = Original {
+            broker: &*node.broker,
+            def: &definition.def,
+            seed: &seed,
+            run_dir: &run_dir,
+        };
         let twin = Twin::plan(of, &name, &pools)?;
         let total = twin.files.iter().map(Copy::size).sum();
         let (jobs, object) = (node.jobs.clone(), name.clone());
@@ -120,11 +125,11 @@ async fn clone_saved(cx: &Context, path: PathBuf, name: String) -> Result<Job, E
     let (node, within) = (cx.node.clone(), cx.start_deadline());
     blocking(move || {
         let saved = Saved::open(&*node.broker, &path)?;
-        saved.description.images.iter().try_for_each(Mark::check)?;
+        saved.description.images.iter().try_for_each(|it| it.check(&*node.broker))?;
         let (def, uuid) = (saved.description.def()?, saved.description.uuid);
         let pools: Vec<_> = node.pools.views().into_iter().filter(|pool| pool.active).collect();
         let (seed, run_dir) = (node.seeds.path(uuid), node.run_dir(uuid));
-        let of = Original { def: &def, seed: &seed, run_dir: &run_dir };
+        let of = Original { broker: &*node.broker, def: &def, seed: &seed, run_dir: &run_dir };
         let mut twin = Twin::plan_live(of, &name, &pools, |uuid| node.seeds.path(uuid))?;
         let jobs = node.jobs.clone();
         jobs.start("domain-clone", name, 0, move |_| async move {

@@ -244,11 +244,12 @@ impl Operation for RestoreDomain {
         let (uuid, name) = (saved.description.uuid, saved.description.name.clone());
         let def = definition(cx, self.xml.as_deref(), (uuid, &name))?;
         let (verify, running, force) = (self.verify, self.running, self.force);
+        let node = cx.node.clone();
         let from = blocking(move || {
             if verify {
                 saved.check(&Default::default())?;
             }
-            FromSaved::new(saved, def, running, false, force)
+            FromSaved::new(&*node.broker, saved, def, running, false, force)
         })
         .await?;
         let domain = DomainId { uuid, name };

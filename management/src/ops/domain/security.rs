@@ -27,17 +27,22 @@ impl Operation for DomainSecurity {
             let text = format!("domain {:?} is not running: there is no process", view.name);
             return Err(Error::new(Code::InvalidState, text));
         };
-        let layers = live.sandbox.clone();
-        let work = move || {
-            // Held, so that its number stays its own meanwhile.
-            let held = process.open();
-            Ok(held.map(|_held| crate::domain::security::facts(process.pid, &layers)))
-        };
-        let facts = crate::domain::actor::blocking(work).await?.unwrap_or_default();
+        let (layers, broker) = (live.sandbox.clone(), cx.node.broker.clone());
+        let work = move || Ok(broker.confinement(process)?);
+        let mut facts = crate::domain::actor::blocking(work).await?;
         if facts.is_empty() {
             let text = format!("domain {:?} has just ended", view.name);
             return Err(Error::new(Code::InvalidState, text));
         }
+        facts.push(landlock(&layers));
         Ok(facts)
     }
+}
+
+/// The kernel shows nobody which rules of Landlock hold: this is the process's own word.
+fn landlock(layers: &[(String, String)]) -> SecurityFact {
+    let layer = layers.iter().find(|(layer, _)| layer == "landlock");
+    let text = layer.map_or("no", |(_, text)| text.as_str());
+    let confined = layer.is_some() && !text.starts_with("no");
+    SecurityFact { name: "Landlock".to_owned(), value: text.to_owned(), confined }
 }
