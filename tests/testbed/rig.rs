@@ -50,7 +50,7 @@ impl Daemon {
         let dir = format!("/run/e2e/{name}");
         host.sh(&format!("mkdir -p {dir}"))?;
         let config = format!(
-            "state_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nlog_dir = \"{dir}/log\"\n\
+            "state_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nlog_dir = \"{dir}/log\"\nuser = \"nobody\"\n\
              [api]\nsocket = \"{dir}/api.sock\"\nsocket_group = \"\"\nread_only_socket = \"\"\n\
              listen = \"127.0.0.1:7000\"\nlisten_access = \"admin\"\n"
         );
