@@ -235,9 +235,10 @@ fn arguments(instance: &Instance, options: &Options, kernel: &Kernel, dir: &Path
         false => ("tcg,thread=multi,tb-size=1024", "max"),
     };
     let idle = options.idle.as_secs();
-    // An oops leaves a kernel that lies; better a crash that is seen.
+    // An oops leaves a kernel that lies; better a crash that is seen. On a busy machine the timer's
+    // interrupts come later than the kernel's check of them waits, which then panics.
     let kernel_command_line = format!(
-        "console=ttyS0 quiet panic=-1 oops=panic {TOKEN_OPTION}={} {IDLE_OPTION}={idle}",
+        "console=ttyS0 quiet panic=-1 oops=panic no_timer_check {TOKEN_OPTION}={} {IDLE_OPTION}={idle}",
         instance.token
     );
     let network = format!(
