@@ -1,8 +1,14 @@
 //! QEMU as the emulation below the testbed, and as the peer inside it.
 
+mod cr8;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+
+pub use cr8::Unmendable;
 
 use crate::apt::{Apt, BACKPORTS};
 use crate::tree::Program;
@@ -11,24 +17,39 @@ use crate::{disk, paths};
 /// TCG of 7.2 crashes the emulated host's kernel now and then under life-cycle work.
 const OLDEST: u32 = 10;
 
+const NAME: &str = "qemu-system-x86_64";
 const PROGRAM: &str = "usr/bin/qemu-system-x86_64";
 const DATA: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
 /// For the testbed: the installed one where it is new enough, else Debian's backport.
 pub fn emulator() -> anyhow::Result<Program> {
-    let installed = Program::installed("qemu-system-x86_64");
+    let installed = Program::installed(NAME);
     if version(&installed).is_ok_and(|version| version >= OLDEST) {
         return Ok(installed);
     }
-    let tree = paths::made_once("qemu", |tree| {
-        Apt::open()?.unpack_closure(&["qemu-system-x86"], Some(BACKPORTS), tree)
-    })?;
-    let unpacked = in_tree(&tree);
+    let unpacked = in_tree(&backport()?);
     let version = version(&unpacked).context("the unpacked QEMU does not run")?;
     if version < OLDEST {
         bail!("Debian offered QEMU {version}, and the testbed needs {OLDEST}");
     }
     Ok(unpacked)
+}
+
+/// For a testbed whose guests start by UEFI firmware: Debian's backport, mended.
+pub fn mended() -> anyhow::Result<Program> {
+    let tree = backport()?;
+    let dir = paths::made_once("qemu-mended-1", |dir| {
+        let program = dir.join(NAME);
+        fs::write(&program, cr8::mended(fs::read(tree.join(PROGRAM))?)?)?;
+        Ok(fs::set_permissions(&program, Permissions::from_mode(0o755))?)
+    })?;
+    Ok(of_tree(&tree, &dir.join(NAME)))
+}
+
+fn backport() -> anyhow::Result<PathBuf> {
+    paths::made_once("qemu", |tree| {
+        Apt::open()?.unpack_closure(&["qemu-system-x86"], Some(BACKPORTS), tree)
+    })
 }
 
 /// Debian's stable QEMU as a disk for the testbed; [`in_tree`] of its mount point runs it.
@@ -76,8 +97,13 @@ pub fn nbd_server() -> anyhow::Result<Program> {
 }
 
 pub fn in_tree(tree: &Path) -> Program {
+    of_tree(tree, &tree.join(PROGRAM))
+}
+
+/// A program with the libraries and data of the tree.
+fn of_tree(tree: &Path, program: &Path) -> Program {
     let data = DATA.iter().flat_map(|dir| ["-L".into(), tree.join(dir).display().to_string()]);
-    Program::in_tree(tree, PROGRAM).with(data)
+    Program::of_tree(tree, program).with(data)
 }
 
 fn version(qemu: &Program) -> anyhow::Result<u32> {

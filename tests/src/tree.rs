@@ -18,10 +18,22 @@ impl Program {
     }
 
     pub fn in_tree(tree: &Path, path: &str) -> Program {
+        Program::of_tree(tree, &tree.join(path))
+    }
+
+    /// One that lies elsewhere.
+    pub fn of_tree(tree: &Path, program: &Path) -> Program {
         let below = |part: &str| tree.join(part).display().to_string();
         let libraries = LIBRARIES.map(below).join(":");
         let loader = below("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2");
-        Program { words: vec![loader, "--library-path".to_owned(), libraries, below(path)] }
+        Program {
+            words: vec![
+                loader,
+                "--library-path".to_owned(),
+                libraries,
+                program.display().to_string(),
+            ],
+        }
     }
 
     /// With the machine's own loader and libc, for programs that start themselves anew: the tree was unpacked

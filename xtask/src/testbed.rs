@@ -30,9 +30,9 @@ pub(crate) enum Command {
         /// An ext4 image, mounted read-only at /mnt/NAME (may be repeated)
         #[arg(long, value_name = "NAME=IMAGE", value_parser = parse_disk)]
         disk: Vec<Disk>,
-        /// Count time in instructions: slow, and what UEFI firmware as a guest needs
+        /// With a QEMU that bears UEFI firmware as a guest
         #[arg(long)]
-        counted: bool,
+        uefi: bool,
     },
     /// Run a command inside; its output and status become those of this command
     ///
@@ -82,13 +82,13 @@ pub(crate) struct Which {
 
 pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Up { which, memory, idle, disk, counted } => {
+        Command::Up { which, memory, idle, disk, uefi } => {
             let started = Instant::now();
             let mut options = Options::named(&which.name);
             options.memory_mib = memory;
             options.idle = Duration::from_secs(idle);
             options.disks = disk;
-            options.counted = counted;
+            options.uefi = uefi;
             Testbed::up(&options)?;
             println!("up after {:.1} s", started.elapsed().as_secs_f32());
             show(&which.name)

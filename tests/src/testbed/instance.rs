@@ -61,7 +61,8 @@ pub(super) fn up(options: &Options) -> anyhow::Result<Instance> {
         return Ok(instance);
     }
     clean(&dir)?;
-    let qemu = qemu::emulator()?;
+    let accelerated = super::is_accelerated();
+    let qemu = if options.uefi && !accelerated { qemu::mended() } else { qemu::emulator() }?;
     let kernel = Kernel::find()?;
     fs::write(dir.join("initrd"), image::build(&kernel)?)?;
     disk::empty(&dir.join(SCRATCH), SCRATCH_SIZE)?;
@@ -229,16 +230,15 @@ fn start(dir: &Path) -> anyhow::Result<()> {
 }
 
 fn arguments(instance: &Instance, options: &Options, kernel: &Kernel, dir: &Path) -> Vec<String> {
-    let accelerated = super::is_accelerated();
-    let (accel, cpu) = match (accelerated, options.counted) {
-        (true, _) => ("kvm", "host"),
-        (false, false) => ("tcg,thread=multi,tb-size=1024", "max"),
-        (false, true) => ("tcg,thread=single,tb-size=1024", "max"),
+    let (accel, cpu) = match super::is_accelerated() {
+        true => ("kvm", "host"),
+        false => ("tcg,thread=multi,tb-size=1024", "max"),
     };
     let idle = options.idle.as_secs();
-    // An oops leaves a kernel that lies; better a crash that is seen.
+    // An oops leaves a kernel that lies; better a crash that is seen. On a busy machine the timer's
+    // interrupts come later than the kernel's check of them waits, which then panics.
     let kernel_command_line = format!(
-        "console=ttyS0 quiet panic=-1 oops=panic {TOKEN_OPTION}={} {IDLE_OPTION}={idle}",
+        "console=ttyS0 quiet panic=-1 oops=panic no_timer_check {TOKEN_OPTION}={} {IDLE_OPTION}={idle}",
         instance.token
     );
     let network = format!(
@@ -284,9 +284,6 @@ fn arguments(instance: &Instance, options: &Options, kernel: &Kernel, dir: &Path
     ]
     .map(str::to_owned)
     .into();
-    if options.counted && !accelerated {
-        line.extend(["-icount", "shift=1,sleep=off"].map(str::to_owned));
-    }
     line.extend(attach(SCRATCH, &dir.join(SCRATCH), "cache=unsafe,discard=unmap"));
     if options.root.is_some() {
         line.extend(attach(ROOT_DISK, &dir.join(ROOT_DISK), "cache=unsafe,discard=unmap"));

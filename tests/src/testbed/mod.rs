@@ -17,6 +17,8 @@ pub use client::{Command, Output, Running};
 pub use instance::{Status, status};
 pub use testbed_agent::wire::Outcome;
 
+use crate::qemu;
+
 /// How long an instance started for tests outlives the last of them, should nobody stop it.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -36,6 +38,22 @@ pub struct HostCrash {
 /// Whether this machine's own KVM carries the hosts, which are then no emulation.
 pub fn is_accelerated() -> bool {
     std::env::var("MANOR_TESTBED_ACCEL").is_ok_and(|accel| accel == "kvm")
+}
+
+/// Why the guests of no host here can start by UEFI firmware.
+pub fn lacking_uefi() -> anyhow::Result<Option<String>> {
+    if is_accelerated() {
+        return Ok(None);
+    }
+    match qemu::mended() {
+        Ok(_) => Ok(None),
+        Err(error) => match error.downcast_ref::<qemu::Unmendable>() {
+            Some(why) => Ok(Some(format!(
+                "SKIP: QEMU ends in UEFI firmware, and Debian's is not the one that can be mended: {why}"
+            ))),
+            None => Err(error),
+        },
+    }
 }
 
 /// A running emulated host.
@@ -59,9 +77,8 @@ pub struct Options {
     /// An ext4 image whose own init runs the host; this instance writes to a copy of it, which
     /// [`Testbed::reboot`] keeps. Without one the root is memory and the agent is PID 1.
     pub root: Option<PathBuf>,
-    /// Its time is what it has executed: several times slower, but QEMU aborts without when a
-    /// nested guest writes CR8 while an interrupt waits, as UEFI firmware does.
-    pub counted: bool,
+    /// Its guests may start by UEFI firmware, for which QEMU has to be mended.
+    pub uefi: bool,
 }
 
 /// An ext4 image, mounted read-only at `/mnt/NAME`, where it is not a guest's.
@@ -81,7 +98,7 @@ impl Options {
             disks: Vec::new(),
             guest_disks: Vec::new(),
             root: None,
-            counted: false,
+            uefi: false,
         }
     }
 

@@ -13,8 +13,9 @@ use serde::Deserialize;
 use super::libtest::{Outcome, Run};
 use super::report::Report;
 
-/// libtest itself speaks up after a minute; a program silent for longer than this hangs.
-const SILENCE: Duration = Duration::from_secs(600);
+/// libtest itself speaks up after a minute; a program silent for longer than this hangs. A guest's boot may
+/// take half an hour where much else runs.
+const SILENCE: Duration = Duration::from_secs(2400);
 
 /// Tests here run side by side on what may be a busy machine, beside tools with clocks of their
 /// own; one that fails gets another try by itself, and the report names it.
