@@ -105,6 +105,16 @@ pub(crate) struct BlockJobIntent {
     /// The stored definition names the new image since, in place of this `<disk>`.
     #[serde(default)]
     pub pivoting: Option<String>,
+    #[serde(default)]
+    pub deletes: Option<Deletes>,
+}
+
+/// A block job is a part of the deletion of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Deletes {
+    pub snapshot: String,
+    /// What goes into the image below it.
+    pub image: PathBuf,
 }
 
 /// A block job as its domain's VMM tells of it.
@@ -132,6 +142,7 @@ impl Actor {
         spec: BlockJobSpec,
         bandwidth: u64,
         ended: Ended,
+        deletes: Option<Deletes>,
     ) -> Result<(), Error> {
         let def = translate::with_aliases(&self.running()?.live.def);
         let disk = def.devices.disks[self.disk(&def, name)?].clone();
@@ -145,8 +156,11 @@ impl Actor {
         let (node, launch, of) = (self.node.clone(), self.launch(def.clone()), disk.clone());
         let plan = blocking(move || plan(&*node.broker, &launch, &of, spec)).await?;
         let Plan { work, after, remove, files, made, written } = plan;
-        let (node, domain) = (self.node.clone(), self.name.clone());
-        let look = move || written.iter().try_for_each(|path| node.may_write_below(path, &domain));
+        let (node, domain, is_deletion) = (self.node.clone(), self.name.clone(), deletes.is_some());
+        let look = move || {
+            let mut written = written.iter();
+            written.try_for_each(|path| node.may_write_below(path, &domain, is_deletion))
+        };
         blocking(look).await?;
         let mut shown = disk.clone();
         disk_chain::show(&mut shown, &after);
@@ -156,6 +170,7 @@ impl Actor {
             after: Device::Disk(Box::new(shown)).to_xml(),
             remove,
             pivoting: None,
+            deletes,
         };
         self.intend_block_job(&alias, Some(intent))?;
         let job = BlockJob { id: alias.clone(), bandwidth, work };
@@ -194,13 +209,18 @@ impl Actor {
                 let text = format!("the block job of disk {} is not ready", intent.target);
                 return Err(Error::new(Code::InvalidState, text));
             }
-            self.store_pivot(&alias, &intent).await?;
+            self.note_merged(&intent, true).await?;
+            if let Err(error) = self.store_pivot(&alias, &intent).await {
+                self.note_merged_or_say(&intent, false).await;
+                return Err(error);
+            }
         }
         match self.tell(Request::EndBlockJob { id: alias.clone(), pivot }).await {
             Ok(()) => {}
             Err(error) => {
                 if pivot && !matches!(error.code, Code::Timeout | Code::VmmUnreachable) {
                     self.take_back_pivot(&alias).await;
+                    self.note_merged_or_say(&intent, false).await;
                 }
                 return Err(error);
             }
@@ -359,6 +379,7 @@ impl Actor {
         if !completed {
             self.take_back_pivot(alias).await;
         }
+        self.note_merged_or_say(&intent, completed).await;
         // libvirt tells of a job by the image that the disk had when it began.
         self.tell_block_job(&intent, change.clone(), origin);
         if let Some(run) = &mut self.run {
@@ -436,11 +457,14 @@ impl Actor {
             match jobs.iter().find(|job| job.id == alias) {
                 Some(job) => {
                     // A pivot that was meant and did not come: it is asked for again by whoever wants it.
-                    if intent.pivoting.is_some() && !job.phase.has_ended() {
+                    if !job.phase.has_ended() {
                         self.take_back_pivot(&alias).await;
+                        self.note_merged_or_say(&intent, false).await;
                     }
                     self.block_job_ended(&alias, &job.phase, None).await;
-                    if !job.phase.has_ended() && !self.block_jobs.contains_key(&alias) {
+                    // The deletion of a snapshot looks after its own.
+                    let watched = self.block_jobs.contains_key(&alias) || intent.deletes.is_some();
+                    if !job.phase.has_ended() && !watched {
                         self.watch_block_job(&alias, &intent);
                     }
                 }

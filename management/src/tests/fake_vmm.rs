@@ -20,6 +20,7 @@ use vmm_protocol::exit::{CrashReport, ExitReason, ExitRecord, status};
 use vmm_protocol::wire;
 
 use super::fake_agent;
+use super::fake_commit;
 use super::fake_save::{Saver, WithFiles, is_fake};
 
 /// Arguments that make this binary play the VMM.
@@ -290,6 +291,9 @@ impl Fake {
             if matches!(request, Request::SwapDisks { .. }) {
                 // With the locks on them.
                 self.inner().images.append(&mut reader.files);
+            }
+            if let Request::StartBlockJob(job) = &request {
+                fake_commit::commit(&job.work, &reader.files);
             }
             let result = self.answer(request);
             doom.strike("after", &stream);
