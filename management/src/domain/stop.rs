@@ -70,6 +70,7 @@ impl Actor {
             }
             VmmEvent::Resumed => {
                 self.refresh().await;
+                self.have_clock_set().await;
                 self.announce_lifecycle(Lifecycle::ResumedUnpaused, None, origin);
             }
             VmmEvent::Reset => {
