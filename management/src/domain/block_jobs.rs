@@ -105,6 +105,9 @@ pub(crate) struct BlockJobIntent {
     /// The stored definition names the new image since, in place of this `<disk>`.
     #[serde(default)]
     pub pivoting: Option<String>,
+    /// Both sides are the same: it waits for its end.
+    #[serde(default)]
+    pub ready: bool,
     #[serde(default)]
     pub deletes: Option<Deletes>,
 }
@@ -170,6 +173,7 @@ impl Actor {
             after: Device::Disk(Box::new(shown)).to_xml(),
             remove,
             pivoting: None,
+            ready: false,
             deletes,
         };
         self.intend_block_job(&alias, Some(intent))?;
@@ -177,7 +181,7 @@ impl Actor {
         match self.tell_with(Request::StartBlockJob(Box::new(job)), files).await {
             Ok(()) => {
                 self.block_jobs.insert(alias, ended);
-                self.keep_record().await;
+                self.show_block_jobs().await;
                 Ok(())
             }
             Err(error) => {
@@ -336,8 +340,27 @@ impl Actor {
         let Some(intent) = intent.cloned() else { return };
         match status.phase {
             BlockJobPhase::Running => {}
-            BlockJobPhase::Ready => self.tell_block_job(&intent, BlockJobChange::Ready, origin),
+            BlockJobPhase::Ready => {
+                self.block_job_is_ready(&status.id).await;
+                self.tell_block_job(&intent, BlockJobChange::Ready, origin);
+            }
             phase => self.block_job_ended(&status.id, &phase, origin).await,
+        }
+    }
+
+    async fn block_job_is_ready(&mut self, alias: &str) {
+        let intent = self.run.as_mut().and_then(|run| run.record.block_jobs.get_mut(alias));
+        if let Some(intent) = intent.filter(|intent| !intent.ready) {
+            intent.ready = true;
+            self.show_block_jobs().await;
+        }
+    }
+
+    /// The live definition shows what disks are copied to.
+    async fn show_block_jobs(&mut self) {
+        if let Some(run) = &self.run {
+            let def = run.live.def.clone();
+            self.show_live(def).await;
         }
     }
 
@@ -401,7 +424,7 @@ impl Actor {
                 .await;
                 self.forget_stored_chain(target, &nodes).await;
             }
-            Ok(_) => self.keep_record().await,
+            Ok(_) => self.show_block_jobs().await,
             Err(error) => {
                 tracing::error!(domain = self.name, error = %error.chain(), "what a block job made of a disk cannot be read");
             }
@@ -461,6 +484,9 @@ impl Actor {
                         self.take_back_pivot(&alias).await;
                         self.note_merged_or_say(&intent, false).await;
                     }
+                    if job.phase == BlockJobPhase::Ready {
+                        self.block_job_is_ready(&alias).await;
+                    }
                     self.block_job_ended(&alias, &job.phase, None).await;
                     // The deletion of a snapshot looks after its own.
                     let watched = self.block_jobs.contains_key(&alias) || intent.deletes.is_some();
@@ -494,6 +520,11 @@ impl Actor {
             Err(error) => tracing::warn!(error = %error.chain(), "a block job goes on unwatched"),
         }
     }
+}
+
+/// The disk as it is to be, if that can be read.
+pub(super) fn destination(job: &BlockJobIntent) -> Option<Disk> {
+    read(&job.after).ok()
 }
 
 fn read(disk: &str) -> Result<Disk, Error> {
