@@ -18,7 +18,7 @@ pub use vmm_protocol::block_job::BlockJobKind;
 use vmm_protocol::block_job::{BlockJob, BlockJobPhase, BlockJobStatus};
 use vmm_protocol::control::{Reply, Request};
 use xml::device::Device;
-use xml::device::disk::{Disk, Location};
+use xml::device::disk::{Disk, Location, NetworkProtocol};
 
 use super::actor::{Actor, Link, blocking};
 use super::block_job_plan::{Plan, plan};
@@ -60,6 +60,8 @@ pub enum BlockJobSpec {
         /// It is there already, of the right size.
         reuse: bool,
     },
+    /// All goes onto a server, as this disk says, which has room for as much and no more.
+    CopyToServer(Box<Disk>),
 }
 
 impl BlockJobSpec {
@@ -67,7 +69,7 @@ impl BlockJobSpec {
     /// copied.
     ///
     /// # Errors
-    /// When it makes no sense, or is no file.
+    /// When it makes no sense, or is neither a file nor on a server that disks can be on.
     pub fn copy_to(xml: &str, shallow: bool, reuse: bool) -> Result<Self, Error> {
         let wrong = |why: &str| {
             Error::new(Code::InvalidArgument, format!("the destination of the copy: {why}"))
@@ -86,7 +88,16 @@ impl BlockJobSpec {
             Location::File(path) | Location::Block(path) => {
                 Ok(Self::Copy { path: path.to_owned(), format, shallow, reuse })
             }
-            _ => Err(wrong("it is no file, and nothing else is copied to")),
+            Location::Network { protocol: NetworkProtocol::Nbd, .. } => {
+                if shallow {
+                    return Err(wrong("a server has all of a disk: no copy there is shallow"));
+                }
+                if format.as_deref().is_some_and(|format| format != "raw") {
+                    return Err(wrong("what an NBD server has is of format raw"));
+                }
+                Ok(Self::CopyToServer(disk))
+            }
+            _ => Err(wrong("it is no file and on no NBD server, and nothing else is copied to")),
         }
     }
 }
