@@ -1,5 +1,7 @@
 //! Verbs of block jobs.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -66,6 +68,9 @@ pub(crate) struct Blockcopy {
     /// path of the copy to create
     #[arg(long, value_name = "DEST", conflicts_with = "dest_place")]
     pub(crate) dest: Option<String>,
+    /// file with a <disk> that says where the copy is: also on an NBD server
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dest_place", "dest", "format"])]
+    pub(crate) xml: Option<PathBuf>,
     /// bandwidth limit in MiB/s
     #[arg(long)]
     pub(crate) bandwidth: Option<u64>,

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use api::types::{BlockJob, BlockJobKind, BlockWork, Job, JobPhase, StartBlockJob};
 
-use super::Session;
 use super::media::{absolute, find};
+use super::{Session, read_document};
 use crate::args::{Blockcommit, Blockcopy, Blockjob, Blockpull, Waits};
 use crate::failure::{Exit, Failure};
 
@@ -157,14 +157,17 @@ pub(super) async fn blockcopy(session: &Session, args: Blockcopy) -> Result<(), 
         _ => Then::Nothing,
     };
     let speed = bandwidth(args.bandwidth, &args.waits);
-    let dest = args.dest.or(args.dest_place);
-    let dest = dest.ok_or_else(|| Failure::usage("blockcopy needs a destination: --dest FILE"))?;
-    let work = BlockWork::Copy {
+    let (shallow, reuse) = (args.shallow, args.reuse_external);
+    let work = match (args.xml, args.dest.or(args.dest_place)) {
+        (Some(file), _) => BlockWork::CopyTo { disk: read_document(&file)?, shallow, reuse },
         // The daemon stands in another directory.
-        path: absolute(&dest)?,
-        format: args.format,
-        shallow: args.shallow,
-        reuse: args.reuse_external,
+        (None, Some(dest)) => {
+            BlockWork::Copy { path: absolute(&dest)?, format: args.format, shallow, reuse }
+        }
+        (None, None) => {
+            let text = "blockcopy needs a destination: --dest FILE, or --xml FILE";
+            return Err(Failure::usage(text));
+        }
     };
     let of = (&*args.domain, &*args.path);
     let begun = start(session, of, work, speed, &args.waits, "Block Copy").await?;

@@ -53,11 +53,6 @@ pub enum StateError {
     Mismatch { kind: &'static str, reason: String },
     #[error("{kind} could not be stopped to save it: {reason}")]
     Busy { kind: &'static str, reason: String },
-    #[error(
-        "{kind} has requests that the host failed, which wait until the guest goes on: mend the \
-         disk and resume the guest first"
-    )]
-    Kept { kind: &'static str },
 }
 
 impl DeviceState {

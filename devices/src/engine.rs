@@ -180,9 +180,13 @@ impl<E: Engine> Seat<E> {
         if self.is_running() {
             return Err(StateError::Busy { kind, reason: "it is not paused".to_owned() });
         }
-        match *self.kept.hold() {
-            Some(_) => Err(StateError::Kept { kind }),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// What an engine knows that stopped with requests that the host had failed.
+    pub(crate) fn with_kept(&self, ask: impl FnOnce(&mut E)) {
+        if let Some(engine) = &mut *self.kept.hold() {
+            ask(engine);
         }
     }
 }

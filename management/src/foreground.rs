@@ -234,7 +234,7 @@ impl Guest {
             while let Some(event) = events.recv().await {
                 match event.kind {
                     EventKind::ConnectionWanted { id, .. } => {
-                        reconnect(&attempts, broker.clone(), vmm.clone(), &def, id);
+                        reconnect(&attempts, broker.clone(), vmm.clone(), &def, None, id);
                     }
                     EventKind::BlockError { id, error, action: ErrorAction::Stop, .. } => {
                         let (disk, error) = (clean(&id), clean(&error));

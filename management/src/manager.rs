@@ -93,6 +93,11 @@ pub struct Context {
 const ADOPTION: Duration = Duration::from_millis(1500);
 
 impl Manager {
+    #[cfg(test)]
+    pub(crate) fn node(&self) -> &Node {
+        &self.cx.node
+    }
+
     /// Open the store and adopt the domains that run. Nothing is started; see
     /// [`autostart`](Self::autostart).
     pub async fn open(config: Config) -> Result<Self, Error> {

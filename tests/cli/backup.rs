@@ -180,8 +180,23 @@ fn checkpoints_are_a_row_that_is_listed_described_and_deleted() {
     let info = bench.img(&["info", "disk.qcow2"]);
     assert!(info.contains("name: one") && info.contains("name: two"), "{info}");
     assert!(!info.contains("in-use"), "{info}");
-    let off = rig.manor(["checkpoint-delete", "echo", "one"]);
-    assert!(off.err.contains("inactive domain"), "{}", off.err);
+    // While it is off they are made and deleted in the image.
+    ok(rig, &["checkpoint-create-as", "echo", "three", "--diskspec", "vda"]);
+    let info = bench.img(&["info", "disk.qcow2"]);
+    let flags = |name: &str| {
+        let (before, _) = info.split_once(&format!("name: {name}\n")).expect(&info);
+        before.rsplit("flags:").next().unwrap().contains("auto")
+    };
+    assert_eq!((flags("two"), flags("three")), (false, true), "{info}");
+    ok(rig, &["checkpoint-delete", "echo", "three"]);
+    let info = bench.img(&["info", "disk.qcow2"]);
+    assert!(info.contains("name: two") && !info.contains("name: three"), "{info}");
+    assert!(ok(rig, &["checkpoint-info", "echo", "two"]).contains("Current:        yes"));
+    bench.img(&["check", "-q", "disk.qcow2"]);
+    ok(rig, &["start", "echo"]);
+    ok(rig, &["managedsave", "echo"]);
+    let saved = rig.manor(["checkpoint-create-as", "echo", "four", "--diskspec", "vda"]);
+    assert!(saved.err.contains("managedsave-remove"), "{}", saved.err);
     ok(rig, &["start", "echo"]);
     let deleted = ok(rig, &["checkpoint-delete", "echo", "two"]);
     assert!(deleted.contains("Domain checkpoint two deleted"), "{deleted}");

@@ -1,5 +1,7 @@
 //! Block jobs by virsh's verbs, with images that are checked and compared afterwards.
 
+use manor_tests::nbd::{NbdServer, Place};
+
 use super::guests::{self, ok};
 use super::rig::{Rig, wait_for};
 
@@ -182,4 +184,59 @@ fn an_image_that_another_domain_has_is_not_written_to() {
     for domain in ["echo", "other"] {
         ok(&rig, &["destroy", domain]);
     }
+}
+
+#[test]
+fn a_disk_moves_onto_an_nbd_server() {
+    let Some(mut rig) = guests::defined() else { return };
+    rig.write("base.img", content());
+    overlay(&rig, "top.qcow2", "base.img", "raw");
+    define(&rig, "top.qcow2");
+    ok(&rig, &["start", "echo"]);
+    rig.write("there", vec![0xff; 4 * MIB]);
+    let (image, socket) = (rig.path("there"), rig.path("nbd.sock"));
+    let disk = |export: &str| {
+        format!(
+            "<disk type='network'><driver type='raw'/><source protocol='nbd' name='{export}'>\
+             <host transport='unix' socket='{}'/></source></disk>",
+            socket.display()
+        )
+    };
+    rig.write("to.xml", disk("disk"));
+    rig.write("other.xml", disk("other"));
+    let unreachable = rig.manor(["blockcopy", "echo", "vda", "--xml", "to.xml"]);
+    assert!(unreachable.err.contains("cannot be reached"), "{}", unreachable.err);
+    let place = Place::Unix(socket.clone());
+    let server = NbdServer::start(&image, &place, None).unwrap();
+    let other = rig.manor(["blockcopy", "echo", "vda", "--xml", "other.xml"]);
+    assert!(other.err.contains("has no export \"other\""), "{}", other.err);
+    // A copy that is let go of leaves the disk in its files.
+    ok(&rig, &["blockcopy", "echo", "vda", "--xml", "to.xml", "--finish"]);
+    assert_eq!(chain(&rig, &[]), ["top.qcow2", "base.img"]);
+    ok(&rig, &["blockcopy", "echo", "vda", "--xml", "to.xml", "--wait"]);
+    let live = ok(&rig, &["dumpxml", "echo"]);
+    assert!(live.contains("<mirror type='network' job='copy' ready='yes'>"), "{live}");
+    rig.end_daemon("KILL");
+    rig.start_daemon();
+    wait_for("the job", || rig.manor(["blockjob", "echo", "vda"]).out.contains("[100 %]"));
+    ok(&rig, &["blockjob", "echo", "vda", "--pivot"]);
+    for inactive in [&["dumpxml", "echo"][..], &["dumpxml", "echo", "--inactive"]] {
+        let xml = ok(&rig, inactive);
+        assert!(xml.contains("protocol='nbd'") && !xml.contains("top.qcow2"), "{xml}");
+    }
+    assert!(std::fs::read(&image).unwrap() == content());
+    let refused = rig.manor(["blockpull", "echo", "vda"]);
+    assert!(refused.err.contains("has no file"), "{}", refused.err);
+    let connected =
+        |rig: &Rig| ok(rig, &["domstats", "--block", "echo"]).contains("block.0.connected=yes\n");
+    assert!(connected(&rig));
+    // It has its server again as any disk that was there from the start.
+    server.kill();
+    wait_for("the loss", || !connected(&rig));
+    let server = NbdServer::start(&image, &place, None).unwrap();
+    wait_for("the server", || connected(&rig));
+    ok(&rig, &["destroy", "echo"]);
+    ok(&rig, &["start", "echo"]);
+    ok(&rig, &["destroy", "echo"]);
+    server.kill();
 }

@@ -109,3 +109,49 @@ fn a_guest_is_a_port_of_its_network_with_what_it_is_promised_and_what_nobody_els
     host.manor("destroy echo");
     assert_eq!(host.manor("net-port-list lab --uuid"), "\n");
 }
+
+/// What the host's kernel says of its links.
+fn link(host: &Host, program: &str, arguments: &str) -> String {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &host.names[0], program]).args(arguments.split(' '));
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn a_guest_that_goes_on_is_announced_to_its_bridge() {
+    let Some(host) = Host::new() else { return };
+    if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        return println!("SKIP: /dev/kvm cannot be opened");
+    }
+    const MAC: &str = "52:54:00:77:00:03";
+    write_echo(&host.rig);
+    let xml = std::fs::read_to_string(host.rig.path("echo.xml")).unwrap();
+    let interface = format!(
+        "<interface type='network'><mac address='{MAC}'/><source network='lab'/>\
+         <model type='virtio'/></interface><serial"
+    );
+    host.rig.write("echo.xml", xml.replacen("<serial", &interface, 1));
+    host.manor("net-define lab.xml");
+    host.manor("net-start lab");
+    host.manor("define echo.xml");
+    host.manor("start echo");
+    let learnt = || link(&host, "bridge", "fdb show br virbr7").contains(MAC);
+    // Its guest never says a word.
+    assert!(!learnt(), "{}", link(&host, "bridge", "fdb show br virbr7"));
+    host.manor("managedsave echo");
+    host.manor("start echo");
+    wait_for("the bridge to know where it is", learnt);
+    let tap = host.manor("domiflist echo");
+    let tap =
+        tap.lines().find(|line| line.contains(MAC)).and_then(|line| line.split_whitespace().next());
+    let received = || {
+        let shown = link(&host, "ip", &format!("-s link show dev {}", tap.unwrap()));
+        let figures = shown.lines().skip_while(|line| !line.contains("RX:")).nth(1);
+        let packets = figures.and_then(|line| line.split_whitespace().nth(1)).map(str::to_owned);
+        packets.unwrap_or(shown)
+    };
+    wait_for("all rounds", || received() == "5");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(received(), "5", "that was all");
+    host.manor("destroy echo");
+}

@@ -1,6 +1,7 @@
 //! The virtual machine monitor: a [`MachineConfig`](vmm_protocol::config::MachineConfig), plain
 //! data, becomes a live [`machine::Machine`] on KVM, in a [`process`] of its own.
 
+pub mod announcements;
 pub mod backups;
 mod block_jobs;
 pub mod build;

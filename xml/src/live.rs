@@ -25,6 +25,7 @@ impl DomainDef {
         let devices = &mut self.devices;
         for disk in &mut devices.disks {
             disk.target.tray = None;
+            disk.mirror = None;
             if let Some(source) = &mut disk.source {
                 source.index = None;
             }

@@ -54,6 +54,9 @@ pub(super) async fn start(
         types::BlockWork::Copy { path, format, shallow, reuse } => {
             BlockJobSpec::Copy { path: path.into(), format, shallow, reuse }
         }
+        types::BlockWork::CopyTo { disk, shallow, reuse } => {
+            BlockJobSpec::copy_to(&disk, shallow, reuse)?
+        }
     };
     let start = ops::StartBlockJob { domain, disk, spec, bandwidth: bandwidth_bytes };
     Ok(begun(app.manager.call(&caller, start).await?))

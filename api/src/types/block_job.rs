@@ -54,6 +54,19 @@ pub enum BlockWork {
         #[serde(default)]
         reuse: bool,
     },
+    /// The same, to where a `<disk>` says: a file, or an NBD server, which has as many bytes.
+    CopyTo {
+        /// libvirt's XML; it needs no target.
+        #[schema(
+            example = "<disk type='network'><source protocol='nbd' name='copy'><host name='store1'/></source></disk>"
+        )]
+        disk: String,
+        #[serde(default)]
+        shallow: bool,
+        /// What is there is used; always so of a server.
+        #[serde(default)]
+        reuse: bool,
+    },
 }
 
 /// How fast a block job may be.

@@ -228,9 +228,11 @@ impl Component for Ahci {
     fn save(&self) -> Result<DeviceState, StateError> {
         self.seat.check_still(KIND)?;
         let shared = &self.shared;
+        let mut hba = shared.hba.hold().clone();
+        self.seat.with_kept(|engine| engine.give_back(&mut hba));
         let saved = Saved {
             config: shared.config.save(),
-            hba: shared.hba.hold().clone(),
+            hba,
             drives: shared.drives.iter().map(|drive| drive.as_ref().map(Drive::save)).collect(),
         };
         DeviceState::encode(KIND, 1, &saved)

@@ -159,6 +159,17 @@ impl AhciEngine {
         Some((slot, port.command_list))
     }
 
+    /// Have the registers show commands that wait here as not taken yet: whoever has them next takes
+    /// them from the driver's list, as a whole.
+    pub(super) fn give_back(&self, hba: &mut Hba) {
+        for (line, port) in self.lines.iter().zip(&mut hba.ports) {
+            // Others are issued until they end.
+            if port.is_running() {
+                port.issued |= line.queued;
+            }
+        }
+    }
+
     /// The command is not to be taken now.
     fn put_back(&mut self, index: usize) {
         let mut hba = self.shared.hba.hold();
@@ -486,6 +497,8 @@ fn finish(hba: &mut Hba, shared: &Shared) {
 
 impl Engine for AhciEngine {
     fn renew(&mut self) {
+        // Of a restored adapter: what waited for commands that were in flight there.
+        self.shared.hba.hold().settle(&self.shared.ram);
         let media = self.lines.iter_mut().filter_map(|line| line.medium.as_mut());
         media.for_each(|medium| medium.lane.renew());
     }

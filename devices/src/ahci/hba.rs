@@ -43,7 +43,7 @@ pub(super) struct Port {
     link_reset: bool,
     /// A FIS with the signature waits until FRE is set.
     announce: bool,
-    /// Commands that the engine has taken and not ended; none of them in a saved state.
+    /// Commands that the engine has taken and not ended; in a saved state they are issued still.
     #[serde(skip)]
     pub(super) in_flight: u32,
     #[serde(skip)]

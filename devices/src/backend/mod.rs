@@ -1,6 +1,7 @@
 //! The host side of devices: where their bytes come from and go to.
 
 mod answers;
+mod as_image;
 mod blocking;
 pub mod chardev;
 pub mod disk;
@@ -22,6 +23,7 @@ pub mod tap;
 pub mod throttle;
 pub mod vhost;
 
+pub use as_image::DiskAsImage;
 pub use blocking::{Blocking, BlockingChannel};
 pub use disk::{Action, Cache, Channel, Disk, DiskInfo, Finished, Request};
 pub use faults::Guarded;

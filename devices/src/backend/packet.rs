@@ -38,6 +38,12 @@ pub trait PacketBackend: Send + Sync {
     /// Send one packet.
     fn send(&self, packet: &IoBuffers) -> io::Result<()>;
 
+    /// As [`send`](Self::send), from memory of ours: a packet that does not come from the guest. Where
+    /// nobody has to learn from it who is there, it goes nowhere.
+    fn send_copy(&self, _packet: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Whether packets are at hand that [`fd`](Self::fd) does not speak of any more.
     fn has_received(&self) -> bool {
         false

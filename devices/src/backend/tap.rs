@@ -88,6 +88,11 @@ impl PacketBackend for Tap {
         sys::writev(self.fd.as_fd(), packet).map(|_| ())
     }
 
+    fn send_copy(&self, packet: &[u8]) -> io::Result<()> {
+        // All of it, or nothing: a tap takes one packet with each write.
+        Ok(rustix::io::write(&self.fd, packet).map(|_| ())?)
+    }
+
     fn set_offloads(&self, offloads: Offloads) -> io::Result<()> {
         sys::set_offload(self.fd.as_fd(), offloads.bits())
     }

@@ -266,9 +266,11 @@ impl Component for Ide {
     fn save(&self) -> Result<DeviceState, StateError> {
         self.seat.check_still(KIND)?;
         let [first, second] = &self.shared.channels;
+        let mut channels = [first.hold().clone(), second.hold().clone()];
+        self.seat.with_kept(|engine| engine.give_back(&mut channels));
         let saved = Saved {
             config: self.shared.config.save(),
-            channels: [first.hold().clone(), second.hold().clone()],
+            channels,
             drives: self.drives().map(|drive| drive.as_ref().map(Drive::save)).collect(),
         };
         DeviceState::encode(KIND, 1, &saved)

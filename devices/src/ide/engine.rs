@@ -149,6 +149,20 @@ impl IdeEngine {
         self.reap(index);
     }
 
+    /// Have the channels show what waits here as not handed to the host yet.
+    pub(super) fn give_back(&mut self, channels: &mut [Channel; CHANNELS]) {
+        for ((media, channel), scratch) in self.media.iter_mut().zip(channels).zip(&self.scratch) {
+            let lanes = media.iter_mut().flatten().flat_map(Medium::lanes);
+            // A channel does one thing at a time.
+            let Some(kind) = lanes.flat_map(Lane::owners).map(|flight| flight.kind).next() else {
+                continue;
+            };
+            if channel.returned() {
+                channel.phase = before(kind, channel.progress, scratch);
+            }
+        }
+    }
+
     /// Change the channel, and signal.
     fn with(&self, index: usize, act: impl FnOnce(&mut Channel)) {
         let mut channel = self.shared.channels[index].hold();
@@ -512,6 +526,22 @@ impl IdeEngine {
             channel.master_ended(false);
             channel.finish(error, packet.then_some(REASON_DONE), None);
         });
+    }
+}
+
+/// What the channel was doing when it came to a request of this kind.
+fn before(kind: Kind, progress: Progress, scratch: &GuestRam) -> Phase {
+    match (kind, progress) {
+        // The command that needs no data, from its beginning.
+        (Kind::Plain, _) => Phase::Begin,
+        (Kind::Dma, _) => Phase::Wait,
+        (Kind::Output, Progress::Sectors { left, block, .. }) => {
+            let mut data = vec![0; block.min(left).min(PIECE) as usize];
+            // The host was given it from there.
+            let _ = scratch.read_slice(0, &mut data);
+            Phase::Next { data }
+        }
+        (Kind::Input { .. } | Kind::Output, _) => Phase::Next { data: Vec::new() },
     }
 }
 

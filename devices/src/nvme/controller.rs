@@ -101,6 +101,10 @@ pub(super) struct Controller {
     pub(super) flush_wanted: bool,
     #[serde(skip)]
     pub(super) in_flight: u32,
+    /// Commands that were taken from their queues before the controller was saved, and that are to be
+    /// carried out here. They count as in flight.
+    #[serde(skip)]
+    pub(super) unfinished: Vec<(u16, Command)>,
 }
 
 impl Controller {
@@ -125,7 +129,21 @@ impl Controller {
             resetting: false,
             flush_wanted: false,
             in_flight: 0,
+            unfinished: Vec::new(),
         }
+    }
+
+    /// A command that another machine's controller has taken and not ended; refused if it had no such
+    /// queue.
+    pub(super) fn take_over(&mut self, queue: u16, command: Command) -> bool {
+        let place = self.submissions.get_mut(usize::from(queue)).and_then(Option::as_mut);
+        let Some(place) = place.filter(|_| queue != 0 && self.in_flight < MOST_IN_FLIGHT) else {
+            return false;
+        };
+        place.in_flight += 1;
+        self.in_flight += 1;
+        self.unfinished.push((queue, command));
+        true
     }
 
     /// As after power-on; nothing is in flight.

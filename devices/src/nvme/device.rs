@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::controller::Controller;
 use super::engine::NvmeEngine;
 use super::identify::{DEVICE, SUBSYSTEM, VENDOR};
-use super::spec::{BAR, BAR_SIZE, MSIX_PENDING, MSIX_TABLE};
+use super::spec::{BAR, BAR_SIZE, Command, MSIX_PENDING, MSIX_TABLE};
 use crate::backend::Disk;
 use crate::backend::lane::Meter;
 use crate::bus::Effect;
@@ -26,7 +26,7 @@ use crate::sync::Lock;
 
 const KIND: &str = "nvme";
 /// Of the saved state.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// A disk of the controller.
 pub struct Namespace {
@@ -127,6 +127,18 @@ struct Saved {
     config: ConfigState,
     msix: MsixState,
     controller: Controller,
+    /// Queue and entry of commands that were taken and not ended: the host had failed them.
+    unfinished: Vec<(u16, Vec<u8>)>,
+}
+
+impl Saved {
+    fn read(state: &DeviceState) -> Result<Self, StateError> {
+        if state.version >= VERSION {
+            return state.decode(KIND, VERSION);
+        }
+        let (config, msix, controller) = state.decode(KIND, VERSION)?;
+        Ok(Self { config, msix, controller, unfinished: Vec::new() })
+    }
 }
 
 impl Nvme {
@@ -290,21 +302,32 @@ impl Component for Nvme {
     fn save(&self) -> Result<DeviceState, StateError> {
         self.seat.check_still(KIND)?;
         let shared = &self.shared;
+        let mut controller = shared.controller.hold().clone();
+        self.seat.with_kept(|engine| engine.give_back(&mut controller));
+        let commands = controller.unfinished.iter();
         let saved = Saved {
             config: shared.config.save(),
             msix: shared.msix.save(),
-            controller: shared.controller.hold().clone(),
+            unfinished: commands.map(|(queue, it)| (*queue, it.bytes().to_vec())).collect(),
+            controller,
         };
         DeviceState::encode(KIND, VERSION, &saved)
     }
 
     fn restore(&self, state: &DeviceState) -> Result<(), StateError> {
-        let saved: Saved = state.decode(KIND, VERSION)?;
+        let mut saved = Saved::read(state)?;
         let shared = &self.shared;
         let mut controller = shared.controller.hold();
         if !controller.is_like(&saved.controller) {
             let reason = "it has other queues".to_owned();
             return Err(StateError::Mismatch { kind: KIND, reason });
+        }
+        for (queue, bytes) in saved.unfinished {
+            let command = <[u8; 64]>::try_from(bytes).ok().map(Command::new);
+            if !command.is_some_and(|command| saved.controller.take_over(queue, command)) {
+                let reason = "it has a command of no queue".to_owned();
+                return Err(StateError::Mismatch { kind: KIND, reason });
+            }
         }
         shared.config.restore(KIND, &saved.config)?;
         shared.msix.config_written(shared.config.u16(self.msix_control));

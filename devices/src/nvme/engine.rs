@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use memory::IoBuffers;
 
+use super::controller::Controller;
 use super::device::{Namespace, Shared};
 use super::spec::{Command, MOST_DATA, Status, nvm};
 use super::{admin, identify, prp};
@@ -34,7 +35,7 @@ struct Step {
 enum Owner {
     Command {
         queue: u16,
-        id: u16,
+        command: Command,
     },
     /// The controller's shutdown.
     Shutdown,
@@ -69,6 +70,9 @@ impl NvmeEngine {
         if !self.shared.config.is_bus_master() {
             return;
         }
+        // Of a restored controller: taken from their queues before it was saved.
+        let unfinished = std::mem::take(&mut self.shared.controller.hold().unfinished);
+        unfinished.into_iter().for_each(|(queue, command)| self.carry_out(queue, command));
         let flush = std::mem::take(&mut self.shared.controller.hold().flush_wanted);
         if flush {
             self.shut_down();
@@ -108,8 +112,9 @@ impl NvmeEngine {
     fn take(&mut self, index: usize) -> bool {
         let taken = self.shared.controller.hold().take(index, &self.shared.ram);
         let Some(Ok(command)) = taken else { return false };
-        let (queue, id) = (index as u16, command.id());
+        let queue = index as u16;
         if queue == 0 {
+            let id = command.id();
             let answer = match admin::execute(&self.shared, &command) {
                 Ok(Some(result)) => Some((id, result, Status::SUCCESS)),
                 Ok(None) => None,
@@ -118,11 +123,25 @@ impl NvmeEngine {
             self.shared.controller.hold().end(queue, answer);
             return true;
         }
-        let owner = Owner::Command { queue, id };
+        self.carry_out(queue, command);
+        true
+    }
+
+    fn carry_out(&mut self, queue: u16, command: Command) {
+        let owner = Owner::Command { queue, command };
         if let Err(status) = self.begin(owner, &command) {
             self.end(owner, status);
         }
-        true
+    }
+
+    /// Have the controller know the commands that wait here, as ones to be begun.
+    pub(super) fn give_back(&mut self, controller: &mut Controller) {
+        for flight in self.lanes.iter_mut().flatten().flat_map(Lane::owners) {
+            match flight.owner {
+                Owner::Command { queue, command } => controller.unfinished.push((queue, command)),
+                Owner::Shutdown => controller.flush_wanted = true,
+            }
+        }
     }
 
     fn begin(&mut self, owner: Owner, command: &Command) -> Result<(), Status> {
@@ -234,8 +253,8 @@ impl NvmeEngine {
     fn end(&self, owner: Owner, status: Status) {
         let mut controller = self.shared.controller.hold();
         match owner {
-            Owner::Command { queue, id } => {
-                let answer = (!self.discarding).then_some((id, 0, status));
+            Owner::Command { queue, command } => {
+                let answer = (!self.discarding).then_some((command.id(), 0, status));
                 controller.end(queue, answer);
             }
             Owner::Shutdown => {

@@ -134,7 +134,7 @@ impl Status {
 }
 
 /// A submission queue entry, as it was copied out of guest memory.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Command([u8; 64]);
 
 impl Command {
@@ -142,6 +142,10 @@ impl Command {
 
     pub(super) fn new(bytes: [u8; 64]) -> Self {
         Self(bytes)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 64] {
+        &self.0
     }
 
     pub(super) fn dword(&self, index: usize) -> u32 {

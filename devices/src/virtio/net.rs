@@ -19,6 +19,7 @@ use crate::virtio::{
     ActivateError, Activation, ActiveQueue, Notify, VirtioDevice, Workers, features,
 };
 
+mod announcer;
 mod control;
 mod filter;
 mod kernel;
@@ -28,6 +29,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
+pub use announcer::Announcer;
 use control::ControlWorker;
 pub use filter::Mac;
 use kernel::KernelPair;
@@ -142,6 +144,12 @@ impl Net {
     #[must_use]
     pub fn handle(&self) -> NetHandle {
         NetHandle(self.shared.clone())
+    }
+
+    /// Its first pair is one that is always enabled.
+    #[must_use]
+    pub fn announcer(&self) -> Announcer {
+        Announcer { shared: self.shared.clone(), backend: self.backends.first().cloned() }
     }
 
     /// Have the host's kernel serve the pairs: one of these for each.

@@ -83,6 +83,11 @@ impl Agent {
     }
 }
 
+/// Whether a guest agent has a channel, were there one.
+pub(crate) fn has_channel(def: &DomainDef) -> bool {
+    channel(def).is_some()
+}
+
 /// Whether somebody in the guest has the agent's channel open, as far as the VMM can tell.
 pub(crate) fn is_connected(view: &View) -> bool {
     ready_channel(view).is_ok()

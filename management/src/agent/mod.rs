@@ -9,6 +9,7 @@
 //! time limit, and nobody else anything. What comes from there is a guest's: bounded in size and
 //! time, read into types, and cleaned before people see it.
 
+mod clock;
 mod connection;
 pub(crate) mod disks;
 mod error;
@@ -19,7 +20,8 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use connection::{Agent, CHANNEL, is_connected};
+pub(crate) use clock::{set_after_restore, set_time};
+pub(crate) use connection::{Agent, CHANNEL, has_channel, is_connected};
 pub(crate) use error::AgentError;
 pub(crate) use queue::Queue;
 pub(crate) use recovery::{freeze_until_thawed, thaw, thaw_after_death};

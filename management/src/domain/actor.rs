@@ -340,7 +340,7 @@ impl Actor {
             Act::Tune(change, affects) => self.tune(*change, affects).await,
             Act::ResizeDisk { disk, bytes } => self.resize_disk(&disk, bytes).await,
             Act::StartBlockJob { disk, spec, bandwidth, ended } => {
-                self.start_block_job(&disk, spec, bandwidth, ended).await
+                self.start_block_job(&disk, spec, bandwidth, ended, None).await
             }
             Act::EndBlockJob { disk, pivot } => self.end_block_job(&disk, pivot).await,
             Act::LimitBlockJob { disk, bandwidth } => self.limit_block_job(&disk, bandwidth).await,

@@ -8,7 +8,7 @@ use broker::{Broker, SavedAct, Sharing};
 use image::qcow2::CreateOptions;
 use image::{FileStorage, Format, Inspected, NewImage, Reference};
 use vmm_protocol::block_job::{Backing, BlockWork};
-use vmm_protocol::config::{Fd, Layer};
+use vmm_protocol::config::{Fd, Image, Layer};
 use vmm_protocol::control::SwapLayer;
 use xml::device::disk::{Disk, DiskFormat};
 
@@ -55,6 +55,7 @@ pub(super) fn plan(
         BlockJobSpec::Copy { path, format, shallow, reuse } => {
             work.copy(&path, format.as_deref(), shallow, reuse)?
         }
+        BlockJobSpec::CopyToServer(to) => work.copy_to_server(&to)?,
     };
     let written = written(&work, &nodes).into_iter().chain(remove.clone()).collect();
     Ok(Plan { work, after, remove, files: table.into_files(), made, written })
@@ -63,7 +64,9 @@ pub(super) fn plan(
 /// Images below the guest's that the job writes to.
 fn written(work: &BlockWork, nodes: &[ChainNode]) -> Vec<PathBuf> {
     let numbers = match work {
-        BlockWork::Pull { .. } | BlockWork::Copy { .. } => Vec::new(),
+        BlockWork::Pull { .. } | BlockWork::Copy { .. } | BlockWork::CopyToServer { .. } => {
+            Vec::new()
+        }
         BlockWork::ActiveCommit { base, .. } => vec![*base],
         BlockWork::Commit { top, base, .. } => vec![*base, top.saturating_sub(1)],
     };
@@ -217,6 +220,17 @@ impl Worker<'_, '_> {
         }
         let work = BlockWork::Copy { target, shallow, blank: !reuse };
         Ok((work, after, Vec::new(), made))
+    }
+
+    fn copy_to_server(&mut self, to: &Disk) -> Result<Planned, Error> {
+        // Errors are about the disk that is copied.
+        let to = Disk { target: self.disk.target.clone(), ..to.clone() };
+        let Image::Nbd(server) = self.opener.network_disk(&to)?.image else {
+            return Err(self.refused("it is not copied to such a server"));
+        };
+        let source = to.source.clone().unwrap_or_default();
+        let after = vec![ChainNode { kind: to.kind(), source, format: DiskFormat::Raw }];
+        Ok((BlockWork::CopyToServer { server }, after, Vec::new(), None))
     }
 
     /// A new image as large as the disk.

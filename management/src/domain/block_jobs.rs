@@ -18,7 +18,7 @@ pub use vmm_protocol::block_job::BlockJobKind;
 use vmm_protocol::block_job::{BlockJob, BlockJobPhase, BlockJobStatus};
 use vmm_protocol::control::{Reply, Request};
 use xml::device::Device;
-use xml::device::disk::{Disk, Location};
+use xml::device::disk::{Disk, Location, NetworkProtocol};
 
 use super::actor::{Actor, Link, blocking};
 use super::block_job_plan::{Plan, plan};
@@ -60,6 +60,8 @@ pub enum BlockJobSpec {
         /// It is there already, of the right size.
         reuse: bool,
     },
+    /// All goes onto a server, as this disk says, which has room for as much and no more.
+    CopyToServer(Box<Disk>),
 }
 
 impl BlockJobSpec {
@@ -67,7 +69,7 @@ impl BlockJobSpec {
     /// copied.
     ///
     /// # Errors
-    /// When it makes no sense, or is no file.
+    /// When it makes no sense, or is neither a file nor on a server that disks can be on.
     pub fn copy_to(xml: &str, shallow: bool, reuse: bool) -> Result<Self, Error> {
         let wrong = |why: &str| {
             Error::new(Code::InvalidArgument, format!("the destination of the copy: {why}"))
@@ -86,7 +88,16 @@ impl BlockJobSpec {
             Location::File(path) | Location::Block(path) => {
                 Ok(Self::Copy { path: path.to_owned(), format, shallow, reuse })
             }
-            _ => Err(wrong("it is no file, and nothing else is copied to")),
+            Location::Network { protocol: NetworkProtocol::Nbd, .. } => {
+                if shallow {
+                    return Err(wrong("a server has all of a disk: no copy there is shallow"));
+                }
+                if format.as_deref().is_some_and(|format| format != "raw") {
+                    return Err(wrong("what an NBD server has is of format raw"));
+                }
+                Ok(Self::CopyToServer(disk))
+            }
+            _ => Err(wrong("it is no file and on no NBD server, and nothing else is copied to")),
         }
     }
 }
@@ -105,6 +116,19 @@ pub(crate) struct BlockJobIntent {
     /// The stored definition names the new image since, in place of this `<disk>`.
     #[serde(default)]
     pub pivoting: Option<String>,
+    /// Both sides are the same: it waits for its end.
+    #[serde(default)]
+    pub ready: bool,
+    #[serde(default)]
+    pub deletes: Option<Deletes>,
+}
+
+/// A block job is a part of the deletion of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Deletes {
+    pub snapshot: String,
+    /// What goes into the image below it.
+    pub image: PathBuf,
 }
 
 /// A block job as its domain's VMM tells of it.
@@ -132,6 +156,7 @@ impl Actor {
         spec: BlockJobSpec,
         bandwidth: u64,
         ended: Ended,
+        deletes: Option<Deletes>,
     ) -> Result<(), Error> {
         let def = translate::with_aliases(&self.running()?.live.def);
         let disk = def.devices.disks[self.disk(&def, name)?].clone();
@@ -145,8 +170,11 @@ impl Actor {
         let (node, launch, of) = (self.node.clone(), self.launch(def.clone()), disk.clone());
         let plan = blocking(move || plan(&*node.broker, &launch, &of, spec)).await?;
         let Plan { work, after, remove, files, made, written } = plan;
-        let (node, domain) = (self.node.clone(), self.name.clone());
-        let look = move || written.iter().try_for_each(|path| node.may_write_below(path, &domain));
+        let (node, domain, is_deletion) = (self.node.clone(), self.name.clone(), deletes.is_some());
+        let look = move || {
+            let mut written = written.iter();
+            written.try_for_each(|path| node.may_write_below(path, &domain, is_deletion))
+        };
         blocking(look).await?;
         let mut shown = disk.clone();
         disk_chain::show(&mut shown, &after);
@@ -156,13 +184,15 @@ impl Actor {
             after: Device::Disk(Box::new(shown)).to_xml(),
             remove,
             pivoting: None,
+            ready: false,
+            deletes,
         };
         self.intend_block_job(&alias, Some(intent))?;
         let job = BlockJob { id: alias.clone(), bandwidth, work };
         match self.tell_with(Request::StartBlockJob(Box::new(job)), files).await {
             Ok(()) => {
                 self.block_jobs.insert(alias, ended);
-                self.keep_record().await;
+                self.show_block_jobs().await;
                 Ok(())
             }
             Err(error) => {
@@ -194,13 +224,18 @@ impl Actor {
                 let text = format!("the block job of disk {} is not ready", intent.target);
                 return Err(Error::new(Code::InvalidState, text));
             }
-            self.store_pivot(&alias, &intent).await?;
+            self.note_merged(&intent, true).await?;
+            if let Err(error) = self.store_pivot(&alias, &intent).await {
+                self.note_merged_or_say(&intent, false).await;
+                return Err(error);
+            }
         }
         match self.tell(Request::EndBlockJob { id: alias.clone(), pivot }).await {
             Ok(()) => {}
             Err(error) => {
                 if pivot && !matches!(error.code, Code::Timeout | Code::VmmUnreachable) {
                     self.take_back_pivot(&alias).await;
+                    self.note_merged_or_say(&intent, false).await;
                 }
                 return Err(error);
             }
@@ -316,8 +351,27 @@ impl Actor {
         let Some(intent) = intent.cloned() else { return };
         match status.phase {
             BlockJobPhase::Running => {}
-            BlockJobPhase::Ready => self.tell_block_job(&intent, BlockJobChange::Ready, origin),
+            BlockJobPhase::Ready => {
+                self.block_job_is_ready(&status.id).await;
+                self.tell_block_job(&intent, BlockJobChange::Ready, origin);
+            }
             phase => self.block_job_ended(&status.id, &phase, origin).await,
+        }
+    }
+
+    async fn block_job_is_ready(&mut self, alias: &str) {
+        let intent = self.run.as_mut().and_then(|run| run.record.block_jobs.get_mut(alias));
+        if let Some(intent) = intent.filter(|intent| !intent.ready) {
+            intent.ready = true;
+            self.show_block_jobs().await;
+        }
+    }
+
+    /// The live definition shows what disks are copied to.
+    async fn show_block_jobs(&mut self) {
+        if let Some(run) = &self.run {
+            let def = run.live.def.clone();
+            self.show_live(def).await;
         }
     }
 
@@ -359,6 +413,7 @@ impl Actor {
         if !completed {
             self.take_back_pivot(alias).await;
         }
+        self.note_merged_or_say(&intent, completed).await;
         // libvirt tells of a job by the image that the disk had when it began.
         self.tell_block_job(&intent, change.clone(), origin);
         if let Some(run) = &mut self.run {
@@ -380,7 +435,7 @@ impl Actor {
                 .await;
                 self.forget_stored_chain(target, &nodes).await;
             }
-            Ok(_) => self.keep_record().await,
+            Ok(_) => self.show_block_jobs().await,
             Err(error) => {
                 tracing::error!(domain = self.name, error = %error.chain(), "what a block job made of a disk cannot be read");
             }
@@ -436,11 +491,17 @@ impl Actor {
             match jobs.iter().find(|job| job.id == alias) {
                 Some(job) => {
                     // A pivot that was meant and did not come: it is asked for again by whoever wants it.
-                    if intent.pivoting.is_some() && !job.phase.has_ended() {
+                    if !job.phase.has_ended() {
                         self.take_back_pivot(&alias).await;
+                        self.note_merged_or_say(&intent, false).await;
+                    }
+                    if job.phase == BlockJobPhase::Ready {
+                        self.block_job_is_ready(&alias).await;
                     }
                     self.block_job_ended(&alias, &job.phase, None).await;
-                    if !job.phase.has_ended() && !self.block_jobs.contains_key(&alias) {
+                    // The deletion of a snapshot looks after its own.
+                    let watched = self.block_jobs.contains_key(&alias) || intent.deletes.is_some();
+                    if !job.phase.has_ended() && !watched {
                         self.watch_block_job(&alias, &intent);
                     }
                 }
@@ -470,6 +531,11 @@ impl Actor {
             Err(error) => tracing::warn!(error = %error.chain(), "a block job goes on unwatched"),
         }
     }
+}
+
+/// The disk as it is to be, if that can be read.
+pub(super) fn destination(job: &BlockJobIntent) -> Option<Disk> {
+    read(&job.after).ok()
 }
 
 fn read(disk: &str) -> Result<Disk, Error> {

@@ -199,6 +199,7 @@ fn launch_locked(
         dumping: None,
         forking: None,
         restored: launch.restore.is_some(),
+        clock_stands: launch.restore.is_some(),
         restoring: launch.restore.as_ref().map(|from| from.intent.clone()),
         degraded,
     };

@@ -22,6 +22,7 @@ pub(crate) mod launch;
 pub(crate) mod link;
 pub(crate) mod media;
 pub(crate) mod memory;
+mod mirror;
 pub(crate) mod moves;
 pub(crate) mod needs;
 pub(crate) mod network_disks;

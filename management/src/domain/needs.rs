@@ -49,10 +49,17 @@ impl Node {
     }
 
     /// Refuse to write to the image at `path` for a running domain, whose disk it is a part of, if
-    /// anybody else needs it as it is; its own snapshots do. Blocks.
-    pub(crate) fn may_write_below(&self, path: &Path, domain: &str) -> Result<(), Error> {
+    /// anybody else needs it as it is; its own snapshots do, unless it is for one of them that is being
+    /// deleted, which knows of the others. Blocks.
+    pub(crate) fn may_write_below(
+        &self,
+        path: &Path,
+        domain: &str,
+        deletes: bool,
+    ) -> Result<(), Error> {
         let mine = |user: &User| match user {
             User::Running { domain: of, .. } | User::Defined { domain: of, .. } => of == domain,
+            User::Snapshot { domain: of, .. } => deletes && of == domain,
             _ => false,
         };
         match self.image_graph().others_of(path, mine).first() {

@@ -18,6 +18,7 @@ use xml::DomainDef;
 use xml::device::disk::Disk;
 
 use super::actor::{Actor, Link, blocking};
+use super::block_jobs;
 use super::launch::Opener;
 use crate::control::Vmm;
 use crate::error::{Code, Error};
@@ -94,18 +95,19 @@ impl Drop for Attempt {
 }
 
 /// Bring the disk that the VMM calls `id` a new connection, if the definition has such a disk:
-/// a VMM is not believed where its servers are.
+/// a VMM is not believed where its servers are. `copy`: where one that is in files is being copied to.
 pub(crate) fn reconnect(
     attempts: &Attempts,
     broker: Arc<dyn Broker>,
     vmm: Vmm,
     live: &DomainDef,
+    copy: Option<&Disk>,
     id: String,
 ) {
     let def = translate::with_aliases(live);
     let disk = def.devices.disks.iter().find(|disk| disk.alias.as_deref() == Some(&id));
-    let Some((target, export)) = disk.and_then(|d| Some((d.target.dev.clone(), nbd::export(d)?)))
-    else {
+    let on_server = |disk: &Disk| Some((disk.target.dev.clone(), nbd::export(disk)?));
+    let Some((target, export)) = disk.and_then(on_server).or_else(|| on_server(copy?)) else {
         return tracing::warn!("a VMM wants a connection for a disk that is on no server");
     };
     let Some(attempt) = attempts.begin(&target) else { return };
@@ -132,6 +134,7 @@ impl Actor {
         let (disk, reason) = (super::clean(&id), super::clean(reason));
         tracing::warn!(domain = self.name, disk, reason, "a disk has lost its server");
         let broker = self.node.broker.clone();
-        reconnect(&self.attempts, broker, vmm.clone(), &run.live.def, id);
+        let copy = run.record.block_jobs.get(&id).and_then(block_jobs::destination);
+        reconnect(&self.attempts, broker, vmm.clone(), &run.live.def, copy.as_ref(), id);
     }
 }

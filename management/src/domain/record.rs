@@ -75,6 +75,9 @@ pub(crate) struct Record {
     /// It came from a saved state.
     #[serde(default)]
     pub restored: bool,
+    /// Since then it has not run, and its clock was not set.
+    #[serde(default)]
+    pub clock_stands: bool,
     /// It is to go on from a saved state, and has not run since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restoring: Option<RestoreIntent>,

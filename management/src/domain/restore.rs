@@ -170,7 +170,23 @@ impl Actor {
         }
         self.keep_record().await;
         self.refresh().await;
+        self.have_clock_set().await;
         Ok(())
+    }
+
+    /// A guest that runs for the first time since it was saved has its agent set its clock.
+    pub(super) async fn have_clock_set(&mut self) {
+        let runs = matches!(self.state(), State::Running(_));
+        let Some(run) = self.run.as_mut().filter(|run| runs && run.record.clock_stands) else {
+            return;
+        };
+        run.record.clock_stands = false;
+        if crate::agent::has_channel(&run.live.def)
+            && let Ok(handle) = self.node.find(&super::DomainRef::Uuid(self.uuid))
+        {
+            tokio::spawn(crate::agent::set_after_restore(handle));
+        }
+        self.keep_record().await;
     }
 
     /// An earlier daemon died between building the machine and letting it run.

@@ -357,6 +357,7 @@ impl Actor {
                         self.settle_restore().await;
                         self.settle_snapshots().await;
                         self.settle_block_jobs().await;
+                        self.go_on_deleting();
                         self.finish_tuning().await;
                         return self.finish_move().await;
                     }

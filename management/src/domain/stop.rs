@@ -70,6 +70,7 @@ impl Actor {
             }
             VmmEvent::Resumed => {
                 self.refresh().await;
+                self.have_clock_set().await;
                 self.announce_lifecycle(Lifecycle::ResumedUnpaused, None, origin);
             }
             VmmEvent::Reset => {
@@ -232,6 +233,8 @@ impl Actor {
         self.drain().await;
         self.end_backup().await;
         let Some(run) = self.run.take() else { return };
+        // Whoever watches them learns it from the closed channel.
+        self.block_jobs.clear();
         let status = run.exit.as_ref().and_then(Exit::reap);
         let path = run.live.run_dir.join(EXIT_RECORD);
         let written = blocking(move || Ok(read_record(&path))).await.ok().flatten();

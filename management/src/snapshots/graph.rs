@@ -182,7 +182,8 @@ impl Graph {
         self.users.insert(into.clone(), users);
         let format = self.formats.get(&into).copied().unwrap_or(Format::Raw).name().to_owned();
         steps.files.push(from.clone());
-        steps.merges.push(Merge { disk: disk.to_owned(), from, into, format, above });
+        let disk = disk.to_owned();
+        steps.merges.push(Merge { disk, from, into, format, above, done: false });
     }
 }
 

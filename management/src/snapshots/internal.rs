@@ -10,7 +10,7 @@ use image::qcow2::{NewSnapshot, Qcow2, SnapshotRef, describe};
 use super::merge::{node, refused};
 use crate::error::Error;
 
-fn open(broker: &dyn Broker, image: &Path) -> Result<Qcow2, Error> {
+pub(crate) fn open(broker: &dyn Broker, image: &Path) -> Result<Qcow2, Error> {
     let chain = node(broker, image, Format::Qcow2)?;
     open_qcow2(chain, None).map_err(|error| refused(image, &error))
 }

@@ -1,8 +1,10 @@
 //! An overlay becomes one with the image below it, while no guest has them: what it holds is written
-//! there, and whatever lay on it lies there then. Each step may be done again.
+//! there, and whatever lay on it lies there then. Each step may be done again. Beneath a guest a block
+//! job does this; what is left here is whatever else lay on it.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broker::{Broker, Sharing};
@@ -18,8 +20,14 @@ use crate::jobs::Progress;
 /// Bytes that are read at a time.
 const PIECE: usize = 2 << 20;
 
-/// Durable afterwards. `from` is still there, and needed by nobody.
-pub(crate) fn merge(broker: &dyn Broker, merge: &Merge, progress: &Progress) -> Result<(), Error> {
+/// Durable afterwards. `from` is still there, and needed by nobody. What a guest has `open` lies where
+/// it is to lie.
+pub(crate) fn merge(
+    broker: &dyn Broker,
+    merge: &Merge,
+    open: &BTreeSet<PathBuf>,
+    progress: &Progress,
+) -> Result<(), Error> {
     if !broker.is_there(&merge.from)? {
         // Done before, by a daemon that died.
         return Ok(());
@@ -37,8 +45,10 @@ pub(crate) fn merge(broker: &dyn Broker, merge: &Merge, progress: &Progress) -> 
         );
         Error::new(error.code, text).with_source(error)
     };
-    commit(broker, merge, format, progress).map_err(about)?;
-    for image in &merge.above {
+    if !merge.done {
+        commit(broker, merge, format, progress).map_err(about)?;
+    }
+    for image in merge.above.iter().filter(|image| !open.contains(*image)) {
         let backing = Reference {
             name: merge.into.display().to_string(),
             format: Some(format.name().to_owned()),

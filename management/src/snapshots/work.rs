@@ -67,4 +67,7 @@ pub(crate) struct Merge {
     pub format: String,
     /// Images that lie on `from`, and on `into` afterwards.
     pub above: Vec<PathBuf>,
+    /// Nothing may go from `from` into `into` any more: a guest writes there, or may.
+    #[serde(default)]
+    pub done: bool,
 }

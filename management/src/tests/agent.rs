@@ -3,15 +3,17 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncReadExt as _;
+
 use super::restart::in_a_daemon;
 use super::rig::{Daemon, Host, lifecycle_until, next};
 use crate::domain::{GuestParts, Running, ShutOff, State};
 use crate::error::Code;
 use crate::events::{EventKind, Lifecycle};
 use crate::ops::{
-    AskAgent, AskMode, DumpXml, FreezeFilesystems, GetGuestInfo, GetGuestTime, GuestAddresses,
-    GuestExec, GuestExecStatus, GuestHostname, RebootDomain, SetUserPassword, ShutdownDomain,
-    SuspendDomain, ThawFilesystems,
+    AskAgent, AskMode, DumpXml, FreezeFilesystems, GetGuestInfo, GetGuestTime, GetJob,
+    GuestAddresses, GuestExec, GuestExecStatus, GuestHostname, ManagedSave, RebootDomain,
+    ResumeDomain, SetGuestTime, SetUserPassword, ShutdownDomain, SuspendDomain, ThawFilesystems,
 };
 
 const CHANNEL: &str =
@@ -53,6 +55,49 @@ async fn a_guest_tells_of_itself_in_clean_words() {
     let rows = daemon.call(GuestAddresses { domain: "web".into() }).await.unwrap();
     let rows: Vec<_> = rows.iter().map(|r| format!("{} {}", r.interface, r.address)).collect();
     assert_eq!(rows, ["lo 127.0.0.1", "eth0 192.168.122.5", "eth0 fe80::1"]);
+}
+
+/// What the guest has said, once it has said this.
+async fn says(daemon: &Daemon, words: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let mut console = daemon.console("web").await;
+        let mut said = vec![0; 4096];
+        let read = tokio::time::timeout(Duration::from_secs(1), console.read(&mut said)).await;
+        said.truncate(read.map_or(0, Result::unwrap));
+        let said = String::from_utf8(said).unwrap();
+        if said.contains(words) {
+            return said;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "no {words:?} in {said:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_goes_on_has_its_clock_set() {
+    let host = Host::new();
+    let daemon = started(&host, "agent=honest").await;
+    let set = SetGuestTime { domain: "web".into(), time: Some(1) };
+    daemon.call(set).await.unwrap();
+    assert!(!says(&daemon, "time set").await.contains("clock read"), "it has just booted");
+    for paused in [false, true] {
+        let save = ManagedSave {
+            domain: "web".into(),
+            running: Some(!paused),
+            bypass_cache: false,
+            with_host: false,
+            format: None,
+        };
+        let job = daemon.call(save).await.unwrap();
+        daemon.call(GetJob { job: job.id, wait: Duration::from_secs(20) }).await.unwrap();
+        daemon.start("web").await.unwrap();
+        if paused {
+            assert!(!says(&daemon, "restored").await.contains("clock read"), "it waits");
+            daemon.call(ResumeDomain { domain: "web".into() }).await.unwrap();
+        }
+        says(&daemon, "clock read").await;
+    }
 }
 
 #[tokio::test]

@@ -42,6 +42,22 @@ async fn has(daemon: &Daemon, name: &str) -> [bool; 2] {
     found
 }
 
+async fn xml(daemon: &Daemon, inactive: bool) -> String {
+    daemon.call(DumpXml { domain: "web".into(), inactive }).await.unwrap()
+}
+
+/// What is told of the running domain once both sides of its copy are the same.
+async fn ready(daemon: &Daemon) -> String {
+    for _ in 0..1000 {
+        let live = xml(daemon, false).await;
+        if live.contains("ready='yes'") {
+            return live;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{}", xml(daemon, false).await)
+}
+
 #[tokio::test]
 async fn a_pivot_is_in_both_definitions_and_told() {
     let host = Host::new();
@@ -55,8 +71,21 @@ async fn a_pivot_is_in_both_definitions_and_told() {
     let mut changes = Vec::new();
     let jobs = daemon.call(ListBlockJobs { domain: "web".into() }).await.unwrap();
     assert_eq!((jobs.len(), jobs[0].kind, jobs[0].ready), (1, BlockJobKind::Copy, true));
-    assert_eq!(has(&daemon, "disk.img").await, [true, true]);
+    let live = ready(&daemon).await;
+    let path = host.path("copy.qcow2").display().to_string();
+    let mirror = format!(
+        "      <mirror type='file' file='{path}' format='qcow2' job='copy' ready='yes'>\n        \
+         <format type='qcow2'/>\n        <source file='{path}'/>\n        <backingStore/>\n      \
+         </mirror>\n      <target dev='vda' bus='virtio'/>\n"
+    );
+    assert!(live.contains(&mirror), "{live}");
+    assert!(has(&daemon, "disk.img").await[1]);
+    assert!(!has(&daemon, "copy.qcow2").await[1], "only the running guest is copied");
+    // What was dumped can be defined: it begins no copy.
+    let define = crate::ops::DefineDomain { xml: live, cloud_init: None, check_only: true };
+    daemon.call(define).await.unwrap();
     end(&daemon, true).await.unwrap();
+    assert!(!xml(&daemon, false).await.contains("mirror"));
     assert_eq!(has(&daemon, "copy.qcow2").await, [true, true]);
     assert_eq!(end(&daemon, false).await.unwrap_err().code, Code::InvalidState);
     while changes.len() < 2 {

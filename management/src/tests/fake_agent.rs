@@ -113,7 +113,7 @@ fn honest(command: &str, arguments: &Value, other: Option<Value>) -> Value {
             "class": "CommandNotFound",
             "desc": format!("Command {command} has been disabled: the agent is in frozen state"),
         } }),
-        "guest-ping" | "guest-set-user-password" | "guest-set-time" => json!({ "return": {} }),
+        "guest-ping" | "guest-set-user-password" => json!({ "return": {} }),
         "guest-get-host-name" => json!({ "return": { "host-name": "web\u{1b}[2J1" } }),
         "guest-get-time" => json!({ "return": 1_700_000_000_000_000_000_i64 }),
         "guest-get-osinfo" => json!({ "return": {

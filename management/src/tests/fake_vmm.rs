@@ -20,6 +20,7 @@ use vmm_protocol::exit::{CrashReport, ExitReason, ExitRecord, status};
 use vmm_protocol::wire;
 
 use super::fake_agent;
+use super::fake_commit;
 use super::fake_save::{Saver, WithFiles, is_fake};
 
 /// Arguments that make this binary play the VMM.
@@ -204,6 +205,14 @@ impl Fake {
 
     /// What the agent is asked for beside questions.
     fn agent_was_asked(&self, request: &serde_json::Value) -> Option<serde_json::Value> {
+        if request["execute"] == "guest-set-time" {
+            self.print(if request["arguments"]["time"].is_i64() {
+                "time set\n"
+            } else {
+                "clock read\n"
+            });
+            return Some(serde_json::json!({ "return": {} }));
+        }
         if request["execute"] != "guest-shutdown" {
             return None;
         }
@@ -290,6 +299,9 @@ impl Fake {
             if matches!(request, Request::SwapDisks { .. }) {
                 // With the locks on them.
                 self.inner().images.append(&mut reader.files);
+            }
+            if let Request::StartBlockJob(job) = &request {
+                fake_commit::commit(&job.work, &reader.files);
             }
             let result = self.answer(request);
             doom.strike("after", &stream);

@@ -27,7 +27,7 @@ impl Daemon {
         if ended.phase == Phase::Done { Ok(()) } else { Err(ended.error.unwrap_or_default()) }
     }
 
-    async fn snapshot(&self, inside: &str) -> Result<(), String> {
+    pub(super) async fn snapshot(&self, inside: &str) -> Result<(), String> {
         let create = CreateSnapshot {
             domain: "web".into(),
             xml: format!("<domainsnapshot>{inside}</domainsnapshot>"),
@@ -53,7 +53,7 @@ impl Daemon {
         self.outcome(job).await
     }
 
-    async fn delete(&self, name: &str, reach: DeleteReach) -> Result<(), String> {
+    pub(super) async fn delete(&self, name: &str, reach: DeleteReach) -> Result<(), String> {
         let delete = DeleteSnapshot {
             domain: "web".into(),
             name: name.to_owned(),
@@ -64,13 +64,13 @@ impl Daemon {
         self.outcome(job).await
     }
 
-    async fn snapshots(&self) -> Vec<String> {
+    pub(super) async fn snapshots(&self) -> Vec<String> {
         let all = self.call(ListSnapshots { domain: "web".into() }).await.unwrap();
         all.into_iter().map(|snapshot| snapshot.name).collect()
     }
 
     /// Where the domain's disk is.
-    async fn image(&self) -> PathBuf {
+    pub(super) async fn image(&self) -> PathBuf {
         let xml = self.call(DumpXml { domain: "web".into(), inactive: true }).await.unwrap();
         let (_, rest) = xml.split_once("<source file='").unwrap();
         rest.split('\'').next().unwrap().into()
@@ -83,7 +83,7 @@ fn storage(path: &PathBuf) -> FileStorage {
 }
 
 /// Write to an image, whatever lies below it.
-fn fill(path: &PathBuf, byte: u8) {
+pub(super) fn fill(path: &PathBuf, byte: u8) {
     let options = OpenOptions { backing: backing(path), ..OpenOptions::default() };
     let image = Qcow2::open(std::sync::Arc::new(storage(path)), options).unwrap();
     image.write(&vec![byte; SIZE as usize], 0).unwrap();
@@ -101,7 +101,7 @@ fn open(path: &PathBuf) -> std::sync::Arc<dyn image::Image> {
 }
 
 /// The byte that an image is full of. It is whole.
-fn content(path: &PathBuf) -> u8 {
+pub(super) fn content(path: &PathBuf) -> u8 {
     let report = check(&storage(path), Repair::Nothing).unwrap();
     assert_eq!((report.corruptions, report.leaks), (0, 0), "{}", path.display());
     let mut data = vec![0; SIZE as usize];
@@ -121,24 +121,33 @@ fn xml(host: &Host, script: &str) -> String {
 
 /// A domain that is off, with a disk that is full of ones.
 async fn off() -> (Host, Daemon) {
-    defined(false).await
+    defined("").await
 }
 
-/// With a guest that counts what it is told until whoever tells it dies.
-async fn defined(doomed: bool) -> (Host, Daemon) {
-    let host = Host::new();
+/// With a guest that does what `script` says.
+pub(super) async fn defined(script: &str) -> (Host, Daemon) {
+    define_in(Host::new(), script).await
+}
+
+pub(super) async fn define_in(host: Host, script: &str) -> (Host, Daemon) {
     let path = host.path("web.qcow2");
     std::fs::write(&path, "").unwrap();
     create(&storage(&path), &CreateOptions::new(SIZE)).unwrap();
     fill(&path, 1);
     let daemon = host.daemon().await;
-    let doom = format!("doom={}", host.path("doom").display());
-    daemon.define(xml(&host, if doomed { &doom } else { "" })).await;
+    daemon.define(xml(&host, script)).await;
     (host, daemon)
 }
 
+/// With a guest that counts what it is told until whoever tells it dies.
+pub(super) async fn doomed_guest() -> Host {
+    let host = Host::new();
+    let doom = format!("doom={}", host.path("doom").display());
+    define_in(host, &doom).await.0
+}
+
 /// Images of the disk.
-fn images(host: &Host) -> Vec<String> {
+pub(super) fn images(host: &Host) -> Vec<String> {
     let entries = std::fs::read_dir(host.dir.path()).unwrap().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<_> = names.filter(|name| name.contains("web.")).collect();
@@ -361,7 +370,7 @@ fn a_running_guest_is_in_its_overlays_or_not_wherever_the_daemon_dies() {
             let runtime =
                 || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
             let first = runtime();
-            let host = first.block_on(async { defined(true).await.0 });
+            let host = first.block_on(doomed_guest());
             first.shutdown_background();
             let test = "tests::snapshots::\
                         plays_the_daemon_of_a_running_snapshot_when_it_is_started_as_one";

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Layer;
+use crate::config::{Layer, Nbd};
 use crate::control::SwapLayer;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub enum BlockWork {
         /// The target is new, and reads as zeros or as what is below it.
         blank: bool,
     },
+    /// The same, and onto a server, which has as many bytes.
+    CopyToServer { server: Nbd },
 }
 
 /// What an image says lies below it.
@@ -95,7 +97,7 @@ impl BlockWork {
             Self::Pull { .. } => BlockJobKind::Pull,
             Self::Commit { .. } => BlockJobKind::Commit,
             Self::ActiveCommit { .. } => BlockJobKind::ActiveCommit,
-            Self::Copy { .. } => BlockJobKind::Copy,
+            Self::Copy { .. } | Self::CopyToServer { .. } => BlockJobKind::Copy,
         }
     }
 }

@@ -80,6 +80,8 @@ pub(crate) struct Images {
     disk: Swappable,
     /// How the disk is used, whatever it is made of.
     usage: Usage,
+    /// Users that the disk has at once.
+    queues: usize,
     /// From what the guest writes to down to what lies lowest.
     layers: Vec<Layer>,
     /// The image that the guest uses; none: its one file is raw, and used as it is.
@@ -144,7 +146,7 @@ impl Images {
             let home = Some((file.file().clone(), made.clone()));
             let disk = Swappable::new(made);
             let id = id.to_owned();
-            return Ok(Self { id, disk, usage, layers, image: None, home, threads: None });
+            return Ok(Self { id, disk, usage, queues, layers, image: None, home, threads: None });
         }
         let threads = (!site.confined).then(|| {
             let sandbox = site.sandbox.clone();
@@ -155,7 +157,7 @@ impl Images {
         let image = open_chain(id, &layers, usage.read_only)?;
         let made = usage.over(&image, threads.clone()).map_err(BuildError::device(id))?;
         let (disk, id) = (Swappable::new(made), id.to_owned());
-        Ok(Self { id, disk, usage, layers, image: Some(image), home: None, threads })
+        Ok(Self { id, disk, usage, queues, layers, image: Some(image), home: None, threads })
     }
 
     pub(crate) fn disk(&self) -> &Swappable {
@@ -216,6 +218,25 @@ impl Images {
         let device = BuildError::device(&self.id);
         let disk = self.usage.over(&image, self.threads.clone()).map_err(device)?;
         Ok(Prepared { disk, image: Some(image), layers })
+    }
+
+    /// How the disk would be used if `server` had it, and by how many: those it has, and a copier.
+    pub(super) fn on_server(&self, server: &config::Nbd) -> (Medium, usize) {
+        let Usage { read_only, cache, discard, block_size } = self.usage;
+        let medium = Medium {
+            image: config::Image::Nbd(server.clone()),
+            read_only,
+            cache,
+            discard: if discard { config::Discard::Unmap } else { config::Discard::Ignore },
+            logical_block_size: block_size,
+            io: config::DiskIo::Plain,
+        };
+        (medium, self.queues + 1)
+    }
+
+    /// Get ready to be on a server, and made of no files.
+    pub(crate) fn prepare_server(disk: Arc<dyn Disk>) -> Prepared {
+        Prepared { disk, image: None, layers: Vec::new() }
     }
 
     /// The image that the guest uses, opened as one if it is not yet.

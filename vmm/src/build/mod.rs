@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arch::layout::{LayoutError, MemoryMap};
+use devices::alarm::Alarm;
 use devices::backend::Disk;
 use devices::backend::chardev::ChardevWorker;
 use devices::backend::nbd::NbdConnector;
@@ -48,6 +49,7 @@ use devices::virtio::scsi::ScsiHandle;
 use vmm_protocol::config::{Boot, IoThread as IoThreadConfig, MachineConfig};
 use vmm_protocol::control::{BlockStatistics, InterfaceStatistics};
 
+use crate::announcements::Announcements;
 use crate::backups::Backups;
 use crate::block_jobs::BlockJobs;
 use crate::console::Console;
@@ -140,6 +142,16 @@ impl BuildError {
     }
 }
 
+/// Announcements that are made by a thread.
+fn announced_by(thread: &Arc<IoThread>) -> Result<Arc<Announcements>, BuildError> {
+    const WHAT: &str = "announcements";
+    let announcements = Arc::new(Announcements::new().map_err(BuildError::device(WHAT))?);
+    let alarm = Alarm::new(announcements.clone()).map_err(BuildError::device(WHAT))?;
+    // It works for as long as its thread does.
+    drop(thread.add(alarm).map_err(BuildError::device(WHAT))?);
+    Ok(announcements)
+}
+
 /// Where a device's figures are read.
 pub type Figures<T> = Vec<(String, Box<dyn Fn() -> T + Send + Sync>)>;
 
@@ -161,8 +173,8 @@ pub struct Parts {
     pub(crate) notices: Arc<Notices>,
     pub balloon: Option<BalloonHandle>,
     pub links: BTreeMap<String, Box<dyn Fn(bool) + Send + Sync>>,
-    /// Ask a guest to tell the network where it is.
-    pub announce: BTreeMap<String, Box<dyn Fn() + Send + Sync>>,
+    /// Tell the networks of a guest where it is.
+    pub announcements: Arc<Announcements>,
     pub blocks: Figures<BlockStatistics>,
     /// Drives whose media come and go.
     pub drives: BTreeMap<String, Arc<LogicalUnit>>,
@@ -219,6 +231,7 @@ impl Parts {
             .map(|thread| virtio::io_thread(thread, sandbox))
             .collect::<Result<_, _>>()?;
         let board_thread = IoThreadConfig { name: "board".to_owned(), affinity: Vec::new() };
+        let board_thread = virtio::io_thread(&board_thread, sandbox)?;
         let power = chipset::power(config, &vm.lines(), &buses)?;
         let ram = vm.ram().regions().iter().map(|region| (region.gpa, region.len));
         let memory = ram.chain(firmware::place(config)).collect();
@@ -236,7 +249,7 @@ impl Parts {
             notices,
             balloon: None,
             links: BTreeMap::new(),
-            announce: BTreeMap::new(),
+            announcements: announced_by(&board_thread)?,
             blocks: Vec::new(),
             drives: BTreeMap::new(),
             scsi_hosts: BTreeMap::new(),
@@ -256,7 +269,7 @@ impl Parts {
             screens: BTreeMap::new(),
             pci,
             windows: memory::windows(config, map),
-            board_thread: virtio::io_thread(&board_thread, sandbox)?,
+            board_thread,
             io_threads,
             reserve: Reserve::new(config.platform.machine, sandbox)?,
         };
@@ -266,7 +279,7 @@ impl Parts {
     /// Let go of all handles on device `id`.
     fn forget(&mut self, id: &str) {
         self.links.remove(id);
-        self.announce.remove(id);
+        self.announcements.remove(id);
         self.inputs.remove(id);
         self.drives.remove(id);
         self.connectors.remove(id);

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use arch::layout::MemoryMap;
+use devices::backend::Disk;
 use devices::component::Component;
 use vmm_protocol::config::{Drive, Machine, MachineConfig, PciAddress, PciDevice, PciKind};
 
@@ -183,6 +184,25 @@ impl Ground {
         parts: &mut Parts,
     ) -> Result<Layer, BuildError> {
         Layer::take(&mut self.site(files, vm, parts), id, layer)
+    }
+
+    /// What a server has, for disk `id` of files, whose descriptors are numbers of `files`. Who brings it
+    /// new connections is known from now on.
+    ///
+    /// # Errors
+    /// When there is no such disk, or the server does not serve what is wanted.
+    pub(crate) fn server(
+        &self,
+        id: &str,
+        server: &vmm_protocol::config::Nbd,
+        files: &mut Files,
+        vm: &Vm,
+        parts: &mut Parts,
+    ) -> Result<Arc<dyn Disk>, BuildError> {
+        let images = parts.images.get(id);
+        let images = images.ok_or_else(|| BuildError::config("disk", id, "is made of no files"))?;
+        let (medium, users) = images.on_server(server);
+        super::nbd::open(&mut self.site(files, vm, parts), id, server, &medium, users)
     }
 
     fn has(&self, id: &str) -> bool {

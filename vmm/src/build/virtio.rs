@@ -127,8 +127,8 @@ fn network(site: &mut Site<'_>, id: &str, net: &config::Net) -> Result<Net, Buil
     });
     let by_kernel = !net.vhost.is_empty();
     let device = if by_kernel { served(site, id, net, device, &taps)? } else { device };
-    let (handle, link, announcer) = (device.handle(), device.handle(), device.handle());
-    site.parts.announce.insert(id.to_owned(), Box::new(move || announcer.announce()));
+    let (handle, link) = (device.handle(), device.handle());
+    site.parts.announcements.add(id, device.announcer());
     handle.on_lost(tell_lost(id, &site.parts.notices));
     site.parts.links.insert(id.to_owned(), Box::new(move |up| link.set_link(up)));
     site.parts

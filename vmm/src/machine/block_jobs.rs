@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pull, commit:         copying ─▶ copied: the link below is changed, and the chain is shorter
-//! active commit, copy:  copying ─▶ ready ─ pivot ─▶ the guest uses the copy
+//! active commit, copy:  copying ─▶ ready ─ pivot ─▶ the guest uses the copy, in files or on a server
 //! all:                  cancelled, or an image fails ─▶ the disk is made of what it was made of
 //! ```
 //! Whatever the moment at which the process ends: the chain on disk is whole. A link changes in one
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use devices::backend::{Disk, DiskAsImage};
 use image::mirror::{Copier, Mirror, Wanted};
 use image::qcow2::relink;
 use image::{Image, ImageError, Reference};
@@ -74,9 +75,31 @@ struct Live {
 
 /// What is done when all is copied.
 enum Plan {
-    Pull { after: Vec<Layer>, backing: Option<Reference> },
-    Commit { into: Arc<dyn Image>, overlay: Layer, after: Vec<Layer>, backing: Reference },
-    Pivot { target: Arc<dyn Image>, after: Vec<Layer> },
+    Pull {
+        after: Vec<Layer>,
+        backing: Option<Reference>,
+    },
+    Commit {
+        into: Arc<dyn Image>,
+        overlay: Layer,
+        after: Vec<Layer>,
+        backing: Reference,
+    },
+    Pivot {
+        target: Arc<dyn Image>,
+        after: Vec<Layer>,
+    },
+    /// The same, to a server.
+    Move {
+        target: Arc<dyn Image>,
+        disk: Arc<dyn Disk>,
+    },
+}
+
+/// What comes with a job.
+enum New {
+    Files(Vec<Layer>),
+    Server(Arc<dyn Disk>),
 }
 
 struct Begun {
@@ -106,13 +129,23 @@ impl Machine {
         let images = self.parts.images.get(&id);
         let there =
             images.ok_or_else(|| BlockJobError::NoDisk { id: id.clone() })?.layers().to_vec();
-        let new = self.new_layers(&id, &work, &there, &mut files)?;
+        let new = match &work {
+            BlockWork::CopyToServer { server } => {
+                let (vm, parts) = (&self.vm, &mut self.parts);
+                New::Server(self.ground.server(&id, server, &mut files, vm, parts)?)
+            }
+            _ => New::Files(self.new_layers(&id, &work, &there, &mut files)?),
+        };
         let kind = work.kind();
         let disks = [id.clone()];
-        let begun = self.while_still(disks.iter().map(|id| &**id), |machine| {
-            machine.begin(&id, work, there, new)
-        })?;
-        let Begun { copier, mirror, source, plan } = begun;
+        let begun = self.while_still(disks.iter().map(|id| &**id), |machine| match new {
+            New::Files(new) => machine.begin(&id, work, there, new),
+            New::Server(server) => machine.begin_to_server(&id, server),
+        });
+        if begun.is_err() {
+            self.forget_server(&id);
+        }
+        let Begun { copier, mirror, source, plan } = begun?;
         let (done, total) = copier.progress();
         let phase = BlockJobPhase::Running;
         let status = BlockJobStatus { id: id.clone(), kind, phase, done, total, bandwidth };
@@ -130,7 +163,7 @@ impl Machine {
         files: &mut Files,
     ) -> Result<Vec<Layer>, BlockJobError> {
         let wanted: Vec<SwapLayer> = match work {
-            BlockWork::Pull { .. } => Vec::new(),
+            BlockWork::Pull { .. } | BlockWork::CopyToServer { .. } => Vec::new(),
             BlockWork::Commit { into, overlay, .. } => {
                 let all = [Some(into), overlay.as_ref()].into_iter().flatten();
                 all.cloned().map(SwapLayer::New).collect()
@@ -209,7 +242,8 @@ impl Machine {
                 let (target, lowest) = into;
                 let wanted = Wanted { depths: 0..depth(base), blank: false };
                 let after = [lowest].into_iter().chain(there[base + 1..].iter().cloned()).collect();
-                mirrored(images, source, target, after, wanted, hear)
+                let plan = Plan::Pivot { target: target.clone(), after };
+                mirrored(images, source, target, plan, wanted, hear)
             }
             BlockWork::Copy { shallow, blank, .. } => {
                 let source = images.source()?;
@@ -218,8 +252,38 @@ impl Machine {
                     return Err(no("the target has another size than the disk"));
                 }
                 let depths = 0..if shallow { 1 } else { u32::MAX };
-                mirrored(images, source, target, new, Wanted { depths, blank }, hear)
+                let plan = Plan::Pivot { target: target.clone(), after: new };
+                mirrored(images, source, target, plan, Wanted { depths, blank }, hear)
             }
+            BlockWork::CopyToServer { .. } => Err(no("a server is no file")),
+        }
+    }
+
+    /// The same for a copy of all onto `server`.
+    fn begin_to_server(&mut self, id: &str, server: Arc<dyn Disk>) -> Result<Begun, BlockJobError> {
+        let no = |reason| BlockJobError::Impossible { id: id.to_owned(), reason };
+        let inbox = self.inbox.clone();
+        let images = self.parts.images.get_mut(id).ok_or_else(|| no("it is gone"))?;
+        if images.is_read_only() {
+            return Err(no("the guest only reads the disk"));
+        }
+        let source = images.source()?;
+        let target = DiskAsImage::new(server.clone());
+        let target = target.map_err(|source| BlockJobError::Image { id: id.to_owned(), source })?;
+        if target.size() != source.size() {
+            return Err(no("the server's export has another size than the disk"));
+        }
+        let target: Arc<dyn Image> = Arc::new(target);
+        let plan = Plan::Move { target: target.clone(), disk: server };
+        let wanted = Wanted { depths: 0..u32::MAX, blank: false };
+        mirrored(images, source, target, plan, wanted, move || inbox.ring())
+    }
+
+    /// Nobody wants connections to a server on which the disk is not.
+    fn forget_server(&mut self, id: &str) {
+        if self.parts.images.get(id).is_some_and(|images| !images.layers().is_empty()) {
+            self.parts.connectors.remove(id);
+            self.parts.connected.remove(id);
         }
     }
 
@@ -241,7 +305,7 @@ impl Machine {
 
     fn advance(&mut self, id: &str, result: io::Result<()>) -> Option<BlockJobStatus> {
         let job = self.jobs.get_mut(id)?;
-        let pivots = matches!(job.live.as_ref()?.plan, Plan::Pivot { .. });
+        let pivots = matches!(job.live.as_ref()?.plan, Plan::Pivot { .. } | Plan::Move { .. });
         match result {
             Ok(()) if pivots => {
                 job.status.phase = BlockJobPhase::Ready;
@@ -284,7 +348,9 @@ impl Machine {
         }
         job.status.phase = phase;
         job.live = None;
-        Some(job.status.clone())
+        let status = job.status.clone();
+        self.forget_server(id);
+        Some(status)
     }
 
     /// End the block job of disk `id`: what became of it comes back.
@@ -355,6 +421,14 @@ impl Machine {
                         return Err(io(error));
                     }
                     images.prepare_open(target.clone(), after.clone())?
+                }
+                Plan::Move { target, disk } => {
+                    target.flush().map_err(io)?;
+                    let mirror = live.mirror.as_ref();
+                    if let Some(error) = mirror.and_then(|mirror| mirror.take_failure()) {
+                        return Err(io(error));
+                    }
+                    Images::prepare_server(disk.clone())
                 }
             };
             images.put(prepared);
@@ -439,14 +513,13 @@ fn mirrored(
     images: &mut Images,
     source: Arc<dyn Image>,
     target: Arc<dyn Image>,
-    after: Vec<Layer>,
+    plan: Plan,
     wanted: Wanted,
     hear: impl Fn() + Send + Sync + 'static,
 ) -> Result<Begun, BlockJobError> {
     let mirror = Arc::new(Mirror::new(source.clone(), Some(target.clone()), hear));
-    let copier = Copier::new(source.clone(), target.clone(), Some(mirror.clone()), wanted);
+    let copier = Copier::new(source.clone(), target, Some(mirror.clone()), wanted);
     images.lead_past(mirror.clone())?;
-    let plan = Plan::Pivot { target, after };
     Ok(Begun { copier, mirror: Some(mirror), source: Some(source), plan })
 }
 

@@ -184,7 +184,7 @@ impl Machine {
         }
         if std::mem::take(&mut self.restored) {
             // Bridges and switches may know it elsewhere, or not at all.
-            self.parts.announce.values().for_each(|announce| announce());
+            self.parts.announcements.begin();
         }
         self.cpus.run();
         Ok(())

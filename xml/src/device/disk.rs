@@ -50,6 +50,10 @@ names! {
     pub enum HostTransport { Tcp = "tcp", Unix = "unix", Rdma = "rdma" }
     pub enum VolumeMode { Host = "host", Direct = "direct" }
     pub enum Tray { Open = "open", Closed = "closed" }
+    /// The job of which a `<mirror>` is the other side.
+    pub enum MirrorJob { Copy = "copy", ActiveCommit = "active-commit" }
+    /// Whether both sides are the same, and which of them the guest is about to have.
+    pub enum MirrorState { No = "no", Yes = "yes", Abort = "abort", Pivot = "pivot" }
     pub enum Translation { None = "none", Lba = "lba", Auto = "auto" }
 }
 
@@ -77,6 +81,7 @@ element! {
         child("backingStore") backing_store: Option<BackingStore>,
         child geometry: Option<Geometry>,
         child("blockio") block_io: Option<BlockIo>,
+        child mirror: Option<DiskMirror>,
         child target: DiskTarget,
         child("iotune") io_tune: Option<IoTune>,
         child("readonly") read_only: bool,
@@ -91,7 +96,7 @@ element! {
         leaf("acpi" "index") acpi_index: Option<u32>,
         child address: Option<DeviceAddress>,
     }
-    refuse ["@sgio", "auth", "encryption", "mirror", "backenddomain", "privateData", "throttlefilters"];
+    refuse ["@sgio", "auth", "encryption", "backenddomain", "privateData", "throttlefilters"];
     check Disk::check;
 }
 
@@ -131,6 +136,7 @@ impl Disk {
             backing_store: None,
             geometry: None,
             block_io: None,
+            mirror: None,
             target,
             io_tune: None,
             read_only: false,
@@ -378,6 +384,20 @@ element! {
         child("backingStore") backing_store: Option<Box<BackingStore>>,
     }
     check BackingStore::check;
+}
+
+element! {
+    /// Where a running domain's disk is being copied to. It is only told: nothing is begun by it.
+    pub struct DiskMirror {
+        attr("type") kind: DiskType,
+        attr file: Option<PathBuf>,
+        attr("format") file_format: Option<DiskFormat>,
+        attr job: Option<MirrorJob>,
+        attr ready: Option<MirrorState>,
+        child format: Option<StoreFormat>,
+        child source: Option<DiskSource>,
+        child("backingStore") backing_store: Option<BackingStore>,
+    }
 }
 
 element! {

@@ -127,7 +127,15 @@ fn unknown(text: &str, name: Option<&str>, bounds: Bounds) -> Diagnostics {
 impl Device {
     /// Read a device, or say everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Parsed<Self>, Diagnostics> {
-        Self::read(text, Bounds::OUTSIDE)
+        Ok(Self::read(text, Bounds::OUTSIDE)?.map(Self::without_jobs))
+    }
+
+    /// What a running domain's disk was copied to when it was dumped is no part of the disk.
+    fn without_jobs(mut self) -> Self {
+        if let Self::Disk(disk) = &mut self {
+            disk.mirror = None;
+        }
+        self
     }
 
     /// [`Self::parse`] for what [`Self::to_xml`] wrote.

@@ -155,6 +155,11 @@ impl Shared {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// Whether the guest's packets pass.
+    pub(super) fn has_link(&self) -> bool {
+        self.receive.load().link_up
+    }
+
     /// What the driver reads.
     pub(super) fn status(&self) -> u16 {
         let status = self.state.hold().status();

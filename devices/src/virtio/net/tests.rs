@@ -35,6 +35,9 @@ impl PacketBackend for FakeNet {
     fn send(&self, packet: &IoBuffers) -> io::Result<()> {
         sys::writev(self.socket.as_fd(), packet).map(|_| ())
     }
+    fn send_copy(&self, packet: &[u8]) -> io::Result<()> {
+        self.socket.send(packet).map(|_| ())
+    }
     fn set_offloads(&self, offloads: Offloads) -> io::Result<()> {
         self.settings.hold().0 = offloads;
         Ok(())
@@ -529,6 +532,24 @@ fn an_announcement_is_asked_for_until_acknowledged() {
     assert_eq!(status(&rig), 3);
     assert_eq!(rig.command(&[3, 0]), spec::CONTROL_OK);
     assert_eq!(status(&rig), 1);
+}
+
+#[test]
+fn the_network_is_told_by_a_frame_from_the_address_that_the_driver_uses() {
+    let mut rig = Rig::new(CONTROL);
+    let mut command = vec![1, 1];
+    command.extend(THEIRS);
+    assert_eq!(rig.command(&command), spec::CONTROL_OK);
+    let announcer = rig.net.announcer();
+    announcer.send().unwrap();
+    let mut packet = [0; 128];
+    let len = rig.network.recv(&mut packet).unwrap();
+    assert_eq!((len, &packet[12..18], &packet[18..24]), (72, &[0xff; 6][..], &THEIRS[..]));
+    rig.net.handle().set_link(false);
+    announcer.send().unwrap();
+    rig.net.handle().set_link(true);
+    rig.network.set_nonblocking(true).unwrap();
+    assert!(rig.network.recv(&mut packet).is_err(), "a cable that is pulled carries nothing");
 }
 
 #[test]

@@ -80,19 +80,12 @@ impl Actor {
         wanted: CheckpointDef,
         before: Vec<Checkpoint>,
     ) -> Result<(), Error> {
-        if self.run.is_none() {
-            let text = format!(
-                "cannot create checkpoint for inactive domain {:?}: writes are recorded while it runs",
-                self.name
-            );
-            return Err(Error::new(Code::InvalidState, text));
-        }
-        let def = translate::with_aliases(&self.running()?.live.def);
+        let def = self.recorded_def()?;
         let new = chain::new(wanted, &def, &before, jiff::Timestamp::now().as_second())?;
         let changes = chain::begin(&new, &def, &before, &self.bitmaps().await?)?;
         // First it is known: one without bitmaps is deleted like any other.
         self.keep_chain([before.clone(), vec![new]].concat()).await?;
-        let told = self.tell(Request::ChangeBitmaps { changes }).await;
+        let told = self.change_bitmaps(changes).await;
         if let Err(error) = &told
             && !matches!(error.code, Code::Timeout | Code::VmmUnreachable)
         {
@@ -166,20 +159,12 @@ impl Actor {
             Children::Too => (at, chain.len()),
             Children::Only => (at + 1, chain.len()),
         };
-        if !metadata_only && self.run.is_none() {
-            let text = format!(
-                "cannot delete checkpoint for inactive domain {:?}: its bitmaps lie in the images; \
-                 start it, or delete the metadata alone",
-                self.name
-            );
-            return Err(Error::new(Code::InvalidState, text));
-        }
         // The youngest first: each leaves what it had to its parent.
         for at in (first..end).rev() {
             if !metadata_only {
-                let def = translate::with_aliases(&self.running()?.live.def);
+                let def = self.recorded_def()?;
                 let changes = chain::delete(&chain, at, &def, &self.bitmaps().await?);
-                self.tell(Request::ChangeBitmaps { changes }).await?;
+                self.change_bitmaps(changes).await?;
             }
             chain.remove(at);
             self.keep_chain(chain.clone()).await?;

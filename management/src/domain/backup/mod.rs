@@ -1,4 +1,4 @@
-//! Backups and checkpoints of a running domain.
+//! Backups of a running domain, and checkpoints also of one that is off.
 //!
 //! ```text
 //! XML ─▶ plan: disks, files, since when ─▶ files open ─▶ checkpoint written down ─▶ VMM: this moment
@@ -10,6 +10,7 @@
 
 mod chain;
 mod checkpoint;
+mod offline;
 mod plan;
 mod record;
 mod watch;
@@ -19,12 +20,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use broker::{Broker, SavedAct};
-use vmm_protocol::backup::{BackupBegin, BackupDisk, BackupTarget, BitmapStatus};
+use vmm_protocol::backup::{BackupBegin, BackupDisk, BackupTarget, BitmapChange, BitmapStatus};
 use vmm_protocol::config::{Fd, ImageFormat};
 use vmm_protocol::control::{MAX_FILES, Reply, Request};
 use xml::backup::{BackupServer, BackupTransport};
-use xml::{BackupDef, CheckpointDef};
+use xml::{BackupDef, CheckpointDef, DomainDef};
 
+use self::offline::Images;
 use self::plan::{Plan, PlannedDisk};
 use self::record::BackupRecord;
 use super::actor::{Actor, Link, blocking, vmm_error};
@@ -114,11 +116,47 @@ impl Actor {
     }
 
     pub(super) async fn bitmaps(&self) -> Result<Vec<BitmapStatus>, Error> {
+        if self.run.is_none() {
+            let (node, images) = (self.node.clone(), self.images_of_bitmaps()?);
+            return blocking(move || images.list(&*node.broker)).await;
+        }
         let Link::Up { vmm, .. } = &self.running()?.link else { return Err(self.unreachable()) };
         match vmm.ask(Request::ListBitmaps, watch::TOLD).await {
             Ok(Reply::Bitmaps(bitmaps)) => Ok(bitmaps),
             Ok(_) => Err(self.unreachable()),
             Err(error) => Err(vmm_error(&self.name, error)),
+        }
+    }
+
+    /// By the VMM that has them, else in the images.
+    pub(super) async fn change_bitmaps(&mut self, changes: Vec<BitmapChange>) -> Result<(), Error> {
+        if self.run.is_some() {
+            return self.tell(Request::ChangeBitmaps { changes }).await;
+        }
+        let (node, images) = (self.node.clone(), self.images_of_bitmaps()?);
+        blocking(move || images.change(&*node.broker, &changes)).await
+    }
+
+    /// Of a domain that is off.
+    fn images_of_bitmaps(&self) -> Result<Images, Error> {
+        if self.managed_save {
+            let text = format!(
+                "domain {:?} has a saved state, which its disks belong to as they are; start it, or \
+                 drop that state (managedsave-remove)",
+                self.name
+            );
+            return Err(Error::new(Code::InvalidState, text));
+        }
+        let pools: Vec<_> = self.node.pools.views();
+        let pools: Vec<_> = pools.into_iter().filter(|pool| pool.active).collect();
+        Ok(Images::of(&self.recorded_def()?, &pools))
+    }
+
+    /// With the disks whose writes are recorded: as the domain runs, or is to start.
+    fn recorded_def(&self) -> Result<DomainDef, Error> {
+        match &self.run {
+            Some(run) => Ok(translate::with_aliases(&run.live.def)),
+            None => Ok(translate::with_aliases(&self.stored("it has no checkpoints")?.def)),
         }
     }
 

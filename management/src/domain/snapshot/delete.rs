@@ -1,13 +1,15 @@
 //! Snapshots are forgotten, and what they alone needed goes.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use vmm_protocol::control::Request;
 use xml::DomainDef;
-use xml::device::disk::{BackingStore, DiskFormat, SnapshotMode};
+use xml::device::disk::{DiskFormat, SnapshotMode};
 
+use super::beneath::UnderWay;
 use super::create::{marks_of_snapshot, renewed};
 use super::own_files;
 use crate::domain::actor::{Actor, blocking};
@@ -20,59 +22,41 @@ use crate::snapshots::{
 use crate::storage::PoolView;
 use crate::translate::formats;
 
-#[derive(Debug, Clone)]
-pub(crate) struct Delete {
+/// What the actor is asked for, again until nothing is under way any more.
+#[derive(Debug)]
+pub(crate) struct Step {
     pub name: String,
-    pub reach: Reach,
-    /// Only forget them: what they hold stays.
+    /// Only forget it: what it holds stays.
     pub metadata_only: bool,
-}
-
-/// Which snapshots go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    One,
-    WithDescendants,
-    DescendantsOnly,
+    /// Told what the rest waits for; nothing: it is deleted.
+    pub under_way: oneshot::Sender<UnderWay>,
 }
 
 impl Actor {
-    pub(super) async fn delete_snapshots(
+    /// Go on with the deletion of a snapshot: to its end, or until an image that the guest has open
+    /// has become one with the one below it.
+    pub(super) async fn delete_step(
         &mut self,
-        delete: Delete,
+        step: Step,
         progress: Arc<Progress>,
     ) -> Result<(), Error> {
+        let Step { name, metadata_only, under_way } = step;
         if !matches!(self.snapshots().work, Some(Work::Delete(_))) {
             self.settle_snapshots().await;
         }
-        if let Some(Work::Delete(work)) = self.snapshots().work {
-            let name = work.name.clone();
-            self.finish_delete(work, progress.clone()).await?;
-            if name == delete.name && delete.reach == Reach::One {
-                return Ok(());
-            }
-        }
-        let set = self.idle_snapshots()?;
-        set.find(&delete.name, &self.name)?;
-        let mut names = match delete.reach {
-            Reach::One => Vec::new(),
-            Reach::WithDescendants | Reach::DescendantsOnly => set.descendants(&delete.name),
+        let work = match self.snapshots().work {
+            Some(Work::Delete(work)) if work.name == name => work,
+            _ if metadata_only => return self.forget_snapshot(&name).await,
+            _ => self.intend_deletion(&name).await?,
         };
-        // Children before their parents.
-        names.reverse();
-        if delete.reach != Reach::DescendantsOnly {
-            names.push(delete.name.clone());
-        }
-        for name in names {
-            if progress.is_cancelled() {
-                return Err(Error::new(Code::InvalidState, "the deletion was cancelled"));
+        match self.merge_beneath_guest(&work).await? {
+            Some(merge) => {
+                // Whoever asked may be gone: the next one goes on.
+                let _ = under_way.send(merge);
+                Ok(())
             }
-            match delete.metadata_only {
-                true => self.forget_snapshot(&name).await?,
-                false => self.delete_snapshot(&name, progress.clone()).await?,
-            }
+            None => self.finish_delete(work, progress).await,
         }
-        Ok(())
     }
 
     async fn forget_snapshot(&self, name: &str) -> Result<(), Error> {
@@ -88,7 +72,8 @@ impl Actor {
         blocking(move || own.iter().try_for_each(|file| Ok(node.broker.remove_saved(file)?))).await
     }
 
-    async fn delete_snapshot(&mut self, name: &str, progress: Arc<Progress>) -> Result<(), Error> {
+    /// Write down what is to be done.
+    async fn intend_deletion(&mut self, name: &str) -> Result<DeleteWork, Error> {
         let mut set = self.idle_snapshots()?;
         let snapshot = set.find(name, &self.name)?.clone();
         // The graph is found out from what is published: it may have changed since this command began.
@@ -106,7 +91,9 @@ impl Actor {
             Ok(steps)
         })
         .await?;
-        self.check_not_live(name, &steps)?;
+        for merge in &steps.merges {
+            self.stand(name, merge)?;
+        }
         let mut files = steps.files;
         files.extend(snapshot.memory().cloned());
         files.extend(snapshot.kept.variables.clone());
@@ -115,36 +102,14 @@ impl Actor {
         self.check_inside(&work)?;
         set.work = Some(Work::Delete(work.clone()));
         self.put_snapshots(set).await?;
-        self.finish_delete(work, progress).await
-    }
-
-    /// Images that a guest has open are left alone.
-    fn check_not_live(&self, name: &str, steps: &Steps) -> Result<(), Error> {
-        let Some(run) = &self.run else { return Ok(()) };
-        let pools = self.active_pools();
-        let open = chain_paths(&run.live.def, &pools);
-        let touched = |merge: &&Merge| {
-            let images = merge.above.iter().chain([&merge.from, &merge.into]);
-            images.into_iter().any(|image| open.contains(image))
-        };
-        let Some(merge) = steps.merges.iter().find(touched) else { return Ok(()) };
-        let text = format!(
-            "snapshot {name:?} of domain {:?} cannot be deleted while its guest runs: {} would become \
-             one with {} beneath disk {}; shut it down first, or forget the snapshot alone \
-             (--metadata)",
-            self.name,
-            merge.from.display(),
-            merge.into.display(),
-            merge.disk
-        );
-        Err(Error::new(Code::InvalidState, text))
+        Ok(work)
     }
 
     /// An image below that of a running guest is its ground.
     fn check_inside(&self, work: &DeleteWork) -> Result<(), Error> {
         let Some(run) = &self.run else { return Ok(()) };
         let pools = self.active_pools();
-        let open = chain_paths(&run.live.def, &pools);
+        let open = self.open_images();
         let tops = tops(&run.live.def, &pools);
         let is_ground = |image: &&PathBuf| open.contains(*image) && !tops.contains(*image);
         let Some(image) = work.internal.iter().find(is_ground) else { return Ok(()) };
@@ -191,8 +156,16 @@ impl Actor {
         progress: Arc<Progress>,
     ) -> Result<(), Error> {
         let (node, merges) = (self.node.clone(), work.merges.clone());
-        blocking(move || merges.iter().try_for_each(|it| merge(&*node.broker, it, &progress)))
-            .await?;
+        let open = self.open_images();
+        if let Some(merge) = merges.iter().find(|merge| open.contains(&merge.from)) {
+            let text =
+                format!("the guest of domain {:?} still uses {}", self.name, merge.from.display());
+            return Err(Error::new(Code::Busy, text));
+        }
+        blocking(move || {
+            merges.iter().try_for_each(|it| merge(&*node.broker, it, &open, &progress))
+        })
+        .await?;
         self.delete_inside(&work.internal, &work.name).await?;
         if let Some(definition) = self.definition.clone() {
             let mut def = definition.def.clone();
@@ -253,25 +226,6 @@ fn redirect(def: &mut DomainDef, merges: &[Merge], pools: &[PoolView]) -> bool {
         changed = true;
     }
     changed
-}
-
-/// Every file that a running domain's disks are made of.
-fn chain_paths(def: &DomainDef, pools: &[PoolView]) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    for disk in &def.devices.disks {
-        found.extend(place(disk, pools));
-        let mut below = disk.backing_store.as_ref();
-        while let Some(store) = below {
-            found.extend(path_of(store).map(Path::to_owned));
-            below = store.backing_store.as_deref();
-        }
-    }
-    found
-}
-
-fn path_of(store: &BackingStore) -> Option<&Path> {
-    let source = store.source.as_ref()?;
-    source.file.as_deref().or(source.dev.as_deref())
 }
 
 /// The files that a domain's disks write to.

@@ -5,8 +5,10 @@
 //!        └──────────── before this: undone ─────┘ └── after this: finished ──────────┘
 //! ```
 
+mod beneath;
 mod create;
 mod delete;
+mod deletion;
 mod live;
 mod revert;
 mod settle;
@@ -16,8 +18,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use create::Create;
-pub(crate) use delete::Delete;
-pub use delete::Reach;
+use delete::Step;
+pub use deletion::Reach;
+pub(crate) use deletion::{Delete, begin as begin_deletion};
 pub(crate) use revert::Revert;
 use uuid::Uuid;
 use xml::DomainDef;
@@ -40,7 +43,7 @@ pub(crate) enum SnapshotAct {
     /// A snapshot as it is told, in place of one that there is or as another; perhaps as current.
     Redefine(Box<SnapshotDef>, bool),
     Revert(Revert),
-    Delete(Delete),
+    Delete(Step),
 }
 
 impl Actor {
@@ -53,7 +56,7 @@ impl Actor {
             SnapshotAct::Create(create) => self.create_snapshot(*create, &progress).await,
             SnapshotAct::Redefine(def, current) => self.redefine_snapshot(*def, current).await,
             SnapshotAct::Revert(revert) => self.revert_to_snapshot(revert).await,
-            SnapshotAct::Delete(delete) => self.delete_snapshots(delete, progress).await,
+            SnapshotAct::Delete(step) => self.delete_step(step, progress).await,
         }
     }
 
@@ -68,6 +71,9 @@ impl Actor {
             None => return Ok(set),
             Some(Work::Create(work)) => format!("is being made: {:?}", work.name),
             Some(Work::Revert(work)) => format!("is being gone back to: {:?}", work.to),
+            Some(Work::Delete(work)) if self.is_being_deleted(&work.name) => {
+                return Err(self.being_deleted(&work.name));
+            }
             Some(Work::Delete(work)) => format!(
                 "is half deleted: {:?}; delete it again (snapshot-delete), when what stood in the \
                  way is mended",

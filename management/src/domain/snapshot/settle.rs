@@ -19,6 +19,8 @@ impl Actor {
             None => return,
             Some(Work::Create(work)) => self.settle_create(work).await,
             Some(Work::Revert(work)) => self.settle_revert(work).await,
+            // That takes a while: it is a job, of whoever deletes it or of a daemon that begins.
+            Some(Work::Delete(work)) if self.is_beneath_guest(&work) => return,
             Some(Work::Delete(work)) => {
                 let progress = std::sync::Arc::new(Progress::new(0));
                 self.finish_delete(work, progress).await

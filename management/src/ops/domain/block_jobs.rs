@@ -37,7 +37,7 @@ impl Operation for StartBlockJob {
         let kind = match &spec {
             BlockJobSpec::Pull { .. } => BlockJobKind::Pull,
             BlockJobSpec::Commit { .. } => BlockJobKind::Commit,
-            BlockJobSpec::Copy { .. } => BlockJobKind::Copy,
+            BlockJobSpec::Copy { .. } | BlockJobSpec::CopyToServer(_) => BlockJobKind::Copy,
         };
         let (ended, hear) = oneshot::channel();
         let target = target_of(&handle.view(), &disk);

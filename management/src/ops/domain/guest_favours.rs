@@ -10,14 +10,12 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::agent::replies::{ExecStatus, Nothing, Started};
-use crate::agent::{Agent, Ask};
+use crate::agent::{self, Agent, Ask};
 use crate::auth::{Access, Subject};
 use crate::domain::{DomainRef, GuestExecState};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
 
-/// Setting a clock waits for the clock of the hardware.
-const CLOCK: Duration = Duration::from_secs(30);
 /// Of a command that a caller wrote, where the caller gives no time.
 const RAW: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
@@ -206,12 +204,6 @@ impl Operation for SetGuestTime {
     }
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
-        let mut ask = Ask::new("guest-set-time").within(CLOCK);
-        if let Some(time) = self.time {
-            ask = ask.with(json!({ "time": time }));
-        }
-        let mut agent = Agent::meet(&cx.find(&self.domain)?).await?;
-        let Nothing {} = agent.ask(ask).await?;
-        Ok(())
+        agent::set_time(&cx.find(&self.domain)?, self.time).await
     }
 }

@@ -274,6 +274,7 @@ fn definition(cx: &Context, domain: &DomainRef, inactive: bool) -> Result<Domain
         if let Some((def, live)) = current.as_mut().zip(view.live.as_ref()) {
             def.id = i32::try_from(live.record.id).ok();
             view.show_channels(def);
+            view.show_mirrors(def);
         }
         current
     };

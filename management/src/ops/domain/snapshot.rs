@@ -11,7 +11,7 @@ use crate::auth::{Access, Subject};
 use crate::domain::DomainRef;
 use crate::domain::actor::blocking;
 use crate::domain::handle::{Act, Handle};
-use crate::domain::snapshot::{Create, Delete, Revert, SnapshotAct};
+use crate::domain::snapshot::{Create, Delete, Revert, SnapshotAct, begin_deletion};
 use crate::error::{Code, Error};
 use crate::jobs::Job;
 use crate::manager::{Context, Operation};
@@ -346,7 +346,8 @@ impl Operation for DeleteSnapshot {
         let handle = cx.find(&self.domain)?;
         cx.node.snapshots.of(handle.uuid).find(&self.name, &handle.view().name)?;
         let Self { name, reach, metadata_only, .. } = self;
-        let act = SnapshotAct::Delete(Delete { name, reach, metadata_only });
-        start(cx, &handle, "domain-snapshot-delete", act, false).await
+        let delete = Delete { name, reach, metadata_only };
+        let node = cx.node.clone();
+        blocking(move || begin_deletion(&node, handle, delete)).await
     }
 }
