@@ -21,6 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args;
 use crate::config;
+use crate::descriptors;
 use crate::failure::{Failure, chain, reason};
 use crate::remote;
 use crate::sys::inherited_sockets;
@@ -32,6 +33,7 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
     // Sockets and files are nobody else's until their mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let level = start_log(&config);
+    descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("daemon")

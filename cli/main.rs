@@ -4,6 +4,7 @@ mod args;
 mod config;
 mod confined;
 mod daemon;
+mod descriptors;
 mod disk_image;
 #[cfg(test)]
 mod documents;

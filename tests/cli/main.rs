@@ -9,6 +9,7 @@ mod block_jobs;
 mod channels;
 mod cloud_init;
 mod counters;
+mod crowd;
 mod daemon;
 mod denied;
 mod display;
