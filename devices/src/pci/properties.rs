@@ -38,7 +38,7 @@ fn is_sound(config: &Config, bar: &Bar) -> bool {
         BarKind::Memory32 | BarKind::Rom => 1 << 32,
         BarKind::Memory64 => u128::from(u64::MAX) + 1,
     };
-    base != 0 && base % bar.size == 0 && u128::from(base) + u128::from(bar.size) <= end
+    base != 0 && base.is_multiple_of(bar.size) && u128::from(base) + u128::from(bar.size) <= end
 }
 
 #[cfg_attr(kani, kani::proof, kani::unwind(10))]
@@ -160,6 +160,8 @@ fn pending_bits_have_room_for_each_vector_in_whole_quadwords() {
     every(|any| {
         let vectors = any.up_to(2048) as usize;
         let len = msix::pba_len(vectors);
-        assert!(len % 8 == 0 && len * 8 >= vectors as u64 && len * 8 < vectors as u64 + 64);
+        assert!(
+            len.is_multiple_of(8) && len * 8 >= vectors as u64 && len * 8 < vectors as u64 + 64
+        );
     });
 }

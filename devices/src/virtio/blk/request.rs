@@ -127,6 +127,22 @@ impl Limits<'_> {
     }
 }
 
+fn read<const N: usize>(chain: &mut Chain) -> Option<Bytes<N>>
+where
+    Bytes<N>: ByteValued,
+{
+    chain.read_obj()
+}
+
+/// The serial number as GET_ID gives it: cut off, or filled up with zeros.
+pub(super) fn identity(serial: &str) -> [u8; ID_LEN] {
+    let mut id = [0; ID_LEN];
+    for (place, byte) in id.iter_mut().zip(serial.bytes()) {
+        *place = byte;
+    }
+    id
+}
+
 #[cfg(test)]
 mod properties {
     use scope::every;
@@ -150,7 +166,8 @@ mod properties {
             let len = 512 * any.up_to(18) + any.up_to(1);
             let offset = u128::from(sector) * 512;
             let fits = offset + u128::from(len) <= u128::from(size);
-            let is_whole = offset % u128::from(block_size) == 0 && len % block_size == 0;
+            let is_whole =
+                offset.is_multiple_of(block_size.into()) && len.is_multiple_of(block_size);
             let placed = limits.place(sector, len);
             assert_eq!(placed.ok().map(u128::from), (fits && is_whole).then_some(offset));
         });
@@ -175,20 +192,4 @@ mod properties {
             }
         });
     }
-}
-
-fn read<const N: usize>(chain: &mut Chain) -> Option<Bytes<N>>
-where
-    Bytes<N>: ByteValued,
-{
-    chain.read_obj()
-}
-
-/// The serial number as GET_ID gives it: cut off, or filled up with zeros.
-pub(super) fn identity(serial: &str) -> [u8; ID_LEN] {
-    let mut id = [0; ID_LEN];
-    for (place, byte) in id.iter_mut().zip(serial.bytes()) {
-        *place = byte;
-    }
-    id
 }

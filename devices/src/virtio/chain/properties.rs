@@ -30,7 +30,7 @@ fn every_walk_ends_and_reads_inside_its_tables_alone() {
             reads.set(reads.get() + 1);
             let (table, base) = if gpa < OTHER { (&direct, TABLE) } else { (&indirect, OTHER) };
             let index = (gpa - base) / DESCRIPTOR;
-            assert!(index < 2 && gpa % DESCRIPTOR == 0, "{gpa:#x} is in no table");
+            assert!(index < 2 && gpa.is_multiple_of(DESCRIPTOR), "{gpa:#x} is in no table");
             Some(table[index as usize])
         };
         let walked = walk(any.up_to(2) as u16, &limits, read, |descriptor| {

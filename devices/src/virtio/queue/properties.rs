@@ -55,7 +55,7 @@ fn a_ring_that_is_accepted_is_aligned_and_ram_to_its_last_byte() {
         let gpa = if any.flag() { any.up_to(100) } else { u64::MAX - any.up_to(40) };
         let (len, align) = (any.up_to(40), any.of(&[2, 4, 16]));
         let is_accepted = check_ring(is_ram, "ring", gpa, len, align).is_ok();
-        let lies_well = gpa % align == 0
+        let lies_well = gpa.is_multiple_of(align)
             && gpa.checked_add(len).is_some_and(|end| {
                 (gpa..end).all(|at| at < 32 || (64..96).contains(&at)) && (end <= 32 || gpa >= 64)
             });
