@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -156,7 +156,7 @@ fn a_crowd_of_an_admins_is_bounded_and_leaves_no_trace() {
     let rig = Rig::new();
     let before = (files_of(rig.daemon_pid()), resident_bytes_of(rig.daemon_pid() as u32));
     let sockets = ["run/api.sock", "run/libvirt-sock"].map(|name| rig.path(name));
-    let streams = crowd(&sockets.each_ref().map(|path| path.as_path()), torture.count);
+    let streams = crowd(&sockets.each_ref().map(PathBuf::as_path), torture.count);
     let read_only = rig.path("run/api-ro.sock").display().to_string();
     let begun = Instant::now();
     let outcome = rig.manor(["-c", &read_only, "list"]);
@@ -192,7 +192,7 @@ fn a_daemon_with_few_files_leaves_some_for_its_own_work() {
     assert!(rig.daemon_log().contains("may have 512 files open"), "{}", rig.daemon_log());
     let sockets = ["api.sock", "api-ro.sock", "libvirt-sock", "libvirt-sock-ro"];
     let sockets = sockets.map(|name| rig.path("run").join(name));
-    let streams = crowd(&sockets.each_ref().map(|path| path.as_path()), 400);
+    let streams = crowd(&sockets.each_ref().map(PathBuf::as_path), 400);
     std::thread::sleep(Duration::from_millis(500));
     let files = files_of(rig.daemon_pid());
     assert!(files < 256, "{files} of 512 files are open");
