@@ -195,7 +195,7 @@ mod properties {
             let (length, limit) = (any.edge(33) as u32, any.of(&[64 << 10, 2 << 20]));
             match body(length, limit) {
                 Ok(left) => {
-                    assert!((24..=limit - 4).contains(&left) && left + 4 == length as usize)
+                    assert!((24..=limit - 4).contains(&left) && left + 4 == length as usize);
                 }
                 Err(PacketError::Short(_)) => assert!(length < 28),
                 Err(_) => assert!(length as usize > limit),
