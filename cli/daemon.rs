@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::args;
 use crate::config;
 use crate::daemon_user;
+use crate::descriptors;
 use crate::failure::{Failure, chain, reason};
 use crate::log;
 use crate::remote;
@@ -34,6 +35,7 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
     // Sockets and files are nobody else's until their mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let level = log::start(&config.log.level, &config.log.format);
+    descriptors::raise();
     let inherited = inherited_sockets()
         .map_err(|error| Failure::other(format!("cannot take systemd's sockets: {error}")))?;
     let tls = Shown::new(&config)?;

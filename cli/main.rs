@@ -5,6 +5,7 @@ mod config;
 mod confined;
 mod daemon;
 mod daemon_user;
+mod descriptors;
 mod disk_image;
 #[cfg(test)]
 mod documents;

@@ -9,6 +9,10 @@
 pub mod client;
 pub mod http;
 mod peers;
+mod places;
+mod room;
 pub mod rpc;
 mod tls;
+#[doc(hidden)]
+pub mod torture;
 pub mod types;

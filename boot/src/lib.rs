@@ -17,6 +17,8 @@ pub mod smbios;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[doc(hidden)]
+pub mod torture;
 
 use std::fs::File;
 

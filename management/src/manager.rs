@@ -225,8 +225,10 @@ impl Manager {
     /// Authorise, run, and write down who did what.
     async fn recorded<O: Operation>(&self, caller: &Caller, op: O) -> Result<O::Output, Error> {
         let subject = op.subject();
-        // What it is about before it runs: it may be nowhere to be found afterwards.
-        let target = self.cx.target(&subject);
+        // What it is about before it runs: it may be nowhere to be found afterwards. A document is
+        // not read for those who may not do it whatever it says.
+        let is_read = subject.is_read_for(caller, O::ACCESS);
+        let target = if is_read { self.cx.target(&subject) } else { None };
         let permitted = self.cx.permit(caller, O::NAME, O::ACCESS, &subject, target.as_ref());
         let (is_audited, is_about_all) = (op.is_audited(), subject == Subject::Domains);
         let entry = self.cx.audit.begin(caller, O::NAME, op.detail(), target);

@@ -1,9 +1,13 @@
 //! What fuzz targets do with what guests and packages say to the daemon.
 
 use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use broker::{Broker, BrokerError, Granted, Local, Request};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -12,7 +16,37 @@ use crate::agent::replies::{
     User,
 };
 use crate::agent::{AgentError, Ask, Session};
+use crate::config::Config;
 use crate::firmware;
+use crate::manager::Manager;
+
+/// Makes the directories that a daemon needs, and refuses all else: whatever strangers make of their
+/// requests, nothing of it reaches the host.
+struct Powerless(Local);
+
+impl Broker for Powerless {
+    fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
+        match request {
+            Request::MakeRunDir { .. } => self.0.perform(request, files),
+            _ => Err(BrokerError::NoCgroup { reason: "this daemon does nothing".to_owned() }),
+        }
+    }
+}
+
+/// A daemon of this directory that can do nothing to the host, behind a front end that is tried.
+///
+/// # Panics
+/// If the directory cannot be written.
+pub async fn powerless_manager(directory: &Path) -> Manager {
+    let config = Config {
+        state_dir: directory.join("state"),
+        run_dir: directory.join("run"),
+        log_dir: directory.join("log"),
+        ..Config::default()
+    };
+    let opened = Manager::open_with(config, Arc::new(Powerless(Local::new()))).await;
+    opened.expect("a directory that can be written")
+}
 
 /// A guest agent that finds its place and then says anything.
 ///

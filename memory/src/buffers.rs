@@ -5,20 +5,16 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use crate::ram::{GuestRam, MemoryError};
+use crate::vectors::Vectors;
 
 /// Scatter-gather list over guest RAM. Keeps the RAM mapped while the kernel may still use it.
 #[derive(Debug)]
 pub struct IoBuffers {
     ram: GuestRam,
-    vectors: Vec<libc::iovec>,
-    /// Vectors before this one are used up.
-    first: usize,
-    /// Bytes of it that are.
-    skipped: usize,
-    len: u64,
+    vectors: Vectors,
 }
 
-// SAFETY: an iovec is an address and a length inside the mapping that `ram` keeps alive; the
+// SAFETY: the vectors are addresses and lengths inside the mapping that `ram` keeps alive; the
 // memory itself is only ever touched by the kernel or by volatile copies, from any thread.
 unsafe impl Send for IoBuffers {}
 
@@ -26,7 +22,7 @@ impl IoBuffers {
     /// An empty list over `ram`.
     #[must_use]
     pub fn new(ram: GuestRam) -> Self {
-        Self { ram, vectors: Vec::new(), first: 0, skipped: 0, len: 0 }
+        Self { ram, vectors: Vectors::default() }
     }
 
     /// Append `gpa .. gpa + len`.
@@ -34,86 +30,46 @@ impl IoBuffers {
     /// # Errors
     /// [`MemoryError::Outside`] when the range is not RAM throughout; the list is then unchanged.
     pub fn push(&mut self, gpa: u64, len: u64) -> Result<(), MemoryError> {
-        let total = self.len.checked_add(len).ok_or(MemoryError::Outside { gpa, len })?;
+        self.len().checked_add(len).ok_or(MemoryError::Outside { gpa, len })?;
         let vectors = &mut self.vectors;
-        self.ram.host_ranges(gpa, len, |base, len| {
-            vectors.push(libc::iovec { iov_base: base.cast(), iov_len: len });
-        })?;
-        self.len = total;
-        Ok(())
+        self.ram.host_ranges(gpa, len, |base, len| vectors.push(base.cast(), len))
     }
 
     /// Empty the list, to fill it again without allocating.
     pub fn clear(&mut self) {
         self.vectors.clear();
-        (self.first, self.skipped, self.len) = (0, 0, 0);
     }
 
     /// Bytes left in the list.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.len
+        self.vectors.len()
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// For `readv`, `writev` and io_uring. The pointers are valid while `self` lives.
     #[must_use]
     pub fn as_iovecs(&self) -> &[libc::iovec] {
-        &self.vectors[self.first..]
+        self.vectors.left()
     }
 
     /// Drop the first `count` bytes, as after a short transfer.
     pub fn advance(&mut self, count: u64) {
-        let mut count = count.min(self.len);
-        self.len -= count;
-        while count > 0 {
-            let vector = &mut self.vectors[self.first];
-            let part = count.min(vector.iov_len as u64) as usize;
-            vector.iov_base = vector.iov_base.wrapping_byte_add(part);
-            vector.iov_len -= part;
-            self.skipped += part;
-            count -= part as u64;
-            if vector.iov_len == 0 {
-                self.mend();
-                self.first += 1;
-            }
-        }
+        self.vectors.advance(count);
     }
 
     /// Undo what was advanced: the whole list is left again.
     pub fn rewind(&mut self) {
-        if self.first < self.vectors.len() {
-            self.mend();
-        }
-        self.first = 0;
-        self.len = self.vectors.iter().map(|vector| vector.iov_len as u64).sum();
-    }
-
-    /// The first vector as it was pushed.
-    fn mend(&mut self) {
-        let vector = &mut self.vectors[self.first];
-        let skipped = std::mem::take(&mut self.skipped);
-        vector.iov_base = vector.iov_base.wrapping_byte_sub(skipped);
-        vector.iov_len += skipped;
+        self.vectors.rewind();
     }
 
     /// Keep only the first `count` bytes.
     pub fn truncate(&mut self, count: u64) {
-        let mut left = count.min(self.len);
-        self.len = left;
-        let mut keep = self.first;
-        while left > 0 {
-            let vector = &mut self.vectors[keep];
-            let part = left.min(vector.iov_len as u64);
-            vector.iov_len = part as usize;
-            left -= part;
-            keep += 1;
-        }
-        self.vectors.truncate(keep);
+        self.vectors.truncate(count);
     }
 
     /// Copy out of guest memory into `data` and advance; returns the bytes copied.
@@ -165,7 +121,7 @@ impl IoBuffers {
 
     /// Write zeros over everything left and advance to the end.
     pub fn zero(&mut self) {
-        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        let len = usize::try_from(self.len()).unwrap_or(usize::MAX);
         self.copy(len, |_, guest, part| {
             // SAFETY: `guest .. guest + part` is mapped guest RAM, as in `copy_to`.
             unsafe { std::ptr::write_bytes(guest, 0, part) };
@@ -209,8 +165,8 @@ impl IoBuffers {
 
     fn copy(&mut self, len: usize, mut each: impl FnMut(usize, *mut u8, usize)) -> usize {
         let mut done = 0;
-        while done < len && self.len > 0 {
-            let vector = self.vectors[self.first];
+        while done < len {
+            let Some(vector) = self.as_iovecs().first().copied() else { break };
             let part = vector.iov_len.min(len - done);
             each(done, vector.iov_base.cast(), part);
             done += part;

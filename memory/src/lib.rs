@@ -12,6 +12,7 @@ mod buffers;
 mod mapping;
 mod policy;
 mod ram;
+mod vectors;
 
 pub use buffers::IoBuffers;
 pub use policy::{Placement, Policy};

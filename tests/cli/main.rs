@@ -10,6 +10,7 @@ mod broker;
 mod channels;
 mod cloud_init;
 mod counters;
+mod crowd;
 mod daemon;
 mod denied;
 mod display;

@@ -143,6 +143,14 @@ impl Device {
         balloon
     }
 
+    /// With one queue more of the device's than an ordinary driver uses.
+    pub(crate) fn add_queue(&mut self, size: u16) {
+        let index = self.rings.len() as u32;
+        let base = self.rings[0].base + index * 0x1_0000;
+        let (available, used, next) = (0, 0, 0);
+        self.rings.push(Ring { base, size, max: size, available, used, next });
+    }
+
     /// Only where [`Setup::controllers`](crate::vm::Setup) are.
     pub(crate) fn scsi() -> Self {
         Self::new(SCSI, Kind::Scsi)
@@ -401,9 +409,33 @@ impl Guest<'_> {
         self.kick(device, device.queue());
     }
 
+    /// Offer on any queue, and kick.
+    pub(crate) fn submit_to(&mut self, device: &mut Device, queue: usize, buffers: &[Buffer]) {
+        self.offer_chain(&mut device.rings[queue], buffers);
+        self.kick(device, queue as u16);
+    }
+
+    /// It runs, or says that it does not.
+    pub(crate) fn runs_or_is_broken(&mut self, device: &Device) {
+        self.read(device, Byte, common::STATUS);
+        self.asm.and_eax(!NEEDS_RESET);
+        self.expect("status", RUNNING);
+    }
+
+    /// It runs.
+    pub(crate) fn runs(&mut self, device: &Device) {
+        self.reads(device, "status", Byte, common::STATUS, RUNNING);
+    }
+
     /// `count` more chains come back on the queue for requests.
     pub(crate) fn wait_used(&mut self, device: &mut Device, count: u16) {
-        let ring = device.ring();
+        let queue = usize::from(device.queue());
+        self.wait_used_on(device, queue, count);
+    }
+
+    /// `count` more chains come back on this queue.
+    pub(crate) fn wait_used_on(&mut self, device: &mut Device, queue: usize, count: u16) {
+        let ring = &mut device.rings[queue];
         ring.used = ring.used.wrapping_add(count);
         let (at, index) = (ring.used_ring() + 2, ring.used);
         self.wait("used index", index.into(), |asm| {

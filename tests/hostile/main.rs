@@ -10,11 +10,15 @@
 mod ahci;
 mod balloon;
 mod board;
+mod console;
 mod disk;
 mod driver;
 mod ide;
+mod net;
 mod nvme;
+mod rng;
 mod scsi;
+mod storm;
 #[path = "../../vmm/tests/process/sys.rs"]
 #[allow(dead_code, reason = "the VMM's own tests use all of it")]
 mod sys;

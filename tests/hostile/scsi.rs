@@ -1,19 +1,14 @@
 //! Commands that no SCSI unit can serve, and functions of tasks that do not exist (virtio 1.2 §5.6).
 
-use baremetal::Width::{Byte, Dword};
+use baremetal::Width::Dword;
 
 use crate::attack;
-use crate::driver::{Device, Guest, RUNNING, WRITE, common};
+use crate::driver::{Device, WRITE};
 use crate::vm::{DISK_SIZE, Setup};
 
 const CHECK_CONDITION: u32 = 2;
 const CONTROL: usize = 0;
 const EVENTS: usize = 1;
-
-fn runs(guest: &mut Guest<'_>, device: &Device) {
-    guest.read(device, Byte, common::STATUS);
-    guest.expect("status", RUNNING);
-}
 
 #[test]
 fn scsi_commands_beyond_everything_end_in_a_check_condition() {
@@ -64,7 +59,7 @@ fn scsi_commands_beyond_everything_end_in_a_check_condition() {
             let rubbish = [code, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
             guest.scsi_command(device, code & 1, &rubbish, Some(0x200));
         }
-        runs(guest, device);
+        guest.runs(device);
         guest.bring_up(device);
         guest.works(device);
         for device in devices {

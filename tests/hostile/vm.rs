@@ -46,6 +46,8 @@ pub(crate) struct Setup {
     /// is written to does.
     pub(crate) format: Option<ImageFormat>,
     pub(crate) tap: Option<OwnedFd>,
+    /// What the host says to its serial port; nothing if none.
+    pub(crate) stdin: Option<File>,
     pub(crate) on_reboot: Action,
     pub(crate) on_crash: Action,
 }
@@ -59,6 +61,7 @@ impl Default for Setup {
             io: DiskIo::Uring,
             format: None,
             tap: None,
+            stdin: None,
             on_reboot: Action::Destroy,
             on_crash: Action::Destroy,
         }
@@ -171,7 +174,7 @@ impl Vm {
         command
             .env("MANOR_SECCOMP", "trap")
             .arg("run-domain")
-            .stdin(Stdio::null())
+            .stdin(setup.stdin.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::piped());
         command.stderr(File::create(path("log")).unwrap());
         let mut child = sys::spawn(command, &files.with_config(&config)).unwrap();
@@ -218,6 +221,10 @@ impl Vm {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn state(&mut self) -> RunState {
         match self.call(Request::Status) {
             Reply::Status(status) => status.state,
@@ -248,6 +255,28 @@ impl Vm {
             assert!(Instant::now() < end, "no {last:?}, only {lines:#?}{}", self.log());
         }
         lines
+    }
+
+    /// The same, and the longest that the control socket took to answer meanwhile.
+    pub(crate) fn answers_until(&mut self, last: &str) -> Duration {
+        let end = Instant::now() + PATIENCE;
+        let mut longest = Duration::ZERO;
+        loop {
+            match self.lines.recv_timeout(Duration::from_millis(10)) {
+                Ok(line) if line == last => return longest,
+                Ok(line) => assert!(!line.contains("FAILED"), "{line}{}", self.log()),
+                Err(RecvTimeoutError::Timeout) => {
+                    let asked = Instant::now();
+                    match self.ask(Request::Status) {
+                        Some(_) => longest = longest.max(asked.elapsed()),
+                        // Its last lines are still to come.
+                        None => assert!(self.ended(), "no answer: {}", self.postmortem()),
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => panic!("it ended: {}", self.postmortem()),
+            }
+            assert!(Instant::now() < end, "no {last:?}{}", self.log());
+        }
     }
 
     fn ended(&mut self) -> bool {

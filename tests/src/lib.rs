@@ -4,6 +4,7 @@
 pub mod apt;
 pub mod binaries;
 pub mod browser;
+pub mod chance;
 pub mod cpio;
 pub mod debian;
 pub mod disk;
@@ -27,6 +28,7 @@ pub mod seeds;
 pub mod small_fs;
 pub mod testbed;
 pub mod tools;
+pub mod torture;
 pub mod tree;
 pub mod vencrypt;
 pub mod viewers;

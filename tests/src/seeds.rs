@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use crate::chance::Chance;
 use crate::paths;
 
 /// Each seed of `target`, and `rounds` variations of each.
@@ -19,7 +20,7 @@ pub fn replay(target: &str, rounds: usize, feed: impl Fn(&[u8])) {
     assert!(!files.is_empty(), "no seeds in {}", dir.display());
     let seeds: Vec<Vec<u8>> =
         files.iter().map(|path| fs::read(path).expect("seeds can be read")).collect();
-    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut chance = Chance::of_replays();
     for seed in &seeds {
         feed_one(seed, &feed);
         for _ in 0..rounds {
@@ -48,41 +49,4 @@ fn feed_one(input: &[u8], feed: &impl Fn(&[u8])) {
     }
     let _told = Told(input);
     feed(input);
-}
-
-/// A generator of Marsaglia's (xorshift64).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end.max(1) as u64) as usize
-    }
-
-    /// One small change.
-    fn vary(&mut self, input: &mut Vec<u8>, seeds: &[Vec<u8>]) {
-        let at = self.below(input.len() + 1);
-        let end = (at + 1 + self.below(16)).min(input.len());
-        match self.below(6) {
-            0 if at < input.len() => input[at] ^= 1 << self.below(8),
-            1 if at < input.len() => {
-                input[at] = [0, 1, 0x7f, 0x80, 0xff, self.below(256) as u8][self.below(6)];
-            }
-            2 => drop(input.drain(at..end)),
-            3 => {
-                let again = input[at..end].to_vec();
-                let to = self.below(input.len() + 1);
-                drop(input.splice(to..to, again));
-            }
-            4 => {
-                let other = &seeds[self.below(seeds.len())];
-                let from = self.below(other.len() + 1);
-                let part = &other[from..(from + 1 + self.below(32)).min(other.len())];
-                drop(input.splice(at..at, part.iter().copied()));
-            }
-            _ => input.insert(at, self.below(256) as u8),
-        }
-    }
 }

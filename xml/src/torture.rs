@@ -1,6 +1,7 @@
 //! What the fuzz target does with a definition.
 
 use crate::{BackupDef, CheckpointDef, DomainDef, NetworkDef, SnapshotDef};
+use crate::{PoolDef, SecretDef, VolumeDef};
 
 /// Read it as it comes from a client; what was accepted is what its own text says.
 ///
@@ -55,6 +56,29 @@ pub fn backup(bytes: &[u8]) {
     }
 }
 
+/// The same of a pool, of a volume, and of a secret.
+///
+/// # Panics
+/// If a document does not come back as it was.
+pub fn storage(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    if let Ok(parsed) = PoolDef::parse(text) {
+        let text = parsed.value.to_xml();
+        let again = PoolDef::parse_stored(&text).expect("what was written can be read");
+        assert_eq!(again.value.to_xml(), text, "a pool that changes");
+    }
+    if let Ok(parsed) = VolumeDef::parse(text) {
+        let text = parsed.value.to_xml();
+        let again = VolumeDef::parse(&text).expect("what was written can be read");
+        assert_eq!(again.value.to_xml(), text, "a volume that changes");
+    }
+    if let Ok(parsed) = SecretDef::parse(text) {
+        let text = parsed.value.to_xml();
+        let again = SecretDef::parse_stored(&text).expect("what was written can be read");
+        assert_eq!(again.value.to_xml(), text, "a secret that changes");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -65,6 +89,11 @@ mod tests {
     #[test]
     fn backups_may_be_anything() {
         manor_tests::seeds::replay("backup_xml", 400, super::backup);
+    }
+
+    #[test]
+    fn pools_volumes_and_secrets_may_be_anything() {
+        manor_tests::seeds::replay("storage_xml", 400, super::storage);
     }
 
     #[test]

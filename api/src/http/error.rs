@@ -24,6 +24,7 @@ pub enum HttpCode {
     /// Nobody knows who it is.
     Unauthenticated,
     TooManyFailures,
+    TooManyConnections,
 }
 
 impl HttpCode {
@@ -38,6 +39,7 @@ impl HttpCode {
         Self::UpgradeRequired,
         Self::Unauthenticated,
         Self::TooManyFailures,
+        Self::TooManyConnections,
     ];
 
     fn facts(self) -> (&'static str, &'static str, StatusCode) {
@@ -61,6 +63,9 @@ impl HttpCode {
             Self::Unauthenticated => ("unauthenticated", "Who are you?", StatusCode::UNAUTHORIZED),
             Self::TooManyFailures => {
                 ("too-many-failures", "Too many failures", StatusCode::TOO_MANY_REQUESTS)
+            }
+            Self::TooManyConnections => {
+                ("too-many-connections", "Too many connections", StatusCode::SERVICE_UNAVAILABLE)
             }
         }
     }

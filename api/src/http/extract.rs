@@ -6,8 +6,8 @@ use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use management::Caller;
 use management::domain::DomainRef;
+use management::{Access, Caller};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize as _, Deserializer};
 use utoipa::openapi::Required;
@@ -218,7 +218,8 @@ impl<S: Send + Sync> FromRequest<S> for Xml {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         expect_type(request.headers(), &["application/xml", "text/xml"])?;
-        let bytes = read_body(request.into_body(), MAX_XML).await?;
+        let limit = most_of(&request, MAX_XML);
+        let bytes = read_body(request.into_body(), limit).await?;
         String::from_utf8(bytes)
             .map(Self)
             .map_err(|_| Failure::new(HttpCode::BadRequest, "the document is not UTF-8"))
@@ -237,7 +238,8 @@ impl<S: Send + Sync> FromRequest<S> for DefinitionBody {
             let Xml(xml) = Xml::from_request(request, state).await?;
             return Ok(Self(types::Definition { xml, cloud_init: None }));
         }
-        let bytes = read_body(request.into_body(), MAX_DEFINITION).await?;
+        let limit = most_of(&request, MAX_DEFINITION);
+        let bytes = read_body(request.into_body(), limit).await?;
         let definition: types::Definition = from_json(&bytes)?;
         if definition.xml.len() > MAX_XML {
             let text = format!("the XML is larger than {MAX_XML} bytes");
@@ -278,6 +280,14 @@ fn expect_type(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Failure> {
         None => format!("send a Content-Type: {}", wanted[0]),
     };
     Err(Failure::new(HttpCode::UnsupportedMediaType, detail))
+}
+
+/// Who may only look, which anybody may, has nothing long to say.
+fn most_of(request: &Request, limit: usize) -> usize {
+    match request.extensions().get::<Caller>() {
+        Some(caller) if caller.access > Access::Read => limit,
+        _ => limit.min(MAX_JSON),
+    }
 }
 
 async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Failure> {

@@ -1,5 +1,6 @@
 //! Sockets and connections: who may be on the other side, and how much of us they may take.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,17 +15,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use management::{Access, Caller, Via};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
+use super::error::{Failure, HttpCode};
 use super::remote::{Leash, Leashed, Remote, Tls};
 use super::stalled::Stalled;
 use crate::peers::{Peer, Peers};
+use crate::places::{Place, Places};
+use crate::room;
+use crate::types::PROBLEM_JSON;
 
-/// Connections at a time, over all sockets of this host. Others wait in the listen queue.
-const MAX_CONNECTIONS: usize = 512;
-/// Of those that come over TLS, which never take a place from the others.
+/// Connections at a time, of each socket: those who may only look, or come from elsewhere, take no
+/// place from the others. Whoever comes when there is none waits in the listen queue.
+const MAX_CONNECTIONS: usize = 2048;
 const MAX_REMOTE: usize = 512;
 /// From one request's end to the end of the next one's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,7 +52,7 @@ pub struct Listener {
 
 #[derive(Debug)]
 enum Socket {
-    Unix(UnixListener),
+    Unix(UnixListener, Arc<Places>),
     Tcp(TcpListener),
     Tls(TcpListener, Tls, Arc<Peers>),
 }
@@ -80,7 +85,7 @@ impl Listener {
     /// A unix socket. Its mode and owner are the caller's to set, in a directory that nobody else
     /// can write. A socket left behind by a daemon that is gone is replaced.
     pub fn unix(path: &Path, access: Access) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Unix(bind(path)?), access })
+        Ok(Self { socket: Socket::Unix(bind(path)?, places(access)), access })
     }
 
     /// TCP, on loopback only: the connection is not encrypted and proves nobody.
@@ -116,14 +121,14 @@ impl Listener {
         socket: std::os::unix::net::UnixListener,
         access: Access,
     ) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Unix(inherit(index, socket)?), access })
+        Ok(Self { socket: Socket::Unix(inherit(index, socket)?, places(access)), access })
     }
 
     /// Where it listens, for people.
     #[must_use]
     pub fn name(&self) -> String {
         match &self.socket {
-            Socket::Unix(socket) => name_of(socket),
+            Socket::Unix(socket, _) => name_of(socket),
             Socket::Tcp(socket) => socket
                 .local_addr()
                 .map_or_else(|_| "TCP".to_owned(), |address| format!("http://{address}")),
@@ -140,9 +145,14 @@ impl Listener {
             Socket::Tcp(socket) | Socket::Tls(socket, ..) => {
                 socket.local_addr().ok().map(|address| address.port())
             }
-            Socket::Unix(_) => None,
+            Socket::Unix(..) => None,
         }
     }
+}
+
+/// What each user has of a unix socket.
+fn places(access: Access) -> Arc<Places> {
+    Places::new(room::of_a_user(access, room::of_a_socket(MAX_CONNECTIONS)))
 }
 
 /// See [`Listener::unix`].
@@ -178,23 +188,19 @@ pub(crate) fn name_of(socket: &UnixListener) -> String {
 
 /// Serve until `stop` changes, then let connections finish what they are at, for a moment.
 pub async fn serve(listeners: Vec<Listener>, router: Router, stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let remote = Arc::new(Semaphore::new(MAX_REMOTE));
     let mut tasks = JoinSet::new();
     for listener in listeners {
-        let is_remote = matches!(listener.socket, Socket::Tls(..));
-        let places = Arc::clone(if is_remote { &remote } else { &places });
-        tasks.spawn(accept(listener, router.clone(), places, stop.clone()));
+        tasks.spawn(accept(listener, router.clone(), stop.clone()));
     }
     while tasks.join_next().await.is_some() {}
 }
 
-async fn accept(
-    listener: Listener,
-    router: Router,
-    places: Arc<Semaphore>,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn accept(listener: Listener, router: Router, mut stop: watch::Receiver<bool>) {
+    let most = match listener.socket {
+        Socket::Unix(..) | Socket::Tcp(_) => MAX_CONNECTIONS,
+        Socket::Tls(..) => MAX_REMOTE,
+    };
+    let places = Arc::new(Semaphore::new(room::of_a_socket(most)));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -214,15 +220,15 @@ async fn accept(
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
             match stream {
-                Stream::Unix(stream, caller) => {
-                    connection(stream, caller.name.clone(), caller, router, stop).await;
+                Stream::Unix(stream, caller, user) => {
+                    let place = (place, user);
+                    connection(stream, place, caller.name.clone(), caller, router, stop).await;
                 }
                 Stream::Tcp(stream, caller) => {
-                    connection(stream, caller.name.clone(), caller, router, stop).await;
+                    connection(stream, place, caller.name.clone(), caller, router, stop).await;
                 }
-                Stream::Tls(stranger) => stranger.serve(router, stop).await,
+                Stream::Tls(stranger) => stranger.serve(place, router, stop).await,
             }
-            drop(place);
         });
     }
     let drained = async { while connections.join_next().await.is_some() {} };
@@ -236,13 +242,28 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 enum Stream {
-    Unix(UnixStream, Caller),
+    Unix(UnixStream, Caller, Place),
     Tcp(TcpStream, Caller),
     Tls(Stranger),
 }
 
+/// Told to a user more of whose connections would be too many, before a word of theirs is read.
+fn turn_away(stream: &UnixStream, user: u32) {
+    tracing::debug!(uid = user, "too many connections of one user");
+    let text = "this user has too many connections to this socket; close some";
+    let failure = Failure::new(HttpCode::TooManyConnections, text);
+    let body = serde_json::to_string(&failure.0).unwrap_or_default();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
+         Content-Type: {PROBLEM_JSON}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // A new connection has room for it.
+    let _ = stream.try_write(answer.as_bytes());
+}
+
 /// None of a connection that was closed at once.
-type Accepted = Option<(Stream, tokio::sync::OwnedSemaphorePermit)>;
+type Accepted = Option<(Stream, OwnedSemaphorePermit)>;
 
 async fn next(listener: &Listener, places: &Arc<Semaphore>) -> std::io::Result<Accepted> {
     let place = Arc::clone(places)
@@ -250,12 +271,16 @@ async fn next(listener: &Listener, places: &Arc<Semaphore>) -> std::io::Result<A
         .await
         .map_err(|_| std::io::Error::other("the server is closed"))?;
     let stream = match &listener.socket {
-        Socket::Unix(socket) => {
+        Socket::Unix(socket, places) => {
             let (stream, _) = socket.accept().await?;
             let peer = stream.peer_cred()?;
+            let Some(place) = places.take(peer.uid()) else {
+                turn_away(&stream, peer.uid());
+                return Ok(None);
+            };
             let pid = peer.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
             let caller = Caller::new(format!("uid {}{pid}", peer.uid()), listener.access);
-            Stream::Unix(stream, caller.via(Via::Unix))
+            Stream::Unix(stream, caller.via(Via::Unix), place)
         }
         Socket::Tcp(socket) => {
             let (stream, peer) = socket.accept().await?;
@@ -272,7 +297,7 @@ async fn next(listener: &Listener, places: &Arc<Semaphore>) -> std::io::Result<A
             };
             stream.set_nodelay(true)?;
             let (tls, peers) = (tls.clone(), peers.clone());
-            Stream::Tls(Stranger { stream, address, tls, peers, _peer: peer })
+            Stream::Tls(Stranger { stream, address, tls, peers, peer })
         }
     };
     Ok(Some((stream, place)))
@@ -284,12 +309,17 @@ struct Stranger {
     address: SocketAddr,
     tls: Tls,
     peers: Arc<Peers>,
-    _peer: Peer,
+    peer: Peer,
 }
 
 impl Stranger {
-    async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
-        let Self { stream, address, tls, peers, _peer } = self;
+    async fn serve(
+        self,
+        place: OwnedSemaphorePermit,
+        router: Router,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let Self { stream, address, tls, peers, peer } = self;
         let accepted = tokio::select! {
             () = stopped(&mut stop) => return,
             accepted = tls.accept(stream) => accepted,
@@ -299,7 +329,8 @@ impl Stranger {
                 let leash = Leash::new();
                 let stream = Leashed::new(stream, leash.clone());
                 let remote = Remote { address, certificate, peers, leash };
-                connection(stream, address.to_string(), remote, router, stop).await;
+                let place = (place, peer);
+                connection(stream, place, address.to_string(), remote, router, stop).await;
             }
             Err(error) => tracing::debug!(%address, %error, "no connection by TLS"),
         }
@@ -316,9 +347,11 @@ pub(crate) fn keep_alive(socket: &TcpListener) -> rustix::io::Result<()> {
     sockopt::set_tcp_keepcnt(socket, 4)
 }
 
-/// Serve one connection, each request with what the connection proves.
-async fn connection<S, P>(
+/// Serve one connection, each request with what the connection proves. `place` is what it takes of the
+/// server's, for as long as it is open.
+pub(crate) async fn connection<S, P>(
     stream: S,
+    place: impl Any + Send,
     name: String,
     proof: P,
     router: Router,
@@ -331,12 +364,13 @@ async fn connection<S, P>(
         request.extensions_mut().insert(proof.clone());
         router.clone().oneshot(request.map(Body::new))
     });
+    let stream = Stalled::new(stream, STALL_TIMEOUT).holding(place);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(Stalled::new(stream, STALL_TIMEOUT)), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {

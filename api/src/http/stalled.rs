@@ -1,6 +1,7 @@
 //! A connection whose peer does not read is closed: otherwise its buffers and its place among the
 //! connections are held for as long as it likes.
 
+use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,11 +17,18 @@ pub(super) struct Stalled<S> {
     limit: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
+    /// What the connection takes of the server's, given back when it is closed.
+    _place: Option<Box<dyn Any + Send>>,
 }
 
 impl<S> Stalled<S> {
     pub(super) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, waiting: None }
+        Self { stream, limit, waiting: None, _place: None }
+    }
+
+    /// Holding this for as long as it is open: also once it is no HTTP connection any more, but a console.
+    pub(super) fn holding(self, place: impl Any + Send) -> Self {
+        Self { _place: Some(Box::new(place)), ..self }
     }
 
     fn watch<T>(

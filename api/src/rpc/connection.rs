@@ -40,7 +40,7 @@ const PACKET_TIMEOUT: Duration = Duration::from_secs(30);
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a client to say who it is.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// For the last word of a daemon that stops.
+/// For the last word to a client.
 const PARTING: Duration = Duration::from_millis(200);
 
 /// Serve a client until it goes.
@@ -65,9 +65,16 @@ pub(super) async fn serve<W: Wire>(
             Ok(()) => tracing::debug!(caller = name, "the client closed its connection"),
             Err(error) => tracing::debug!(caller = name, %error, "a connection is closed"),
         },
-        written = write(writer, queue) => if let Err(error) = written {
-            tracing::debug!(caller = name, %error, "a connection is closed");
+        written = write(writer, queue) => match written {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                tracing::info!(caller = name, "a client does not read what it is sent, and is let go");
+            }
+            Err(error) => tracing::debug!(caller = name, %error, "a connection is closed"),
+            Ok(()) => {}
         },
+        () = let_go(&session) => {
+            tracing::info!(caller = name, "a client is too slow for its events, and is let go");
+        }
         () = keepalive::watch(&session) => {
             tracing::info!(caller = name, "a client does not answer any more");
         }
@@ -82,6 +89,16 @@ pub(super) async fn serve<W: Wire>(
 async fn part(session: &Session, stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
     if session.part().await {
+        tokio::time::sleep(PARTING).await;
+    }
+}
+
+/// It missed events: returns when it has had time to hear that this is the end.
+pub(super) async fn let_go(session: &Session) {
+    session.is_behind().await;
+    // It is behind because it does not read; it is not waited for.
+    let told = tokio::time::timeout(PARTING, session.part()).await;
+    if told == Ok(true) {
         tokio::time::sleep(PARTING).await;
     }
 }

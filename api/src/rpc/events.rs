@@ -13,7 +13,7 @@ use super::procedures::secret::usage_number;
 use super::protocol::object::{Domain, Network, Pool, Secret};
 use super::protocol::packet::{self, Header, REMOTE};
 use super::protocol::xdr::Encode;
-use super::session::Session;
+use super::session::{Gone, Session};
 
 /// What a client wants to hear of: one of libvirt's kinds of events, of one object or of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,11 @@ pub(super) fn deregister(session: &Session, number: i32) -> Result<(), Failure> 
 }
 
 /// One event, to each callback that wants it.
-async fn tell(session: &Session, event: &Event) -> Result<(), super::session::Gone> {
+pub(super) async fn tell(session: &Session, event: &Event) -> Result<(), Gone> {
+    if let EventKind::Lost { .. } = event.kind {
+        session.falls_behind();
+        return Err(Gone);
+    }
     let wants = |callback: &Callback, topic: Topic, about: Uuid| {
         callback.topic == topic && callback.only.is_none_or(|only| only == about)
     };

@@ -15,7 +15,6 @@ mod connection;
 mod events;
 mod failure;
 mod keepalive;
-mod places;
 mod procedures;
 mod protocol;
 pub mod server;
@@ -26,8 +25,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod torture;
 mod wire;
 
 #[doc(hidden)]
 pub use protocol::torture::torture;
 pub use table::compatibility;
+pub(crate) use torture::{calls, hear_out, serve_one};

@@ -19,15 +19,16 @@ use tokio::task::JoinSet;
 use super::admission::Admission;
 pub use super::admission::Auth;
 use super::connection;
-use super::places::{Place, Places};
 pub use super::tls::{Client, Tls, TlsError, TlsParts};
 use super::wire::Bytes;
 use crate::http::server::{ListenError, bind, inherit, keep_alive};
 use crate::peers::{Peer, Peers};
+use crate::places::{Place, Places};
+use crate::room;
 
-/// Connections at a time, of each kind of socket: those who may only look, whom anybody may be,
-/// take no place from the others.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections at a time, of each socket: those who may only look, whom anybody may be, take no
+/// place from the others.
+const MAX_CONNECTIONS: usize = 2048;
 /// For connections to hear that the daemon goes.
 const DRAIN: Duration = Duration::from_secs(1);
 /// After an `accept` that failed for want of descriptors or memory.
@@ -49,7 +50,7 @@ enum Socket {
 impl Listener {
     /// As [`Listener::unix`](crate::http::server::Listener::unix).
     pub fn unix(path: &Path, access: Access, auth: Auth) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Unix(bind(path)?, access, auth, Arc::default()) })
+        Ok(Self { socket: Socket::Unix(bind(path)?, access, auth, places(access)) })
     }
 
     /// A listening socket that systemd opened for us.
@@ -59,7 +60,7 @@ impl Listener {
         access: Access,
         auth: Auth,
     ) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Unix(inherit(index, socket)?, access, auth, Arc::default()) })
+        Ok(Self { socket: Socket::Unix(inherit(index, socket)?, access, auth, places(access)) })
     }
 
     /// TCP, on loopback only: the connection is not encrypted and proves nobody.
@@ -92,15 +93,9 @@ impl Listener {
             Socket::Unix(socket, access, auth, places) => {
                 let (stream, _) = socket.accept().await?;
                 let peer = stream.peer_cred()?;
-                let place = match access {
-                    Access::Read => match places.take(peer.uid()) {
-                        None => {
-                            tracing::debug!(uid = peer.uid(), "too many connections of one user");
-                            return Ok(None);
-                        }
-                        place => place,
-                    },
-                    _ => None,
+                let Some(place) = places.take(peer.uid()) else {
+                    tracing::debug!(uid = peer.uid(), "too many connections of one user");
+                    return Ok(None);
                 };
                 let pid = peer.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
                 let name = format!("uid {}{pid}, by libvirt", peer.uid());
@@ -130,6 +125,11 @@ impl Listener {
     }
 }
 
+/// What each user has of a unix socket.
+fn places(access: Access) -> Arc<Places> {
+    Places::new(room::of_a_user(access, room::of_a_socket(MAX_CONNECTIONS)))
+}
+
 async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     let failed = |source| ListenError::Tcp { address: address.to_string(), source };
     let socket = TcpListener::bind(address).await.map_err(failed)?;
@@ -147,7 +147,7 @@ pub async fn serve(listeners: Vec<Listener>, manager: Manager, stop: watch::Rece
 }
 
 async fn accept(listener: Listener, manager: Manager, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(room::of_a_socket(MAX_CONNECTIONS)));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -173,7 +173,7 @@ async fn accept(listener: Listener, manager: Manager, mut stop: watch::Receiver<
 
 /// Somebody at the door, with the place that is taken there.
 enum Guest {
-    Unix { stream: UnixStream, admission: Admission, _place: Option<Place> },
+    Unix { stream: UnixStream, admission: Admission, _place: Place },
     Tcp { stream: TcpStream, caller: Caller },
     Stranger { stream: TcpStream, address: SocketAddr, tls: Tls, peers: Arc<Peers>, _peer: Peer },
 }

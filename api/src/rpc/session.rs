@@ -36,6 +36,8 @@ pub(crate) struct Session {
     takes_files: bool,
     /// Raised when it said that it answers pings.
     pinged: Notify,
+    /// Raised when events are gone that it was to hear of.
+    behind: Notify,
     /// The login that it came by, if by one, once it was let in.
     login: watch::Sender<Option<Option<(Uuid, u64)>>>,
 }
@@ -83,9 +85,9 @@ impl Session {
             next_callback: 0,
             is_told: false,
         };
-        let (state, pinged) = (Mutex::new(state), Notify::new());
+        let (state, pinged, behind) = (Mutex::new(state), Notify::new(), Notify::new());
         let login = watch::Sender::new(login);
-        Arc::new(Self { manager, admission, state, outgoing, takes_files, pinged, login })
+        Arc::new(Self { manager, admission, state, outgoing, takes_files, pinged, behind, login })
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -187,6 +189,16 @@ impl Session {
         let wanted = self.state().tell_of_closing;
         let message = packet::encode(Header::message(REMOTE, CONNECTION_CLOSED), &EOF);
         wanted && self.send(message).await.is_ok()
+    }
+
+    /// It reads so slowly that events were forgotten before they could be told. Its view of things is
+    /// wrong, and libvirt has no word for that but the connection's end.
+    pub(super) fn falls_behind(&self) {
+        self.behind.notify_one();
+    }
+
+    pub(super) async fn is_behind(&self) {
+        self.behind.notified().await;
     }
 
     /// It has to say who it is before anything else.

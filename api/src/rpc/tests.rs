@@ -14,6 +14,8 @@ use super::protocol::packet::{self, Header, KEEPALIVE, Kind, Packet, REMOTE, Sta
 use super::protocol::xdr::{CharBytes, Decode, Decoder, Encode};
 use super::table::PROCEDURES;
 
+mod storm;
+
 const OPEN: i32 = 1;
 const CLOSE: i32 = 2;
 const GET_TYPE: i32 = 3;
@@ -343,4 +345,64 @@ async fn many_calls_at_once_are_all_answered() {
         let answer = client.next().await;
         assert!(waiting.remove(&answer.header.serial), "{answer:?}");
     }
+}
+
+/// What libvirt calls a close callback, 362 on the wire, is the only way to say it.
+#[tokio::test]
+async fn who_missed_events_is_told_and_let_go() {
+    let (_client, manager) = Client::with(Auth::None, Access::Read).await;
+    let (outgoing, mut sent) = tokio::sync::mpsc::channel(4);
+    let admission = Admission::known(Caller::new("test", Access::Read));
+    let session = super::session::Session::new(manager, admission, outgoing, false);
+    session.tell_of_closing(true).unwrap();
+    let kind = management::events::EventKind::Lost { up_to: 7 };
+    let time = "2026-01-01T00:00:00Z".parse().unwrap();
+    let lost = management::events::Event { id: 7, time, domain: None, kind };
+    assert!(super::events::tell(&session, &lost).await.is_err());
+    connection::let_go(&session).await;
+    let told = sent.recv().await.unwrap().packet;
+    let told = packet::read(&mut told.as_slice(), LIMIT).await.unwrap().unwrap();
+    assert_eq!(told.header, Header::message(REMOTE, 362));
+}
+
+/// Its socket takes no more, and after a while nobody waits for it any longer; others hear of all.
+#[tokio::test(start_paused = true)]
+async fn who_never_reads_its_events_is_let_go() {
+    use management::ops::DefineDomain;
+    let (mut client, manager) = Client::with(Auth::None, Access::Admin).await;
+    client.call(OPEN, &(Some("qemu:///system"), 0)).await;
+    let nothing: Option<String> = None;
+    for _ in 0..256 {
+        client.call(REGISTER_CALLBACK, &(0, nothing.clone())).await;
+    }
+    let caller = Caller::new("test", Access::Admin);
+    for number in 0..60 {
+        let xml = format!(
+            "<domain type='kvm'><name>d{number}</name><memory unit='MiB'>64</memory>\
+             <os><type>hvm</type><kernel>/nonexistent</kernel></os></domain>"
+        );
+        let define = DefineDomain { xml, cloud_init: None, check_only: false };
+        manager.call(&caller, define).await.unwrap();
+    }
+    let begun = tokio::time::Instant::now();
+    client.stop.closed().await;
+    assert!(begun.elapsed() < Duration::from_secs(120));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_packet_that_trickles_in_is_given_up() {
+    let mut client = Client::opened(Access::Admin).await;
+    let packet = packet::encode(client.header(GET_TYPE, Kind::Call), &());
+    let begun = tokio::time::Instant::now();
+    let mut sent = 0;
+    for byte in packet.iter().cycle() {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        if client.socket.write_all(&[*byte]).await.is_err() {
+            break;
+        }
+        sent += 1;
+    }
+    assert!(sent < packet.len(), "{sent} bytes of a packet were waited for");
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    assert!(client.is_closed().await);
 }

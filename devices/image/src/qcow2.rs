@@ -25,6 +25,8 @@ mod create;
 mod header;
 mod image;
 mod lookup;
+#[cfg(test)]
+mod properties;
 mod rebase;
 mod refcount;
 mod relink;

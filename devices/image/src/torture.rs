@@ -62,3 +62,21 @@ pub fn qcow2(bytes: Vec<u8>) {
     }
     let _ = check(&*file, Repair::All);
 }
+
+#[cfg(test)]
+mod tests {
+    use manor_tests::seeds::replay;
+
+    use crate::Format;
+
+    #[test]
+    fn qcow2_images_may_say_anything() {
+        replay("qcow2", 400, |bytes| super::qcow2(bytes.to_vec()));
+    }
+
+    #[test]
+    fn images_of_other_programs_may_say_anything() {
+        replay("vdi", 400, |bytes| super::any(Format::Vdi, bytes.to_vec()));
+        replay("vhd", 400, |bytes| super::any(Format::Vpc, bytes.to_vec()));
+    }
+}

@@ -45,7 +45,7 @@ impl Ecam {
     }
 }
 
-fn target(offset: u64) -> (PciAddress, u16) {
+pub(super) fn target(offset: u64) -> (PciAddress, u16) {
     let address = PciAddress::from_devfn((offset >> 20) as u8, (offset >> 12) as u8);
     (address, (offset & 0xfff) as u16)
 }

@@ -16,6 +16,8 @@ mod intx;
 mod msi;
 pub(crate) mod msix;
 mod option_rom;
+#[cfg(test)]
+mod properties;
 mod root_port;
 mod slots;
 mod spec;

@@ -21,6 +21,8 @@ use crate::sync::Lock;
 pub(crate) mod tests;
 
 const ENTRY_SIZE: u64 = 16;
+/// Of an entry.
+const WORDS: usize = 4;
 const MAX_ENTRIES: u16 = 2048;
 
 const CONTROL_ENABLE: u16 = 1 << 15;
@@ -188,14 +190,13 @@ impl Msix {
         if self.table().contains(&offset) {
             // §6.8.2: only aligned dwords and quadwords; the result of others is undefined.
             if data.len() >= 4 && aligned(offset, data.len()) {
-                let at = (offset - u64::from(self.place.table)) as usize;
+                let words = words(offset - u64::from(self.place.table), data.len());
                 let mut state = self.state.hold();
-                for (i, bytes) in data.chunks_exact(4).enumerate() {
+                for (word, bytes) in words.clone().zip(data.chunks_exact(4)) {
                     let value = bytes.try_into().map_or(0, u32::from_le_bytes);
-                    let word = at / 4 + i;
-                    state.entries[word / 4].set_word(word % 4, value);
+                    state.entries[word / WORDS].set_word(word % WORDS, value);
                 }
-                self.apply(&mut state, at / 16);
+                self.apply(&mut state, words.start / WORDS);
             }
             return true;
         }
@@ -294,10 +295,16 @@ impl Msix {
 }
 
 /// Pending bits come in quadwords.
-fn pba_len(vectors: usize) -> u64 {
+pub(super) fn pba_len(vectors: usize) -> u64 {
     (vectors as u64).div_ceil(64) * 8
 }
 
-fn aligned(offset: u64, len: usize) -> bool {
+/// Words of the table that an access to so many bytes, 4 or 8 and aligned, takes.
+pub(super) fn words(offset: u64, len: usize) -> Range<usize> {
+    let first = (offset / 4) as usize;
+    first..first + len / 4
+}
+
+pub(super) fn aligned(offset: u64, len: usize) -> bool {
     matches!(len, 1 | 2 | 4 | 8) && offset.is_multiple_of(len as u64)
 }

@@ -107,7 +107,7 @@ fn file(fill: u8) -> io::Result<File> {
 }
 
 /// Every access is an exit.
-struct Unmapped;
+pub(super) struct Unmapped;
 
 impl MemoryMapper for Unmapped {
     fn window(

@@ -9,15 +9,19 @@ mod server;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod vga;
 mod viewer;
 mod virtio;
+mod virtqueue;
 
 pub use chipset::{chipset, pci};
 pub use firmware::{flash, fw_cfg};
 pub use server::{nbd, nbd_client};
 pub use storage::{ahci, ata, ide, nvme, scsi};
+pub use vga::vga;
 pub use viewer::rfb;
 pub use virtio::{virtio_blk, virtio_console, virtio_net, virtio_scsi, virtio_small, virtio_vsock};
+pub use virtqueue::virtqueue;
 
 /// Takes an input apart; one that ends goes on as zeros.
 struct Script<'a>(&'a [u8]);

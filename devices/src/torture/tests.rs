@@ -83,6 +83,16 @@ fn drivers_of_vsock_may_do_anything() {
 }
 
 #[test]
+fn drivers_may_set_any_mode() {
+    seeds::replay("vga", 200, super::vga);
+}
+
+#[test]
+fn rings_may_hold_anything() {
+    seeds::replay("virtqueue", 1000, super::virtqueue);
+}
+
+#[test]
 fn kernels_may_tell_the_board_anything() {
     seeds::replay("chipset", 500, super::chipset);
 }

@@ -3,6 +3,9 @@
 use memory::{GuestRam, IoBuffers, MemoryError};
 use vm_memory::ByteValued;
 
+#[cfg(test)]
+mod properties;
+
 /// A range of guest RAM, `(gpa, len)`, inside RAM throughout and not empty.
 pub type Range = (u64, u64);
 
@@ -44,6 +47,7 @@ const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 const DESCRIPTOR: u64 = 16;
 
+#[derive(Debug, Clone, Copy)]
 struct Descriptor {
     gpa: u64,
     len: u32,
@@ -83,49 +87,13 @@ impl Chain {
         self.readable.clear();
         self.writable.clear();
         (self.readable_len, self.writable_len) = (0, 0);
-        let mut table = (limits.table, limits.direct);
-        let mut inside_indirect = false;
-        let mut index = head;
-        let mut left = limits.direct;
-        loop {
-            left = left.checked_sub(1).ok_or(BadChain::TooLong)?;
-            let descriptor = self.fetch(table, index)?;
-            if descriptor.flags & INDIRECT != 0 {
-                if inside_indirect || descriptor.flags & NEXT != 0 {
-                    return Err(BadChain::IndirectShape);
-                }
-                let longest = limits.indirect.ok_or(BadChain::IndirectRefused)?;
-                let len = descriptor.len;
-                let count = u16::try_from(u64::from(len) / DESCRIPTOR)
-                    .ok()
-                    .filter(|count| {
-                        u64::from(len) % DESCRIPTOR == 0 && (1..=longest).contains(count)
-                    })
-                    .ok_or(BadChain::IndirectLength(len))?;
-                table = (descriptor.gpa, count);
-                (inside_indirect, index, left) = (true, 0, count);
-                continue;
-            }
-            self.push(&descriptor)?;
-            if descriptor.flags & NEXT == 0 {
-                return Ok(());
-            }
-            index = descriptor.next;
-        }
-    }
-
-    fn fetch(&self, (table, len): (u64, u16), index: u16) -> Result<Descriptor, BadChain> {
-        if index >= len {
-            return Err(BadChain::Index(index));
-        }
-        let offset = DESCRIPTOR * u64::from(index);
-        let gpa = table.checked_add(offset).ok_or(BadChain::Outside { gpa: table, len: offset })?;
-        // One copy: what is checked below is what is used.
-        let mut raw = [0; DESCRIPTOR as usize];
-        self.ram
-            .read_slice(gpa, &mut raw)
-            .map_err(|_| BadChain::Outside { gpa, len: DESCRIPTOR })?;
-        Ok(Descriptor::parse(raw))
+        let ram = self.ram.clone();
+        // One copy: what is checked afterwards is what is used.
+        let read = |gpa| {
+            let mut raw = [0; DESCRIPTOR as usize];
+            ram.read_slice(gpa, &mut raw).is_ok().then(|| Descriptor::parse(raw))
+        };
+        walk(head, limits, read, |descriptor| self.push(descriptor))
     }
 
     fn push(&mut self, descriptor: &Descriptor) -> Result<(), BadChain> {
@@ -224,12 +192,7 @@ impl Chain {
 
     /// Take the last writable byte off the chain, whatever its shape: where a status goes.
     pub fn split_status(&mut self) -> Option<StatusByte> {
-        let last = self.writable.last_mut()?;
-        last.1 -= 1;
-        let gpa = last.0 + last.1;
-        if last.1 == 0 {
-            self.writable.pop();
-        }
+        let gpa = take_last(&mut self.writable)?;
         self.writable_len -= 1;
         Some(StatusByte(gpa))
     }
@@ -299,6 +262,67 @@ impl Place {
             rest = later;
         }
     }
+}
+
+/// Follow a chain from `head` to its end, or to what is wrong with it. `read` fetches the descriptor
+/// at an address; `each` gets those of buffers.
+fn walk(
+    head: u16,
+    limits: &Limits,
+    read: impl Fn(u64) -> Option<Descriptor>,
+    mut each: impl FnMut(&Descriptor) -> Result<(), BadChain>,
+) -> Result<(), BadChain> {
+    let mut table = (limits.table, limits.direct);
+    let mut inside_indirect = false;
+    let mut index = head;
+    let mut left = limits.direct;
+    loop {
+        left = left.checked_sub(1).ok_or(BadChain::TooLong)?;
+        let gpa = place(table, index)?;
+        let descriptor = read(gpa).ok_or(BadChain::Outside { gpa, len: DESCRIPTOR })?;
+        if descriptor.flags & INDIRECT != 0 {
+            if inside_indirect || descriptor.flags & NEXT != 0 {
+                return Err(BadChain::IndirectShape);
+            }
+            let longest = limits.indirect.ok_or(BadChain::IndirectRefused)?;
+            let len = descriptor.len;
+            let count = entries(len, longest).ok_or(BadChain::IndirectLength(len))?;
+            table = (descriptor.gpa, count);
+            (inside_indirect, index, left) = (true, 0, count);
+            continue;
+        }
+        each(&descriptor)?;
+        if descriptor.flags & NEXT == 0 {
+            return Ok(());
+        }
+        index = descriptor.next;
+    }
+}
+
+/// Where a table of so many entries has the one with this index.
+fn place((table, entries): (u64, u16), index: u16) -> Result<u64, BadChain> {
+    if index >= entries {
+        return Err(BadChain::Index(index));
+    }
+    let offset = DESCRIPTOR * u64::from(index);
+    table.checked_add(offset).ok_or(BadChain::Outside { gpa: table, len: offset })
+}
+
+/// How many entries an indirect table of this length has, if it can be one.
+fn entries(len: u32, longest: u16) -> Option<u16> {
+    let count = u16::try_from(u64::from(len) / DESCRIPTOR).ok()?;
+    (u64::from(len).is_multiple_of(DESCRIPTOR) && (1..=longest).contains(&count)).then_some(count)
+}
+
+/// Take the last byte off `ranges`; its address.
+fn take_last(ranges: &mut Vec<Range>) -> Option<u64> {
+    let last = ranges.last_mut()?;
+    last.1 -= 1;
+    let gpa = last.0 + last.1;
+    if last.1 == 0 {
+        ranges.pop();
+    }
+    Some(gpa)
 }
 
 impl Descriptor {

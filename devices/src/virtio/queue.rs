@@ -16,6 +16,8 @@ use vm_memory::{Bytes, GuestAddress};
 use super::chain::{BadChain, Chain, Limits};
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 /// What the driver set up before it enabled the queue.
@@ -100,9 +102,10 @@ impl Queue {
         let bad_size = || QueueError::Size { size, max: max_size };
         let mut ring = virtio_queue::Queue::new(max_size).map_err(|_| bad_size())?;
         ring.try_set_size(size).map_err(|_| bad_size())?;
-        check_ring(&ram, "descriptor table", config.descriptors, 16 * u64::from(size), 16)?;
-        check_ring(&ram, "available ring", config.available, 6 + 2 * u64::from(size), 2)?;
-        check_ring(&ram, "used ring", config.used, 6 + 8 * u64::from(size), 4)?;
+        let is_ram = |gpa, len| ram.contains(gpa, len);
+        check_ring(is_ram, "descriptor table", config.descriptors, 16 * u64::from(size), 16)?;
+        check_ring(is_ram, "available ring", config.available, 6 + 2 * u64::from(size), 2)?;
+        check_ring(is_ram, "used ring", config.used, 6 + 8 * u64::from(size), 4)?;
         let misplaced = |_| QueueError::Inaccessible;
         ring.try_set_desc_table_address(GuestAddress(config.descriptors)).map_err(misplaced)?;
         ring.try_set_avail_ring_address(GuestAddress(config.available)).map_err(misplaced)?;
@@ -262,7 +265,7 @@ impl Queue {
         for (chain, written) in chains {
             let head = chain.head();
             self.release(chain);
-            let slot = u64::from(next % self.ring.size());
+            let slot = slot(next, self.ring.size());
             let mut element = [0; 8];
             element[..4].copy_from_slice(&u32::from(head).to_le_bytes());
             element[4..].copy_from_slice(&written.to_le_bytes());
@@ -303,7 +306,7 @@ impl Queue {
             let (old, new) = (self.announced, self.ring.next_used());
             self.announced = new;
             let used_event = wish(available + 4 + 2 * u64::from(self.ring.size()));
-            used_event.map(|event| new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old))
+            used_event.map(|event| is_awaited(event, old, new))
         } else {
             wish(available).map(|flags| flags & NO_INTERRUPT == 0)
         };
@@ -350,14 +353,24 @@ impl Queue {
 /// VIRTQ_AVAIL_F_NO_INTERRUPT
 const NO_INTERRUPT: u16 = 1;
 
+/// Whether `event`, which the driver awaits, is among the elements from `old` up to before `new`.
+fn is_awaited(event: u16, old: u16, new: u16) -> bool {
+    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+}
+
+/// Where a ring of `size` entries, a power of two, has the one with this running number.
+fn slot(number: u16, size: u16) -> u64 {
+    u64::from(number % size)
+}
+
 fn check_ring(
-    ram: &GuestRam,
+    is_ram: impl FnOnce(u64, u64) -> bool,
     ring: &'static str,
     gpa: u64,
     len: u64,
     align: u64,
 ) -> Result<(), QueueError> {
-    if !gpa.is_multiple_of(align) || !ram.contains(gpa, len) {
+    if !gpa.is_multiple_of(align) || !is_ram(gpa, len) {
         return Err(QueueError::Ring { ring, gpa });
     }
     Ok(())

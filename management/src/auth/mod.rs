@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use role::Role;
 pub use scope::Scope;
 pub use scram::ScramError;
-pub use subject::{Subject, Target};
+pub use subject::{Defines, Subject, Target};
 pub use tokens::{Bearer, NewToken, TokenView};
 pub use users::{Login, User, UserView};
 

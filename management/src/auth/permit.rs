@@ -46,6 +46,7 @@ impl Context {
             }
             Subject::Domain(domain) => format!("domain {:?}", domain.to_string()),
             Subject::Document(_) => "a definition of another domain".to_owned(),
+            Subject::Definition(defines, _) => format!("a definition of a {}", defines.kind()),
             Subject::Other(kind, name) => format!("{kind} {name:?}"),
             Subject::Node => "the node".to_owned(),
         };

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use xml::{NetworkDef, PoolDef, SecretDef, VolumeDef};
 
+use super::{Access, Caller};
 use crate::domain::DomainRef;
 use crate::manager::Context;
 use crate::translate;
@@ -18,11 +20,63 @@ pub enum Subject<'a> {
     Domain(&'a DomainRef),
     /// The domain that this XML defines.
     Document(&'a str),
+    /// What this XML defines, which is no domain. Nothing for callers with a scope.
+    Definition(Defines<'a>, &'a str),
     /// All domains: of the answer, callers with a scope see their part
     /// ([`Operation::narrow`](crate::Operation::narrow)).
     Domains,
     /// Something that is no domain: what it is, and its name. Nothing for callers with a scope.
     Other(&'static str, Cow<'a, str>),
+}
+
+/// What a document defines that is not of a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defines<'a> {
+    Network,
+    Pool,
+    Secret,
+    /// In this pool.
+    VolumeOf(&'a str),
+}
+
+impl Subject<'_> {
+    /// Whether a document is to be looked at before it is known that the operation may go on. For
+    /// those who may not do such a thing, whatever the document says, it is not.
+    pub(crate) fn is_read_for(&self, caller: &Caller, needed: Access) -> bool {
+        match self {
+            Self::Document(_) => caller.access >= needed,
+            Self::Definition(..) => caller.access >= needed && caller.scope.is_none(),
+            _ => true,
+        }
+    }
+}
+
+impl Defines<'_> {
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Pool => "pool",
+            Self::Secret => "secret",
+            Self::VolumeOf(_) => "volume",
+        }
+    }
+
+    /// What the document calls it; empty where it cannot be read.
+    fn name(self, xml: &str) -> String {
+        let name = match self {
+            Self::Network => NetworkDef::parse(xml).ok().map(|it| it.value.name.to_string()),
+            Self::Pool => PoolDef::parse(xml).ok().map(|it| it.value.name.to_string()),
+            Self::Secret => {
+                let uuid = SecretDef::parse(xml).ok().and_then(|it| it.value.uuid);
+                uuid.map(|uuid| uuid.to_string())
+            }
+            Self::VolumeOf(pool) => {
+                let name = VolumeDef::parse(xml).ok().map(|it| it.value.name.to_string());
+                Some(format!("{pool}/{}", name.unwrap_or_default()))
+            }
+        };
+        name.unwrap_or_default()
+    }
 }
 
 /// What an operation was about, as the node knew it before it ran.
@@ -49,6 +103,10 @@ impl Context {
                 let known = uuid.map_or_else(|| DomainRef::Name(name.clone()), DomainRef::Uuid);
                 let uuid = self.find(&known).ok().map(|handle| handle.uuid);
                 Some(Target { kind: DOMAIN.to_owned(), name, uuid })
+            }
+            Subject::Definition(defines, xml) => {
+                let name = short(&defines.name(xml));
+                Some(Target { kind: defines.kind().to_owned(), name, uuid: None })
             }
             Subject::Other(kind, name) => {
                 let name = short(name);

@@ -3,7 +3,7 @@
 use xml::network::{UpdateCommand, UpdateError, UpdateSection};
 use xml::{MacAddress, NetworkDef};
 
-use crate::auth::{Access, Subject};
+use crate::auth::{Access, Defines, Subject};
 use crate::domain::Affects;
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
@@ -67,8 +67,7 @@ fn about(network: &NetworkRef) -> Subject<'_> {
 }
 
 fn defined(xml: &str) -> Subject<'_> {
-    let name = NetworkDef::parse(xml).map(|parsed| parsed.value.name.to_string());
-    Subject::Other("network", name.unwrap_or_default().into())
+    Subject::Definition(Defines::Network, xml)
 }
 
 fn read(text: &str) -> Result<NetworkDef, Error> {

@@ -4,7 +4,7 @@ use uuid::Uuid;
 use xml::PoolDef;
 use xml::storage::Bytes;
 
-use crate::auth::{Access, Subject};
+use crate::auth::{Access, Defines, Subject};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
 use crate::storage::{PoolRef, PoolView, State};
@@ -69,8 +69,7 @@ pub(super) fn about(pool: &PoolRef) -> Subject<'_> {
 }
 
 fn defined(xml: &str) -> Subject<'_> {
-    let name = PoolDef::parse(xml).map(|parsed| parsed.value.name.to_string());
-    Subject::Other("pool", name.unwrap_or_default().into())
+    Subject::Definition(Defines::Pool, xml)
 }
 
 fn read(text: &str) -> Result<PoolDef, Error> {

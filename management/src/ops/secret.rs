@@ -2,7 +2,7 @@
 
 use xml::SecretDef;
 
-use crate::auth::{Access, Subject};
+use crate::auth::{Access, Defines, Subject};
 use crate::domain::actor::blocking;
 use crate::error::Error;
 use crate::manager::{Context, Operation};
@@ -22,9 +22,7 @@ impl Operation for DefineSecret {
     const ACCESS: Access = Access::Write;
 
     fn subject(&self) -> Subject<'_> {
-        let def = SecretDef::parse(&self.xml).ok().map(|parsed| parsed.value);
-        let uuid = def.and_then(|def| def.uuid).map(|uuid| uuid.to_string());
-        Subject::Other("secret", uuid.unwrap_or_default().into())
+        Subject::Definition(Defines::Secret, &self.xml)
     }
 
     async fn run(self, cx: &Context) -> Result<SecretView, Error> {

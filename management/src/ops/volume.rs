@@ -4,9 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use image::copy::Target;
-use xml::VolumeDef;
 
-use crate::auth::{Access, Subject};
+use crate::auth::{Access, Defines, Subject};
 use crate::domain::actor::blocking;
 use crate::domain::needs::Change;
 use crate::error::{Code, Error};
@@ -116,9 +115,7 @@ impl Operation for CreateVolume {
     const ACCESS: Access = Access::Write;
 
     fn subject(&self) -> Subject<'_> {
-        let name = VolumeDef::parse(&self.xml).map(|parsed| parsed.value.name.to_string());
-        let name = format!("{}/{}", self.pool.0, name.unwrap_or_default());
-        Subject::Other("volume", name.into())
+        Subject::Definition(Defines::VolumeOf(&self.pool.0), &self.xml)
     }
 
     async fn run(self, cx: &Context) -> Result<MadeVolume, Error> {

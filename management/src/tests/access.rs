@@ -190,3 +190,35 @@ async fn a_token_is_good_for_its_role_and_its_domains() {
     );
     assert!(!format!("{lines:?}").contains(&secret));
 }
+
+/// What a document is about is known by reading it, which is not done for everybody: the log of what
+/// was refused does not know.
+#[tokio::test]
+async fn documents_of_those_who_may_not_define_anything_are_not_read() {
+    use crate::ops::{CreateVolume, DefineNetwork, DefinePool, DefineSecret};
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    let domain = || DefineDomain { xml: host.xml("web", ""), cloud_init: None, check_only: false };
+    let network = || DefineNetwork { xml: "<network><name>lab</name></network>".to_owned() };
+    let pool = || DefinePool { xml: "<pool type='dir'><name>images</name></pool>".to_owned() };
+    let reader = Caller::new("reader", Access::Read);
+    let admin_of_some = confined(Access::Admin, &["web"]);
+    let denied = |error: crate::Error| assert_eq!(error.code, Code::Denied, "{error:?}");
+    denied(daemon.manager.call(&reader, domain()).await.unwrap_err());
+    for caller in [&reader, &admin_of_some] {
+        denied(daemon.manager.call(caller, network()).await.unwrap_err());
+        denied(daemon.manager.call(caller, pool()).await.unwrap_err());
+        let xml = "<secret><uuid>11111111-2222-3333-4444-555555555555</uuid></secret>".to_owned();
+        denied(daemon.manager.call(caller, DefineSecret { xml }).await.unwrap_err());
+        let xml = "<volume><name>a</name><capacity>1</capacity></volume>".to_owned();
+        let volume = CreateVolume { pool: "images".into(), xml, from: None };
+        denied(daemon.manager.call(caller, volume).await.unwrap_err());
+    }
+    let refused = daemon.audit().await;
+    assert_eq!(refused.len(), 9);
+    assert!(refused.iter().all(|record| record.target.is_none()), "{refused:#?}");
+    // Who may is known by what they define, as before.
+    daemon.call(domain()).await.unwrap();
+    let last = daemon.audit().await.pop().unwrap();
+    assert_eq!(last.target.unwrap().name, "web");
+}

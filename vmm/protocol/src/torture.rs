@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::config::MachineConfig;
 use crate::control::{Call, Message};
 use crate::exit::ExitRecord;
+pub use crate::saved::saved_state;
 use crate::wire::{decode, encode, receive};
 
 /// Read it as a VMM reads calls, as a daemon reads what a VMM says, and as what lies in files.
@@ -39,5 +40,12 @@ mod tests {
     #[test]
     fn peers_may_say_anything() {
         manor_tests::seeds::replay("control", 400, super::control);
+    }
+
+    #[test]
+    fn saved_states_may_say_anything() {
+        let file = tempfile::tempfile().unwrap();
+        let feed = |data: &[u8]| super::saved_state(&file, data);
+        manor_tests::seeds::replay("saved_state", 100, feed);
     }
 }

@@ -263,12 +263,29 @@ fn definition((name, uuid): (&str, &str)) -> String {
     )
 }
 
+/// With names for what stands in braces.
+fn fill(text: &str, domain: (&str, &str)) -> String {
+    let text = text.replace(DEFINITION, &definition(domain)).replace("{domain}", domain.0);
+    NAMES.iter().fold(text, |text, (name, value)| text.replace(name, value))
+}
+
+/// The requests of all doors as they go over a socket.
+pub(super) fn raw_requests() -> Vec<Vec<u8>> {
+    let raw = |(line, _, kind, body): &Door| {
+        let (line, body) = (fill(line, MINE), fill(body, MINE));
+        let kind =
+            if kind.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
+        let length = body.len();
+        let head =
+            format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{kind}\r\n");
+        (head + &body).into_bytes()
+    };
+    DOORS.iter().map(raw).collect()
+}
+
 /// The request of a door, about this domain.
 fn request((line, _, kind, body): &Door, domain: (&str, &str)) -> Request<Body> {
-    let fill = |text: &str| {
-        let text = text.replace(DEFINITION, &definition(domain)).replace("{domain}", domain.0);
-        NAMES.iter().fold(text, |text, (name, value)| text.replace(name, value))
-    };
+    let fill = |text: &str| fill(text, domain);
     let (method, path) = line.split_once(' ').unwrap();
     let mut request = Request::builder().method(method).uri(fill(path));
     if !kind.is_empty() {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::rig::Rig;
-use crate::http::server::{ListenError, Listener, serve};
+use crate::http::server::{ListenError, Listener, connection, serve};
 
 /// A served socket; told to stop when dropped.
 struct Served {
@@ -217,4 +217,38 @@ async fn tcp_is_for_loopback_alone() {
     }
     assert!(Listener::tcp("localhost", Access::Admin).await.is_err());
     assert!(Listener::tcp("127.0.0.1:0", Access::Read).await.unwrap().port().is_some());
+}
+
+/// What was asked for became a WebSocket: its request has long ended, and its place is still taken.
+#[tokio::test]
+async fn a_connection_keeps_its_place_until_it_is_closed() {
+    use axum::extract::Request;
+    use axum::http::{StatusCode, header};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let upgrade = |request: Request| async {
+        tokio::spawn(async move {
+            let upgraded = hyper::upgrade::on(request).await.unwrap();
+            let mut stream = hyper_util::rt::TokioIo::new(upgraded);
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket")];
+        (StatusCode::SWITCHING_PROTOCOLS, headers)
+    };
+    let router = axum::Router::new().route("/", axum::routing::get(upgrade));
+    let place = std::sync::Arc::new(());
+    let (mut client, served) = tokio::io::duplex(4096);
+    let (_stop, stopped) = watch::channel(false);
+    let (held, name) = (place.clone(), "test".to_owned());
+    let serving = tokio::spawn(connection(served, held, name, (), router, stopped));
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let mut reply = [0; 12];
+    client.read_exact(&mut reply).await.unwrap();
+    assert_eq!(&reply, b"HTTP/1.1 101");
+    serving.await.unwrap();
+    assert_eq!(std::sync::Arc::strong_count(&place), 2, "it is open");
+    drop(client);
+    while std::sync::Arc::strong_count(&place) > 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

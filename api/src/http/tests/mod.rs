@@ -8,4 +8,5 @@ mod refusals;
 mod remote;
 mod rig;
 mod storage;
+mod storm;
 mod tuning;

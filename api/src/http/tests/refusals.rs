@@ -72,6 +72,21 @@ async fn a_body_beyond_the_limit_is_refused() {
 }
 
 #[tokio::test]
+async fn who_may_only_look_has_little_to_say() {
+    let mut rig = Rig::new().await;
+    rig.access = Access::Read;
+    let long = format!("<domain>{}</domain>", " ".repeat(100 << 10));
+    let json = format!("{{\"xml\":\"{long}\"}}");
+    for (kind, body) in [("application/xml", long), ("application/json", json)] {
+        let reply = rig.call("POST /v1/domains", kind, body).await;
+        assert_eq!(reply.code(), "too-large", "{kind}");
+    }
+    // What is short is not read either: that it is no document is not what is said of it.
+    let reply = rig.call("POST /v1/domains", "application/xml", "<no document").await;
+    assert_eq!(reply.code(), "denied");
+}
+
+#[tokio::test]
 async fn json_that_is_broken_deep_doubled_or_unknown_is_refused_with_its_place() {
     let rig = Rig::new().await;
     let deep = format!("{{\"name\":{}", "[".repeat(100_000));

@@ -183,6 +183,28 @@ fn framed(header: Header, payload: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod properties {
+    use scope::every;
+
+    use super::*;
+
+    #[cfg_attr(kani, kani::proof)]
+    #[cfg_attr(not(kani), test)]
+    fn memory_is_taken_for_no_packet_that_is_shorter_than_its_header_or_longer_than_allowed() {
+        every(|any| {
+            let (length, limit) = (any.edge(33) as u32, any.of(&[64 << 10, 2 << 20]));
+            match body(length, limit) {
+                Ok(left) => {
+                    assert!((24..=limit - 4).contains(&left) && left + 4 == length as usize);
+                }
+                Err(PacketError::Short(_)) => assert!(length < 28),
+                Err(_) => assert!(length as usize > limit),
+            }
+        });
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -286,6 +286,47 @@ tuples! {
 }
 
 #[cfg(test)]
+mod properties {
+    use scope::every;
+
+    use super::*;
+
+    #[cfg_attr(kani, kani::proof, kani::unwind(18))]
+    #[cfg_attr(not(kani), test)]
+    fn bytes_take_their_length_and_their_filling_and_not_a_byte_of_what_follows() {
+        every(|any| {
+            let length = any.of(&[0, 1, 2, 3, 4, 5, 8, 9, 0x7fff_ffff, 0x8000_0000, u32::MAX]);
+            let have = any.up_to(16) as usize;
+            let bytes = [&length.to_be_bytes()[..], &[7; 16][..have]].concat();
+            let mut from = Decoder::new(&bytes);
+            let padded = (length as usize).checked_next_multiple_of(4);
+            let is_there = length <= 9 && padded.is_some_and(|padded| padded <= have);
+            match Opaque::decode(&mut from) {
+                Ok(Opaque(taken)) => {
+                    assert!(is_there);
+                    assert_eq!(taken.len(), length as usize);
+                    assert_eq!(from.left.len(), have - padded.unwrap_or(0));
+                }
+                Err(_) => assert!(!is_there),
+            }
+        });
+    }
+
+    #[cfg_attr(kani, kani::proof, kani::unwind(8))]
+    #[cfg_attr(not(kani), test)]
+    fn a_list_holds_what_is_there_and_not_what_is_claimed() {
+        every(|any| {
+            let count = any.of(&[0, 1, 2, 4, 5, 0x7fff_ffff, 0xffff_ffff]);
+            let words = any.up_to(4) as usize;
+            let bytes = [&u32::to_be_bytes(count)[..], &[0; 16][..4 * words]].concat();
+            let decoded = Vec::<u32>::decode(&mut Decoder::new(&bytes));
+            let is_there = count as usize <= words;
+            assert_eq!(decoded.map(|list| list.len()).ok(), is_there.then_some(count as usize));
+        });
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

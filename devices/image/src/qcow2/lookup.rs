@@ -73,7 +73,7 @@ impl Geometry {
         (guest % self.coverage) / self.cluster * self.entry
     }
 
-    fn unit_of(&self, guest: u64) -> u64 {
+    pub(super) fn unit_of(&self, guest: u64) -> u64 {
         guest % self.cluster / self.unit
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::ops::Range;
 
 use super::cache::TableCache;
 use super::header::Header;
@@ -69,13 +70,11 @@ impl Refcounts {
     }
 
     pub(super) fn protect(&mut self, offset: u64, len: u64) {
-        let bits = self.cluster_bits;
-        let end = offset.saturating_add(len).div_ceil(1 << bits);
-        self.protected.extend((offset >> bits)..end);
+        self.protected.extend(clusters_of(offset, len, self.cluster_bits));
     }
 
     pub(super) fn unprotect(&mut self, offset: u64, len: u64) {
-        for cluster in (offset >> self.cluster_bits)..(offset + len).div_ceil(self.cluster_size()) {
+        for cluster in clusters_of(offset, len, self.cluster_bits) {
             self.protected.remove(&cluster);
         }
     }
@@ -108,10 +107,10 @@ impl Refcounts {
 
     /// The place of a cluster's count: the byte in the file, and the bits in it.
     fn place(&self, cluster: u64) -> Option<(u64, u32)> {
-        let block = usize::try_from(cluster / self.per_block()).ok()?;
-        let offset = *self.table.get(block).filter(|offset| **offset != 0)?;
-        let bit = (cluster % self.per_block()) << self.order;
-        Some((offset + bit / 8, (bit % 8) as u32))
+        let (block, byte, shift) = place_of(cluster, self.cluster_bits, self.order);
+        let offset =
+            *self.table.get(usize::try_from(block).ok()?).filter(|offset| **offset != 0)?;
+        Some((offset + byte, shift))
     }
 
     pub(super) fn get(&mut self, file: &dyn Storage, cluster: u64) -> io::Result<u64> {
@@ -315,7 +314,19 @@ impl Refcounts {
     }
 }
 
-fn most(order: u32) -> u64 {
+/// The clusters that these bytes lie in.
+pub(super) fn clusters_of(offset: u64, len: u64, cluster_bits: u32) -> Range<u64> {
+    (offset >> cluster_bits)..offset.saturating_add(len).div_ceil(1 << cluster_bits)
+}
+
+/// Where the count of a cluster is: the block, the byte in it, and how many bits up in that byte.
+pub(super) fn place_of(cluster: u64, cluster_bits: u32, order: u32) -> (u64, u64, u32) {
+    let per_block = 1 << (cluster_bits + 3 - order);
+    let bit = (cluster % per_block) << order;
+    (cluster / per_block, bit / 8, (bit % 8) as u32)
+}
+
+pub(super) fn most(order: u32) -> u64 {
     match order {
         6 => u64::MAX,
         order => (1 << (1_u64 << order)) - 1,

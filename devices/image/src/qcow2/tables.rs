@@ -154,14 +154,22 @@ impl Tables {
     }
 
     pub(super) fn is_busy(&self, range: &Range<u64>) -> bool {
-        self.busy.iter().any(|busy| busy.start < range.end && range.start < busy.end)
+        is_busy(&self.busy, range)
     }
 
     /// The end of the part of `range` from its start on that nobody works on.
     pub(super) fn idle_until(&self, range: &Range<u64>) -> u64 {
-        let starts = self.busy.iter().filter(|busy| busy.end > range.start).map(|busy| busy.start);
-        starts.min().unwrap_or(range.end).clamp(range.start, range.end)
+        idle_until(&self.busy, range)
     }
+}
+
+pub(super) fn is_busy(all: &[Range<u64>], range: &Range<u64>) -> bool {
+    all.iter().any(|busy| busy.start < range.end && range.start < busy.end)
+}
+
+pub(super) fn idle_until(all: &[Range<u64>], range: &Range<u64>) -> u64 {
+    let starts = all.iter().filter(|busy| busy.end > range.start).map(|busy| busy.start);
+    starts.min().unwrap_or(range.end).clamp(range.start, range.end)
 }
 
 pub(super) fn read_l1(

@@ -142,3 +142,54 @@ pub(super) fn identity(serial: &str) -> [u8; ID_LEN] {
     }
     id
 }
+
+#[cfg(test)]
+mod properties {
+    use scope::every;
+
+    use super::*;
+
+    #[cfg_attr(kani, kani::proof)]
+    #[cfg_attr(not(kani), test)]
+    fn a_request_that_is_accepted_is_whole_blocks_inside_the_disk() {
+        every(|any| {
+            let block_size = any.of(&[512, 4096]);
+            let size = block_size * any.of(&[0, 1, 9, 1 << 20]);
+            let limits = Limits {
+                size: &AtomicU64::new(size),
+                writeback: &AtomicBool::new(true),
+                read_only: false,
+                block_size,
+                features: 0,
+            };
+            let sector = if any.flag() { any.edge(2) } else { any.up_to(20) };
+            let len = 512 * any.up_to(18) + any.up_to(1);
+            let offset = u128::from(sector) * 512;
+            let fits = offset + u128::from(len) <= u128::from(size);
+            let is_whole =
+                offset.is_multiple_of(block_size.into()) && len.is_multiple_of(block_size);
+            let placed = limits.place(sector, len);
+            assert_eq!(placed.ok().map(u128::from), (fits && is_whole).then_some(offset));
+        });
+    }
+
+    #[cfg_attr(kani, kani::proof)]
+    #[cfg_attr(not(kani), test)]
+    fn a_range_is_no_longer_than_is_said_and_ends_inside_the_disk() {
+        every(|any| {
+            let limits = Limits {
+                size: &AtomicU64::new(1 << 30),
+                writeback: &AtomicBool::new(true),
+                read_only: false,
+                block_size: 512,
+                features: 0,
+            };
+            let (sector, sectors) = (any.edge(1), any.edge(1) as u32);
+            let max = any.of(&[1, 64, 1 << 22]);
+            if let Ok((offset, len)) = limits.range(&Segment { sector, sectors, flags: 0 }, max) {
+                assert!(len <= u64::from(max) * 512);
+                assert!(u128::from(offset) + u128::from(len) <= 1 << 30);
+            }
+        });
+    }
+}

@@ -17,7 +17,7 @@ const VERSION: u32 = 2;
 const PACKED_VERSION: u32 = 3;
 const X86_64: u32 = 1;
 const LEN: usize = 64;
-const SECTIONS: u64 = BODY + 4096;
+pub(super) const SECTIONS: u64 = BODY + 4096;
 /// RAM lies as guest huge pages do, so that the host may use huge pages of the page cache.
 const RAM_ALIGNMENT: u64 = 2 << 20;
 /// Far more than 64 vCPUs and a full PCI tree need.
@@ -27,6 +27,23 @@ const MAX_RAM: u64 = 1 << 52;
 
 /// RAM that has a sum of its own.
 pub const CHUNK: u64 = 1 << 20;
+
+/// A header that says this from its architecture on, for tests of those who read it.
+pub(super) fn header(said: &[u8; 48]) -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    bytes[..8].copy_from_slice(&MAGIC);
+    let version = if said[0] & 1 == 0 { VERSION } else { PACKED_VERSION };
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
+    bytes[12..16].copy_from_slice(&X86_64.to_le_bytes());
+    bytes[16..LEN - 4].copy_from_slice(&said[4..]);
+    bytes
+}
+
+/// With its own checksum.
+pub(super) fn seal(bytes: &mut [u8; LEN]) {
+    let own = sum(&bytes[..LEN - 4]);
+    bytes[LEN - 4..].copy_from_slice(&own.to_le_bytes());
+}
 
 /// Where everything is that a VMM wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,8 +166,7 @@ impl Body {
         bytes[40..44].copy_from_slice(&self.sections_sum.to_le_bytes());
         bytes[44..48].copy_from_slice(&self.sums_sum.to_le_bytes());
         bytes[48..56].copy_from_slice(&self.packed.unwrap_or_default().to_le_bytes());
-        let own = sum(&bytes[..LEN - 4]);
-        bytes[LEN - 4..].copy_from_slice(&own.to_le_bytes());
+        seal(&mut bytes);
         bytes
     }
 

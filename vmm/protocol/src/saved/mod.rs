@@ -24,6 +24,7 @@ mod front;
 mod packed;
 #[cfg(test)]
 mod tests;
+mod torture;
 
 use std::fs::File;
 use std::io;
@@ -32,6 +33,8 @@ use std::os::unix::fs::FileExt;
 pub use body::{Body, CHUNK, check_ram, sum};
 pub use front::{description, is_complete, write_description};
 pub use packed::{Chunks, Packed, pack};
+#[doc(hidden)]
+pub use torture::saved_state;
 
 /// Where the VMM's part begins.
 pub const BODY: u64 = 4 << 20;
