@@ -19,16 +19,21 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::args;
+use crate::args::{self, Driver};
 use crate::config;
 use crate::failure::{Failure, chain, reason};
 use crate::remote;
 use crate::sys::inherited_sockets;
+use crate::test_driver::TestDriver;
 
 type LogLevel = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
 
 pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
-    let config = configured(args)?;
+    let test = match args.driver {
+        Driver::Kvm => kvm_alone(args).map(|()| None)?,
+        Driver::Test => Some(TestDriver::new(args)?),
+    };
+    let config = configured(args, test.as_ref())?;
     // Sockets and files are nobody else's until their mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let level = start_log(&config);
@@ -37,18 +42,44 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
         .thread_name("daemon")
         .build()
         .map_err(|error| Failure::other(format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(run(config, args, &level));
+    let result = runtime.block_on(run(config, args, test.as_ref(), &level));
     runtime.shutdown_background();
     result
 }
 
+/// What is for another driver, and would be passed over in silence.
+fn kvm_alone(args: &args::Daemon) -> Result<(), Failure> {
+    for (option, given) in
+        [("--fixture", args.fixture.is_some()), ("--state-dir", args.state_dir.is_some())]
+    {
+        if given {
+            return Err(Failure::usage(format!("{option} is for --driver test")));
+        }
+    }
+    Ok(())
+}
+
 /// The file, and what the command line has to say instead.
-fn configured(args: &args::Daemon) -> Result<Config, Failure> {
-    let mut config = config::load(&args.config)?;
+fn configured(args: &args::Daemon, test: Option<&TestDriver>) -> Result<Config, Failure> {
+    let mut config = match test {
+        // That of the host's own daemon has nothing to do with it.
+        Some(_) if args.config == Path::new(config::DEFAULT_PATH) => {
+            let mut config = Config::default();
+            "warn".clone_into(&mut config.log.level);
+            config
+        }
+        _ => config::load(&args.config)?,
+    };
+    if let Some(test) = test {
+        test.configure(&mut config, args);
+    }
     let absolute = |option: &str, path: &Path| {
         std::path::absolute(path)
             .map_err(|error| Failure::other(format!("{option}: {}", reason(&error))))
     };
+    if let Some(path) = &args.socket {
+        config.api.socket = absolute("--socket", path)?;
+    }
     if let Some(address) = &args.listen {
         config.listen.tcp = address.to_string();
     }
@@ -67,20 +98,23 @@ fn configured(args: &args::Daemon) -> Result<Config, Failure> {
     Ok(config)
 }
 
-async fn run(config: Config, args: &args::Daemon, level: &LogLevel) -> Result<(), Failure> {
+async fn run(
+    config: Config,
+    args: &args::Daemon,
+    test: Option<&TestDriver>,
+    level: &LogLevel,
+) -> Result<(), Failure> {
     let begun = Instant::now();
     // Before anybody can know that it is there: from then on they may tell it to stop.
     let mut signals = Signals::watch()?;
     // Before anything slow: callers wait in the sockets' queues rather than be turned away.
     let tls = Shown::new(&config)?;
     let Sockets { http: listeners, libvirt } = listen(&config, &tls).await?;
-    let opened = tokio::select! {
-        opened = Manager::open(config) => opened,
+    let manager = tokio::select! {
+        opened = open(config, test) => opened?,
         // What it was at is taken up by the next one, as after any other end.
         () = signals.end() => return Ok(()),
     };
-    let manager = opened
-        .map_err(|error| Failure::other(error.chain()).while_doing("the daemon cannot start"))?;
     let (stop, stopped) = watch::channel(false);
     let names = listeners.iter().map(Listener::name);
     let names: Vec<_> = names.chain(libvirt.iter().map(rpc::Listener::name)).collect();
@@ -95,13 +129,29 @@ async fn run(config: Config, args: &args::Daemon, level: &LogLevel) -> Result<()
     notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let starter = manager.clone();
     tokio::spawn(async move { starter.autostart().await });
-    signals.until_told_to_stop(|| reload(args, level, &tls)).await;
+    signals.until_told_to_stop(|| reload(args, test, level, &tls)).await;
     notify(&[NotifyState::Stopping]);
     tracing::info!("stopping; guests run on");
     let _ = stop.send(true);
     // The server ends by itself within its own deadline.
     let _ = tokio::join!(server, rpc);
     Ok(())
+}
+
+async fn open(config: Config, test: Option<&TestDriver>) -> Result<Manager, Failure> {
+    let opened = match test {
+        None => Manager::open(config).await,
+        Some(test) => {
+            test.tell(&config);
+            test.open(config).await
+        }
+    };
+    let manager = opened
+        .map_err(|error| Failure::other(error.chain()).while_doing("the daemon cannot start"))?;
+    if let Some(test) = test {
+        test.populate(&manager).await?;
+    }
+    Ok(manager)
 }
 
 /// SIGTERM and SIGINT end the daemon; SIGHUP reads the log level anew, and what TLS is done with.
@@ -170,10 +220,10 @@ impl Shown {
     }
 }
 
-fn reload(args: &args::Daemon, level: &LogLevel, tls: &Shown) {
+fn reload(args: &args::Daemon, test: Option<&TestDriver>, level: &LogLevel, tls: &Shown) {
     let now = NotifyState::monotonic_usec_now().ok();
     notify(&now.into_iter().chain([NotifyState::Reloading]).collect::<Vec<_>>());
-    match configured(args) {
+    match configured(args, test) {
         Ok(config) => {
             match level.reload(filter(&config)) {
                 Ok(()) => tracing::info!(level = config.log.level, "reloaded the log level"),

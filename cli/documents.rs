@@ -8,7 +8,14 @@ use manor_tests::documents;
 use crate::args::Cli;
 
 /// The roles of processes, which nobody types.
-const NAMES: [&str; 4] = ["run-domain", "run-network", "inspect", "work-on-images"];
+const NAMES: [&str; 6] = [
+    "run-domain",
+    "run-network",
+    "run-test-domain",
+    "run-test-network",
+    "inspect",
+    "work-on-images",
+];
 
 /// The words of `line` up to what is the shell's.
 fn words(line: &str) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use management::{Access, Caller, Manager, Operation};
+use management::{Access, Caller, Driver, Manager, Operation};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -90,6 +90,10 @@ impl Session {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn driver(&self) -> Driver {
+        self.manager.driver()
     }
 
     pub(crate) fn caller(&self) -> Caller {
