@@ -27,6 +27,9 @@ const POOL: &str = "default-pool";
 const VOLUME: &str = "<volume><name>test.qcow2</name><capacity unit='GiB'>10</capacity>\
                       <target><format type='qcow2'/></target></volume>";
 const POOL_UUID: &str = "dfe224cb-28fb-8dd0-c4b2-64eb3f0f4566";
+/// virt-install looks for one of this name, and makes it of a directory of the host if there is none.
+const INSTALLERS: &str = "default";
+const INSTALLERS_UUID: &str = "3f0d9c5a-7d0e-5b6f-8c1d-2a4e6b8d0f12";
 /// Of a file that is read.
 const LONGEST: u64 = 16 << 20;
 
@@ -77,7 +80,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Define and start all of it. The usual pool lies in `images`.
+    /// Define and start all of it. The usual pools lie in `images`.
     pub(super) async fn populate(&self, manager: &Manager, images: &Path) -> Result<(), Failure> {
         self.make(manager, images).await.map_err(|error| {
             Failure::other(error.chain())
@@ -96,7 +99,9 @@ impl Node {
             let view = manager.call(&caller, DefineNetwork { xml: xml.clone() }).await?;
             manager.call(&caller, start(&view.name)).await?;
         }
-        let usual = self.usual.then(|| usual_pool(images));
+        let usual = [(POOL, POOL_UUID), (INSTALLERS, INSTALLERS_UUID)]
+            .map(|(name, uuid)| pool(name, uuid, &images.join(name)));
+        let usual = if self.usual { usual.as_slice() } else { &[] };
         for xml in usual.iter().chain(&self.pools) {
             let view = manager.call(&caller, DefinePool { xml: xml.clone() }).await?;
             let action = PoolAction::Start { build: true };
@@ -122,11 +127,11 @@ impl Node {
     }
 }
 
-fn usual_pool(images: &Path) -> String {
-    let path = images.display().to_string();
+fn pool(name: &str, uuid: &str, place: &Path) -> String {
+    let path = place.display().to_string();
     let path = path.replace('&', "&amp;").replace('<', "&lt;");
     format!(
-        "<pool type='dir'><name>{POOL}</name><uuid>{POOL_UUID}</uuid>\
+        "<pool type='dir'><name>{name}</name><uuid>{uuid}</uuid>\
          <target><path>{path}</path></target></pool>"
     )
 }

@@ -14,7 +14,7 @@ use vmm_protocol::wire;
 
 use super::control::{self, refusal};
 use super::machine::Machine;
-use super::{agent, console, saved, screen};
+use super::{agent, console, disks, saved, screen};
 
 /// Keeps the files that come beside what is read.
 struct WithFiles<'a> {
@@ -87,7 +87,17 @@ fn converse(machine: &Arc<Machine>, mut stream: UnixStream) -> io::Result<()> {
                 machine.event(vmm_protocol::control::EventKind::PowerButton);
                 machine.power_button();
             }
-            request => answer(&copy, id, control::answer(machine, request))?,
+            Request::SwapDisks { swaps } => {
+                disks::swap(machine, swaps, files);
+                answer(&copy, id, Ok(Reply::Done))?;
+            }
+            request => {
+                let result = control::answer(machine, request);
+                if result.is_ok() {
+                    machine.inner().kept.append(&mut files);
+                }
+                answer(&copy, id, result)?;
+            }
         }
     }
 }

@@ -8,8 +8,9 @@
 //!            └─▶ the process ends (destroy)
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,9 +57,22 @@ pub(super) struct Inner {
     /// Devices that came while it runs, and those that went.
     pub(super) plugged: BTreeSet<String>,
     pub(super) unplugged: BTreeSet<String>,
+    /// It goes on from a file, and has not run yet.
+    restored: bool,
     /// Its state is in a file, and it has not run since.
     pub(super) saved: bool,
     pub(super) block_jobs: Vec<BlockJobStatus>,
+    /// What disks were made of while it runs, and what else came, with the locks on it.
+    pub(super) images: BTreeMap<String, OwnedFd>,
+    pub(super) kept: Vec<OwnedFd>,
+}
+
+/// What a balloon leaves the guest at first.
+fn balloon(config: &MachineConfig) -> Option<u64> {
+    config.pci.iter().find_map(|device| match &device.kind {
+        PciKind::Balloon(balloon) => Some(balloon.current),
+        _ => None,
+    })
 }
 
 impl Machine {
@@ -79,13 +93,16 @@ impl Machine {
             consoles: 0,
             output: String::new(),
             boots: 0,
-            memory: config.memory.size,
+            memory: balloon(&config).unwrap_or(config.memory.size),
             vcpus: config.cpus.present.unwrap_or(config.cpus.count),
             channels: Vec::new(),
             plugged: BTreeSet::new(),
             unplugged: BTreeSet::new(),
+            restored: config.restore.is_some() && config.start_paused,
             saved: false,
             block_jobs: Vec::new(),
+            images: BTreeMap::new(),
+            kept: Vec::new(),
         };
         Self {
             behaviour: Behaviour::of(&config.process.live_record),
@@ -210,7 +227,9 @@ impl Machine {
     pub(super) fn resume(&self) {
         {
             let mut inner = self.inner();
-            inner.state = (RunState::Running, StateReason::Unpaused);
+            let restored = std::mem::take(&mut inner.restored);
+            let reason = if restored { StateReason::Restored } else { StateReason::Unpaused };
+            inner.state = (RunState::Running, reason);
             inner.saved = false;
         }
         self.event(EventKind::Resumed);
