@@ -394,7 +394,7 @@ fn it_is_there_at_once() {
     let driver = Driver::new();
     assert_eq!(driver.manor("list --name").out.trim(), "test");
     let took = begun.elapsed();
-    // A tenth of a second on an idle machine, for a program that was built to be debugged.
+    // Generous: other tests run meanwhile, and the program was built to be debugged.
     assert!(took < Duration::from_secs(30), "{took:?}");
     println!("the first answer came after {took:?}");
 }
