@@ -20,7 +20,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::args;
+use crate::args::{self, Driver};
 use crate::config;
 use crate::daemon_user;
 use crate::descriptors;
@@ -29,9 +29,39 @@ use crate::log;
 use crate::remote;
 use crate::run_broker;
 use crate::sys::inherited_sockets;
+use crate::test_driver::TestDriver;
+
+/// What the daemon has had from before it had threads.
+struct Parts {
+    level: log::Level,
+    tls: Shown,
+    /// Of the service manager.
+    inherited: Vec<(String, UnixListener)>,
+    apart: Option<Apart>,
+}
+
+/// The process that has the privileges, and whom this one becomes.
+struct Apart {
+    user: Option<User>,
+    broker: Remote,
+    process: Child,
+}
+
+impl Apart {
+    fn begin(config: &Config) -> Result<Self, Failure> {
+        let user = daemon_user::of(config)?;
+        let owner = user.map(|user| daemon_user::hand_over(config, user)).transpose()?;
+        let (broker, process) = run_broker::start(config, owner.as_ref())?;
+        Ok(Self { user, broker, process })
+    }
+}
 
 pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
-    let config = configured(args)?;
+    let test = match args.driver {
+        Driver::Kvm => kvm_alone(args).map(|()| None)?,
+        Driver::Test => Some(TestDriver::new(args)?),
+    };
+    let config = configured(args, test.as_ref())?;
     // Sockets and files are nobody else's until their mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let level = log::start(&config.log.level, &config.log.format);
@@ -39,9 +69,8 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
     let inherited = inherited_sockets()
         .map_err(|error| Failure::other(format!("cannot take systemd's sockets: {error}")))?;
     let tls = Shown::new(&config)?;
-    let user = daemon_user::of(&config)?;
-    let owner = user.map(|user| daemon_user::hand_over(&config, user)).transpose()?;
-    let broker = run_broker::start(&config, owner.as_ref())?;
+    // Of a hypervisor that is made up nothing needs any privilege.
+    let apart = test.is_none().then(|| Apart::begin(&config)).transpose()?;
     // The broker's children may need what a file's mode gives; nothing that this process starts does.
     rustix::thread::set_no_new_privs(true)
         .map_err(|errno| Failure::other(format!("cannot give up new privileges: {errno}")))?;
@@ -50,18 +79,45 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
         .thread_name("daemon")
         .build()
         .map_err(|error| Failure::other(format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(run(config, args, (level, tls), (inherited, user), broker));
+    let parts = Parts { level, tls, inherited, apart };
+    let result = runtime.block_on(run(config, args, test.as_ref(), parts));
     runtime.shutdown_background();
     result
 }
 
+/// What is for another driver, and would be passed over in silence.
+fn kvm_alone(args: &args::Daemon) -> Result<(), Failure> {
+    for (option, given) in
+        [("--fixture", args.fixture.is_some()), ("--state-dir", args.state_dir.is_some())]
+    {
+        if given {
+            return Err(Failure::usage(format!("{option} is for --driver test")));
+        }
+    }
+    Ok(())
+}
+
 /// The file, and what the command line has to say instead.
-fn configured(args: &args::Daemon) -> Result<Config, Failure> {
-    let mut config = config::load(&args.config)?;
+fn configured(args: &args::Daemon, test: Option<&TestDriver>) -> Result<Config, Failure> {
+    let mut config = match test {
+        // That of the host's own daemon has nothing to do with it.
+        Some(_) if args.config == Path::new(config::DEFAULT_PATH) => {
+            let mut config = Config::default();
+            "warn".clone_into(&mut config.log.level);
+            config
+        }
+        _ => config::load(&args.config)?,
+    };
+    if let Some(test) = test {
+        test.configure(&mut config, args);
+    }
     let absolute = |option: &str, path: &Path| {
         std::path::absolute(path)
             .map_err(|error| Failure::other(format!("{option}: {}", reason(&error))))
     };
+    if let Some(path) = &args.socket {
+        config.api.socket = absolute("--socket", path)?;
+    }
     if let Some(address) = &args.listen {
         config.listen.tcp = address.to_string();
     }
@@ -83,24 +139,27 @@ fn configured(args: &args::Daemon) -> Result<Config, Failure> {
 async fn run(
     config: Config,
     args: &args::Daemon,
-    (level, tls): (log::Level, Shown),
-    (inherited, user): (Vec<(String, UnixListener)>, Option<User>),
-    (broker, process): (Remote, Child),
+    test: Option<&TestDriver>,
+    Parts { level, tls, inherited, apart }: Parts,
 ) -> Result<(), Failure> {
     let begun = Instant::now();
     // Before anybody can know that it is there: from then on they may tell it to stop.
     let mut signals = Signals::watch()?;
     // Before anything slow: callers wait in the sockets' queues rather than be turned away.
     let Sockets { http: listeners, libvirt } = listen(&config, &tls, inherited).await?;
-    // Sockets have their places and groups by now, which only root gives.
-    user.map(daemon_user::become_user).transpose()?;
-    let opened = tokio::select! {
-        opened = Manager::open_with(config, Arc::new(broker)) => opened,
+    let (broker, process) = match apart {
+        None => (None, None),
+        Some(Apart { user, broker, process }) => {
+            // Sockets have their places and groups by now, which only root gives.
+            user.map(daemon_user::become_user).transpose()?;
+            (Some(broker), Some(process))
+        }
+    };
+    let manager = tokio::select! {
+        opened = open(config, test, broker) => opened?,
         // What it was at is taken up by the next one, as after any other end.
         () = signals.end() => return Ok(()),
     };
-    let manager = opened
-        .map_err(|error| Failure::other(error.chain()).while_doing("the daemon cannot start"))?;
     let (stop, stopped) = watch::channel(false);
     let names = listeners.iter().map(Listener::name);
     let names: Vec<_> = names.chain(libvirt.iter().map(rpc::Listener::name)).collect();
@@ -116,7 +175,7 @@ async fn run(
     let starter = manager.clone();
     tokio::spawn(async move { starter.autostart().await });
     tokio::select! {
-        () = signals.until_told_to_stop(|| reload(args, &level, &tls)) => {}
+        () = signals.until_told_to_stop(|| reload(args, test, &level, &tls)) => {}
         how = end(process) => return Err(broker_gone(how)),
     }
     notify(&[NotifyState::Stopping]);
@@ -127,8 +186,9 @@ async fn run(
     Ok(())
 }
 
-/// How it ends.
-async fn end(mut process: Child) -> String {
+/// How it ends; without one there is no end.
+async fn end(process: Option<Child>) -> String {
+    let Some(mut process) = process else { return std::future::pending().await };
     let waited = tokio::task::spawn_blocking(move || process.wait()).await;
     match waited.map_err(std::io::Error::other).flatten() {
         Ok(status) => status.to_string(),
@@ -141,6 +201,27 @@ fn broker_gone(how: String) -> Failure {
     Failure::other(format!(
         "the broker has ended ({how}), and the daemon ends with it; guests run on"
     ))
+}
+
+async fn open(
+    config: Config,
+    test: Option<&TestDriver>,
+    broker: Option<Remote>,
+) -> Result<Manager, Failure> {
+    let opened = match (test, broker) {
+        (Some(test), _) => {
+            test.tell(&config);
+            test.open(config).await
+        }
+        (None, Some(broker)) => Manager::open_with(config, Arc::new(broker)).await,
+        (None, None) => Manager::open(config).await,
+    };
+    let manager = opened
+        .map_err(|error| Failure::other(error.chain()).while_doing("the daemon cannot start"))?;
+    if let Some(test) = test {
+        test.populate(&manager).await?;
+    }
+    Ok(manager)
 }
 
 /// SIGTERM and SIGINT end the daemon; SIGHUP reads the log level anew, and what TLS is done with.
@@ -209,10 +290,10 @@ impl Shown {
     }
 }
 
-fn reload(args: &args::Daemon, level: &log::Level, tls: &Shown) {
+fn reload(args: &args::Daemon, test: Option<&TestDriver>, level: &log::Level, tls: &Shown) {
     let now = NotifyState::monotonic_usec_now().ok();
     notify(&now.into_iter().chain([NotifyState::Reloading]).collect::<Vec<_>>());
-    match configured(args) {
+    match configured(args, test) {
         Ok(config) => {
             match level.reload(log::filter(&config.log.level)) {
                 Ok(()) => tracing::info!(level = config.log.level, "reloaded the log level"),

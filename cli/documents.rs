@@ -8,7 +8,15 @@ use manor_tests::documents;
 use crate::args::Cli;
 
 /// The roles of processes, which nobody types.
-const NAMES: [&str; 5] = ["run-domain", "run-network", "run-broker", "inspect", "work-on-images"];
+const NAMES: [&str; 7] = [
+    "run-domain",
+    "run-network",
+    "run-broker",
+    "run-test-domain",
+    "run-test-network",
+    "inspect",
+    "work-on-images",
+];
 
 /// The words of `line` up to what is the shell's.
 fn words(line: &str) -> Vec<String> {

@@ -25,6 +25,7 @@ mod ssh_helper;
 mod sys;
 mod table;
 mod terminal;
+mod test_driver;
 mod verbs;
 mod words;
 
@@ -54,6 +55,12 @@ fn main() -> ExitCode {
     }
     if words.first().is_some_and(|role| role == "run-broker") {
         return run_broker::main(words.into_iter().skip(1));
+    }
+    if words.first().is_some_and(|role| role == ::test_driver::GUEST_ROLE) {
+        return ::test_driver::run_guest(words.into_iter().skip(1));
+    }
+    if words.first().is_some_and(|role| role == ::test_driver::NETWORK_ROLE) {
+        return ::test_driver::run_network(words.into_iter().skip(1));
     }
     if words.first().is_some_and(|role| role == "work-on-images") {
         return image_work::main();

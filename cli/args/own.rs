@@ -22,6 +22,19 @@ pub(crate) struct Daemon {
     /// Configuration file
     #[arg(long, value_name = "FILE", default_value = crate::config::DEFAULT_PATH)]
     pub(crate) config: PathBuf,
+    /// What runs guests. Nothing does with 'test': all else is as it is, on a host that is made up, to
+    /// test tools with. It needs no privilege, and says on its output where it can be reached
+    #[arg(long, value_enum, value_name = "DRIVER", default_value = "kvm")]
+    pub(crate) driver: Driver,
+    /// What there is at the beginning: <node> with domains, networks and pools (with --driver test)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fixture: Option<PathBuf>,
+    /// Keep definitions here; without it nothing outlives the daemon (with --driver test)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Listen for the API here
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
     /// Listen for other hosts here, by TLS with the certificate that the configuration names
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<std::net::SocketAddr>,
@@ -37,6 +50,12 @@ pub(crate) struct Daemon {
     /// Listen for libvirt's clients in plain text here, on a loopback address: virsh -c qemu+tcp://127.0.0.1/system
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) libvirt_tcp: Option<std::net::SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Driver {
+    Kvm,
+    Test,
 }
 
 /// As libvirt's program of the name `virt-ssh-helper`, which clients run through ssh.

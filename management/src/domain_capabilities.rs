@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use arch::cpuid::models;
 
 use crate::error::{Code, Error};
+use crate::host::Driver;
 
 /// Of one guest.
 pub const MAX_VCPUS: u16 = 64;
@@ -19,6 +20,7 @@ pub(crate) struct Wanted<'a> {
     pub virt_type: Option<&'a str>,
     /// UEFI that is installed here.
     pub efi: &'a [PathBuf],
+    pub driver: Driver,
 }
 
 /// Names of processor models that a definition may ask for.
@@ -43,14 +45,15 @@ pub(crate) fn describe(wanted: Wanted<'_>) -> Result<String, Error> {
         "x86_64" => {}
         other => return refused("architecture", other, "x86_64"),
     }
-    match wanted.virt_type.unwrap_or("kvm") {
-        "kvm" => {}
-        other => return refused("virtualization type", other, "kvm"),
-    }
+    let domain = match (wanted.virt_type.unwrap_or("kvm"), wanted.driver) {
+        ("kvm", _) => "kvm",
+        ("test", Driver::Test) => "test",
+        (other, _) => return refused("virtualization type", other, "kvm"),
+    };
     let is_pc = machine == "pc" || machine.starts_with("pc-i440fx-");
     let is_microvm = machine == "microvm";
     let mut xml = format!(
-        "<domainCapabilities>\n  <path>/usr/bin/manor</path>\n  <domain>kvm</domain>\n  \
+        "<domainCapabilities>\n  <path>/usr/bin/manor</path>\n  <domain>{domain}</domain>\n  \
          <machine>{machine}</machine>\n  <arch>x86_64</arch>\n  <vcpu max='{MAX_VCPUS}'/>\n  \
          <iothreads supported='yes'/>\n"
     );

@@ -31,6 +31,7 @@ use crate::domain::network_disks::{Attempts, reconnect};
 use crate::domain::{clean, with_paths};
 use crate::error::{Code, Error, Problem};
 use crate::firmware::Installed;
+use crate::host::{Driver, Host};
 use crate::ops::consoles;
 use crate::store::Disk;
 use crate::translate::NewIds;
@@ -71,7 +72,7 @@ pub(crate) async fn run_with(
     // Nobody could find them again: what no place is named for goes with the guest.
     let own = options.run_dir.join("run");
     let seeds = options.cloud_init.as_ref().map(|_| own.clone());
-    let host = translate::Host { firmware, variables: own.clone(), seeds };
+    let host = translate::Host { firmware, variables: own.clone(), seeds, driver: Driver::Kvm };
     if let Some(documents) = &options.cloud_init {
         documents.check()?;
     }
@@ -99,6 +100,7 @@ pub(crate) async fn run_with(
         stdio: Stdio::Foreground,
         run_dir,
         boot_id: crate::manager::boot_id()?,
+        host: Host::own(),
         pools: Vec::new(),
         networks: None,
         neighbours: HashMap::new(),

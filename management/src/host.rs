@@ -1,38 +1,92 @@
-//! The host in figures, from /proc and /sys.
+//! The host in figures, from /proc and /sys: of this computer, or of one that is made up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::domain_capabilities::MAX_VCPUS;
 use crate::ops::{NodeCounters, NodeDetails};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-pub(crate) fn details() -> NodeDetails {
+/// What runs guests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Driver {
+    #[default]
+    Kvm,
+    /// None are run: this is for tests of what talks to the daemon.
+    Test,
+}
+
+/// The computer that guests run on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Where its /proc and /sys are.
+    root: PathBuf,
+    pub(crate) driver: Driver,
+}
+
+impl Host {
+    /// This computer.
+    #[must_use]
+    pub fn own() -> Self {
+        Self { root: "/".into(), driver: Driver::Kvm }
+    }
+
+    /// One that is made up: what would be read in its /proc and /sys lies below `root`.
+    #[must_use]
+    pub fn made_up(root: PathBuf) -> Self {
+        Self { root, driver: Driver::Test }
+    }
+
+    pub(crate) fn sys(&self) -> PathBuf {
+        self.root.join("sys")
+    }
+
+    fn read(&self, path: impl AsRef<Path>) -> String {
+        read(self.root.join(path))
+    }
+
+    /// All of its memory, KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        kib(&self.read("proc/meminfo"), "MemTotal")
+    }
+
+    /// Of hugetlbfs where no size is named, KiB.
+    pub(crate) fn huge_page_size(&self) -> u64 {
+        kib(&self.read("proc/meminfo"), "Hugepagesize")
+    }
+}
+
+pub(crate) fn details(host: &Host) -> NodeDetails {
     let system = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
-    let cpuinfo = read("/proc/cpuinfo");
-    let memory = read("/proc/meminfo");
-    let shape = Shape::read();
+    let cpuinfo = host.read("proc/cpuinfo");
+    let memory = host.read("proc/meminfo");
+    let shape = Shape::read(&host.sys());
     NodeDetails {
-        hostname: text(system.nodename()),
+        hostname: host.read("proc/sys/kernel/hostname").trim().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: text(system.release()),
+        kernel: host.read("proc/sys/kernel/osrelease").trim().to_owned(),
         architecture: text(system.machine()),
         cpu_model: field(&cpuinfo, "model name").unwrap_or_default().to_owned(),
         cpus: shape.cpus,
         mhz: field(&cpuinfo, "cpu MHz")
             .and_then(|mhz| mhz.split('.').next()?.parse().ok())
             .unwrap_or(0),
-        nodes: count_dirs("/sys/devices/system/node", "node").max(1),
+        nodes: count_dirs(&host.sys().join("devices/system/node"), "node").max(1),
         sockets: shape.sockets,
         cores: shape.cores,
         threads: shape.threads,
         memory: kib(&memory, "MemTotal"),
         free_memory: kib(&memory, "MemAvailable"),
-        counters: counters(&read("/proc/stat"), &memory),
-        uptime: read("/proc/uptime").split('.').next().and_then(|s| s.parse().ok()).unwrap_or(0),
+        counters: counters(&host.read("proc/stat"), &memory),
+        uptime: host
+            .read("proc/uptime")
+            .split('.')
+            .next()
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(0),
         quarantined: Vec::new(),
         degraded: Vec::new(),
     }
@@ -84,19 +138,13 @@ pub(crate) fn vcpu_places(pid: u32) -> BTreeMap<usize, u32> {
     threads.filter_map(place).collect()
 }
 
-/// All of the host's memory, KiB.
-pub(crate) fn memory() -> u64 {
-    kib(&read("/proc/meminfo"), "MemTotal")
-}
-
-/// Of hugetlbfs where no size is named, KiB.
-pub(crate) fn huge_page_size() -> u64 {
-    kib(&read("/proc/meminfo"), "Hugepagesize")
-}
-
 /// What guests can be given here, in libvirt's words.
-pub(crate) fn capabilities() -> String {
-    let host = details();
+pub(crate) fn capabilities(host: &Host) -> String {
+    let test = match host.driver {
+        Driver::Kvm => "",
+        Driver::Test => "      <domain type='test'/>\n",
+    };
+    let host = details(host);
     let (cpus, memory, arch) = (host.cpus, host.memory, escape(&host.architecture));
     let (sockets, cores, threads) = (host.sockets, host.cores, host.threads);
     let model = escape(&host.cpu_model);
@@ -110,7 +158,7 @@ pub(crate) fn capabilities() -> String {
          \x20   <topology>\n      <cells num='1'>\n        <cell id='0'>\n          \
          <memory unit='KiB'>{memory}</memory>\n          <cpus num='{cpus}'/>\n        </cell>\n      \
          </cells>\n    </topology>\n  </host>\n  <guest>\n    <os_type>hvm</os_type>\n    \
-         <arch name='x86_64'>\n      <wordsize>64</wordsize>\n      <emulator>/usr/bin/manor</emulator>\n{machines}      <domain type='kvm'/>\n    \
+         <arch name='x86_64'>\n      <wordsize>64</wordsize>\n      <emulator>/usr/bin/manor</emulator>\n{machines}      <domain type='kvm'/>\n{test}    \
          </arch>\n    <features>\n      <acpi default='on' toggle='no'/>\n      <apic default='on' toggle='no'/>\n\
          \x20   </features>\n  </guest>\n</capabilities>\n"
     )
@@ -124,13 +172,13 @@ struct Shape {
 }
 
 impl Shape {
-    fn read() -> Self {
-        let online = xml_cpus(&read("/sys/devices/system/cpu/online"));
+    fn read(sys: &Path) -> Self {
+        let cpus = sys.join("devices/system/cpu");
+        let online = xml_cpus(&read(cpus.join("online")));
         let (mut sockets, mut cores) = (BTreeSet::new(), BTreeSet::new());
         for cpu in &online {
-            let place = |name: &str| {
-                read(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{name}")).trim().to_owned()
-            };
+            let place =
+                |name: &str| read(cpus.join(format!("cpu{cpu}/topology/{name}"))).trim().to_owned();
             let socket = place("physical_package_id");
             cores.insert((socket.clone(), place("core_id")));
             sockets.insert(socket);
@@ -167,7 +215,7 @@ fn kib(meminfo: &str, name: &str) -> u64 {
     value.unwrap_or(0)
 }
 
-fn count_dirs(dir: &str, prefix: &str) -> u32 {
+fn count_dirs(dir: &Path, prefix: &str) -> u32 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let numbered = entries.filter(|entry| {
         let name = entry.file_name();
@@ -231,11 +279,11 @@ mod tests {
 
     #[test]
     fn this_host_has_figures() {
-        let host = details();
+        let host = details(&Host::own());
         assert!(host.cpus > 0 && host.memory > 0 && host.uptime > 0, "{host:?}");
         assert_eq!(host.architecture, "x86_64");
         assert!(host.sockets * host.cores * host.threads <= host.cpus, "{host:?}");
-        assert!(capabilities().contains("<domain type='kvm'/>"));
+        assert!(capabilities(&Host::own()).contains("<domain type='kvm'/>"));
     }
 
     #[test]

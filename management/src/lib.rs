@@ -42,6 +42,7 @@ mod worker;
 pub use auth::{Access, Caller, Role, Scope, Subject, Via};
 pub use cloud_init::CloudInit;
 pub use error::{Code, Error, Problem};
+pub use host::{Driver, Host};
 pub use manager::{Context, Manager, Operation};
 pub use plan::{PlannedChange, When};
 

@@ -28,6 +28,7 @@ use crate::domain::channels::Frozen;
 use crate::domain::handle::{Act, Definition, Handle};
 use crate::domain::record::Record;
 use crate::error::{Code, Error};
+use crate::host::{Driver, Host};
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::network::{self, Networks};
@@ -108,6 +109,18 @@ impl Manager {
 
     /// With another broker than the one inside this process.
     pub async fn open_with(config: Config, broker: Arc<dyn Broker>) -> Result<Self, Error> {
+        Self::open_on(Host::own(), config, broker).await
+    }
+
+    /// On a host that the broker's acts are about.
+    pub async fn open_on(
+        host: Host,
+        config: Config,
+        broker: Arc<dyn Broker>,
+    ) -> Result<Self, Error> {
+        if host.driver == Driver::Test {
+            translate::count_identities();
+        }
         let (dir, state) = (config.run_dir.clone(), config.state_dir.clone());
         let (logs, made, settings) = (config.log_dir.clone(), broker.clone(), config.clone());
         let (store, contents, autostart, boot_id, found, journal, audit, tokens, storage) =
@@ -157,8 +170,14 @@ impl Manager {
             .iter()
             .filter_map(|(_, record)| translate::stored(&record.as_ref()?.live).ok())
             .collect();
-        let networks =
-            Networks::open(networks, &config, broker.clone(), journal.clone(), &running).await;
+        let networks = Networks::open(
+            networks,
+            &config,
+            (host.clone(), broker.clone()),
+            journal.clone(),
+            &running,
+        )
+        .await;
         let (store, pools, networks) = (Arc::new(store), Arc::new(pools), Arc::new(networks));
         let seeds = Arc::new(Seeds::new(Arc::new(Disk), config.state_dir.join("cloud-init")));
         let checkpoints = Arc::new(Checkpoints::new(Arc::new(Disk), &config.state_dir));
@@ -175,6 +194,7 @@ impl Manager {
             checkpoints,
             snapshots,
             boot_id,
+            host,
         };
         let node = Arc::new(Node::new(parts));
         let mut definitions = HashMap::new();
@@ -269,6 +289,12 @@ impl Manager {
         }
     }
 
+    /// What runs the guests here.
+    #[must_use]
+    pub fn driver(&self) -> Driver {
+        self.cx.node.host.driver
+    }
+
     /// Who comes with this token from there; none if it lets nobody in.
     #[must_use]
     pub fn bearer(&self, token: &str, from: &str) -> Option<Bearer> {
@@ -353,7 +379,8 @@ impl Context {
     /// What definitions are completed from.
     pub(crate) fn host(&self) -> translate::Host {
         let variables = self.node.config.state_dir.join("nvram");
-        translate::Host { firmware: self.node.firmware(), variables, seeds: None }
+        let (firmware, driver) = (self.node.firmware(), self.node.host.driver);
+        translate::Host { firmware, variables, seeds: None, driver }
     }
 
     /// The same for a definition that comes with documents for cloud-init.

@@ -18,6 +18,7 @@ use crate::domain::actor;
 use crate::domain::handle::{Handle, View};
 use crate::error::{Code, Error};
 use crate::firmware::Installed;
+use crate::host::Host;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::network::Networks;
@@ -55,6 +56,7 @@ pub(crate) struct Parts {
     pub snapshots: Arc<Snapshots>,
     /// Of this boot of the host.
     pub boot_id: Uuid,
+    pub host: Host,
 }
 
 impl std::ops::Deref for Node {

@@ -36,6 +36,8 @@ mod setup;
 mod snapshots;
 mod storage;
 mod terminal;
+mod test_driver;
 mod tuning;
 mod verbs;
 mod viewers;
+mod virsh_commands;

@@ -34,7 +34,8 @@ pub(crate) fn check_domain(def: &DomainDef, at: Cursor<'_>) {
 }
 
 fn check_kind(def: &DomainDef, at: Cursor<'_>) {
-    if def.kind != DomainType::Kvm {
+    // Of a made-up hypervisor, for those who have one: whether that is so, is known elsewhere.
+    if !matches!(def.kind, DomainType::Kvm | DomainType::Test) {
         let mut report = at.at_attribute("type");
         report.expected = Some("type='kvm'".to_owned());
         report.report(

@@ -19,7 +19,7 @@ use super::admission::Admission;
 use super::failure::Failure;
 use super::keepalive::{self, PING, PONG};
 use super::protocol::packet::{
-    self, Header, KEEPALIVE, Kind, Packet, PacketError, REMOTE, Status, VERSION,
+    self, Header, KEEPALIVE, Kind, Packet, PacketError, QEMU, REMOTE, Status, VERSION,
 };
 use super::protocol::xdr::{Decode as _, Decoder, XdrError};
 use super::session::{Gone, QUEUE, Session};
@@ -83,6 +83,7 @@ pub(super) async fn serve<W: Wire>(
         }
         () = part(&session, &mut stop) => {}
     }
+    session.destroy_bound().await;
 }
 
 /// The daemon goes: returns when a client that wants to know it has had time to hear it.
@@ -162,7 +163,7 @@ impl Connection {
             }
             // That it was heard is all that a pong has to say.
             (KEEPALIVE, _) => Ok(()),
-            (REMOTE, Kind::Call) if header.version == VERSION => {
+            (REMOTE | QEMU, Kind::Call) if header.version == VERSION => {
                 let permit = Arc::clone(&self.calls).acquire_owned().await.map_err(|_| Gone)?;
                 self.call(packet, permit);
                 Ok(())
@@ -230,7 +231,7 @@ async fn answer(
     packet: Packet,
 ) -> Option<(stream::Stream, mpsc::Receiver<Incoming>)> {
     let Packet { header, payload } = packet;
-    let answered = table::run(session, header.procedure, payload).await;
+    let answered = table::run(session, header.program, header.procedure, payload).await;
     let answered = answered.and_then(|answer| {
         let incoming = answer.stream.map(|stream| Ok((stream, stream::open(session, header)?)));
         Ok((answer.payload, answer.files, incoming.transpose()?))

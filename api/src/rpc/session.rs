@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use management::{Access, Caller, Manager, Operation};
+use management::domain::DomainRef;
+use management::ops::DestroyDomain;
+use management::{Access, Caller, Driver, Manager, Operation};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -51,6 +53,8 @@ struct State {
     tell_of_closing: bool,
     /// The name that it opened, such as `qemu:///system`.
     opened: Option<String>,
+    /// Runs of guests that end with the connection, by their numbers.
+    bound: Vec<u32>,
     streams: BTreeMap<StreamKey, mpsc::Sender<Incoming>>,
     callbacks: BTreeMap<i32, Callback>,
     next_callback: i32,
@@ -80,6 +84,7 @@ impl Session {
             heard: Instant::now(),
             tell_of_closing: false,
             opened: None,
+            bound: Vec::new(),
             streams: BTreeMap::new(),
             callbacks: BTreeMap::new(),
             next_callback: 0,
@@ -92,6 +97,10 @@ impl Session {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn driver(&self) -> Driver {
+        self.manager.driver()
     }
 
     pub(crate) fn caller(&self) -> Caller {
@@ -135,6 +144,25 @@ impl Session {
 
     pub(crate) fn opened(&self) -> Option<String> {
         self.state().opened.clone()
+    }
+
+    /// A guest ends with the connection.
+    pub(crate) fn bind(&self, number: u32) {
+        self.state().bound.push(number);
+    }
+
+    /// The connection has ended, and with it the guests that were to.
+    pub(super) async fn destroy_bound(&self) {
+        let bound = std::mem::take(&mut self.state().bound);
+        for number in bound {
+            let destroy = DestroyDomain { domain: DomainRef::Id(number), graceful: false };
+            // Another run of it has another number, and is nobody's.
+            if let Err(error) = self.manager.call(&self.caller(), destroy).await
+                && error.code != management::Code::NotFound
+            {
+                tracing::warn!(number, error = %error.chain(), "a guest outlives its client");
+            }
+        }
     }
 
     /// Waits as long as the client does not read what was sent before.

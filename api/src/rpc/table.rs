@@ -12,6 +12,7 @@ use management::ops;
 
 use super::failure::Failure;
 use super::procedures::*;
+use super::protocol::packet::QEMU;
 use super::protocol::xdr::{Decode, Decoder, Encode};
 use super::session::Session;
 use super::stream::Stream;
@@ -105,18 +106,24 @@ fn precedes_opening(number: i32) -> bool {
 
 pub(super) async fn run(
     session: &Arc<Session>,
+    program: u32,
     number: i32,
     payload: Bytes,
 ) -> Result<Answer, Failure> {
-    let found = PROCEDURES.binary_search_by_key(&number, |procedure| procedure.number);
-    let Ok(procedure) = found.map(|at| &PROCEDURES[at]) else {
-        let name = others::NOT_YET.iter().find(|(known, _)| *known == number);
+    let is_qemu = program == QEMU;
+    let (all, not_yet) = match is_qemu {
+        true => (QEMU_PROCEDURES, others::QEMU_NOT_YET),
+        false => (PROCEDURES, others::NOT_YET),
+    };
+    let found = all.binary_search_by_key(&number, |procedure| procedure.number);
+    let Ok(procedure) = found.map(|at| &all[at]) else {
+        let name = not_yet.iter().find(|(known, _)| *known == number);
         return Err(Failure::unknown_procedure(number, name.map(|(_, name)| *name)));
     };
-    if session.wants_password() && !(66..=70).contains(&number) {
+    if session.wants_password() && (is_qemu || !(66..=70).contains(&number)) {
         return Err(Failure::authentication("authentication is required"));
     }
-    if session.opened().is_none() && !precedes_opening(number) {
+    if session.opened().is_none() && (is_qemu || !precedes_opening(number)) {
         return Err(Failure::not_open());
     }
     (procedure.run)(session.clone(), payload).await
@@ -132,9 +139,9 @@ macro_rules! gap {
 }
 
 macro_rules! procedures {
-    ($($number:literal $name:ident [$($operation:ident)*] $run:path $(, partly $gap:literal)?;)*) => {
+    ($list:ident: $($number:literal $name:ident [$($operation:ident)*] $run:path $(, partly $gap:literal)?;)*) => {
         /// By number.
-        pub(super) const PROCEDURES: &[Procedure] = &[$(Procedure {
+        pub(super) const $list: &[Procedure] = &[$(Procedure {
             number: $number,
             name: stringify!($name),
             operations: &[$(<ops::$operation as Operation>::NAME),*],
@@ -144,7 +151,14 @@ macro_rules! procedures {
     };
 }
 
+// Of the program that has what is about QEMU alone.
 procedures! {
+    QEMU_PROCEDURES:
+    3 QEMU_DOMAIN_AGENT_COMMAND [AskAgent] guest::agent_command;
+}
+
+procedures! {
+    PROCEDURES:
     1 CONNECT_OPEN [] connect::open;
     2 CONNECT_CLOSE [] connect::close;
     3 CONNECT_GET_TYPE [] connect::get_type;
@@ -154,7 +168,7 @@ procedures! {
     7 CONNECT_GET_CAPABILITIES [GetCapabilities] connect::capabilities;
     8 DOMAIN_ATTACH_DEVICE [AttachDevice] device::attach;
     9 DOMAIN_CREATE [StartDomain] lifecycle::create;
-    10 DOMAIN_CREATE_XML [CreateDomain FindDomain] lifecycle::create_xml, partly "autodestroy is refused";
+    10 DOMAIN_CREATE_XML [CreateDomain FindDomain] lifecycle::create_xml;
     11 DOMAIN_DEFINE_XML [DefineDomain FindDomain] lifecycle::define;
     12 DOMAIN_DESTROY [DestroyDomain] lifecycle::destroy;
     13 DOMAIN_DETACH_DEVICE [DetachDevice] device::detach;
@@ -305,7 +319,7 @@ procedures! {
     192 DOMAIN_REVERT_TO_SNAPSHOT [RevertToSnapshot GetJob] snapshot::revert;
     193 DOMAIN_SNAPSHOT_DELETE [DeleteSnapshot GetJob] snapshot::delete;
     194 DOMAIN_GET_BLOCK_INFO [DescribeDisk] stats::block_info;
-    196 DOMAIN_CREATE_WITH_FLAGS [StartDomain FindDomain] lifecycle::create_flags, partly "autodestroy is refused";
+    196 DOMAIN_CREATE_WITH_FLAGS [StartDomain FindDomain] lifecycle::create_flags;
     197 DOMAIN_SET_MEMORY_PARAMETERS [TuneDomain] tuning::set_memory, partly "no min_guarantee";
     198 DOMAIN_GET_MEMORY_PARAMETERS [GetTuning] tuning::memory;
     199 DOMAIN_SET_VCPUS_FLAGS [TuneDomain] resources::set_vcpus, partly "not of a running guest";
@@ -406,6 +420,7 @@ procedures! {
     381 CONNECT_SECRET_EVENT_DEREGISTER_ANY [] events::no_more;
     388 DOMAIN_MANAGED_SAVE_GET_XML_DESC [DumpManagedSave] saved::managed_save_xml;
     389 DOMAIN_MANAGED_SAVE_DEFINE_XML [DefineManagedSave] saved::managed_save_define;
+    391 STORAGE_POOL_LOOKUP_BY_TARGET_PATH [ListPools] pool::by_target_path;
     392 DOMAIN_DETACH_DEVICE_ALIAS [DetachDevice] device::detach_alias;
     404 NETWORK_LIST_ALL_PORTS [ListNetworkPorts] network_ports::list;
     405 NETWORK_PORT_LOOKUP_BY_UUID [DumpNetworkPortXml] network_ports::by_uuid;
@@ -417,12 +432,15 @@ procedures! {
     415 DOMAIN_CHECKPOINT_LOOKUP_BY_NAME [ListCheckpoints] backup::lookup;
     416 DOMAIN_CHECKPOINT_GET_PARENT [ListCheckpoints] backup::parent;
     417 DOMAIN_CHECKPOINT_DELETE [DeleteCheckpoint] backup::delete;
+    418 DOMAIN_GET_GUEST_INFO [GetGuestInfo] guest_info::guest_info;
     421 DOMAIN_BACKUP_BEGIN [BeginBackup] backup::begin, partly "without TLS";
     422 DOMAIN_BACKUP_GET_XML_DESC [DumpBackup] backup::backup_xml;
     426 DOMAIN_GET_MESSAGES [DescribeDomain] domain::messages;
     432 NETWORK_DEFINE_XML_FLAGS [DefineNetwork] network::define_flags;
+    433 NODE_DEVICE_GET_AUTOSTART [DescribeNodeDevice] host::device_autostart;
     435 NODE_DEVICE_IS_PERSISTENT [DescribeNodeDevice] host::device_is_persistent;
     436 NODE_DEVICE_IS_ACTIVE [DescribeNodeDevice] host::device_is_active;
+    437 NETWORK_CREATE_XML_FLAGS [CreateNetwork] network::create_xml_flags;
     440 DOMAIN_SAVE_PARAMS [SaveDomain ManagedSave GetJob] saved::save_params, partly "the file and the definition";
     441 DOMAIN_RESTORE_PARAMS [RestoreDomain] saved::restore_params, partly "the file and the definition";
     442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "of saving, dumping and backups";

@@ -7,11 +7,13 @@ use std::path::Path;
 use xml::DomainDef;
 
 use crate::error::{Code, Error};
+use crate::host::Host;
 
-const POOLS: &str = "/sys/kernel/mm/hugepages";
+/// Below /sys.
+const POOLS: &str = "kernel/mm/hugepages";
 
-pub(super) fn check(def: &DomainDef) -> Result<(), Error> {
-    check_in(def, Path::new(POOLS), crate::host::huge_page_size())
+pub(super) fn check(def: &DomainDef, host: &Host) -> Result<(), Error> {
+    check_in(def, &host.sys().join(POOLS), host.huge_page_size())
 }
 
 fn check_in(def: &DomainDef, pools: &Path, default: u64) -> Result<(), Error> {

@@ -28,6 +28,7 @@ use super::restore::FromSaved;
 use crate::config;
 use crate::error::{Code, Error};
 use crate::firmware::Installed;
+use crate::host::Host;
 use crate::network::Networks;
 use crate::storage::PoolView;
 use crate::translate::display::{OpenVnc, Place};
@@ -67,6 +68,7 @@ pub(crate) struct Launch {
     pub log: Option<PathBuf>,
     pub stdio: Stdio,
     pub boot_id: Uuid,
+    pub host: Host,
     /// Those that are active: where volumes lie.
     pub pools: Vec<PoolView>,
     /// None without a daemon.
@@ -83,8 +85,8 @@ pub(crate) struct Launched {
 }
 
 pub(crate) fn launch(broker: &dyn Broker, launch: &Launch) -> Result<Launched, Error> {
-    check_memory(launch.def.memory.size.0, crate::host::memory())?;
-    super::huge_pages::check(&launch.def)?;
+    check_memory(launch.def.memory.size.0, launch.host.memory())?;
+    super::huge_pages::check(&launch.def, &launch.host)?;
     broker.make_run_dir(&launch.run_dir)?;
     let lock = broker.lock_run_dir(&launch.run_dir)?;
     let (run_dir, uuid) = (&launch.run_dir, launch.uuid);

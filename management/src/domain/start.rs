@@ -128,6 +128,7 @@ impl Actor {
             stdio: broker::Stdio::Log(log.clone()),
             log: Some(log),
             boot_id: node.boot_id,
+            host: node.host.clone(),
             pools: node.pools.views().into_iter().filter(|pool| pool.active).collect(),
             networks: Some(node.networks.clone()),
             neighbours: node.processes(),

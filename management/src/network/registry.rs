@@ -16,6 +16,7 @@ use super::state::{RECORD, Shared, State};
 use super::{NetworkRef, NetworkView, guard, leases, plan, resolvers, user};
 use crate::config::Config;
 use crate::error::{Code, Error};
+use crate::host::Host;
 use crate::journal::Journal;
 use crate::store::{Contents, Store, StoredNetwork, Vfs};
 use crate::translate::NewIds;
@@ -80,7 +81,7 @@ impl Networks {
     pub(crate) async fn open(
         found: Found,
         config: &Config,
-        broker: Arc<dyn Broker>,
+        (host, broker): (Host, Arc<dyn Broker>),
         journal: Arc<Journal>,
         running: &[DomainDef],
     ) -> Self {
@@ -101,6 +102,7 @@ impl Networks {
             leases: Leases::new(config.state_dir.join("leases")),
             log_dir: config.log_dir.clone(),
             settings: config.networks.clone(),
+            host,
         });
         guard::watch(&shared);
         leases::watch(&shared);
@@ -263,7 +265,7 @@ impl Networks {
         }
         if def.bridge_name().is_none() {
             let own = table.get(&uuid).and_then(|network| network.now().view.bridge.clone());
-            let name = own.or_else(|| free_bridge(&taken));
+            let name = own.or_else(|| free_bridge(&taken, &self.shared.host));
             def.bridge.get_or_insert_default().name = name;
         }
         let fresh = || {
@@ -275,8 +277,9 @@ impl Networks {
     }
 }
 
-fn free_bridge(taken: &BTreeSet<String>) -> Option<String> {
-    let on_host = |name: &str| std::path::Path::new("/sys/class/net").join(name).exists();
+fn free_bridge(taken: &BTreeSet<String>, host: &Host) -> Option<String> {
+    let interfaces = host.sys().join("class/net");
+    let on_host = |name: &str| interfaces.join(name).exists();
     let free = |name: &String| !taken.contains(name) && !on_host(name);
     (0..=taken.len() + 1024).map(|number| format!("virbr{number}")).find(free)
 }

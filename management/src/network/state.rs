@@ -17,6 +17,7 @@ use crate::domain::Affects;
 use crate::domain::exit::Exit;
 use crate::error::{Code, Error};
 use crate::events::{EventKind, NetworkChange};
+use crate::host::Host;
 use crate::journal::Journal;
 use crate::store::{Store, StoredNetwork};
 use crate::translate::invalid;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) leases: Leases,
     pub(super) log_dir: PathBuf,
     pub(super) settings: crate::config::Networks,
+    pub(super) host: Host,
 }
 
 /// In a network's run directory: the definition it is active with.

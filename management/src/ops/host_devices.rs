@@ -1,7 +1,5 @@
 //! The host's devices and interfaces, and the filters that there are: looked at, never changed.
 
-use std::path::Path;
-
 use uuid::Uuid;
 
 use crate::auth::{Access, Subject};
@@ -15,8 +13,6 @@ use crate::translate;
 pub use crate::host_interfaces::HostInterface;
 pub use crate::node_devices::{NodeDevice, NodeDeviceKind};
 
-const SYS: &str = "/sys";
-
 /// The host's devices (virConnectListAllNodeDevices).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListNodeDevices;
@@ -26,8 +22,9 @@ impl Operation for ListNodeDevices {
     const NAME: &'static str = "node.devices";
     const ACCESS: Access = Access::Read;
 
-    async fn run(self, _cx: &Context) -> Result<Vec<NodeDevice>, Error> {
-        blocking(|| Ok(node_devices::read(Path::new(SYS)))).await
+    async fn run(self, cx: &Context) -> Result<Vec<NodeDevice>, Error> {
+        let sys = cx.node.host.sys();
+        blocking(move || Ok(node_devices::read(&sys))).await
     }
 }
 
@@ -46,10 +43,10 @@ impl Operation for DescribeNodeDevice {
         Subject::Other("node device", self.name.as_str().into())
     }
 
-    async fn run(self, _cx: &Context) -> Result<NodeDevice, Error> {
-        let name = self.name;
+    async fn run(self, cx: &Context) -> Result<NodeDevice, Error> {
+        let (name, sys) = (self.name, cx.node.host.sys());
         let missing = Error::new(Code::NotFound, format!("the host has no device {name:?}"));
-        blocking(move || node_devices::find(Path::new(SYS), &name).ok_or(missing)).await
+        blocking(move || node_devices::find(&sys, &name).ok_or(missing)).await
     }
 }
 
@@ -62,8 +59,9 @@ impl Operation for ListHostInterfaces {
     const NAME: &'static str = "node.interfaces";
     const ACCESS: Access = Access::Read;
 
-    async fn run(self, _cx: &Context) -> Result<Vec<HostInterface>, Error> {
-        blocking(|| Ok(host_interfaces::read(Path::new(SYS)))).await
+    async fn run(self, cx: &Context) -> Result<Vec<HostInterface>, Error> {
+        let sys = cx.node.host.sys();
+        blocking(move || Ok(host_interfaces::read(&sys))).await
     }
 }
 

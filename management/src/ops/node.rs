@@ -60,7 +60,8 @@ impl Operation for GetNode {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<NodeDetails, Error> {
-        let mut node = blocking(|| Ok(crate::host::details())).await?;
+        let host = cx.node.host.clone();
+        let mut node = blocking(move || Ok(crate::host::details(&host))).await?;
         node.quarantined.clone_from(&cx.quarantined);
         node.degraded.clone_from(&cx.degraded);
         Ok(node)
@@ -76,8 +77,9 @@ impl Operation for GetCapabilities {
     const NAME: &'static str = "node.capabilities";
     const ACCESS: Access = Access::Read;
 
-    async fn run(self, _cx: &Context) -> Result<String, Error> {
-        blocking(|| Ok(crate::host::capabilities())).await
+    async fn run(self, cx: &Context) -> Result<String, Error> {
+        let host = cx.node.host.clone();
+        blocking(move || Ok(crate::host::capabilities(&host))).await
     }
 }
 
@@ -95,7 +97,7 @@ impl Operation for GetDomainCapabilities {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<String, Error> {
-        let firmware = cx.node.firmware();
+        let (firmware, driver) = (cx.node.firmware(), cx.node.host.driver);
         blocking(move || {
             let efi = [Machine::Q35, Machine::Pc].map(|machine| firmware.efi(machine, false));
             let mut efi: Vec<_> = efi.into_iter().flatten().map(|found| found.code).collect();
@@ -104,6 +106,7 @@ impl Operation for GetDomainCapabilities {
                 architecture: self.architecture.as_deref(),
                 machine: self.machine.as_deref(),
                 virt_type: self.virt_type.as_deref(),
+                driver,
                 efi: &efi,
             })
         })

@@ -11,6 +11,7 @@ use xml::{DomainDef, YesNo};
 use super::board_of;
 use super::report::Report;
 use crate::firmware::Installed;
+use crate::host::Driver;
 
 /// Milliseconds that SeaBIOS shows its menu for if it is not told.
 const MENU: u16 = 2500;
@@ -23,6 +24,7 @@ pub(crate) struct Host {
     pub variables: PathBuf,
     /// Where the definition's cloud-init seed lies, if it is to have one.
     pub seeds: Option<PathBuf>,
+    pub driver: Driver,
 }
 
 /// What of `<os>` can be had.

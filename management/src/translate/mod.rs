@@ -27,6 +27,7 @@ mod drives;
 mod firmware;
 pub(crate) mod formats;
 mod hyperv;
+mod identity;
 mod io_threads;
 mod live;
 pub(crate) mod machine;
@@ -53,10 +54,11 @@ use xml::DomainDef;
 use xml::device::Console;
 use xml::device::chardev::ConsoleTargetType;
 use xml::device::disk::DiskFormat;
-use xml::domain::Name;
+use xml::domain::{DomainType, Name};
 
 pub(crate) use boot_order::of_interface as boot_order_of_interface;
 pub(crate) use firmware::{Host, variables};
+pub(crate) use identity::{NewIds, count_identities};
 pub(crate) use live::{last_index, live, with_aliases};
 pub(crate) use machine::{Start, lifecycle, machine};
 pub(crate) use report::invalid;
@@ -64,6 +66,7 @@ pub(crate) use seed::names as names_file;
 pub(crate) use sysinfo::files as fw_cfg_files;
 
 use crate::error::{Code, Error, Problem};
+use crate::host::Driver;
 use report::Report;
 
 /// Version of the platform that new definitions are pinned to.
@@ -74,20 +77,6 @@ pub(crate) const PLATFORM: u16 = 1;
 pub(crate) struct Checked {
     pub def: DomainDef,
     pub warnings: Vec<Problem>,
-}
-
-/// Names and UUIDs for what a definition leaves open.
-pub(crate) struct NewIds;
-
-impl xml::Identity for NewIds {
-    fn uuid(&mut self) -> Uuid {
-        Uuid::new_v4()
-    }
-
-    fn mac(&mut self) -> [u8; 3] {
-        let [a, b, c, ..] = *Uuid::new_v4().as_bytes();
-        [a, b, c]
-    }
 }
 
 /// Read a definition, check that a machine can be built from it, and fill in what it leaves open.
@@ -101,6 +90,11 @@ pub(crate) fn define(
     let mut def = parsed.value;
     let mut report = Report::new(&parsed.source);
     check::check(&def, &mut report);
+    if def.kind == DomainType::Test && host.driver != Driver::Test {
+        let text =
+            "domains of type 'test', which are for 'manor daemon --driver test'; use type='kvm'";
+        report.refuse("/domain/@type", text);
+    }
     // The check looked at what was written; addresses are given to what libvirt adds too.
     let written = parsed.warnings;
     if report.is_refused() {

@@ -11,6 +11,7 @@ use super::{
 use crate::config;
 use crate::error::{Code, Error};
 use crate::firmware::Installed;
+use crate::host::Driver;
 
 const VSOCK: OpenVsock = OpenVsock { end: VsockEnd::Kernel(Fd(40)), cid: 7 };
 
@@ -48,6 +49,7 @@ fn host() -> Host {
         firmware: Installed::new(firmware),
         variables: "/var/lib/manor/nvram".into(),
         seeds: None,
+        driver: Driver::Kvm,
     }
 }
 

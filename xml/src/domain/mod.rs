@@ -28,7 +28,7 @@ pub use os::{Os, Sysinfo};
 pub use tuning::{BlockIoTune, CpuTune, IoThreadIds};
 
 names! {
-    /// The hypervisors libvirt knows. A definition that parsed is of type `kvm`.
+    /// The hypervisors libvirt knows. A definition that parsed is of type `kvm` or `test`.
     pub enum DomainType {
         Kvm = "kvm", Qemu = "qemu", Kqemu = "kqemu", Xen = "xen", Lxc = "lxc", Uml = "uml", OpenVz = "openvz",
         Test = "test", VmWare = "vmware", HyperV = "hyperv", Vbox = "vbox", Phyp = "phyp", Parallels = "parallels",

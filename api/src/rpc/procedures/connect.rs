@@ -1,5 +1,6 @@
 //! Opening and closing, and what a client asks of the other side before it works with it.
 
+use management::Driver;
 use management::ops::{GetCapabilities, GetDomainCapabilities, GetNode};
 
 use super::super::failure::{Area, Failure, known_flags};
@@ -9,10 +10,25 @@ const READ_ONLY: u32 = 1;
 /// Clients hold what they may do against this version; a server that is older is not asked for much.
 const LIBVIRT_VERSION: u64 = 9_000_000;
 
-/// Names under which this is reached: clients decide by them what they are talking to.
-fn is_ours(name: &str) -> bool {
-    let name = name.split('?').next().unwrap_or_default();
-    matches!(name, "" | "qemu:///system" | "qemu:///session" | "manor:///system" | "manor:///")
+/// Names under which this is reached: clients decide by them what they are talking to. Where nothing
+/// runs guests, that can be tested, too.
+fn is_ours(name: &str, driver: Driver) -> bool {
+    match name.split('?').next().unwrap_or_default() {
+        "" | "qemu:///system" | "qemu:///session" | "manor:///system" | "manor:///" => true,
+        name => driver == Driver::Test && is_test(name),
+    }
+}
+
+fn is_test(name: &str) -> bool {
+    matches!(name, "test:///default" | "test:///")
+}
+
+/// What is opened by who names nothing.
+fn usual(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Kvm => "qemu:///system",
+        Driver::Test => "test:///default",
+    }
 }
 
 pub(crate) async fn open(
@@ -21,8 +37,8 @@ pub(crate) async fn open(
 ) -> Result<(), Failure> {
     known_flags(flags, READ_ONLY, "virConnectOpen")?;
     let name = name.unwrap_or_default();
-    if !is_ours(&name) {
-        let text = format!("{name:?} is not here; there is qemu:///system");
+    if !is_ours(&name, client.driver()) {
+        let text = format!("{name:?} is not here; there is {}", usual(client.driver()));
         return Err(Failure::no_connect(text));
     }
     client.open(name, flags & READ_ONLY != 0)
@@ -52,9 +68,10 @@ pub(crate) async fn supports_feature(client: Client, feature: i32) -> Result<boo
     })
 }
 
-pub(crate) async fn get_type(_: Client, (): ()) -> Result<&'static str, Failure> {
+pub(crate) async fn get_type(client: Client, (): ()) -> Result<&'static str, Failure> {
+    let opened = uri(client, ()).await?;
     // Tools take what is called otherwise for something that they know nothing of.
-    Ok("QEMU")
+    Ok(if is_test(opened.split('?').next().unwrap_or_default()) { "TEST" } else { "QEMU" })
 }
 
 /// Manor's own version, as libvirt writes versions of hypervisors.
@@ -75,7 +92,7 @@ pub(crate) async fn hostname(client: Client, (): ()) -> Result<String, Failure> 
 
 pub(crate) async fn uri(client: Client, (): ()) -> Result<String, Failure> {
     let opened = client.opened().unwrap_or_default();
-    Ok(if opened.is_empty() { "qemu:///system".to_owned() } else { opened })
+    Ok(if opened.is_empty() { usual(client.driver()).to_owned() } else { opened })
 }
 
 pub(crate) async fn is_secure(_: Client, (): ()) -> Result<bool, Failure> {

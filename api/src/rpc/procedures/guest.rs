@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use management::domain::{AddressRow, GuestFilesystem};
 use management::ops::{
-    FreezeFilesystems, GetGuestTime, GuestAddresses, GuestHostname, LeasedAddresses,
+    AskAgent, FreezeFilesystems, GetGuestTime, GuestAddresses, GuestHostname, LeasedAddresses,
     ListGuestFilesystems, SetGuestTime, SetUserPassword, ThawFilesystems, TrimFilesystems,
 };
 
@@ -138,4 +138,16 @@ pub(crate) async fn set_password(
         encrypted: flags & ENCRYPTED != 0,
     };
     client.domain(set).await
+}
+
+/// What a caller wrote goes to the agent as it is, and so does what it says.
+pub(crate) async fn agent_command(
+    client: Client,
+    (domain, command, timeout, flags): (Domain, String, i32, u32),
+) -> Result<Option<String>, Failure> {
+    known_flags(flags, 0, "virDomainQemuAgentCommand")?;
+    // Below 0: as long as it is usual, or for ever, which nobody waits.
+    let timeout = u32::try_from(timeout).ok();
+    let answer = client.domain(AskAgent { domain: domain.reference(), command, timeout }).await?;
+    Ok(Some(answer.get().to_owned()))
 }

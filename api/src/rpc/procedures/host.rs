@@ -111,6 +111,12 @@ pub(crate) async fn device_is_persistent(client: Client, name: String) -> Result
     Ok(false)
 }
 
+/// They are there as long as they are there.
+pub(crate) async fn device_autostart(client: Client, name: String) -> Result<bool, Failure> {
+    device(&client, name).await?;
+    Ok(false)
+}
+
 async fn interfaces(client: &Client) -> Result<Vec<HostInterface>, Failure> {
     client.ask(Area::Interface, ListHostInterfaces).await
 }

@@ -18,12 +18,15 @@ use super::Client;
 const VALIDATE_DEFINITION: u32 = 1;
 
 const START_PAUSED: u32 = 1;
+/// The guest ends with the connection.
+const AUTODESTROY: u32 = 2;
 const BYPASS_CACHE: u32 = 4;
 const FORCE_BOOT: u32 = 8;
 const VALIDATE: u32 = 16;
 const RESET_NVRAM: u32 = 32;
 /// A definition is always validated; what is read of a saved state may stay in the host's cache.
-const START_FLAGS: u32 = START_PAUSED | BYPASS_CACHE | FORCE_BOOT | VALIDATE | RESET_NVRAM;
+const START_FLAGS: u32 =
+    START_PAUSED | AUTODESTROY | BYPASS_CACHE | FORCE_BOOT | VALIDATE | RESET_NVRAM;
 
 async fn found(client: &Client, domain: DomainRef) -> Result<Domain, Failure> {
     Ok(Domain::from(&client.domain(FindDomain { domain }).await?))
@@ -63,7 +66,15 @@ pub(crate) async fn create_xml(
     };
     let created = client.domain(create).await?;
     complaints(&created.domain, &created.warnings);
-    found(&client, created.domain.uuid.into()).await
+    let domain = found(&client, created.domain.uuid.into()).await?;
+    bind(&client, &domain, flags);
+    Ok(domain)
+}
+
+fn bind(client: &Client, domain: &Domain, flags: u32) {
+    if let (Ok(number), true) = (u32::try_from(domain.id), flags & AUTODESTROY != 0) {
+        client.bind(number);
+    }
 }
 
 pub(crate) async fn create(client: Client, domain: Domain) -> Result<(), Failure> {
@@ -83,7 +94,9 @@ pub(crate) async fn create_flags(
         force: false,
     };
     client.domain(start).await?;
-    found(&client, domain.reference()).await
+    let domain = found(&client, domain.reference()).await?;
+    bind(&client, &domain, flags);
+    Ok(domain)
 }
 
 /// Of shutting down and of rebooting alike.

@@ -7,6 +7,7 @@ pub(super) mod device;
 pub(super) mod domain;
 pub(super) mod events;
 pub(super) mod guest;
+pub(super) mod guest_info;
 pub(super) mod host;
 pub(super) mod jobs;
 pub(super) mod lifecycle;

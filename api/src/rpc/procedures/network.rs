@@ -75,6 +75,15 @@ pub(crate) async fn create_xml(client: Client, xml: String) -> Result<Network, F
     Ok(Network::from(&client.ask(AREA, CreateNetwork { xml }).await?))
 }
 
+pub(crate) async fn create_xml_flags(
+    client: Client,
+    (xml, flags): (String, u32),
+) -> Result<Network, Failure> {
+    const VALIDATE: u32 = 1;
+    known_flags(flags, VALIDATE, "virNetworkCreateXMLFlags")?;
+    create_xml(client, xml).await
+}
+
 async fn change(client: &Client, network: &Network, action: NetworkAction) -> Result<(), Failure> {
     client.ask(AREA, ChangeNetwork { network: network.reference(), action }).await
 }

@@ -1,5 +1,7 @@
 //! Storage pools.
 
+use std::path::Path;
+
 use management::ops::{
     ChangePool, CreatePool, DefinePool, DescribePool, DumpPoolXml, ListPools, ListVolumes,
     PoolAction,
@@ -69,6 +71,15 @@ pub(crate) async fn by_name(client: Client, name: String) -> Result<Pool, Failur
 
 pub(crate) async fn by_uuid(client: Client, uuid: Uuid) -> Result<Pool, Failure> {
     Ok(Pool::from(&view(&client, uuid.into()).await?))
+}
+
+pub(crate) async fn by_target_path(client: Client, path: String) -> Result<Pool, Failure> {
+    let found = all(&client).await?.into_iter().find(|pool| pool.path == Path::new(&path));
+    let missing = || {
+        let text = format!("no storage pool lies at {path:?}");
+        client.failure(AREA, &management::Error::new(management::Code::NotFound, text))
+    };
+    found.as_ref().map(Pool::from).ok_or_else(missing)
 }
 
 pub(crate) async fn by_volume(client: Client, volume: Volume) -> Result<Pool, Failure> {

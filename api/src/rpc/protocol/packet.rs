@@ -6,6 +6,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use super::xdr::{Decode as _, Decoder, Encode};
 
 pub(crate) const REMOTE: u32 = 0x2000_8086;
+/// What is about QEMU alone.
+pub(crate) const QEMU: u32 = 0x2000_8087;
 pub(crate) const KEEPALIVE: u32 = 0x6b65_6570;
 /// Of all these programs.
 pub(crate) const VERSION: u32 = 1;

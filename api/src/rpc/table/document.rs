@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use management::ops::OPERATIONS;
 
-use super::others::{EVENTS, NOT_YET};
-use super::{PROCEDURES, Procedure};
+use super::others::{EVENTS, NOT_YET, QEMU_NOT_YET};
+use super::{PROCEDURES, Procedure, QEMU_PROCEDURES};
 
 const HEAD: &str = "\
 # libvirt's procedures
@@ -44,6 +44,11 @@ const CLIENTS: &[(&str, &str, &str)] = &[
         "`tests/cli/libvirt.rs`, `tests/testbed/installed.rs`",
     ),
     ("virt-xml, virt-clone 4.1.0", "`--edit --define`; `--auto-clone`", "`tests/cli/libvirt.rs`"),
+    (
+        "all of these, on the test driver",
+        "virsh's commands one by one, a guest's life, `virt-install --import`, `virt-xml`, `virt-clone`, tests in Python",
+        "`tests/cli/test_driver.rs`, `tests/cli/virsh_commands.rs`",
+    ),
 ];
 
 /// `docs/libvirt-compatibility.md`.
@@ -66,7 +71,7 @@ pub fn compatibility() -> String {
         PROCEDURES.len() - partly,
         NOT_YET.len(),
     );
-    for procedure in PROCEDURES {
+    for procedure in PROCEDURES.iter().chain(QEMU_PROCEDURES) {
         let Procedure { number, name, operations, gap, .. } = procedure;
         let state = gap.map_or_else(|| "works".to_owned(), |gap| format!("partly: {gap}"));
         let _ = writeln!(
@@ -89,7 +94,7 @@ pub fn compatibility() -> String {
         "\n## Not yet\n\nAnswered as unknown procedures, which clients report as \"this function is \
          not supported by the\nconnection driver\".\n\n",
     );
-    for (number, name) in NOT_YET {
+    for (number, name) in NOT_YET.iter().chain(QEMU_NOT_YET) {
         let _ = writeln!(page, "- {number} {name}");
     }
     page

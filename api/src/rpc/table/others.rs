@@ -82,7 +82,6 @@ pub(super) const NOT_YET: &[(i32, &str)] = &[
     (386, "DOMAIN_SET_BLOCK_THRESHOLD"),
     (387, "DOMAIN_MIGRATE_GET_MAX_DOWNTIME"),
     (390, "DOMAIN_SET_LIFECYCLE_ACTION"),
-    (391, "STORAGE_POOL_LOOKUP_BY_TARGET_PATH"),
     (393, "CONNECT_COMPARE_HYPERVISOR_CPU"),
     (394, "CONNECT_BASELINE_HYPERVISOR_CPU"),
     (395, "NODE_GET_SEV_INFO"),
@@ -98,7 +97,6 @@ pub(super) const NOT_YET: &[(i32, &str)] = &[
     (407, "NETWORK_PORT_GET_PARAMETERS"),
     (408, "NETWORK_PORT_SET_PARAMETERS"),
     (410, "NETWORK_PORT_DELETE"),
-    (418, "DOMAIN_GET_GUEST_INFO"),
     (419, "CONNECT_SET_IDENTITY"),
     (420, "DOMAIN_AGENT_SET_RESPONSE_TIMEOUT"),
     (424, "DOMAIN_AUTHORIZED_SSH_KEYS_GET"),
@@ -108,11 +106,18 @@ pub(super) const NOT_YET: &[(i32, &str)] = &[
     (429, "NODE_DEVICE_UNDEFINE"),
     (430, "NODE_DEVICE_CREATE"),
     (431, "NWFILTER_DEFINE_XML_FLAGS"),
-    (433, "NODE_DEVICE_GET_AUTOSTART"),
     (434, "NODE_DEVICE_SET_AUTOSTART"),
-    (437, "NETWORK_CREATE_XML_FLAGS"),
     (439, "DOMAIN_SET_LAUNCH_SECURITY_STATE"),
     (443, "DOMAIN_FD_ASSOCIATE"),
+];
+
+/// The same, of the program that has what is about QEMU alone: there is none to speak to.
+pub(super) const QEMU_NOT_YET: &[(i32, &str)] = &[
+    (1, "QEMU_DOMAIN_MONITOR_COMMAND"),
+    (2, "QEMU_DOMAIN_ATTACH"),
+    (4, "QEMU_CONNECT_DOMAIN_MONITOR_EVENT_REGISTER"),
+    (5, "QEMU_CONNECT_DOMAIN_MONITOR_EVENT_DEREGISTER"),
+    (7, "QEMU_DOMAIN_MONITOR_COMMAND_WITH_FILES"),
 ];
 
 /// What happens, as the daemon tells it, and whether it does.
