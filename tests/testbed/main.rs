@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "what a failed test shows")]
 
+mod clocks;
 mod costs;
 mod disks;
 mod documents;

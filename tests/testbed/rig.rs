@@ -10,7 +10,7 @@ use manor_tests::http::Console;
 use manor_tests::{Api, Testbed, guest};
 
 /// The emulated host is slow, and slower while something compiles beside it.
-pub(crate) const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(300);
 pub(crate) const SHORT: Duration = Duration::from_secs(30);
 
 /// The shared host with the stock guest's parts in /guest.

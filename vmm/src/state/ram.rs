@@ -1,7 +1,8 @@
-//! RAM in a saved state: pages of zeros stay holes.
+//! RAM in a saved state: pages of zeros stay holes, and what lies between them is written at once.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
@@ -11,11 +12,11 @@ use vmm_protocol::saved::{Body, CHUNK, Packed, pack, sum};
 
 use super::ImageError;
 
-/// Looked at, and written, at a time.
-const PIECE: usize = 64 << 10;
+/// The least that is left out: a page of the guest's, and a block of most file systems.
+const PAGE: usize = 4096;
 /// More of them wait for memory.
 const MOST_THREADS: usize = 8;
-static ZEROS: [u8; PIECE] = [0; PIECE];
+static ZEROS: [u8; PAGE] = [0; PAGE];
 /// Written before it is made sure that the disk has it: the wait at the end stays short.
 const UNSYNCED: u64 = 64 << 20;
 
@@ -26,6 +27,8 @@ pub(super) struct Writer {
     at: u64,
     unsynced: u64,
     chunk: Vec<u8>,
+    /// Of a whole chunk.
+    sum_of_zeros: u32,
     written: Written,
 }
 
@@ -47,7 +50,8 @@ impl Writer {
 
     fn with(ram: GuestRam, written: Written) -> Self {
         let chunk = vec![0; CHUNK as usize];
-        Self { ram, at: 0, unsynced: 0, chunk, written }
+        let sum_of_zeros = sum(&chunk);
+        Self { ram, at: 0, unsynced: 0, chunk, sum_of_zeros, written }
     }
 
     pub(super) fn done(&self) -> u64 {
@@ -72,8 +76,11 @@ impl Writer {
         let chunk = &self.chunk[..len];
         let written = match &mut self.written {
             Written::AsTheyAre { start, sums } => {
-                sums.push(sum(chunk));
-                write_pieces(file, *start + self.at, chunk)
+                let data = runs_of_data(chunk);
+                // Most guests have not touched most of their memory.
+                let is_zero = data.is_empty() && len == CHUNK as usize;
+                sums.push(if is_zero { self.sum_of_zeros } else { sum(chunk) });
+                write_runs(file, *start + self.at, chunk, &data)
             }
             Written::Packed { table, end } => {
                 let (packed, bytes) = pack(chunk);
@@ -93,16 +100,31 @@ impl Writer {
     }
 }
 
-/// All of it but zeros, which are there. How much that was comes back.
-fn write_pieces(file: &File, start: u64, chunk: &[u8]) -> io::Result<u64> {
+/// All but zeros, which are there. How much that was comes back.
+fn write_runs(file: &File, start: u64, chunk: &[u8], runs: &[Range<usize>]) -> io::Result<u64> {
     let mut written = 0;
-    for (number, piece) in chunk.chunks(PIECE).enumerate() {
-        if piece != &ZEROS[..piece.len()] {
-            file.write_all_at(piece, start + (number * PIECE) as u64)?;
-            written += piece.len() as u64;
-        }
+    for run in runs {
+        let bytes = &chunk[run.clone()];
+        file.write_all_at(bytes, start + run.start as u64)?;
+        written += bytes.len() as u64;
     }
     Ok(written)
+}
+
+/// Where pages lie, one behind the other, that are not zero.
+fn runs_of_data(chunk: &[u8]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (number, page) in chunk.chunks(PAGE).enumerate() {
+        if page == &ZEROS[..page.len()] {
+            continue;
+        }
+        let start = number * PAGE;
+        match runs.last_mut() {
+            Some(run) if run.end == start => run.end += page.len(),
+            _ => runs.push(start..start + page.len()),
+        }
+    }
+    runs
 }
 
 /// Read RAM as it lies in a file. It may span regions.
@@ -143,8 +165,8 @@ pub(super) fn fill(ram: &GuestRam, file: &File, body: &Body) -> Result<(), Image
             let piece = &mut piece[..len as usize];
             let offset = body.ram() + region.file_offset + done;
             file.read_exact_at(piece, offset).map_err(ImageError::Read)?;
-            if piece.chunks(PIECE).any(|part| part != &ZEROS[..part.len()]) {
-                ram.write_slice(region.gpa + done, piece)?;
+            for data in runs_of_data(piece) {
+                ram.write_slice(region.gpa + done + data.start as u64, &piece[data])?;
             }
             done += len;
         }

@@ -45,6 +45,29 @@ fn ram_comes_back_and_zeros_take_no_space() {
     vmm_protocol::saved::check_ram(&file, |_, _| Ok(())).unwrap();
 }
 
+/// Where pages that hold something lie between such that do not, each is a page of the file.
+#[test]
+fn a_page_of_zeros_between_others_takes_no_space() {
+    use std::os::unix::fs::FileExt as _;
+    const PAGE: u64 = 4096;
+    let source = GuestRam::new(&[(0, 2 * MIB)], &Backing::Anonymous).unwrap();
+    for page in (0..2 * MIB).step_by(2 * PAGE as usize) {
+        source.write_obj(page, page + 1).unwrap();
+    }
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(2 * MIB).unwrap();
+    let mut writer = ram::Writer::new(source, 0);
+    while writer.step(&file).unwrap() {}
+    file.sync_all().unwrap();
+    assert!(file.metadata().unwrap().blocks() * 512 < MIB + MIB / 4);
+    for page in (0..2 * MIB).step_by(PAGE as usize) {
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, page).unwrap();
+        let expected = if page.is_multiple_of(2 * PAGE) { page + 1 } else { 0 };
+        assert_eq!(u64::from_le_bytes(word), expected, "{page:#x}");
+    }
+}
+
 #[test]
 fn ram_is_read_where_it_cannot_be_mapped() {
     let (file, body) = written(as_it_is);

@@ -37,6 +37,7 @@ pub(super) fn command(vmm: Vmm, host: &Testbed) -> anyhow::Result<Vec<String>> {
             Ok(["manor", "run", "/bench/installed.xml"].map(str::to_owned).to_vec())
         }
         Vmm::Q35 => Ok(peer()),
+        Vmm::Libvirt => bail!("only `bench state` measures libvirt"),
         Vmm::ManorMicrovm | Vmm::Microvm => bail!("a microvm starts from no disk"),
     }
 }

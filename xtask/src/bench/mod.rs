@@ -3,7 +3,6 @@
 //! times are for ratios within one run only (docs/testing.md).
 
 mod installed;
-mod state;
 mod table;
 mod vmm;
 
@@ -14,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use manor_tests::testbed::{Disk, Options};
-use manor_tests::{Testbed, guest, manor_binary, qemu};
+use manor_tests::{Testbed, guest, manor_binary, qemu, state};
 
 use table::Table;
 use vmm::{Guest, Vmm};
@@ -63,7 +62,7 @@ enum What {
     Net,
     /// An installed Debian, from exec to its login prompt
     Installed,
-    /// Save, restore and clone
+    /// Save, restore, snapshot and clone
     State,
 }
 
@@ -75,6 +74,9 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     options.disks = vec![Disk { name: "qemu".into(), image: qemu::peer()? }];
     if bench.what == What::Installed {
         options.guest_disks = vec![installed::disk()?];
+    }
+    if bench.what == What::State {
+        options.disks.push(state::libvirt_disk()?);
     }
     let host = Testbed::up(&options)?;
     let result = prepare(&host).and_then(|()| measure_all(bench, &host));
@@ -107,9 +109,13 @@ fn measure_all(bench: &Bench, host: &Testbed) -> anyhow::Result<ExitCode> {
     let all = match bench.what {
         _ if !bench.vmm.is_empty() => &bench.vmm,
         What::Installed => &installed::VMMS[..],
-        What::State => &state::VMMS[..],
-        _ => Vmm::value_variants(),
+        What::State => &vmm::WITH_A_STATE[..],
+        _ => &vmm::ALONE[..],
     };
+    if bench.what == What::State {
+        let peers: Vec<_> = all.iter().filter_map(|vmm| vmm.peer()).collect();
+        state::prepare(host, &peers)?;
+    }
     let mut samples: BTreeMap<Vmm, Vec<Sample>> = BTreeMap::new();
     let mut failed = false;
     for round in 0..bench.rounds {
@@ -159,7 +165,11 @@ fn rows(what: What) -> Vec<(&'static str, Value)> {
             ("file, KiB", |s| field(s, "kib")),
             ("restore to running, s", |s| Some(field(s, "running")? / 100.0)),
             ("restore to first output, s", |s| Some(field(s, "output")? / 100.0)),
+            ("longest ping at rest, ms", |s| Some(field(s, "rest")? / 1000.0)),
+            ("snapshot of a disk, s", |s| Some(field(s, "snapshot")? / 100.0)),
+            ("… longest ping meanwhile, ms", |s| Some(field(s, "snapshot_pause")? / 1000.0)),
             ("clone of a running guest, s", |s| Some(field(s, "clone")? / 100.0)),
+            ("… longest ping meanwhile, ms", |s| Some(field(s, "clone_pause")? / 1000.0)),
         ],
         What::Boot => vec![
             ("exec to init, s", |s| Some(field(s, "elapsed_us")? / 1e6)),
@@ -201,7 +211,10 @@ fn measure(what: What, vmm: Vmm, host: &Testbed) -> anyhow::Result<Sample> {
     let hold = Guest { words: "manor.hold".into(), disk: false, net: false };
     match what {
         What::Boot => run_one(vmm, host, &hold, &["--until", "MANOR-GUEST-UP"]),
-        What::State => state::measure(vmm, host),
+        What::State => match vmm.peer() {
+            Some(peer) => state::measure(peer, host),
+            None => bail!("the state of a guest is measured on q35"),
+        },
         What::Installed => {
             let command = installed::command(vmm, host)?;
             let marks = ["--until", installed::LOGIN];

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use anyhow::bail;
 use clap::ValueEnum;
+use manor_tests::state::Peer;
 use manor_tests::{Testbed, Xml, qemu};
 
 use super::{BRIDGE, DISK, GUEST_MIB, INITRD, KERNEL, MAC, TAP};
@@ -12,8 +14,16 @@ pub(super) enum Vmm {
     ManorMicrovm,
     Manor,
     Microvm,
+    /// With libvirtd: its verbs are measured, not its guests
+    Libvirt,
     Q35,
 }
+
+/// Those that run a guest by themselves.
+pub(super) const ALONE: [Vmm; 4] = [Vmm::ManorMicrovm, Vmm::Manor, Vmm::Microvm, Vmm::Q35];
+
+/// Those whose guests are saved and restored.
+pub(super) const WITH_A_STATE: [Vmm; 3] = [Vmm::Manor, Vmm::Libvirt, Vmm::Q35];
 
 /// What the guest is told to do and given.
 pub(super) struct Guest {
@@ -45,7 +55,18 @@ impl Vmm {
             Vmm::ManorMicrovm => "manor microvm",
             Vmm::Manor => "manor q35",
             Vmm::Microvm => "microvm",
+            Vmm::Libvirt => "libvirt q35",
             Vmm::Q35 => "q35",
+        }
+    }
+
+    /// Of those whose guests are saved and restored.
+    pub(super) fn peer(self) -> Option<Peer> {
+        match self {
+            Vmm::Manor => Some(Peer::Manor),
+            Vmm::Libvirt => Some(Peer::Libvirt),
+            Vmm::Q35 => Some(Peer::Qemu),
+            Vmm::ManorMicrovm | Vmm::Microvm => None,
         }
     }
 
@@ -62,6 +83,7 @@ impl Vmm {
             // Without a clock the kernel polls it for seconds.
             Vmm::Microvm => Ok(qemu("microvm,rtc=on", "device", guest)),
             Vmm::Q35 => Ok(qemu("q35", "pci", guest)),
+            Vmm::Libvirt => bail!("only `bench state` measures libvirt"),
         }
     }
 }
