@@ -12,6 +12,7 @@ mod help;
 mod host_check;
 mod image_work;
 mod inspect;
+mod libvirt_host;
 mod raw;
 mod remote;
 mod run;
