@@ -16,6 +16,7 @@ pub mod installed;
 pub mod kernel;
 pub mod kvm;
 pub mod libvirt;
+pub mod libvirt_server;
 pub mod modules;
 pub mod nbd;
 pub mod paths;
