@@ -76,7 +76,7 @@ impl Libvirtd {
     fn wait(&mut self, dir: &Path) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            if let Some(pid) = self.find(self.process.id()) {
+            if let Some(pid) = daemon_below(self.process.id()) {
                 self.pid = pid;
                 if self.socket().exists() {
                     return Ok(());
@@ -89,16 +89,6 @@ impl Libvirtd {
             std::thread::sleep(Duration::from_millis(50));
         }
         bail!("libvirt's daemon does not listen after {} s", PATIENCE.as_secs())
-    }
-
-    /// The daemon among what descends from a process.
-    fn find(&self, of: u32) -> Option<u32> {
-        let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).ok()?;
-        let mut children = children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok());
-        children.find_map(|pid| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-            if name.trim() == "libvirtd" { Some(pid) } else { self.find(pid) }
-        })
     }
 
     pub fn pid(&self) -> u32 {
@@ -117,6 +107,16 @@ impl Drop for Libvirtd {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The daemon among what descends from a process.
+fn daemon_below(process: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
+    let mut children = children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok());
+    children.find_map(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        if name.trim() == "libvirtd" { Some(pid) } else { daemon_below(pid) }
+    })
 }
 
 /// Directories to mount on, and a configuration for a host that has no users but root.

@@ -60,7 +60,7 @@ pub(super) fn run(rounds: usize) -> anyhow::Result<ExitCode> {
         },
         Server { name: "libvirtd", uri: uri(&libvirtd.socket()), pid: libvirtd.pid() },
     ];
-    let measured = COUNTS.iter().try_for_each(|count| {
+    let measured: anyhow::Result<()> = COUNTS.iter().try_for_each(|count| {
         let mut figures = [Figures::new(), Figures::new()];
         for _ in 0..rounds {
             // Alternately, so that a change of the machine's load meets both.
