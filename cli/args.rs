@@ -8,6 +8,7 @@ pub(crate) use self::access::*;
 pub(crate) use self::backup::*;
 pub(crate) use self::block_jobs::*;
 pub(crate) use self::guest::*;
+pub(crate) use self::import::*;
 pub(crate) use self::lifecycle::*;
 pub(crate) use self::media::*;
 pub(crate) use self::monitor::*;
@@ -26,6 +27,7 @@ mod access;
 mod backup;
 mod block_jobs;
 mod guest;
+mod import;
 mod lifecycle;
 mod media;
 mod monitor;
@@ -468,6 +470,9 @@ pub(crate) enum Command {
     /// look at, make, copy and mend disk images
     #[command(subcommand)]
     Image(Image),
+    /// take over what another virtualisation has on this host
+    #[command(subcommand)]
+    Import(Import),
     /// list, watch and abort long work
     #[command(subcommand)]
     Job(Job),
@@ -497,6 +502,7 @@ pub(crate) const NATIVE: &[&str] = &[
     "config",
     "host-check",
     "image",
+    "import",
     "job",
     "run",
     "setup",

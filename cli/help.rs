@@ -228,6 +228,7 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
             "help",
             "host-check",
             "image",
+            "import",
             "job",
             "run",
             "setup",

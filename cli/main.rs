@@ -14,6 +14,7 @@ mod help;
 mod host_check;
 mod image_work;
 mod inspect;
+mod libvirt_host;
 mod log;
 mod raw;
 mod remote;

@@ -11,6 +11,7 @@ mod domain_job;
 mod events;
 mod guest;
 mod host_shutdown;
+mod import;
 mod info;
 mod list;
 mod media;
@@ -219,6 +220,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Audit(args) => audit::audit(session, args).await,
         Command::Token(args) => token::token(session, args).await,
         Command::User(args) => user::user(session, args).await,
+        Command::Import(args) => import::import(session, args).await,
         Command::Job(args) => storage::job::job(session, args).await,
         Command::Capabilities => node::capabilities(session).await,
         Command::Hostname => node::hostname(session).await,

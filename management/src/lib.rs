@@ -19,6 +19,7 @@ mod firmware;
 pub mod foreground;
 mod host;
 mod host_interfaces;
+pub mod import;
 pub mod jobs;
 mod journal;
 mod keys;

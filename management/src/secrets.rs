@@ -165,6 +165,10 @@ impl Secrets {
         })
     }
 
+    pub(crate) fn has_value(&self, secret: &SecretRef) -> bool {
+        self.with(secret, |known| Ok(known.value.is_some())).unwrap_or(false)
+    }
+
     /// Blocks. A definition replaces the one of the same UUID or usage, and leaves its value.
     pub(crate) fn define(&self, mut def: SecretDef) -> Result<SecretView, Error> {
         use xml::YesNo;

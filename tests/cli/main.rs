@@ -19,6 +19,7 @@ mod firewalls;
 mod guests;
 mod host;
 mod images;
+mod import;
 mod lab;
 mod libvirt;
 mod libvirt_hosts;

@@ -17,6 +17,7 @@ pub mod installed;
 pub mod kernel;
 pub mod kvm;
 pub mod libvirt;
+pub mod libvirt_server;
 pub mod libvirtd;
 pub mod modules;
 pub mod nbd;

@@ -10,6 +10,7 @@ mod console;
 mod endpoint;
 mod events;
 mod guest;
+mod import;
 mod network;
 mod saved;
 mod snapshot;

@@ -21,6 +21,8 @@ use crate::types;
 pub const MAX_XML: usize = 1 << 20;
 /// Of a definition with the documents that come with it, escaped.
 pub(super) const MAX_DEFINITION: usize = 8 << 20;
+/// Of the definitions of a host, some thousands of them.
+pub(super) const MAX_IMPORT: usize = 64 << 20;
 /// The other JSON bodies of this API hold a name or a switch.
 pub const MAX_JSON: usize = 64 << 10;
 /// For a whole body: a client that sends a byte a second does not hold a connection for long.
@@ -246,6 +248,25 @@ impl<S: Send + Sync> FromRequest<S> for DefinitionBody {
             return Err(Failure::new(HttpCode::TooLarge, text));
         }
         Ok(Self(definition))
+    }
+}
+
+/// Definitions of a whole host.
+#[derive(Debug, Clone)]
+pub(super) struct ImportBody(pub types::Import);
+
+impl<S: Send + Sync> FromRequest<S> for ImportBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        expect_type(request.headers(), &["application/json"])?;
+        let bytes = read_body(request.into_body(), MAX_IMPORT).await?;
+        let import: types::Import = from_json(&bytes)?;
+        if let Some(large) = import.documents.iter().find(|it| it.xml.len() > MAX_XML) {
+            let text = format!("{}: the XML is larger than {MAX_XML} bytes", large.file);
+            return Err(Failure::new(HttpCode::TooLarge, text));
+        }
+        Ok(Self(import))
     }
 }
 

@@ -22,6 +22,7 @@ mod guard;
 mod guest;
 mod guest_convert;
 mod image;
+mod import;
 mod job;
 mod media;
 mod memory;
@@ -160,6 +161,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(volume::find))
         .routes(routes!(image::users))
         .routes(routes!(transfer::download, transfer::upload))
+        .routes(routes!(import::plan))
+        .routes(routes!(import::apply))
         .routes(routes!(job::list))
         .routes(routes!(job::describe, job::abort))
         .routes(routes!(query::all_stats))

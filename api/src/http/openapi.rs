@@ -42,6 +42,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
         (name = "Networks", description = "Virtual networks"),
         (name = "Pools", description = "Places for disk images"),
         (name = "Volumes", description = "Disk images in pools"),
+        (name = "Moving in", description = "From another libvirt"),
         (name = "Jobs", description = "Long work, to watch and to abort"),
         (name = "Events", description = "What happens, as it happens"),
         (name = "Statistics", description = "Counters that never wait for a guest"),

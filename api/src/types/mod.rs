@@ -12,6 +12,7 @@ mod domain;
 mod event;
 mod guest;
 mod image;
+mod import;
 mod job;
 mod network;
 mod node;
@@ -45,6 +46,7 @@ pub use guest::{
     GuestProcess, GuestTime, GuestTimezone, GuestUser, Password, Trim, Trimmed,
 };
 pub use image::{ImageUser, ImageUserList, ImageUserType};
+pub use import::{Import, ImportDocument, ImportKind, ImportPlan, ImportVerdict, ImportedObject};
 pub use job::{Job, JobList, JobPhase};
 pub use network::{Lease, Network, NetworkList, NetworkPort, UpdateNetwork};
 pub use node::{Node, NodeCounters, Quarantined};

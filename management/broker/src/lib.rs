@@ -447,6 +447,14 @@ impl dyn Broker + '_ {
         Ok(self.stat_by(path, false)?.is_some())
     }
 
+    /// Where a path leads in the end, without links; all of it must be there.
+    pub fn real_path(&self, path: &Path) -> Result<std::path::PathBuf, BrokerError> {
+        match self.perform(Request::RealPath { path: path.to_owned() }, &[])? {
+            Granted::Path(path) => Ok(path),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
     /// What a process may do, fact by fact; empty when it is gone.
     pub fn confinement(&self, process: ProcessId) -> Result<Vec<SecurityFact>, BrokerError> {
         match self.perform(Request::Confinement { process }, &[])? {

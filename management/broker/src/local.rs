@@ -191,6 +191,7 @@ impl Broker for Local {
             }
             Request::FindVmm { said, lock } => Ok(Granted::Process(vmm::find(said, &lock))),
             Request::Stat { path, follow } => stat::stat(&path, follow).map(Granted::Stat),
+            Request::RealPath { path } => stat::real_path(&path).map(Granted::Path),
             Request::Confinement { process } => {
                 // Held, so that the number is no other's meanwhile.
                 let held = process.open();

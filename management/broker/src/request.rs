@@ -142,6 +142,10 @@ pub enum Request {
         path: PathBuf,
         follow: bool,
     },
+    /// Where a path leads in the end.
+    RealPath {
+        path: PathBuf,
+    },
     /// What this process may do.
     Confinement {
         process: ProcessId,

@@ -3,7 +3,7 @@
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,11 @@ pub(crate) fn stat(path: &Path, follow: bool) -> Result<Option<Stat>, BrokerErro
             _ => Err(BrokerError::open("look at", "file", path, error)),
         },
     }
+}
+
+/// Without links; everything on the way must be there.
+pub(crate) fn real_path(path: &Path) -> Result<PathBuf, BrokerError> {
+    path.canonicalize().map_err(|error| BrokerError::open("look at", "file", path, error))
 }
 
 impl Stat {

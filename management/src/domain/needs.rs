@@ -30,6 +30,15 @@ impl Node {
         drop(self.image_graph());
     }
 
+    /// Look at the images of a definition that is new, and leave the others alone: there may be thousands.
+    /// Blocks.
+    pub(crate) fn remember_images_of(&self, def: &DomainDef) {
+        let (graph, remembered) = (Graph::default(), Remembered::new());
+        let mut needs = Needs { node: self, pools: self.pools.views(), graph, remembered };
+        needs.definition(def, |disk| User::Defined { domain: def.name.to_string(), disk });
+        self.pools.headers().remember_also(needs.remembered);
+    }
+
     /// Whose the image at `path` is, and on whose it lies. Blocks: headers are read.
     pub(crate) fn users_of(&self, path: &Path) -> Vec<ImageUse> {
         self.image_graph().users_of(path)

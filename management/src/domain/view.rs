@@ -84,6 +84,23 @@ pub struct DomainStats {
     pub unhandled_accesses: u64,
 }
 
+impl DomainStats {
+    /// Of a domain that has no VMM to count anything.
+    #[must_use]
+    pub(crate) fn of_none(summary: DomainSummary) -> Self {
+        Self {
+            summary,
+            age: None,
+            resident: 0,
+            balloon: None,
+            vcpus: Vec::new(),
+            blocks: Vec::new(),
+            interfaces: Vec::new(),
+            unhandled_accesses: 0,
+        }
+    }
+}
+
 /// Bytes, and counts of events. What the guest does not say is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BalloonStats {

@@ -24,6 +24,11 @@ impl Progress {
         self.check()
     }
 
+    /// So much more of it is done.
+    pub(crate) fn add(&self, done: u64) {
+        self.done.fetch_add(done, Ordering::Relaxed);
+    }
+
     /// It turned out to be this much.
     pub(crate) fn set_total(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 pub use views::{LeaseView, NetworkPortView, NetworkView};
 
-pub(crate) use registry::{Found, Networks};
+pub(crate) use registry::{Found, Network, Networks};
 
 /// As leases have it: since 1970.
 pub(crate) fn seconds_now() -> u64 {

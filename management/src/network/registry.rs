@@ -13,7 +13,7 @@ use super::firewall::Firewall;
 use super::foreign::Foreign;
 use super::leases::Leases;
 use super::state::{RECORD, Shared, State};
-use super::{NetworkRef, NetworkView, guard, leases, plan, resolvers, user};
+use super::{NetworkRef, NetworkView, guard, leases, plan, resolvers, service, user};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::host::Host;
@@ -233,36 +233,50 @@ impl Networks {
         self.shared.firewall.guard(Vec::new())
     }
 
+    /// Whether a network can be defined so.
+    ///
+    /// # Errors
+    /// Those of [`Self::claim`] and of storing it. One that is about to go stands in nobody's way.
+    pub(crate) fn may_define(
+        &self,
+        def: &NetworkDef,
+        going: Option<&Arc<Network>>,
+    ) -> Result<(), Error> {
+        service::check(def)?;
+        let stays = |network: &Arc<Network>| going.is_none_or(|it| !Arc::ptr_eq(it, network));
+        let table = self.table();
+        let others = table.iter().filter(|(_, network)| stays(network));
+        free_for(def, def.uuid.unwrap_or_default(), others).map(drop)
+    }
+
+    /// The network that every host begins with, while it is as it was then.
+    pub(crate) fn untouched_default(&self) -> Option<Arc<Network>> {
+        let mut begun = NetworkDef::parse(DEFAULT).ok()?.value;
+        let table = self.table();
+        let found = table.values().find(|known| known.now().view.name == *begun.name)?;
+        let now = found.now();
+        if now.view.active || now.view.autostart || !now.view.persistent {
+            return None;
+        }
+        begun.uuid = now.def.uuid;
+        begun.mac = now.def.mac;
+        begun.bridge = now.def.bridge.clone();
+        begun.fill_defaults(&mut NewIds);
+        (begun == now.def).then(|| found.clone())
+    }
+
+    /// Whether it is the bridge of a network here.
+    pub(crate) fn has_bridge(&self, bridge: &str) -> bool {
+        let has = |view: &NetworkView| view.active && view.bridge.as_deref() == Some(bridge);
+        self.table().values().any(|network| has(&network.now().view))
+    }
+
     /// The network of this definition's UUID, or a new one that has nothing yet; with a bridge in
     /// the definition, the network's own or the first that is free.
     pub(crate) fn claim(&self, def: &mut NetworkDef) -> Result<Arc<Network>, Error> {
         let uuid = def.uuid.ok_or_else(|| Error::new(Code::Internal, "a network has no UUID"))?;
         let mut table = self.table();
-        let mut taken = BTreeSet::new();
-        for (other, network) in table.iter() {
-            let now = network.now();
-            let (same_uuid, same_name) = (*other == uuid, now.view.name == *def.name);
-            if !same_uuid && !now.def.is_foreign_bridge() {
-                taken.extend(now.view.bridge.clone());
-            }
-            let problem = match (same_uuid, same_name) {
-                (true, true) | (false, false) => continue,
-                (true, false) => format!("UUID {uuid} is that of network {:?}", now.view.name),
-                (false, true) => format!(
-                    "there is a network {:?} already, with UUID {other}; give that <uuid> to \
-                     change it, or choose another <name>",
-                    now.view.name
-                ),
-            };
-            return Err(Error::new(Code::Exists, problem));
-        }
-        if let (Some(bridge), false) = (def.bridge_name(), def.is_foreign_bridge())
-            && taken.contains(bridge)
-        {
-            let text =
-                format!("bridge {bridge:?} is that of another network; choose another <bridge>");
-            return Err(Error::new(Code::Exists, text));
-        }
+        let taken = free_for(def, uuid, table.iter())?;
         if def.bridge_name().is_none() {
             let own = table.get(&uuid).and_then(|network| network.now().view.bridge.clone());
             let name = own.or_else(|| free_bridge(&taken, &self.shared.host));
@@ -275,6 +289,39 @@ impl Networks {
         };
         Ok(table.entry(uuid).or_insert_with(fresh).clone())
     }
+}
+
+/// Whether a network of this name, UUID and bridge can be beside these; the bridges that they have.
+fn free_for<'a>(
+    def: &NetworkDef,
+    uuid: Uuid,
+    others: impl Iterator<Item = (&'a Uuid, &'a Arc<Network>)>,
+) -> Result<BTreeSet<String>, Error> {
+    let mut taken = BTreeSet::new();
+    for (other, network) in others {
+        let now = network.now();
+        let (same_uuid, same_name) = (*other == uuid, now.view.name == *def.name);
+        if !same_uuid && !now.def.is_foreign_bridge() {
+            taken.extend(now.view.bridge.clone());
+        }
+        let problem = match (same_uuid, same_name) {
+            (true, true) | (false, false) => continue,
+            (true, false) => format!("UUID {uuid} is that of network {:?}", now.view.name),
+            (false, true) => format!(
+                "there is a network {:?} already, with UUID {other}; give that <uuid> to \
+                 change it, or choose another <name>",
+                now.view.name
+            ),
+        };
+        return Err(Error::new(Code::Exists, problem));
+    }
+    if let (Some(bridge), false) = (def.bridge_name(), def.is_foreign_bridge())
+        && taken.contains(bridge)
+    {
+        let text = format!("bridge {bridge:?} is that of another network; choose another <bridge>");
+        return Err(Error::new(Code::Exists, text));
+    }
+    Ok(taken)
 }
 
 fn free_bridge(taken: &BTreeSet<String>, host: &Host) -> Option<String> {

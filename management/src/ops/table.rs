@@ -124,6 +124,8 @@ operations! {
     UpdateDevice: Domain,
     Subscribe: Domains,
     ListImageUsers: Node,
+    ApplyImport: Node,
+    PlanImport: Node,
     AbortJob: Node,
     GetJob: Node,
     ListJobs: Node,

@@ -7,7 +7,7 @@
 //! Edges are what headers and definitions say, the ends on the left are [`User`]s. It is plain data,
 //! made anew for each question: what it says was true when it was asked, also after a restart.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -37,16 +37,13 @@ pub struct ImageUse {
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     below: HashMap<PathBuf, Vec<PathBuf>>,
-    users: Vec<(PathBuf, User)>,
+    users: BTreeSet<(PathBuf, User)>,
 }
 
 impl Graph {
     /// `user` needs the image at `path`.
     pub(crate) fn need(&mut self, path: &Path, user: User) {
-        let root = (identity(path), user);
-        if !self.users.contains(&root) {
-            self.users.push(root);
-        }
+        self.users.insert((identity(path), user));
     }
 
     /// `image` lies on `below`.

@@ -96,10 +96,24 @@ impl Headers {
         Ok(below)
     }
 
+    /// This too; what nobody needs any more goes when all is looked at.
+    pub(crate) fn remember_also(&self, needed: Remembered) {
+        let mut remembered = lock(&self.remembered);
+        if needed.iter().all(|(image, below)| remembered.get(image) == Some(below)) {
+            return;
+        }
+        let mut all = remembered.clone();
+        all.extend(needed);
+        self.replace(&mut remembered, all);
+    }
+
     /// From now on this is what is known of images that cannot be seen: nothing but what some
     /// definition needs, so that it grows no larger than those.
     pub(crate) fn remember(&self, needed: Remembered) {
-        let mut remembered = lock(&self.remembered);
+        self.replace(&mut lock(&self.remembered), needed);
+    }
+
+    fn replace(&self, remembered: &mut Remembered, needed: Remembered) {
         if *remembered == needed {
             return;
         }

@@ -144,26 +144,19 @@ impl Pools {
             .ok_or_else(|| Error::new(Code::NotFound, format!("there is no pool {:?}", pool.0)))
     }
 
+    /// Whether a pool can be defined so.
+    ///
+    /// # Errors
+    /// Those of [`Self::claim`].
+    pub(crate) fn may_define(&self, def: &PoolDef) -> Result<(), Error> {
+        free_for(def, def.uuid.unwrap_or_default(), &self.table())
+    }
+
     /// The pool of this definition's UUID, or a new one that has nothing yet.
     pub(crate) fn claim(&self, def: &PoolDef) -> Result<Arc<Pool>, Error> {
         let uuid = def.uuid.ok_or_else(|| Error::new(Code::Internal, "a pool has no UUID"))?;
         let mut table = self.table();
-        for (other, pool) in table.iter() {
-            let view = pool.view();
-            let taken = match (*other == uuid, view.name == *def.name, view.path == def.path()) {
-                (true, true, _) | (false, false, false) => continue,
-                (true, false, _) => format!("UUID {uuid} is that of pool {:?}", view.name),
-                (false, true, _) => format!(
-                    "there is a pool {:?} already, with UUID {other}; give that <uuid> to change it, \
-                     or choose another <name>",
-                    view.name
-                ),
-                (false, false, true) => {
-                    format!("{} is the directory of pool {:?}", view.path.display(), view.name)
-                }
-            };
-            return Err(Error::new(Code::Exists, taken));
-        }
+        free_for(def, uuid, &table)?;
         let fresh = || Pool::spawn(State::new(self.shared.clone(), uuid, None, def.clone()));
         Ok(table.entry(uuid).or_insert_with(fresh).clone())
     }
@@ -193,6 +186,27 @@ impl Pools {
     pub(crate) fn broker(&self) -> Arc<dyn Broker> {
         self.shared.broker.clone()
     }
+}
+
+/// Whether a pool of this name, UUID and directory can be beside these.
+fn free_for(def: &PoolDef, uuid: Uuid, others: &HashMap<Uuid, Arc<Pool>>) -> Result<(), Error> {
+    for (other, pool) in others {
+        let view = pool.view();
+        let taken = match (*other == uuid, view.name == *def.name, view.path == def.path()) {
+            (true, true, _) | (false, false, false) => continue,
+            (true, false, _) => format!("UUID {uuid} is that of pool {:?}", view.name),
+            (false, true, _) => format!(
+                "there is a pool {:?} already, with UUID {other}; give that <uuid> to change it, \
+                 or choose another <name>",
+                view.name
+            ),
+            (false, false, true) => {
+                format!("{} is the directory of pool {:?}", view.path.display(), view.name)
+            }
+        };
+        return Err(Error::new(Code::Exists, taken));
+    }
+    Ok(())
 }
 
 impl Pool {

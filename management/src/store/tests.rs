@@ -188,3 +188,23 @@ fn a_store_that_cannot_be_made_is_told_and_refuses_writes() {
     assert_eq!(error.code, Code::HostFailure);
     assert!(error.message.contains("nothing was changed"), "{error}");
 }
+
+#[test]
+fn a_definition_costs_two_syncs_and_its_removal_one() {
+    let disk = Arc::new(ForgetfulDisk::default());
+    let (store, _) = open(disk.clone());
+    let mut seen = disk.acts().len();
+    let mut syncs = || {
+        let acts = disk.acts();
+        let new = acts[seen..].iter();
+        seen = acts.len();
+        let content = new.clone().filter(|act| matches!(act, Act::Synced { .. })).count();
+        (content, new.filter(|act| matches!(act, Act::SyncDir { .. })).count())
+    };
+    store.put(&domain(1, 1)).unwrap();
+    assert_eq!(syncs(), (1, 1), "new");
+    store.put(&domain(1, 2)).unwrap();
+    assert_eq!(syncs(), (1, 1), "changed");
+    store.remove(Uuid::from_u128(1)).unwrap();
+    assert_eq!(syncs(), (0, 1), "removed");
+}

@@ -144,6 +144,7 @@ impl Broker for TestBroker {
             | Request::FindVmm { .. }
             | Request::Confinement { .. }
             | Request::Stat { .. }
+            | Request::RealPath { .. }
             | Request::Saved(_)
             | Request::Inspect { .. }
             | Request::WorkOnImages

@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: the same kernel and initrd under Manor and under Debian's QEMU,
 //! alternately in one testbed run. Exit counts repeat within a few per cent whatever the load;
-//! times are for ratios within one run only (docs/testing.md).
+//! times are for ratios within one run only (docs/testing.md). `api` is the exception: daemons beside each
+//! other on this machine.
 
+mod api;
 mod installed;
 mod table;
 mod vmm;
@@ -64,12 +66,17 @@ enum What {
     Installed,
     /// Save, restore, snapshot and clone
     State,
+    /// What libvirt's clients ask of daemons, of Manor and of libvirt on this machine; needs root
+    Api,
 }
 
 /// One measurement: the names of the testbed agent's `measure`.
 type Sample = BTreeMap<String, u64>;
 
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
+    if bench.what == What::Api {
+        return api::run(bench.rounds);
+    }
     let mut options = Options::named(NAME);
     options.disks = vec![Disk { name: "qemu".into(), image: qemu::peer()? }];
     if bench.what == What::Installed {
@@ -160,6 +167,8 @@ fn rows(what: What) -> Vec<(&'static str, Value)> {
             ("… to user space", |s| field(s, "user_space_accesses")),
             ("user CPU of the VMM, s", |s| Some(field(s, "user_ms")? / 1e3)),
         ],
+        // It has figures of its own.
+        What::Api => Vec::new(),
         What::State => vec![
             ("save, s", |s| Some(field(s, "save")? / 100.0)),
             ("file, KiB", |s| field(s, "kib")),
@@ -215,6 +224,7 @@ fn measure(what: What, vmm: Vmm, host: &Testbed) -> anyhow::Result<Sample> {
             Some(peer) => state::measure(peer, host),
             None => bail!("the state of a guest is measured on q35"),
         },
+        What::Api => bail!("daemons are measured on this machine"),
         What::Installed => {
             let command = installed::command(vmm, host)?;
             let marks = ["--until", installed::LOGIN];

@@ -222,6 +222,8 @@ const DOORS: &[Door] = &[
     ("GET /v1/pools/{pool}/volumes/{volume}/content", "volume.download", "", ""),
     ("GET /v1/volumes?path=/x", "volume.find", "", ""),
     ("GET /v1/images/users?path=/x", "image.users", "", ""),
+    ("POST /v1/import/plan", "import.plan", JSON, r#"{"root":"/none","documents":[]}"#),
+    ("POST /v1/import/apply", "import.apply", JSON, r#"{"root":"/none","documents":[]}"#),
     ("GET /v1/pools/{pool}/volumes", "volume.list", "", ""),
     (
         "POST /v1/pools/{pool}/volumes/{volume}/resize",

@@ -112,7 +112,7 @@ pub(crate) async fn copy(
     known_flags(flags, SHALLOW | REUSE | TRANSIENT | SYNCHRONOUS, "virDomainBlockCopy")?;
     let mut bandwidth = 0;
     for Parameter { field, value } in &parameters {
-        match (field.as_str(), value) {
+        match (&**field, value) {
             ("bandwidth", Value::Ullong(value)) => bandwidth = *value,
             // How libvirt's copies are cut into pieces; ours have their own.
             ("granularity" | "buf-size", _) => {}

@@ -61,7 +61,7 @@ fn parameters(info: GuestInfo) -> Parameters {
 
 fn maybe(told: &mut Parameters, field: impl Into<String>, value: Option<String>) {
     if let Some(value) = value {
-        told.string(field, value);
+        told.string(field.into(), value);
     }
 }
 

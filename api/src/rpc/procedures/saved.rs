@@ -83,7 +83,7 @@ struct Given {
 fn given(parameters: Vec<Parameter>) -> Result<Given, Failure> {
     let mut given = Given::default();
     for Parameter { field, value } in parameters {
-        let place = match field.as_str() {
+        let place = match &*field {
             "file" => &mut given.file,
             "dxml" => &mut given.xml,
             "image_format" => &mut given.format,
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn parameters_that_are_not_known_are_refused_by_name() {
         let text = |field: &str| Parameter {
-            field: field.to_owned(),
+            field: field.to_owned().into(),
             value: Value::String("/x".to_owned()),
         };
         let found = given(vec![text("file")]).unwrap();
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(save_format("zstd"), Ok(SaveFormat::Zstd));
         assert!(format!("{:?}", save_format("lzop")).contains("lzop"));
         assert!(given(vec![text("file"), text("file")]).is_err());
-        let number = Parameter { field: "file".to_owned(), value: Value::Int(1) };
+        let number = Parameter { field: "file".into(), value: Value::Int(1) };
         assert!(given(vec![number]).is_err());
         assert!(absolute("relative".to_owned()).is_err());
     }

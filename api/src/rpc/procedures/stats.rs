@@ -41,9 +41,7 @@ pub(crate) async fn all(
         all = client.domain(GetAllStats).await?;
         // Inactive ones have states as well; which are meant, the flags of lists say.
         let filter = filter(flags & STATE_FLAGS).unwrap_or_default();
-        let listed = client.domain(management::ops::ListDomains { filter }).await?;
-        let wanted: std::collections::BTreeSet<_> = listed.iter().map(|d| d.uuid).collect();
-        all.retain(|stats| wanted.contains(&stats.summary.uuid));
+        all.retain(|stats| filter.admits(&stats.summary));
     } else {
         for domain in domains {
             // One that has gone meanwhile is left out, as the list would leave it out.

@@ -116,7 +116,7 @@ fn of_cpu(mut cpu: CpuTuning) -> Parameters {
 fn cpu_of(parameters: &[Parameter]) -> Result<CpuTuning, Failure> {
     let mut cpu = CpuTuning::default();
     for parameter in parameters {
-        let (name, value) = (parameter.field.as_str(), &parameter.value);
+        let (name, value) = (&*parameter.field, &parameter.value);
         let is_number = unsigned(value).is_some_and(|value| field(&CPU, &mut cpu, name, value));
         let is_quota = signed(value).is_some_and(|value| field(&CPU_QUOTAS, &mut cpu, name, value));
         if !is_number && !is_quota {
@@ -219,7 +219,7 @@ pub(crate) async fn set_block(
     let mut block = BlockTuning::default();
     for parameter in &parameters {
         let weight = unsigned(&parameter.value).and_then(|value| u32::try_from(value).ok());
-        match (parameter.field.as_str(), weight) {
+        match (&*parameter.field, weight) {
             ("weight", Some(weight)) => block.weight = Some(weight),
             _ => return Err(invalid(parameter)),
         }
@@ -253,7 +253,7 @@ pub(crate) async fn set_disk(
     let affects = affects(flags, STRINGS, "virDomainSetBlockIoTune")?;
     let mut tuning = DiskTuning { disk, ..DiskTuning::default() };
     for parameter in &parameters {
-        match (parameter.field.as_str(), &parameter.value) {
+        match (&*parameter.field, &parameter.value) {
             ("group_name", Value::String(name)) => tuning.group_name = Some(name.clone()),
             (name, value) => {
                 let known =
@@ -334,9 +334,9 @@ mod tests {
         parameters
             .retain(|parameter| !matches!(parameter.value, Value::Ullong(0) | Value::Llong(0)));
         assert_eq!(cpu_of(&parameters).ok(), Some(cpu));
-        let wrong = Parameter { field: "shares".to_owned(), value: Value::Ullong(1) };
+        let wrong = Parameter { field: "shares".into(), value: Value::Ullong(1) };
         assert!(cpu_of(&[wrong]).is_err());
-        let text = Parameter { field: "cpu_shares".to_owned(), value: Value::String("1".into()) };
+        let text = Parameter { field: "cpu_shares".into(), value: Value::String("1".into()) };
         assert!(cpu_of(&[text]).is_err());
     }
 }

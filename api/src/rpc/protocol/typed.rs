@@ -1,5 +1,7 @@
 //! Typed parameters: a name, a type and a value.
 
+use std::borrow::Cow;
+
 use super::xdr::{Decode, Decoder, Encode, XdrError};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +17,8 @@ pub(crate) enum Value {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Parameter {
-    pub(crate) field: String,
+    /// Mostly a name that every answer has: thousands of them are not copied.
+    pub(crate) field: Cow<'static, str>,
     pub(crate) value: Value,
 }
 
@@ -24,27 +27,27 @@ pub(crate) struct Parameter {
 pub(crate) struct Parameters(pub(crate) Vec<Parameter>);
 
 impl Parameters {
-    pub(crate) fn add(&mut self, field: impl Into<String>, value: Value) {
+    pub(crate) fn add(&mut self, field: impl Into<Cow<'static, str>>, value: Value) {
         self.0.push(Parameter { field: field.into(), value });
     }
 
-    pub(crate) fn int(&mut self, field: impl Into<String>, value: i32) {
+    pub(crate) fn int(&mut self, field: impl Into<Cow<'static, str>>, value: i32) {
         self.add(field, Value::Int(value));
     }
 
-    pub(crate) fn uint(&mut self, field: impl Into<String>, value: u32) {
+    pub(crate) fn uint(&mut self, field: impl Into<Cow<'static, str>>, value: u32) {
         self.add(field, Value::Uint(value));
     }
 
-    pub(crate) fn llong(&mut self, field: impl Into<String>, value: i64) {
+    pub(crate) fn llong(&mut self, field: impl Into<Cow<'static, str>>, value: i64) {
         self.add(field, Value::Llong(value));
     }
 
-    pub(crate) fn ullong(&mut self, field: impl Into<String>, value: u64) {
+    pub(crate) fn ullong(&mut self, field: impl Into<Cow<'static, str>>, value: u64) {
         self.add(field, Value::Ullong(value));
     }
 
-    pub(crate) fn string(&mut self, field: impl Into<String>, value: impl Into<String>) {
+    pub(crate) fn string(&mut self, field: impl Into<Cow<'static, str>>, value: impl Into<String>) {
         self.add(field, Value::String(value.into()));
     }
 
@@ -70,7 +73,7 @@ impl Encode for Parameters {
 
 impl Encode for Parameter {
     fn encode(&self, to: &mut Vec<u8>) {
-        self.field.encode(to);
+        self.field.as_ref().encode(to);
         match &self.value {
             Value::Int(value) => (1, *value).encode(to),
             Value::Uint(value) => (2, *value).encode(to),
@@ -96,7 +99,7 @@ impl Decode for Parameter {
             7 => Value::String(Decode::decode(from)?),
             other => return Err(XdrError::NoType(other)),
         };
-        Ok(Self { field, value })
+        Ok(Self { field: field.into(), value })
     }
 }
 

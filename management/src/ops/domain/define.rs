@@ -73,7 +73,7 @@ impl Operation for DefineDomain {
         act_on_claimed(cx, &domain, define).await?;
         // Nobody waits for that: it is for the day when they cannot be seen.
         let node = cx.node.clone();
-        drop(tokio::task::spawn_blocking(move || node.remember_images()));
+        drop(tokio::task::spawn_blocking(move || node.remember_images_of(&definition.def)));
         Ok(Defined { domain, updated, warnings })
     }
 }
@@ -92,7 +92,7 @@ pub(super) async fn act_on_claimed(
     claim_and_act(&cx.node, domain, act, cx.start_deadline()).await
 }
 
-pub(super) async fn claim_and_act(
+pub(crate) async fn claim_and_act(
     node: &Arc<Node>,
     domain: &DomainId,
     act: impl Fn() -> Act,

@@ -59,9 +59,11 @@ impl Operation for ListDomains {
                 return Err(Error::new(Code::InvalidArgument, text));
             }
         }
-        let all = cx.node.all().into_iter().map(|handle| handle.view().summary());
+        let views = cx.node.views();
+        let all = views.iter().map(View::summary);
         let mut found: Vec<_> = all.filter(|domain| filter.admits(domain)).collect();
-        found.sort_by_cached_key(|domain| (domain.id.unwrap_or(u32::MAX), domain.name.clone()));
+        let place = |domain: &DomainSummary| domain.id.unwrap_or(u32::MAX);
+        found.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.name.cmp(&b.name)));
         Ok(found)
     }
 }
@@ -216,7 +218,9 @@ impl Operation for ListInterfaces {
 }
 
 impl DomainFilter {
-    fn admits(&self, domain: &DomainSummary) -> bool {
+    /// Whether it is one of those that are meant.
+    #[must_use]
+    pub fn admits(&self, domain: &DomainSummary) -> bool {
         let either = |wanted: bool, other: bool, is: bool| wanted == other || wanted == is;
         either(self.active, self.inactive, domain.state.is_active())
             && either(self.persistent, self.transient, domain.persistent)

@@ -58,9 +58,13 @@ impl Operation for GetAllStats {
     }
 
     async fn run(self, cx: &Context) -> Result<Vec<DomainStats>, Error> {
-        let all = cx.node.all();
-        let mut found = join_all(all.iter().map(|handle| stats(handle, WAIT))).await;
-        found.sort_by_cached_key(|stats| stats.summary.name.clone());
+        let (live, off): (Vec<_>, Vec<_>) =
+            cx.node.views().into_iter().partition(|view| view.live.is_some());
+        let live: Vec<_> = live.iter().filter_map(|view| cx.node.get(view.uuid)).collect();
+        let mut found = join_all(live.iter().map(|handle| stats(handle, WAIT))).await;
+        // Nobody is asked about these.
+        found.extend(off.iter().map(|view| DomainStats::of_none(view.summary())));
+        found.sort_by(|a, b| a.summary.name.cmp(&b.summary.name));
         Ok(found)
     }
 }
