@@ -51,10 +51,22 @@ fn feed_one(input: &[u8], feed: &impl Fn(&[u8])) {
 }
 
 /// A generator of Marsaglia's (xorshift64).
-struct Chance(u64);
+#[derive(Debug, Clone)]
+pub struct Chance(u64);
 
 impl Chance {
-    fn below(&mut self, end: usize) -> usize {
+    /// The numbers of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut chance = Self(seed ^ 0x9e37_79b9_7f4a_7c15);
+        // Seeds that are alike part after a few steps.
+        for _ in 0..16 {
+            chance.below(2);
+        }
+        chance
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
