@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use manor_tests::torture::{Torture, resident_bytes_of};
+use manor_tests::tries::{Tries, resident_bytes_of};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::rig::{NOBODY, PATIENCE, Rig};
@@ -77,7 +77,7 @@ fn a_crowd_of_another_user() {
     let Some(sockets) = std::env::var_os(SOCKETS) else { return };
     let sockets = sockets.into_string().unwrap();
     let sockets: Vec<&Path> = sockets.lines().map(Path::new).collect();
-    let streams = crowd(&sockets, Torture::asked_or(SHORT).count);
+    let streams = crowd(&sockets, Tries::asked_or(SHORT).count);
     println!("{READY} {}", kept(&streams, 2 * READERS));
     let _ = std::io::stdin().read(&mut [0]);
 }
@@ -87,7 +87,7 @@ fn a_crowd_of_one_user_takes_nothing_from_others() {
     if !rustix::process::geteuid().is_root() {
         return println!("SKIP: only root is several users");
     }
-    let torture = Torture::asked_or(SHORT);
+    let torture = Tries::asked_or(SHORT);
     let rig = Rig::new();
     // Where another user may run it and reach the sockets.
     let program = rig.path("crowd");
@@ -152,7 +152,7 @@ impl Drop for Guard {
 /// Who may do everything may do this as well; it ends when it ends, and half of the places are for others.
 #[test]
 fn a_crowd_of_an_admins_is_bounded_and_leaves_no_trace() {
-    let torture = Torture::asked_or(SHORT);
+    let torture = Tries::asked_or(SHORT);
     let rig = Rig::new();
     let before = (files_of(rig.daemon_pid()), resident_bytes_of(rig.daemon_pid() as u32));
     let sockets = ["run/api.sock", "run/libvirt-sock"].map(|name| rig.path(name));

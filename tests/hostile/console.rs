@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use baremetal::Width::Dword;
-use manor_tests::torture::resident_bytes_of;
+use manor_tests::tries::resident_bytes_of;
 
 use crate::driver::{Kind, WRITE};
 use crate::vm::{Setup, Vm};

@@ -10,6 +10,7 @@ pub mod debian;
 pub mod disk;
 pub mod documents;
 pub mod domain;
+pub mod doom;
 pub mod firmware;
 pub mod guest;
 pub mod http;
@@ -33,6 +34,7 @@ pub mod testbed;
 pub mod tools;
 pub mod torture;
 pub mod tree;
+pub mod tries;
 pub mod vencrypt;
 pub mod viewers;
 

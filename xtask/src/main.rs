@@ -7,6 +7,7 @@ mod fuzz;
 mod guest;
 mod test;
 mod testbed;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,8 @@ enum Xtask {
     Bench(bench::Bench),
     /// Feed the parsers of foreign bytes with whatever finds new ways through them
     Fuzz(fuzz::Fuzz),
+    /// Kill, fill up and cut off, many times over, and count what is lost
+    Torture(torture::Torture),
     /// Prepare the stock guest (Debian's kernel, a small initrd) and print where its parts are
     Guest,
 }
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Xtask::Test(test) => test::run(&test),
         Xtask::Bench(bench) => bench::run(&bench),
         Xtask::Fuzz(fuzz) => fuzz::run(&fuzz),
+        Xtask::Torture(torture) => torture::run(&torture),
         Xtask::Guest => guest::run(),
     };
     result.unwrap_or_else(|error| {

@@ -346,16 +346,29 @@ impl Actor {
 
     /// The VMM says what became of a job. Whoever ended it has heard it before, unless that was
     /// another daemon.
-    pub(super) async fn on_block_job(&mut self, status: BlockJobStatus, origin: Option<Origin>) {
-        let intent = self.run.as_ref().and_then(|run| run.record.block_jobs.get(&status.id));
+    pub(super) async fn on_block_job(&mut self, said: BlockJobStatus, origin: Option<Origin>) {
+        let intent = self.run.as_ref().and_then(|run| run.record.block_jobs.get(&said.id));
         let Some(intent) = intent.cloned() else { return };
-        match status.phase {
-            BlockJobPhase::Running => {}
-            BlockJobPhase::Ready => {
-                self.block_job_is_ready(&status.id).await;
+        if said.phase == BlockJobPhase::Running {
+            return;
+        }
+        // It may be late, and speak of an earlier job of this disk: what the guest uses, the VMM knows.
+        let now = match self.ask_block_jobs().await {
+            Ok(jobs) => jobs.into_iter().find(|job| job.id == said.id),
+            Err(error) => {
+                // It is asked again when it is met again.
+                tracing::warn!(domain = self.name, error = %error.chain(), "the end of a block job is not known");
+                None
+            }
+        };
+        match now.map(|job| job.phase) {
+            None | Some(BlockJobPhase::Running) => {}
+            Some(BlockJobPhase::Ready) if said.phase == BlockJobPhase::Ready => {
+                self.block_job_is_ready(&said.id).await;
                 self.tell_block_job(&intent, BlockJobChange::Ready, origin);
             }
-            phase => self.block_job_ended(&status.id, &phase, origin).await,
+            Some(BlockJobPhase::Ready) => {}
+            Some(phase) => self.block_job_ended(&said.id, &phase, origin).await,
         }
     }
 

@@ -242,13 +242,23 @@ impl Actor {
                 self.take_up(record);
                 self.on_end().await;
             }
-            (true, None) => super::stop::clean_up(&self.node, self.uuid, None).await,
+            (true, None) => {
+                let cgroup = self.unrecorded_cgroup().await;
+                super::stop::clean_up(&self.node, self.uuid, cgroup).await;
+            }
             (false, Some(record)) => {
                 self.take_up(record);
                 self.on_retry().await;
             }
             (false, None) => self.adopt_unrecorded().await,
         }
+    }
+
+    /// A start that was cut short before it wrote down what it had made: its cgroup is where any start
+    /// makes it.
+    async fn unrecorded_cgroup(&self) -> Option<PathBuf> {
+        let (node, name) = (self.node.clone(), self.uuid.to_string());
+        blocking(move || Ok(node.broker.make_cgroup(&name).ok())).await.ok().flatten()
     }
 
     fn take_up(&mut self, record: Record) {

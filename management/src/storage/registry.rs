@@ -42,6 +42,11 @@ impl Found {
         let mut active = HashMap::new();
         let records = std::fs::read_dir(config.run_dir.join("pools"));
         for path in records.into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|extension| extension != "xml") {
+                // Of a start that was cut short: its pool is not active, or has a record beside it.
+                let _ = std::fs::remove_file(&path);
+                continue;
+            }
             let stem = path.file_stem().and_then(|stem| stem.to_str());
             let uuid = stem.and_then(|stem| stem.parse().ok());
             let text = std::fs::read_to_string(&path).ok();

@@ -90,6 +90,19 @@ impl ForgetfulDisk {
         Self { inner: Mutex::new(inner) }
     }
 
+    /// The same disk once more; nothing was done to it yet.
+    pub(super) fn fork(&self) -> Self {
+        let inner = Inner { acts: Vec::new(), ..self.lock().clone() };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    pub(super) fn redo(&self, acts: &[Act]) {
+        let mut inner = self.lock();
+        for act in acts {
+            inner.apply(act).unwrap();
+        }
+    }
+
     pub(super) fn names(&self) -> Vec<String> {
         self.lock().names.keys().map(|path| path.display().to_string()).collect()
     }

@@ -3,6 +3,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use manor_tests::chance::Chance;
+use manor_tests::torture::{Harm, Scale, Tally};
 use uuid::Uuid;
 
 use super::simulation::{Act, ForgetfulDisk};
@@ -29,15 +31,10 @@ fn definitions(contents: &Contents) -> Definitions {
     contents.objects.iter().map(|domain| (domain.uuid, domain.clone())).collect()
 }
 
-/// What users do, as pseudo-random as a fixed seed makes it.
-fn work(count: u64) -> impl Iterator<Item = (u128, bool)> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    (0..count).map(move |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (u128::from(state % 5), state.is_multiple_of(4))
-    })
+/// What users do, as random as a seed makes it.
+fn work(seed: u64, count: u64) -> impl Iterator<Item = (u128, bool)> {
+    let mut chance = Chance::new(seed);
+    (0..count).map(move |_| (chance.below(5) as u128, chance.below(4) == 0))
 }
 
 /// Apply one piece of work to the store and to what is expected of it.
@@ -54,41 +51,83 @@ fn perform(store: &Store, expected: &mut Definitions, step: u64, (number, remove
     }
 }
 
-#[test]
-fn a_power_cut_at_any_moment_leaves_what_was_promised_or_what_was_being_done() {
+/// Every disk that a power cut could leave: at any moment of the work of `seed`, and again at any moment
+/// of the start after it.
+fn cut_at_any_moment(seed: u64, tally: &mut Tally) {
     let disk = Arc::new(ForgetfulDisk::default());
     let (store, _) = open(disk.clone());
     let mut expected = vec![Definitions::new()];
-    for (step, piece) in (1..).zip(work(200)) {
+    for (step, piece) in (1..).zip(work(seed, 200)) {
         let mut next = expected.last().unwrap().clone();
         perform(&store, &mut next, step, piece);
         disk.promise(expected.len());
         expected.push(next);
     }
     let acts = disk.acts();
-    let (mut promised, mut images) = (0, 0);
+    let mut promised = 0;
     for cut in 0..=acts.len() {
         if let Some(Act::Promise(number)) = cut.checked_sub(1).map(|last| &acts[last]) {
             promised = *number;
         }
+        let (before, next) = (&expected[promised], expected.get(promised + 1));
+        let when = format!("seed {seed}, after act {cut}, {:?}", acts.get(cut));
         for left in ForgetfulDisk::replay(&acts[..cut]).after_power_cut() {
-            images += 1;
-            let left = Arc::new(left);
-            let (store, contents) = open(left.clone());
-            let found = definitions(&contents);
-            let next = expected.get(promised + 1);
-            assert!(
-                found == expected[promised] || Some(&found) == next,
-                "after act {cut}, {:?}: {found:#?}",
-                acts.get(cut),
-            );
-            assert_eq!(contents.quarantined, [], "after act {cut}");
-            // And it goes on working.
-            store.put(&domain(99, 1)).unwrap();
-            assert!(!left.names().iter().any(|name| name.ends_with("tmp")));
+            tally.count(harm(&left, before, next, &when));
+            for again in cut_while_it_tidies_up(&left) {
+                tally.count(harm(&again, before, next, &format!("{when}, and again")));
+            }
         }
     }
-    assert!(images > 4000, "only {images} images were looked at");
+}
+
+/// What a second cut leaves, if the start after the first had anything to do.
+fn cut_while_it_tidies_up(left: &ForgetfulDisk) -> Vec<ForgetfulDisk> {
+    let starting = Arc::new(left.fork());
+    open(starting.clone());
+    let acts = starting.acts();
+    let cuts = (1..=acts.len()).map(|cut| {
+        let disk = left.fork();
+        disk.redo(&acts[..cut]);
+        disk.after_power_cut()
+    });
+    cuts.flatten().collect()
+}
+
+/// What a cut did: what was promised is there, and of what was being done all or nothing.
+fn harm(
+    left: &ForgetfulDisk,
+    before: &Definitions,
+    next: Option<&Definitions>,
+    when: &str,
+) -> Option<Harm> {
+    let left = Arc::new(left.fork());
+    let (store, contents) = open(left.clone());
+    let found = definitions(&contents);
+    if found != *before && Some(&found) != next {
+        eprintln!("{when}: {found:#?}");
+        return Some(Harm::Lost);
+    }
+    // And it goes on working.
+    let works = contents.quarantined.is_empty() && store.put(&domain(99, 1)).is_ok();
+    let tidy = !left.names().iter().any(|name| name.ends_with("tmp"));
+    if works && tidy {
+        return None;
+    }
+    eprintln!("{when}: {contents:?}, {:?}", left.names());
+    Some(Harm::Escaped)
+}
+
+#[test]
+fn a_power_cut_at_any_moment_leaves_what_was_promised_or_what_was_being_done() {
+    let scale = Scale::of_environment();
+    let mut tally = Tally::of("store");
+    for seed in scale.seed..scale.seed + scale.pick(1, 50) {
+        cut_at_any_moment(seed, &mut tally);
+    }
+    tally.note = "disks that a power cut may leave of 200 operations each".to_owned();
+    tally.tell();
+    assert!(tally.is_clean(), "{tally}");
+    assert!(tally.tried > 4000, "only {} disks were looked at", tally.tried);
 }
 
 #[test]
@@ -169,7 +208,7 @@ fn the_real_disk_behaves_like_the_simulated_one() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(Arc::new(Disk), dir.path());
     let mut expected = Definitions::new();
-    for (step, piece) in (1..).zip(work(50)) {
+    for (step, piece) in (1..).zip(work(1, 50)) {
         perform(&store, &mut expected, step, piece);
     }
     let (_, contents) = Store::<StoredDomain>::open(Arc::new(Disk), dir.path());

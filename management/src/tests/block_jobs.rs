@@ -152,3 +152,17 @@ async fn what_cannot_be_is_refused_and_leaves_no_file() {
     daemon.call(crate::ops::DestroyDomain { domain: "web".into(), graceful: false }).await.unwrap();
     assert_eq!(copy(&host, &daemon, "x.qcow2").await.unwrap_err().code, Code::InvalidState);
 }
+
+/// What is said of a disk's job before may come when there is another: the guest does not use that yet.
+#[tokio::test]
+async fn a_late_word_of_an_earlier_job_ends_no_other() {
+    let host = Host::new();
+    let daemon = running(&host, "").await;
+    copy(&host, &daemon, "copy.qcow2").await.unwrap();
+    daemon.type_in("web", "late end of virtio-disk0").await;
+    let jobs = daemon.call(ListBlockJobs { domain: "web".into() }).await.unwrap();
+    assert_eq!((jobs.len(), jobs[0].ready), (1, true));
+    assert_eq!(has(&daemon, "copy.qcow2").await, [false, false]);
+    end(&daemon, true).await.unwrap();
+    assert_eq!(has(&daemon, "copy.qcow2").await, [true, true]);
+}

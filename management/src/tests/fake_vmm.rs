@@ -369,6 +369,13 @@ impl Fake {
                     reason: "r".repeat(9999),
                 }),
                 "agent leaves" => self.open_channel(false),
+                line if line.starts_with("late end of ") => {
+                    let id = line["late end of ".len()..].to_owned();
+                    let phase = BlockJobPhase::Completed;
+                    let kind = BlockJobKind::ActiveCommit;
+                    let late = BlockJobStatus { id, kind, phase, done: 1, total: 1, bandwidth: 0 };
+                    self.event(EventKind::BlockJob(late));
+                }
                 "pull net0" => self.event(EventKind::LinkChanged { id: "net0".into(), up: false }),
                 line if line.starts_with("claim ") => self.event(EventKind::MediumChanged {
                     id: "sata0-0-0".into(),

@@ -27,6 +27,7 @@ mod networks;
 mod plan;
 mod plug;
 mod pools;
+mod recorded;
 mod restart;
 mod rig;
 mod saved;

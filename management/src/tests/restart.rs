@@ -1,11 +1,15 @@
 //! A daemon that ends and one that comes after it, while guests run on.
 
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use broker::{Broker, BrokerError, Granted, Request};
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt as _;
 
-use super::rig::{Host, lifecycle_until, signal};
+use super::rig::{Host, TestBroker, lifecycle_until, signal};
 use crate::domain::{Paused, ShutOff, State, TurnChange};
 use crate::error::Code;
 use crate::events::{Event, EventKind, Lifecycle, Subscription};
@@ -217,6 +221,50 @@ fn a_lost_record_is_read_back_from_the_vmm() {
         assert_eq!(daemon.pid(&handle[0]).await, pid);
         daemon.destroy("temp").await.unwrap();
         assert!(host.run_dirs().is_empty());
+    });
+}
+
+/// Makes cgroups that are directories of the test's.
+struct WithCgroups {
+    inner: TestBroker,
+    groups: PathBuf,
+}
+
+impl Broker for WithCgroups {
+    fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
+        match request {
+            Request::MakeCgroup { name } => {
+                let path = self.groups.join(name);
+                std::fs::create_dir_all(&path).unwrap();
+                Ok(Granted::Path(path))
+            }
+            other => self.inner.perform(other, files),
+        }
+    }
+}
+
+#[test]
+fn a_start_that_was_cut_short_before_it_wrote_anything_down_leaves_no_cgroup() {
+    let host = Host::new();
+    let groups = host.path("groups");
+    let uuid = in_a_daemon(async || {
+        let daemon = host.daemon().await;
+        daemon.define(host.xml("web", "")).await;
+        daemon.find("web").await.unwrap().uuid
+    });
+    let run_dir = host.path("run/domains").join(uuid.to_string());
+    for dir in [&run_dir, &groups.join(uuid.to_string())] {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    in_a_daemon(async || {
+        let broker = WithCgroups { inner: TestBroker::new(), groups: groups.clone() };
+        let daemon = host.daemon_with(Arc::new(broker)).await;
+        daemon.wait_for("web", "off", |state| !state.is_active()).await;
+        let begun = Instant::now();
+        while run_dir.exists() || std::fs::read_dir(&groups).unwrap().next().is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "something is left");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     });
 }
 

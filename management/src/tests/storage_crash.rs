@@ -12,7 +12,7 @@ use super::rig::{Daemon, Host, TestBroker};
 use crate::jobs::Phase;
 use crate::ops::{
     ChangePool, CloneMode, CloneVolume, CreateVolume, DefinePool, DeleteVolume, GetJob, ListJobs,
-    ListVolumes, MadeVolume, PoolAction,
+    ListPools, ListVolumes, MadeVolume, PoolAction,
 };
 use crate::storage::{VolumeRef, VolumeView};
 
@@ -118,4 +118,26 @@ async fn a_daemon_that_dies_at_any_act_leaves_whole_volumes_or_none() {
     // Six are made, and one is removed.
     assert_eq!(counts.last(), Some(&5), "{counts:?}");
     assert!(counts.len() > 10, "only {} places to die were tried", counts.len());
+}
+
+#[tokio::test]
+async fn a_start_that_was_cut_short_leaves_no_pool_that_comes_back() {
+    let host = Host::new();
+    fs::create_dir(host.path("pool")).unwrap();
+    let change = |action| ChangePool { pool: "pool".into(), action };
+    let daemon = host.daemon().await;
+    let path = host.path("pool").display().to_string();
+    let pool =
+        format!("<pool type='dir'><name>pool</name><target><path>{path}</path></target></pool>");
+    daemon.call(DefinePool { xml: pool }).await.unwrap();
+    daemon.call(change(PoolAction::Start { build: false })).await.unwrap();
+    drop(daemon);
+    // Its record has not got its name yet.
+    let record = fs::read_dir(host.path("run/pools")).unwrap().next().unwrap().unwrap().path();
+    fs::rename(&record, record.with_extension("tmp")).unwrap();
+    let next = host.daemon().await;
+    assert!(!next.call(ListPools).await.unwrap()[0].active);
+    next.call(change(PoolAction::Start { build: false })).await.unwrap();
+    next.call(change(PoolAction::Stop)).await.unwrap();
+    assert!(fs::read_dir(host.path("run/pools")).unwrap().next().is_none());
 }

@@ -11,6 +11,8 @@ pub mod block_job;
 pub mod config;
 pub mod control;
 pub mod exit;
+#[cfg(test)]
+mod recorded;
 pub mod saved;
 pub mod torture;
 pub mod wire;

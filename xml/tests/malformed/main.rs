@@ -1,5 +1,5 @@
 //! Thousands of documents that are wrong in every way: each is answered soon, and takes memory in
-//! proportion to its text. `MANOR_TORTURE=count:seed` tries more of them.
+//! proportion to its text. `MANOR_TRIES=count:seed` tries more of them.
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
 mod sys;
@@ -8,7 +8,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use manor_tests::chance::Chance;
-use manor_tests::{paths, torture::Torture};
+use manor_tests::{paths, tries::Tries};
 use sys::Counting;
 use xml::{BackupDef, DomainDef, NetworkDef, PoolDef, SecretDef, SnapshotDef, VolumeDef};
 
@@ -70,7 +70,7 @@ fn swollen(chance: &mut Chance, document: &[u8]) -> Vec<u8> {
 
 #[test]
 fn documents_that_are_wrong_cost_little() {
-    let torture = Torture::asked_or(2_000);
+    let torture = Tries::asked_or(2_000);
     let mut chance = torture.chance();
     let seeds = documents();
     let (mut slowest, mut hungriest) = (Duration::ZERO, 0.0_f64);

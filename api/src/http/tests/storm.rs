@@ -1,6 +1,6 @@
 //! Requests that are wrong in any way, on a real socket: those of every route, and whatever chance makes
 //! of their bytes. Nothing comes of it but answers; memory stays where it was, and others are served
-//! meanwhile. `MANOR_TORTURE=count:seed` sends more of them.
+//! meanwhile. `MANOR_TRIES=count:seed` sends more of them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use manor_tests::chance::Chance;
-use manor_tests::torture::{Torture, resident_bytes};
+use manor_tests::tries::{Tries, resident_bytes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -40,7 +40,7 @@ struct Counts {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_are_wrong_in_any_way_disturb_nobody() {
-    let torture = Torture::asked_or(2_000);
+    let torture = Tries::asked_or(2_000);
     let mut chance = torture.chance();
     let seeds = Arc::new(raw_requests());
     let counts = Arc::new(Counts::default());

@@ -1,12 +1,12 @@
 //! Clients that send anything: packets of every procedure with arguments of every kind, made wrong by
 //! chance. Nothing comes of it but answers and closed connections; memory stays where it was, and
-//! another client is served meanwhile. `MANOR_TORTURE=count:seed` sends more of them.
+//! another client is served meanwhile. `MANOR_TRIES=count:seed` sends more of them.
 
 use std::time::Instant;
 
 use management::torture::powerless_manager;
 use manor_tests::chance::Chance;
-use manor_tests::torture::{Torture, resident_bytes};
+use manor_tests::tries::{Tries, resident_bytes};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::task::JoinHandle;
 
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packets_that_are_wrong_in_any_way_disturb_nobody() {
-    let torture = Torture::asked_or(2_000);
+    let torture = Tries::asked_or(2_000);
     let mut chance = torture.chance();
     let seeds = arguments();
     let (mut left, mut first, mut slowest) = (torture.count, None, Duration::ZERO);

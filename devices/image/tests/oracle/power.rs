@@ -7,6 +7,7 @@ use std::sync::Arc;
 use image::qcow2::{self, CreateOptions, NewSnapshot, OpenOptions, Qcow2, Repair, SnapshotRef};
 use image::torture::PowerCut;
 use image::{Image as _, MemoryStorage};
+use manor_tests::torture::{Scale, Tally};
 
 use crate::rig::{Random, Rig};
 
@@ -180,17 +181,17 @@ fn shapes() -> Vec<CreateOptions> {
 
 #[test]
 fn whatever_a_power_cut_leaves_is_sound_and_has_what_was_flushed() {
-    for (seed, options) in (31..).zip(shapes()) {
-        live(seed, &options, 20, 25);
-    }
-}
-
-#[test]
-#[ignore = "takes long: --all"]
-fn whatever_a_power_cut_leaves_is_sound_for_long() {
-    for seed in 5000..5010 {
-        for options in shapes() {
-            live(seed, &options, 60, 60);
+    let scale = Scale::of_environment();
+    let mut tally = Tally::of("qcow2");
+    let (lives, rounds, requests) = scale.pick((1, 20, 25), (8, 56, 60));
+    for seed in 0..lives {
+        for (shape, options) in (31..).zip(shapes()) {
+            live(scale.seed * 1000 + shape + 100 * seed, &options, rounds, requests);
+            tally.tried += u64::from(rounds);
+            tally.contained += u64::from(rounds);
         }
     }
+    let requests = tally.tried * u64::from(requests);
+    tally.note = format!("power cuts amid {requests} requests and snapshots");
+    tally.tell();
 }
