@@ -13,6 +13,7 @@ use crate::domain::actor::blocking;
 use crate::domain::handle::{Act, Definition};
 use crate::error::{Code, Error};
 use crate::jobs::Progress;
+use crate::network::state::State;
 use crate::network::{Network, NetworkRef};
 use crate::ops::claim_and_act;
 use crate::registry::Node;
@@ -91,7 +92,7 @@ async fn take_over(node: &Arc<Node>, secrets: &Arc<Secrets>, deed: Deed) -> Resu
         Deed::Network { mut def, autostart, replaced } => {
             if let Some(replaced) = replaced {
                 // After a crash here the document finds its name free.
-                replaced.run(|state| state.undefine()).await?;
+                replaced.run(State::undefine).await?;
             }
             let network = node.networks.claim(&mut def)?;
             network

@@ -47,7 +47,10 @@ impl Judge<'_> {
     fn same_addresses(&self, def: &DomainDef, uuid: Uuid, judgement: &mut Judgement) {
         let of = |def: &DomainDef| {
             let interfaces = def.devices.interfaces.iter();
-            interfaces.filter_map(|it| it.mac_address()).map(|mac| mac.to_string()).collect()
+            interfaces
+                .filter_map(xml::device::Interface::mac_address)
+                .map(|mac| mac.to_string())
+                .collect()
         };
         let mine: Vec<String> = of(def);
         for other in self.node.all() {

@@ -15,7 +15,7 @@ mod plan;
 mod registry;
 mod resolvers;
 mod service;
-mod state;
+pub(crate) mod state;
 mod user;
 mod views;
 
