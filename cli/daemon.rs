@@ -65,7 +65,9 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
     // Sockets and files are nobody else's until their mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let level = log::start(&config.log.level, &config.log.format);
-    descriptors::raise();
+    if test.is_none() {
+        descriptors::raise();
+    }
     let inherited = inherited_sockets()
         .map_err(|error| Failure::other(format!("cannot take systemd's sockets: {error}")))?;
     let tls = Shown::new(&config)?;

@@ -346,7 +346,7 @@ fn a_guest_whose_save_finds_no_room_runs_on() {
     std::fs::create_dir(rig.path("small")).unwrap();
     let small = rig.path("small").display().to_string();
     let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=64k", "none", &small])
+        .args(["-t", "tmpfs", "-o", "size=16k", "none", &small])
         .status();
     if !mounted.is_ok_and(|status| status.success()) {
         println!("SKIP: nothing can be mounted here");

@@ -25,7 +25,7 @@ use crate::types;
     responses((status = 200, body = types::ImportPlan),
         (status = 400, body = types::Problem, content_type = "application/problem+json",
             description = "Too many documents, or a root that is no absolute path")))]
-pub(super) async fn plan(
+pub(super) async fn plan_import(
     State(app): State<App>,
     Who(caller): Who,
     ImportBody(import): ImportBody,
@@ -44,7 +44,7 @@ pub(super) async fn plan(
             headers(("location" = String, description = "Of the job"))),
         (status = 400, body = types::Problem, content_type = "application/problem+json",
             description = "Too many documents, or a root that is no absolute path")))]
-pub(super) async fn apply(
+pub(super) async fn apply_import(
     State(app): State<App>,
     Who(caller): Who,
     ImportBody(import): ImportBody,

@@ -105,6 +105,8 @@ const ROUTES: &[&str] = &[
     "POST /v1/domains/{domain}/snapshots/{snapshot}/revert",
     "POST /v1/domains/{domain}/start",
     "POST /v1/domains/{domain}/suspend",
+    "POST /v1/import/apply",
+    "POST /v1/import/plan",
     "POST /v1/networks",
     "POST /v1/networks/{network}/start",
     "POST /v1/networks/{network}/stop",
