@@ -37,6 +37,9 @@ async fn has(daemon: &Daemon, name: &str) -> [bool; 2] {
     let mut found = [false, false];
     for (inactive, found) in [false, true].into_iter().zip(&mut found) {
         let xml = daemon.call(DumpXml { domain: "web".into(), inactive }).await.unwrap();
+        // What a disk is copied to is not the disk's yet.
+        let mirror = xml.find("<mirror").zip(xml.find("</mirror>"));
+        let xml = mirror.map_or(xml.clone(), |(from, to)| [&xml[..from], &xml[to..]].concat());
         *found = xml.contains(&format!("/{name}'"));
     }
     found

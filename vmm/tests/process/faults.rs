@@ -71,7 +71,7 @@ fn robbed(make: impl Fn() -> Rig, image: &File, id: &str) -> String {
     client.ask(Request::Resume).unwrap();
     wait_for_stop(&mut client, id, false);
 
-    let (saved, before) = (tempfile::tempfile().unwrap(), guest.serial());
+    let saved = tempfile::tempfile().unwrap();
     assert_eq!(client.save(&saved), Ok(Reply::Done));
     // It fails once more, and waits once more.
     client.ask(Request::Resume).unwrap();
@@ -86,7 +86,9 @@ fn robbed(make: impl Fn() -> Rig, image: &File, id: &str) -> String {
     image.write_all_at(&content, 0).unwrap();
     let mut rig = make().restoring(&saved);
     rig.config.disk_errors = vec![errors(id, STOP, STOP)];
-    assert_eq!(before + &rig.start().wait().2, ended, "as it went on elsewhere");
+    let elsewhere = rig.start().wait().2;
+    // What it said before, it does not say again.
+    assert!(!elsewhere.is_empty() && ended.ends_with(&elsewhere), "{elsewhere}, not {ended}");
     ended
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
-use baremetal::{SCRATCH, Width, pvh};
+use baremetal::{Asm, SCRATCH, Width, pvh};
 use vmm_protocol::config::{Machine, PciKind};
 use vmm_protocol::control::{ControlErrorCode, Reply, Request, RunState};
 use vmm_protocol::exit::ExitReason;
@@ -17,7 +17,12 @@ use crate::rig::{Guest, Rig};
 
 /// Counts in memory, and prints each number on a line.
 fn counting() -> Vec<u8> {
+    counting_after(|_| {})
+}
+
+fn counting_after(first: impl FnOnce(&mut Asm)) -> Vec<u8> {
     pvh(|asm| {
+        first(asm);
         let again = asm.here();
         asm.load(Width::Dword, SCRATCH).add_eax(1).store(Width::Dword, SCRATCH);
         asm.print_eax().print("\n");
@@ -63,7 +68,11 @@ fn a_saved_guest_goes_on_counting_in_a_new_process() {
 fn a_packed_guest_is_smaller_and_goes_on_as_any_other() {
     needs_kvm!();
     let (plain, image) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-    let mut guest = Rig::new(&counting()).cpus(2).start();
+    // 1 MiB that says little: mov edi, 4 MiB; mov ecx, 256 Ki; mov eax, …; rep stosd.
+    let wordy = counting_after(|asm| {
+        asm.raw(&[0xbf, 0, 0, 0x40, 0, 0xb9, 0, 0, 4, 0, 0xb8, 1, 2, 3, 4, 0xf3, 0xab]);
+    });
+    let mut guest = Rig::new(&wordy).cpus(2).start();
     guest.wait_serial("counting", |serial| serial.len() > 200);
     let (mut client, _) = guest.greet();
     client.ask(Request::Pause).unwrap();
@@ -72,7 +81,7 @@ fn a_packed_guest_is_smaller_and_goes_on_as_any_other() {
     client.ask(Request::Destroy).unwrap();
     let before = guest.wait().2;
     let len = |file: &File| std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap());
-    assert!(len(&image) < len(&plain), "{} {}", len(&image), len(&plain));
+    assert!(len(&image) * 2 < len(&plain), "{} {}", len(&image), len(&plain));
     saved::check_ram(&image, |_, _| Ok(())).unwrap();
     let mut guest = Rig::new(&counting()).cpus(2).restoring(&image).start();
     let after = guest.wait_serial("counting", |serial| serial.lines().count() > 20);
