@@ -155,6 +155,11 @@ fn a_running_guest_goes_on_in_an_overlay_whatever_becomes_of_the_daemon() {
     assert_eq!(disks.disk(), "web.s2");
     assert_eq!(disks.ok("snapshot-list echo --name"), "s1\n\n");
     counts_to(&disks.rig, 3);
+    // What lies below the overlay is written to by nobody: a twin stands on it as well.
+    disks.ok("clone echo twin");
+    assert_eq!(disks.ok("domstate twin").trim(), "running");
+    disks.ok("destroy twin");
+    disks.ok("undefine twin");
     let risky = disks.refused("snapshot-revert echo s1 --running");
     assert!(risky.contains("--force"), "{risky}");
     ok(&disks.rig, &["destroy", "echo"]);

@@ -65,6 +65,16 @@ impl Layer {
         flags.is_ok_and(|flags| flags.contains(rustix::fs::OFlags::RDWR))
     }
 
+    /// Whether the guest, or a block job, writes to it from now on. Where not, others may read it: an
+    /// image that lies below an overlay is the ground of twins, too.
+    pub(crate) fn tell_writing(&self, writes: bool) {
+        if self.is_writable()
+            && let Err(error) = super::sys::tell_writing(self.file.file(), writes)
+        {
+            tracing::warn!(%error, writes, "others take an image for what it is not");
+        }
+    }
+
     fn node(&self) -> Node {
         let plain = |file: &Arc<FileStorage>| -> Arc<dyn Storage> { file.clone() };
         let mut node = Node::new(self.format, plain(&self.file));
@@ -269,6 +279,7 @@ impl Images {
     pub(crate) fn lead_back(&mut self, image: Arc<dyn Image>) -> Result<(), BuildError> {
         let prepared = self.prepare_open(image, self.layers.clone())?;
         self.put(prepared);
+        self.tell_writing();
         Ok(())
     }
 
@@ -324,6 +335,13 @@ impl Images {
         let Prepared { disk, image, layers } = prepared;
         drop(self.disk.put(disk));
         (self.image, self.layers) = (image, layers);
+    }
+
+    /// Have others know which of its images is written to, now that no block job writes to one.
+    pub(crate) fn tell_writing(&self) {
+        for (depth, layer) in self.layers.iter().enumerate() {
+            layer.tell_writing(depth == 0 && !self.usage.read_only);
+        }
     }
 }
 

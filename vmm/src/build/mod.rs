@@ -21,6 +21,7 @@ mod plug;
 mod reduced;
 mod reserve;
 mod scsi;
+mod sys;
 mod timers;
 mod video;
 mod virtio;

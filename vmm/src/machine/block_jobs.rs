@@ -432,6 +432,7 @@ impl Machine {
                 }
             };
             images.put(prepared);
+            images.tell_writing();
             Ok(())
         })
     }
@@ -497,9 +498,10 @@ fn committed(
     base: usize,
     size: u64,
 ) -> Result<(Arc<dyn Image>, Layer), BuildError> {
-    // A base that was the guest's own image once is open for writing already, and has its lock.
+    // A base that was the guest's own image once is open for writing already.
     let own = &there[base];
     let lowest = if own.is_writable() { own.clone() } else { given };
+    lowest.tell_writing(true);
     let below = there[base + 1..].iter().cloned();
     let chain: Vec<Layer> = [lowest.clone()].into_iter().chain(below).collect();
     let into = images.chain(&chain, false)?;

@@ -128,6 +128,7 @@ impl Machine {
         for (id, ready) in prepared {
             if let Some(images) = self.parts.images.get_mut(&id) {
                 images.put(ready);
+                images.tell_writing();
             }
         }
         Ok(())

@@ -190,8 +190,8 @@ pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
         file_requests.push(libc::F_GETFD);
     }
     if kind == Kind::Main {
-        // Direct I/O, for an image that comes while the guest runs.
-        file_requests.extend([libc::F_GETFL, libc::F_SETFL]);
+        // Direct I/O, for an image that comes while the guest runs; and who writes to which image.
+        file_requests.extend([libc::F_GETFL, libc::F_SETFL, libc::F_OFD_SETLK]);
     }
     if !file_requests.is_empty() {
         let request = |request: i32| rule(&[(1, Op::Eq, request as u64)]);
@@ -249,7 +249,7 @@ mod tests {
             (Kind::Backup, 27),
         ] {
             let mut calls: Vec<i64> = of(kind).unwrap().into_iter().map(|(call, _)| call).collect();
-            // Two or three of its requests, one of them in debug builds, which this test runs as.
+            // A few of its requests, one of them in debug builds, which this test runs as.
             calls.retain(|call| *call != libc::SYS_fcntl);
             assert!(calls.len() <= most, "{kind:?}: {}", calls.len());
             for forbidden in [
