@@ -35,7 +35,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use api::client::{Client, Endpoint, READ_ONLY_SOCKET};
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{Args as _, CommandFactory as _, FromArgMatches as _};
 
 use crate::args::{Cli, Command, Global};
 use crate::failure::{Exit, Failure};
@@ -97,19 +97,22 @@ fn start(words: Vec<OsString>, as_virsh: bool) -> Result<ExitCode, (Failure, Ter
 
 /// The command line as typed; `None` if it asked for help, which is then printed.
 fn parse(words: Vec<OsString>, as_virsh: bool) -> Result<Option<Cli>, Failure> {
-    let mut root = Cli::command();
-    if as_virsh {
-        root = root.name("virsh").bin_name("virsh");
-    }
-    root.build();
+    let name = if as_virsh { "virsh" } else { "manor" };
     let words = words
         .into_iter()
         .map(OsString::into_string)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|word| Failure::usage(format!("{} is not UTF-8", word.display())))?;
-    let arranged = words::arrange(&root, &words)?;
-    let matched =
-        root.try_get_matches_from_mut([root.get_name().to_owned()].into_iter().chain(arranged));
+    let every = Cli::command().name(name).bin_name(name);
+    let (mut root, arranged) = match words::verb(&every, &words)? {
+        Some(verb) => {
+            let root = alone(name, verb);
+            let arranged = words::arrange(&root, &words)?;
+            (root, arranged)
+        }
+        None => (every, words),
+    };
+    let matched = root.try_get_matches_from_mut([name.to_owned()].into_iter().chain(arranged));
     match matched.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => Ok(Some(cli)),
         Err(error) if !error.use_stderr() => {
@@ -119,6 +122,16 @@ fn parse(words: Vec<OsString>, as_virsh: bool) -> Result<Option<Cli>, Failure> {
         }
         Err(error) => Err(usage(&error)),
     }
+}
+
+/// The command line with one verb: to build all of them is most of what a short command costs.
+fn alone(name: &'static str, verb: &clap::Command) -> clap::Command {
+    let mut root = Global::augment_args(clap::Command::new(name))
+        .bin_name(name)
+        .disable_help_subcommand(true)
+        .subcommand(verb.clone());
+    root.build();
+    root
 }
 
 /// clap's complaint without its `error:`, usage and pointers: one line, and hints.

@@ -9,16 +9,22 @@ use clap::{Arg, ArgAction, Command};
 use crate::args::NATIVE;
 use crate::failure::Failure;
 
-/// Arguments without the program's name, in an order that clap understands.
+/// The verb that is meant, if there is one.
+pub(crate) fn verb<'a>(
+    root: &'a Command,
+    words: &[String],
+) -> Result<Option<&'a Command>, Failure> {
+    let Some(verb) = words.get(verb_index(root, words)?) else { return Ok(None) };
+    root.find_subcommand(verb).map(Some).ok_or_else(|| unknown_command(root, verb))
+}
+
+/// Arguments without the program's name, in an order that clap understands. `root` is built.
 pub(crate) fn arrange(root: &Command, words: &[String]) -> Result<Vec<String>, Failure> {
-    let at = verb_index(root, words)?;
-    let Some(verb) = words.get(at) else { return Ok(words.to_vec()) };
-    let Some(command) = root.find_subcommand(verb) else {
-        return Err(unknown_command(root, verb));
-    };
+    let Some(command) = verb(root, words)? else { return Ok(words.to_vec()) };
     if NATIVE.contains(&command.get_name()) {
         return Ok(words.to_vec());
     }
+    let at = verb_index(root, words)?;
     let mut arranged = words[..=at].to_vec();
     let (options, plain) = Reader { root, command }.read(&words[at + 1..])?;
     arranged.extend(options);
@@ -198,10 +204,13 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<String, String> {
-        let mut root = crate::args::Cli::command();
-        root.build();
+        let root = crate::args::Cli::command();
         let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
-        arrange(&root, &words)
+        verb(&root, &words)
+            .and_then(|verb| match verb {
+                Some(verb) => arrange(&crate::alone("manor", verb), &words),
+                None => Ok(words.clone()),
+            })
             .map(|words| words.join(" "))
             .map_err(|failure| failure.lines().join(" | "))
     }

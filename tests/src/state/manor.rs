@@ -13,7 +13,8 @@ pub(super) fn script(host: &Testbed) -> anyhow::Result<String> {
     Ok(format!(
         "manor daemon --config {DIR}/manor.toml >{DIR}/log.txt 2>&1 </dev/null &
          daemon=$!
-         trap 'm destroy bench-state >/dev/null 2>&1; m destroy twin >/dev/null 2>&1; kill $daemon' EXIT
+         trap 'm destroy bench-state >/dev/null 2>&1 || true
+             m destroy twin >/dev/null 2>&1 || true; kill $daemon' EXIT
          m() {{ manor --connect {DIR}/api.sock \"$@\"; }}
          timed() {{ name=$1; shift; a=$(now); m \"$@\" >/dev/null; took $name $a; }}
          until m list >/dev/null 2>&1; do usleep 100000; done
