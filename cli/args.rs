@@ -11,6 +11,7 @@ pub(crate) use self::guest::*;
 pub(crate) use self::import::*;
 pub(crate) use self::lifecycle::*;
 pub(crate) use self::media::*;
+pub(crate) use self::metadata::*;
 pub(crate) use self::monitor::*;
 pub(crate) use self::network::*;
 pub(crate) use self::own::*;
@@ -30,6 +31,7 @@ mod guest;
 mod import;
 mod lifecycle;
 mod media;
+mod metadata;
 mod monitor;
 mod network;
 mod own;
@@ -137,6 +139,8 @@ pub(crate) enum Command {
     Create(Create),
     /// define (but don't start) a domain from an XML file
     Define(Define),
+    /// show or set domain's description or title
+    Desc(Desc),
     /// destroy (stop) a domain
     Destroy(Destroy),
     /// detach device from an XML file
@@ -165,6 +169,20 @@ pub(crate) enum Command {
     Guestinfo(Guestinfo),
     /// run a program in the guest (via agent)
     GuestExec(GuestExec),
+    /// query or modify state of vcpu in the guest (via agent)
+    Guestvcpus(Guestvcpus),
+    /// list authorized SSH keys for given user (via agent)
+    GetUserSshkeys(GetUserSshkeys),
+    /// manipulate authorized SSH keys file for given user (via agent)
+    SetUserSshkeys(SetUserSshkeys),
+    /// have a guest sleep on its own disk (via agent)
+    Dompmsuspend(Dompmsuspend),
+    /// Inject NMI to the guest
+    InjectNmi(Domain),
+    /// show or set domain's custom XML metadata
+    Metadata(Metadata),
+    /// change lifecycle actions
+    SetLifecycleAction(SetLifecycleAction),
     /// QEMU Guest Agent Command
     QemuAgentCommand(QemuAgentCommand),
     /// set the user password inside the domain
@@ -219,8 +237,14 @@ pub(crate) enum Command {
     Iothreadinfo(Iothreadinfo),
     /// control domain IOThread affinity
     Iothreadpin(Iothreadpin),
+    /// add an IOThread to the guest domain
+    Iothreadadd(IothreadId),
+    /// delete an IOThread from the guest domain
+    Iothreaddel(IothreadId),
     /// Get or set memory parameters
     Memtune(Memtune),
+    /// Get or set numa parameters
+    Numatune(Numatune),
     /// show what the definition of an XML file would change, and when
     Plan(Plan),
     /// managed save of a domain state

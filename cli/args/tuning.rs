@@ -35,6 +35,30 @@ pub(crate) struct Memtune {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct IothreadId {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// iothread for the IOThread
+    pub(crate) id: u32,
+    #[command(flatten)]
+    pub(crate) affects: Affects,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Numatune {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// NUMA mode, one of strict, preferred and interleave
+    #[arg(long)]
+    pub(crate) mode: Option<String>,
+    /// NUMA node selections to set
+    #[arg(long, value_name = "NODES")]
+    pub(crate) nodeset: Option<String>,
+    #[command(flatten)]
+    pub(crate) affects: Affects,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Blkiotune {
     /// domain name, id or uuid
     pub(crate) domain: String,

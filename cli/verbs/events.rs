@@ -24,6 +24,7 @@ const KINDS: &[&str] = &[
     "disk-connection",
     "device-broken",
     "vcpus-change",
+    "metadata-change",
     "link-changed",
     "channel-lifecycle",
     "reachable",

@@ -16,6 +16,7 @@ mod info;
 mod list;
 mod media;
 mod memory;
+mod metadata;
 mod network;
 mod network_edit;
 mod network_ports;
@@ -90,6 +91,14 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Event(args) => events::event(session, args).await,
         Command::Reboot(args) => power::reboot(session, args).await,
         Command::Reset(args) => power::reset(session, args).await,
+        Command::InjectNmi(args) => power::inject_nmi(session, args).await,
+        Command::SetLifecycleAction(args) => power::set_lifecycle_action(session, args).await,
+        Command::Desc(args) => metadata::desc(session, args).await,
+        Command::Metadata(args) => metadata::metadata(session, args).await,
+        Command::Dompmsuspend(args) => guest::dompmsuspend(session, args).await,
+        Command::GetUserSshkeys(args) => guest::get_user_sshkeys(session, args).await,
+        Command::Guestvcpus(args) => guest::guestvcpus(session, args).await,
+        Command::SetUserSshkeys(args) => guest::set_user_sshkeys(session, args).await,
         Command::Managedsave(args) => saved::managedsave(session, args).await,
         Command::ManagedsaveDefine(args) => saved::managedsave_define(session, args).await,
         Command::ManagedsaveDumpxml(args) => saved::managedsave_dumpxml(session, args).await,
@@ -125,8 +134,11 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::Blkiotune(args) => tuning::blkiotune(session, args).await,
         Command::Domiftune(args) => tuning::domiftune(session, args).await,
         Command::Emulatorpin(args) => tuning::emulatorpin(session, args).await,
+        Command::Iothreadadd(args) => tuning::iothreadadd(session, args).await,
+        Command::Iothreaddel(args) => tuning::iothreaddel(session, args).await,
         Command::Iothreadinfo(args) => tuning::iothreadinfo(session, args).await,
         Command::Iothreadpin(args) => tuning::iothreadpin(session, args).await,
+        Command::Numatune(args) => tuning::numatune(session, args).await,
         Command::Memtune(args) => tuning::memtune(session, args).await,
         Command::Schedinfo(args) => tuning::schedinfo(session, args).await,
         Command::Domblkerror(args) => tuning::domblkerror(session, args).await,

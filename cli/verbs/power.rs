@@ -3,8 +3,9 @@
 use api::client::ClientError;
 use api::types::StateName;
 
+use super::memory::affects;
 use super::{Session, console, is};
-use crate::args::{Ask, Destroy, Domain, Start};
+use crate::args::{Ask, Destroy, Domain, SetLifecycleAction, Start};
 use crate::failure::{Exit, Failure};
 
 pub(super) async fn start(session: &Session, args: Start) -> Result<(), Failure> {
@@ -48,6 +49,20 @@ pub(super) async fn destroy(session: &Session, args: Destroy) -> Result<(), Fail
 pub(super) async fn reset(session: &Session, args: Domain) -> Result<(), Failure> {
     let reset = session.client.reset(&args.domain).await;
     session.done(&args.domain, reset, "reset", "was reset").await
+}
+
+pub(super) async fn inject_nmi(session: &Session, args: Domain) -> Result<(), Failure> {
+    session.of(&args.domain, session.client.inject_nmi(&args.domain)).await
+}
+
+pub(super) async fn set_lifecycle_action(
+    session: &Session,
+    args: SetLifecycleAction,
+) -> Result<(), Failure> {
+    let affects = affects(args.affects)?;
+    let SetLifecycleAction { domain, event, action, .. } = &args;
+    let call = session.client.set_lifecycle_action(domain, event, action, affects);
+    session.of(domain, call).await
 }
 
 pub(super) async fn suspend(session: &Session, args: Domain) -> Result<(), Failure> {

@@ -107,6 +107,13 @@ pub enum EventKind {
     VcpusChange {
         count: u16,
     },
+    /// What is noted about the domain is something else.
+    MetadataChange {
+        kind: MetadataKind,
+        /// Of an element: its namespace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uri: Option<String>,
+    },
     /// The guest did not reload its watchdog in time.
     Watchdog {
         device: String,
@@ -205,6 +212,7 @@ impl EventKind {
             Self::DeviceAdded { .. } => "device-added",
             Self::DeviceRemoved { .. } => "device-removed",
             Self::VcpusChange { .. } => "vcpus-change",
+            Self::MetadataChange { .. } => "metadata-change",
             Self::Watchdog { .. } => "watchdog",
             Self::RtcChange { .. } => "rtc-change",
             Self::Reachable { .. } => "reachable",
@@ -217,6 +225,26 @@ impl EventKind {
             Self::RulesRestored => "rules-restored",
             Self::Job { .. } => "job",
             Self::Lost { .. } => "lost",
+        }
+    }
+}
+
+/// What of a domain's notes has changed (libvirt's `virDomainMetadataType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MetadataKind {
+    Description,
+    Title,
+    Element,
+}
+
+impl MetadataKind {
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Description => "description",
+            Self::Title => "title",
+            Self::Element => "element",
         }
     }
 }

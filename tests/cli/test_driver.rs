@@ -426,3 +426,79 @@ fn the_example_for_pytest_passes() {
     assert_eq!(outcome.status, 0, "{}{}", outcome.out, outcome.err);
     assert!(outcome.err.contains("Ran 3 tests"), "{}", outcome.err);
 }
+
+/// What virsh has no command for.
+const CALLS: &str = "\
+import libvirt, sys
+libvirt.virEventRegisterDefaultImpl()
+connection = libvirt.open(sys.argv[1])
+domain = connection.lookupByName('test')
+assert domain.memoryPeek(4096, 16, libvirt.VIR_MEMORY_PHYSICAL) == bytes(16)
+assert domain.memoryPeek(4096, 16, libvirt.VIR_MEMORY_VIRTUAL) == bytes(16)
+for place, size, flags in [(4096, 65537, 2), (1 << 60, 16, 2), (4096, 16, 3)]:
+    try:
+        domain.memoryPeek(place, size, flags)
+        sys.exit('a look that is none: %r' % place)
+    except libvirt.libvirtError as error:
+        assert error.get_error_code() == libvirt.VIR_ERR_INVALID_ARG, error
+assert domain.securityLabelList() == []
+seen = []
+domain_event = libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE
+connection.domainEventRegisterAny(domain, domain_event, lambda *told: seen.append(told[2:4]), None)
+domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_TITLE, 'a title', None, None)
+domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, '<a/>', 'x', 'urn:x')
+while len(seen) < 2:
+    libvirt.virEventRunDefaultImpl()
+assert seen == [(1, None), (2, 'urn:x')], seen
+assert domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, 'urn:x') == '<a/>'
+print('ok')
+";
+
+#[test]
+fn programs_look_into_memory_and_hear_of_notes() {
+    let driver = Driver::new();
+    driver.write("calls.py", CALLS);
+    let outcome = driver.python(&driver.home().join("calls.py"));
+    assert_eq!((outcome.status, outcome.out.as_str()), (0, "ok\n"), "{}", outcome.err);
+}
+
+#[test]
+fn manors_own_verbs_note_tune_and_ask_as_virsh_does() {
+    let driver = Driver::new();
+    driver.write("keys", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 a@b\n");
+    for (verb, said) in [
+        ("desc test what-it-is-for --config", "Domain description updated successfully"),
+        ("desc test --config", "what-it-is-for"),
+        ("desc test", "No description for domain: test"),
+        ("metadata test urn:x --prefix x --set <a/> --live", "Metadata modified"),
+        ("metadata test urn:x", "<a/>"),
+        ("metadata test urn:x --remove", "Metadata removed"),
+        ("set-lifecycle-action test crash restart --live", ""),
+        ("inject-nmi test", ""),
+        ("guestvcpus test", "vcpus          : 0-1"),
+        ("guestvcpus test --cpulist 1 --disable", ""),
+        ("get-user-sshkeys test root", "ssh-ed25519 AAAA"),
+        ("set-user-sshkeys test root --file keys", ""),
+        ("dompmsuspend test disk", "Domain 'test' successfully suspended"),
+        ("iothreadadd test 1 --config", ""),
+        ("iothreadinfo test --config", "1"),
+        ("iothreaddel test 1 --config", ""),
+        ("numatune test --mode strict --nodeset 0 --config", ""),
+        ("numatune test --config", "numa_nodeset   : 0"),
+    ] {
+        let outcome = driver.manor(verb);
+        assert_eq!(outcome.status, 0, "{verb}: {}{}", outcome.out, outcome.err);
+        assert!(outcome.out.contains(said), "{verb}: {}", outcome.out);
+    }
+    for (verb, status, complaint) in [
+        ("metadata test urn:x", 3, "no element of the namespace urn:x"),
+        ("metadata test urn:x --prefix x --set <a>", 1, "the element cannot be kept"),
+        ("guestvcpus test --cpulist 1", 2, "--enable or --disable"),
+        ("iothreadadd test 2 --live", 4, "those that it was started with"),
+        ("set-lifecycle-action test sleep restart", 1, "there is no event"),
+    ] {
+        let outcome = driver.manor(verb);
+        assert!(outcome.err.contains(complaint), "{verb}: {}", outcome.err);
+        assert_eq!(outcome.status, status, "{verb}: {}", outcome.err);
+    }
+}

@@ -177,7 +177,7 @@ pub(crate) fn tree(text: &str, bounds: Bounds) -> Result<Document<'_>, Error> {
 }
 
 /// The parser's complaint in words for people who do not read the XML specification.
-fn explain(text: &str, bounds: Bounds, error: &Error) -> Diagnostic {
+pub(crate) fn explain(text: &str, bounds: Bounds, error: &Error) -> Diagnostic {
     let (kind, message) = match error {
         Error::DtdDetected => {
             (Kind::Malformed, "document types and entities are not accepted".to_owned())

@@ -20,6 +20,7 @@ pub mod domain;
 mod element;
 mod live;
 mod mac;
+mod namespace;
 pub mod network;
 mod report;
 mod rules;

@@ -17,6 +17,11 @@ impl Verbatim {
         &self.0
     }
 
+    /// Of an element that was read, or written, here.
+    pub(crate) fn from_text(text: String) -> Self {
+        Self(text)
+    }
+
     pub(crate) fn of(node: Node<'_, '_>) -> Self {
         let mut text = node.document().input_text()[node.range()].to_owned();
         while let Err(Error::UnknownNamespace(prefix, _)) = document::tree(&text, Bounds::OWN) {

@@ -10,7 +10,9 @@ mod console;
 mod endpoint;
 mod events;
 mod guest;
+mod guest_cpus;
 mod import;
+mod metadata;
 mod network;
 mod saved;
 mod snapshot;
@@ -333,6 +335,24 @@ impl Client {
 
     pub async fn reset(&self, domain: &str) -> Result<()> {
         self.verb(domain, "reset").await
+    }
+
+    /// A non-maskable interrupt to every vCPU.
+    pub async fn inject_nmi(&self, domain: &str) -> Result<()> {
+        self.verb(domain, "nmi").await
+    }
+
+    /// `event`: `poweroff`, `reboot` or `crash`.
+    pub async fn set_lifecycle_action(
+        &self,
+        domain: &str,
+        event: &str,
+        action: &str,
+        affects: types::Affects,
+    ) -> Result<()> {
+        let change = types::LifecycleAction { event: event.to_owned(), action: action.to_owned() };
+        let path = path(&domain_path(domain, "/lifecycle-action"), &affects);
+        self.call(Method::PUT, &path, json(&change)).await.map(drop)
     }
 
     pub async fn suspend(&self, domain: &str) -> Result<()> {

@@ -294,6 +294,10 @@ impl From<Event> for types::Event {
                 wire.action = Some(action);
             }
             EventKind::VcpusChange { count } => wire.count = Some(count),
+            EventKind::MetadataChange { kind, uri } => {
+                wire.change = Some(kind.word().to_owned());
+                wire.uri = uri;
+            }
             EventKind::RtcChange { offset } => wire.offset = Some(offset),
             EventKind::Reachable { reachable } => wire.reachable = Some(reachable),
             EventKind::AutostartChanged { autostart } => wire.autostart = Some(autostart),

@@ -21,16 +21,19 @@ mod extract;
 mod guard;
 mod guest;
 mod guest_convert;
+mod guest_cpus;
 mod image;
 mod import;
 mod job;
 mod media;
 mod memory;
+mod metadata;
 mod metrics;
 mod network;
 mod network_ports;
 mod node;
 mod openapi;
+mod peek;
 mod plan;
 mod plug;
 mod pool;
@@ -90,7 +93,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(block_job::start, block_job::end, block_job::limit))
         .routes(routes!(memory::memory))
         .routes(routes!(memory::stats_period))
+        .routes(routes!(peek::memory))
+        .routes(routes!(metadata::metadata, metadata::change))
         .routes(routes!(tuning::tuning, tuning::tune))
+        .routes(routes!(tuning::add_io_thread, tuning::remove_io_thread))
         .routes(routes!(definition::rename))
         .routes(routes!(definition::autostart))
         .routes(routes!(saved::save))
@@ -116,6 +122,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(power::destroy))
         .routes(routes!(power::reboot))
         .routes(routes!(power::reset))
+        .routes(routes!(power::nmi))
+        .routes(routes!(power::lifecycle_action))
         .routes(routes!(power::suspend))
         .routes(routes!(power::resume))
         .routes(routes!(console::console))
@@ -130,6 +138,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(guest::trim))
         .routes(routes!(guest::password))
         .routes(routes!(guest::time, guest::set_time))
+        .routes(routes!(guest_cpus::vcpus, guest_cpus::set_vcpus))
+        .routes(routes!(guest_cpus::ssh_keys, guest_cpus::set_ssh_keys))
+        .routes(routes!(guest_cpus::sleep))
         .routes(routes!(guest::exec))
         .routes(routes!(guest::exec_status))
         .routes(routes!(guest::agent_command))

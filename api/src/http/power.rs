@@ -2,13 +2,16 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use management::domain::{Affects, LifecycleCause, LifecycleChange, LifecycleEnd};
 use management::ops;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
+use super::device::AffectsQuery;
 use super::error::{Failure, HttpCode};
-use super::extract::{Domain, Params, Who, switch};
+use super::extract::{Domain, JsonBody, Params, Who, switch};
+use crate::types;
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
@@ -132,6 +135,43 @@ pub(super) async fn reset(
     Domain(domain): Domain,
 ) -> Result<StatusCode, Failure> {
     app.manager.call(&caller, ops::ResetDomain { domain }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Give every vCPU a non-maskable interrupt.
+///
+/// A kernel that is told to (`kernel.unknown_nmi_panic`) makes a dump of itself then.
+#[utoipa::path(post, path = "/v1/domains/{domain}/nmi", tag = "Power",
+    params(Domain),
+    responses((status = 204, description = "Each of them has it")))]
+pub(super) async fn nmi(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::InjectNmi { domain }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Set what becomes of a domain that powers off, reboots or crashes.
+#[utoipa::path(put, path = "/v1/domains/{domain}/lifecycle-action", tag = "Power",
+    params(Domain, AffectsQuery),
+    request_body = types::LifecycleAction,
+    responses((status = 204, description = "Set")))]
+pub(super) async fn lifecycle_action(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    Params(AffectsQuery { live, config }): Params<AffectsQuery>,
+    JsonBody(types::LifecycleAction { event, action }): JsonBody<types::LifecycleAction>,
+) -> Result<StatusCode, Failure> {
+    let Some(cause) = LifecycleCause::of(&event) else {
+        let detail = format!("there is no event {event:?}; events are poweroff, reboot, crash");
+        return Err(Failure::new(HttpCode::BadRequest, detail));
+    };
+    let change = LifecycleChange { cause, end: LifecycleEnd::of(&action)? };
+    let affects = Affects { live, config };
+    app.manager.call(&caller, ops::SetLifecycleAction { domain, change, affects }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -3,13 +3,15 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use management::domain::{self as view, Affects};
+use management::domain::{self as view, Affects, DomainRef};
 use management::ops;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::App;
 use super::device::AffectsQuery;
 use super::error::Failure;
-use super::extract::{Domain, JsonBody, Params, Who};
+use super::extract::{Domain, JsonBody, Params, PathParams, Who};
 use crate::types;
 
 /// How a domain is tuned.
@@ -57,6 +59,47 @@ pub(super) async fn tune(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct IoThread {
+    /// Name, UUID, or id of a running domain
+    domain: String,
+    /// Number of the io thread
+    iothread: u32,
+}
+
+/// Have the next start make an io thread.
+#[utoipa::path(put, path = "/v1/domains/{domain}/iothreads/{iothread}", tag = "Tuning",
+    params(IoThread, AffectsQuery),
+    responses((status = 204, description = "It will be there")))]
+pub(super) async fn add_io_thread(
+    State(app): State<App>,
+    Who(caller): Who,
+    PathParams(IoThread { domain, iothread }): PathParams<IoThread>,
+    Params(AffectsQuery { live, config }): Params<AffectsQuery>,
+) -> Result<StatusCode, Failure> {
+    let (domain, affects) = (DomainRef::Any(domain), Affects { live, config });
+    let change = view::IoThreadChange::Add(iothread);
+    app.manager.call(&caller, ops::ChangeIoThread { domain, change, affects }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Have the next start make no such io thread.
+#[utoipa::path(delete, path = "/v1/domains/{domain}/iothreads/{iothread}", tag = "Tuning",
+    params(IoThread, AffectsQuery),
+    responses((status = 204, description = "It will not be there")))]
+pub(super) async fn remove_io_thread(
+    State(app): State<App>,
+    Who(caller): Who,
+    PathParams(IoThread { domain, iothread }): PathParams<IoThread>,
+    Params(AffectsQuery { live, config }): Params<AffectsQuery>,
+) -> Result<StatusCode, Failure> {
+    let (domain, affects) = (DomainRef::Any(domain), Affects { live, config });
+    let change = view::IoThreadChange::Remove(iothread);
+    app.manager.call(&caller, ops::ChangeIoThread { domain, change, affects }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// The same members on the wire and in management, whichever way.
 macro_rules! same {
     ($($name:ident { $($field:ident),* $(,)? })*) => {$(
@@ -97,6 +140,7 @@ same! {
         size_iops_sec,
     }
     Sizes { vcpus, max_vcpus, max_memory_bytes }
+    NumaTuning { mode, nodes }
     RateTuning {
         average, peak, burst,
     }
@@ -130,6 +174,7 @@ nested! {
         disks: each(from.disks),
         interfaces: each(from.interfaces),
         sizes: from.sizes.into(),
+        numa: from.numa.into(),
     };
     Pins(from) Pins {
         vcpus: each(from.vcpus),

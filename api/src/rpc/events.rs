@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use management::domain::DomainRef;
-use management::events::{Event, EventKind, NetworkChange, PoolChange, SecretChange};
+use management::events::{Event, EventKind, MetadataKind, NetworkChange, PoolChange, SecretChange};
 use management::ops::{FindDomain, Subscribe};
 use uuid::Uuid;
 
@@ -21,6 +21,49 @@ pub(crate) struct Callback {
     pub(crate) topic: Topic,
     pub(crate) event: i32,
     pub(crate) only: Option<Uuid>,
+    /// Of the old kind, which has no number in its messages.
+    pub(crate) old: bool,
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy)]
+enum Recipient {
+    Callback(i32),
+    /// All of a client that registered for them in the old way.
+    Old,
+}
+
+impl Encode for Recipient {
+    fn encode(&self, to: &mut Vec<u8>) {
+        if let Self::Callback(number) = self {
+            number.encode(to);
+        }
+    }
+}
+
+/// The same messages, as those who registered in the old way expect them.
+const OLD: [(i32, i32); 11] = [
+    (318, 107),
+    (319, 169),
+    (320, 170),
+    (321, 171),
+    (322, 172),
+    (324, 195),
+    (326, 241),
+    (327, 248),
+    (328, 268),
+    (331, 276),
+    (333, 311),
+];
+
+impl Recipient {
+    /// None: libvirt has no such message of the old kind.
+    fn procedure(self, procedure: i32) -> Option<i32> {
+        match self {
+            Self::Callback(_) => Some(procedure),
+            Self::Old => OLD.iter().find(|(new, _)| *new == procedure).map(|(_, old)| *old),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +113,19 @@ pub(super) async fn register(session: &Arc<Session>, callback: Callback) -> Resu
         });
     }
     Ok(number)
+}
+
+/// An event of the old kind that nobody wants any more.
+pub(super) fn deregister_old(session: &Session, event: i32) -> Result<(), Failure> {
+    let is_it = |callback: &Callback| callback.old && callback.event == event;
+    let found = session.callbacks().into_iter().find(|(_, callback)| is_it(callback));
+    match found {
+        Some((number, _)) => deregister(session, number),
+        None => {
+            let text = format!("nobody has registered for event {event}");
+            Err(Failure::invalid_argument(Area::Node, &text))
+        }
+    }
 }
 
 pub(super) fn deregister(session: &Session, number: i32) -> Result<(), Failure> {
@@ -152,6 +208,10 @@ fn message(procedure: i32, body: &impl Encode) -> Vec<u8> {
     packet::encode(Header::message(REMOTE, procedure), body)
 }
 
+fn message_to(recipient: Recipient, procedure: i32, body: &impl Encode) -> Option<Vec<u8>> {
+    recipient.procedure(procedure).map(|procedure| message(procedure, body))
+}
+
 fn of_secret(number: i32, event: i32, secret: &Secret, change: SecretChange) -> Option<Vec<u8>> {
     const LIFECYCLE: i32 = 0;
     const VALUE_CHANGED: i32 = 1;
@@ -187,62 +247,90 @@ fn of_pool(number: i32, event: i32, pool: &Pool, change: PoolChange) -> Option<V
 fn of_domain(wanted: &[(i32, Callback)], domain: &Domain, kind: &EventKind) -> Vec<Vec<u8>> {
     let wanted = |event: i32| {
         let of_kind = wanted.iter().filter(move |(_, callback)| callback.event == event);
-        of_kind.map(|(number, _)| *number)
+        of_kind.map(|(number, callback)| match callback.old {
+            true => Recipient::Old,
+            false => Recipient::Callback(*number),
+        })
     };
     let about = || domain.clone();
     match kind {
         EventKind::Lifecycle { lifecycle, .. } => {
             let (event, detail) = lifecycle.codes();
-            wanted(0).map(|number| message(318, &(number, about(), event, detail))).collect()
+            wanted(0)
+                .filter_map(|number| message_to(number, 318, &(number, about(), event, detail)))
+                .collect()
         }
-        EventKind::Reboot => wanted(1).map(|number| message(319, &(number, about()))).collect(),
-        EventKind::RtcChange { offset } => {
-            wanted(2).map(|number| message(320, &(number, about(), *offset))).collect()
+        EventKind::Reboot => {
+            wanted(1).filter_map(|number| message_to(number, 319, &(number, about()))).collect()
         }
+        EventKind::RtcChange { offset } => wanted(2)
+            .filter_map(|number| message_to(number, 320, &(number, about(), *offset)))
+            .collect(),
         EventKind::Watchdog { action, .. } => {
             let action = watchdog_action(action);
-            wanted(3).map(|number| message(321, &(number, about(), action))).collect()
+            wanted(3)
+                .filter_map(|number| message_to(number, 321, &(number, about(), action)))
+                .collect()
         }
         EventKind::IoError { device, error, .. } => {
             // Whether it stops the guest, a lifecycle event says.
             let (path, device, report) = ("", device.as_str(), 2);
-            let plain =
-                wanted(4).map(|number| message(322, &(number, about(), path, device, report)));
-            let reasoned = wanted(6).map(|number| {
-                message(324, &(number, about(), path, device, report, error.as_str()))
+            let plain = wanted(4).filter_map(|number| {
+                message_to(number, 322, &(number, about(), path, device, report))
+            });
+            let reasoned = wanted(6).filter_map(|number| {
+                message_to(number, 324, &(number, about(), path, device, report, error.as_str()))
             });
             plain.chain(reasoned).collect()
         }
         EventKind::DiskChange { device, source } => {
             let (old, changed) = (None::<String>, 0);
             let body = |number| (number, about(), old.clone(), source.clone(), device.as_str());
-            wanted(9).map(|number| message(327, &(body(number), changed))).collect()
+            wanted(9)
+                .filter_map(|number| message_to(number, 327, &(body(number), changed)))
+                .collect()
         }
         EventKind::BlockJob { disk, path, kind, change } => {
             let (kind, status) = (block_job::kind_number(*kind), change.code());
             let path = path.as_deref().unwrap_or(disk);
-            let by_path =
-                wanted(8).map(|number| message(326, &(number, about(), path, kind, status)));
-            let by_target = wanted(16)
-                .map(|number| message(339, &(number, about(), disk.as_str(), kind, status)));
+            let by_path = wanted(8).filter_map(|number| {
+                message_to(number, 326, &(number, about(), path, kind, status))
+            });
+            let by_target = wanted(16).filter_map(|number| {
+                message_to(number, 339, &(number, about(), disk.as_str(), kind, status))
+            });
             by_path.chain(by_target).collect()
         }
         EventKind::TrayChange { device, open } => {
             let change = i32::from(!*open);
             wanted(10)
-                .map(|number| message(328, &(number, about(), device.as_str(), change)))
+                .filter_map(|number| {
+                    message_to(number, 328, &(number, about(), device.as_str(), change))
+                })
                 .collect()
         }
-        EventKind::DeviceRemoved { device } => {
-            wanted(15).map(|number| message(333, &(number, about(), device.as_str()))).collect()
-        }
+        EventKind::DeviceRemoved { device } => wanted(15)
+            .filter_map(|number| message_to(number, 333, &(number, about(), device.as_str())))
+            .collect(),
         EventKind::AgentLifecycle { connected } => {
             let (state, by_channel) = (if *connected { 1 } else { 2 }, 2);
-            wanted(18).map(|number| message(348, &(number, about(), state, by_channel))).collect()
+            wanted(18)
+                .filter_map(|number| message_to(number, 348, &(number, about(), state, by_channel)))
+                .collect()
         }
-        EventKind::DeviceAdded { device } => {
-            wanted(19).map(|number| message(354, &(number, about(), device.as_str()))).collect()
+        EventKind::MetadataChange { kind, uri } => {
+            let kind = match kind {
+                MetadataKind::Description => 0,
+                MetadataKind::Title => 1,
+                MetadataKind::Element => 2,
+            };
+            wanted(23)
+                .filter_map(|number| message_to(number, 379, &(number, about(), kind, uri.clone())))
+                .collect()
         }
+        EventKind::DeviceAdded { device } => wanted(19)
+            .filter_map(|number| message_to(number, 354, &(number, about(), device.as_str())))
+            .collect(),
         _ => Vec::new(),
     }
 }

@@ -30,8 +30,10 @@ mod code {
     pub(super) const TIMEOUT: i32 = 68;
     pub(super) const RESOURCE_BUSY: i32 = 71;
     pub(super) const NO_SNAPSHOT: i32 = 72;
+    pub(super) const ARGUMENT_UNSUPPORTED: i32 = 74;
     pub(super) const REVERT_RISKY: i32 = 77;
     pub(super) const NO_METADATA: i32 = 80;
+    pub(super) const OPERATION_UNSUPPORTED: i32 = 84;
     pub(super) const ACCESS_DENIED: i32 = 88;
     pub(super) const VOLUME_EXISTS: i32 = 90;
     pub(super) const NO_CHECKPOINT: i32 = 103;
@@ -201,6 +203,17 @@ impl Failure {
     pub(crate) fn operation_failed(area: Area, message: &str) -> Self {
         let message = format!("operation failed: {message}");
         Self { code: code::OPERATION_FAILED, domain: area.number(), message }
+    }
+
+    /// What a domain, or this host, cannot do.
+    pub(crate) fn operation_unsupported(message: &str) -> Self {
+        let message = format!("Operation not supported: {message}");
+        Self { code: code::OPERATION_UNSUPPORTED, domain: Area::Domain.number(), message }
+    }
+
+    pub(crate) fn argument_unsupported(message: &str) -> Self {
+        let message = format!("argument unsupported: {message}");
+        Self { code: code::ARGUMENT_UNSUPPORTED, domain: Area::Domain.number(), message }
     }
 
     /// This way of calling a procedure that Manor has.

@@ -14,6 +14,7 @@ use super::protocol::packet::{self, Header, KEEPALIVE, Kind, Packet, REMOTE, Sta
 use super::protocol::xdr::{CharBytes, Decode, Decoder, Encode};
 use super::table::PROCEDURES;
 
+mod old_events;
 mod storm;
 
 const OPEN: i32 = 1;

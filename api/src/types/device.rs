@@ -143,6 +143,18 @@ pub struct StatsPeriod {
     pub period_s: u32,
 }
 
+/// What becomes of a domain that ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LifecycleAction {
+    /// `poweroff`, `reboot` or `crash`.
+    #[schema(example = "crash")]
+    pub event: String,
+    /// `destroy`, `restart` or `preserve`.
+    #[schema(example = "preserve")]
+    pub action: String,
+}
+
 /// Which definition a change touches; if none is named, the live one of a running domain, else the
 /// stored one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ pub struct Event {
     pub id: u64,
     /// `lifecycle`, `reboot`, `io-error`, `disk-connection`, `device-broken`, `link-changed`, `tray-change`,
     /// `disk-change`, `block-job`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
-    /// `watchdog`, `vcpus-change`, `rtc-change`, `reachable`, `autostart-changed`, `network`,
+    /// `watchdog`, `vcpus-change`, `metadata-change`, `rtc-change`, `reachable`, `autostart-changed`, `network`,
     /// `network-port`, `network-lease`, `rules-restored`, `pool`, `secret`, `job` or `lost`.
     #[schema(example = "lifecycle")]
     pub event: String,
@@ -119,7 +119,11 @@ pub struct Event {
     pub mac: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Of `network`, `network-port`, `network-lease`, `pool` and `secret`: what was done.
+    /// Of `metadata-change`: the namespace of the element.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// Of `network`, `network-port`, `network-lease`, `pool` and `secret`: what was done. Of
+    /// `metadata-change`: `title`, `description` or `element`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "Started")]
     pub change: Option<String>,

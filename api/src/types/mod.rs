@@ -11,9 +11,11 @@ mod display;
 mod domain;
 mod event;
 mod guest;
+mod guest_cpus;
 mod image;
 mod import;
 mod job;
+mod metadata;
 mod network;
 mod node;
 mod plan;
@@ -30,8 +32,8 @@ pub use audit::{AuditLog, AuditRecord, AuditTarget};
 pub use backup::{BeginBackup, Checkpoint, CheckpointList, CreateCheckpoint};
 pub use block_job::{BlockJob, BlockJobKind, BlockJobLimit, BlockWork, StartBlockJob};
 pub use device::{
-    Affects, Detached, Disk, DiskSize, DiskSizes, Interface, InterfaceAddress, Link, LinkState,
-    Medium, MediumAction, Memory, StatsPeriod,
+    Affects, Detached, Disk, DiskSize, DiskSizes, Interface, InterfaceAddress, LifecycleAction,
+    Link, LinkState, Medium, MediumAction, Memory, StatsPeriod,
 };
 pub use display::SendKeys;
 pub use domain::{
@@ -45,9 +47,11 @@ pub use guest::{
     GuestFilesystem, GuestFilesystemDisk, GuestHostname, GuestInfo, GuestInterface, GuestOs,
     GuestProcess, GuestTime, GuestTimezone, GuestUser, Password, Trim, Trimmed,
 };
+pub use guest_cpus::{GuestVcpu, GuestVcpuChange, SshKeyChange, SshKeyMode, SshKeys};
 pub use image::{ImageUser, ImageUserList, ImageUserType};
 pub use import::{Import, ImportDocument, ImportKind, ImportPlan, ImportVerdict, ImportedObject};
 pub use job::{Job, JobList, JobPhase};
+pub use metadata::{Metadata, MetadataChange, MetadataElement};
 pub use network::{Lease, Network, NetworkList, NetworkPort, UpdateNetwork};
 pub use node::{Node, NodeCounters, Quarantined};
 pub use plan::{Plan, PlannedChange};
@@ -67,8 +71,8 @@ pub use storage::{
 pub use token::{CreateToken, NewToken, Role, Token, TokenList};
 
 pub use tuning::{
-    BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
-    Pins, RateTuning, Sizes, Tuning,
+    BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning,
+    NumaTuning, Pin, Pins, RateTuning, Sizes, Tuning,
 };
 pub use user::{SetUser, User, UserList};
 

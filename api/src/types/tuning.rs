@@ -16,6 +16,19 @@ pub struct Tuning {
     pub disks: Vec<DiskTuning>,
     pub interfaces: Vec<InterfaceTuning>,
     pub sizes: Sizes,
+    pub numa: NumaTuning,
+}
+
+/// `<numatune>`, which counts at a start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NumaTuning {
+    /// `strict`, `preferred` or `interleave`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Of the host; none of them: wherever there is memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Vec<u16>>,
 }
 
 /// What the guest starts with: it cannot change while the guest runs.

@@ -2,11 +2,13 @@
 
 mod exec;
 mod info;
+mod vcpus;
 
 use api::types::{AgentCommand, GuestTime, Password};
 
 pub(super) use exec::guest_exec;
 pub(super) use info::guestinfo;
+pub(super) use vcpus::{dompmsuspend, get_user_sshkeys, guestvcpus, set_user_sshkeys};
 
 use super::{Session, memory};
 use crate::args::{

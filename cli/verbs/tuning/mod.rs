@@ -5,6 +5,7 @@ mod counters;
 mod cpu;
 mod devices;
 mod memory;
+mod numa;
 mod pins;
 mod sizes;
 
@@ -17,7 +18,10 @@ pub(super) use counters::{domblkerror, domblkstat, domifstat};
 pub(super) use cpu::schedinfo;
 pub(super) use devices::{blkdeviotune, domiftune};
 pub(super) use memory::memtune;
-pub(super) use pins::{emulatorpin, iothreadinfo, iothreadpin, vcpuinfo, vcpupin};
+pub(super) use numa::numatune;
+pub(super) use pins::{
+    cpus, emulatorpin, iothreadadd, iothreaddel, iothreadinfo, iothreadpin, list, vcpuinfo, vcpupin,
+};
 pub(super) use sizes::{setmaxmem, setvcpus, vcpucount};
 
 use super::Session;

@@ -3,7 +3,7 @@
 use api::types::{Affects, Pin, Pins, Tuning};
 
 use super::{get, set};
-use crate::args::{Domain, Emulatorpin, Iothreadinfo, Iothreadpin, Vcpupin};
+use crate::args::{Domain, Emulatorpin, IothreadId, Iothreadinfo, Iothreadpin, Vcpupin};
 use crate::failure::Failure;
 use crate::table::Table;
 use crate::verbs::Session;
@@ -98,6 +98,20 @@ pub(crate) async fn iothreadinfo(session: &Session, args: Iothreadinfo) -> Resul
     print(session, "IOThread ID", &pins).await
 }
 
+pub(crate) async fn iothreadadd(session: &Session, args: IothreadId) -> Result<(), Failure> {
+    change(session, args, true).await
+}
+
+pub(crate) async fn iothreaddel(session: &Session, args: IothreadId) -> Result<(), Failure> {
+    change(session, args, false).await
+}
+
+async fn change(session: &Session, args: IothreadId, there: bool) -> Result<(), Failure> {
+    let affects = affects(args.affects)?;
+    let call = session.client.change_io_thread(&args.domain, args.id, there, affects);
+    session.of(&args.domain, call).await
+}
+
 async fn print(session: &Session, what: &'static str, pins: &[Pin]) -> Result<(), Failure> {
     if session.terminal.json {
         session.terminal.print_json(&pins);
@@ -113,7 +127,7 @@ async fn print(session: &Session, what: &'static str, pins: &[Pin]) -> Result<()
 }
 
 /// `0-3,5,^2`, or `r` for all.
-fn cpus(text: &str) -> Result<Vec<u16>, Failure> {
+pub(crate) fn cpus(text: &str) -> Result<Vec<u16>, Failure> {
     let wrong = || Failure::usage(format!("Invalid cpulist '{text}'"));
     if text == "r" {
         return Ok(Vec::new());
@@ -144,6 +158,11 @@ fn ranges(cpus: &[u16], all: u32) -> String {
             all => format!("0-{}", all - 1),
         };
     }
+    list(cpus)
+}
+
+/// As libvirt writes them.
+pub(crate) fn list(cpus: &[u16]) -> String {
     let mut runs: Vec<(u16, u16)> = Vec::new();
     for cpu in cpus {
         match runs.last_mut() {

@@ -38,6 +38,15 @@ pub(crate) struct OsInfo {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct LogicalProcessor {
+    pub logical_id: u32,
+    pub online: bool,
+    #[serde(default)]
+    pub can_offline: bool,
+}
+
+#[derive(Debug, Deserialize)]
 pub(crate) struct Timezone {
     pub zone: Option<String>,
     /// Seconds east of UTC.

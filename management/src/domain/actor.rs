@@ -332,6 +332,12 @@ impl Actor {
             Act::Suspend => self.suspend().await,
             Act::Resume => self.resume().await,
             Act::ChangeMemory(change, affects) => self.change_memory(change, affects).await,
+            Act::ChangeMetadata(change, affects) => self.change_metadata(*change, affects).await,
+            Act::InjectNmi => self.inject_nmi().await,
+            Act::SetLifecycleAction(change, affects) => {
+                self.set_lifecycle_action(change, affects).await
+            }
+            Act::ChangeIoThreads(change, affects) => self.change_io_threads(change, affects).await,
             Act::ChangeMedium(change, affects) => self.change_medium(change, affects).await,
             Act::Attach(device, affects) => self.attach_device(*device, affects).await,
             Act::Detach(device, affects) => self.detach_device(&device, affects).await,

@@ -66,6 +66,23 @@ impl Actor {
         })
     }
 
+    /// The stored definition as `change` makes it; none if it is so already.
+    pub(super) fn stored_changed(
+        &self,
+        change: impl FnOnce(&mut DomainDef) -> Result<(), Error>,
+    ) -> Result<Option<(StoredDomain, DomainDef)>, Error> {
+        let old = self.stored("it has no definition to change")?;
+        let mut def = old.def.clone();
+        change(&mut def)?;
+        if def == old.def {
+            return Ok(None);
+        }
+        let mut stored = old.stored.clone();
+        stored.generation = stored.generation.saturating_add(1);
+        stored.xml = def.to_xml();
+        Ok(Some((stored, def)))
+    }
+
     pub(super) async fn undefine(&mut self, what: Undefine) -> Result<(), Error> {
         let definition = self.stored("there is no definition to forget")?;
         let (node, uuid, name) = (self.node.clone(), self.uuid, self.name.clone());

@@ -114,6 +114,15 @@ pub struct GuestInterface {
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
+/// A processor, as the guest sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestVcpu {
+    pub id: u32,
+    pub online: bool,
+    /// The guest can do without it.
+    pub can_offline: bool,
+}
+
 /// What became of a program that an agent was asked to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuestExecState {

@@ -17,6 +17,8 @@ use super::block_jobs::{BlockJobSpec, Ended};
 use super::channels::Frozen;
 use super::dump::Dump;
 use super::fork::Fork;
+use super::io_threads::IoThreadChange;
+use super::lifecycle_action::LifecycleChange;
 use super::media::MediumChange;
 use super::memory::MemoryChange;
 use super::plug::Named;
@@ -24,7 +26,7 @@ use super::record::Record;
 use super::restore::FromSaved;
 use super::save::Save;
 use super::snapshot::SnapshotAct;
-use super::{Affects, DomainSummary, State, Tuning, TurnChange};
+use super::{Affects, DomainSummary, MetadataChange, State, Tuning, TurnChange};
 use crate::agent;
 use crate::cloud_init::Seed;
 use crate::control::Vmm;
@@ -145,7 +147,13 @@ pub(crate) enum Act {
     Suspend,
     Resume,
     ChangeMemory(MemoryChange, Affects),
+    ChangeMetadata(Box<MetadataChange>, Affects),
+    /// Give every vCPU a non-maskable interrupt.
+    InjectNmi,
+    /// What becomes of the guest when it ends.
+    SetLifecycleAction(LifecycleChange, Affects),
     ChangeMedium(MediumChange, Affects),
+    ChangeIoThreads(IoThreadChange, Affects),
     Attach(Box<xml::Parsed<Device>>, Affects),
     Detach(Named, Affects),
     Update(Box<xml::Parsed<Device>>, Affects),

@@ -8,7 +8,6 @@ use super::actor::Actor;
 use super::link::Affects;
 use crate::error::{Code, Error};
 use crate::events::Lifecycle;
-use crate::store::StoredDomain;
 use crate::translate::machine_small::has_balloon;
 
 /// What of a guest's memory can be changed.
@@ -68,7 +67,12 @@ impl Actor {
         if live {
             change.check(&self.running()?.live.def)?;
         }
-        let stored = if config { self.stored_with(change)? } else { None };
+        let edit = |def: &mut DomainDef| {
+            change.check(def)?;
+            change.apply(def);
+            Ok(())
+        };
+        let stored = if config { self.stored_changed(edit)? } else { None };
         if live {
             self.tell(change.request()).await?;
             self.change_live(|def| change.apply(def)).await;
@@ -78,23 +82,5 @@ impl Actor {
             self.announce_lifecycle(Lifecycle::DefinedUpdated, None, None);
         }
         Ok(())
-    }
-
-    /// The stored definition as it shall be; none if it is so already.
-    fn stored_with(
-        &self,
-        change: MemoryChange,
-    ) -> Result<Option<(StoredDomain, DomainDef)>, Error> {
-        let old = self.stored("it has no definition to change")?;
-        let mut def = old.def.clone();
-        change.check(&def)?;
-        change.apply(&mut def);
-        if def == old.def {
-            return Ok(None);
-        }
-        let mut stored = old.stored.clone();
-        stored.generation = stored.generation.saturating_add(1);
-        stored.xml = def.to_xml();
-        Ok(Some((stored, def)))
     }
 }

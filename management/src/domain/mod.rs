@@ -18,10 +18,13 @@ pub(crate) mod handle;
 mod huge_pages;
 mod images;
 mod interfaces;
+mod io_threads;
 pub(crate) mod launch;
+mod lifecycle_action;
 pub(crate) mod link;
 pub(crate) mod media;
 pub(crate) mod memory;
+mod metadata;
 mod mirror;
 pub(crate) mod moves;
 pub(crate) mod needs;
@@ -51,14 +54,17 @@ pub use broker::SecurityFact;
 pub use dump::DumpMode;
 pub use guest::*;
 pub use handle::Variables;
+pub use io_threads::IoThreadChange;
+pub use lifecycle_action::{LifecycleCause, LifecycleChange, LifecycleEnd};
 pub use link::Affects;
 pub use media::{MediumAction, MediumSource};
+pub use metadata::{ElementChange, MetadataChange, MetadataView, NewElement};
 pub use reference::DomainRef;
 pub use save::SaveFormat;
 pub use state::{Paused, Running, ShutOff, State};
 pub use tuning::{
-    BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
-    Pins, RateTuning, Sizes, Tuning,
+    BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning,
+    NumaTuning, Pin, Pins, RateTuning, Sizes, Tuning,
 };
 pub use turn::{AtShutdown, Turn, TurnChange};
 pub use view::{

@@ -142,6 +142,15 @@ impl Actor {
         Ok(())
     }
 
+    pub(super) async fn inject_nmi(&mut self) -> Result<(), Error> {
+        self.running()?;
+        match self.state() {
+            State::Running(_) | State::ShuttingDown => self.tell(Request::InjectNmi).await,
+            State::Unknown => Err(self.unreachable()),
+            _ => Err(self.wrong_state("an interrupt needs vCPUs that run")),
+        }
+    }
+
     pub(super) async fn suspend(&mut self) -> Result<(), Error> {
         self.running()?;
         match self.state() {

@@ -10,6 +10,7 @@
 
 mod apply;
 mod enforce;
+mod numa;
 mod read;
 mod sizes;
 mod vcpus;
@@ -25,6 +26,16 @@ pub struct Tuning {
     pub disks: Vec<DiskTuning>,
     pub interfaces: Vec<InterfaceTuning>,
     pub sizes: Sizes,
+    pub numa: NumaTuning,
+}
+
+/// `<numatune>`, which counts at a start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NumaTuning {
+    /// `strict`, `preferred` or `interleave`.
+    pub mode: Option<String>,
+    /// Of the host; none of them: wherever there is memory.
+    pub nodes: Option<Vec<u16>>,
 }
 
 /// What the guest starts with: it cannot change while the guest runs.

@@ -7,13 +7,15 @@ use tokio::io::AsyncReadExt as _;
 
 use super::restart::in_a_daemon;
 use super::rig::{Daemon, Host, lifecycle_until, next};
-use crate::domain::{GuestParts, Running, ShutOff, State};
+use crate::domain::{DomainRef, GuestParts, Running, ShutOff, State};
 use crate::error::Code;
 use crate::events::{EventKind, Lifecycle};
 use crate::ops::{
-    AskAgent, AskMode, DumpXml, FreezeFilesystems, GetGuestInfo, GetGuestTime, GetJob,
-    GuestAddresses, GuestExec, GuestExecStatus, GuestHostname, ManagedSave, RebootDomain,
-    ResumeDomain, SetGuestTime, SetUserPassword, ShutdownDomain, SuspendDomain, ThawFilesystems,
+    AskAgent, AskMode, DumpXml, FreezeFilesystems, GetGuestInfo, GetGuestTime, GetGuestVcpus,
+    GetJob, GetSshKeys, GuestAddresses, GuestExec, GuestExecStatus, GuestHostname, GuestVcpuChange,
+    ManagedSave, RebootDomain, ResumeDomain, SetGuestTime, SetGuestVcpus, SetSshKeys,
+    SetUserPassword, ShutdownDomain, SleepTarget, SshKeyChange, SuspendDomain, SuspendGuest,
+    ThawFilesystems,
 };
 
 const CHANNEL: &str =
@@ -55,6 +57,42 @@ async fn a_guest_tells_of_itself_in_clean_words() {
     let rows = daemon.call(GuestAddresses { domain: "web".into() }).await.unwrap();
     let rows: Vec<_> = rows.iter().map(|r| format!("{} {}", r.interface, r.address)).collect();
     assert_eq!(rows, ["lo 127.0.0.1", "eth0 192.168.122.5", "eth0 fe80::1"]);
+}
+
+#[tokio::test]
+async fn a_guest_uses_the_processors_that_it_is_told_to() {
+    let host = Host::new();
+    let daemon = started(&host, "agent=honest").await;
+    let all = daemon.call(GetGuestVcpus { domain: "web".into() }).await.unwrap();
+    let all: Vec<_> = all.iter().map(|vcpu| (vcpu.id, vcpu.online, vcpu.can_offline)).collect();
+    assert_eq!(all, [(0, true, false), (1, true, true), (2, false, true)]);
+    let set = async |change| daemon.call(SetGuestVcpus { domain: "web".into(), change }).await;
+    set(GuestVcpuChange::Count(1)).await.unwrap();
+    set(GuestVcpuChange::These { ids: vec![0, 1], online: true }).await.unwrap();
+    let stubborn = set(GuestVcpuChange::Count(3)).await.unwrap_err();
+    assert_eq!(stubborn.code, Code::InvalidState);
+    assert!(stubborn.to_string().contains("did not change processor 2"), "{stubborn}");
+    assert_eq!(set(GuestVcpuChange::Count(4)).await.unwrap_err().code, Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn keys_of_a_guests_user_are_clean_lines() {
+    let host = Host::new();
+    let daemon = started(&host, "agent=honest").await;
+    let (domain, user) = (DomainRef::from("web"), "root".to_owned());
+    let keys = daemon.call(GetSshKeys { domain: domain.clone(), user: user.clone() }).await;
+    assert_eq!(keys.unwrap(), ["ssh-rsa A\u{fffd}[2J"]);
+    let set = async |keys: &[&str]| {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let change = SshKeyChange::Replace;
+        let (domain, user) = (domain.clone(), user.clone());
+        daemon.call(SetSshKeys { domain, user, keys, change }).await
+    };
+    set(&["ssh-ed25519 B"]).await.unwrap();
+    set(&[]).await.unwrap();
+    assert_eq!(set(&["two\nlines"]).await.unwrap_err().code, Code::InvalidArgument);
+    let memory = SuspendGuest { domain, target: SleepTarget::Memory };
+    assert_eq!(daemon.call(memory).await.unwrap_err().code, Code::Unsupported);
 }
 
 /// What the guest has said, once it has said this.

@@ -119,6 +119,23 @@ fn honest(command: &str, arguments: &Value, other: Option<Value>) -> Value {
         "guest-get-osinfo" => json!({ "return": {
             "id": "debian", "pretty-name": "Debian GNU/Linux 12 (bookworm)", "machine": "x86_64",
         } }),
+        "guest-get-vcpus" => json!({ "return": [
+            { "logical-id": 0, "online": true },
+            { "logical-id": 1, "online": true, "can-offline": true },
+            { "logical-id": 2, "online": false, "can-offline": true },
+        ] }),
+        // One at a time, and one of them never.
+        "guest-set-vcpus" => {
+            json!({ "return": i32::from(arguments["vcpus"][0]["logical-id"] != 2) })
+        }
+        "guest-ssh-get-authorized-keys" => json!({ "return": { "keys": ["ssh-rsa A\u{1b}[2J"] } }),
+        "guest-ssh-add-authorized-keys" => {
+            assert_eq!(
+                (&arguments["username"], &arguments["reset"]),
+                (&json!("root"), &json!(true))
+            );
+            json!({ "return": {} })
+        }
         "guest-get-timezone" => json!({ "return": { "zone": "UTC", "offset": 0 } }),
         "guest-get-users" => json!({ "return": [{ "user": "root", "login-time": 1.5 }] }),
         "guest-get-fsinfo" => json!({ "return": [{

@@ -20,6 +20,7 @@ mod lifecycle;
 mod link;
 mod media;
 mod memory;
+mod metadata;
 mod mistakes;
 mod moves;
 mod needs;

@@ -17,7 +17,7 @@ use super::{check_cpu, check_devices, clock, firmware, hyperv, numa, sysinfo, tu
 
 pub(crate) const MOST_VCPUS: u16 = 64;
 pub(crate) const LEAST_MEMORY_KIB: u64 = 32 << 10;
-const MOST_IO_THREADS: u32 = 64;
+pub(crate) const MOST_IO_THREADS: u32 = 64;
 
 pub(super) fn check(def: &DomainDef, report: &mut Report<'_>) {
     check_os(def, report);

@@ -68,6 +68,15 @@ pub enum Request {
         codeset: Codeset,
         down: bool,
     },
+    /// Give every vCPU a non-maskable interrupt.
+    InjectNmi,
+    /// Bytes of the guest's memory, at most [`crate::peek::MOST`].
+    PeekMemory {
+        address: u64,
+        len: u32,
+        /// By the page tables that the first vCPU uses now.
+        linear: bool,
+    },
     /// Replace what the next handshake returns as `live_record`.
     SetLiveRecord {
         record: String,
@@ -268,6 +277,10 @@ pub enum Reply {
         total: u64,
     },
     Backup(Option<BackupStatus>),
+    /// In hexadecimal; none: there is no memory.
+    Memory {
+        hex: Option<String>,
+    },
     Bitmaps(Vec<BitmapStatus>),
 }
 

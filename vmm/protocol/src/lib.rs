@@ -11,6 +11,7 @@ pub mod block_job;
 pub mod config;
 pub mod control;
 pub mod exit;
+pub mod peek;
 #[cfg(test)]
 mod recorded;
 pub mod saved;

@@ -155,6 +155,17 @@ impl Cpus {
         self.each(|_, vcpu| vcpu.inject_nmi()).map(drop)
     }
 
+    /// Where the first vCPU's page tables lead from each of these addresses.
+    pub(super) fn translate(&self, linear: Vec<u64>) -> Result<Vec<Option<u64>>, MachineError> {
+        let Some(handle) = self.handles.first() else {
+            return Err(VcpuError::Gone { index: 0 }.into());
+        };
+        let all = move |vcpu: &mut Vcpu| {
+            Ok(linear.iter().map(|address| vcpu.translate(*address)).collect())
+        };
+        wait(0, &handle.work(all))
+    }
+
     /// Tell the guest's watchdogs that time was taken from it, not lost by it.
     pub(super) fn excuse_pause(&self) {
         // Fails for guests without kvmclock, which have nothing to be told by.

@@ -12,6 +12,7 @@ mod backup;
 mod block_jobs;
 mod cpus;
 mod media;
+mod peek;
 mod plug;
 mod save;
 mod snapshots;

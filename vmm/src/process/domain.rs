@@ -15,6 +15,7 @@ use vmm_protocol::control::{
     StateReason, Status,
 };
 use vmm_protocol::exit::{CrashReport, ExitReason};
+use vmm_protocol::peek;
 
 use super::files::Files;
 use super::pacing::Pacing;
@@ -470,6 +471,19 @@ impl Domain {
             Request::SetVcpus { count } => {
                 self.machine.set_vcpus(count).map_err(vcpus_refused)?;
                 self.tell_vcpus();
+            }
+            Request::PeekMemory { address, len, linear } => {
+                if len > peek::MOST {
+                    return Err(refuse(Code::Malformed, "so much memory is not read at once"));
+                }
+                let found = self.machine.peek(address, len, linear).map_err(failed)?;
+                return Ok(Reply::Memory { hex: found.as_deref().map(peek::to_hex) });
+            }
+            Request::InjectNmi if self.state == RunState::Running => {
+                self.machine.inject_nmi().map_err(failed)?;
+            }
+            Request::InjectNmi => {
+                return Err(refuse(Code::State, "the guest's vCPUs do not run"));
             }
             Request::ResizeDisk { id, bytes } => {
                 self.machine.resize_disk(&id, bytes).map_err(medium_refused)?;

@@ -28,6 +28,8 @@ mod logs;
 mod machine;
 mod media;
 mod nbd;
+mod nmi;
+mod peek;
 mod plug;
 mod ramfb;
 mod rig;

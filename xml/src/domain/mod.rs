@@ -22,7 +22,7 @@ pub use cpu::{Cpu, Vcpu, Vcpus};
 pub use features::Features;
 pub use lifecycle::{CrashAction, LifecycleAction, LockFailureAction, PowerManagement};
 pub use memory::{Kib, MaxMemory, Memory, MemoryBacking, MemoryTune, NumaTune};
-pub use metadata::Metadata;
+pub use metadata::{BadMetadata, Metadata};
 pub use name::{BadName, Name};
 pub use os::{Os, Sysinfo};
 pub use tuning::{BlockIoTune, CpuTune, IoThreadIds};

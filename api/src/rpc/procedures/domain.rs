@@ -245,22 +245,6 @@ pub(crate) async fn control_info(
     Ok((0, 0, 0))
 }
 
-pub(crate) async fn metadata(
-    client: Client,
-    (domain, kind, _uri, flags): (Domain, i32, Option<String>, u32),
-) -> Result<String, Failure> {
-    const DESCRIPTION: i32 = 0;
-    const TITLE: i32 = 1;
-    known_flags(flags, super::AFFECT_LIVE | super::AFFECT_CONFIG, "virDomainGetMetadata")?;
-    let described = client.domain(DescribeDomain { domain: domain.reference() }).await?;
-    let found = match kind {
-        DESCRIPTION => described.description.ok_or("the domain has no description"),
-        TITLE => described.summary.title.ok_or("the domain has no title"),
-        _ => Err("Manor keeps no elements of others' apart"),
-    };
-    found.map_err(Failure::no_metadata)
-}
-
 pub(crate) async fn open_console(
     client: Client,
     (domain, device, flags): (Domain, Option<String>, u32),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use management::domain::{DomainId, DomainRef, TurnChange, Variables};
+use management::domain::{
+    DomainId, DomainRef, LifecycleCause, LifecycleChange, LifecycleEnd, TurnChange, Variables,
+};
 use management::ops::{
-    AskMode, CreateDomain, DefineDomain, DestroyDomain, FindDomain, RebootDomain, RenameDomain,
-    ResetDomain, ResumeDomain, SendKeys, SetAutostart, ShutdownDomain, StartDomain, SuspendDomain,
-    TakeScreenshot, UndefineDomain,
+    AskMode, CreateDomain, DefineDomain, DestroyDomain, FindDomain, InjectNmi, RebootDomain,
+    RenameDomain, ResetDomain, ResumeDomain, SendKeys, SetAutostart, SetLifecycleAction,
+    ShutdownDomain, StartDomain, SuspendDomain, TakeScreenshot, UndefineDomain,
 };
 
 use super::super::failure::{Area, Failure, known_flags};
@@ -238,4 +240,42 @@ pub(crate) async fn screenshot(
     }
     let picture = client.domain(TakeScreenshot { domain: domain.reference() }).await?;
     Ok(Streaming { answer: Some("image/png"), stream: Stream::Picture(picture.into()) })
+}
+
+pub(crate) async fn inject_nmi(
+    client: Client,
+    (domain, flags): (Domain, u32),
+) -> Result<(), Failure> {
+    known_flags(flags, 0, "virDomainInjectNMI")?;
+    client.domain(InjectNmi { domain: domain.reference() }).await
+}
+
+pub(crate) async fn set_action(
+    client: Client,
+    (domain, cause, action, flags): (Domain, u32, u32, u32),
+) -> Result<(), Failure> {
+    const ACTIONS: [&str; 6] = [
+        "destroy",
+        "restart",
+        "rename-restart",
+        "preserve",
+        "coredump-destroy",
+        "coredump-restart",
+    ];
+    let affects = super::affects(flags, 0, "virDomainSetLifecycleAction")?;
+    let unknown = |what: &str, number: u32| {
+        Failure::invalid_argument(Area::Domain, &format!("there is no lifecycle {what} {number}"))
+    };
+    let cause = match cause {
+        0 => LifecycleCause::Poweroff,
+        1 => LifecycleCause::Reboot,
+        2 => LifecycleCause::Crash,
+        other => return Err(unknown("type", other)),
+    };
+    let word = usize::try_from(action).ok().and_then(|at| ACTIONS.get(at));
+    let word = word.ok_or_else(|| unknown("action", action))?;
+    let end =
+        LifecycleEnd::of(word).map_err(|error| Failure::operation_unsupported(&error.chain()))?;
+    let change = LifecycleChange { cause, end };
+    client.domain(SetLifecycleAction { domain: domain.reference(), change, affects }).await
 }

@@ -8,9 +8,12 @@ use management::ops::{
 use super::super::failure::{Area, Failure};
 use super::super::protocol::object::Domain;
 use super::super::protocol::xdr::Opaque;
-use super::{AFFECT_CONFIG, AFFECT_LIVE, Client, affects, count, cpus_of, map_of};
+use super::{AFFECT_CONFIG, AFFECT_LIVE, Client, affects, count, cpus_of, guest_cpus, map_of};
 
 const MAXIMUM: u32 = 4;
+const GUEST: u32 = 8;
+/// All that come are of this kind.
+const HOTPLUGGABLE: u32 = 16;
 /// More than any host has.
 const MAX_MAP: usize = 2048;
 
@@ -42,7 +45,10 @@ pub(crate) async fn max_vcpus(client: Client, domain: Domain) -> Result<i32, Fai
 }
 
 pub(crate) async fn vcpus(client: Client, (domain, flags): (Domain, u32)) -> Result<i32, Failure> {
-    let affects = affects(flags, MAXIMUM, "virDomainGetVcpusFlags")?;
+    let affects = affects(flags, MAXIMUM | GUEST, "virDomainGetVcpusFlags")?;
+    if flags & GUEST != 0 {
+        return guest_cpus::counted(&client, &domain, flags & MAXIMUM != 0).await;
+    }
     let sizes = tuning(&client, &domain, affects).await?.sizes;
     let found = if flags & MAXIMUM != 0 { sizes.max_vcpus } else { sizes.vcpus };
     Ok(found.map_or(1, i32::from))
@@ -52,7 +58,14 @@ pub(crate) async fn set_vcpus(
     client: Client,
     (domain, vcpus, flags): (Domain, u32, u32),
 ) -> Result<(), Failure> {
-    let affects = affects(flags, MAXIMUM, "virDomainSetVcpusFlags")?;
+    let affects = affects(flags, MAXIMUM | GUEST | HOTPLUGGABLE, "virDomainSetVcpusFlags")?;
+    if flags & GUEST != 0 {
+        if flags & (MAXIMUM | AFFECT_CONFIG | HOTPLUGGABLE) != 0 {
+            let text = "what a guest uses of its vCPUs is up to the running guest alone";
+            return Err(Failure::invalid_argument(Area::Domain, text));
+        }
+        return guest_cpus::set_count(&client, &domain, vcpus).await;
+    }
     let vcpus = u16::try_from(vcpus).map_err(|_| {
         Failure::invalid_argument(Area::Domain, &format!("{vcpus} vCPUs are too many"))
     })?;

@@ -1,6 +1,6 @@
 //! Counters of domains, by libvirt's names.
 
-use management::domain::{BlockStats, DomainStats, InterfaceStats};
+use management::domain::{BlockStats, DiskFault, DomainStats, InterfaceStats};
 use management::ops::{DescribeDisk, GetAllStats, GetDomainStats};
 
 use super::super::failure::{Area, Failure, known_flags};
@@ -304,6 +304,30 @@ pub(crate) async fn vcpus(
     )
     .await?;
     Ok((infos, maps))
+}
+
+/// Disks that the host has failed, and how; without room, how many disks there are.
+pub(crate) async fn disk_errors(
+    client: Client,
+    (domain, room, flags): (Domain, i32, u32),
+) -> Result<(Vec<(String, i32)>, i32), Failure> {
+    const UNSPECIFIED: i32 = 1;
+    const NO_SPACE: i32 = 2;
+    known_flags(flags, 0, "virDomainGetDiskErrors")?;
+    let disks = live(&client, &domain).await?.blocks;
+    let Some(room) = usize::try_from(room).ok().filter(|room| *room > 0) else {
+        return Ok((Vec::new(), count(disks.len())));
+    };
+    let failed = |disk: BlockStats| {
+        let code = match disk.fault? {
+            DiskFault::NoSpace => NO_SPACE,
+            DiskFault::Unspecified => UNSPECIFIED,
+        };
+        Some((disk.target, code))
+    };
+    let all: Vec<_> = disks.into_iter().filter_map(failed).take(room).collect();
+    let found = count(all.len());
+    Ok((all, found))
 }
 
 /// Of a disk: its sizes in bytes.

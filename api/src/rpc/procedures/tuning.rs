@@ -1,13 +1,15 @@
 //! Shares and limits, as typed parameters: each name once, for reading and for writing.
 
 use management::domain::{
-    Affects, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, RateTuning, Tuning,
+    Affects, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, NumaTuning,
+    RateTuning, Tuning,
 };
 use management::ops::{GetTuning, TuneDomain};
 
 use super::super::failure::{Area, Failure};
 use super::super::protocol::object::Domain;
 use super::super::protocol::typed::{Parameter, Parameters, Value};
+use super::guest_cpus::{ids, ranges};
 use super::{Client, affects};
 
 /// The client takes strings; without it, they are left out.
@@ -198,6 +200,48 @@ pub(crate) async fn set_memory(
         }
     }
     set(&client, &domain, Tuning { memory, ..Tuning::default() }, affects).await
+}
+
+/// virDomainNumatuneMemMode.
+const NUMA_MODES: [&str; 4] = ["strict", "preferred", "interleave", "restrictive"];
+
+pub(crate) async fn numa(
+    client: Client,
+    (domain, room, flags): (Domain, i32, u32),
+) -> Result<Answer, Failure> {
+    let affects = affects(flags, STRINGS, "virDomainGetNumaParameters")?;
+    let numa = get(&client, &domain, affects).await?.numa;
+    let mode = numa.mode.and_then(|mode| NUMA_MODES.iter().position(|known| *known == mode));
+    let nodes = numa.nodes.unwrap_or_default().into_iter().map(u32::from).collect();
+    let mut all = Parameters::default();
+    all.int("numa_mode", super::count(mode.unwrap_or(0)));
+    if flags & STRINGS != 0 {
+        all.string("numa_nodeset", ranges(nodes));
+    }
+    Ok(all.within(room))
+}
+
+pub(crate) async fn set_numa(
+    client: Client,
+    (domain, parameters, flags): (Domain, Vec<Parameter>, u32),
+) -> Result<(), Failure> {
+    let affects = affects(flags, STRINGS, "virDomainSetNumaParameters")?;
+    let mut numa = NumaTuning::default();
+    for parameter in &parameters {
+        match (&*parameter.field, &parameter.value) {
+            ("numa_mode", Value::Int(mode)) => {
+                let mode = usize::try_from(*mode).ok().and_then(|mode| NUMA_MODES.get(mode));
+                numa.mode = Some((*mode.ok_or_else(|| invalid(parameter))?).to_owned());
+            }
+            ("numa_nodeset", Value::String(nodes)) => {
+                let nodes = ids(nodes).ok_or_else(|| invalid(parameter))?;
+                let nodes = nodes.into_iter().filter_map(|node| u16::try_from(node).ok());
+                numa.nodes = Some(nodes.collect());
+            }
+            _ => return Err(invalid(parameter)),
+        }
+    }
+    set(&client, &domain, Tuning { numa, ..Tuning::default() }, affects).await
 }
 
 pub(crate) async fn block(

@@ -35,6 +35,7 @@ impl Tuning {
         self.block.apply(&mut block);
         def.block_io_tune = Some(block).filter(|block| *block != Default::default());
         self.sizes.apply(def)?;
+        self.numa.apply(def)?;
         for disk in &self.disks {
             disk.apply(&mut def.devices.disks)?;
         }

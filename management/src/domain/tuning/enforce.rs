@@ -30,6 +30,11 @@ impl Actor {
                         definition for its next start (--config)";
             return Err(Error::new(Code::InvalidState, text));
         }
+        if live && change.numa.is_said() {
+            let text = "where memory comes from cannot change while a guest runs; change the \
+                        definition for its next start (--config)";
+            return Err(Error::new(Code::InvalidState, text));
+        }
         if live && change.sizes.vcpus.is_some() {
             self.has_vcpu_hotplug()?;
         }

@@ -6,8 +6,8 @@ use xml::device::interface::Rate;
 use xml::domain::Kib;
 
 use super::{
-    BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, Pin,
-    Pins, RateTuning, Sizes, Tuning,
+    BlockDeviceTuning, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning,
+    NumaTuning, Pin, Pins, RateTuning, Sizes, Tuning,
 };
 use crate::translate::tuning;
 
@@ -21,6 +21,7 @@ impl Tuning {
             disks: disks(def),
             interfaces: interfaces(def),
             sizes: sizes(def),
+            numa: NumaTuning::of(def),
         }
     }
 }

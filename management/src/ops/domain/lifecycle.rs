@@ -5,7 +5,7 @@ use super::define::{act_on_claimed, identity};
 use crate::auth::{Access, Subject};
 use crate::cloud_init::CloudInit;
 use crate::domain::handle::{Act, Start};
-use crate::domain::{DomainId, DomainRef};
+use crate::domain::{Affects, DomainId, DomainRef, LifecycleChange};
 use crate::error::{Error, Problem};
 use crate::manager::{Context, Operation};
 use crate::translate::NewIds;
@@ -168,6 +168,49 @@ impl Operation for ResetDomain {
 
     async fn run(self, cx: &Context) -> Result<(), Error> {
         cx.act(&self.domain, Act::Reset).await
+    }
+}
+
+/// Give every vCPU a non-maskable interrupt (virDomainInjectNMI): a kernel that is told to makes a
+/// dump of itself then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InjectNmi {
+    pub domain: DomainRef,
+}
+
+impl Operation for InjectNmi {
+    type Output = ();
+    const NAME: &'static str = "domain.inject-nmi";
+    const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        cx.act(&self.domain, Act::InjectNmi).await
+    }
+}
+
+/// What becomes of the guest when it powers off, reboots or crashes (virDomainSetLifecycleAction).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetLifecycleAction {
+    pub domain: DomainRef,
+    pub change: LifecycleChange,
+    pub affects: Affects,
+}
+
+impl Operation for SetLifecycleAction {
+    type Output = ();
+    const NAME: &'static str = "domain.set-lifecycle-action";
+    const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        cx.act(&self.domain, Act::SetLifecycleAction(self.change, self.affects)).await
     }
 }
 

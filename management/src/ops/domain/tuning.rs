@@ -3,7 +3,7 @@
 use crate::auth::{Access, Subject};
 use crate::domain::handle::Act;
 use crate::domain::plug::LETTING_GO;
-use crate::domain::{Affects, DomainRef, Tuning};
+use crate::domain::{Affects, DomainRef, IoThreadChange, Tuning};
 use crate::error::Error;
 use crate::manager::{Context, Operation};
 
@@ -53,5 +53,27 @@ impl Operation for TuneDomain {
         let within = cx.deadline() + LETTING_GO;
         let act = Act::Tune(Box::new(self.change), self.affects);
         cx.find(&self.domain)?.act(act, within).await
+    }
+}
+
+/// Have the next start make an io thread, or not (virDomainAddIOThread, virDomainDelIOThread).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeIoThread {
+    pub domain: DomainRef,
+    pub change: IoThreadChange,
+    pub affects: Affects,
+}
+
+impl Operation for ChangeIoThread {
+    type Output = ();
+    const NAME: &'static str = "domain.change-io-thread";
+    const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        cx.act(&self.domain, Act::ChangeIoThreads(self.change, self.affects)).await
     }
 }

@@ -84,6 +84,8 @@ fn said(machine: &Machine, command: &str, arguments: &Value) -> Value {
         "guest-ping"
         | "guest-set-user-password"
         | "guest-set-time"
+        | "guest-ssh-add-authorized-keys"
+        | "guest-ssh-remove-authorized-keys"
         | "guest-shutdown"
         | "guest-suspend-disk"
         | "guest-suspend-ram"
@@ -97,6 +99,16 @@ fn said(machine: &Machine, command: &str, arguments: &Value) -> Value {
             "id": "debian", "name": "Debian GNU/Linux", "version-id": "12", "machine": "x86_64",
             "pretty-name": "Debian GNU/Linux 12 (bookworm)", "kernel-release": "6.1.0-test",
         } }),
+        "guest-ssh-get-authorized-keys" => json!({ "return": { "keys": [
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE5v test@example.org",
+        ] } }),
+        "guest-get-vcpus" => json!({ "return": [
+            { "logical-id": 0, "online": true, "can-offline": false },
+            { "logical-id": 1, "online": true, "can-offline": true },
+        ] }),
+        "guest-set-vcpus" => {
+            json!({ "return": arguments["vcpus"].as_array().map_or(0, Vec::len) })
+        }
         "guest-get-timezone" => json!({ "return": { "zone": "UTC", "offset": 0 } }),
         "guest-get-users" => json!({ "return": [{ "user": "root", "login-time": 1.5 }] }),
         "guest-get-fsinfo" => json!({ "return": [{

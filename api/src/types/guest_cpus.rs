@@ -1,0 +1,44 @@
+//! Processors and keys of a guest.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A processor, as the guest sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GuestVcpu {
+    pub id: u32,
+    /// The guest uses it.
+    pub online: bool,
+    /// The guest can do without it.
+    pub can_offline: bool,
+}
+
+/// What a guest shall use: some processors or not, or so many of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum GuestVcpuChange {
+    These { vcpus: Vec<u32>, online: bool },
+    Count { count: u32 },
+}
+
+/// Lines as in `authorized_keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SshKeys {
+    pub keys: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshKeyChange {
+    pub keys: Vec<String>,
+    pub mode: SshKeyMode,
+}
+
+/// What becomes of the keys that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SshKeyMode {
+    Replace,
+    Append,
+    Remove,
+}
