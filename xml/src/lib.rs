@@ -29,6 +29,7 @@ pub mod snapshot;
 pub mod storage;
 mod suggest;
 pub mod torture;
+mod tree;
 mod value;
 mod verbatim;
 mod write;

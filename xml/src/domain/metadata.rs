@@ -20,8 +20,8 @@ impl Metadata {
 impl Element for Metadata {
     fn read(at: Cursor<'_>) -> Option<Self> {
         for attribute in at.node().attributes() {
-            let message = format!("<metadata> has no attribute {}", quote(attribute.name()));
-            at.attribute_error(attribute.name(), Kind::Unknown, message);
+            let message = format!("<metadata> has no attribute {}", quote(attribute.name));
+            at.attribute_error(attribute.name, Kind::Unknown, message);
         }
         at.expect_no_text();
         Some(Self(Verbatim::of(at.node())))
