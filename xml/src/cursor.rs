@@ -3,10 +3,11 @@
 //! A reader states once which names its element may hold ([`Cursor::expect`]); whatever else stands there is reported,
 //! so that nothing a user wrote can be dropped in silence.
 
-use roxmltree::Node;
+use std::borrow::Cow;
 
 use crate::diagnostic::Kind;
 use crate::report::{Log, Report, cut, quote};
+use crate::tree::{Node, Text};
 use crate::value::{Expected, Value};
 
 /// What an element may hold; written by the `element!` macro from the fields of its type.
@@ -19,14 +20,14 @@ pub(crate) enum Slot {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor<'a> {
-    node: Node<'a, 'a>,
+    node: Node<'a>,
     log: &'a Log,
     /// The attribute that chose the variant being read; its owner has dealt with it.
     choice: Option<&'static str>,
 }
 
 impl<'a> Cursor<'a> {
-    pub(crate) fn new(node: Node<'a, 'a>, log: &'a Log) -> Self {
+    pub(crate) fn new(node: Node<'a>, log: &'a Log) -> Self {
         Self { node, log, choice: None }
     }
 
@@ -34,24 +35,22 @@ impl<'a> Cursor<'a> {
         Self { choice: Some(attribute), ..self }
     }
 
-    pub(crate) fn node(&self) -> Node<'a, 'a> {
+    pub(crate) fn node(&self) -> Node<'a> {
         self.node
     }
 
     /// The same log at another element.
-    pub(crate) fn of(&self, node: Node<'a, 'a>) -> Self {
+    pub(crate) fn of(&self, node: Node<'a>) -> Self {
         Self::new(node, self.log)
     }
 
     pub(crate) fn attribute(&self, name: &str) -> Option<&'a str> {
-        self.node
-            .attributes()
-            .find(|a| a.namespace().is_none() && a.name() == name)
-            .map(|a| a.value())
+        self.node.attribute(name)
     }
 
     pub(crate) fn children(self, name: &'static str) -> impl Iterator<Item = Cursor<'a>> {
-        elements(self.node)
+        self.node
+            .elements()
             .filter(move |node| plain_name(*node) == Some(name))
             .map(move |node| Cursor::new(node, self.log))
     }
@@ -61,8 +60,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// The element's own text, also where comments cut it in pieces.
-    pub(crate) fn text(&self) -> String {
-        self.node.children().filter(Node::is_text).filter_map(|n| n.text()).collect()
+    pub(crate) fn text(&self) -> Cow<'a, str> {
+        self.node.text()
     }
 
     /// The element's text as a value.
@@ -82,14 +81,13 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn expect_no_text(&self) {
-        let told = |node: &Node<'a, 'a>| {
-            node.is_text() && !trim(node.text().unwrap_or_default()).is_empty()
-        };
-        if let Some(node) = self.node.children().find(told) {
-            let text = node.text().unwrap_or_default();
+        if let Some(Text { start, text }) =
+            self.node.texts().find(|told| !trim(&told.text).is_empty())
+        {
             let layout = text.len() - text.trim_start_matches(WHITE).len();
-            let report = self.here().at(node.range().start + layout);
-            let message = format!("<{}> holds no text, but has {}", self.name(), quote(trim(text)));
+            let report = self.here().at(start + layout);
+            let message =
+                format!("<{}> holds no text, but has {}", self.name(), quote(trim(&text)));
             report.report(Kind::Invalid, message);
         }
     }
@@ -102,9 +100,9 @@ impl<'a> Cursor<'a> {
             })
         };
         for attribute in self.node.attributes() {
-            let name = attribute.name();
-            let report = self.here().attribute(name, Some(attribute.range().start));
-            if let Some(namespace) = attribute.namespace() {
+            let name = attribute.name;
+            let report = self.here().attribute(name, Some(attribute.start));
+            if let Some(namespace) = attribute.namespace {
                 let message =
                     format!("an attribute of namespace {} has no meaning here", quote(namespace));
                 report.report(Kind::Unknown, message);
@@ -141,10 +139,10 @@ impl<'a> Cursor<'a> {
             })
         };
         let mut seen: Vec<&str> = Vec::new();
-        for node in elements(self.node) {
+        for node in self.node.elements() {
             let child = Cursor::new(node, self.log);
-            let name = node.tag_name().name();
-            let plain = plain_name(node).is_some();
+            let name = node.name();
+            let plain = node.is_plain();
             match known().find(|(k, _)| plain && *k == name) {
                 Some((_, true)) => {}
                 Some((_, false)) if !seen.contains(&name) => seen.push(name),
@@ -181,7 +179,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn foreign(&self) {
-        let namespace = self.node.tag_name().namespace().unwrap_or_default();
+        let namespace = self.node.namespace().unwrap_or_default();
         let name = cut(self.name());
         if namespace.starts_with("http://libvirt.org/schemas/domain/") {
             let hypervisor = cut(namespace.rsplit('/').nth(1).unwrap_or_default());
@@ -233,6 +231,11 @@ impl<'a> Cursor<'a> {
         None
     }
 
+    /// Something is wrong with the document, here or elsewhere.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.log.has_errors()
+    }
+
     pub(crate) fn missing_attribute(&self, name: &str) {
         self.error(Kind::Missing, format!("<{}> needs an attribute {name}='…'", self.name()));
     }
@@ -262,17 +265,13 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn at_attribute(&self, name: &str) -> Report<'a> {
-        let attribute = self.node.attributes().find(|a| a.name() == name);
-        self.here().attribute(name, attribute.map(|a| a.range().start))
+        let attribute = self.node.attributes().find(|a| a.name == name);
+        self.here().attribute(name, attribute.map(|a| a.start))
     }
 
     pub(crate) fn name(&self) -> &'a str {
-        self.node.tag_name().name()
+        self.node.name()
     }
-}
-
-pub(crate) fn elements<'a>(node: Node<'a, 'a>) -> impl Iterator<Item = Node<'a, 'a>> {
-    node.children().filter(Node::is_element)
 }
 
 const WHITE: [char; 4] = [' ', '\t', '\r', '\n'];
@@ -283,7 +282,6 @@ pub(crate) fn trim(text: &str) -> &str {
 }
 
 /// The element's name if it is in no namespace, as all of libvirt's own are.
-pub(crate) fn plain_name<'a>(node: Node<'a, 'a>) -> Option<&'a str> {
-    let tag = node.tag_name();
-    tag.namespace().is_none().then(|| tag.name())
+pub(crate) fn plain_name(node: Node<'_>) -> Option<&str> {
+    node.is_plain().then(|| node.name())
 }

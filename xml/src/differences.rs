@@ -6,11 +6,9 @@
 
 use std::collections::HashMap;
 
-use roxmltree::{Document, Node};
-
-use crate::cursor::elements;
 use crate::document::{Bounds, tree};
 use crate::domain::DomainDef;
+use crate::tree::Node;
 
 /// One thing that is another, is new, or is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,23 +29,13 @@ impl DomainDef {
         let (old, new) = (self.to_xml(), new.to_xml());
         let mut found = Vec::new();
         if let (Ok(old), Ok(new)) = (tree(&old, Bounds::OWN), tree(&new, Bounds::OWN)) {
-            compare(root(&old), root(&new), "/domain", DEEPEST, &mut found);
+            compare(old.root_element(), new.root_element(), "/domain", DEEPEST, &mut found);
         }
         found
     }
 }
 
-fn root<'a>(document: &'a Document<'a>) -> Node<'a, 'a> {
-    document.root_element()
-}
-
-fn compare(
-    old: Node<'_, '_>,
-    new: Node<'_, '_>,
-    path: &str,
-    depth: usize,
-    found: &mut Vec<Difference>,
-) {
+fn compare(old: Node<'_>, new: Node<'_>, path: &str, depth: usize, found: &mut Vec<Difference>) {
     let Some(depth) = depth.checked_sub(1) else { return };
     attributes(old, new, path, found);
     let (before, after) = (text(old), text(new));
@@ -56,7 +44,7 @@ fn compare(
     }
     let (before, after) = (named(old), named(new));
     // Documents from outside have many thousand children where they like: no search for each.
-    let find = |children: &[(String, Node<'_, '_>)]| -> HashMap<String, usize> {
+    let find = |children: &[(String, Node<'_>)]| -> HashMap<String, usize> {
         let names = children.iter().enumerate().rev();
         names.map(|(at, (name, _))| (name.clone(), at)).collect()
     };
@@ -74,45 +62,45 @@ fn compare(
     }
 }
 
-fn attributes(old: Node<'_, '_>, new: Node<'_, '_>, path: &str, found: &mut Vec<Difference>) {
+fn attributes(old: Node<'_>, new: Node<'_>, path: &str, found: &mut Vec<Difference>) {
     for attribute in old.attributes() {
-        let (name, before) = (attribute.name(), attribute.value());
+        let (name, before) = (attribute.name, attribute.value);
         let after = new.attribute(name);
         if after != Some(before) {
             let (old, new) = (Some(before.to_owned()), after.map(str::to_owned));
             found.push(Difference { path: format!("{path}/@{name}"), old, new });
         }
     }
-    for attribute in new.attributes().filter(|it| old.attribute(it.name()).is_none()) {
-        let (path, new) = (format!("{path}/@{}", attribute.name()), attribute.value().to_owned());
+    for attribute in new.attributes().filter(|it| old.attribute(it.name).is_none()) {
+        let (path, new) = (format!("{path}/@{}", attribute.name), attribute.value.to_owned());
         found.push(Difference { path, old: None, new: Some(new) });
     }
 }
 
 /// Of an element without elements.
-fn text(node: Node<'_, '_>) -> Option<String> {
-    if elements(node).next().is_some() {
+fn text(node: Node<'_>) -> Option<String> {
+    if node.elements().next().is_some() {
         return None;
     }
-    node.text().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    Some(node.text().trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// The element as it was printed, on one line.
-fn shown(node: Node<'_, '_>) -> String {
-    let text = &node.document().input_text()[node.range()];
+fn shown(node: Node<'_>) -> String {
+    let text = node.document().input_text().get(node.range()).unwrap_or_default();
     text.split('\n').map(str::trim).collect()
 }
 
 /// Children by a name that is theirs alone: with what makes each one itself, else with its number among
 /// those that are called so.
-fn named<'a>(parent: Node<'a, 'a>) -> Vec<(String, Node<'a, 'a>)> {
+fn named<'a>(parent: Node<'a>) -> Vec<(String, Node<'a>)> {
     let mut alike: HashMap<&str, usize> = HashMap::new();
-    for node in elements(parent) {
-        *alike.entry(node.tag_name().name()).or_default() += 1;
+    for node in parent.elements() {
+        *alike.entry(node.name()).or_default() += 1;
     }
     let mut numbers: HashMap<String, usize> = HashMap::new();
-    let name = |node: Node<'a, 'a>| {
-        let name = node.tag_name().name();
+    let name = |node: Node<'a>| {
+        let name = node.name();
         let own = own_name(node).map(|own| format!("{name}[{own}]"));
         let is_named = own.is_some();
         let base = own.unwrap_or_else(|| name.to_owned());
@@ -122,17 +110,17 @@ fn named<'a>(parent: Node<'a, 'a>) -> Vec<(String, Node<'a, 'a>)> {
         let name = if is_alone { base } else { format!("{base}[{number}]") };
         (name, node)
     };
-    elements(parent).map(name).collect()
+    parent.elements().map(name).collect()
 }
 
 /// What makes one of several the one it is.
-fn own_name(node: Node<'_, '_>) -> Option<String> {
+fn own_name(node: Node<'_>) -> Option<String> {
     let child = |name: &str, attribute: &str| {
-        let child = elements(node).find(|child| child.tag_name().name() == name)?;
+        let child = node.elements().find(|child| child.name() == name)?;
         child.attribute(attribute).map(str::to_owned)
     };
     let attribute = |name: &str| node.attribute(name).map(str::to_owned);
-    match node.tag_name().name() {
+    match node.name() {
         "disk" => child("target", "dev"),
         "interface" => child("mac", "address"),
         "controller" => Some(format!("{} {}", attribute("type")?, attribute("index")?)),

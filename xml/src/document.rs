@@ -1,12 +1,11 @@
 //! From bytes to a tree, or to words about why there is none.
 
-use roxmltree::{Document, Error, Node, ParsingOptions};
-
-use crate::cursor::{Cursor, elements};
+use crate::cursor::Cursor;
 use crate::diagnostic::{Diagnostic, Diagnostics, Kind, Position, Severity};
 use crate::element::Element;
 use crate::report::{Log, cut, quote};
 use crate::scan;
+use crate::tree::{self, Document, Error, Fault, Node};
 
 /// A value, what the user should know about it, and the text it came from.
 #[derive(Debug, Clone)]
@@ -34,13 +33,13 @@ impl Source {
         let Ok(document) = tree(&self.0, Bounds::OWN) else { return start };
         let mut steps = path.split('/').filter(|step| !step.is_empty());
         let mut node = document.root_element();
-        if steps.next() != Some(node.tag_name().name()) {
+        if steps.next() != Some(node.name()) {
             return start;
         }
         for step in steps {
             if let Some(name) = step.strip_prefix('@') {
-                if let Some(attribute) = node.attributes().find(|a| a.name() == name) {
-                    return at(&document, attribute.range().start);
+                if let Some(attribute) = node.attributes().find(|a| a.name == name) {
+                    return at(&document, attribute.start);
                 }
                 break;
             }
@@ -64,17 +63,16 @@ impl Source {
 }
 
 /// `disk[2]`, counted from one; `disk` is the first.
-fn child<'a>(node: Node<'a, 'a>, step: &str) -> Option<Node<'a, 'a>> {
+fn child<'a>(node: Node<'a>, step: &str) -> Option<Node<'a>> {
     let (name, index) = match step.strip_suffix(']').and_then(|s| s.split_once('[')) {
         Some((name, index)) => (name, index.parse::<usize>().ok()?),
         None => (step, 1),
     };
-    elements(node).filter(|child| child.tag_name().name() == name).nth(index.checked_sub(1)?)
+    node.elements().filter(|child| child.name() == name).nth(index.checked_sub(1)?)
 }
 
 fn at(document: &Document<'_>, offset: usize) -> Position {
-    let place = document.text_pos_at(offset);
-    Position { line: place.row, column: place.col }
+    scan::position(document.input_text(), offset)
 }
 
 /// How much a document may hold. Depth, attributes and namespaces have bounds of their own, in `scan`.
@@ -124,7 +122,7 @@ pub(crate) fn parse<T: Element>(
 ) -> Result<Parsed<T>, Diagnostics> {
     let text = decode(text.as_bytes(), bounds)?;
     scan::check(text)?;
-    let document = tree(text, bounds).map_err(|error| explain(text, bounds, &error))?;
+    let document = tree(text, bounds).map_err(|error| explain(text, &error))?;
     let log = Log::default();
     let cursor = Cursor::new(document.root_element(), &log);
     let value = if crate::cursor::plain_name(cursor.node()) == Some(root) {
@@ -147,7 +145,7 @@ pub(crate) fn root_name(text: &str, bounds: Bounds) -> Option<String> {
     let text = decode(text.as_bytes(), bounds).ok()?;
     scan::check(text).ok()?;
     let document = tree(text, bounds).ok()?;
-    crate::cursor::plain_name(document.root_element()).map(str::to_owned)
+    Some(crate::cursor::plain_name(document.root_element())?.to_owned())
 }
 
 /// An error about the document as a whole.
@@ -161,7 +159,7 @@ pub(crate) fn root_error(text: &str, bounds: Bounds, kind: Kind, message: String
 fn wrong_root(cursor: Cursor<'_>, root: &str) {
     let mut report = cursor.here();
     if cursor.name() == root {
-        let namespace = cursor.node().tag_name().namespace().unwrap_or_default();
+        let namespace = cursor.node().namespace().unwrap_or_default();
         report.expected = Some("no namespace".to_owned());
         report.report(Kind::Unknown, format!("<{root}> is in the namespace {}", quote(namespace)));
     } else {
@@ -171,66 +169,15 @@ fn wrong_root(cursor: Cursor<'_>, root: &str) {
 }
 
 pub(crate) fn tree(text: &str, bounds: Bounds) -> Result<Document<'_>, Error> {
-    let options =
-        ParsingOptions { allow_dtd: false, nodes_limit: bounds.nodes, ..ParsingOptions::default() };
-    Document::parse_with_options(text, options)
+    tree::parse(text, bounds.nodes)
 }
 
-/// The parser's complaint in words for people who do not read the XML specification.
-pub(crate) fn explain(text: &str, bounds: Bounds, error: &Error) -> Diagnostic {
-    let (kind, message) = match error {
-        Error::DtdDetected => {
-            (Kind::Malformed, "document types and entities are not accepted".to_owned())
-        }
-        Error::NodesLimitReached => {
-            (Kind::Limit, format!("the document has more than {} nodes", bounds.nodes))
-        }
-        Error::NoRootNode => (Kind::Malformed, "the document is empty".to_owned()),
-        Error::UnknownNamespace(prefix, _) => {
-            let message = format!("the prefix {} has no xmlns:… declaration", quote(prefix));
-            (Kind::Malformed, message)
-        }
-        Error::UnknownEntityReference(name, _) => {
-            let message = format!(
-                "the entity {} is not defined; XML has only &lt; &gt; &amp; &apos; &quot;",
-                quote(name)
-            );
-            (Kind::Malformed, message)
-        }
-        Error::MalformedEntityReference(_) => {
-            (Kind::Malformed, "'&' in text or a value is written &amp;".to_owned())
-        }
-        Error::DuplicatedAttribute(name, _) => {
-            (Kind::Malformed, format!("the attribute {} stands twice", quote(name)))
-        }
-        Error::UnexpectedDeclaration(_) => {
-            let message = "<?xml …?> may only be the very first thing of the document, not even after a space";
-            (Kind::Malformed, message.to_owned())
-        }
-        Error::NonXmlChar(c, _) => (
-            Kind::Malformed,
-            format!("the character U+{:04X} cannot be in an XML document", u32::from(*c)),
-        ),
-        Error::InvalidChar2("a quote", ..) => {
-            (Kind::Malformed, "an attribute's value needs quotes".to_owned())
-        }
-        Error::InvalidChar(b'=', ..) => {
-            (Kind::Malformed, "an attribute needs a value: name='…'".to_owned())
-        }
-        Error::UnknownToken(_) => {
-            (Kind::Malformed, "only one element and comments may be here".to_owned())
-        }
-        other => {
-            let words = other.to_string();
-            // The position is told separately.
-            (Kind::Malformed, words.split(" at ").next().unwrap_or_default().to_owned())
-        }
+/// The parser's complaint, and its place.
+pub(crate) fn explain(text: &str, error: &Error) -> Diagnostic {
+    let kind = match error.fault {
+        Fault::TooManyNodes(_) => Kind::Limit,
+        _ => Kind::Malformed,
     };
-    let place = match error {
-        Error::NodesLimitReached | Error::NoRootNode | Error::UnclosedRootNode => {
-            scan::position(text, text.len())
-        }
-        _ => Position { line: error.pos().row, column: error.pos().col },
-    };
-    Diagnostic::error(kind, place, String::new(), message)
+    let place = scan::position(text, error.at);
+    Diagnostic::error(kind, place, String::new(), error.fault.to_string())
 }

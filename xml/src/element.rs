@@ -121,9 +121,7 @@ impl<E: Element> Child for Option<E> {
 impl<E: Element> Child for Vec<E> {
     const MANY: bool = true;
     fn read(at: Cursor<'_>, name: &'static str) -> Option<Self> {
-        // Not a short-circuiting collect: the children behind a bad one are to be reported too.
-        let children: Vec<Option<E>> = at.children(name).map(E::read).collect();
-        children.into_iter().collect()
+        all(at, at.children(name).map(E::read))
     }
     fn write(&self, name: &'static str, out: &mut Writer) {
         for child in self {
@@ -145,6 +143,23 @@ impl Child for bool {
             out.tag(name).empty();
         }
     }
+}
+
+/// Longer lists are not kept of a document that is refused already.
+const SHORT: usize = 256;
+
+/// All of them, or none. Those behind a bad one are read as well, so that what is wrong with them is reported,
+/// but nothing is kept any more of a list that nobody will see.
+fn all<E>(at: Cursor<'_>, children: impl Iterator<Item = Option<E>>) -> Option<Vec<E>> {
+    let mut all = Some(Vec::new());
+    for child in children {
+        let kept = all.take_if(|all| all.len() < SHORT || !at.is_refused());
+        all = kept.zip(child).map(|(mut kept, child)| {
+            kept.push(child);
+            kept
+        });
+    }
+    all
 }
 
 fn read_leaf<V: Value>(at: Cursor<'_>, attribute: &'static str) -> Option<V> {
@@ -175,9 +190,7 @@ impl<V: Value> Leaf for Option<V> {
 impl<V: Value> Leaf for Vec<V> {
     const MANY: bool = true;
     fn read(at: Cursor<'_>, name: &'static str, attribute: &'static str) -> Option<Self> {
-        let values: Vec<Option<V>> =
-            at.children(name).map(|child| read_leaf(child, attribute)).collect();
-        values.into_iter().collect()
+        all(at, at.children(name).map(|child| read_leaf(child, attribute)))
     }
     fn write(&self, name: &'static str, attribute: &str, out: &mut Writer) {
         for value in self {

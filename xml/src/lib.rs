@@ -30,6 +30,7 @@ pub mod snapshot;
 pub mod storage;
 mod suggest;
 pub mod torture;
+mod tree;
 mod value;
 mod verbatim;
 mod write;

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 
-use roxmltree::Node;
-
-use crate::diagnostic::{Diagnostic, Kind, Position, Severity};
+use crate::diagnostic::{Diagnostic, Kind, Severity};
+use crate::scan;
 use crate::suggest;
+use crate::tree::Node;
 
 /// Errors, and as many warnings: more than a person reads, and finding each one's line costs a pass over the text.
 const MOST: usize = 100;
@@ -31,6 +31,10 @@ impl Log {
         self.0.borrow().errors.len() >= MOST
     }
 
+    pub(crate) fn has_errors(&self) -> bool {
+        !self.0.borrow().errors.is_empty()
+    }
+
     /// Everything reported, in document order.
     pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
         let Entries { errors, warnings, dropped } = self.0.into_inner();
@@ -50,7 +54,7 @@ impl Log {
 #[must_use]
 pub(crate) struct Report<'a> {
     log: &'a Log,
-    node: Node<'a, 'a>,
+    node: Node<'a>,
     attribute: Option<String>,
     offset: usize,
     pub(crate) expected: Option<String>,
@@ -58,7 +62,7 @@ pub(crate) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(log: &'a Log, node: Node<'a, 'a>) -> Self {
+    pub(crate) fn new(log: &'a Log, node: Node<'a>) -> Self {
         Self {
             log,
             node,
@@ -98,7 +102,11 @@ impl<'a> Report<'a> {
 
     /// The line of another place; free once nothing will be printed any more.
     pub(crate) fn line_at(&self, offset: usize) -> u32 {
-        if self.log.is_full() { 0 } else { self.node.document().text_pos_at(offset).row }
+        if self.log.is_full() {
+            0
+        } else {
+            scan::position(self.node.document().input_text(), offset).line
+        }
     }
 
     pub(crate) fn report(self, kind: Kind, message: String) {
@@ -123,8 +131,7 @@ impl<'a> Report<'a> {
             path.push_str("/@");
             path.push_str(attribute);
         }
-        let at = self.node.document().text_pos_at(self.offset);
-        let position = Position { line: at.row, column: at.col };
+        let position = scan::position(self.node.document().input_text(), self.offset);
         Diagnostic {
             severity,
             kind,
@@ -138,16 +145,17 @@ impl<'a> Report<'a> {
 }
 
 /// `/domain/devices/disk[2]`; the index counts siblings of that name and is left out for an only one.
-fn path_of(node: Node<'_, '_>) -> String {
+fn path_of(node: Node<'_>) -> String {
     let mut steps: Vec<String> = node
         .ancestors()
-        .filter(Node::is_element)
         .map(|node| {
-            let same =
-                |other: &Node<'_, '_>| other.is_element() && other.tag_name() == node.tag_name();
-            let before = node.prev_siblings().skip(1).filter(same).count();
-            let alone = before == 0 && !node.next_siblings().skip(1).any(|other| same(&other));
-            let name = cut(node.tag_name().name());
+            let siblings = || node.parent().into_iter().flat_map(|parent| parent.elements());
+            let same = |other: &Node<'_>| {
+                other.name() == node.name() && other.namespace() == node.namespace()
+            };
+            let before = siblings().take_while(|other| *other != node).filter(same).count();
+            let alone = before == 0 && siblings().filter(same).nth(1).is_none();
+            let name = cut(node.name());
             if alone { format!("/{name}") } else { format!("/{name}[{}]", before + 1) }
         })
         .collect();

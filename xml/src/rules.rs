@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::cursor::{Cursor, elements, plain_name};
+use crate::cursor::{Cursor, plain_name};
 use crate::diagnostic::Kind;
 use crate::domain::cpu::Topology;
 use crate::domain::os::OsKind;
@@ -22,7 +22,7 @@ pub(crate) fn check_domain(def: &DomainDef, at: Cursor<'_>) {
     check_pins(at);
     if let Some(devices) = at.child("devices") {
         if let Some(boot) = at.child("os").and_then(|os| os.child("boot"))
-            && elements(devices.node()).any(|device| devices.of(device).child("boot").is_some())
+            && devices.node().elements().any(|device| devices.of(device).child("boot").is_some())
         {
             let message =
                 "the boot order is given here and by <boot order='…'/> of devices; choose one"
@@ -99,7 +99,7 @@ fn check_pins(at: Cursor<'_>) {
 
 fn check_devices(devices: Cursor<'_>) {
     let mut seen = Seen::default();
-    for node in elements(devices.node()) {
+    for node in devices.node().elements() {
         let (Some(kind), at) = (plain_name(node), devices.of(node)) else { continue };
         // A console repeats the serial port it shows, alias and address included.
         if kind == "console" {

@@ -1,11 +1,9 @@
 //! Elements kept as they were written.
 
-use roxmltree::{Error, Node};
-
 use crate::cursor::Cursor;
 use crate::diagnostic::Kind;
-use crate::document::{self, Bounds};
 use crate::element::Element;
+use crate::tree::Node;
 use crate::write::{self, Writer};
 
 /// The source text of one element. Prefixes declared around it are declared on it, so it can stand alone.
@@ -22,16 +20,34 @@ impl Verbatim {
         Self(text)
     }
 
-    pub(crate) fn of(node: Node<'_, '_>) -> Self {
-        let mut text = node.document().input_text()[node.range()].to_owned();
-        while let Err(Error::UnknownNamespace(prefix, _)) = document::tree(&text, Bounds::OWN) {
-            let Some(uri) = node.lookup_namespace_uri(Some(&prefix)) else { break };
-            let name_end =
-                text[1..].find(|c: char| c.is_ascii_whitespace() || matches!(c, '/' | '>'));
-            text.insert_str(name_end.map_or(text.len(), |end| end + 1), &declaration(&prefix, uri));
+    pub(crate) fn of(node: Node<'_>) -> Self {
+        let text = node.document().input_text().get(node.range()).unwrap_or_default();
+        let mut declarations = String::new();
+        for prefix in foreign_prefixes(node).into_iter().rev() {
+            let uri = node.lookup_namespace(prefix).unwrap_or_default();
+            declarations.push_str(&declaration(prefix, uri));
         }
-        Self(text)
+        let (start, rest) = text.split_at(text.len().min(1 + node.qualified_name().len()));
+        Self([start, &declarations, rest].concat())
     }
+}
+
+/// Those that are used in an element and declared around it, in the order in which they come.
+fn foreign_prefixes<'a>(node: Node<'a>) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    for inner in node.descendants() {
+        let mut need = |prefix: &'a str| {
+            if !prefix.is_empty()
+                && !found.contains(&prefix)
+                && inner.has_prefix_from_without(node, prefix)
+            {
+                found.push(prefix);
+            }
+        };
+        inner.attributes().for_each(|attribute| need(attribute.prefix));
+        need(inner.prefix());
+    }
+    found
 }
 
 fn declaration(prefix: &str, uri: &str) -> String {
@@ -45,9 +61,8 @@ fn declaration(prefix: &str, uri: &str) -> String {
 impl Element for Verbatim {
     fn read(at: Cursor<'_>) -> Option<Self> {
         let node = at.node();
-        let foreign = |inner: Node<'_, '_>| {
-            inner.tag_name().namespace().is_some()
-                || inner.attributes().any(|a| a.namespace().is_some())
+        let foreign = |inner: Node<'_>| {
+            !inner.is_plain() || inner.attributes().any(|a| a.namespace.is_some())
         };
         if let Some(inner) = node.descendants().find(|inner| foreign(*inner)) {
             at.of(inner)

@@ -280,7 +280,7 @@ fn check_source(source: Cursor<'_>, kind: DiskType, removable: bool) {
             && PLACES.iter().any(|(_, names)| names.contains(&name))
     };
     let mut told = false;
-    for attribute in source.node().attributes().map(|a| a.name()).filter(|name| foreign(name)) {
+    for attribute in source.node().attributes().map(|a| a.name).filter(|name| foreign(name)) {
         let mut report = source.at_attribute(attribute);
         report.expected = required.first().map(|name| format!("{name}='…'"));
         let message = format!("a disk of type='{kind}' has no source {attribute}='…'");
@@ -288,7 +288,7 @@ fn check_source(source: Cursor<'_>, kind: DiskType, removable: bool) {
         told = true;
     }
     // An ejected medium is written as an empty source.
-    let empty = source.node().attributes().all(|a| matches!(a.name(), "startupPolicy" | "index"));
+    let empty = source.node().attributes().all(|a| matches!(a.name, "startupPolicy" | "index"));
     let complete = told || (removable && empty);
     if !complete {
         for name in required.iter().filter(|name| source.attribute(name).is_none()) {

@@ -103,7 +103,7 @@ impl Interface {
             of_another && !required.contains(&name) && !optional.contains(&name)
         };
         let mut told = false;
-        for attribute in source.node().attributes().map(|a| a.name()).filter(|name| foreign(name)) {
+        for attribute in source.node().attributes().map(|a| a.name).filter(|name| foreign(name)) {
             let mut report = source.at_attribute(attribute);
             report.expected = required.first().map(|name| format!("{name}='…'"));
             let message =

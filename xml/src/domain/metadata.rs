@@ -2,15 +2,14 @@
 
 use std::fmt;
 
-use roxmltree::Node;
-
-use crate::cursor::{Cursor, elements};
+use crate::cursor::Cursor;
 use crate::diagnostic::{Diagnostics, Kind};
 use crate::document::{self, Bounds};
 use crate::element::Element;
 use crate::namespace;
 use crate::report::quote;
 use crate::scan;
+use crate::tree::Node;
 use crate::verbatim::Verbatim;
 use crate::write::Writer;
 
@@ -77,10 +76,9 @@ impl Metadata {
         let element = document::decode(element.as_bytes(), Bounds::OUTSIDE)
             .map_err(BadMetadata::Malformed)?;
         scan::check(element).map_err(|error| BadMetadata::Malformed(error.into()))?;
-        let read = document::tree(element, Bounds::OUTSIDE).map_err(|error| {
-            BadMetadata::Malformed(document::explain(element, Bounds::OUTSIDE, &error).into())
-        })?;
-        if namespace::is_taken(read.root(), key, uri) {
+        let read = document::tree(element, Bounds::OUTSIDE)
+            .map_err(|error| BadMetadata::Malformed(document::explain(element, &error).into()))?;
+        if namespace::is_taken(read.root_element(), key, uri) {
             return Err(BadMetadata::Taken(key.to_owned()));
         }
         let new = namespace::within(read.root_element(), key, uri);
@@ -100,7 +98,7 @@ impl Metadata {
     pub fn without_element(&self, uri: &str) -> Option<Self> {
         let text = self.edited(uri, None);
         let left = document::tree(&text, Bounds::OWN).ok()?;
-        let is_any = elements(left.root_element()).next().is_some();
+        let is_any = left.root_element().elements().next().is_some();
         is_any.then(|| Self(Verbatim::from_text(text.clone())))
     }
 
@@ -120,7 +118,7 @@ impl Metadata {
         }
         let Some(new) = new else { return text.to_owned() };
         match text.rfind("</") {
-            Some(end) if root.has_children() || text.ends_with("</metadata>") => {
+            Some(end) if !root.content_range().is_empty() || text.ends_with("</metadata>") => {
                 format!("{}\n    {new}\n  {}", text[..end].trim_end(), &text[end..])
             }
             // <metadata/>
@@ -132,15 +130,15 @@ impl Metadata {
     }
 }
 
-fn of_namespace<'a>(root: Node<'a, 'a>, uri: &str) -> Option<Node<'a, 'a>> {
-    elements(root).find(|child| child.tag_name().namespace() == Some(uri))
+fn of_namespace<'a>(root: Node<'a>, uri: &str) -> Option<Node<'a>> {
+    root.elements().find(|child| child.namespace() == Some(uri))
 }
 
 impl Element for Metadata {
     fn read(at: Cursor<'_>) -> Option<Self> {
         for attribute in at.node().attributes() {
-            let message = format!("<metadata> has no attribute {}", quote(attribute.name()));
-            at.attribute_error(attribute.name(), Kind::Unknown, message);
+            let message = format!("<metadata> has no attribute {}", quote(attribute.name));
+            at.attribute_error(attribute.name, Kind::Unknown, message);
         }
         at.expect_no_text();
         Some(Self(Verbatim::of(at.node())))

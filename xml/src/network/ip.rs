@@ -1,5 +1,6 @@
 //! `<ip>`: the host's address in a network, and the addresses that its guests are given.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -247,7 +248,7 @@ impl Dhcp {
                 at.error(Kind::Limit, format!("a range has {RANGE} addresses at most"));
             }
         }
-        let mut seen: Vec<&DhcpHost> = Vec::new();
+        let (mut addresses, mut macs) = (HashSet::new(), HashSet::new());
         for (host, at) in self.hosts.iter().zip(at.children("host")) {
             if let Some(address) = host.address {
                 if !subnet.contains(address) || subnet.is_reserved(address) {
@@ -257,18 +258,12 @@ impl Dhcp {
                     at.attribute_error("ip", Kind::Invalid, format!("{address} is the host's own"));
                 }
             }
-            for other in &seen {
-                let same = |yes, name: &str, what: String| {
-                    if yes {
-                        at.attribute_error(name, Kind::Invalid, format!("{what} has two <host>"));
-                    }
-                };
-                let address = host.address.filter(|_| host.address == other.address);
-                same(address.is_some(), "ip", address.map(|a| a.to_string()).unwrap_or_default());
-                let mac = host.mac.filter(|_| host.mac == other.mac);
-                same(mac.is_some(), "mac", mac.map(|mac| mac.to_string()).unwrap_or_default());
+            if let Some(address) = host.address.filter(|address| !addresses.insert(*address)) {
+                at.attribute_error("ip", Kind::Invalid, format!("{address} has two <host>"));
             }
-            seen.push(host);
+            if let Some(mac) = host.mac.filter(|mac| !macs.insert(*mac)) {
+                at.attribute_error("mac", Kind::Invalid, format!("{mac} has two <host>"));
+            }
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::cursor::{Cursor, elements, plain_name};
+use std::collections::HashSet;
+
+use crate::cursor::Cursor;
 use crate::device::disk::{DiskFormat, DiskType, SnapshotMode};
 use crate::diagnostic::Kind;
 use crate::element::element;
@@ -91,15 +93,13 @@ impl SnapshotDisk {
 
 impl SnapshotDisks {
     fn check(&self, at: Cursor<'_>) {
-        let mut seen = Vec::new();
-        let disks = elements(at.node()).filter(|node| plain_name(*node) == Some("disk"));
-        for disk in disks.map(|node| at.of(node)) {
+        let mut seen = HashSet::new();
+        for disk in at.children("disk") {
             let Some(name) = disk.attribute("name") else { continue };
-            if seen.contains(&name) {
+            if !seen.insert(name) {
                 let message = format!("disk {name:?} stands here twice");
                 disk.attribute_error("name", Kind::Invalid, message);
             }
-            seen.push(name);
         }
     }
 }

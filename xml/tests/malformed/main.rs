@@ -1,6 +1,7 @@
 //! Thousands of documents that are wrong in every way: each is answered soon, and takes memory in
 //! proportion to its text. `MANOR_TRIES=count:seed` tries more of them.
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+#![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
 mod sys;
 
@@ -19,10 +20,6 @@ static ALLOCATOR: Counting = Counting;
 const SOON: Duration = Duration::from_millis(if cfg!(debug_assertions) { 5_000 } else { 50 });
 /// For each byte of a document.
 const MEMORY: usize = 8;
-/// Beside it, for the tree: there are 50,000 nodes at most.
-const TREE: usize = 5 << 20;
-/// And together: elements of a few letters are small as text, and nodes all the same.
-const DENSEST: usize = 32;
 /// Documents shorter than this take as much as if they had this length.
 const SHORT: usize = 64 << 10;
 
@@ -88,12 +85,99 @@ fn documents_that_are_wrong_cost_little() {
         let shown = || String::from_utf8_lossy(&text[..text.len().min(2_000)]).into_owned();
         let per_byte = most as f64 / text.len().max(SHORT) as f64;
         assert!(took <= SOON, "{} bytes took {took:?}: {}", text.len(), shown());
-        let length = text.len().max(SHORT);
-        let allowed = (MEMORY * length + TREE).min(DENSEST * length);
-        assert!(most <= allowed, "{} bytes took {most}: {}", text.len(), shown());
+        assert!(
+            most <= MEMORY * text.len().max(SHORT),
+            "{} bytes took {most}: {}",
+            text.len(),
+            shown()
+        );
         slowest = slowest.max(took);
         hungriest = hungriest.max(per_byte);
     }
     let found = format!("at most {slowest:?} and {hungriest:.1} bytes of memory a byte for one");
     torture.report("xml documents", found);
+}
+
+/// As many elements as there may be, in as few letters as they have, where they mean something and where not.
+#[test]
+fn dense_documents_cost_little() {
+    const MANY: usize = 20_000;
+    let devices = |inner: &str| {
+        format!(
+            "<domain type='kvm'><name>x</name><devices>{}</devices></domain>",
+            inner.repeat(MANY)
+        )
+    };
+    let domain =
+        |inner: &str| format!("<domain type='kvm'><name>x</name>{}</domain>", inner.repeat(MANY));
+    let mut documents = vec![
+        format!("<a>{}</a>", "<b/>".repeat(MANY)),
+        format!("<domain>{}", "<b/>".repeat(MANY)),
+        format!("<domain><metadata>{}</metadata></domain>", "<b/>".repeat(MANY)),
+        format!("<domain><metadata>{}</metadata>", "<b c=''/>".repeat(MANY)),
+        format!(
+            "<domain><metadata xmlns:p='u'><b>{}</b></metadata></domain>",
+            "<p:b/>".repeat(MANY)
+        ),
+        format!("<domain><title>{}</title></domain>", "&lt;<!---->".repeat(MANY)),
+        format!("<domain><title>{}</title></domain>", "<![CDATA[\r]]>".repeat(MANY)),
+        format!("<domainsnapshot><disks>{}</disks></domainsnapshot>", "<disk/>".repeat(MANY)),
+        format!("<network><name>x</name>{}</network>", "<ip/>".repeat(MANY)),
+        format!("<network><dns>{}</dns></network>", "<txt/>".repeat(MANY)),
+        format!("<domain><b c='{}'/></domain>", "\n".repeat(20 * MANY)),
+        domain("<b c='\n'/>"),
+        format!("{}<", domain("<vcpu/>")),
+    ];
+    documents.extend(["<b/>", "<vcpu/>", "<os/>", "<cpu/>", "<clock/>"].map(domain));
+    let kinds = [
+        "disk",
+        "controller",
+        "interface",
+        "serial",
+        "console",
+        "channel",
+        "input",
+        "graphics",
+        "video",
+        "hostdev",
+        "sound",
+        "watchdog",
+        "memballoon",
+        "rng",
+        "vsock",
+        "tpm",
+        "memory",
+        "filesystem",
+        "hub",
+        "panic",
+    ];
+    documents.extend(kinds.map(|kind| devices(&format!("<{kind}/>"))));
+    let mut hungriest = 0.0_f64;
+    for text in documents {
+        let begun = Instant::now();
+        let ((), most) = Counting::most_of(|| parse(text.as_bytes()));
+        let took = begun.elapsed();
+        let shown = &text[..text.len().min(200)];
+        assert!(took <= SOON, "{} bytes took {took:?}: {shown}", text.len());
+        let per_byte = most as f64 / text.len() as f64;
+        assert!(per_byte <= MEMORY as f64, "{per_byte:.1} bytes a byte of {}: {shown}", text.len());
+        hungriest = hungriest.max(per_byte);
+    }
+    println!("torture: dense xml documents: at most {hungriest:.1} bytes of memory a byte");
+}
+
+/// What names its hosts, disks or devices again and again is not compared each with each.
+#[test]
+fn what_stands_there_twice_is_found_soon() {
+    let hosts = "<host ip='10.0.0.9' mac='52:54:00:00:00:01'/>".repeat(15_000);
+    let network = format!(
+        "<network><name>n</name><ip address='10.0.0.1' prefix='8'><dhcp>{hosts}</dhcp></ip></network>"
+    );
+    let disks: String = (0..45_000).map(|number| format!("<disk name='v{number}'/>")).collect();
+    let snapshot = format!("<domainsnapshot><disks>{disks}</disks></domainsnapshot>");
+    for text in [network, snapshot] {
+        let begun = Instant::now();
+        parse(text.as_bytes());
+        assert!(begun.elapsed() <= SOON, "{:?}: {}", begun.elapsed(), &text[..80]);
+    }
 }
