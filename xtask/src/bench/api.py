@@ -1,11 +1,10 @@
 """Questions to a daemon that speaks libvirt's protocol, each measured.
 
-argv: URI, process of the daemon, domains, seconds for each question. Writes lines of a name and a figure:
-microseconds of a call as its client sees it, "cpu_…" of the daemon's processor time; "…cycles" and "…calls" in a second.
+argv: URI, domains, seconds for each question. Writes lines of a name and a figure: microseconds of a call as its
+client sees it; "…cycles" and "…calls" in a second.
 """
 
 import multiprocessing
-import os
 import statistics
 import sys
 import time
@@ -13,35 +12,6 @@ import time
 import libvirt
 
 CLIENTS = 8
-
-DEFINITION = """<domain type='kvm'>
-  <name>{name}</name>
-  <memory unit='MiB'>512</memory>
-  <vcpu>2</vcpu>
-  <os><type arch='x86_64' machine='q35'>hvm</type></os>
-  <features><acpi/><apic/></features>
-  <cpu mode='host-passthrough'/>
-  <devices>
-    <disk type='file' device='disk'>
-      <driver name='qemu' type='raw'/>
-      <source file='/var/lib/libvirt/images/{name}.img'/>
-      <target dev='vda' bus='virtio'/>
-    </disk>
-    <interface type='network'>
-      <source network='default'/>
-      <model type='virtio'/>
-    </interface>
-    <serial type='pty'/>
-    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
-    <memballoon model='virtio'/>
-    <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
-  </devices>
-</domain>
-"""
-
-
-def define(connection, name):
-    return connection.defineXML(DEFINITION.format(name=name))
 
 
 def each(seconds, act, least=5):
@@ -53,13 +23,6 @@ def each(seconds, act, least=5):
         act()
         taken.append((time.perf_counter() - begin) * 1e6)
     return taken
-
-
-def processor(pid):
-    """Microseconds that a process has had."""
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
 
 
 def questions(connection, domains):
@@ -101,23 +64,18 @@ def busy(uri, seconds, begin, results):
 
 
 def main():
-    uri, pid, count, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    uri, count, seconds, definition = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
     # What clients print of what they are refused is no measurement.
     libvirt.registerErrorHandler(lambda *_: None, None)
     connection = libvirt.open(uri)
-    for index in range(len(connection.listAllDomains()), count):
-        define(connection, f"bench-{index:04}")
     domains = connection.listAllDomains()
     assert len(domains) == count, len(domains)
     for name, act in questions(connection, domains).items():
         act()
-        before = processor(pid)
-        taken = each(seconds, act)
-        print(name, statistics.median(taken))
-        print(f"cpu_{name}", (processor(pid) - before) / len(taken))
+        print(name, statistics.median(each(seconds, act)))
 
     def cycle():
-        define(connection, "bench-cycle").undefine()
+        connection.defineXML(definition).undefine()
 
     print("cycles", 1e6 / statistics.median(each(seconds, cycle)))
 

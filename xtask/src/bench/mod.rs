@@ -5,6 +5,7 @@
 
 mod api;
 mod installed;
+mod raw;
 mod table;
 mod vmm;
 
