@@ -148,6 +148,11 @@ pub enum EventKind {
         usage_id: String,
         change: SecretChange,
     },
+    /// A device of the host came, went or is another.
+    NodeDevice {
+        device: String,
+        change: NodeDeviceChange,
+    },
     /// A tap of the domain is in a network, or is there no more.
     NetworkPort {
         network: String,
@@ -212,6 +217,7 @@ impl EventKind {
             Self::Pool { .. } => "pool",
             Self::Secret { .. } => "secret",
             Self::Network { .. } => "network",
+            Self::NodeDevice { .. } => "node-device",
             Self::NetworkPort { .. } => "network-port",
             Self::NetworkLease { .. } => "network-lease",
             Self::RulesRestored => "rules-restored",
@@ -320,6 +326,28 @@ impl NetworkChange {
             Self::Undefined => "Undefined",
             Self::Started => "Started",
             Self::Stopped => "Stopped",
+        }
+    }
+}
+
+/// What became of a device of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeDeviceChange {
+    Created,
+    Deleted,
+    /// Something that is told of it.
+    Updated,
+}
+
+impl NodeDeviceChange {
+    /// libvirt's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "Created",
+            Self::Deleted => "Deleted",
+            Self::Updated => "Updated",
         }
     }
 }
@@ -503,6 +531,7 @@ impl Subscription {
                     | EventKind::Network { .. }
                     | EventKind::NetworkLease { .. }
                     | EventKind::Secret { .. }
+                    | EventKind::NodeDevice { .. }
                     | EventKind::Job { .. }
             ),
         }

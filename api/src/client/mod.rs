@@ -10,6 +10,8 @@ mod console;
 mod endpoint;
 mod events;
 mod guest;
+mod host;
+mod host_devices;
 mod import;
 mod network;
 mod saved;
@@ -348,8 +350,7 @@ impl Client {
     }
 
     pub async fn capabilities(&self) -> Result<String> {
-        let reply = self.call(Method::GET, "/v1/node/capabilities", Payload::Nothing).await?;
-        String::from_utf8(reply.into()).map_err(|_| self.foreign("the XML is not UTF-8"))
+        self.text("/v1/node/capabilities").await
     }
 
     async fn verb(&self, domain: &str, verb: &str) -> Result<()> {

@@ -19,6 +19,7 @@ use super::stream::Stream;
 
 mod document;
 mod others;
+mod refused;
 
 pub use document::compatibility;
 
@@ -117,6 +118,12 @@ pub(super) async fn run(
     };
     let found = all.binary_search_by_key(&number, |procedure| procedure.number);
     let Ok(procedure) = found.map(|at| &all[at]) else {
+        let refused = refused::REFUSED.iter().find(|(known, ..)| !is_qemu && *known == number);
+        if let Some((_, _, why)) = refused
+            && session.opened().is_some()
+        {
+            return Err(Failure::no_support(why));
+        }
         let name = not_yet.iter().find(|(known, _)| *known == number);
         return Err(Failure::unknown_procedure(number, name.map(|(_, name)| *name)));
     };
@@ -229,6 +236,7 @@ procedures! {
     72 CONNECT_LIST_STORAGE_POOLS [ListPools] pool::active_names;
     73 CONNECT_NUM_OF_DEFINED_STORAGE_POOLS [ListPools] pool::inactive_count;
     74 CONNECT_LIST_DEFINED_STORAGE_POOLS [ListPools] pool::inactive_names;
+    75 CONNECT_FIND_STORAGE_POOL_SOURCES [FindPoolSources] pool::sources, partly "of volume groups";
     76 STORAGE_POOL_CREATE_XML [CreatePool] pool::create_xml;
     77 STORAGE_POOL_DEFINE_XML [DefinePool] pool::define;
     78 STORAGE_POOL_CREATE [ChangePool] pool::create;
@@ -254,13 +262,13 @@ procedures! {
     98 STORAGE_VOL_GET_INFO [DescribeVolume] volume::info;
     99 STORAGE_VOL_GET_XML_DESC [DescribeVolume] volume::xml;
     100 STORAGE_VOL_GET_PATH [DescribeVolume] volume::path;
-    101 NODE_GET_CELLS_FREE_MEMORY [GetNode] node::cells_free_memory, partly "one cell, whatever the host has";
+    101 NODE_GET_CELLS_FREE_MEMORY [ListCells] host_memory::cells_free_memory;
     102 NODE_GET_FREE_MEMORY [GetNode] node::free_memory;
     110 CONNECT_GET_URI [] connect::uri;
     111 NODE_NUM_OF_DEVICES [ListNodeDevices] host::device_count;
     112 NODE_LIST_DEVICES [ListNodeDevices] host::device_names;
     113 NODE_DEVICE_LOOKUP_BY_NAME [DescribeNodeDevice] host::device_by_name;
-    114 NODE_DEVICE_GET_XML_DESC [DescribeNodeDevice] host::device_xml, partly "computer, PCI, USB, network, disks";
+    114 NODE_DEVICE_GET_XML_DESC [DescribeNodeDevice] host::device_xml, partly "computer, PCI, USB, network, SCSI, disks, graphics";
     115 NODE_DEVICE_GET_PARENT [DescribeNodeDevice] host::device_parent;
     116 NODE_DEVICE_NUM_OF_CAPS [DescribeNodeDevice] host::device_kind_count;
     117 NODE_DEVICE_LIST_CAPS [DescribeNodeDevice] host::device_kinds;
@@ -271,7 +279,7 @@ procedures! {
     127 CONNECT_LIST_INTERFACES [ListHostInterfaces] host::active_interface_names;
     128 INTERFACE_LOOKUP_BY_NAME [ListHostInterfaces] host::interface_by_name;
     129 INTERFACE_LOOKUP_BY_MAC_STRING [ListHostInterfaces] host::interface_by_mac;
-    130 INTERFACE_GET_XML_DESC [ListHostInterfaces] host::interface_xml, partly "without IP addresses; bonds and VLANs as ethernet";
+    130 INTERFACE_GET_XML_DESC [ListHostInterfaces] host::interface_xml, partly "without IP addresses";
     137 CONNECT_NUM_OF_DEFINED_INTERFACES [ListHostInterfaces] host::inactive_interface_count;
     138 CONNECT_LIST_DEFINED_INTERFACES [ListHostInterfaces] host::inactive_interface_names;
     139 CONNECT_NUM_OF_SECRETS [ListSecrets] secret::number;
@@ -292,9 +300,11 @@ procedures! {
     155 STORAGE_POOL_IS_PERSISTENT [DescribePool] pool::is_persistent;
     156 INTERFACE_IS_ACTIVE [ListHostInterfaces] host::interface_is_active;
     157 CONNECT_GET_LIB_VERSION [] connect::lib_version;
+    158 CONNECT_COMPARE_CPU [CompareCpu] processors::compare;
     159 DOMAIN_MEMORY_STATS [GetDomainStats] stats::memory;
     160 DOMAIN_ATTACH_DEVICE_FLAGS [AttachDevice] device::attach_flags;
     161 DOMAIN_DETACH_DEVICE_FLAGS [DetachDevice] device::detach_flags;
+    162 CONNECT_BASELINE_CPU [BaselineCpu] processors::baseline;
     163 DOMAIN_GET_JOB_INFO [FindDomain ListJobs] jobs::info, partly "of saving, dumping and backups";
     164 DOMAIN_ABORT_JOB [FindDomain ListJobs AbortJob] jobs::abort, partly "of saving, dumping and backups";
     165 STORAGE_VOL_WIPE [WipeVolume GetJob] volume::wipe;
@@ -326,19 +336,20 @@ procedures! {
     200 DOMAIN_GET_VCPUS_FLAGS [GetTuning] resources::vcpus, partly "not as the guest's agent sees them";
     201 DOMAIN_OPEN_CONSOLE [OpenConsole] domain::open_console;
     202 DOMAIN_IS_UPDATED [DescribeDomain] domain::is_updated;
+    203 CONNECT_GET_SYSINFO [GetSysinfo] node::sysinfo;
     204 DOMAIN_SET_MEMORY_FLAGS [SetMemory TuneDomain] resources::set_memory_flags;
     205 DOMAIN_SET_BLKIO_PARAMETERS [TuneDomain] tuning::set_block, partly "the weight; devices by their definition";
     206 DOMAIN_GET_BLKIO_PARAMETERS [GetTuning] tuning::block, partly "the weight";
     208 STORAGE_VOL_UPLOAD [UploadVolume] volume::upload;
-    209 STORAGE_VOL_DOWNLOAD [DownloadVolume] volume::download, partly "holes come as zeros";
+    209 STORAGE_VOL_DOWNLOAD [DownloadVolume] volume::download;
     211 DOMAIN_SCREENSHOT [TakeScreenshot] lifecycle::screenshot, partly "of the first screen";
     212 DOMAIN_GET_STATE [GetDomainState] domain::state;
     219 DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS [TuneDomain] tuning::set_cpu_flags;
     223 DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS [GetTuning] tuning::cpu_flags;
     225 DOMAIN_PIN_VCPU_FLAGS [TuneDomain] resources::pin_vcpu_flags;
     226 DOMAIN_SEND_KEY [SendKeys] lifecycle::send_key, partly "code sets linux, xt, atset1 and qnum";
-    227 NODE_GET_CPU_STATS [GetNode] node::cpu_stats, partly "of all CPUs together";
-    228 NODE_GET_MEMORY_STATS [GetNode] node::memory_stats;
+    227 NODE_GET_CPU_STATS [GetNode GetCpuCounters] node::cpu_stats;
+    228 NODE_GET_MEMORY_STATS [GetNode ListCells] node::memory_stats;
     229 DOMAIN_GET_CONTROL_INFO [FindDomain] domain::control_info;
     230 DOMAIN_GET_VCPU_PIN_INFO [GetTuning GetNode] resources::vcpu_pins;
     231 DOMAIN_UNDEFINE_FLAGS [UndefineDomain] lifecycle::undefine_flags;
@@ -362,7 +373,7 @@ procedures! {
     256 DOMAIN_SET_INTERFACE_PARAMETERS [TuneDomain] tuning::set_interface, partly "no floor";
     257 DOMAIN_GET_INTERFACE_PARAMETERS [GetTuning] tuning::interface, partly "no floor";
     258 DOMAIN_SHUTDOWN_FLAGS [ShutdownDomain] lifecycle::shutdown_flags, partly "by the power button or the agent";
-    259 STORAGE_VOL_WIPE_PATTERN [WipeVolume GetJob] volume::wipe_pattern, partly "with zeros";
+    259 STORAGE_VOL_WIPE_PATTERN [WipeVolume GetJob] volume::wipe_pattern;
     260 STORAGE_VOL_RESIZE [ResizeVolume] volume::resize;
     262 DOMAIN_GET_CPU_STATS [GetDomainStats] stats::cpu, partly "the total alone";
     265 DOMAIN_GET_METADATA [DescribeDomain] domain::metadata, partly "title and description";
@@ -379,11 +390,13 @@ procedures! {
     282 STORAGE_POOL_LIST_ALL_VOLUMES [ListVolumes] pool::list_volumes;
     283 CONNECT_LIST_ALL_NETWORKS [ListNetworks] network::list_all;
     284 CONNECT_LIST_ALL_INTERFACES [ListHostInterfaces] host::all_interfaces;
-    285 CONNECT_LIST_ALL_NODE_DEVICES [ListNodeDevices] host::all_devices, partly "computer, PCI, USB, network, disks";
+    285 CONNECT_LIST_ALL_NODE_DEVICES [ListNodeDevices] host::all_devices, partly "computer, PCI, USB, network, SCSI, disks, graphics";
     286 CONNECT_LIST_ALL_NWFILTERS [ListFilters] host::all_filters;
     287 CONNECT_LIST_ALL_SECRETS [ListSecrets] secret::list_all;
+    288 NODE_SET_MEMORY_PARAMETERS [TuneSharedMemory] host_memory::tune_shared;
+    289 NODE_GET_MEMORY_PARAMETERS [GetSharedMemory] host_memory::shared;
     290 DOMAIN_BLOCK_COMMIT [StartBlockJob] block_job::commit, partly "links are absolute";
-    291 NETWORK_UPDATE [UpdateNetwork] network::update, partly "DHCP hosts and ranges, DNS";
+    291 NETWORK_UPDATE [UpdateNetwork] network::update, partly "DHCP hosts and ranges, DNS, port groups";
     293 NODE_GET_CPU_MAP [GetNode] node::cpu_map;
     294 DOMAIN_FSTRIM [TrimFilesystems] guest::trim, partly "all file systems";
     296 DOMAIN_OPEN_CHANNEL [OpenConsole] domain::open_channel;
@@ -399,11 +412,13 @@ procedures! {
     336 DOMAIN_FSTHAW [ThawFilesystems] guest::thaw, partly "all file systems";
     337 DOMAIN_GET_TIME [GetGuestTime] guest::time;
     338 DOMAIN_SET_TIME [SetGuestTime] guest::set_time;
+    340 NODE_GET_FREE_PAGES [ListCells] host_memory::free_pages;
     341 NETWORK_GET_DHCP_LEASES [NetworkLeases DescribeNetwork] network::leases;
     342 CONNECT_GET_DOMAIN_CAPABILITIES [GetDomainCapabilities] connect::domain_capabilities;
     343 DOMAIN_OPEN_GRAPHICS_FD [OpenViewer] domain::open_graphics, partly "of the first screen";
     344 CONNECT_GET_ALL_DOMAIN_STATS [GetAllStats GetDomainStats ListDomains] stats::all, partly "no perf, iothread, memory, dirtyrate, vm";
     345 DOMAIN_BLOCK_COPY [StartBlockJob] block_job::copy, partly "to files";
+    347 NODE_ALLOC_PAGES [AllocatePages] host_memory::allocate_pages;
     349 DOMAIN_GET_FSINFO [ListGuestFilesystems] guest::filesystems;
     350 DOMAIN_DEFINE_XML_FLAGS [DefineDomain FindDomain] lifecycle::define_flags;
     353 DOMAIN_INTERFACE_ADDRESSES [LeasedAddresses GuestAddresses] guest::addresses, partly "not from the host's ARP table";
@@ -413,7 +428,7 @@ procedures! {
     361 CONNECT_UNREGISTER_CLOSE_CALLBACK [] connect::unregister_close;
     368 CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY [Subscribe] events::pool;
     369 CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY [] events::no_more;
-    374 CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY [Subscribe] events::node_device, partly "nobody watches them";
+    374 CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY [Subscribe WatchNodeDevices] events::node_device;
     375 CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY [] events::no_more;
     378 STORAGE_VOL_GET_INFO_FLAGS [DescribeVolume] volume::info_flags;
     380 CONNECT_SECRET_EVENT_REGISTER_ANY [Subscribe] events::secret;
@@ -422,6 +437,12 @@ procedures! {
     389 DOMAIN_MANAGED_SAVE_DEFINE_XML [DefineManagedSave] saved::managed_save_define;
     391 STORAGE_POOL_LOOKUP_BY_TARGET_PATH [ListPools] pool::by_target_path;
     392 DOMAIN_DETACH_DEVICE_ALIAS [DetachDevice] device::detach_alias;
+    393 CONNECT_COMPARE_HYPERVISOR_CPU [CompareCpu] processors::compare_hypervisor;
+    394 CONNECT_BASELINE_HYPERVISOR_CPU [BaselineCpu] processors::baseline_hypervisor;
+    397 NWFILTER_BINDING_LOOKUP_BY_PORT_DEV [DescribeFilterBinding] filter_bindings::by_device;
+    398 NWFILTER_BINDING_GET_XML_DESC [DescribeFilterBinding] filter_bindings::xml;
+    401 CONNECT_LIST_ALL_NWFILTER_BINDINGS [ListFilterBindings] filter_bindings::list;
+    403 CONNECT_GET_STORAGE_POOL_CAPABILITIES [GetPoolCapabilities] pool::capabilities;
     404 NETWORK_LIST_ALL_PORTS [ListNetworkPorts] network_ports::list;
     405 NETWORK_PORT_LOOKUP_BY_UUID [DumpNetworkPortXml] network_ports::by_uuid;
     409 NETWORK_PORT_GET_XML_DESC [DumpNetworkPortXml] network_ports::xml;
@@ -436,6 +457,7 @@ procedures! {
     421 DOMAIN_BACKUP_BEGIN [BeginBackup] backup::begin, partly "without TLS";
     422 DOMAIN_BACKUP_GET_XML_DESC [DumpBackup] backup::backup_xml;
     426 DOMAIN_GET_MESSAGES [DescribeDomain] domain::messages;
+    431 NWFILTER_DEFINE_XML_FLAGS [ListFilters] host::define_filter_flags, partly "refused: there are libvirt's own";
     432 NETWORK_DEFINE_XML_FLAGS [DefineNetwork] network::define_flags;
     433 NODE_DEVICE_GET_AUTOSTART [DescribeNodeDevice] host::device_autostart;
     435 NODE_DEVICE_IS_PERSISTENT [DescribeNodeDevice] host::device_is_persistent;

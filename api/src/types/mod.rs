@@ -11,6 +11,8 @@ mod display;
 mod domain;
 mod event;
 mod guest;
+mod host;
+mod host_devices;
 mod image;
 mod import;
 mod job;
@@ -44,6 +46,14 @@ pub use guest::{
     AgentCommand, FilesystemCount, Freeze, GuestAddress, GuestDisk, GuestExec, GuestExecStatus,
     GuestFilesystem, GuestFilesystemDisk, GuestHostname, GuestInfo, GuestInterface, GuestOs,
     GuestProcess, GuestTime, GuestTimezone, GuestUser, Password, Trim, Trimmed,
+};
+pub use host::{
+    Cell, CellList, CpuBaseline, CpuComparison, CpuCounters, CpuResult, HugePages, Pages,
+    SharedMemory, SharedMemoryTuning,
+};
+pub use host_devices::{
+    Filter, FilterBinding, FilterBindingList, FilterList, HostInterface, HostInterfaceList,
+    NodeDevice, NodeDeviceList,
 };
 pub use image::{ImageUser, ImageUserList, ImageUserType};
 pub use import::{Import, ImportDocument, ImportKind, ImportPlan, ImportVerdict, ImportedObject};
