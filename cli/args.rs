@@ -8,6 +8,8 @@ pub(crate) use self::access::*;
 pub(crate) use self::backup::*;
 pub(crate) use self::block_jobs::*;
 pub(crate) use self::guest::*;
+pub(crate) use self::host::*;
+pub(crate) use self::host_devices::*;
 pub(crate) use self::import::*;
 pub(crate) use self::lifecycle::*;
 pub(crate) use self::media::*;
@@ -28,6 +30,8 @@ mod access;
 mod backup;
 mod block_jobs;
 mod guest;
+mod host;
+mod host_devices;
 mod import;
 mod lifecycle;
 mod media;
@@ -396,6 +400,27 @@ pub(crate) enum Command {
     /// convert a network name to network UUID
     NetUuid(Network),
 
+    /// physical host interface information in XML
+    IfaceDumpxml(IfaceDumpxml),
+    /// list physical host interfaces
+    IfaceList(IfaceList),
+    /// node device details in XML
+    NodedevDumpxml(NodedevDumpxml),
+    /// enumerate devices on this host
+    NodedevList(NodedevList),
+    /// network filter information in XML
+    NwfilterDumpxml(NwfilterDumpxml),
+    /// list network filters
+    NwfilterList,
+    /// network filter information in XML
+    NwfilterBindingDumpxml(NwfilterBindingDumpxml),
+    /// list network filter bindings
+    NwfilterBindingList,
+
+    /// find potential storage pool sources
+    FindStoragePoolSources(FindStoragePoolSources),
+    /// storage pool capabilities
+    PoolCapabilities,
     /// autostart a pool
     PoolAutostart(PoolAutostart),
     /// build a pool
@@ -464,16 +489,30 @@ pub(crate) enum Command {
     /// wipe a vol
     VolWipe(VolWipe),
 
+    /// Manipulate pages pool size
+    Allocpages(Allocpages),
     /// capabilities
     Capabilities,
+    /// compute baseline CPU
+    CpuBaseline(CpuBaseline),
+    /// compare host CPU with a CPU described by an XML file
+    CpuCompare(CpuCompare),
+    /// NUMA free memory
+    Freecell(Freecell),
+    /// NUMA free pages
+    Freepages(Freepages),
     /// print the hypervisor hostname
     Hostname,
+    /// Get or set node memory parameters
+    NodeMemoryTune(NodeMemoryTune),
     /// Prints cpu stats of the node.
-    Nodecpustats,
+    Nodecpustats(Nodecpustats),
     /// node information
     Nodeinfo,
     /// Prints memory stats of the node.
     Nodememstats,
+    /// print the hypervisor sysinfo
+    Sysinfo,
     /// print the hypervisor canonical URI
     Uri,
     /// show version

@@ -159,3 +159,10 @@ pub(crate) struct PoolList {
     #[arg(long)]
     pub(crate) name: bool,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct FindStoragePoolSources {
+    /// type of storage pool sources to find: logical
+    #[arg(value_name = "TYPE")]
+    pub(crate) kind: String,
+}

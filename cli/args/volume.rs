@@ -174,7 +174,7 @@ pub(crate) struct VolTransfer {
 pub(crate) struct VolWipe {
     #[command(flatten)]
     pub(crate) of: Volume,
-    /// perform selected wiping algorithm
+    /// perform selected wiping algorithm: zero, random, trim, nnsa, dod, bsi, gutmann, schneier, pfitzner7, pfitzner33
     #[arg(long, value_name = "NAME")]
     pub(crate) algorithm: Option<String>,
 }

@@ -10,6 +10,8 @@ mod display;
 mod domain_job;
 mod events;
 mod guest;
+mod host;
+mod host_devices;
 mod host_shutdown;
 mod import;
 mod info;
@@ -196,6 +198,18 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::NetUndefine(args) => network::undefine(session, args).await,
         Command::NetUpdate(args) => network::update(session, args).await,
         Command::NetUuid(args) => network::uuid(session, args).await,
+        Command::IfaceDumpxml(args) => host_devices::iface_dumpxml(session, args).await,
+        Command::IfaceList(args) => host_devices::iface_list(session, args).await,
+        Command::NodedevDumpxml(args) => host_devices::nodedev_dumpxml(session, args).await,
+        Command::NodedevList(args) => host_devices::nodedev_list(session, args).await,
+        Command::NwfilterBindingDumpxml(args) => {
+            host_devices::nwfilter_binding_dumpxml(session, args).await
+        }
+        Command::NwfilterBindingList => host_devices::nwfilter_binding_list(session).await,
+        Command::NwfilterDumpxml(args) => host_devices::nwfilter_dumpxml(session, args).await,
+        Command::NwfilterList => host_devices::nwfilter_list(session).await,
+        Command::FindStoragePoolSources(args) => storage::pool::sources(session, args).await,
+        Command::PoolCapabilities => storage::pool::capabilities(session).await,
         Command::PoolAutostart(args) => storage::pool::autostart(session, args).await,
         Command::PoolBuild(args) => storage::pool::build(session, args).await,
         Command::PoolCreate(args) => storage::pool::create(session, args).await,
@@ -234,11 +248,18 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::User(args) => user::user(session, args).await,
         Command::Import(args) => import::import(session, args).await,
         Command::Job(args) => storage::job::job(session, args).await,
+        Command::Allocpages(args) => host::allocpages(session, args).await,
         Command::Capabilities => node::capabilities(session).await,
+        Command::CpuBaseline(args) => host::cpu_baseline(session, args).await,
+        Command::CpuCompare(args) => host::cpu_compare(session, args).await,
+        Command::Freecell(args) => host::freecell(session, args).await,
+        Command::Freepages(args) => host::freepages(session, args).await,
         Command::Hostname => node::hostname(session).await,
-        Command::Nodecpustats => node::cpu_stats(session).await,
+        Command::NodeMemoryTune(args) => host::node_memory_tune(session, args).await,
+        Command::Nodecpustats(args) => node::cpu_stats(session, args).await,
         Command::Nodememstats => node::memory_stats(session).await,
         Command::Nodeinfo => node::nodeinfo(session).await,
+        Command::Sysinfo => host::sysinfo(session).await,
         Command::Uri => node::uri(session).await,
         Command::Version(args) => node::version(session, args).await,
         _ => return None,

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use api::types::Node;
+use api::types::{CpuCounters, Node};
 
 use super::Session;
-use crate::args::Version;
+use crate::args::{Nodecpustats, Version};
 use crate::failure::Failure;
 use crate::terminal::printable;
 
@@ -35,8 +35,19 @@ fn nodeinfo_text(node: &Node) -> String {
     out
 }
 
-pub(super) async fn cpu_stats(session: &Session) -> Result<(), Failure> {
-    let counters = session.client.node().await?.counters;
+pub(super) async fn cpu_stats(session: &Session, args: Nodecpustats) -> Result<(), Failure> {
+    let counters = match args.cpu {
+        Some(cpu) => session.client.cpu_counters(cpu).await?,
+        None => {
+            let all = session.client.node().await?.counters;
+            CpuCounters {
+                user_ns: all.user_ns,
+                system_ns: all.system_ns,
+                idle_ns: all.idle_ns,
+                iowait_ns: all.iowait_ns,
+            }
+        }
+    };
     if session.terminal.json {
         session.terminal.print_json(&counters);
         return Ok(());

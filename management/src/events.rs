@@ -155,6 +155,11 @@ pub enum EventKind {
         usage_id: String,
         change: SecretChange,
     },
+    /// A device of the host came, went or is another.
+    NodeDevice {
+        device: String,
+        change: NodeDeviceChange,
+    },
     /// A tap of the domain is in a network, or is there no more.
     NetworkPort {
         network: String,
@@ -220,6 +225,7 @@ impl EventKind {
             Self::Pool { .. } => "pool",
             Self::Secret { .. } => "secret",
             Self::Network { .. } => "network",
+            Self::NodeDevice { .. } => "node-device",
             Self::NetworkPort { .. } => "network-port",
             Self::NetworkLease { .. } => "network-lease",
             Self::RulesRestored => "rules-restored",
@@ -348,6 +354,28 @@ impl NetworkChange {
             Self::Undefined => "Undefined",
             Self::Started => "Started",
             Self::Stopped => "Stopped",
+        }
+    }
+}
+
+/// What became of a device of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeDeviceChange {
+    Created,
+    Deleted,
+    /// Something that is told of it.
+    Updated,
+}
+
+impl NodeDeviceChange {
+    /// libvirt's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "Created",
+            Self::Deleted => "Deleted",
+            Self::Updated => "Updated",
         }
     }
 }
@@ -531,6 +559,7 @@ impl Subscription {
                     | EventKind::Network { .. }
                     | EventKind::NetworkLease { .. }
                     | EventKind::Secret { .. }
+                    | EventKind::NodeDevice { .. }
                     | EventKind::Job { .. }
             ),
         }

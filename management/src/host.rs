@@ -1,11 +1,25 @@
 //! The host in figures, from /proc and /sys: of this computer, or of one that is made up.
 
+mod capabilities;
+mod cells;
+mod processor;
+mod same_pages;
+mod sysinfo;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::domain_capabilities::MAX_VCPUS;
 use crate::ops::{NodeCounters, NodeDetails};
+
+pub(crate) use capabilities::capabilities;
+pub use cells::{Cell, CellCpu, PAGE, Pages};
+pub(crate) use cells::{in_all, read_cells};
+pub use processor::CpuComparison;
+pub(crate) use processor::{Processor, baseline, compare};
+pub use same_pages::SharedMemory;
+pub(crate) use same_pages::shared_memory;
+pub(crate) use sysinfo::describe as sysinfo;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -43,7 +57,7 @@ impl Host {
         self.root.join("sys")
     }
 
-    fn read(&self, path: impl AsRef<Path>) -> String {
+    pub(crate) fn read(&self, path: impl AsRef<Path>) -> String {
         read(self.root.join(path))
     }
 
@@ -64,6 +78,7 @@ pub(crate) fn details(host: &Host) -> NodeDetails {
     let cpuinfo = host.read("proc/cpuinfo");
     let memory = host.read("proc/meminfo");
     let shape = Shape::read(&host.sys());
+    let nodes = count_dirs(&host.sys().join("devices/system/node"), "node").max(1);
     NodeDetails {
         hostname: host.read("proc/sys/kernel/hostname").trim().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -74,13 +89,13 @@ pub(crate) fn details(host: &Host) -> NodeDetails {
         mhz: field(&cpuinfo, "cpu MHz")
             .and_then(|mhz| mhz.split('.').next()?.parse().ok())
             .unwrap_or(0),
-        nodes: count_dirs(&host.sys().join("devices/system/node"), "node").max(1),
-        sockets: shape.sockets,
+        nodes,
+        sockets: (shape.sockets / nodes).max(1),
         cores: shape.cores,
         threads: shape.threads,
         memory: kib(&memory, "MemTotal"),
         free_memory: kib(&memory, "MemAvailable"),
-        counters: counters(&host.read("proc/stat"), &memory),
+        counters: counters(&host.read("proc/stat"), "cpu", &memory),
         uptime: host
             .read("proc/uptime")
             .split('.')
@@ -92,9 +107,18 @@ pub(crate) fn details(host: &Host) -> NodeDetails {
     }
 }
 
-fn counters(stat: &str, memory: &str) -> NodeCounters {
+/// Of one of its CPUs; none: there is no such one, or it is off.
+pub(crate) fn cpu_counters(host: &Host, cpu: u32) -> Option<NodeCounters> {
+    let (stat, name) = (host.read("proc/stat"), format!("cpu{cpu}"));
+    let is_there = stat.lines().any(|line| line.split_whitespace().next() == Some(&name));
+    is_there.then(|| counters(&stat, &name, ""))
+}
+
+/// Of one line of /proc/stat: `cpu` is all of them, `cpu0` the first.
+fn counters(stat: &str, cpu: &str, memory: &str) -> NodeCounters {
     let tick = SECOND_NS / rustix::param::clock_ticks_per_second().max(1);
-    let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    let of = |line: &&str| line.split_whitespace().next() == Some(cpu);
+    let line = stat.lines().find(of).and_then(|line| line.strip_prefix(cpu)).unwrap_or_default();
     let ticks: Vec<u64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
     // proc_stat(5): user, nice, system, idle, iowait, irq, softirq.
     let time = |of: &[usize]| {
@@ -136,32 +160,6 @@ pub(crate) fn vcpu_places(pid: u32) -> BTreeMap<usize, u32> {
         Some((vcpu, fields.split_ascii_whitespace().nth(36)?.parse().ok()?))
     };
     threads.filter_map(place).collect()
-}
-
-/// What guests can be given here, in libvirt's words.
-pub(crate) fn capabilities(host: &Host) -> String {
-    let test = match host.driver {
-        Driver::Kvm => "",
-        Driver::Test => "      <domain type='test'/>\n",
-    };
-    let host = details(host);
-    let (cpus, memory, arch) = (host.cpus, host.memory, escape(&host.architecture));
-    let (sockets, cores, threads) = (host.sockets, host.cores, host.threads);
-    let model = escape(&host.cpu_model);
-    let machines: String = ["q35", "pc", "microvm"]
-        .iter()
-        .map(|machine| format!("      <machine maxCpus='{MAX_VCPUS}'>{machine}</machine>\n"))
-        .collect();
-    format!(
-        "<capabilities>\n  <host>\n    <cpu>\n      <arch>{arch}</arch>\n      <model>{model}</model>\n\
-         \x20     <topology sockets='{sockets}' dies='1' cores='{cores}' threads='{threads}'/>\n    </cpu>\n\
-         \x20   <topology>\n      <cells num='1'>\n        <cell id='0'>\n          \
-         <memory unit='KiB'>{memory}</memory>\n          <cpus num='{cpus}'/>\n        </cell>\n      \
-         </cells>\n    </topology>\n  </host>\n  <guest>\n    <os_type>hvm</os_type>\n    \
-         <arch name='x86_64'>\n      <wordsize>64</wordsize>\n      <emulator>/usr/bin/manor</emulator>\n{machines}      <domain type='kvm'/>\n{test}    \
-         </arch>\n    <features>\n      <acpi default='on' toggle='no'/>\n      <apic default='on' toggle='no'/>\n\
-         \x20   </features>\n  </guest>\n</capabilities>\n"
-    )
 }
 
 struct Shape {
@@ -249,7 +247,7 @@ mod tests {
     fn counters_are_nanoseconds_and_kib_and_what_is_absent_is_0() {
         let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
         let stat = "cpu  10 5 20 100 7 1 2 0 0 0\ncpu0 1 1 1 1\n";
-        let found = counters(stat, "MemFree:  12 kB\nBuffers: 3 kB\nCached: 4 kB\n");
+        let found = counters(stat, "cpu", "MemFree:  12 kB\nBuffers: 3 kB\nCached: 4 kB\n");
         let expected = NodeCounters {
             user: 15 * tick,
             system: 23 * tick,
@@ -260,7 +258,9 @@ mod tests {
             cached: 4,
         };
         assert_eq!(found, expected);
-        assert_eq!(counters("", ""), NodeCounters::default());
+        assert_eq!(counters("", "cpu", ""), NodeCounters::default());
+        let first = counters(stat, "cpu0", "");
+        assert_eq!((first.user, first.system, first.idle), (2 * tick, tick, tick));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod checkpoints;
 mod cloud_init;
 pub mod config;
 mod control;
+mod device_watch;
 pub mod domain;
 mod domain_capabilities;
 pub mod error;

@@ -22,6 +22,7 @@ use crate::autostart::{self, Progress};
 use crate::checkpoints::Checkpoints;
 use crate::cloud_init::{CloudInit, Seeds};
 use crate::config::Config;
+use crate::device_watch::DeviceWatch;
 use crate::domain::DomainRef;
 use crate::domain::actor::{Begin, blocking};
 use crate::domain::channels::Frozen;
@@ -182,7 +183,9 @@ impl Manager {
         let seeds = Arc::new(Seeds::new(Arc::new(Disk), config.state_dir.join("cloud-init")));
         let checkpoints = Arc::new(Checkpoints::new(Arc::new(Disk), &config.state_dir));
         let snapshots = Arc::new(snapshots);
+        let devices = DeviceWatch::new(host.clone(), journal.clone());
         let parts = Parts {
+            devices,
             config,
             broker,
             store,

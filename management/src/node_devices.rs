@@ -1,11 +1,14 @@
 //! The host's devices as libvirt names them, read from /sys: the computer, PCI and USB devices,
-//! network interfaces and disks.
+//! network interfaces, disks, what SCSI has, and graphics.
 //!
 //! ```text
 //! computer ─┬ pci_0000_00_1f_2 ─ block_sda
 //!           ├ pci_0000_00_19_0 ─ net_eth0_52_54_00_11_22_33
 //!           └ net_lo_00_00_00_00_00_00
 //! ```
+
+mod drm;
+mod scsi;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -25,7 +28,11 @@ pub enum NodeDeviceKind {
     Pci,
     Usb,
     Net,
+    ScsiHost,
+    ScsiTarget,
+    Scsi,
     Storage,
+    Drm,
 }
 
 impl NodeDeviceKind {
@@ -37,7 +44,11 @@ impl NodeDeviceKind {
             Self::Pci => "pci",
             Self::Usb => "usb_device",
             Self::Net => "net",
+            Self::ScsiHost => "scsi_host",
+            Self::ScsiTarget => "scsi_target",
+            Self::Scsi => "scsi",
             Self::Storage => "storage",
+            Self::Drm => "drm",
         }
     }
 }
@@ -58,7 +69,9 @@ pub(crate) fn read(sys: &Path) -> Vec<NodeDevice> {
     found.extend(entries(&sys.join("bus/pci/devices")).filter_map(|path| pci(sys, &path)));
     found.extend(entries(&sys.join("bus/usb/devices")).filter_map(|path| usb(sys, &path)));
     found.extend(entries(&sys.join("class/net")).filter_map(|path| net(sys, &path)));
+    found.extend(scsi::read(sys));
     found.extend(entries(&sys.join("block")).filter_map(|path| storage(sys, &path)));
+    found.extend(drm::read(sys));
     found.truncate(MOST);
     found
 }
@@ -79,6 +92,8 @@ pub(crate) fn find(sys: &Path, name: &str) -> Option<NodeDevice> {
         }
         "net" => entries(&sys.join("class/net")).filter_map(|path| net(sys, &path)).find(is_it),
         "block" => entries(&sys.join("block")).filter_map(|path| storage(sys, &path)).find(is_it),
+        "scsi" => scsi::read(sys).find(is_it),
+        "drm" => drm::read(sys).find(is_it),
         _ => None,
     }
 }
@@ -130,6 +145,11 @@ fn parent(sys: &Path, path: &Path) -> String {
         match target(above, "subsystem").as_deref() {
             Some("pci") if pci_address(name).is_some() => return pci_name(name),
             Some("usb") if !name.contains(':') => return format!("usb_{}", plain(name)),
+            Some("scsi") => {
+                if let Some((scsi, _)) = scsi::name_of(name) {
+                    return scsi;
+                }
+            }
             _ => {}
         }
     }

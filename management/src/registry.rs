@@ -13,6 +13,7 @@ use xml::device::interface::Interface;
 use crate::checkpoints::Checkpoints;
 use crate::cloud_init::Seeds;
 use crate::config::{self, Config};
+use crate::device_watch::DeviceWatch;
 use crate::domain::DomainRef;
 use crate::domain::actor;
 use crate::domain::handle::{Handle, View};
@@ -54,6 +55,7 @@ pub(crate) struct Parts {
     pub seeds: Arc<Seeds>,
     pub checkpoints: Arc<Checkpoints>,
     pub snapshots: Arc<Snapshots>,
+    pub devices: DeviceWatch,
     /// Of this boot of the host.
     pub boot_id: Uuid,
     pub host: Host,
@@ -145,6 +147,11 @@ impl Node {
 
     /// Interfaces of running domains that are in a network.
     pub(crate) fn attached(&self, network: &str) -> Vec<Attached> {
+        self.attached_where(|interface| crate::ops::is_in(interface, network))
+    }
+
+    /// Interfaces of running domains that are so.
+    pub(crate) fn attached_where(&self, is_so: impl Fn(&Interface) -> bool) -> Vec<Attached> {
         let inside = |view: &View| {
             let live = view.live.as_ref()?;
             let attached = |interface: &Interface| Attached {
@@ -153,7 +160,7 @@ impl Node {
                 interface: interface.clone(),
             };
             let interfaces = live.def.devices.interfaces.iter();
-            let here = interfaces.filter(|interface| crate::ops::is_in(interface, network));
+            let here = interfaces.filter(|interface| is_so(interface));
             Some(here.map(attached).collect::<Vec<_>>())
         };
         let tables = self.tables();

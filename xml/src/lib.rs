@@ -9,6 +9,7 @@
 
 pub mod backup;
 pub mod checkpoint;
+pub mod cpu;
 mod cpuset;
 mod cursor;
 mod defaults;
@@ -42,6 +43,7 @@ use document::Bounds;
 
 pub use backup::BackupDef;
 pub use checkpoint::CheckpointDef;
+pub use cpu::CpuDef;
 pub use cpuset::CpuSet;
 pub use defaults::Identity;
 pub use device::{DeviceAddress, Devices, PciAddress};

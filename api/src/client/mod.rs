@@ -11,6 +11,8 @@ mod endpoint;
 mod events;
 mod guest;
 mod guest_cpus;
+mod host;
+mod host_devices;
 mod import;
 mod metadata;
 mod network;
@@ -368,8 +370,7 @@ impl Client {
     }
 
     pub async fn capabilities(&self) -> Result<String> {
-        let reply = self.call(Method::GET, "/v1/node/capabilities", Payload::Nothing).await?;
-        String::from_utf8(reply.into()).map_err(|_| self.foreign("the XML is not UTF-8"))
+        self.text("/v1/node/capabilities").await
     }
 
     async fn verb(&self, domain: &str, verb: &str) -> Result<()> {

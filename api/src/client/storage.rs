@@ -20,6 +20,15 @@ fn volume_path(pool: &str, volume: &str, rest: &str) -> String {
 }
 
 impl Client {
+    pub async fn pool_capabilities(&self) -> Result<String> {
+        self.text("/v1/node/pool-capabilities").await
+    }
+
+    /// `kind` is `logical`.
+    pub async fn pool_sources(&self, kind: &str) -> Result<String> {
+        self.text(&format!("/v1/node/pool-sources/{}", percent(kind))).await
+    }
+
     pub async fn pools(&self) -> Result<Vec<types::Pool>> {
         let list: types::PoolList = self.get("/v1/pools").await?;
         Ok(list.pools)
@@ -122,8 +131,15 @@ impl Client {
         self.call(Method::POST, &path, json(wanted)).await.map(drop)
     }
 
-    pub async fn wipe_volume(&self, pool: &str, volume: &str) -> Result<types::Job> {
-        let path = volume_path(pool, volume, "/wipe");
+    /// By an algorithm of libvirt's names; with zeros if none is named.
+    pub async fn wipe_volume(
+        &self,
+        pool: &str,
+        volume: &str,
+        algorithm: Option<&str>,
+    ) -> Result<types::Job> {
+        let query = algorithm.map(|name| format!("?algorithm={}", percent(name)));
+        let path = volume_path(pool, volume, "/wipe") + &query.unwrap_or_default();
         self.answer(self.call(Method::POST, &path, Payload::Nothing).await?)
     }
 

@@ -316,6 +316,10 @@ impl From<Event> for types::Event {
                 wire.uuid = Some(secret);
                 wire.change = Some(change.word().to_owned());
             }
+            EventKind::NodeDevice { device, change } => {
+                wire.device = Some(device);
+                wire.change = Some(change.word().to_owned());
+            }
             EventKind::NetworkPort { network, device, added } => {
                 wire.network = Some(network);
                 wire.device = Some(device);

@@ -22,6 +22,8 @@ mod guard;
 mod guest;
 mod guest_convert;
 mod guest_cpus;
+mod host;
+mod host_devices;
 mod image;
 mod import;
 mod job;
@@ -163,6 +165,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(pool::stop))
         .routes(routes!(pool::delete))
         .routes(routes!(pool::autostart))
+        .routes(routes!(pool::capabilities))
+        .routes(routes!(pool::sources))
         .routes(routes!(volume::list, volume::create))
         .routes(routes!(volume::describe, volume::delete))
         .routes(routes!(volume::xml))
@@ -180,6 +184,19 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(node::node))
         .routes(routes!(node::capabilities))
         .routes(routes!(node::domain_capabilities))
+        .routes(routes!(host_devices::devices))
+        .routes(routes!(host_devices::one_device))
+        .routes(routes!(host_devices::interfaces))
+        .routes(routes!(host_devices::filters))
+        .routes(routes!(host_devices::bindings))
+        .routes(routes!(host_devices::one_binding))
+        .routes(routes!(host::sysinfo))
+        .routes(routes!(host::cpu))
+        .routes(routes!(host::cells))
+        .routes(routes!(host::huge_pages))
+        .routes(routes!(host::shared_memory, host::tune_shared_memory))
+        .routes(routes!(host::compare_cpu))
+        .routes(routes!(host::baseline_cpu))
         .routes(routes!(audit::audit))
         .routes(routes!(token::list, token::create))
         .routes(routes!(token::revoke))

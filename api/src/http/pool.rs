@@ -13,6 +13,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::error::{Failure, HttpCode};
 use super::extract::{JsonBody, Params, PathParams, Who, Xml, switch};
+use super::query::as_xml;
 use crate::types;
 
 #[derive(Debug, Clone, Deserialize, IntoParams)]
@@ -222,4 +223,30 @@ pub(super) async fn autostart(
     JsonBody(types::Autostart { enabled }): JsonBody<types::Autostart>,
 ) -> Result<StatusCode, Failure> {
     change(&app.manager, &caller, PoolRef(pool), PoolAction::SetAutostart(enabled)).await
+}
+
+/// Which pools and volumes there can be here, as libvirt's storage pool capabilities XML.
+#[utoipa::path(get, path = "/v1/node/pool-capabilities", tag = "Pools",
+    operation_id = "pool_capabilities",
+    responses((status = 200, body = String, content_type = "application/xml")))]
+pub(super) async fn capabilities(
+    State(app): State<App>,
+    Who(caller): Who,
+) -> Result<Response, Failure> {
+    Ok(as_xml(app.manager.call(&caller, ops::GetPoolCapabilities).await?))
+}
+
+/// What pools of a kind could be made of on this host, as libvirt's `<sources>`.
+///
+/// Volume groups are looked for: `logical`.
+#[utoipa::path(get, path = "/v1/node/pool-sources/{kind}", tag = "Pools",
+    operation_id = "pool_sources",
+    params(("kind" = String, Path, description = "Of the pool: `logical`")),
+    responses((status = 200, body = String, content_type = "application/xml")))]
+pub(super) async fn sources(
+    State(app): State<App>,
+    Who(caller): Who,
+    PathParams(kind): PathParams<String>,
+) -> Result<Response, Failure> {
+    Ok(as_xml(app.manager.call(&caller, ops::FindPoolSources { kind }).await?))
 }

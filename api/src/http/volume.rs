@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use management::ops;
-use management::storage::{PoolRef, VolumeRef};
+use management::storage::{PoolRef, VolumeRef, WipeAlgorithm};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -195,17 +195,31 @@ pub(super) async fn resize(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Overwrite a volume with zeros, which is a job.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WipeQuery {
+    /// `zero`, `random`, `trim`, or one of those of several passes: `nnsa`, `dod`, `bsi`, `gutmann`,
+    /// `schneier`, `pfitzner7`, `pfitzner33`. Zeros if it is not said.
+    algorithm: Option<String>,
+}
+
+/// Overwrite a volume, which is a job.
 #[utoipa::path(post, path = "/v1/pools/{pool}/volumes/{volume}/wipe", tag = "Volumes",
-    operation_id = "wipe_volume", params(VolumePath),
+    operation_id = "wipe_volume", params(VolumePath, WipeQuery),
     responses((status = 202, body = types::Job, description = "A job does it",
         headers(("location" = String, description = "Of the job")))))]
 pub(super) async fn wipe(
     State(app): State<App>,
     Who(caller): Who,
     PathParams(path): PathParams<VolumePath>,
+    Params(WipeQuery { algorithm }): Params<WipeQuery>,
 ) -> Result<Response, Failure> {
-    let job = app.manager.call(&caller, ops::WipeVolume { volume: path.into() }).await?;
+    let algorithm =
+        algorithm.map_or(Ok(WipeAlgorithm::Zero), |name| WipeAlgorithm::from_name(&name));
+    let algorithm = algorithm.map_err(|why| Failure::new(HttpCode::BadRequest, why))?;
+    let wipe = ops::WipeVolume { volume: path.into(), algorithm };
+    let job = app.manager.call(&caller, wipe).await?;
     let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
     Ok((StatusCode::ACCEPTED, location, Json(types::Job::from(job))).into_response())
 }

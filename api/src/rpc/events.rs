@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use management::domain::DomainRef;
-use management::events::{Event, EventKind, MetadataKind, NetworkChange, PoolChange, SecretChange};
-use management::ops::{FindDomain, Subscribe};
+use management::events::{
+    Event, EventKind, MetadataKind, NetworkChange, NodeDeviceChange, PoolChange, SecretChange,
+};
+use management::ops::{FindDomain, Subscribe, WatchNodeDevices};
 use uuid::Uuid;
 
 use super::failure::{Area, Failure};
 use super::procedures::block_job;
 use super::procedures::secret::usage_number;
-use super::protocol::object::{Domain, Network, Pool, Secret};
+use super::protocol::object::{Domain, Network, NodeDevice, Pool, Secret};
 use super::protocol::packet::{self, Header, REMOTE};
 use super::protocol::xdr::Encode;
 use super::session::{Gone, Session};
@@ -72,8 +74,7 @@ pub(crate) enum Topic {
     Network,
     Pool,
     Secret,
-    /// Node devices: they are looked at anew each time, and nobody watches them.
-    Nothing,
+    NodeDevice,
 }
 
 impl Topic {
@@ -82,7 +83,7 @@ impl Topic {
         match self {
             Self::Domain => 27,
             Self::Network => 1,
-            Self::Pool | Self::Secret | Self::Nothing => 2,
+            Self::Pool | Self::Secret | Self::NodeDevice => 2,
         }
     }
 }
@@ -92,6 +93,9 @@ pub(super) async fn register(session: &Arc<Session>, callback: Callback) -> Resu
     if !(0..callback.topic.kinds()).contains(&callback.event) {
         let text = format!("there is no event {}", callback.event);
         return Err(Failure::invalid_argument(Area::Node, &text));
+    }
+    if callback.topic == Topic::NodeDevice {
+        session.ask(Area::NodeDevice, WatchNodeDevices).await?;
     }
     // What happens from now on is told, also what happens before the answer is read.
     let subscribe = Subscribe { after: None, domain: None };
@@ -196,6 +200,16 @@ pub(super) async fn tell(session: &Session, event: &Event) -> Result<(), Gone> {
                 .filter_map(|(number, callback)| of_secret(number, callback.event, &about, *change))
                 .collect()
         }
+        (None, EventKind::NodeDevice { device, change }) => {
+            let about = NodeDevice { name: device.clone() };
+            callbacks
+                .into_iter()
+                .filter(|(_, callback)| wants(callback, Topic::NodeDevice, device_id(device)))
+                .filter_map(|(number, callback)| {
+                    of_node_device(number, callback.event, &about, *change)
+                })
+                .collect()
+        }
         _ => Vec::new(),
     };
     for packet in packets {
@@ -210,6 +224,31 @@ fn message(procedure: i32, body: &impl Encode) -> Vec<u8> {
 
 fn message_to(recipient: Recipient, procedure: i32, body: &impl Encode) -> Option<Vec<u8>> {
     recipient.procedure(procedure).map(|procedure| message(procedure, body))
+}
+
+/// A device of the host has a name alone; this stands for it where others have a UUID.
+pub(super) fn device_id(name: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
+}
+
+fn of_node_device(
+    number: i32,
+    event: i32,
+    device: &NodeDevice,
+    change: NodeDeviceChange,
+) -> Option<Vec<u8>> {
+    const LIFECYCLE: i32 = 0;
+    const UPDATE: i32 = 1;
+    match (event, change) {
+        (LIFECYCLE, NodeDeviceChange::Created) => {
+            Some(message(376, &(number, device.clone(), 0, 0)))
+        }
+        (LIFECYCLE, NodeDeviceChange::Deleted) => {
+            Some(message(376, &(number, device.clone(), 1, 0)))
+        }
+        (UPDATE, NodeDeviceChange::Updated) => Some(message(377, &(number, device.clone()))),
+        _ => None,
+    }
 }
 
 fn of_secret(number: i32, event: i32, secret: &Secret, change: SecretChange) -> Option<Vec<u8>> {

@@ -36,6 +36,8 @@ mod code {
     pub(super) const OPERATION_UNSUPPORTED: i32 = 84;
     pub(super) const ACCESS_DENIED: i32 = 88;
     pub(super) const VOLUME_EXISTS: i32 = 90;
+    pub(super) const CPU_INCOMPATIBLE: i32 = 91;
+    pub(super) const NO_FILTER_BINDING: i32 = 101;
     pub(super) const NO_CHECKPOINT: i32 = 103;
 }
 
@@ -53,6 +55,7 @@ pub(crate) enum Area {
     NodeDevice,
     Interface,
     Filter,
+    FilterBinding,
     Secret,
 }
 
@@ -66,7 +69,7 @@ impl Area {
             Self::NodeDevice => 22,
             Self::Interface => 26,
             Self::Secret => 30,
-            Self::Filter => 33,
+            Self::Filter | Self::FilterBinding => 33,
         }
     }
 
@@ -82,6 +85,7 @@ impl Area {
             Self::NodeDevice => (code::NO_NODE_DEVICE, "Node device not found: "),
             Self::Interface => (code::NO_INTERFACE, "Interface not found: "),
             Self::Filter => (code::NO_FILTER, "Network filter not found: "),
+            Self::FilterBinding => (code::NO_FILTER_BINDING, "Network filter binding not found: "),
             Self::Secret => (code::NO_SECRET, "Secret not found: "),
         }
     }
@@ -220,6 +224,12 @@ impl Failure {
     pub(crate) fn no_support(message: &str) -> Self {
         let message = format!("this function is not supported by the connection driver: {message}");
         Self { code: code::NO_SUPPORT, domain: Area::Node.number(), message }
+    }
+
+    /// What the host lacks of a processor.
+    pub(crate) fn incompatible_cpu(lacking: &str) -> Self {
+        let message = format!("the CPU is incompatible with host CPU: the host lacks {lacking}");
+        Self { code: code::CPU_INCOMPATIBLE, domain: Area::Node.number(), message }
     }
 
     pub(crate) fn no_snapshot(message: &str) -> Self {

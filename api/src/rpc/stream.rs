@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use management::storage::{Download, Upload};
+use management::storage::{Download, Piece, Upload};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -27,8 +27,15 @@ const MAX_TYPED: usize = 64 << 10;
 /// What a stream is made of.
 pub(crate) enum Stream {
     Console(UnixStream),
-    Download(Download),
-    Upload { upload: Upload, sparse: bool },
+    /// Holes are told as such, or sent as the zeros that they are.
+    Download {
+        download: Download,
+        sparse: bool,
+    },
+    Upload {
+        upload: Upload,
+        sparse: bool,
+    },
     Picture(Bytes),
 }
 
@@ -73,7 +80,9 @@ pub(super) async fn run(
     let sender = Sender { session: &session, call };
     let end = match stream {
         Stream::Console(console) => sender.console(console, &mut incoming).await,
-        Stream::Download(download) => sender.download(download, &mut incoming).await,
+        Stream::Download { download, sparse } => {
+            sender.download(download, sparse, &mut incoming).await
+        }
         Stream::Upload { upload, sparse } => sender.upload(upload, sparse, &mut incoming).await,
         Stream::Picture(picture) => sender.picture(picture, &mut incoming).await,
     };
@@ -155,26 +164,40 @@ impl Sender<'_> {
         }
     }
 
+    async fn hole(&self, length: u64) -> Result<(), Gone> {
+        let header = self.call.answered(Kind::StreamHole, Status::Continue);
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        self.session.send(packet::encode(header, &(length, 0_u32))).await
+    }
+
     async fn download(
         &self,
         mut download: Download,
+        sparse: bool,
         incoming: &mut mpsc::Receiver<Incoming>,
     ) -> End {
         loop {
-            tokio::select! {
+            let next = async {
+                match sparse {
+                    true => download.next_or_hole().await,
+                    false => download.next().await.map(|piece| piece.map(Piece::Data)),
+                }
+            };
+            let piece = tokio::select! {
                 biased;
                 came = incoming.recv() => return early(came),
-                piece = download.next() => match piece {
-                    None => break,
-                    Some(Ok(piece)) => {
-                        if self.data(&piece).await.is_err() {
-                            return End::Gone;
-                        }
-                    }
-                    Some(Err(error)) => {
-                        return End::Fail(self.session.failure(Area::Volume, &error));
-                    }
-                },
+                piece = next => piece,
+            };
+            let sent = match piece {
+                None => break,
+                Some(Ok(Piece::Data(data))) => self.data(&data).await,
+                Some(Ok(Piece::Hole(length))) => self.hole(length).await,
+                Some(Err(error)) => {
+                    return End::Fail(self.session.failure(Area::Volume, &error));
+                }
+            };
+            if sent.is_err() {
+                return End::Gone;
             }
         }
         self.finish(incoming).await

@@ -19,6 +19,7 @@ use super::stream::Stream;
 
 mod document;
 mod others;
+mod refused;
 
 pub use document::compatibility;
 
@@ -117,6 +118,12 @@ pub(super) async fn run(
     };
     let found = all.binary_search_by_key(&number, |procedure| procedure.number);
     let Ok(procedure) = found.map(|at| &all[at]) else {
+        let refused = refused::REFUSED.iter().find(|(known, ..)| !is_qemu && *known == number);
+        if let Some((_, _, why)) = refused
+            && session.opened().is_some()
+        {
+            return Err(Failure::no_support(why));
+        }
         let name = not_yet.iter().find(|(known, _)| *known == number);
         return Err(Failure::unknown_procedure(number, name.map(|(_, name)| *name)));
     };
@@ -229,6 +236,7 @@ procedures! {
     72 CONNECT_LIST_STORAGE_POOLS [ListPools] pool::active_names;
     73 CONNECT_NUM_OF_DEFINED_STORAGE_POOLS [ListPools] pool::inactive_count;
     74 CONNECT_LIST_DEFINED_STORAGE_POOLS [ListPools] pool::inactive_names;
+    75 CONNECT_FIND_STORAGE_POOL_SOURCES [FindPoolSources] pool::sources, partly "of volume groups";
     76 STORAGE_POOL_CREATE_XML [CreatePool] pool::create_xml;
     77 STORAGE_POOL_DEFINE_XML [DefinePool] pool::define;
     78 STORAGE_POOL_CREATE [ChangePool] pool::create;
@@ -254,7 +262,7 @@ procedures! {
     98 STORAGE_VOL_GET_INFO [DescribeVolume] volume::info;
     99 STORAGE_VOL_GET_XML_DESC [DescribeVolume] volume::xml;
     100 STORAGE_VOL_GET_PATH [DescribeVolume] volume::path;
-    101 NODE_GET_CELLS_FREE_MEMORY [GetNode] node::cells_free_memory, partly "one cell, whatever the host has";
+    101 NODE_GET_CELLS_FREE_MEMORY [ListCells] host_memory::cells_free_memory;
     102 NODE_GET_FREE_MEMORY [GetNode] node::free_memory;
     104 DOMAIN_MEMORY_PEEK [PeekMemory] peek::memory;
     105 CONNECT_DOMAIN_EVENT_REGISTER [Subscribe] events::old_lifecycle;
@@ -263,7 +271,7 @@ procedures! {
     111 NODE_NUM_OF_DEVICES [ListNodeDevices] host::device_count;
     112 NODE_LIST_DEVICES [ListNodeDevices] host::device_names;
     113 NODE_DEVICE_LOOKUP_BY_NAME [DescribeNodeDevice] host::device_by_name;
-    114 NODE_DEVICE_GET_XML_DESC [DescribeNodeDevice] host::device_xml, partly "computer, PCI, USB, network, disks";
+    114 NODE_DEVICE_GET_XML_DESC [DescribeNodeDevice] host::device_xml, partly "computer, PCI, USB, network, SCSI, disks, graphics";
     115 NODE_DEVICE_GET_PARENT [DescribeNodeDevice] host::device_parent;
     116 NODE_DEVICE_NUM_OF_CAPS [DescribeNodeDevice] host::device_kind_count;
     117 NODE_DEVICE_LIST_CAPS [DescribeNodeDevice] host::device_kinds;
@@ -274,7 +282,7 @@ procedures! {
     127 CONNECT_LIST_INTERFACES [ListHostInterfaces] host::active_interface_names;
     128 INTERFACE_LOOKUP_BY_NAME [ListHostInterfaces] host::interface_by_name;
     129 INTERFACE_LOOKUP_BY_MAC_STRING [ListHostInterfaces] host::interface_by_mac;
-    130 INTERFACE_GET_XML_DESC [ListHostInterfaces] host::interface_xml, partly "without IP addresses; bonds and VLANs as ethernet";
+    130 INTERFACE_GET_XML_DESC [ListHostInterfaces] host::interface_xml, partly "without IP addresses";
     137 CONNECT_NUM_OF_DEFINED_INTERFACES [ListHostInterfaces] host::inactive_interface_count;
     138 CONNECT_LIST_DEFINED_INTERFACES [ListHostInterfaces] host::inactive_interface_names;
     139 CONNECT_NUM_OF_SECRETS [ListSecrets] secret::number;
@@ -295,9 +303,11 @@ procedures! {
     155 STORAGE_POOL_IS_PERSISTENT [DescribePool] pool::is_persistent;
     156 INTERFACE_IS_ACTIVE [ListHostInterfaces] host::interface_is_active;
     157 CONNECT_GET_LIB_VERSION [] connect::lib_version;
+    158 CONNECT_COMPARE_CPU [CompareCpu] processors::compare;
     159 DOMAIN_MEMORY_STATS [GetDomainStats] stats::memory;
     160 DOMAIN_ATTACH_DEVICE_FLAGS [AttachDevice] device::attach_flags;
     161 DOMAIN_DETACH_DEVICE_FLAGS [DetachDevice] device::detach_flags;
+    162 CONNECT_BASELINE_CPU [BaselineCpu] processors::baseline;
     163 DOMAIN_GET_JOB_INFO [FindDomain ListJobs] jobs::info, partly "of saving, dumping and backups";
     164 DOMAIN_ABORT_JOB [FindDomain ListJobs AbortJob] jobs::abort, partly "of saving, dumping and backups";
     165 STORAGE_VOL_WIPE [WipeVolume GetJob] volume::wipe;
@@ -331,11 +341,12 @@ procedures! {
     200 DOMAIN_GET_VCPUS_FLAGS [GetTuning GetGuestVcpus] resources::vcpus;
     201 DOMAIN_OPEN_CONSOLE [OpenConsole] domain::open_console;
     202 DOMAIN_IS_UPDATED [DescribeDomain] domain::is_updated;
+    203 CONNECT_GET_SYSINFO [GetSysinfo] node::sysinfo;
     204 DOMAIN_SET_MEMORY_FLAGS [SetMemory TuneDomain] resources::set_memory_flags;
     205 DOMAIN_SET_BLKIO_PARAMETERS [TuneDomain] tuning::set_block, partly "the weight; devices by their definition";
     206 DOMAIN_GET_BLKIO_PARAMETERS [GetTuning] tuning::block, partly "the weight";
     208 STORAGE_VOL_UPLOAD [UploadVolume] volume::upload;
-    209 STORAGE_VOL_DOWNLOAD [DownloadVolume] volume::download, partly "holes come as zeros";
+    209 STORAGE_VOL_DOWNLOAD [DownloadVolume] volume::download;
     210 DOMAIN_INJECT_NMI [InjectNmi] lifecycle::inject_nmi;
     211 DOMAIN_SCREENSHOT [TakeScreenshot] lifecycle::screenshot, partly "of the first screen";
     212 DOMAIN_GET_STATE [GetDomainState] domain::state;
@@ -343,8 +354,8 @@ procedures! {
     223 DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS [GetTuning] tuning::cpu_flags;
     225 DOMAIN_PIN_VCPU_FLAGS [TuneDomain] resources::pin_vcpu_flags;
     226 DOMAIN_SEND_KEY [SendKeys] lifecycle::send_key, partly "code sets linux, xt, atset1 and qnum";
-    227 NODE_GET_CPU_STATS [GetNode] node::cpu_stats, partly "of all CPUs together";
-    228 NODE_GET_MEMORY_STATS [GetNode] node::memory_stats;
+    227 NODE_GET_CPU_STATS [GetNode GetCpuCounters] node::cpu_stats;
+    228 NODE_GET_MEMORY_STATS [GetNode ListCells] node::memory_stats;
     229 DOMAIN_GET_CONTROL_INFO [FindDomain] domain::control_info;
     230 DOMAIN_GET_VCPU_PIN_INFO [GetTuning GetNode] resources::vcpu_pins;
     231 DOMAIN_UNDEFINE_FLAGS [UndefineDomain] lifecycle::undefine_flags;
@@ -370,7 +381,7 @@ procedures! {
     256 DOMAIN_SET_INTERFACE_PARAMETERS [TuneDomain] tuning::set_interface, partly "no floor";
     257 DOMAIN_GET_INTERFACE_PARAMETERS [GetTuning] tuning::interface, partly "no floor";
     258 DOMAIN_SHUTDOWN_FLAGS [ShutdownDomain] lifecycle::shutdown_flags, partly "by the power button or the agent";
-    259 STORAGE_VOL_WIPE_PATTERN [WipeVolume GetJob] volume::wipe_pattern, partly "with zeros";
+    259 STORAGE_VOL_WIPE_PATTERN [WipeVolume GetJob] volume::wipe_pattern;
     260 STORAGE_VOL_RESIZE [ResizeVolume] volume::resize;
     261 DOMAIN_PM_SUSPEND_FOR_DURATION [SuspendGuest] guest_cpus::suspend, partly "to the guest's disk, by the agent: there is no S3";
     262 DOMAIN_GET_CPU_STATS [GetDomainStats] stats::cpu, partly "the total alone";
@@ -378,28 +389,30 @@ procedures! {
     264 DOMAIN_SET_METADATA [SetMetadata] metadata::set;
     265 DOMAIN_GET_METADATA [GetMetadata] metadata::get;
     266 DOMAIN_BLOCK_REBASE [StartBlockJob] block_job::rebase, partly "links are absolute";
-    267 DOMAIN_PM_WAKEUP [FindDomain] refused::wake_up, partly "refused: no guest is in S3";
+    267 DOMAIN_PM_WAKEUP [FindDomain] lacking::wake_up, partly "refused: no guest is in S3";
     271 DOMAIN_SNAPSHOT_IS_CURRENT [DescribeSnapshot] snapshot::is_current;
     272 DOMAIN_SNAPSHOT_HAS_METADATA [DescribeSnapshot] snapshot::has_metadata;
     273 CONNECT_LIST_ALL_DOMAINS [ListDomains ListSnapshots] domain::list_all;
     274 DOMAIN_LIST_ALL_SNAPSHOTS [ListSnapshots] snapshot::list_all;
     275 DOMAIN_SNAPSHOT_LIST_ALL_CHILDREN [ListSnapshots DescribeSnapshot] snapshot::list_all_children;
     277 DOMAIN_GET_HOSTNAME [GuestHostname] guest::hostname, partly "by the agent";
-    278 DOMAIN_GET_SECURITY_LABEL_LIST [FindDomain] refused::security_labels, partly "there is no security driver";
+    278 DOMAIN_GET_SECURITY_LABEL_LIST [FindDomain] lacking::security_labels, partly "there is no security driver";
     279 DOMAIN_PIN_EMULATOR [TuneDomain] resources::pin_emulator;
     280 DOMAIN_GET_EMULATOR_PIN_INFO [GetTuning GetNode] resources::emulator_pins;
     281 CONNECT_LIST_ALL_STORAGE_POOLS [ListPools] pool::list_all;
     282 STORAGE_POOL_LIST_ALL_VOLUMES [ListVolumes] pool::list_volumes;
     283 CONNECT_LIST_ALL_NETWORKS [ListNetworks] network::list_all;
     284 CONNECT_LIST_ALL_INTERFACES [ListHostInterfaces] host::all_interfaces;
-    285 CONNECT_LIST_ALL_NODE_DEVICES [ListNodeDevices] host::all_devices, partly "computer, PCI, USB, network, disks";
+    285 CONNECT_LIST_ALL_NODE_DEVICES [ListNodeDevices] host::all_devices, partly "computer, PCI, USB, network, SCSI, disks, graphics";
     286 CONNECT_LIST_ALL_NWFILTERS [ListFilters] host::all_filters;
     287 CONNECT_LIST_ALL_SECRETS [ListSecrets] secret::list_all;
+    288 NODE_SET_MEMORY_PARAMETERS [TuneSharedMemory] host_memory::tune_shared;
+    289 NODE_GET_MEMORY_PARAMETERS [GetSharedMemory] host_memory::shared;
     290 DOMAIN_BLOCK_COMMIT [StartBlockJob] block_job::commit, partly "links are absolute";
-    291 NETWORK_UPDATE [UpdateNetwork] network::update, partly "DHCP hosts and ranges, DNS";
+    291 NETWORK_UPDATE [UpdateNetwork] network::update, partly "DHCP hosts and ranges, DNS, port groups";
     293 NODE_GET_CPU_MAP [GetNode] node::cpu_map;
     294 DOMAIN_FSTRIM [TrimFilesystems] guest::trim, partly "all file systems";
-    295 DOMAIN_SEND_PROCESS_SIGNAL [FindDomain] refused::process_signal, partly "refused, as for QEMU: it is of containers";
+    295 DOMAIN_SEND_PROCESS_SIGNAL [FindDomain] lacking::process_signal, partly "refused, as for QEMU: it is of containers";
     296 DOMAIN_OPEN_CHANNEL [OpenConsole] domain::open_channel;
     298 DOMAIN_GET_JOB_STATS [FindDomain ListJobs] jobs::stats, partly "of saving, dumping and backups";
     308 DOMAIN_SET_MEMORY_STATS_PERIOD [SetMemoryStatsPeriod] resources::set_memory_stats_period;
@@ -413,11 +426,13 @@ procedures! {
     336 DOMAIN_FSTHAW [ThawFilesystems] guest::thaw, partly "all file systems";
     337 DOMAIN_GET_TIME [GetGuestTime] guest::time;
     338 DOMAIN_SET_TIME [SetGuestTime] guest::set_time;
+    340 NODE_GET_FREE_PAGES [ListCells] host_memory::free_pages;
     341 NETWORK_GET_DHCP_LEASES [NetworkLeases DescribeNetwork] network::leases;
     342 CONNECT_GET_DOMAIN_CAPABILITIES [GetDomainCapabilities] connect::domain_capabilities;
     343 DOMAIN_OPEN_GRAPHICS_FD [OpenViewer] domain::open_graphics, partly "of the first screen";
     344 CONNECT_GET_ALL_DOMAIN_STATS [GetAllStats GetDomainStats ListDomains] stats::all, partly "no perf, iothread, memory, dirtyrate, vm";
     345 DOMAIN_BLOCK_COPY [StartBlockJob] block_job::copy, partly "to files";
+    347 NODE_ALLOC_PAGES [AllocatePages] host_memory::allocate_pages;
     349 DOMAIN_GET_FSINFO [ListGuestFilesystems] guest::filesystems;
     350 DOMAIN_DEFINE_XML_FLAGS [DefineDomain FindDomain] lifecycle::define_flags;
     351 DOMAIN_GET_IOTHREAD_INFO [GetTuning GetNode] io_threads::info;
@@ -429,13 +444,13 @@ procedures! {
     358 DOMAIN_RENAME [RenameDomain] lifecycle::rename;
     360 CONNECT_REGISTER_CLOSE_CALLBACK [] connect::register_close;
     361 CONNECT_UNREGISTER_CLOSE_CALLBACK [] connect::unregister_close;
-    365 DOMAIN_GET_PERF_EVENTS [FindDomain] refused::perf_events, partly "none is counted";
-    366 DOMAIN_SET_PERF_EVENTS [FindDomain] refused::set_perf_events, partly "none is counted";
+    365 DOMAIN_GET_PERF_EVENTS [FindDomain] lacking::perf_events, partly "none is counted";
+    366 DOMAIN_SET_PERF_EVENTS [FindDomain] lacking::set_perf_events, partly "none is counted";
     368 CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY [Subscribe] events::pool;
     369 CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY [] events::no_more;
     371 DOMAIN_GET_GUEST_VCPUS [GetGuestVcpus] guest_cpus::vcpus;
     372 DOMAIN_SET_GUEST_VCPUS [SetGuestVcpus] guest_cpus::set_vcpus;
-    374 CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY [Subscribe] events::node_device, partly "nobody watches them";
+    374 CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY [Subscribe WatchNodeDevices] events::node_device;
     375 CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY [] events::no_more;
     378 STORAGE_VOL_GET_INFO_FLAGS [DescribeVolume] volume::info_flags;
     380 CONNECT_SECRET_EVENT_REGISTER_ANY [Subscribe] events::secret;
@@ -445,8 +460,14 @@ procedures! {
     390 DOMAIN_SET_LIFECYCLE_ACTION [SetLifecycleAction] lifecycle::set_action, partly "destroy, restart, preserve";
     391 STORAGE_POOL_LOOKUP_BY_TARGET_PATH [ListPools] pool::by_target_path;
     392 DOMAIN_DETACH_DEVICE_ALIAS [DetachDevice] device::detach_alias;
-    396 DOMAIN_GET_LAUNCH_SECURITY_INFO [FindDomain] refused::launch_security, partly "refused: there is no SEV";
-    402 DOMAIN_SET_IOTHREAD_PARAMS [FindDomain] refused::set_io_thread, partly "refused: io threads do not poll";
+    393 CONNECT_COMPARE_HYPERVISOR_CPU [CompareCpu] processors::compare_hypervisor;
+    394 CONNECT_BASELINE_HYPERVISOR_CPU [BaselineCpu] processors::baseline_hypervisor;
+    396 DOMAIN_GET_LAUNCH_SECURITY_INFO [FindDomain] lacking::launch_security, partly "refused: there is no SEV";
+    397 NWFILTER_BINDING_LOOKUP_BY_PORT_DEV [DescribeFilterBinding] filter_bindings::by_device;
+    398 NWFILTER_BINDING_GET_XML_DESC [DescribeFilterBinding] filter_bindings::xml;
+    401 CONNECT_LIST_ALL_NWFILTER_BINDINGS [ListFilterBindings] filter_bindings::list;
+    402 DOMAIN_SET_IOTHREAD_PARAMS [FindDomain] lacking::set_io_thread, partly "refused: io threads do not poll";
+    403 CONNECT_GET_STORAGE_POOL_CAPABILITIES [GetPoolCapabilities] pool::capabilities;
     404 NETWORK_LIST_ALL_PORTS [ListNetworkPorts] network_ports::list;
     405 NETWORK_PORT_LOOKUP_BY_UUID [DumpNetworkPortXml] network_ports::by_uuid;
     409 NETWORK_PORT_GET_XML_DESC [DumpNetworkPortXml] network_ports::xml;
@@ -463,12 +484,13 @@ procedures! {
     424 DOMAIN_AUTHORIZED_SSH_KEYS_GET [GetSshKeys] guest_cpus::ssh_keys;
     425 DOMAIN_AUTHORIZED_SSH_KEYS_SET [SetSshKeys] guest_cpus::set_ssh_keys;
     426 DOMAIN_GET_MESSAGES [DescribeDomain] domain::messages;
+    431 NWFILTER_DEFINE_XML_FLAGS [ListFilters] host::define_filter_flags, partly "refused: there are libvirt's own";
     432 NETWORK_DEFINE_XML_FLAGS [DefineNetwork] network::define_flags;
     433 NODE_DEVICE_GET_AUTOSTART [DescribeNodeDevice] host::device_autostart;
     435 NODE_DEVICE_IS_PERSISTENT [DescribeNodeDevice] host::device_is_persistent;
     436 NODE_DEVICE_IS_ACTIVE [DescribeNodeDevice] host::device_is_active;
     437 NETWORK_CREATE_XML_FLAGS [CreateNetwork] network::create_xml_flags;
-    439 DOMAIN_SET_LAUNCH_SECURITY_STATE [FindDomain] refused::set_launch_security, partly "refused: there is no SEV";
+    439 DOMAIN_SET_LAUNCH_SECURITY_STATE [FindDomain] lacking::set_launch_security, partly "refused: there is no SEV";
     440 DOMAIN_SAVE_PARAMS [SaveDomain ManagedSave GetJob] saved::save_params, partly "the file and the definition";
     441 DOMAIN_RESTORE_PARAMS [RestoreDomain] saved::restore_params, partly "the file and the definition";
     442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "of saving, dumping and backups";

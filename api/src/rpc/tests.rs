@@ -122,11 +122,15 @@ impl Encode for Words {
 #[tokio::test]
 async fn what_is_not_known_is_refused_and_the_connection_goes_on() {
     let mut client = Client::opened(Access::Admin).await;
-    for number in [0, -1, 203, 9999] {
+    for number in [0, -1, 62, 9999] {
         let (code, domain, message) = client.refused(number, &()).await;
         assert_eq!((code, domain), (39, 13), "{number}");
         assert!(message.starts_with("unknown procedure"), "{message}");
     }
+    // Known, and never carried out.
+    let (code, _, message) = client.refused(131, &()).await;
+    assert_eq!(code, 3);
+    assert!(message.ends_with("changed by what configures the host's network"), "{message}");
     let call = client.header(GET_TYPE, Kind::Call);
     for header in [
         Header { program: 0x1234, ..call },

@@ -29,7 +29,7 @@ pub struct Event {
     /// `lifecycle`, `reboot`, `io-error`, `disk-connection`, `device-broken`, `link-changed`, `tray-change`,
     /// `disk-change`, `block-job`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
     /// `watchdog`, `vcpus-change`, `metadata-change`, `rtc-change`, `reachable`, `autostart-changed`, `network`,
-    /// `network-port`, `network-lease`, `rules-restored`, `pool`, `secret`, `job` or `lost`.
+    /// `network-port`, `network-lease`, `node-device`, `rules-restored`, `pool`, `secret`, `job` or `lost`.
     #[schema(example = "lifecycle")]
     pub event: String,
     /// RFC 3339, UTC.
@@ -51,7 +51,7 @@ pub struct Event {
     /// Why, where the words above do not say enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The device it is about (`vda`); of `network-port`, the tap.
+    /// The device it is about (`vda`); of `network-port`, the tap; of `node-device`, one of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Of `io-error`: a write failed, not a read.
@@ -122,7 +122,7 @@ pub struct Event {
     /// Of `metadata-change`: the namespace of the element.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
-    /// Of `network`, `network-port`, `network-lease`, `pool` and `secret`: what was done. Of
+    /// Of `network`, `network-port`, `network-lease`, `node-device`, `pool` and `secret`: what was done. Of
     /// `metadata-change`: `title`, `description` or `element`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "Started")]

@@ -12,6 +12,8 @@ mod domain;
 mod event;
 mod guest;
 mod guest_cpus;
+mod host;
+mod host_devices;
 mod image;
 mod import;
 mod job;
@@ -48,6 +50,14 @@ pub use guest::{
     GuestProcess, GuestTime, GuestTimezone, GuestUser, Password, Trim, Trimmed,
 };
 pub use guest_cpus::{GuestVcpu, GuestVcpuChange, SshKeyChange, SshKeyMode, SshKeys};
+pub use host::{
+    Cell, CellList, CpuBaseline, CpuComparison, CpuCounters, CpuResult, HugePages, Pages,
+    SharedMemory, SharedMemoryTuning,
+};
+pub use host_devices::{
+    Filter, FilterBinding, FilterBindingList, FilterList, HostInterface, HostInterfaceList,
+    NodeDevice, NodeDeviceList,
+};
 pub use image::{ImageUser, ImageUserList, ImageUserType};
 pub use import::{Import, ImportDocument, ImportKind, ImportPlan, ImportVerdict, ImportedObject};
 pub use job::{Job, JobList, JobPhase};

@@ -78,7 +78,7 @@ pub struct UpdateNetwork {
     /// `add`, `add-first`, `add-last`, `modify` or `delete`
     #[schema(example = "add")]
     pub command: String,
-    /// `ip-dhcp-host`, `ip-dhcp-range`, `dns-host`, `dns-txt`, `dns-srv`, `port-forward` or `bandwidth`
+    /// `ip-dhcp-host`, `ip-dhcp-range`, `dns-host`, `dns-txt`, `dns-srv`, `portgroup`, `port-forward` or `bandwidth`
     #[schema(example = "ip-dhcp-host")]
     pub section: String,
     /// Which `<ip>`, from 0; else the one in which addresses are given out.

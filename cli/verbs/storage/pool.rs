@@ -8,11 +8,13 @@ use api::types::Pool;
 
 use super::{element, lost, pretty};
 use crate::args::{
-    self, PoolAs, PoolBuild, PoolCreate, PoolDefine, PoolDumpxml, PoolInfo, PoolList,
+    self, FindStoragePoolSources, PoolAs, PoolBuild, PoolCreate, PoolDefine, PoolDumpxml, PoolInfo,
+    PoolList,
 };
 use crate::failure::Failure;
 use crate::table::Table;
 use crate::terminal::printable;
+use crate::verbs::host::show_xml;
 use crate::verbs::{Session, is, read_document};
 
 impl Session {
@@ -295,4 +297,20 @@ fn table(rows: &[Pool], details: bool) -> Table {
         ]);
     }
     table
+}
+pub(in crate::verbs) async fn capabilities(session: &Session) -> Result<(), Failure> {
+    let xml = session.client.pool_capabilities().await?;
+    show_xml(session, &xml);
+    Ok(())
+}
+
+pub(in crate::verbs) async fn sources(
+    session: &Session,
+    args: FindStoragePoolSources,
+) -> Result<(), Failure> {
+    let xml = session.client.pool_sources(&args.kind).await.map_err(|error| {
+        Failure::from(error).while_doing(format!("Failed to find any {} pool sources", args.kind))
+    })?;
+    show_xml(session, &xml);
+    Ok(())
 }

@@ -290,13 +290,10 @@ pub(in crate::verbs) async fn resize(session: &Session, args: VolResize) -> Resu
 }
 
 pub(in crate::verbs) async fn wipe(session: &Session, args: VolWipe) -> Result<(), Failure> {
-    if let Some(algorithm) = args.algorithm.as_deref().filter(|name| *name != "zero") {
-        let line = format!("volumes are wiped by zeros (zero), not by '{algorithm}'");
-        return Err(Failure::usage(line));
-    }
     let volume = session.volume(&args.of.vol, args.of.pool.as_deref()).await?;
     let attempt = || format!("Failed to wipe vol {}", volume.name);
-    let job = session.client.wipe_volume(&volume.pool, &volume.name).await;
+    let job =
+        session.client.wipe_volume(&volume.pool, &volume.name, args.algorithm.as_deref()).await;
     let job = job.map_err(|error| Failure::from(error).while_doing(attempt()))?;
     session.wait_for(job).await.map_err(|failure| failure.while_doing(attempt()))?;
     session.terminal.say(&format!("Vol {} wiped\n", printable(&volume.name)));

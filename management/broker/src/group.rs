@@ -51,18 +51,28 @@ pub enum GroupAct {
 
 pub(crate) fn act(group: &str, act: &GroupAct) -> Result<Granted, BrokerError> {
     let arguments = arguments(group, act)?;
-    let program = PROGRAMS
-        .map(Path::new)
-        .into_iter()
-        .find(|path| path.exists())
-        .ok_or(BrokerError::NoProgram { program: "lvm".into(), package: "lvm2".into() })?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(program()?);
     command.args(&arguments);
     let report = run(command, &format!("{} volume group {group:?}", verb(act)))?;
     Ok(match act {
         GroupAct::ReportGroup | GroupAct::ReportVolumes => Granted::Answer(report),
         _ => Granted::Done,
     })
+}
+
+/// The host's volume groups and what they lie on, in LVM's JSON.
+pub(crate) fn list() -> Result<Granted, BrokerError> {
+    let mut command = Command::new(program()?);
+    command.args(["vgs", "--reportformat=json", "--readonly", "-o", "vg_name,pv_name"]);
+    run(command, "look for volume groups").map(Granted::Answer)
+}
+
+fn program() -> Result<&'static Path, BrokerError> {
+    PROGRAMS
+        .map(Path::new)
+        .into_iter()
+        .find(|path| path.exists())
+        .ok_or(BrokerError::NoProgram { program: "lvm".into(), package: "lvm2".into() })
 }
 
 fn verb(act: &GroupAct) -> &'static str {

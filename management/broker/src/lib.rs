@@ -9,6 +9,7 @@ mod confinement;
 mod connect;
 mod error;
 mod group;
+mod host_memory;
 mod image_work;
 mod inspect;
 mod local;
@@ -38,6 +39,7 @@ pub use cgroup::threads::{ThreadRule, Threads};
 pub use confinement::SecurityFact;
 pub use error::{BrokerError, Holder};
 pub use group::GroupAct;
+pub use host_memory::{HostMemory, SamePages};
 pub use local::Local;
 pub use network::direct::{Direct, DirectMode};
 pub use network::vlan::{NativeVlan, PortVlans};
@@ -197,6 +199,14 @@ impl dyn Broker + '_ {
         }
     }
 
+    /// The host's volume groups and what they lie on, in LVM's own words.
+    pub fn volume_groups(&self) -> Result<Vec<u8>, BrokerError> {
+        match self.perform(Request::VolumeGroups, &[])? {
+            Granted::Answer(answer) => Ok(answer),
+            other => Err(BrokerError::unexpected(&other)),
+        }
+    }
+
     pub fn tap(&self, tap: Tap) -> Result<TapQueues, BrokerError> {
         match self.perform(Request::OpenTap(tap), &[])? {
             Granted::Tap(tap) => Ok(tap),
@@ -294,6 +304,11 @@ impl dyn Broker + '_ {
 
     pub fn remove_cgroup(&self, path: &Path) -> Result<(), BrokerError> {
         self.done(Request::RemoveCgroup { path: path.to_owned() })
+    }
+
+    /// Put a number of how the host treats its memory into force.
+    pub fn set_host_memory(&self, number: HostMemory) -> Result<(), BrokerError> {
+        self.done(Request::HostMemory(number))
     }
 
     /// Put `limits` into force for a running domain, in place of those that were.

@@ -136,6 +136,7 @@ impl Broker for Local {
             }
             Request::Pool { pool, act } => pool::act(&pool, &act),
             Request::Group { group, act } => group::act(&group, &act),
+            Request::VolumeGroups => group::list(),
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
             Request::StartPasst { name, passt, cgroup } => {
                 let program = passt::find(&self.passt)?;
@@ -161,6 +162,7 @@ impl Broker for Local {
             Request::TuneThreads { process, cgroup, rules } => {
                 cgroup::threads::tune(process, cgroup.as_deref(), &rules).map(|()| Granted::Done)
             }
+            Request::HostMemory(number) => number.set(Path::new("/sys")).map(|()| Granted::Done),
             Request::Network(act) => network::act(&act),
             Request::Spawn { role, name, stdio, cgroup, limits } => {
                 let (program, arguments) = match role {

@@ -9,6 +9,7 @@ use crate::cgroup::limits::Limits;
 use crate::cgroup::threads::ThreadRule;
 use crate::confinement::SecurityFact;
 use crate::group::GroupAct;
+use crate::host_memory::HostMemory;
 use crate::network::direct::Direct;
 use crate::network::{ForeignChain, NetworkAct, Sockets};
 use crate::passt::Passt;
@@ -66,6 +67,8 @@ pub enum Request {
         group: String,
         act: GroupAct,
     },
+    /// Which volume groups of LVM there are.
+    VolumeGroups,
     OpenTap(Tap),
     /// passt(1) for interface `name`, which ends with the connection to it that comes back.
     StartPasst {
@@ -117,6 +120,8 @@ pub enum Request {
         cgroup: Option<PathBuf>,
         rules: Vec<ThreadRule>,
     },
+    /// A number of how the host treats its memory.
+    HostMemory(HostMemory),
     /// Something with the networks of the host.
     Network(NetworkAct),
     Spawn {

@@ -50,6 +50,21 @@ impl Operation for DescribeNodeDevice {
     }
 }
 
+/// Have events of the host's devices from now on (virConnectNodeDeviceEventRegisterAny).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchNodeDevices;
+
+impl Operation for WatchNodeDevices {
+    type Output = ();
+    const NAME: &'static str = "node.watch-devices";
+    const ACCESS: Access = Access::Read;
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        let node = cx.node.clone();
+        blocking(move || node.devices.begin()).await
+    }
+}
+
 /// The host's network interfaces (virConnectListAllInterfaces).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListHostInterfaces;
@@ -60,8 +75,8 @@ impl Operation for ListHostInterfaces {
     const ACCESS: Access = Access::Read;
 
     async fn run(self, cx: &Context) -> Result<Vec<HostInterface>, Error> {
-        let sys = cx.node.host.sys();
-        blocking(move || Ok(host_interfaces::read(&sys))).await
+        let host = cx.node.host.clone();
+        blocking(move || Ok(host_interfaces::read(&host))).await
     }
 }
 

@@ -233,7 +233,8 @@ pub struct UpdateNetwork {
     pub network: NetworkRef,
     /// `add`, `add-first`, `add-last`, `modify` or `delete`.
     pub command: String,
-    /// `ip-dhcp-host`, `ip-dhcp-range`, `dns-host`, `dns-txt`, `dns-srv`, `port-forward` or `bandwidth`.
+    /// `ip-dhcp-host`, `ip-dhcp-range`, `dns-host`, `dns-txt`, `dns-srv`, `portgroup`,
+    /// `port-forward` or `bandwidth`.
     pub section: String,
     /// Which `<ip>`, from 0; none: the one in which addresses are given out.
     pub index: Option<usize>,

@@ -3,7 +3,7 @@
 use crate::auth::Access;
 use crate::domain::actor::blocking;
 use crate::domain_capabilities::{self, Wanted};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
 use vmm_protocol::config::Machine;
 
@@ -65,6 +65,40 @@ impl Operation for GetNode {
         node.quarantined.clone_from(&cx.quarantined);
         node.degraded.clone_from(&cx.degraded);
         Ok(node)
+    }
+}
+
+/// What one of the host's CPUs has done since it booted (virNodeGetCPUStats).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetCpuCounters {
+    pub cpu: u32,
+}
+
+impl Operation for GetCpuCounters {
+    type Output = NodeCounters;
+    const NAME: &'static str = "node.cpu-counters";
+    const ACCESS: Access = Access::Read;
+
+    async fn run(self, cx: &Context) -> Result<NodeCounters, Error> {
+        let (host, cpu) = (cx.node.host.clone(), self.cpu);
+        let missing =
+            Error::new(Code::InvalidArgument, format!("the host has no CPU {cpu} that is on"));
+        blocking(move || crate::host::cpu_counters(&host, cpu).ok_or(missing)).await
+    }
+}
+
+/// What the host's firmware says of it, as libvirt's `<sysinfo>` (virConnectGetSysinfo).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetSysinfo;
+
+impl Operation for GetSysinfo {
+    type Output = String;
+    const NAME: &'static str = "node.sysinfo";
+    const ACCESS: Access = Access::Read;
+
+    async fn run(self, cx: &Context) -> Result<String, Error> {
+        let host = cx.node.host.clone();
+        blocking(move || crate::host::sysinfo(&host)).await
     }
 }
 

@@ -5,10 +5,52 @@ use xml::PoolDef;
 use xml::storage::Bytes;
 
 use crate::auth::{Access, Defines, Subject};
+use crate::domain::actor::blocking;
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
 use crate::storage::{PoolRef, PoolView, State};
 use crate::translate::invalid;
+
+/// Which pools and volumes there can be, as XML (virConnectGetStoragePoolCapabilities).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetPoolCapabilities;
+
+impl Operation for GetPoolCapabilities {
+    type Output = String;
+    const NAME: &'static str = "pool.capabilities";
+    const ACCESS: Access = Access::Read;
+
+    async fn run(self, _cx: &Context) -> Result<String, Error> {
+        Ok(crate::storage::capabilities::describe())
+    }
+}
+
+/// What pools of a kind could be made of on this host, as libvirt's `<sources>`
+/// (virConnectFindStoragePoolSources).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FindPoolSources {
+    /// `logical`
+    pub kind: String,
+}
+
+impl Operation for FindPoolSources {
+    type Output = String;
+    const NAME: &'static str = "pool.sources";
+    // It looks at the host's disks.
+    const ACCESS: Access = Access::Write;
+
+    async fn run(self, cx: &Context) -> Result<String, Error> {
+        if self.kind != "logical" {
+            let text = format!(
+                "sources of pools of type {:?} are not looked for; those of \"logical\" are",
+                self.kind
+            );
+            return Err(Error::new(Code::Unsupported, text));
+        }
+        let broker = cx.node.broker.clone();
+        blocking(move || crate::storage::group::sources(&broker.volume_groups()?)).await
+    }
+}
 
 /// Store the definition of a pool (virStoragePoolDefineXML).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use crate::events::PoolChange;
 use crate::jobs::{Job, Progress};
 use crate::manager::{Context, Operation};
 use crate::storage::{
-    Download, NewVolume, Pool, PoolRef, Resize, Share, Upload, VolumeRef, VolumeView, content,
-    make, resize, resize_device,
+    Download, NewVolume, Pool, PoolRef, Resize, Share, Upload, VolumeRef, VolumeView,
+    WipeAlgorithm, content, make, resize, resize_device, wipe,
 };
 
 fn about(volume: &VolumeRef) -> Subject<'_> {
@@ -404,10 +404,11 @@ impl Operation for ResizeVolume {
     }
 }
 
-/// Overwrite a volume with zeros (virStorageVolWipe).
+/// Overwrite a volume (virStorageVolWipePattern).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WipeVolume {
     pub volume: VolumeRef,
+    pub algorithm: WipeAlgorithm,
 }
 
 impl Operation for WipeVolume {
@@ -420,6 +421,7 @@ impl Operation for WipeVolume {
     }
 
     async fn run(self, cx: &Context) -> Result<Job, Error> {
+        let algorithm = self.algorithm;
         let (pool, view, file) = open_alone(cx, self.volume, "it is being wiped").await?;
         if let Err(error) = NewVolume::like(&view, &view.name) {
             release(&pool, view.name, None, false).await;
@@ -430,7 +432,7 @@ impl Operation for WipeVolume {
         let started = blocking(move || {
             jobs.start("volume-wipe", object, total, move |progress| async move {
                 let name = view.name.clone();
-                let wiped = blocking(move || content::wipe(&view, file, &progress)).await;
+                let wiped = blocking(move || wipe::wipe(&view, file, algorithm, &progress)).await;
                 release(&place, name, Some(PoolChange::VolumeWiped), false).await;
                 wiped
             })

@@ -1,13 +1,12 @@
-//! The long works on a volume's content: fill it from another one, have all of it there, wipe it.
+//! The long works on a volume's content: fill it from another one, have all of it there.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use image::copy::Target;
 use image::work::Work;
-use image::{FileStorage, Format, Storage};
-use rustix::fs::{FallocateFlags, FileType, fallocate, ioctl_ficlone};
+use image::{Format, Storage};
+use rustix::fs::{FallocateFlags, fallocate, ioctl_ficlone};
 
 use super::create::{NewVolume, io_error};
 use super::work::{self, Names};
@@ -99,31 +98,4 @@ fn write_zeros(file: &dyn Storage, offset: u64, len: u64) -> io::Result<()> {
         at += part;
     }
     Ok(())
-}
-
-/// Overwrite everything that lies in a volume, and leave it empty, as large as it was.
-pub(crate) fn wipe(volume: &VolumeView, file: OwnedFd, progress: &Progress) -> Result<(), Error> {
-    let failed = |error| io_error(&volume.name, error);
-    let kind = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?.st_mode;
-    let is_device = FileType::from_raw_mode(kind) == FileType::BlockDevice;
-    let file = FileStorage::new(File::from(file)).map_err(failed)?;
-    let size = file.size().map_err(failed)?;
-    progress.set_total(size);
-    let mut at = 0;
-    while at < size {
-        progress.at(at).map_err(failed)?;
-        let (is_data, len) = file.data_run(at, (size - at).min(PIECE)).map_err(failed)?;
-        if is_data {
-            write_zeros(&file, at, len).map_err(failed)?;
-        }
-        at += len.max(1);
-    }
-    file.sync().map_err(failed)?;
-    if is_device {
-        return Ok(());
-    }
-    // Now that it is overwritten, its space may be given back.
-    file.set_len(0).map_err(failed)?;
-    NewVolume::like(volume, &volume.name)?.format(&file)?;
-    file.sync().map_err(failed)
 }

@@ -1,6 +1,8 @@
 //! Logical pools: volume groups of LVM, whose volumes are block devices. LVM itself does each act as
 //! a whole or not at all, so an empty volume is not made under another name first; a copy is.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 
 use broker::{GroupAct, PoolContents, PoolFile, Wanted};
@@ -12,6 +14,7 @@ use super::create::NewVolume;
 use super::pool::{State, no_volume};
 use crate::error::{Code, Error};
 use crate::events::PoolChange;
+use crate::host::escape;
 
 /// LVM's report of one kind of things.
 #[derive(Debug, Deserialize)]
@@ -40,6 +43,36 @@ struct Volume {
     lv_name: String,
     lv_size: String,
     lv_attr: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Found {
+    vg: Vec<Source>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Source {
+    vg_name: String,
+    pv_name: String,
+}
+
+/// The host's volume groups as libvirt's `<sources>`, by LVM's report: a row for each device of each.
+pub(crate) fn sources(report: &[u8]) -> Result<String, Error> {
+    let report: Report<Found> = serde_json::from_slice(report).map_err(nonsense)?;
+    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for Source { vg_name, pv_name } in report.report.into_iter().flat_map(|found| found.vg) {
+        groups.entry(vg_name).or_default().push(pv_name);
+    }
+    let mut xml = "<sources>\n".to_owned();
+    for (name, devices) in groups {
+        let _ = writeln!(xml, "  <source>\n    <name>{}</name>", escape(&name));
+        for device in devices.iter().filter(|device| device.starts_with('/')) {
+            let _ = writeln!(xml, "    <device path='{}'/>", escape(device));
+        }
+        xml.push_str("    <format type='lvm2'/>\n  </source>\n");
+    }
+    xml.push_str("</sources>\n");
+    Ok(xml)
 }
 
 /// Bytes in all, and free.

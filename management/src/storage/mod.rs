@@ -8,11 +8,12 @@
 //! What others do in a directory is noticed by the time that it was last changed: one look at that for
 //! each list, and a look at all of it only when it is another.
 
+pub(crate) mod capabilities;
 mod chain;
 pub(crate) mod content;
 mod create;
 mod graph;
-mod group;
+pub(crate) mod group;
 mod headers;
 mod mount;
 mod pool;
@@ -21,6 +22,7 @@ mod resize;
 mod scan;
 mod transfer;
 mod views;
+pub(crate) mod wipe;
 mod work;
 
 use std::fmt;
@@ -28,8 +30,9 @@ use std::fmt;
 use uuid::Uuid;
 
 pub use graph::{ImageUse, User};
-pub use transfer::{Download, Upload};
+pub use transfer::{Download, Piece, Upload};
 pub use views::{PoolView, VolumeView};
+pub use wipe::WipeAlgorithm;
 
 pub(crate) use content::Share;
 pub(crate) use create::{NewVolume, make};

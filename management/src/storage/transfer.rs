@@ -18,6 +18,14 @@ const PIECE: u64 = 256 << 10;
 /// Zeros of this length and place become holes.
 const BLOCK: usize = 4096;
 
+/// What comes next of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    Data(Vec<u8>),
+    /// So many zeros that its file does not keep.
+    Hole(u64),
+}
+
 /// A volume's bytes as they are in its file.
 pub struct Download {
     volume: String,
@@ -59,16 +67,45 @@ impl Download {
         }
         let (file, at, volume) = (self.file.clone(), self.at, self.volume.clone());
         self.at += len as u64;
-        let piece = blocking(move || {
-            let mut piece = vec![0; len];
-            file.read(&mut piece, at).map_err(|source| {
-                let text = format!("volume {volume:?} cannot be read");
-                Error::new(Code::HostFailure, text).with_source(source)
-            })?;
-            Ok(piece)
-        });
-        Some(piece.await)
+        Some(blocking(move || read(&file, at, len, &volume)).await)
     }
+
+    /// The next piece, with holes as such; none at the end.
+    pub async fn next_or_hole(&mut self) -> Option<Result<Piece, Error>> {
+        let left = self.left();
+        if left == 0 {
+            return None;
+        }
+        let (file, at, volume) = (self.file.clone(), self.at, self.volume.clone());
+        let piece = blocking(move || {
+            let run = file.data_run(at, left).map_err(|source| unreadable(&volume, source))?;
+            match run {
+                (false, len) if len > 0 => Ok(Piece::Hole(len.min(left))),
+                (_, len) => {
+                    let len = len.clamp(1, PIECE).min(left) as usize;
+                    read(&file, at, len, &volume).map(Piece::Data)
+                }
+            }
+        });
+        let piece = piece.await;
+        self.at += match &piece {
+            Ok(Piece::Data(data)) => data.len() as u64,
+            Ok(Piece::Hole(len)) => *len,
+            Err(_) => left,
+        };
+        Some(piece)
+    }
+}
+
+fn unreadable(volume: &str, source: std::io::Error) -> Error {
+    let text = format!("volume {volume:?} cannot be read");
+    Error::new(Code::HostFailure, text).with_source(source)
+}
+
+fn read(file: &FileStorage, at: u64, len: usize, volume: &str) -> Result<Vec<u8>, Error> {
+    let mut piece = vec![0; len];
+    file.read(&mut piece, at).map_err(|source| unreadable(volume, source))?;
+    Ok(piece)
 }
 
 /// Bytes on their way into a volume, as a job. Dropped before it is finished, the job fails.

@@ -12,7 +12,7 @@ use crate::ops::{
     ChangePool, CreateSnapshot, CreateVolume, DefinePool, DeleteVolume, DropManagedSave, GetJob,
     ListImageUsers, ManagedSave, PoolAction, ResizeVolume, UndefineDomain, WipeVolume,
 };
-use crate::storage::VolumeRef;
+use crate::storage::{VolumeRef, WipeAlgorithm};
 
 const MIB: u64 = 1 << 20;
 
@@ -79,7 +79,10 @@ async fn what_lies_below_a_disk_stays_whoever_else_knows_nothing_of_it() {
     for error in [
         daemon.delete_volume("base").await.unwrap_err(),
         daemon.grow_volume("base").await.unwrap_err(),
-        daemon.call(WipeVolume { volume: of("base") }).await.unwrap_err(),
+        daemon
+            .call(WipeVolume { volume: of("base"), algorithm: WipeAlgorithm::Zero })
+            .await
+            .unwrap_err(),
     ] {
         assert_eq!((error.code, error.message.as_str()), (Code::Busy, expected));
     }

@@ -18,7 +18,7 @@ use crate::ops::{
     GetJob, ListJobs, ListPools, ListVolumes, MadeVolume, PoolAction, ResizeVolume, UploadVolume,
     WipeVolume,
 };
-use crate::storage::{VolumeRef, VolumeView};
+use crate::storage::{Piece, VolumeRef, VolumeView, WipeAlgorithm};
 
 const MIB: u64 = 1 << 20;
 
@@ -414,6 +414,30 @@ async fn volumes_are_resized() {
 }
 
 #[tokio::test]
+async fn what_a_volumes_file_does_not_keep_comes_as_a_hole() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    daemon.pool(&host).await;
+    daemon.create(volume_xml("raw", "raw", 2 * MIB, "")).await.unwrap();
+    let file = fs::OpenOptions::new().write(true).open(host.path("pool").join("raw")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[7; 65536], MIB).unwrap();
+    let volume = of("raw");
+    let asked = DownloadVolume { volume, offset: 4096, length: None };
+    let mut download = daemon.call(asked).await.unwrap();
+    let (mut at, mut data) = (4096, Vec::new());
+    while let Some(piece) = download.next_or_hole().await {
+        at += match piece.unwrap() {
+            Piece::Hole(length) => length,
+            Piece::Data(bytes) => {
+                data.push((at, bytes.len()));
+                bytes.len() as u64
+            }
+        };
+    }
+    assert_eq!((at, data), (2 * MIB, vec![(MIB, 65536)]));
+}
+
+#[tokio::test]
 async fn a_wiped_volume_is_empty_and_as_large_as_it_was() {
     let host = Host::new();
     let daemon = host.daemon().await;
@@ -424,8 +448,8 @@ async fn a_wiped_volume_is_empty_and_as_large_as_it_was() {
     let xml = volume_xml("qcow2", "qcow2", 2 * MIB, "");
     let made = daemon.call(CreateVolume { pool: "pool".into(), xml, from }).await;
     daemon.made(made).await.unwrap();
-    for name in ["raw", "qcow2"] {
-        let job = daemon.call(WipeVolume { volume: of(name) }).await.unwrap();
+    for (name, algorithm) in [("raw", WipeAlgorithm::Dod), ("qcow2", WipeAlgorithm::Trim)] {
+        let job = daemon.call(WipeVolume { volume: of(name), algorithm }).await.unwrap();
         assert_eq!(daemon.job(job.id).await.phase, Phase::Done);
         let after = daemon.volume(name).await.unwrap();
         assert_eq!(after.capacity, 2 * MIB);
@@ -455,7 +479,10 @@ async fn a_volume_in_use_is_left_alone_and_its_domain_is_named() {
     assert_eq!(error.message, "volume \"top\" is in use by domain \"web\"");
     for error in [
         daemon.resize("top", 2 * MIB, false).await.unwrap_err(),
-        daemon.call(WipeVolume { volume: of("top") }).await.unwrap_err(),
+        daemon
+            .call(WipeVolume { volume: of("top"), algorithm: WipeAlgorithm::Zero })
+            .await
+            .unwrap_err(),
         daemon.clone("top", "copy", CloneMode::Copy).await.unwrap_err(),
     ] {
         assert!(error.message.ends_with("is in use by domain \"web\""), "{error}");

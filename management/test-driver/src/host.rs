@@ -16,20 +16,37 @@ const CPUS: u32 = 16;
 const SOCKETS: u32 = 2;
 const THREADS: u32 = 2;
 
-const FILES: [(&str, &str); 38] = [
+const FILES: [(&str, &str); 46] = [
     ("bios.bin", "no guest runs it\n"),
-    ("proc/cpuinfo", "model name\t: Manor test driver\ncpu MHz\t\t: 1400.000\n"),
+    (
+        "proc/cpuinfo",
+        "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Manor test driver\ncpu MHz\t\t: 1400.000\n\
+         physical id\t: 0\nflags\t\t: fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 \
+         clflush mmx fxsr sse sse2 syscall nx rdtscp lm pni pclmulqdq ssse3 cx16 sse4_1 sse4_2 x2apic popcnt \
+         tsc_deadline_timer aes xsave avx hypervisor lahf_lm xsaveopt\n",
+    ),
     (
         "proc/meminfo",
         "MemTotal: 16777216 kB\nMemFree: 12582912 kB\nMemAvailable: 12582912 kB\n\
          Buffers: 131072 kB\nCached: 1048576 kB\nHugepagesize: 2048 kB\n",
     ),
-    ("proc/stat", "cpu  1000 0 500 100000 200 0 0 0 0 0\n"),
+    ("proc/stat", "cpu  1000 0 500 100000 200 0 0 0 0 0\ncpu0 100 0 50 10000 20 0 0 0 0 0\n"),
     ("proc/uptime", "86400.00 1382400.00\n"),
     ("proc/sys/kernel/hostname", "test\n"),
     ("proc/sys/kernel/osrelease", "6.1.0-test\n"),
     ("sys/devices/system/cpu/online", "0-15\n"),
     ("sys/devices/system/node/node0/cpulist", "0-15\n"),
+    ("sys/devices/system/node/node0/distance", "10\n"),
+    (
+        "sys/devices/system/node/node0/meminfo",
+        "Node 0 MemTotal: 16777216 kB\nNode 0 MemFree: 12582912 kB\n",
+    ),
+    ("sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages", "1024\n"),
+    ("sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages", "1024\n"),
+    ("sys/kernel/mm/ksm/pages_to_scan", "100\n"),
+    ("sys/kernel/mm/ksm/sleep_millisecs", "20\n"),
+    ("sys/kernel/mm/ksm/pages_shared", "0\n"),
+    ("sys/kernel/mm/ksm/merge_across_nodes", "1\n"),
     ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "1024\n"),
     ("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "1024\n"),
     ("sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages", "0\n"),
@@ -82,6 +99,8 @@ pub fn make(root: &Path) -> io::Result<()> {
         let (socket, core) = (cpu / (CPUS / SOCKETS), cpu % (CPUS / SOCKETS) / THREADS);
         write(&place.join("physical_package_id"), &format!("{socket}\n"))?;
         write(&place.join("core_id"), &format!("{core}\n"))?;
+        let first = cpu - cpu % THREADS;
+        write(&place.join("thread_siblings_list"), &format!("{first}-{}\n", first + THREADS - 1))?;
     }
     for (name, to) in LINKS {
         let name = root.join("sys").join(name);

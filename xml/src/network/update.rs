@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostics;
 use crate::document::{self, Bounds};
 use crate::element::Element;
 use crate::network::{
-    Dhcp, DhcpHost, DhcpRange, Dns, DnsHost, DnsSrv, DnsTxt, Ip, NetworkDef, PortForward,
+    Dhcp, DhcpHost, DhcpRange, Dns, DnsHost, DnsSrv, DnsTxt, Ip, NetworkDef, PortForward, PortGroup,
 };
 use crate::value::names;
 
@@ -18,7 +18,7 @@ names! {
     /// libvirt's sections that Manor changes, and its own two last.
     pub enum UpdateSection {
         DhcpHost = "ip-dhcp-host", DhcpRange = "ip-dhcp-range", DnsHost = "dns-host", DnsTxt = "dns-txt",
-        DnsSrv = "dns-srv", PortForward = "port-forward", Bandwidth = "bandwidth",
+        DnsSrv = "dns-srv", PortGroup = "portgroup", PortForward = "port-forward", Bandwidth = "bandwidth",
     }
 }
 
@@ -85,6 +85,10 @@ impl NetworkDef {
                     of(a) == of(b)
                 };
                 change(&mut def.dns_mut().services, command, read(entry, "srv")?, same)?;
+            }
+            UpdateSection::PortGroup => {
+                let same = |a: &PortGroup, b: &PortGroup| a.name == b.name;
+                change(&mut def.port_groups, command, read(entry, "portgroup")?, same)?;
             }
             UpdateSection::PortForward => {
                 let same = |a: &PortForward, b: &PortForward| a == b;

@@ -20,6 +20,18 @@ names! {
     }
 }
 
+impl PoolType {
+    /// Of what a pool of this kind lies on, the usual one first; empty: it has none.
+    pub fn source_formats(self) -> &'static [&'static str] {
+        match self {
+            Self::Fs => &FILE_SYSTEMS,
+            Self::NetFs => &["auto", "nfs"],
+            Self::Logical => &["lvm2", "unknown"],
+            _ => &[],
+        }
+    }
+}
+
 /// libvirt's names of file systems on devices, as far as Linux mounts them.
 const FILE_SYSTEMS: [&str; 13] = [
     "auto", "ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "iso9660", "udf", "ufs", "hfs+",
@@ -187,12 +199,10 @@ impl PoolDef {
     }
 
     fn check_format(&self, source: &PoolSource, at: Cursor<'_>) {
-        let known: &[&str] = match self.kind {
-            PoolType::Fs => &FILE_SYSTEMS,
-            PoolType::NetFs => &["auto", "nfs"],
-            PoolType::Logical => &["unknown", "lvm2"],
-            _ => return,
-        };
+        let known = self.kind.source_formats();
+        if known.is_empty() {
+            return;
+        }
         if let Some(format) = source.format.as_ref().filter(|it| !known.contains(&&*it.kind)) {
             let place = at.child("source").and_then(|source| source.child("format"));
             let message = format!(

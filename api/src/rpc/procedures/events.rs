@@ -60,10 +60,10 @@ pub(crate) async fn pool(
 
 pub(crate) async fn node_device(
     client: Client,
-    (event, _): (i32, Option<NodeDevice>),
+    (event, only): (i32, Option<NodeDevice>),
 ) -> Result<i32, Failure> {
-    events::register(&client, Callback { topic: Topic::Nothing, event, only: None, old: false })
-        .await
+    let only = only.map(|device| events::device_id(&device.name));
+    events::register(&client, Callback { topic: Topic::NodeDevice, event, only, old: false }).await
 }
 
 pub(crate) async fn secret(

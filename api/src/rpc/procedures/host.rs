@@ -48,7 +48,11 @@ fn bit(kind: NodeDeviceKind) -> u32 {
         NodeDeviceKind::Pci => 1 << 1,
         NodeDeviceKind::Usb => 1 << 2,
         NodeDeviceKind::Net => 1 << 4,
+        NodeDeviceKind::ScsiHost => 1 << 5,
+        NodeDeviceKind::ScsiTarget => 1 << 6,
+        NodeDeviceKind::Scsi => 1 << 7,
         NodeDeviceKind::Storage => 1 << 8,
+        NodeDeviceKind::Drm => 1 << 12,
     }
 }
 
@@ -266,11 +270,23 @@ pub(crate) async fn filter_xml(
     Ok(filter(&client, &named.name, |filter| filter.uuid == named.uuid).await?.xml)
 }
 
+pub(crate) async fn define_filter(client: Client, xml: String) -> Result<object::Filter, Failure> {
+    define_filter_flags(client, (xml, 0)).await
+}
+
 /// Rules of people's own are not to be had; saying so is better than not knowing the procedure.
-pub(crate) async fn define_filter(client: Client, _: String) -> Result<object::Filter, Failure> {
+pub(crate) async fn define_filter_flags(
+    client: Client,
+    (_, flags): (String, u32),
+) -> Result<object::Filter, Failure> {
+    const VALIDATE: u32 = 1;
+    known_flags(flags, VALIDATE, "virNWFilterDefineXMLFlags")?;
     let known: Vec<_> = filters(&client).await?.iter().map(|filter| filter.name).collect();
-    let text =
-        format!("filters are Manor's own and cannot be defined; there are {}", known.join(", "));
+    let text = format!(
+        "filters are Manor's own and cannot be defined, as their rules follow leases; an interface \
+             can name {}",
+        known.join(", ")
+    );
     Err(Failure::unsupported(Area::Filter, &text))
 }
 

@@ -154,11 +154,17 @@ pub(crate) async fn update(
     let section = match section {
         4 => "ip-dhcp-host",
         5 => "ip-dhcp-range",
+        9 => "portgroup",
         10 => "dns-host",
         11 => "dns-txt",
         12 => "dns-srv",
         other => {
-            let text = format!("section {other} of a network cannot be updated");
+            let names =
+                ["bridge", "domain", "ip", "", "", "forward", "forward-interface", "forward-pf"];
+            let at = other.checked_sub(1).and_then(|at| names.get(at as usize)).unwrap_or(&"");
+            let text = format!(
+                "section {other} ({at}) of a network is not changed by itself; define the network anew"
+            );
             return Err(Failure::unsupported(AREA, &text));
         }
     };

@@ -1,6 +1,6 @@
 //! The host in figures.
 
-use management::ops::GetNode;
+use management::ops::{GetCpuCounters, GetNode, GetSysinfo, ListCells};
 
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::xdr::{Chars, FixedChars, Opaque};
@@ -27,16 +27,9 @@ pub(crate) async fn free_memory(client: Client, (): ()) -> Result<u64, Failure> 
     Ok(client.ask(Area::Node, GetNode).await?.free_memory.saturating_mul(1024))
 }
 
-/// Of each NUMA cell; Manor tells of one.
-pub(crate) async fn cells_free_memory(
-    client: Client,
-    (first, room): (i32, i32),
-) -> Result<Vec<u64>, Failure> {
-    if first != 0 || room < 1 {
-        let text = format!("there is cell 0, and none from {first} on");
-        return Err(Failure::invalid_argument(Area::Node, &text));
-    }
-    Ok(vec![free_memory(client, ()).await?])
+pub(crate) async fn sysinfo(client: Client, flags: u32) -> Result<String, Failure> {
+    known_flags(flags, 0, "virConnectGetSysinfo")?;
+    client.ask(Area::Node, GetSysinfo).await
 }
 
 /// No security driver: empty names say so.
@@ -58,11 +51,14 @@ pub(crate) async fn cpu_stats(
 ) -> Result<Figures, Failure> {
     const ALL: i32 = -1;
     known_flags(flags, 0, "virNodeGetCPUStats")?;
-    if cpu != ALL {
-        let text = "figures of one CPU; ask for all of them";
-        return Err(Failure::no_support(text));
-    }
-    let counters = client.ask(Area::Node, GetNode).await?.counters;
+    let counters = match u32::try_from(cpu) {
+        Ok(cpu) => client.ask(Area::Node, GetCpuCounters { cpu }).await?,
+        Err(_) if cpu == ALL => client.ask(Area::Node, GetNode).await?.counters,
+        Err(_) => {
+            let text = format!("there is no CPU {cpu}");
+            return Err(Failure::invalid_argument(Area::Node, &text));
+        }
+    };
     let all = vec![
         ("kernel", counters.system),
         ("user", counters.user),
@@ -78,9 +74,14 @@ pub(crate) async fn memory_stats(
 ) -> Result<Figures, Failure> {
     const ALL: i32 = -1;
     known_flags(flags, 0, "virNodeGetMemoryStats")?;
-    if !matches!(cell, ALL | 0) {
-        let text = format!("there is no cell {cell}");
-        return Err(Failure::invalid_argument(Area::Node, &text));
+    if cell != ALL {
+        let found = client.ask(Area::Node, ListCells).await?;
+        let found = found.into_iter().find(|one| i32::try_from(one.id) == Ok(cell));
+        let Some(found) = found else {
+            let text = format!("there is no cell {cell}");
+            return Err(Failure::invalid_argument(Area::Node, &text));
+        };
+        return Ok(within(vec![("total", found.memory), ("free", found.free)], room));
     }
     let node = client.ask(Area::Node, GetNode).await?;
     let counters = node.counters;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use management::ops::{
-    ChangePool, CreatePool, DefinePool, DescribePool, DumpPoolXml, ListPools, ListVolumes,
-    PoolAction,
+    ChangePool, CreatePool, DefinePool, DescribePool, DumpPoolXml, FindPoolSources,
+    GetPoolCapabilities, ListPools, ListVolumes, PoolAction,
 };
 use management::storage::{PoolRef, PoolView};
 use uuid::Uuid;
@@ -194,4 +194,17 @@ pub(crate) async fn volume_names(
 ) -> Result<Vec<String>, Failure> {
     let all = volumes(&client, &pool).await?;
     Ok(names(all.into_iter().map(|volume| volume.name), room))
+}
+
+pub(crate) async fn capabilities(client: Client, flags: u32) -> Result<String, Failure> {
+    known_flags(flags, 0, "virConnectGetStoragePoolCapabilities")?;
+    client.ask(AREA, GetPoolCapabilities).await
+}
+
+pub(crate) async fn sources(
+    client: Client,
+    (kind, _, flags): (String, Option<String>, u32),
+) -> Result<String, Failure> {
+    known_flags(flags, 0, "virConnectFindStoragePoolSources")?;
+    client.ask(AREA, FindPoolSources { kind }).await
 }

@@ -4,7 +4,7 @@ use management::ops::{
     CreateVolume, DeleteVolume, DescribeVolume, DownloadVolume, FindVolume, MadeVolume,
     ResizeVolume, UploadVolume, WipeVolume,
 };
-use management::storage::{VolumeRef, VolumeView};
+use management::storage::{VolumeRef, VolumeView, WipeAlgorithm};
 
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::{Pool, Volume};
@@ -131,19 +131,20 @@ pub(crate) async fn resize(
 
 pub(crate) async fn wipe(client: Client, (volume, flags): (Volume, u32)) -> Result<(), Failure> {
     known_flags(flags, 0, "virStorageVolWipe")?;
-    let job = client.ask(AREA, WipeVolume { volume: volume.reference() }).await?;
-    jobs::ended(&client, AREA, &job).await
+    wipe_pattern(client, (volume, 0, flags)).await
 }
 
 pub(crate) async fn wipe_pattern(
     client: Client,
     (volume, algorithm, flags): (Volume, u32, u32),
 ) -> Result<(), Failure> {
-    const ZERO: u32 = 0;
-    if algorithm != ZERO {
-        return Err(Failure::unsupported(AREA, "volumes are wiped with zeros"));
-    }
-    wipe(client, (volume, flags)).await
+    known_flags(flags, 0, "virStorageVolWipePattern")?;
+    let known = WipeAlgorithm::from_number(algorithm).ok_or_else(|| {
+        Failure::invalid_argument(AREA, &format!("there is no algorithm {algorithm}"))
+    })?;
+    let wipe = WipeVolume { volume: volume.reference(), algorithm: known };
+    let job = client.ask(AREA, wipe).await?;
+    jobs::ended(&client, AREA, &job).await
 }
 
 const SPARSE: u32 = 1;
@@ -164,10 +165,10 @@ pub(crate) async fn download(
     client: Client,
     (volume, offset, length, flags): (Volume, u64, u64, u32),
 ) -> Result<Streaming<()>, Failure> {
-    // Holes may be sent as the zeros that they are.
     known_flags(flags, SPARSE, "virStorageVolDownload")?;
     let length = Some(length).filter(|length| *length > 0);
     let download = DownloadVolume { volume: volume.reference(), offset, length };
     let download = client.ask(AREA, download).await?;
-    Ok(Streaming { answer: (), stream: Stream::Download(download) })
+    let sparse = flags & SPARSE != 0;
+    Ok(Streaming { answer: (), stream: Stream::Download { download, sparse } })
 }

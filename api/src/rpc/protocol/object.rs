@@ -72,6 +72,11 @@ handles! {
         name: String,
         uuid: Uuid,
     }
+    /// An interface of a guest, and its filter.
+    FilterBinding {
+        device: String,
+        filter: String,
+    }
     Interface {
         name: String,
         mac: String,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use management::ops::OPERATIONS;
 
 use super::others::{EVENTS, NOT_YET, QEMU_NOT_YET};
+use super::refused::REFUSED;
 use super::{PROCEDURES, Procedure, QEMU_PROCEDURES};
 
 const HEAD: &str = "\
@@ -66,9 +67,10 @@ pub fn compatibility() -> String {
     }
     let _ = write!(
         page,
-        "\n## Procedures\n\n{} procedures work, {partly} work partly, {} are not there yet.\n\n\
+        "\n## Procedures\n\n{} procedures work, {partly} work partly, {} are refused, {} are not there yet.\n\n\
          | number | procedure | state | operations | access |\n|---|---|---|---|---|\n",
         PROCEDURES.len() - partly,
+        REFUSED.len(),
         NOT_YET.len(),
     );
     for procedure in PROCEDURES.iter().chain(QEMU_PROCEDURES) {
@@ -80,6 +82,13 @@ pub fn compatibility() -> String {
             operations.join(", "),
             access(operations)
         );
+    }
+    page.push_str(
+        "\n## Refused\n\nThey belong to what Manor leaves to others; the answer says so.\n\n\
+         | number | procedure | why |\n|---|---|---|\n",
+    );
+    for (number, name, why) in REFUSED {
+        let _ = writeln!(page, "| {number} | {name} | {why} |");
     }
     let _ = write!(
         page,
@@ -131,7 +140,9 @@ mod tests {
         let mut all = BTreeMap::new();
         let own = PROCEDURES.iter().map(|procedure| (procedure.number, procedure.name));
         let events = EVENTS.iter().map(|(number, name, _)| (*number, *name));
-        for (number, name) in own.chain(NOT_YET.iter().copied()).chain(events) {
+        let refused = REFUSED.iter().map(|(number, name, _)| (*number, *name));
+        let others = NOT_YET.iter().copied().chain(refused).chain(events);
+        for (number, name) in own.chain(others) {
             assert_eq!(all.insert(number, name), None, "{number} {name}");
         }
         assert_eq!(all.keys().copied().collect::<Vec<_>>(), (1..=443).collect::<Vec<_>>());
