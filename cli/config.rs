@@ -85,6 +85,9 @@ fn mistakes(config: &Config) -> Vec<String> {
             )),
         }
     }
+    for path in config.files.allow.iter().filter(|path| !path.is_absolute()) {
+        wrong.push(format!("files.allow has {path:?}, which is not an absolute path"));
+    }
     wrong.extend(listen_mistakes(&config.listen));
     wrong.extend(libvirt_mistakes(&config.libvirt));
     let access_name = &config.api.listen_access;
@@ -222,7 +225,7 @@ mod tests {
         assert_eq!(parse(&uncommented, "x").unwrap(), Config::default());
         let tables: toml::Table = uncommented.parse().unwrap();
         let set = |name: &str| tables[name].as_table().unwrap().len();
-        assert_eq!((tables.len(), set("api"), set("log"), set("domains")), (14, 7, 2, 8));
+        assert_eq!((tables.len(), set("api"), set("log"), set("domains")), (15, 7, 2, 8));
     }
 
     #[test]
@@ -248,6 +251,7 @@ mod tests {
         assert!(wrong("[libvirt]\ntls_no_verify_certificate = true\n").contains("anybody"));
         let client = "[[libvirt.client]]\nsubject = \"\"\nrole = \"reader\"\n";
         assert!(wrong(client).contains("without a subject"));
+        assert!(wrong("[files]\nallow = [\"vm\"]\n").contains("\"vm\", which is not"));
         assert!(wrong("[log]\nformat = \"xml\"\n").contains("neither"));
     }
 }

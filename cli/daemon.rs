@@ -27,6 +27,7 @@ use crate::descriptors;
 use crate::failure::{Failure, chain, reason};
 use crate::log;
 use crate::remote;
+use crate::rootless;
 use crate::run_broker;
 use crate::sys::inherited_sockets;
 use crate::test_driver::TestDriver;
@@ -68,6 +69,9 @@ pub(crate) fn daemon(args: &args::Daemon) -> Result<(), Failure> {
     if test.is_none() {
         descriptors::raise();
     }
+    if args.user {
+        rootless::warn();
+    }
     let inherited = inherited_sockets()
         .map_err(|error| Failure::other(format!("cannot take systemd's sockets: {error}")))?;
     let tls = Shown::new(&config)?;
@@ -108,6 +112,7 @@ fn configured(args: &args::Daemon, test: Option<&TestDriver>) -> Result<Config, 
             "warn".clone_into(&mut config.log.level);
             config
         }
+        _ if args.user => rootless::configuration(&args.config)?,
         _ => config::load(&args.config)?,
     };
     if let Some(test) = test {

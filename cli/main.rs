@@ -18,6 +18,7 @@ mod libvirt_host;
 mod log;
 mod raw;
 mod remote;
+mod rootless;
 mod run;
 mod run_broker;
 mod run_domain;
@@ -214,7 +215,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::other(format!("cannot start: {error}")))
 }
 
-/// The option, else what the environment says, else the system's daemon.
+/// The option, else what the environment says, else the daemon of this user, else the system's.
 fn connection_uri(global: &Global, terminal: &Terminal) -> String {
     let from_environment = |name: &str| std::env::var(name).ok().filter(|uri| !uri.is_empty());
     global
@@ -223,6 +224,7 @@ fn connection_uri(global: &Global, terminal: &Terminal) -> String {
         .or_else(|| from_environment("MANOR_URI"))
         .or_else(|| from_environment("VIRSH_DEFAULT_CONNECT_URI").filter(|_| terminal.as_virsh))
         .or_else(|| from_environment("LIBVIRT_DEFAULT_URI"))
+        .or_else(|| rootless::socket().map(|path| path.display().to_string()))
         .unwrap_or_else(|| {
             if terminal.as_virsh { "qemu:///system" } else { "manor:///system" }.to_owned()
         })

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode};
 
-use broker::{Local, Owner, Remote, Start};
+use broker::{Local, Owner, Policy, Remote, Start};
 use clap::Parser as _;
 use management::config::Config;
 
@@ -27,6 +27,9 @@ struct Role {
     /// One of those directories
     #[arg(long)]
     own: Vec<PathBuf>,
+    /// What it may have beside the usual places
+    #[arg(long)]
+    allow: Vec<PathBuf>,
     #[arg(long)]
     log_level: String,
     #[arg(long)]
@@ -51,6 +54,7 @@ pub(crate) fn start(config: &Config, owner: Option<&Owner>) -> Result<(Remote, C
     if let Some(Owner { uid, gid, directories }) = owner {
         option("--owner", format!("{uid}:{gid}").into());
         directories.iter().for_each(|directory| option("--own", directory.into()));
+        config.files.allow.iter().for_each(|path| option("--allow", path.into()));
     }
     // Also after the file was replaced by a newer one.
     Remote::start(&Start { program: "/proc/self/exe".into(), arguments }).map_err(failed)
@@ -69,7 +73,8 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         tracing::error!("the owner of the daemon's directories is no pair of numbers");
         return ExitCode::FAILURE;
     }
-    let local = Local::new().with_cgroup_parent(role.cgroup).with_owner(owner);
+    let policy = owner.as_ref().map(|it| Policy::new(it, &role.allow, role.cgroup.clone()));
+    let local = Local::new().with_cgroup_parent(role.cgroup).with_owner(owner).with_policy(policy);
     match door().and_then(|door| broker::serve(door, &role.lock, local)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -22,6 +22,10 @@ pub(crate) struct Daemon {
     /// Configuration file
     #[arg(long, value_name = "FILE", default_value = crate::config::DEFAULT_PATH)]
     pub(crate) config: PathBuf,
+    /// For this user alone, without root: its sockets and files are in XDG_RUNTIME_DIR and ~/.local/state/manor,
+    /// its configuration is ~/.config/manor/manor.toml; 'manor list' finds it
+    #[arg(long, conflicts_with = "driver")]
+    pub(crate) user: bool,
     /// What runs guests. Nothing does with 'test': all else is as it is, on a host that is made up, to
     /// test tools with. It needs no privilege, and says on its output where it can be reached
     #[arg(long, value_enum, value_name = "DRIVER", default_value = "kvm")]

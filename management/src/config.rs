@@ -30,6 +30,15 @@ pub struct Config {
     pub firmware: Firmware,
     pub vnc: Vnc,
     pub nbd: Nbd,
+    pub files: Files,
+}
+
+/// What of the host's files a daemon that is not root may have for its guests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Files {
+    /// Files, devices, and directories with all that is in them, beside the usual places.
+    pub allow: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -273,6 +282,7 @@ impl Default for Config {
             firmware: Firmware::default(),
             vnc: Vnc::default(),
             nbd: Nbd::default(),
+            files: Files::default(),
         }
     }
 }

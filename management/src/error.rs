@@ -254,6 +254,8 @@ impl From<BrokerError> for Error {
             BrokerError::RunDirLocked { .. } => Code::InvalidState,
             BrokerError::NoSpace { .. } => Code::NoSpace,
             BrokerError::Denied { .. }
+            | BrokerError::Refused { .. }
+            | BrokerError::Stranger { .. }
             | BrokerError::KvmDenied { .. }
             | BrokerError::NoKvm { .. }
             | BrokerError::NoCgroup { .. }

@@ -1,9 +1,11 @@
 //! The daemon's privileged acts are a process of their own: what becomes of each when the other ends.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use broker::{Broker, BrokerError, Remote, Sharing, Start};
 
 use super::guests::{defined, ok};
-use super::rig::{Rig, kill, wait_for};
+use super::rig::{MANOR, NOBODY, Rig, kill, wait_for};
 
 fn children(pid: i32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
@@ -96,4 +98,79 @@ fn the_daemon_has_no_privilege_and_what_is_closed_to_it_works() {
     let facts = ok(&rig, &["security", "echo"]);
     assert!(facts.contains("Namespaces") && !facts.contains("unknown"), "{facts}");
     assert!(closed.join("core").exists());
+}
+
+/// As whoever has taken the daemon over asks it.
+fn broker_for_nobody(rig: &Rig, allow: &[&str]) -> (Remote, std::process::Child) {
+    let directory = rig.path("state").display().to_string();
+    std::fs::create_dir_all(&directory).unwrap();
+    std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    let lock = rig.path("broker.lock").display().to_string();
+    let owner = format!("{NOBODY}:{NOBODY}");
+    let mut arguments = vec!["run-broker", "--lock", &lock, "--owner", &owner, "--own", &directory];
+    arguments.extend(["--log-level", "warn", "--log-format", "text"]);
+    allow.iter().for_each(|path| arguments.extend(["--allow", path]));
+    let arguments = arguments.into_iter().map(Into::into).collect();
+    Remote::start(&Start { program: MANOR.into(), arguments }).unwrap()
+}
+
+#[test]
+fn a_daemon_that_is_taken_over_has_no_file_of_roots_by_its_broker() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP: only root has what others may not");
+        return;
+    }
+    let rig = Rig::without_daemon();
+    let state = rig.path("state");
+    let (remote, mut process) = broker_for_nobody(&rig, &[]);
+    let broker: &dyn Broker = &remote;
+    symlink("/etc/shadow", state.join("disk.img")).unwrap();
+    symlink("/etc", state.join("etc")).unwrap();
+    for path in ["/etc/shadow", "/root/.ssh/authorized_keys", "/proc/1/environ", "/usr/bin/env"] {
+        let error = broker.open_image(path.as_ref(), false, false, Sharing::Exclusive).unwrap_err();
+        let is_known = matches!(error, BrokerError::Refused { .. } | BrokerError::Missing { .. });
+        assert!(is_known, "{path}: {error}");
+    }
+    for path in
+        [state.join("disk.img"), state.join("etc/shadow"), state.join("../../../etc/shadow")]
+    {
+        let error = broker.open_image(&path, true, false, Sharing::Exclusive).unwrap_err();
+        assert!(matches!(error, BrokerError::Refused { .. }), "{}: {error}", path.display());
+        let error = broker.open_input("kernel", &path).unwrap_err();
+        assert!(matches!(error, BrokerError::Refused { .. }), "{}: {error}", path.display());
+    }
+    // In its own directories it acts as the daemon's user, who may not either.
+    let denied = |error: BrokerError| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        let is_denied = matches!(error, BrokerError::Denied { .. });
+        assert!(is_denied || cause.is_some_and(|it| it.contains("denied")), "{error}");
+    };
+    denied(broker.open_output(&state.join("etc/manor-was-here"), false).unwrap_err());
+    denied(broker.remove_saved(&state.join("etc/passwd")).unwrap_err());
+    drop(remote);
+    process.wait().unwrap();
+    let (remote, mut process) = broker_for_nobody(&rig, &["/etc/passwd"]);
+    let broker: &dyn Broker = &remote;
+    broker.open_input("kernel", "/etc/passwd".as_ref()).unwrap();
+    drop(remote);
+    process.wait().unwrap();
+}
+
+#[test]
+fn a_refused_disk_is_named_with_what_allows_it() {
+    let Some(rig) = defined() else { return };
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP: only root can become somebody else");
+        return;
+    }
+    let xml = ok(&rig, &["dumpxml", "echo"]);
+    let disk = "<disk type='file'><driver name='qemu' type='raw'/><source file='/etc/shadow'/>\
+                <target dev='vdz' bus='virtio'/><readonly/></disk></devices>";
+    rig.write("shadow.xml", xml.replace("</devices>", disk));
+    ok(&rig, &["define", rig.path("shadow.xml").to_str().unwrap()]);
+    let start = rig.manor(["start", "echo"]);
+    assert_eq!(start.status, 1, "{}", start.out);
+    for part in ["/etc/shadow", "/etc is the system's", "[files] allow = [\"/etc/shadow\"]"] {
+        assert!(start.err.contains(part), "{}", start.err);
+    }
 }

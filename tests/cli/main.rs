@@ -32,6 +32,7 @@ mod networks;
 mod plan;
 mod plug;
 mod rig;
+mod rootless;
 mod saved;
 mod setup;
 mod snapshots;

@@ -63,28 +63,28 @@ impl Debian {
         Ok(self.sh(script)?.trim().to_owned())
     }
 
-    /// Defines a guest whose console goes to `/root/NAME.log` and says a number each 200 ms.
+    /// Defines a guest whose console goes to `/srv/NAME.log` and says a number each 200 ms.
     fn define(&self, name: &str) -> Result<()> {
-        self.host.put(&guest::kernel()?, "/root/vmlinuz")?;
-        self.host.put(&guest::initrd()?, "/root/initrd")?;
+        self.host.put(&guest::kernel()?, "/srv/vmlinuz")?;
+        self.host.put(&guest::initrd()?, "/srv/initrd")?;
         let xml = format!(
             "<domain type='kvm'>
                <name>{name}</name>
                <memory unit='MiB'>128</memory>
                <os>
                  <type arch='x86_64' machine='q35'>hvm</type>
-                 <kernel>/root/vmlinuz</kernel>
-                 <initrd>/root/initrd</initrd>
+                 <kernel>/srv/vmlinuz</kernel>
+                 <initrd>/srv/initrd</initrd>
                  <cmdline>console=ttyS0 quiet panic=-1 manor.tick=200</cmdline>
                </os>
                <features><acpi/></features>
                <devices>
-                 <serial type='file'><source path='/root/{name}.log' append='on'/></serial>
+                 <serial type='file'><source path='/srv/{name}.log' append='on'/></serial>
                </devices>
              </domain>"
         );
-        self.host.write(&format!("/root/{name}.xml"), xml.as_bytes())?;
-        self.sh(&format!("rm -f /root/{name}.log; manor define /root/{name}.xml"))?;
+        self.host.write(&format!("/srv/{name}.xml"), xml.as_bytes())?;
+        self.sh(&format!("rm -f /srv/{name}.log; manor define /srv/{name}.xml"))?;
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Debian {
     fn tick_after(&self, name: &str, least: u64) -> Result<u64> {
         let until = Instant::now() + BOOTED;
         loop {
-            let log = self.line(&format!("tail -c 64 /root/{name}.log"))?;
+            let log = self.line(&format!("tail -c 64 /srv/{name}.log"))?;
             // The last line may be half written.
             let last = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
             let tick = last.rsplit("MANOR-TICK ").next().and_then(|text| text.trim().parse().ok());
@@ -114,7 +114,7 @@ impl Debian {
     /// That the guest ran on, in the same process, and is managed.
     fn assert_ran_on(&self, name: &str, before: &Guest) -> Result<()> {
         assert_eq!(self.vmm(name)?, before.pid);
-        let boots = self.line(&format!("grep -c MANOR-GUEST-UP /root/{name}.log"))?;
+        let boots = self.line(&format!("grep -c MANOR-GUEST-UP /srv/{name}.log"))?;
         assert_eq!(boots, "1", "the guest started again");
         self.tick_after(name, before.tick)?;
         assert_eq!(self.line(&format!("manor domstate {name}"))?, "running");
@@ -331,7 +331,7 @@ fn a_host_reboot_ends_guests_in_order_and_starts_those_marked_once() -> Result<(
 
     debian.wait_for("manor domstate always | grep -q running", Duration::from_secs(60))?;
     debian.tick_after("always", 0)?;
-    let text = debian.sh("cat /root/always.log /root/never.log")?;
+    let text = debian.sh("cat /srv/always.log /srv/never.log")?;
     assert_eq!(text.matches("MANOR-BUTTON").count(), 2, "both were asked to power off");
     // The one that starts last, and then the one that does not start by itself.
     let said = debian.sh("cat /root/guests.log")?;
@@ -344,12 +344,12 @@ fn a_host_reboot_ends_guests_in_order_and_starts_those_marked_once() -> Result<(
         debian.sh("manor dumpxml --inactive always; manor dumpxml --inactive never")?,
         definitions
     );
-    let boots = debian.line("grep -c MANOR-GUEST-UP /root/always.log")?;
+    let boots = debian.line("grep -c MANOR-GUEST-UP /srv/always.log")?;
 
     // Only the host's boot starts them: not the daemon's.
     debian.sh("manor destroy always; systemctl restart manor.service; sleep 2")?;
     assert_eq!(debian.line("manor domstate always")?, "shut off");
-    assert_eq!(debian.line("grep -c MANOR-GUEST-UP /root/always.log")?, boots);
+    assert_eq!(debian.line("grep -c MANOR-GUEST-UP /srv/always.log")?, boots);
 
     // After a power failure nobody can say how it ended.
     debian.sh("manor start never; sync")?;

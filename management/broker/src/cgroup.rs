@@ -63,6 +63,12 @@ pub(crate) fn check(scope: &Path, limits: &Limits) -> Result<(), BrokerError> {
     }
 }
 
+/// As [`make`] names them.
+pub(crate) fn is_of_a_domain(path: &Path) -> bool {
+    let in_domains = path.parent().is_some_and(|above| above.ends_with("domains"));
+    in_domains || scope::unit_of(path).is_some_and(|unit| unit.starts_with("manor-"))
+}
+
 pub(crate) fn remove(path: &Path) -> Result<(), BrokerError> {
     if scope::unit_of(path).is_some() {
         return Ok(()); // systemd does, when it is empty
@@ -83,7 +89,7 @@ fn missing(reason: &str) -> BrokerError {
     BrokerError::NoCgroup { reason: reason.to_owned() }
 }
 
-fn mount() -> Result<PathBuf, BrokerError> {
+pub(crate) fn mount() -> Result<PathBuf, BrokerError> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(BrokerError::host("read /proc/self/mountinfo"))?;
     let mount = mount_point(&mounts).ok_or_else(|| missing("cgroup v2 is not mounted"))?;

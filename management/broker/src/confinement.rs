@@ -102,6 +102,10 @@ impl Process {
     }
 
     fn namespaces(&self) -> SecurityFact {
+        // Another user's, or one in a user namespace, as the daemon of a user has them.
+        if let Err(error) = fs::read_link(format!("{}/ns/mnt", self.path)) {
+            return fact("Namespaces", format!("unknown: {error}"), false);
+        }
         let own = |name: &&'static str| {
             let of = |process: &str| fs::read_link(format!("{process}/ns/{name}")).ok();
             of(&self.path).zip(of("/proc/self")).is_some_and(|(its, ours)| its != ours)
@@ -146,6 +150,7 @@ impl Process {
             Some(fact(name, format!("{most}{words}"), most != "unlimited"))
         };
         let rows = [
+            row("Own memory", "Max data size", " bytes at most"),
             row("Core dumps", "Max core file size", " bytes at most"),
             row("Open files", "Max open files", " at most"),
         ];

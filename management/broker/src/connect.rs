@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt;
 
 use crate::BrokerError;
+use crate::policy::{Judge, Wish};
 use crate::request::Peer;
 
 /// For all addresses of a name together.
@@ -18,12 +19,13 @@ const IDLE: Duration = Duration::from_secs(10);
 /// What is sent and not acknowledged for so long ends the connection, so that there can be another.
 const UNHEARD: Duration = Duration::from_secs(30);
 
-pub(crate) fn connect(peer: &Peer) -> Result<OwnedFd, BrokerError> {
+pub(crate) fn connect(judge: Judge<'_>, peer: &Peer) -> Result<OwnedFd, BrokerError> {
     match peer {
         Peer::Tcp { host, port } => tcp(host, *port),
         Peer::Unix { path } => {
             let failed = |source| BrokerError::open("connect to", "socket", path, source);
-            let stream = UnixStream::connect(path).map_err(failed)?;
+            let place = judge.find(Wish::Write, "socket", path, true)?;
+            let stream = UnixStream::connect(place.by()).map_err(failed)?;
             stream.set_nonblocking(true).map_err(failed)?;
             Ok(stream.into())
         }
@@ -74,19 +76,21 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost"] {
-            connect(&Peer::Tcp { host: host.to_owned(), port }).unwrap();
+            connect(Judge::NONE, &Peer::Tcp { host: host.to_owned(), port }).unwrap();
         }
         drop(listener);
         // Taken, so that nobody else listens there meanwhile.
         let taken = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         set_socket_reuseaddr(&taken, true).unwrap();
         rustix::net::bind(&taken, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
-        let error = connect(&Peer::Tcp { host: "127.0.0.1".to_owned(), port }).unwrap_err();
+        let error =
+            connect(Judge::NONE, &Peer::Tcp { host: "127.0.0.1".to_owned(), port }).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot connect to 127.0.0.1 port {port}"));
         let host = "no such host".to_owned();
-        let error = connect(&Peer::Tcp { host, port }).unwrap_err().to_string();
+        let error = connect(Judge::NONE, &Peer::Tcp { host, port }).unwrap_err().to_string();
         assert!(error.contains("\"no such host\" is no address"), "{error}");
-        let error = connect(&Peer::Unix { path: "/nowhere/nbd.sock".into() }).unwrap_err();
+        let error =
+            connect(Judge::NONE, &Peer::Unix { path: "/nowhere/nbd.sock".into() }).unwrap_err();
         assert!(error.to_string().contains("/nowhere/nbd.sock does not exist"), "{error}");
     }
 }

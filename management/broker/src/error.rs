@@ -128,6 +128,20 @@ pub enum BrokerError {
     Exists { path: PathBuf },
     #[error("{} is not empty", path.display())]
     NotEmpty { path: PathBuf },
+    #[error(
+        "the broker does not {act} {} for the daemon: {reason}; if guests are to have it, root allows it in the \
+         daemon's configuration ([files] allow = [{real:?}])",
+        path.display()
+    )]
+    Refused {
+        act: Cow<'static, str>,
+        path: PathBuf,
+        /// Where it leads.
+        real: PathBuf,
+        reason: String,
+    },
+    #[error("{what} is no guest's and no network's: the broker leaves it alone")]
+    Stranger { what: String },
     #[error("no space left to {act} {}", path.display())]
     NoSpace { act: Cow<'static, str>, path: PathBuf },
     #[error("{address} has no free port {}: choose another, or autoport='yes'", range(*first, *last))]

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::{Judge, Wish};
 use crate::pool::run;
 use crate::{BrokerError, Granted};
 
@@ -49,7 +50,14 @@ pub enum GroupAct {
     },
 }
 
-pub(crate) fn act(group: &str, act: &GroupAct) -> Result<Granted, BrokerError> {
+pub(crate) fn act(judge: Judge<'_>, group: &str, act: &GroupAct) -> Result<Granted, BrokerError> {
+    if let GroupAct::Build { devices } = act {
+        for device in devices {
+            let found = judge.find(Wish::Write, "device", device, true)?;
+            let device = found.real().unwrap_or(device);
+            judge.steady(Wish::Write, device, device.parent().unwrap_or(device))?;
+        }
+    }
     let arguments = arguments(group, act)?;
     let mut command = Command::new(program()?);
     command.args(&arguments);

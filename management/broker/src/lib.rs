@@ -18,6 +18,7 @@ mod network;
 mod open;
 mod owner;
 mod passt;
+mod policy;
 mod pool;
 mod process;
 mod pty;
@@ -50,6 +51,7 @@ pub use network::{
 };
 pub use owner::Owner;
 pub use passt::{Passt, PasstForward, PasstRange};
+pub use policy::Policy;
 pub use pool::{MountSource, Permissions, PoolAct, PoolContents, PoolFile, Wanted};
 pub use process::{Remote, Start, serve};
 pub use request::{Granted, Peer, Request, Role, Sharing, SpawnedProcess, Stdio, Tap, TapQueues};

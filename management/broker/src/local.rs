@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use crate::policy::{Judge, Policy};
 use crate::sys::FileUser;
 use crate::{
     Broker, BrokerError, Granted, Owner, Request, Role, Stdio, cgroup, confinement, connect, group,
@@ -30,6 +31,8 @@ pub struct Local {
     cgroup_parent: Option<PathBuf>,
     /// Of the directories of a daemon that is somebody else.
     owner: Option<Owner>,
+    /// What else that may have.
+    policy: Option<Policy>,
 }
 
 impl Default for Local {
@@ -52,6 +55,7 @@ impl Local {
             passt: passt::PROGRAMS.iter().map(PathBuf::from).collect(),
             cgroup_parent: None,
             owner: None,
+            policy: None,
         }
     }
 
@@ -66,6 +70,18 @@ impl Local {
     pub fn with_owner(mut self, owner: Option<Owner>) -> Self {
         self.owner = owner;
         self
+    }
+
+    /// Do for the daemon what this allows, and nothing else.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Option<Policy>) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What is done as the daemon's user is no more than that could do itself.
+    fn judge(&self, as_owner: Option<&FileUser>) -> Judge<'_> {
+        Judge(self.policy.as_ref().filter(|_| as_owner.is_none()))
     }
 
     fn act_in(&self, path: Option<&Path>) -> Result<Option<FileUser>, BrokerError> {
@@ -107,21 +123,28 @@ impl Local {
 
 impl Broker for Local {
     fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
-        let _as_owner = self.act_in(owner::place(&request))?;
+        let as_owner = self.act_in(owner::place(&request))?;
+        let judge = self.judge(as_owner.as_ref());
         match request {
             Request::OpenKvm => open::kvm().map(Granted::File),
-            Request::OpenInput { what, path } => open::input(&what, &path).map(Granted::File),
-            Request::OpenOutput { path, append } => open::output(&path, append).map(Granted::File),
+            Request::OpenInput { what, path } => {
+                open::input(judge, &what, &path).map(Granted::File)
+            }
+            Request::OpenOutput { path, append } => {
+                open::output(judge, &path, append).map(Granted::File)
+            }
             Request::OpenImage { path, read_only, direct, sharing } => {
-                let image = open::image(&path, read_only, direct)?;
+                let image = open::image(judge, &path, read_only, direct)?;
                 lock::image(&image, &path, read_only, sharing)?;
                 Ok(Granted::File(image))
             }
             Request::MakeVariables { path, template, reset } => {
-                variables::make(&path, template.as_deref(), reset).map(|()| Granted::Done)
+                variables::make(judge, &path, template.as_deref(), reset).map(|()| Granted::Done)
             }
-            Request::RemoveVariables { path } => variables::remove(&path).map(|()| Granted::Done),
-            Request::Saved(act) => saved::act(&act),
+            Request::RemoveVariables { path } => {
+                variables::remove(judge, &path).map(|()| Granted::Done)
+            }
+            Request::Saved(act) => saved::act(judge, &act),
             Request::Inspect { format } => {
                 let &[image] = files else {
                     let source = std::io::Error::other("one image is inspected at a time");
@@ -134,45 +157,63 @@ impl Broker for Local {
                 let (program, arguments) = &self.worker;
                 image_work::start(program, arguments, files).map(Granted::File)
             }
-            Request::Pool { pool, act } => pool::act(&pool, &act),
-            Request::Group { group, act } => group::act(&group, &act),
+            Request::Pool { pool, act } => pool::act(judge, &pool, &act),
+            Request::Group { group, act } => group::act(judge, &group, &act),
             Request::VolumeGroups => group::list(),
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
             Request::StartPasst { name, passt, cgroup } => {
+                judge.cgroup(cgroup.as_deref())?;
+                passt.log.as_deref().map(|log| judge.named("log", log)).transpose()?;
                 let program = passt::find(&self.passt)?;
                 passt::start(program, &name, &passt, cgroup.as_deref()).map(Granted::File)
             }
             Request::OpenVhostNet => tap::vhost().map(Granted::VhostNet),
             Request::OpenVsock { cid } => vsock::vsock(cid).map(Granted::Vsock),
             Request::OpenPty => pty::open(),
-            Request::Listen { path } => rundir::listen(&path).map(Granted::File),
+            Request::Listen { path } => rundir::listen(judge, &path).map(Granted::File),
             Request::ListenTcp { address, first, last } => tcp::listen(address, first..=last)
                 .map(|(listener, port)| Granted::Port { listener, port }),
-            Request::Connect(peer) => connect::connect(&peer).map(Granted::File),
-            Request::MakeRunDir { path } => rundir::make(&path).map(|()| Granted::Done),
-            Request::RemoveRunDir { path } => rundir::remove(&path).map(|()| Granted::Done),
-            Request::LockRunDir { path } => lock::run_dir(&path).map(Granted::File),
+            Request::Connect(peer) => connect::connect(judge, &peer).map(Granted::File),
+            Request::MakeRunDir { path } => {
+                judge.own(&path)?;
+                rundir::make(&path).map(|()| Granted::Done)
+            }
+            Request::RemoveRunDir { path } => {
+                judge.own(&path)?;
+                rundir::remove(&path).map(|()| Granted::Done)
+            }
+            Request::LockRunDir { path } => {
+                judge.own(&path)?;
+                lock::run_dir(&path).map(Granted::File)
+            }
             Request::MakeCgroup { name } => {
                 cgroup::make(self.cgroup_parent.as_deref(), &name).map(Granted::Path)
             }
-            Request::RemoveCgroup { path } => cgroup::remove(&path).map(|()| Granted::Done),
+            Request::RemoveCgroup { path } => {
+                judge.cgroup(Some(&path))?;
+                cgroup::remove(&path).map(|()| Granted::Done)
+            }
             Request::Limit { cgroup, limits } => {
+                judge.cgroup(Some(&cgroup))?;
                 cgroup::limit(&cgroup, &limits).map(|()| Granted::Done)
             }
             Request::TuneThreads { process, cgroup, rules } => {
+                judge.process(process)?;
+                judge.cgroup(cgroup.as_deref())?;
                 cgroup::threads::tune(process, cgroup.as_deref(), &rules).map(|()| Granted::Done)
             }
             Request::HostMemory(number) => number.set(Path::new("/sys")).map(|()| Granted::Done),
             Request::Network(act) => network::act(&act),
             Request::Spawn { role, name, stdio, cgroup, limits } => {
+                judge.cgroup(cgroup.as_deref())?;
                 let (program, arguments) = match role {
                     Role::Domain => (&self.program, &self.arguments),
                     Role::Network => (&self.server.0, &self.server.1),
                 };
                 let log = match &stdio {
                     Stdio::Log(path) => {
-                        let _as_owner = self.act_in(Some(path))?;
-                        Some(spawn::log(path)?)
+                        let as_owner = self.act_in(Some(path))?;
+                        Some(spawn::log(self.judge(as_owner.as_ref()), path)?)
                     }
                     Stdio::Foreground => None,
                 };
@@ -189,6 +230,8 @@ impl Broker for Local {
                 spawn::spawn(&command, files).map(Granted::Spawned)
             }
             Request::Kill { process, cgroup } => {
+                judge.process(process)?;
+                judge.cgroup(cgroup.as_deref())?;
                 spawn::kill(process, cgroup.as_deref()).map(|()| Granted::Done)
             }
             Request::FindVmm { said, lock } => Ok(Granted::Process(vmm::find(said, &lock))),

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::BrokerError;
 use crate::error::Ownership;
+use crate::policy::{Judge, Wish};
 
 const CAREFUL: OFlags = OFlags::CLOEXEC.union(OFlags::NOCTTY).union(OFlags::NONBLOCK);
 
@@ -43,45 +44,54 @@ fn denied(path: &Path, errno: Errno) -> Option<BrokerError> {
     Some(BrokerError::KvmDenied { owner: Ownership::of(path).ok()?, remedy: remedy.into() })
 }
 
-pub(crate) fn input(what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {
-    let file = open(path, OFlags::RDONLY | CAREFUL, Mode::empty())
+pub(crate) fn input(judge: Judge<'_>, what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {
+    let place = judge.find(Wish::Read, what, path, true)?;
+    let file = open(place.by(), OFlags::RDONLY | CAREFUL, Mode::empty())
         .map_err(|errno| BrokerError::open("read", what, path, errno.into()))?;
     expect(&file, what, path, &[FileType::RegularFile], "a regular file")?;
     blocking(file)
 }
 
 /// An existing regular file, to be read and written.
-pub(crate) fn writable(what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {
-    let file =
-        open(path, OFlags::RDWR | OFlags::NOFOLLOW | CAREFUL, Mode::empty()).map_err(|errno| {
-            match errno {
-                Errno::LOOP => wrong(what, path, "a symbolic link", "a regular file"),
-                Errno::ISDIR => wrong(what, path, "a directory", "a regular file"),
-                _ => BrokerError::open("write", what, path, errno.into()),
-            }
-        })?;
+pub(crate) fn writable(judge: Judge<'_>, what: &str, path: &Path) -> Result<OwnedFd, BrokerError> {
+    let place = judge.make(what, path)?;
+    let file = open(place.by(), OFlags::RDWR | OFlags::NOFOLLOW | CAREFUL, Mode::empty()).map_err(
+        |errno| match errno {
+            Errno::LOOP => wrong(what, path, "a symbolic link", "a regular file"),
+            Errno::ISDIR => wrong(what, path, "a directory", "a regular file"),
+            _ => BrokerError::open("write", what, path, errno.into()),
+        },
+    )?;
     expect(&file, what, path, &[FileType::RegularFile], "a regular file")?;
     blocking(file)
 }
 
-pub(crate) fn output(path: &Path, append: bool) -> Result<OwnedFd, BrokerError> {
+pub(crate) fn output(judge: Judge<'_>, path: &Path, append: bool) -> Result<OwnedFd, BrokerError> {
+    let place = judge.make("output file", path)?;
     let how = if append { OFlags::APPEND } else { OFlags::TRUNC };
     // Not through a link in the last place: this writes as a privileged process.
     // A log is read too, when it is full and goes to an older one.
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | CAREFUL | how;
-    let file = open(path, flags, Mode::from_raw_mode(0o600)).map_err(|errno| match errno {
-        Errno::LOOP => wrong("output file", path, "a symbolic link", "a regular file"),
-        // A FIFO that nobody reads, opened without blocking.
-        Errno::NXIO => wrong("output file", path, "a FIFO or a dead device", "a regular file"),
-        _ => BrokerError::open("write", "output file", path, errno.into()),
-    })?;
+    let file =
+        open(place.by(), flags, Mode::from_raw_mode(0o600)).map_err(|errno| match errno {
+            Errno::LOOP => wrong("output file", path, "a symbolic link", "a regular file"),
+            // A FIFO that nobody reads, opened without blocking.
+            Errno::NXIO => wrong("output file", path, "a FIFO or a dead device", "a regular file"),
+            _ => BrokerError::open("write", "output file", path, errno.into()),
+        })?;
     let kinds = [FileType::RegularFile, FileType::CharacterDevice];
     expect(&file, "output file", path, &kinds, "a regular file")?;
     blocking(file)
 }
 
-pub(crate) fn image(path: &Path, read_only: bool, direct: bool) -> Result<OwnedFd, BrokerError> {
-    image_by(path, read_only, direct, |flags| open(path, flags, Mode::empty()))
+pub(crate) fn image(
+    judge: Judge<'_>,
+    path: &Path,
+    read_only: bool,
+    direct: bool,
+) -> Result<OwnedFd, BrokerError> {
+    let place = judge.find(Wish::unless(read_only), "image", path, true)?;
+    image_by(path, read_only, direct, |flags| open(place.by(), flags, Mode::empty()))
 }
 
 /// An image that `open` opens; `path` is for errors.

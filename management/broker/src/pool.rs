@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::mount::MountSource;
 pub(crate) use self::mount::run;
 use crate::open::image_by;
+use crate::policy::{Judge, Place, Wish};
 use crate::{BrokerError, Granted, Sharing, lock};
 
 /// More volumes than anybody lists.
@@ -106,29 +107,37 @@ pub struct PoolFile {
     pub times: [(i64, u32); 3],
 }
 
-pub(crate) fn act(pool: &Path, act: &PoolAct) -> Result<Granted, BrokerError> {
+pub(crate) fn act(judge: Judge<'_>, pool: &Path, act: &PoolAct) -> Result<Granted, BrokerError> {
     match act {
-        PoolAct::Build(permissions) => build(pool, *permissions).map(|()| Granted::Done),
-        PoolAct::Delete => delete(pool).map(|()| Granted::Done),
-        PoolAct::Mount(source) => mount::mount_pool(pool, source).map(|()| Granted::Done),
-        PoolAct::Unmount(source) => mount::unmount_pool(pool, source).map(|()| Granted::Done),
-        PoolAct::Look(wanted) => look(pool, wanted).map(Granted::Pool),
+        PoolAct::Build(permissions) => build(judge, pool, *permissions).map(|()| Granted::Done),
+        PoolAct::Delete => delete(judge, pool).map(|()| Granted::Done),
+        PoolAct::Mount(source) => mount::mount_pool(judge, pool, source).map(|()| Granted::Done),
+        PoolAct::Unmount(source) => {
+            mount::unmount_pool(judge, pool, source).map(|()| Granted::Done)
+        }
+        PoolAct::Look(wanted) => look(judge, pool, wanted).map(Granted::Pool),
         PoolAct::Open { volume, write, direct, sharing } => {
-            let (dir, path) = (open_pool(pool)?, place(pool, volume)?);
-            let links = if is_group(pool, &dir) { OFlags::empty() } else { OFlags::NOFOLLOW };
+            let (dir, path) = (open_pool(judge, Wish::Read, pool)?, place(pool, volume)?);
+            let follow = is_group(pool, &dir.file);
+            let found = judge.find(Wish::unless(!write), VOLUME, &path, follow)?;
+            // A link that was not followed is what is found then, and opens no more than one at its path.
+            let links = match follow || found.real().is_some() {
+                true => OFlags::empty(),
+                false => OFlags::NOFOLLOW,
+            };
             let image = image_by(&path, !write, *direct, |flags| {
-                openat(&dir, volume, flags | links, Mode::empty())
+                open(found.by(), flags | links, Mode::empty())
             })?;
             lock::image(&image, &path, !write, *sharing)?;
             Ok(Granted::File(image))
         }
         PoolAct::Create { volume, permissions, nocow } => {
-            create(pool, volume, *permissions, *nocow).map(Granted::File)
+            create(judge, pool, volume, *permissions, *nocow).map(Granted::File)
         }
         PoolAct::Finish { unfinished, volume } => {
-            finish(pool, unfinished, volume).map(|()| Granted::Done)
+            finish(judge, pool, unfinished, volume).map(|()| Granted::Done)
         }
-        PoolAct::Remove { volume } => remove(pool, volume).map(|()| Granted::Done),
+        PoolAct::Remove { volume } => remove(judge, pool, volume).map(|()| Granted::Done),
     }
 }
 
@@ -139,9 +148,16 @@ fn is_group(pool: &Path, dir: &OwnedFd) -> bool {
     pool.parent() == Some(Path::new("/dev")) && fstat(dir).is_ok_and(roots_own)
 }
 
-fn open_pool(pool: &Path) -> Result<OwnedFd, BrokerError> {
+/// A pool's directory, and where it is.
+struct Open {
+    file: OwnedFd,
+    place: Place,
+}
+
+fn open_pool(judge: Judge<'_>, wish: Wish, pool: &Path) -> Result<Open, BrokerError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    open(pool, flags, Mode::empty()).map_err(|errno| match errno {
+    let place = judge.find(wish, POOL, pool, true)?;
+    let file = open(place.by(), flags, Mode::empty()).map_err(|errno| match errno {
         Errno::NOTDIR if pool.symlink_metadata().is_ok() => BrokerError::WrongKind {
             what: POOL.to_owned(),
             path: pool.to_owned(),
@@ -149,7 +165,20 @@ fn open_pool(pool: &Path) -> Result<OwnedFd, BrokerError> {
             expected: "one".into(),
         },
         _ => BrokerError::open("read", POOL, pool, errno.into()),
-    })
+    })?;
+    Ok(Open { file, place })
+}
+
+/// A pool's directory to change, and the path of a volume that it may have.
+fn open_for(
+    judge: Judge<'_>,
+    pool: &Path,
+    volume: &str,
+) -> Result<(OwnedFd, PathBuf), BrokerError> {
+    let path = place(pool, volume)?;
+    let Open { file, place } = open_pool(judge, Wish::Write, pool)?;
+    judge.volume(&place, &path)?;
+    Ok((file, path))
 }
 
 /// The path of a volume, whose name is one component.
@@ -164,18 +193,22 @@ fn place(pool: &Path, volume: &str) -> Result<PathBuf, BrokerError> {
     Ok(pool.join(volume))
 }
 
-fn build(pool: &Path, permissions: Permissions) -> Result<(), BrokerError> {
+fn build(judge: Judge<'_>, pool: &Path, permissions: Permissions) -> Result<(), BrokerError> {
     const USUAL: u32 = 0o711;
     let failed = |error| BrokerError::open("make", POOL, pool, error);
     if let Some(parent) = pool.parent() {
-        DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed)?;
+        judge.make_all(POOL, parent, 0o755)?;
     }
-    let made = match DirBuilder::new().mode(USUAL).create(pool) {
+    let place = judge.make(POOL, pool)?;
+    let made = match DirBuilder::new().mode(USUAL).create(place.by()) {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
         Err(error) => return Err(failed(error)),
     };
-    let dir = open_pool(pool)?;
+    let Open { file: dir, place } = open_pool(judge, Wish::Write, pool)?;
+    if !made {
+        judge.give(&place, pool)?;
+    }
     // The umask has had its say.
     let mode = permissions.mode.or(made.then_some(USUAL));
     permit(&dir, Permissions { mode, ..permissions }).map_err(|errno| failed(errno.into()))?;
@@ -191,16 +224,17 @@ fn permit(file: &OwnedFd, permissions: Permissions) -> rustix::io::Result<()> {
     mode.map_or(Ok(()), |mode| fchmod(file, Mode::from_raw_mode(mode & 0o7777)))
 }
 
-fn delete(pool: &Path) -> Result<(), BrokerError> {
-    std::fs::remove_dir(pool).map_err(|error| match error.kind() {
+fn delete(judge: Judge<'_>, pool: &Path) -> Result<(), BrokerError> {
+    let place = judge.make(POOL, pool)?;
+    std::fs::remove_dir(place.by()).map_err(|error| match error.kind() {
         io::ErrorKind::DirectoryNotEmpty => BrokerError::NotEmpty { path: pool.to_owned() },
         _ => BrokerError::open("remove", POOL, pool, error),
     })
 }
 
-fn look(pool: &Path, wanted: &Wanted) -> Result<PoolContents, BrokerError> {
+fn look(judge: Judge<'_>, pool: &Path, wanted: &Wanted) -> Result<PoolContents, BrokerError> {
     let failed = |errno: Errno| BrokerError::open("read", POOL, pool, errno.into());
-    let dir = open_pool(pool)?;
+    let dir = open_pool(judge, Wish::Read, pool)?.file;
     let space = fstatvfs(&dir).map_err(failed)?;
     let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
     // Before its names are read: what comes meanwhile is a change since.
@@ -272,12 +306,16 @@ fn found(name: &str, stat: &Stat) -> PoolFile {
 }
 
 fn create(
+    judge: Judge<'_>,
     pool: &Path,
     volume: &str,
     permissions: Permissions,
     nocow: bool,
 ) -> Result<OwnedFd, BrokerError> {
-    let (dir, path) = (open_pool(pool)?, place(pool, volume)?);
+    let (dir, path) = open_for(judge, pool, volume)?;
+    // Nothing that is a guest's is run, by whomever.
+    let mode = permissions.mode.map(|mode| mode & 0o777);
+    let permissions = Permissions { mode, ..permissions };
     let failed = |errno: Errno| match errno {
         Errno::EXIST => BrokerError::Exists { path: path.clone() },
         _ => BrokerError::open("make", VOLUME, &path, errno.into()),
@@ -295,8 +333,13 @@ fn create(
     Ok(file)
 }
 
-fn finish(pool: &Path, unfinished: &str, volume: &str) -> Result<(), BrokerError> {
-    let (dir, path) = (open_pool(pool)?, place(pool, volume)?);
+fn finish(
+    judge: Judge<'_>,
+    pool: &Path,
+    unfinished: &str,
+    volume: &str,
+) -> Result<(), BrokerError> {
+    let (dir, path) = open_for(judge, pool, volume)?;
     place(pool, unfinished)?;
     let renamed = match renameat_with(&dir, unfinished, &dir, volume, RenameFlags::NOREPLACE) {
         // A file system that cannot do it at once: a second name is refused as well if it is taken.
@@ -310,8 +353,8 @@ fn finish(pool: &Path, unfinished: &str, volume: &str) -> Result<(), BrokerError
     })
 }
 
-fn remove(pool: &Path, volume: &str) -> Result<(), BrokerError> {
-    let (dir, path) = (open_pool(pool)?, place(pool, volume)?);
+fn remove(judge: Judge<'_>, pool: &Path, volume: &str) -> Result<(), BrokerError> {
+    let (dir, path) = open_for(judge, pool, volume)?;
     unlinkat(&dir, volume, AtFlags::empty())
         .and_then(|()| fsync(&dir))
         .map_err(|errno| BrokerError::open("remove", VOLUME, &path, errno.into()))

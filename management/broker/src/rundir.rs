@@ -14,6 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use crate::BrokerError;
+use crate::policy::Judge;
 
 pub const LOCK: &str = "lock";
 pub const CONTROL_SOCKET: &str = "control.sock";
@@ -37,18 +38,19 @@ pub(crate) fn remove(path: &Path) -> Result<(), BrokerError> {
     }
 }
 
-pub(crate) fn listen(path: &Path) -> Result<OwnedFd, BrokerError> {
+pub(crate) fn listen(judge: Judge<'_>, path: &Path) -> Result<OwnedFd, BrokerError> {
     let len = path.as_os_str().len();
     if len > LONGEST_SOCKET_PATH {
         return Err(BrokerError::SocketPath { path: path.to_owned(), len });
     }
     use std::os::unix::fs::FileTypeExt as _;
-    if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
+    let place = judge.make("socket", path)?;
+    if place.by().symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
         // Left behind by a process that is gone; nobody can be reached through it.
-        std::fs::remove_file(path)
+        std::fs::remove_file(place.by())
             .map_err(BrokerError::host(format!("replace socket {}", path.display())))?;
     }
-    UnixListener::bind(path)
+    UnixListener::bind(place.by())
         .map(OwnedFd::from)
         .map_err(|source| BrokerError::open("listen at", "socket", path, source))
 }

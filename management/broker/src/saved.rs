@@ -1,14 +1,15 @@
 //! Files that a guest's memory is written to: saved states and core dumps. They appear under their
 //! name only when they are complete, and nobody but their owner reads them.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Judge;
 use crate::{BrokerError, Granted, open};
 
 const WHAT: &str = "saved state";
@@ -27,33 +28,38 @@ pub enum SavedAct {
     Remove { path: PathBuf },
 }
 
-pub(crate) fn act(act: &SavedAct) -> Result<Granted, BrokerError> {
+pub(crate) fn act(judge: Judge<'_>, act: &SavedAct) -> Result<Granted, BrokerError> {
     match act {
-        SavedAct::Create { path, in_new_dir } => create(path, *in_new_dir).map(Granted::File),
-        SavedAct::Open { path } => open::writable(WHAT, path).map(Granted::File),
-        SavedAct::Rename { from, to } => rename(from, to).map(|()| Granted::Done),
-        SavedAct::Remove { path } => remove(path).map(|()| Granted::Done),
+        SavedAct::Create { path, in_new_dir } => {
+            create(judge, path, *in_new_dir).map(Granted::File)
+        }
+        SavedAct::Open { path } => open::writable(judge, WHAT, path).map(Granted::File),
+        SavedAct::Rename { from, to } => rename(judge, from, to).map(|()| Granted::Done),
+        SavedAct::Remove { path } => remove(judge, path).map(|()| Granted::Done),
     }
 }
 
-fn create(path: &Path, in_new_dir: bool) -> Result<OwnedFd, BrokerError> {
+fn create(judge: Judge<'_>, path: &Path, in_new_dir: bool) -> Result<OwnedFd, BrokerError> {
     let failed = |error| BrokerError::open("write", WHAT, path, error);
     if in_new_dir {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir_of(path)).map_err(failed)?;
+        judge.make_all(WHAT, dir_of(path), 0o700)?;
     }
+    let place = judge.make(WHAT, path)?;
     let mut options = OpenOptions::new();
     // A new file is never a link, nor anything that blocks.
     options.read(true).write(true).create_new(true).mode(0o600);
-    options.open(path).map(Into::into).map_err(failed)
+    options.open(place.by()).map(Into::into).map_err(failed)
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), BrokerError> {
-    fs::rename(from, to).map_err(|error| BrokerError::open("write", WHAT, to, error))?;
-    sync(dir_of(to))
+fn rename(judge: Judge<'_>, from: &Path, to: &Path) -> Result<(), BrokerError> {
+    let (old, new) = (judge.make(WHAT, from)?, judge.make(WHAT, to)?);
+    fs::rename(old.by(), new.by()).map_err(|error| BrokerError::open("write", WHAT, to, error))?;
+    sync(dir_of(new.by()))
 }
 
-fn remove(path: &Path) -> Result<(), BrokerError> {
-    let found = match path.symlink_metadata() {
+fn remove(judge: Judge<'_>, path: &Path) -> Result<(), BrokerError> {
+    let Some(place) = judge.make_if_there(WHAT, path)? else { return Ok(()) };
+    let found = match place.by().symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(BrokerError::open("remove", WHAT, path, error)),
         Ok(found) => found,
@@ -66,8 +72,8 @@ fn remove(path: &Path) -> Result<(), BrokerError> {
             expected: "one".into(),
         });
     }
-    fs::remove_file(path).map_err(|error| BrokerError::open("remove", WHAT, path, error))?;
-    sync(dir_of(path))
+    fs::remove_file(place.by()).map_err(|error| BrokerError::open("remove", WHAT, path, error))?;
+    sync(dir_of(place.by()))
 }
 
 fn dir_of(path: &Path) -> &Path {
@@ -87,23 +93,23 @@ mod tests {
     fn a_file_is_made_once_renamed_over_another_and_removed_as_often_as_one_likes() {
         let dir = tempfile::tempdir().unwrap();
         let (partial, path) = (dir.path().join("new/a.partial"), dir.path().join("new/a"));
-        assert!(create(&partial, false).is_err(), "its directory is not there");
-        create(&partial, true).unwrap();
-        assert!(create(&partial, true).is_err(), "it is there already");
+        assert!(create(Judge::NONE, &partial, false).is_err(), "its directory is not there");
+        create(Judge::NONE, &partial, true).unwrap();
+        assert!(create(Judge::NONE, &partial, true).is_err(), "it is there already");
         fs::write(&path, "old").unwrap();
-        rename(&partial, &path).unwrap();
+        rename(Judge::NONE, &partial, &path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
-        remove(&path).unwrap();
-        remove(&path).unwrap();
-        assert!(remove(dir.path()).is_err(), "a directory");
+        remove(Judge::NONE, &path).unwrap();
+        remove(Judge::NONE, &path).unwrap();
+        assert!(remove(Judge::NONE, dir.path()).is_err(), "a directory");
     }
 
     #[test]
     fn what_is_no_regular_file_is_not_opened() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(act(&SavedAct::Open { path: dir.path().to_owned() }).is_err());
+        assert!(act(Judge::NONE, &SavedAct::Open { path: dir.path().to_owned() }).is_err());
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/dev/null", &link).unwrap();
-        assert!(act(&SavedAct::Open { path: link }).is_err());
+        assert!(act(Judge::NONE, &SavedAct::Open { path: link }).is_err());
     }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use vmm_protocol::config::FIRST_FD;
 
 use crate::cgroup::limits::Limits;
+use crate::policy::Judge;
 use crate::request::SpawnedProcess;
 use crate::{BrokerError, Role, cgroup, scope, sys};
 
@@ -250,10 +251,11 @@ pub(crate) fn null() -> io::Result<OwnedFd> {
     Ok(open_file("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-pub(crate) fn log(path: &Path) -> Result<OwnedFd, BrokerError> {
+pub(crate) fn log(judge: Judge<'_>, path: &Path) -> Result<OwnedFd, BrokerError> {
+    let place = judge.make("log", path)?;
     let flags =
         OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    open_file(path, flags, Mode::from_raw_mode(0o640))
+    open_file(place.by(), flags, Mode::from_raw_mode(0o640))
         .map_err(|errno| BrokerError::open("write", "log", path, errno.into()))
 }
 
@@ -274,7 +276,7 @@ mod tests {
             arguments: &["-c".to_owned(), format!("echo $$ >{}", trace.display())],
             own_pids: false,
             name: "demo",
-            log: Some(log(&dir.path().join("log")).unwrap()),
+            log: Some(log(Judge::NONE, &dir.path().join("log")).unwrap()),
             cgroup: None,
             limits: &Limits::default(),
         };

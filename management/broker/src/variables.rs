@@ -1,10 +1,11 @@
 //! Firmware variables of a guest: a file of its own, copied from the template of its firmware.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::policy::Judge;
 use crate::{BrokerError, lock, open};
 
 const WHAT: &str = "firmware variables";
@@ -12,31 +13,37 @@ const WHAT: &str = "firmware variables";
 const LARGEST: u64 = 64 << 20;
 
 /// A crash leaves the old variables, or the new ones, complete.
-pub(crate) fn make(path: &Path, template: Option<&Path>, reset: bool) -> Result<(), BrokerError> {
-    if !reset && path.symlink_metadata().is_ok() {
+pub(crate) fn make(
+    judge: Judge<'_>,
+    path: &Path,
+    template: Option<&Path>,
+    reset: bool,
+) -> Result<(), BrokerError> {
+    let is_there = path.symlink_metadata().is_ok();
+    if !reset && is_there {
         return Ok(());
     }
-    if reset && path.symlink_metadata().is_ok() {
+    if reset && is_there {
         // A guest that runs has them.
-        let old = open::image(path, false, false)?;
+        let old = open::image(judge, path, false, false)?;
         lock::image(&old, path, false, crate::Sharing::Exclusive)?;
     }
     let Some(template) = template else {
         return Err(BrokerError::NoTemplate { path: path.to_owned() });
     };
-    let source = File::from(open::input("template of firmware variables", template)?);
+    let source = File::from(open::input(judge, "template of firmware variables", template)?);
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
-        BrokerError::open("make", "directory of firmware variables", dir, error)
-    })?;
-    let beside = beside(path);
-    let copied = copy(source, &beside).and_then(|()| fs::rename(&beside, path));
+    judge.make_all("directory of firmware variables", dir, 0o700)?;
+    let place = judge.make(WHAT, path)?;
+    let beside = beside(place.by());
+    let copied = copy(source, &beside).and_then(|()| fs::rename(&beside, place.by()));
     if let Err(error) = copied {
         // Whatever there is of it is of no use.
         let _ = fs::remove_file(&beside);
         return Err(BrokerError::open("write", WHAT, path, error));
     }
-    sync(dir).map_err(BrokerError::host(format!("write directory {}", dir.display())))
+    let synced = sync(place.by().parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(dir));
+    synced.map_err(BrokerError::host(format!("write directory {}", dir.display())))
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -63,8 +70,9 @@ fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-pub(crate) fn remove(path: &Path) -> Result<(), BrokerError> {
-    let found = match path.symlink_metadata() {
+pub(crate) fn remove(judge: Judge<'_>, path: &Path) -> Result<(), BrokerError> {
+    let Some(place) = judge.make_if_there(WHAT, path)? else { return Ok(()) };
+    let found = match place.by().symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(BrokerError::open("remove", WHAT, path, error)),
         Ok(found) => found,
@@ -77,7 +85,8 @@ pub(crate) fn remove(path: &Path) -> Result<(), BrokerError> {
             expected: "one".into(),
         });
     }
-    fs::remove_file(path).map_err(|error| BrokerError::open("remove", WHAT, path, error))?;
+    fs::remove_file(place.by()).map_err(|error| BrokerError::open("remove", WHAT, path, error))?;
     let dir = path.parent().unwrap_or(path);
-    sync(dir).map_err(BrokerError::host(format!("write directory {}", dir.display())))
+    sync(place.by().parent().unwrap_or(dir))
+        .map_err(BrokerError::host(format!("write directory {}", dir.display())))
 }

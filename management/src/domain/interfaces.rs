@@ -49,6 +49,12 @@ impl Opener<'_> {
         if interface.kind == InterfaceType::User {
             return self.passt(interface);
         }
+        let is_root = self.broker.is_root();
+        self.host_tap(interface)
+            .map_err(|error| if is_root { error } else { without_root(interface, error) })
+    }
+
+    fn host_tap(&mut self, interface: &Interface) -> Result<OpenTap, Error> {
         let target = interface.target.as_ref();
         let name = target.and_then(|target| target.dev.clone());
         let mac = interface.mac_address().map_or([0; 6], |mac| mac.0);
@@ -143,6 +149,17 @@ impl Opener<'_> {
         let stream = self.broker.passt(&name, passt, self.cgroup)?;
         Ok(OpenTap { stream: Some(self.table.add(stream)), ..OpenTap::default() })
     }
+}
+
+/// Why it could not work at all.
+fn without_root(interface: &Interface, error: Error) -> Error {
+    let kind = interface.kind.name();
+    let text = format!(
+        "an interface of type='{kind}' needs a daemon of root: one of another user has no part in the host's \
+         networks; use <interface type='user'/>, or a tap that root has made for this user \
+         (type='ethernet')"
+    );
+    Error::new(error.code, text).with_source(error.chain())
 }
 
 /// What the tap of an interface is in a bridge.

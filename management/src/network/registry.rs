@@ -137,6 +137,8 @@ impl Networks {
             }
         }))
         .await;
+        // Without root nothing could start it.
+        let first = first && networks.shared.broker.is_root();
         if first && let Err(error) = networks.define_default().await {
             tracing::error!(error = %error.chain(), "there is no network \"default\"");
         }

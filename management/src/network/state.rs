@@ -271,7 +271,7 @@ impl State {
         service::check(&self.def)?;
         self.shared.firewall.claim(self.uuid, &self.def)?;
         let made = self.remember().and_then(|()| self.make());
-        if let Err(error) = made {
+        if let Err(error) = made.map_err(|error| self.without_root(error)) {
             if let Err(left) = self.unmake() {
                 tracing::error!(network = self.name(), error = %left.chain(), "is half there");
             }
@@ -288,6 +288,19 @@ impl State {
         }
         self.tell(NetworkChange::Started);
         Ok(())
+    }
+
+    /// Why it could not work at all, where that is so.
+    fn without_root(&self, error: Error) -> Error {
+        if self.shared.broker.is_root() {
+            return error;
+        }
+        let text = format!(
+            "network {:?} needs a daemon of root: one of another user makes no bridges; its guests have \
+             <interface type='user'/>",
+            self.name()
+        );
+        Error::new(error.code, text).with_source(error.chain())
     }
 
     /// Write down what is about to be.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::POOL;
 use crate::BrokerError;
+use crate::policy::{Judge, Wish};
 
 /// What is mounted on a pool's directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,20 +46,39 @@ impl MountSource {
 }
 
 /// Where it is already, nothing is done.
-pub(super) fn mount_pool(pool: &Path, source: &MountSource) -> Result<(), BrokerError> {
-    let pool = directory(pool)?;
+pub(super) fn mount_pool(
+    judge: Judge<'_>,
+    pool: &Path,
+    source: &MountSource,
+) -> Result<(), BrokerError> {
+    let place = judge.find(Wish::Write, POOL, pool, true)?;
+    let pool = directory(place.real().unwrap_or(pool))?;
     if let Some(there) = mounted(&pool)? {
         return expect(&pool, &there, source);
     }
     match source {
-        MountSource::Device { device, format } => device_on(&pool, device, format.as_deref()),
-        MountSource::Nfs { .. } => network_on(&pool, &source.name()),
+        MountSource::Device { device, format } => {
+            let found = judge.find(Wish::Write, "device", device, true)?;
+            // Named as it really is, where none but root names devices.
+            let device = found.real().unwrap_or(device);
+            judge.steady(Wish::Write, device, device.parent().unwrap_or(device))?;
+            device_on((&pool, place.by()), device, format.as_deref())
+        }
+        MountSource::Nfs { .. } => {
+            judge.steady(Wish::Write, &pool, pool.parent().unwrap_or(&pool))?;
+            network_on(&pool, &source.name())
+        }
     }
 }
 
 /// Where it is not there, nothing is done.
-pub(super) fn unmount_pool(pool: &Path, source: &MountSource) -> Result<(), BrokerError> {
-    let pool = directory(pool)?;
+pub(super) fn unmount_pool(
+    judge: Judge<'_>,
+    pool: &Path,
+    source: &MountSource,
+) -> Result<(), BrokerError> {
+    let place = judge.find(Wish::Write, POOL, pool, true)?;
+    let pool = directory(place.real().unwrap_or(pool))?;
     let Some(there) = mounted(&pool)? else { return Ok(()) };
     expect(&pool, &there, source)?;
     unmount(&pool, UnmountFlags::NOFOLLOW).map_err(|errno| match errno {
@@ -152,17 +172,22 @@ fn expect(pool: &Path, there: &Mounted, source: &MountSource) -> Result<(), Brok
     Err(BrokerError::MountTaken { path: pool.to_owned(), source_there: there.source.clone() })
 }
 
-fn device_on(pool: &Path, device: &Path, format: Option<&str>) -> Result<(), BrokerError> {
+/// On a directory of that name, by this way to it.
+fn device_on(
+    (pool, by): (&Path, &Path),
+    device: &Path,
+    format: Option<&str>,
+) -> Result<(), BrokerError> {
     let missing = |errno: Errno| BrokerError::open("mount", "device", device, errno.into());
     stat(device).map_err(missing)?;
     let formats = match format {
-        Some(format) => vec![format.to_owned()],
+        Some(format) => vec![on_devices(format)?],
         None => known_formats()?,
     };
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let mut failure = Errno::INVAL;
     for format in &formats {
-        match mount(device, pool, format.as_str(), flags, None) {
+        match mount(device, by, format.as_str(), flags, None) {
             Ok(()) => return Ok(()),
             // It is of another format, as far as this one can tell.
             Err(Errno::INVAL | Errno::UCLEAN | Errno::NODEV) if format_is_open(&formats) => {}
@@ -191,6 +216,22 @@ fn format_is_open(formats: &[String]) -> bool {
     formats.len() > 1
 }
 
+/// Those that the kernel may have as modules that nobody has needed yet.
+const USUAL: &[&str] = &[
+    "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "gfs2", "hfs",
+    "hfsplus", "iso9660", "jfs", "msdos", "nilfs2", "ntfs", "ntfs3", "ocfs2", "reiserfs",
+    "squashfs", "udf", "ufs", "vfat", "xfs",
+];
+
+/// Others lie on no device but are the kernel itself (`proc`, `binfmt_misc`), and no pools.
+fn on_devices(format: &str) -> Result<String, BrokerError> {
+    if USUAL.contains(&format) || known_formats()?.iter().any(|known| known == format) {
+        return Ok(format.to_owned());
+    }
+    let source = io::Error::new(io::ErrorKind::InvalidInput, "it is none that lies on devices");
+    Err(BrokerError::Host { act: format!("mount a file system of format {format:?}"), source })
+}
+
 /// Those on devices that the kernel has at present.
 fn known_formats() -> Result<Vec<String>, BrokerError> {
     let path = "/proc/filesystems";
@@ -200,6 +241,10 @@ fn known_formats() -> Result<Vec<String>, BrokerError> {
 }
 
 fn network_on(pool: &Path, source: &str) -> Result<(), BrokerError> {
+    if source.starts_with('-') {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "its name begins with '-'");
+        return Err(BrokerError::Host { act: "mount what that server has".to_owned(), source });
+    }
     let helper = ["/sbin/mount.nfs", "/usr/sbin/mount.nfs"].map(Path::new);
     let helper = helper.into_iter().find(|path| path.exists()).ok_or(BrokerError::NoProgram {
         program: "mount.nfs".into(),
@@ -251,12 +296,15 @@ mod tests {
         let source =
             |device: &Path| MountSource::Device { device: device.to_owned(), format: None };
         let device = dir.path().join("no-device");
-        let error = mount_pool(dir.path(), &source(&device)).unwrap_err().to_string();
+        let error = mount_pool(Judge::NONE, dir.path(), &source(&device)).unwrap_err().to_string();
         assert!(error.contains("device") && error.contains("does not exist"), "{error}");
-        let error = mount_pool(&dir.path().join("none"), &source(&device)).unwrap_err().to_string();
+        let error = mount_pool(Judge::NONE, &dir.path().join("none"), &source(&device))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("pool directory"), "{error}");
-        unmount_pool(dir.path(), &source(&device)).unwrap();
-        let taken = mount_pool(Path::new("/proc"), &source(&device)).unwrap_err().to_string();
+        unmount_pool(Judge::NONE, dir.path(), &source(&device)).unwrap();
+        let taken =
+            mount_pool(Judge::NONE, Path::new("/proc"), &source(&device)).unwrap_err().to_string();
         assert!(taken.contains("is mounted on /proc"), "{taken}");
     }
 }

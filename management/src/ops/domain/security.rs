@@ -34,8 +34,24 @@ impl Operation for DomainSecurity {
             let text = format!("domain {:?} has just ended", view.name);
             return Err(Error::new(Code::InvalidState, text));
         }
+        facts.iter_mut().for_each(|fact| or_its_word(fact, &layers));
         facts.push(landlock(&layers));
         Ok(facts)
+    }
+}
+
+/// Where the kernel shows a fact to root alone, what the process has said when it gave that up.
+fn or_its_word(fact: &mut SecurityFact, layers: &[(String, String)]) {
+    let name = match fact.name.as_str() {
+        "Namespaces" => "namespaces",
+        "Root directory" => "root",
+        _ => return,
+    };
+    let Some((_, word)) = layers.iter().find(|(layer, _)| layer == name) else { return };
+    if fact.value.starts_with("unknown") && !word.starts_with("no:") {
+        fact.value = format!("{word} (its own word)");
+        // A namespace of processes is made by the broker, with privilege.
+        fact.confined = name != "namespaces" || word.split(',').any(|own| own == "pid");
     }
 }
 

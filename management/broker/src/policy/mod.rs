@@ -1,0 +1,157 @@
+//! Which of the host's paths the daemon may have: whoever has taken it over has the broker's acts, and with
+//! them no more of the host than guests need.
+//!
+//! It is judged by where a path really leads, on what is open already: a link that is exchanged meanwhile
+//! changes nothing. The files of other processes (`/proc/PID/root`) are no way, as they may be in mount
+//! namespaces where everything has other names.
+
+mod grounds;
+mod place;
+mod running;
+
+use std::borrow::Cow;
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open};
+use rustix::io::Errno;
+
+use self::grounds::{Ground, Grounds, is_personal};
+pub(crate) use self::place::{Judge, Place};
+use crate::{BrokerError, Owner};
+
+const SET_ID: u32 = 0o6000;
+const RUNS: u32 = 0o111;
+const READ_BY_ALL: u32 = 0o004;
+
+#[derive(Debug, Clone)]
+pub struct Policy {
+    grounds: Grounds,
+    /// Where domains' cgroups are beside the usual place.
+    cgroups: Option<PathBuf>,
+}
+
+/// What is to be done with what lies at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Read,
+    Write,
+}
+
+impl Wish {
+    pub(crate) fn unless(read_only: bool) -> Self {
+        if read_only { Self::Read } else { Self::Write }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+type Reason = Cow<'static, str>;
+
+impl Policy {
+    /// For a daemon that has the directories of `owner`, and beside the usual places those that root names.
+    #[must_use]
+    pub fn new(owner: &Owner, allowed: &[PathBuf], cgroups: Option<PathBuf>) -> Self {
+        let own = owner.directories.iter().chain(allowed).cloned().collect::<Vec<_>>();
+        Self { grounds: Grounds::new(&own), cgroups }
+    }
+
+    /// A directory, or what is to be made: it has no properties beside its place.
+    fn place(&self, real: &Path, wish: Wish) -> Result<Ground, Reason> {
+        let (above, ground) = self.grounds.of(real);
+        let above = above.display();
+        match ground {
+            Ground::Closed => Err(format!("{above} is the system's").into()),
+            Ground::Programs if wish == Wish::Write => {
+                Err(format!("what is in {above} is only read").into())
+            }
+            Ground::Homes if is_personal(self.grounds.of(real).0, real) => {
+                Err("homes themselves and what is hidden in them (.ssh) are no guest's".into())
+            }
+            _ if real == Path::new("/") => Err("it is the root directory".into()),
+            _ => Ok(ground),
+        }
+    }
+
+    /// Something that is there, and open in whatever way.
+    fn file(&self, file: impl AsFd, real: &Path, wish: Wish) -> Result<(), Reason> {
+        let stat = fstat(&file).map_err(|errno| errno.to_string())?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::BlockDevice => self.device(file, real, wish),
+            FileType::RegularFile => self.regular(&stat, real, wish),
+            FileType::Directory if wish == Wish::Read && is_group(&stat, real) => Ok(()),
+            _ => self.place(real, wish).map(drop),
+        }
+    }
+
+    fn regular(&self, stat: &Stat, real: &Path, wish: Wish) -> Result<(), Reason> {
+        let ground = self.place(real, wish)?;
+        let has = |bits: u32| stat.st_mode & bits != 0;
+        match (ground, wish) {
+            (Ground::Allowed, _) => Ok(()),
+            (_, Wish::Write) if has(SET_ID) => Err("it is a program with set-user-ID".into()),
+            (Ground::Homes, Wish::Write) if has(RUNS) => {
+                Err("it is somebody's program (chmod a-x, if it is none)".into())
+            }
+            (Ground::Programs, Wish::Read) if !has(READ_BY_ALL) && !is_kernel(real) => {
+                Err("not everybody may read it".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Those that the host itself uses are its own: what is mounted, swapped to, or part of something.
+    fn device(&self, device: impl AsFd, real: &Path, wish: Wish) -> Result<(), Reason> {
+        if self.grounds.of(real).1 == Ground::Allowed {
+            return Ok(());
+        }
+        if !real.starts_with("/dev") {
+            self.place(real, wish)?;
+        }
+        // The kernel says so, of partitions and holders too, to whoever wants it for himself alone. Two
+        // that ask at the same time would be in each other's way.
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match open(by_number(&device), alone, Mode::empty()) {
+            Err(Errno::BUSY) => {
+                Err("the host itself uses it: it is mounted, or part of something that is".into())
+            }
+            // Without a medium, or dead: whoever opens it will be told.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A directory of names of devices, as the device mapper makes one for each volume group.
+fn is_group(stat: &Stat, real: &Path) -> bool {
+    real.parent() == Some(Path::new("/dev")) && stat.st_uid == 0 && stat.st_mode & 0o022 == 0
+}
+
+/// Their files are closed to all but root on some hosts, and no secret: packages bring them.
+fn is_kernel(real: &Path) -> bool {
+    let name = real.file_name().unwrap_or_default().to_string_lossy();
+    real.parent() == Some(Path::new("/boot")) && name.starts_with("vmlinuz")
+}
+
+fn by_number(file: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
+}
+
+fn refused(path: &Path, real: &Path, wish: Wish, reason: Reason) -> BrokerError {
+    let leads = match path == real {
+        true => String::new(),
+        false => format!("it leads to {}, and ", real.display()),
+    };
+    let (path, real) = (path.to_owned(), real.to_owned());
+    BrokerError::Refused { act: wish.verb().into(), path, real, reason: format!("{leads}{reason}") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,352 @@
+#![allow(clippy::print_stderr, reason = "a test says what it could not test")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Policy;
+use crate::{
+    Broker, BrokerError, GroupAct, Limits, Local, MountSource, Owner, Peer, Permissions, PoolAct,
+    ProcessId, Request, Role, SavedAct, Sharing, Stdio,
+};
+
+/// A daemon's directories, others beside them, and links wherever a taken-over daemon could make some.
+struct Rig {
+    dir: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let rig = Self { dir: tempfile::tempdir().unwrap() };
+        for name in ["state", "images"] {
+            fs::create_dir(rig.path(name)).unwrap();
+        }
+        symlink("/etc", rig.path("images/etc")).unwrap();
+        symlink("/etc/shadow", rig.path("images/shadow")).unwrap();
+        symlink("/root/.ssh/authorized_keys", rig.path("state/keys")).unwrap();
+        rig
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn ask_with(&self, allowed: &[&Path], request: Request) -> Result<(), BrokerError> {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        let directories = vec![self.path("state")];
+        let owner = Owner { uid: uid.as_raw(), gid: gid.as_raw(), directories };
+        let allowed: Vec<_> = allowed.iter().map(|path| path.to_path_buf()).collect();
+        let policy = Policy::new(&owner, &allowed, None);
+        Local::new().with_policy(Some(policy)).perform(request, &[]).map(drop)
+    }
+
+    fn ask(&self, request: Request) -> Result<(), BrokerError> {
+        self.ask_with(&[], request)
+    }
+
+    fn is_refused(&self, request: Request) {
+        let (asked, answer) = (format!("{request:?}"), self.ask(request));
+        let refused =
+            matches!(answer, Err(BrokerError::Refused { .. } | BrokerError::Stranger { .. }));
+        assert!(refused, "{asked}: {answer:?}");
+    }
+}
+
+fn image(path: impl Into<PathBuf>, read_only: bool) -> Request {
+    Request::OpenImage { path: path.into(), read_only, direct: false, sharing: Sharing::Exclusive }
+}
+
+fn input(path: impl Into<PathBuf>) -> Request {
+    Request::OpenInput { what: "kernel".to_owned(), path: path.into() }
+}
+
+fn pool(path: impl Into<PathBuf>, act: PoolAct) -> Request {
+    Request::Pool { pool: path.into(), act }
+}
+
+fn create(volume: &str) -> PoolAct {
+    let permissions = Permissions::default();
+    PoolAct::Create { volume: volume.to_owned(), permissions, nocow: false }
+}
+
+#[test]
+fn the_systems_own_files_are_not_opened_by_any_name() {
+    let rig = Rig::new();
+    let through = |rest: &str| rig.path("images/etc").join(rest);
+    for path in [
+        PathBuf::from("/etc/shadow"),
+        "/etc/../etc/./shadow".into(),
+        rig.path("images/shadow"),
+        rig.path("images/../images/shadow"),
+        through("shadow"),
+        "/proc/self/environ".into(),
+        "/proc/self/root/etc/passwd".into(),
+        format!("/proc/{}/root/etc/passwd", std::process::id()).into(),
+        format!("/proc/self/cwd/{}", "../".repeat(20) + "etc/passwd").into(),
+        "/proc/sys/kernel/core_pattern".into(),
+        "/dev/kmsg".into(),
+        "/var/../var/log".into(),
+        "etc/passwd".into(),
+    ] {
+        rig.is_refused(image(&path, true));
+        rig.is_refused(image(&path, false));
+        rig.is_refused(input(&path));
+    }
+    // A program may be read, and no more.
+    rig.ask(input("/bin/sh")).unwrap();
+    rig.is_refused(image("/bin/sh", false));
+    let error = rig.ask(image(rig.path("images/shadow"), true)).unwrap_err().to_string();
+    for part in ["it leads to /etc/shadow", "/etc is the system's", "allow = [\"/etc/shadow\"]"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn nothing_is_made_renamed_or_removed_there() {
+    let rig = Rig::new();
+    fs::write(rig.path("images/evil"), "x").unwrap();
+    let cron = rig.path("images/etc/manor-evil");
+    let source = || MountSource::Device { device: "/dev/none".into(), format: None };
+    let (from, to) = (rig.path("images/evil"), cron.clone());
+    for request in [
+        Request::OpenOutput { path: cron.clone(), append: false },
+        Request::OpenOutput { path: "/etc/passwd".into(), append: true },
+        Request::Saved(SavedAct::Create { path: cron.clone(), in_new_dir: false }),
+        Request::Saved(SavedAct::Create { path: "/etc/evil.d/x".into(), in_new_dir: true }),
+        Request::Saved(SavedAct::Create { path: "/root/.ssh/x".into(), in_new_dir: true }),
+        Request::Saved(SavedAct::Open { path: "/etc/passwd".into() }),
+        Request::Saved(SavedAct::Rename { from, to }),
+        Request::Saved(SavedAct::Rename { from: "/etc/passwd".into(), to: rig.path("images/p") }),
+        Request::Saved(SavedAct::Remove { path: "/etc/passwd".into() }),
+        Request::MakeVariables {
+            path: cron.clone(),
+            template: Some("/bin/sh".into()),
+            reset: false,
+        },
+        Request::RemoveVariables { path: rig.path("images/etc/passwd") },
+        Request::Listen { path: cron.clone() },
+        Request::MakeRunDir { path: "/etc/run".into() },
+        Request::RemoveRunDir { path: rig.path("images") },
+        Request::LockRunDir { path: "/etc".into() },
+        pool("/etc", PoolAct::Build(Permissions { owner: Some(65534), ..Permissions::default() })),
+        pool("/etc/x", PoolAct::Build(Permissions::default())),
+        pool("/", PoolAct::Build(Permissions::default())),
+        pool(rig.path("images/etc"), create("evil")),
+        pool(rig.path("images/etc"), PoolAct::Remove { volume: "passwd".to_owned() }),
+        pool("/etc/opt", PoolAct::Delete),
+        pool("/etc", PoolAct::Mount(source())),
+        pool("/usr", PoolAct::Unmount(source())),
+        Request::Spawn {
+            role: Role::Domain,
+            name: "evil".to_owned(),
+            stdio: Stdio::Log(cron.clone()),
+            cgroup: None,
+            limits: Limits::default(),
+        },
+    ] {
+        rig.is_refused(request);
+    }
+    assert!(fs::symlink_metadata("/etc/manor-evil").is_err());
+    assert!(fs::symlink_metadata("/root/.ssh/x").is_err());
+    assert_eq!(fs::read_to_string(rig.path("images/evil")).unwrap(), "x");
+}
+
+#[test]
+fn images_lie_where_people_have_them() {
+    let rig = Rig::new();
+    let disk = rig.path("images/disk.img");
+    fs::write(&disk, [0; 4096]).unwrap();
+    symlink(&disk, rig.path("images/link")).unwrap();
+    rig.ask(image(&disk, false)).unwrap();
+    rig.ask(image(rig.path("images/link"), false)).unwrap();
+    rig.ask(pool(rig.path("images/new/pool"), PoolAct::Build(Permissions::default()))).unwrap();
+    rig.ask(pool(rig.path("images/new/pool"), create("v"))).unwrap();
+    rig.ask(pool(rig.path("images/new/pool"), PoolAct::Remove { volume: "v".to_owned() })).unwrap();
+    rig.ask(pool(rig.path("images/new/pool"), PoolAct::Delete)).unwrap();
+    let path = rig.path("images/saved/state");
+    rig.ask(Request::Saved(SavedAct::Create { path: path.clone(), in_new_dir: true })).unwrap();
+    let to = rig.path("images/state");
+    rig.ask(Request::Saved(SavedAct::Rename { from: path, to: to.clone() })).unwrap();
+    rig.ask(Request::Saved(SavedAct::Remove { path: to.clone() })).unwrap();
+    rig.ask(Request::Saved(SavedAct::Remove { path: to })).unwrap();
+    rig.ask(Request::Listen { path: rig.path("images/sock") }).unwrap();
+    rig.ask(Request::OpenOutput { path: rig.path("images/log"), append: false }).unwrap();
+    rig.ask(Request::OpenOutput { path: "/dev/null".into(), append: false }).unwrap();
+    let error = rig.ask(image(rig.path("images/none"), false)).unwrap_err();
+    assert!(matches!(error, BrokerError::Missing { .. }), "{error}");
+}
+
+#[test]
+fn what_runs_as_somebody_else_is_not_written() {
+    let rig = Rig::new();
+    let program = rig.path("images/program");
+    fs::write(&program, "x").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    rig.is_refused(image(&program, false));
+    rig.is_refused(Request::OpenOutput { path: program.clone(), append: false });
+    assert_eq!(fs::read_to_string(&program).unwrap(), "x", "it was emptied");
+    let permissions = Permissions { mode: Some(0o4755), ..Permissions::default() };
+    let volume = "v".to_owned();
+    rig.ask(pool(rig.path("images"), PoolAct::Create { volume, permissions, nocow: false }))
+        .unwrap();
+    let mode = fs::metadata(rig.path("images/v")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o755);
+}
+
+#[test]
+fn root_allows_more_and_what_lies_deeper_stays_closed() {
+    let rig = Rig::new();
+    let passwd = Path::new("/etc/passwd");
+    rig.ask_with(&[passwd], image(passwd, true)).unwrap();
+    rig.ask_with(&[Path::new("/etc")], image(passwd, true)).unwrap();
+    let error = rig.ask_with(&[Path::new("/")], image(passwd, true)).unwrap_err();
+    assert!(matches!(error, BrokerError::Refused { .. }), "{error}");
+}
+
+#[test]
+fn homes_are_for_images_and_what_is_hidden_in_them_is_not() {
+    let policy = Policy::new(&Owner { uid: 1, gid: 1, directories: Vec::new() }, &[], None);
+    let may = |path: &str| policy.place(Path::new(path), super::Wish::Write).is_ok();
+    for path in [
+        "/home/alice/vm/disk.qcow2",
+        "/home/alice/disk.img",
+        "/home/alice/vm/.manor-1.partial",
+        "/home/alice/.local/share/libvirt/images/disk.img",
+        "/data/disk.img",
+        "/vm",
+        "/var/lib/libvirt/images/x",
+        "/run/media/alice/stick/x.iso",
+    ] {
+        assert!(may(path), "{path}");
+    }
+    for path in [
+        "/home",
+        "/home/alice",
+        "/home/alice/.bashrc",
+        "/home/alice/.ssh/authorized_keys",
+        "/home/alice/.local/share/libvirt/.x",
+        "/home/alice/.local/bin/x",
+        "/",
+        "/var/spool/cron/root",
+        "/run/docker.sock",
+        "/opt/vm/disk.img",
+        "/sys/kernel/uevent_helper",
+    ] {
+        assert!(!may(path), "{path}");
+    }
+}
+
+#[test]
+fn sockets_of_the_host_are_not_connected_to_as_root() {
+    let rig = Rig::new();
+    let socket = rig.path("images/nbd.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    rig.ask(Request::Connect(Peer::Unix { path: socket })).unwrap();
+    fs::create_dir_all("/run/manor-test").ok();
+    let closed = Path::new("/run/manor-test/closed.sock");
+    let _ = fs::remove_file(closed);
+    if let Ok(_listener) = std::os::unix::net::UnixListener::bind(closed) {
+        symlink(closed, rig.path("images/link.sock")).unwrap();
+        rig.is_refused(Request::Connect(Peer::Unix { path: closed.into() }));
+        rig.is_refused(Request::Connect(Peer::Unix { path: rig.path("images/link.sock") }));
+        fs::remove_file(closed).unwrap();
+    }
+}
+
+/// A file as a device with a file system, mounted and gone with this value.
+struct Device {
+    path: PathBuf,
+    on: PathBuf,
+}
+
+impl Device {
+    /// None where that cannot be made.
+    fn new(rig: &Rig) -> Option<Self> {
+        let file = rig.path("device");
+        fs::File::create(&file).ok()?.set_len(8 << 20).ok()?;
+        let run = |words: &[&str]| {
+            let output = Command::new(words[0]).args(&words[1..]).output().ok()?;
+            let text = String::from_utf8(output.stdout).ok()?;
+            output.status.success().then(|| text.trim().to_owned())
+        };
+        run(&["mkfs.ext4", "-q", file.to_str()?])?;
+        let path = PathBuf::from(run(&["losetup", "--find", "--show", file.to_str()?])?);
+        Some(Self { path, on: rig.path("on") })
+    }
+
+    fn mount(&self) -> bool {
+        fs::create_dir(&self.on).unwrap();
+        let mut mount = Command::new("mount");
+        mount.arg(&self.path).arg(&self.on).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.on).output();
+        let _ = Command::new("losetup").arg("--detach").arg(&self.path).output();
+    }
+}
+
+#[test]
+fn a_device_that_the_host_uses_is_no_disk() {
+    let rig = Rig::new();
+    let Some(device) = Device::new(&rig) else {
+        eprintln!("SKIP: no loop device with a file system can be made here");
+        return;
+    };
+    let path = device.path.as_path();
+    let image = |read_only| {
+        let (path, sharing) = (path.to_owned(), Sharing::Shared);
+        Request::OpenImage { path, read_only, direct: false, sharing }
+    };
+    let link = rig.path("images/link");
+    symlink(path, &link).unwrap();
+    rig.ask(image(false)).unwrap();
+    if !device.mount() {
+        eprintln!("SKIP: nothing can be mounted here");
+        return;
+    }
+    rig.is_refused(image(true));
+    rig.is_refused(image(false));
+    fs::create_dir(rig.path("images/there")).unwrap();
+    for device in [path.to_owned(), link] {
+        let source = MountSource::Device { device: device.clone(), format: None };
+        rig.is_refused(pool(rig.path("images/there"), PoolAct::Mount(source)));
+        let group = "vg".to_owned();
+        rig.is_refused(Request::Group { group, act: GroupAct::Build { devices: vec![device] } });
+    }
+    rig.ask_with(&[path], image(true)).unwrap();
+}
+
+#[test]
+fn no_file_system_but_one_of_a_device_is_mounted() {
+    let rig = Rig::new();
+    for format in ["proc", "sysfs", "binfmt_misc", "tmpfs", "overlay", "bpf"] {
+        let source =
+            MountSource::Device { device: "/bin/sh".into(), format: Some(format.to_owned()) };
+        let error = Local::new()
+            .perform(pool(rig.path("images"), PoolAct::Mount(source)), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&format!("of format {format:?}")), "{error}");
+    }
+}
+
+#[test]
+fn processes_and_cgroups_of_others_are_left_alone() {
+    let rig = Rig::new();
+    let mut stranger = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+    let process = ProcessId::of(stranger.id()).unwrap();
+    rig.is_refused(Request::Kill { process, cgroup: None });
+    rig.is_refused(Request::TuneThreads { process, cgroup: None, rules: Vec::new() });
+    assert!(stranger.try_wait().unwrap().is_none());
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    for path in ["/sys/fs/cgroup/system.slice/ssh.service", "/etc/domains/x", "/tmp"] {
+        rig.is_refused(Request::RemoveCgroup { path: path.into() });
+        rig.is_refused(Request::Limit { cgroup: path.into(), limits: Limits::default() });
+        rig.is_refused(Request::Kill { process, cgroup: Some(path.into()) });
+    }
+}

@@ -1,0 +1,210 @@
+//! `manor daemon --user`: a user's own daemon, started as that user and never as root.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::guests::write_echo;
+use super::rig::{NOBODY, Rig, kill, wait_for};
+
+/// A user with a home, a runtime directory and a `/dev/kvm` to open, as a login gives them.
+struct User {
+    rig: Rig,
+    daemon: Option<Child>,
+}
+
+/// Runs what follows as nobody, who may open `/dev/kvm` in here: a node of the same device lies over it.
+const AS_USER: &str = r#"
+set -e
+rm -f "$NODE"; mknod -m 0666 "$NODE" c 10 232
+mount --bind "$NODE" /dev/kvm
+exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs -- "$@"
+"#;
+
+impl User {
+    /// None where no such user can be made.
+    fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIP: only root can make a user who is to be somebody else");
+            return None;
+        }
+        let rig = Rig::of_nobody();
+        std::fs::remove_file(rig.path("manor.toml")).unwrap();
+        for (name, mode) in [("home", 0o755), ("runtime", 0o700)] {
+            let path = rig.path(name);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let user = Self { rig, daemon: None };
+        let opened = user.command("/bin/sh").args(["-c", ": <>/dev/kvm"]).output().unwrap();
+        if !opened.status.success() {
+            let why = String::from_utf8_lossy(&opened.stderr).into_owned();
+            println!("SKIP: kvm: no other user can be given /dev/kvm: {why}");
+            return None;
+        }
+        write_echo(&user.rig);
+        Some(user)
+    }
+
+    fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "/bin/sh", "-c", AS_USER, "sh"])
+            .arg(program.as_ref())
+            .current_dir(self.rig.path("home"))
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("NODE", self.rig.path(&format!("kvm-{}", uuid::Uuid::new_v4())))
+            .env("HOME", self.rig.path("home"))
+            .env("XDG_RUNTIME_DIR", self.rig.path("runtime"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn start(&mut self) {
+        let log = std::fs::File::create(self.rig.path("daemon.log")).unwrap();
+        let mut command = self.command(self.rig.path("manor"));
+        command.args(["daemon", "--user"]).stdout(Stdio::null()).stderr(log);
+        self.daemon = Some(command.process_group(0).spawn().unwrap());
+        wait_for("the user's daemon to answer", || self.manor(&["uri"]).is_ok());
+    }
+
+    /// As the user, without a word about where the daemon is.
+    fn manor(&self, words: &[&str]) -> Result<String, String> {
+        let output = Command::new(self.rig.path("manor"))
+            .args(words)
+            .env_clear()
+            .env("HOME", self.rig.path("home"))
+            .env("XDG_RUNTIME_DIR", self.rig.path("runtime"))
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
+    fn ok(&self, words: &[&str]) -> String {
+        self.manor(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            // It took the place of the shell that became the user.
+            kill("TERM", &daemon.id().to_string());
+            daemon.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let _ = self.manor(&["destroy", "echo"]);
+        self.stop();
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.rig.daemon_log());
+        }
+    }
+}
+
+/// Every path below one, links not followed.
+fn below(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .flat_map(|path| {
+            let is_dir = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+            let inner = if is_dir { below(&path) } else { Vec::new() };
+            [vec![path], inner].concat()
+        })
+        .collect()
+}
+
+#[test]
+fn a_user_runs_guests_without_root() {
+    let Some(mut user) = User::new() else { return };
+    user.start();
+    let xml = user.rig.path("echo.xml").display().to_string();
+    user.ok(&["define", &xml]);
+    user.ok(&["start", "echo"]);
+    assert!(user.ok(&["list"]).contains("running"));
+    // What the guest is told comes back.
+    let terminal = user.ok(&["ttyconsole", "echo"]);
+    let mut terminal =
+        std::fs::File::options().read(true).write(true).open(terminal.trim()).unwrap();
+    terminal.write_all(b"hello").unwrap();
+    let mut heard = String::new();
+    let mut byte = [0];
+    while !heard.contains("hello") {
+        terminal.read_exact(&mut byte).unwrap();
+        heard.push(char::from(byte[0]));
+    }
+    // As far as a user without privilege can confine what he starts.
+    let facts = user.ok(&["security", "echo"]);
+    println!("{facts}");
+    let fact = |name: &str| {
+        let line = facts.lines().find(|line| line.trim_start().starts_with(name));
+        line.unwrap_or_else(|| panic!("no {name}: {facts}")).to_owned()
+    };
+    for (name, expected) in [
+        ("User", "65534"),
+        ("Capabilities", "none"),
+        ("New privileges", "never"),
+        ("Seccomp", "a filter on each thread"),
+        ("Namespaces", "mount,net,ipc,uts"),
+        ("Root directory", "empty, read-only"),
+        ("Own memory", "bytes at most"),
+    ] {
+        assert!(fact(name).contains(expected), "{facts}");
+    }
+    // It outlives its daemon, as any guest does.
+    user.stop();
+    user.start();
+    assert_eq!(user.ok(&["domstate", "echo"]).trim(), "running");
+    user.ok(&["destroy", "echo"]);
+    for path in ["home", "runtime"].map(|name| user.rig.path(name)).iter().flat_map(|p| below(p)) {
+        let found = path.symlink_metadata().unwrap();
+        assert_eq!((found.uid(), found.gid()), (NOBODY, NOBODY), "{}", path.display());
+    }
+    assert!(user.rig.path("home/.local/state/manor").is_dir());
+    assert!(user.rig.path("runtime/manor/api.sock").exists());
+}
+
+#[test]
+fn what_needs_root_is_refused_by_name_with_what_does_not() {
+    let Some(mut user) = User::new() else { return };
+    user.start();
+    let xml = std::fs::read_to_string(user.rig.path("echo.xml")).unwrap();
+    for source in [
+        "<interface type='bridge'><source bridge='br0'/></interface>",
+        "<interface type='network'><source network='default'/></interface>",
+    ] {
+        let guest = user.rig.path("guest.xml");
+        std::fs::write(&guest, xml.replace("</devices>", &format!("{source}</devices>"))).unwrap();
+        user.ok(&["define", guest.to_str().unwrap()]);
+        let error = user.manor(&["start", "echo"]).unwrap_err();
+        assert!(error.contains("needs a daemon of root"), "{error}");
+        assert!(error.contains("<interface type='user'/>"), "{error}");
+    }
+    assert!(user.ok(&["net-list", "--all", "--name"]).trim().is_empty());
+    // Volumes lie where the user may write.
+    let pool = user.rig.path("home/vm").display().to_string();
+    user.ok(&["pool-create-as", "vm", "dir", "--target", &pool, "--build"]);
+    user.ok(&["vol-create-as", "vm", "disk", "1M"]);
+    assert_eq!(std::fs::metadata(user.rig.path("home/vm/disk")).unwrap().uid(), NOBODY);
+}
+
+#[test]
+fn root_is_told_whose_daemon_it_is() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP: this is for root");
+        return;
+    }
+    let rig = Rig::without_daemon();
+    let refused = rig.manor(["daemon", "--user"]);
+    assert_ne!(refused.status, 0);
+    assert!(refused.err.contains("for other users than root"), "{}", refused.err);
+}
