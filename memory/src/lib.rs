@@ -9,14 +9,16 @@
 )]
 
 mod buffers;
+mod dirty;
 mod mapping;
 mod policy;
 mod ram;
 mod vectors;
 
 pub use buffers::IoBuffers;
+pub use dirty::{PAGE, Pages, SharedLog, WriteLog};
 pub use policy::{Placement, Policy};
-pub use ram::{Backing, GuestRam, MemoryError, ReadFileError, RegionInfo};
+pub use ram::{Backing, GuestRam, HandedOut, MemoryError, ReadFileError, RegionInfo, View};
 
 /// Alignment of every region's host address, congruent with its guest address: lets KVM use
 /// 2 MiB pages in the nested page tables, which saves most page-fault exits of a boot.

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use vm_memory::bitmap::Bitmap as _;
 use vm_memory::mmap::{MmapRegion, MmapRegionBuilder};
 use vm_memory::{
     ByteValued, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
@@ -11,6 +13,7 @@ use vm_memory::{
 };
 
 use crate::buffers::IoBuffers;
+use crate::dirty::{PAGE, Pages, SharedLog};
 use crate::mapping::Mapping;
 use crate::policy::Policy;
 
@@ -56,12 +59,29 @@ pub struct RegionInfo {
     pub file_offset: u64,
 }
 
+/// What the rust-vmm crates work on, with a log of what is written.
+pub type View = GuestMemoryMmap<SharedLog>;
+
 #[derive(Debug)]
 struct Ram {
     // Declared before `mappings`: the view goes first, then the memory it looks at.
-    view: GuestMemoryMmap,
+    view: View,
     regions: Vec<RegionInfo>,
     mappings: Vec<Mapping>,
+    /// Of each region.
+    logs: Vec<SharedLog>,
+    /// How many others write to it who log nothing.
+    strangers: AtomicUsize,
+}
+
+/// As long as it is there, somebody writes to guest RAM whose writes are in no log.
+#[derive(Debug)]
+pub struct HandedOut(GuestRam);
+
+impl Drop for HandedOut {
+    fn drop(&mut self) {
+        self.0.0.strangers.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Guest RAM. Cheap to clone; the memory lives until the last clone is gone.
@@ -74,6 +94,7 @@ impl GuestRam {
         let mut mappings = Vec::with_capacity(layout.len());
         let mut parts = Vec::with_capacity(layout.len());
         let mut regions = Vec::with_capacity(layout.len());
+        let mut logs = Vec::with_capacity(layout.len());
         let mut file_offset = 0;
         for &(gpa, len) in layout {
             let bad_layout = || MemoryError::Layout { gpa, len };
@@ -97,10 +118,11 @@ impl GuestRam {
                 }
             }
             .map_err(|source| MemoryError::Map { len, source })?;
+            let log = SharedLog::of(size);
             // SAFETY: the mapping is `size` bytes, readable and writable, and is kept in `mappings`
             // beside the view for as long as the view lives.
-            let region: MmapRegion = unsafe {
-                MmapRegionBuilder::new(size)
+            let region: MmapRegion<SharedLog> = unsafe {
+                MmapRegionBuilder::new_with_bitmap(size, log.clone())
                     .with_raw_mmap_pointer(mapping.as_ptr())
                     .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
                     .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_NORESERVE)
@@ -110,13 +132,15 @@ impl GuestRam {
             regions.push(RegionInfo { gpa, len, hva: mapping.as_ptr() as u64, file_offset });
             parts.push(GuestRegionMmap::new(region, GuestAddress(gpa)).ok_or_else(bad_layout)?);
             mappings.push(mapping);
+            logs.push(log);
             file_offset += len;
         }
-        let view = GuestMemoryMmap::from_regions(parts).map_err(|_| {
+        let view = View::from_regions(parts).map_err(|_| {
             let (gpa, len) = layout.first().copied().unwrap_or_default();
             MemoryError::Layout { gpa, len }
         })?;
-        Ok(Self(Arc::new(Ram { view, regions, mappings })))
+        let strangers = AtomicUsize::new(0);
+        Ok(Self(Arc::new(Ram { view, regions, mappings, logs, strangers })))
     }
 
     /// The regions, ascending by guest address.
@@ -133,7 +157,7 @@ impl GuestRam {
 
     /// The view that the rust-vmm crates (virtio-queue, linux-loader) work on.
     #[must_use]
-    pub fn view(&self) -> &GuestMemoryMmap {
+    pub fn view(&self) -> &View {
         &self.0.view
     }
 
@@ -225,7 +249,38 @@ impl GuestRam {
     /// # Errors
     /// When the host refuses to drop the pages of a region.
     pub fn clear(&self) -> Result<(), MemoryError> {
-        self.each(Mapping::clear)
+        self.each(Mapping::clear)?;
+        for (region, log) in self.regions().iter().zip(&self.0.logs) {
+            log.mark_dirty(0, usize::try_from(region.len).unwrap_or(usize::MAX));
+        }
+        Ok(())
+    }
+
+    /// RAM is given to somebody who writes to it and logs nothing: the host's kernel, as a device.
+    #[must_use]
+    pub fn hand_out(&self) -> HandedOut {
+        self.0.strangers.fetch_add(1, Ordering::AcqRel);
+        HandedOut(self.clone())
+    }
+
+    /// Whether there is such a one: then no log is whole.
+    #[must_use]
+    pub fn is_handed_out(&self) -> bool {
+        self.0.strangers.load(Ordering::Acquire) > 0
+    }
+
+    /// Log from now on, with nothing in it, which pages this process writes to; or stop. Not while a
+    /// device has a request in flight.
+    pub fn log_writes(&self, on: bool) {
+        self.0.logs.iter().for_each(|log| log.turn(on));
+    }
+
+    /// Add what was written to since the last time to `pages`. Not while a device has a request in
+    /// flight: what it is about to write to counts as written.
+    pub fn take_written(&self, pages: &mut Pages) {
+        for (region, log) in self.regions().iter().zip(&self.0.logs) {
+            pages.insert_words(region.file_offset / PAGE, log.take());
+        }
     }
 
     /// Give the host the pages of `gpa .. gpa + len` (multiples of 4096). Until it is written again
@@ -234,9 +289,11 @@ impl GuestRam {
     /// # Errors
     /// When the range is not RAM throughout, or the host keeps the pages.
     pub fn discard(&self, gpa: u64, len: u64) -> Result<(), MemoryError> {
-        self.parts(gpa, len, |mapping, offset, len, gpa| {
+        self.parts(gpa, len, |number, offset, len, gpa| {
             let failed = |source| MemoryError::Discard { gpa, len: len as u64, source };
-            mapping.discard(offset, len).map_err(failed)
+            self.0.mappings[number].discard(offset, len).map_err(failed)?;
+            self.0.logs[number].mark_dirty(offset, len);
+            Ok(())
         })
     }
 
@@ -246,33 +303,33 @@ impl GuestRam {
     /// # Errors
     /// When the range is not RAM throughout, or the host lacks a node.
     pub fn bind(&self, gpa: u64, len: u64, policy: &Policy) -> Result<(), MemoryError> {
-        self.parts(gpa, len, |mapping, offset, len, gpa| {
+        self.parts(gpa, len, |number, offset, len, gpa| {
             let failed = |source| MemoryError::Place { gpa, len: len as u64, source };
-            mapping.bind(offset, len, policy).map_err(failed)
+            self.0.mappings[number].bind(offset, len, policy).map_err(failed)
         })
     }
 
-    /// What of each mapping lies in a range: mapping, offset in it, length, guest address.
+    /// What of each mapping lies in a range: its number, offset in it, length, guest address.
     fn parts(
         &self,
         gpa: u64,
         len: u64,
-        act: impl Fn(&Mapping, usize, usize, u64) -> Result<(), MemoryError>,
+        act: impl Fn(usize, usize, usize, u64) -> Result<(), MemoryError>,
     ) -> Result<(), MemoryError> {
         if !self.contains(gpa, len) {
             return Err(MemoryError::Outside { gpa, len });
         }
-        for (region, mapping) in self.regions().iter().zip(&self.0.mappings) {
+        for (number, region) in self.regions().iter().enumerate() {
             let start = gpa.max(region.gpa);
             let end = (gpa + len).min(region.gpa + region.len);
             if start < end {
-                act(mapping, (start - region.gpa) as usize, (end - start) as usize, start)?;
+                act(number, (start - region.gpa) as usize, (end - start) as usize, start)?;
             }
         }
         Ok(())
     }
 
-    /// The host range of `gpa .. gpa + len` if it lies in one region.
+    /// The host ranges of `gpa .. gpa + len`, which whoever has them may write to.
     pub(crate) fn host_ranges(
         &self,
         gpa: u64,
@@ -288,6 +345,7 @@ impl GuestRam {
             let region = self.view().find_region(GuestAddress(at)).ok_or_else(outside)?;
             let into = at - region.start_addr().0;
             let part = left.min(region.len() - into);
+            region.bitmap().mark_dirty(into as usize, part as usize);
             // `into < region.len()`, so the address stays inside the mapping.
             each(region.as_ptr().wrapping_add(into as usize), part as usize);
             at += part;
@@ -324,6 +382,39 @@ mod tests {
         for region in two_regions().regions() {
             assert_eq!(region.hva % crate::HUGE_PAGE, region.gpa % crate::HUGE_PAGE);
         }
+    }
+
+    /// By whatever way: a value, a slice over two regions, a list for the kernel, what is given back.
+    #[test]
+    fn every_write_is_logged_once_and_nothing_before_that_is_wanted() {
+        let ram = two_regions();
+        let taken = || {
+            let mut pages = Pages::none(ram.size());
+            ram.take_written(&mut pages);
+            (0..2048).filter(|page| pages.contains(*page)).collect::<Vec<u64>>()
+        };
+        ram.write_slice(0, &[1]).unwrap();
+        assert!(taken().is_empty());
+        ram.log_writes(true);
+        ram.write_obj(0x1ffe, 1u32).unwrap();
+        ram.write_slice(4 * MIB - 1, &[1, 2]).unwrap();
+        drop(ram.buffers([(0x5000, 0x1001)]).unwrap());
+        let mut back = [0; 8];
+        ram.read_slice(0x9000, &mut back).unwrap();
+        assert_eq!(taken(), [1, 2, 5, 6, 1023, 1024]);
+        assert!(taken().is_empty());
+        ram.discard(0x3000, 0x1000).unwrap();
+        ram.view().store(1u16, GuestAddress(5 * MIB), Ordering::Release).unwrap();
+        assert_eq!(taken(), [3, 1280]);
+        ram.clear().unwrap();
+        assert_eq!(taken().len(), 1536);
+        ram.log_writes(false);
+        ram.write_slice(0, &[1]).unwrap();
+        assert!(taken().is_empty());
+        let stranger = ram.hand_out();
+        assert!(ram.is_handed_out());
+        drop(stranger);
+        assert!(!ram.is_handed_out());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use memory::GuestRam;
+use memory::{GuestRam, HandedOut};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::virtio::{QueueConfig, QueueProgress};
@@ -40,6 +40,8 @@ struct Device {
     file: OwnedFd,
     ram: GuestRam,
     features: u64,
+    /// The kernel writes to RAM by itself.
+    _handed_out: HandedOut,
 }
 
 impl Device {
@@ -47,7 +49,8 @@ impl Device {
         sys::set_owner(file.as_fd())?;
         sys::set_memory(file.as_fd(), &ram)?;
         let features = sys::features(file.as_fd())? & !sys::LOG_ALL;
-        Ok(Self { file, ram, features })
+        let _handed_out = ram.hand_out();
+        Ok(Self { file, ram, features, _handed_out })
     }
 
     /// Where the kernel finds `gpa .. gpa + len` in this process.

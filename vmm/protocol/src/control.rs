@@ -204,13 +204,20 @@ pub enum Request {
     Save,
     /// The same in fewer bytes and more time: RAM is packed.
     SavePacked,
+    /// Copy the memory of a guest that runs into the file passed beside this message (SCM_RIGHTS), and
+    /// again what it writes to meanwhile. The reply comes when little is left: pause it then, and save
+    /// the rest. Refused as a matter of state where not all writes can be known.
+    CopyMemory,
+    /// Save the paused machine into the file that its memory was copied to, as `Save` does.
+    SaveRest,
     /// Write an ELF core of memory and vCPUs to the file passed beside this message (SCM_RIGHTS).
     /// The reply comes when all of it is on disk. A guest that runs goes on meanwhile: its vCPUs
     /// are as they were at the beginning, its memory as it is found.
     Dump,
-    /// How far a save or a dump is.
+    /// How far a save, a copy or a dump is.
     SaveProgress,
-    /// Give up a save or a dump that is under way, which is then refused. A paused machine stays so.
+    /// Give up a save, a copy or a dump that is under way, which is then refused. A paused machine
+    /// stays so.
     CancelSave,
     /// Begin to back disks up as they are at this moment; [`EventKind::BackupEnded`] says when it is
     /// done, or has failed.

@@ -11,7 +11,7 @@ use kvm_bindings::{
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, Kvm, VmFd};
-use memory::GuestRam;
+use memory::{GuestRam, PAGE, Pages};
 
 use super::doorbell::IoEvents;
 use super::line::Lines;
@@ -122,10 +122,23 @@ impl Vm {
         &self.fd
     }
 
-    /// Log writes to guest memory from now on, or stop.
+    /// Log from now on which pages vCPUs write to, or stop.
     pub fn log_dirty_pages(&self, on: bool) -> Result<(), KvmError> {
         let flags = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
         set_slots(&self.fd, &self.ram, self.hole.as_ref(), flags)
+    }
+
+    /// Add the pages that vCPUs have written to since the last time.
+    pub fn take_dirty_pages(&self, pages: &mut Pages) -> Result<(), KvmError> {
+        for (slot, (gpa, len, _)) in (0..).zip(slots(&self.ram, self.hole.as_ref())) {
+            let size = usize::try_from(len).unwrap_or(usize::MAX);
+            let words = self.fd.get_dirty_log(slot, size);
+            let words = words.map_err(failed("say which pages were written to"))?;
+            let region = self.ram.regions().iter().rfind(|region| region.gpa <= gpa);
+            let start = region.map_or(0, |region| region.file_offset + (gpa - region.gpa));
+            pages.insert_words(start / PAGE, words);
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@
 mod backup;
 mod block_jobs;
 mod cpus;
+mod live;
 mod media;
 mod peek;
 mod plug;

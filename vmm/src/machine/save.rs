@@ -10,6 +10,11 @@ impl Machine {
     /// but not before.
     pub fn save(&self, file: File, packing: Packing) -> Result<Writer, MachineError> {
         self.sync_disks()?;
+        Ok(Writer::begin(file, &self.state()?, self.vm.ram().clone(), packing)?)
+    }
+
+    /// All of the paused machine but RAM.
+    pub(super) fn state(&self) -> Result<Saved, MachineError> {
         let mut devices = Vec::with_capacity(self.parts.components.len());
         for component in &self.parts.components {
             let id = component.id().to_owned();
@@ -23,13 +28,12 @@ impl Machine {
             chips.clock = clock;
         }
         let shape = self.ground.shape();
-        let saved = Saved { shape, vcpus: self.cpus.save()?, chips, devices };
-        Ok(Writer::begin(file, &saved, self.vm.ram().clone(), packing)?)
+        Ok(Saved { shape, vcpus: self.cpus.save()?, chips, devices })
     }
 
     /// A saved guest believes that its disks hold what it wrote: also where the host loses power
     /// afterwards, and whoever copies their files while it is paused finds it there.
-    fn sync_disks(&self) -> Result<(), MachineError> {
+    pub(super) fn sync_disks(&self) -> Result<(), MachineError> {
         for (id, disk) in &self.parts.written {
             let synced = disk.sync();
             synced.map_err(|source| MachineError::Sync { id: id.clone(), source })?;

@@ -24,9 +24,10 @@ use super::refusals::{
     swap_refused, vcpus_refused,
 };
 use super::ring::EventRing;
+use super::save::Saving;
 use super::server::refuse;
 use crate::machine::{Machine, MachineError};
-use crate::state::Steps;
+use crate::state::LiveCopy;
 use crate::vcpu::Stop;
 
 /// Largest live record: with JSON's escapes it still fits a message.
@@ -63,7 +64,9 @@ pub(super) struct Domain {
     /// How many vCPUs the last event told of.
     vcpus: u16,
     /// The state is being saved: nothing about the machine changes meanwhile.
-    pub(super) saving: Option<Box<dyn Steps>>,
+    pub(super) saving: Option<Saving>,
+    /// Memory was copied but for little, and its writes are logged on.
+    pub(super) copied: Option<LiveCopy>,
     /// It is a dump: the guest may run.
     pub(super) dumping: bool,
     /// A save was given up, and whoever wanted it does not know yet.
@@ -102,6 +105,7 @@ impl Domain {
             events: EventRing::default(),
             resets: Pacing::default(),
             saving: None,
+            copied: None,
             dumping: false,
             cancelled: false,
             saved: false,
@@ -514,7 +518,7 @@ impl Domain {
                 self.machine.dismiss_block_job(&id).map_err(block_job_refused)?;
             }
             Request::SaveProgress => {
-                let (done, total) = self.saving.as_ref().map_or((0, 0), |steps| steps.progress());
+                let (done, total) = self.saving.as_ref().map_or((0, 0), Saving::progress);
                 return Ok(Reply::Progress { done, total });
             }
             Request::CancelSave => self.cancel_save(),
@@ -546,6 +550,8 @@ impl Domain {
             Request::Hello { .. }
             | Request::Save
             | Request::SavePacked
+            | Request::CopyMemory
+            | Request::SaveRest
             | Request::Dump
             | Request::Events { .. }
             | Request::Console { .. }

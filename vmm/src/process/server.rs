@@ -183,11 +183,17 @@ impl Server {
             }
             Request::Screenshot { id: card } => self.hand_over(token, id, domain.picture(&card)),
             Request::Viewer { id: card } => self.hand_over(token, id, domain.viewer(&card)),
-            Request::Save | Request::SavePacked | Request::Dump => {
+            Request::Save
+            | Request::SavePacked
+            | Request::CopyMemory
+            | Request::SaveRest
+            | Request::Dump => {
                 let file = client.files.pop();
                 let begun = match request {
                     Request::Save => domain.begin_save(file, Packing::AsItIs),
                     Request::SavePacked => domain.begin_save(file, Packing::Zstd),
+                    Request::CopyMemory => domain.begin_copy(file),
+                    Request::SaveRest => domain.begin_rest(),
                     _ => domain.begin_dump(file),
                 };
                 match begun {

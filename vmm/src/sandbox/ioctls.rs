@@ -110,7 +110,7 @@ pub(super) const VCPU: &[u32] = &[
     read::<kvm::kvm_xsave>(0xcf),        // GET_XSAVE2
 ];
 
-/// The machine's chips and clock: pause, reset, save.
+/// The machine's chips, clock and written pages: pause, reset, save.
 pub(super) const CHIPS: &[u32] = &[
     both::<kvm::kvm_irqchip>(0x62),     // GET_IRQCHIP
     read::<kvm::kvm_irqchip>(0x63),     // SET_IRQCHIP, a read by its number
@@ -118,6 +118,7 @@ pub(super) const CHIPS: &[u32] = &[
     read::<kvm::kvm_clock_data>(0x7c),  // GET_CLOCK
     read::<kvm::kvm_pit_state2>(0x9f),  // GET_PIT2
     write::<kvm::kvm_pit_state2>(0xa0), // SET_PIT2
+    write::<kvm::kvm_dirty_log>(0x42),  // GET_DIRTY_LOG
 ];
 
 #[cfg(test)]

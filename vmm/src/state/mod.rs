@@ -2,6 +2,7 @@
 //! there is said in [`vmm_protocol::saved`].
 
 mod dump;
+mod live;
 mod ram;
 mod shape;
 
@@ -15,6 +16,7 @@ use vmm_protocol::saved::{Body, SavedError};
 
 use crate::kvm::{ChipsState, VcpuState};
 pub use dump::DumpWriter;
+pub use live::{LiveCopy, Rest};
 pub use shape::Shape;
 
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,13 @@ pub struct Saved {
     pub chips: ChipsState,
     /// By component id, in the machine's order.
     pub devices: Vec<(String, DeviceState)>,
+}
+
+impl Saved {
+    /// As they are written.
+    fn sections(&self) -> Result<Vec<u8>, ImageError> {
+        postcard::to_stdvec(self).map_err(|error| ImageError::Write(io::Error::other(error)))
+    }
 }
 
 /// Something that is written a part at a time.
@@ -81,8 +90,7 @@ impl Writer {
         ram: GuestRam,
         packing: Packing,
     ) -> Result<Self, ImageError> {
-        let sections = postcard::to_stdvec(saved)
-            .map_err(|error| ImageError::Write(io::Error::other(error)))?;
+        let sections = saved.sections()?;
         let body = match packing {
             Packing::AsItIs => Body::new(&sections, ram.size()),
             Packing::Zstd => Body::packed(&sections, ram.size()),

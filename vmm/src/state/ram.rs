@@ -18,7 +18,7 @@ const PAGE: usize = 4096;
 const MOST_THREADS: usize = 8;
 static ZEROS: [u8; PAGE] = [0; PAGE];
 /// Written before it is made sure that the disk has it: the wait at the end stays short.
-const UNSYNCED: u64 = 64 << 20;
+pub(super) const UNSYNCED: u64 = 64 << 20;
 
 /// Writes RAM into a file, a part at a time.
 pub(super) struct Writer {
@@ -100,8 +100,13 @@ impl Writer {
     }
 }
 
-/// All but zeros, which are there. How much that was comes back.
-fn write_runs(file: &File, start: u64, chunk: &[u8], runs: &[Range<usize>]) -> io::Result<u64> {
+/// What lies where `runs` says. How much that was comes back.
+pub(super) fn write_runs(
+    file: &File,
+    start: u64,
+    chunk: &[u8],
+    runs: &[Range<usize>],
+) -> io::Result<u64> {
     let mut written = 0;
     for run in runs {
         let bytes = &chunk[run.clone()];
@@ -112,10 +117,15 @@ fn write_runs(file: &File, start: u64, chunk: &[u8], runs: &[Range<usize>]) -> i
 }
 
 /// Where pages lie, one behind the other, that are not zero.
-fn runs_of_data(chunk: &[u8]) -> Vec<Range<usize>> {
+pub(super) fn runs_of_data(chunk: &[u8]) -> Vec<Range<usize>> {
+    runs_of(chunk, |_, page| page != &ZEROS[..page.len()])
+}
+
+/// Where pages lie, one behind the other, that are wanted: by their number, and what they hold.
+pub(super) fn runs_of(chunk: &[u8], is_wanted: impl Fn(usize, &[u8]) -> bool) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     for (number, page) in chunk.chunks(PAGE).enumerate() {
-        if page == &ZEROS[..page.len()] {
+        if !is_wanted(number, page) {
             continue;
         }
         let start = number * PAGE;
@@ -128,7 +138,7 @@ fn runs_of_data(chunk: &[u8]) -> Vec<Range<usize>> {
 }
 
 /// Read RAM as it lies in a file. It may span regions.
-fn read(ram: &GuestRam, mut at: u64, mut data: &mut [u8]) -> Result<(), MemoryError> {
+pub(super) fn read(ram: &GuestRam, mut at: u64, mut data: &mut [u8]) -> Result<(), MemoryError> {
     for region in ram.regions() {
         let Some(into) = at.checked_sub(region.file_offset).filter(|into| *into < region.len)
         else {

@@ -95,6 +95,83 @@ fn a_packed_guest_is_smaller_and_goes_on_as_any_other() {
     assert!(message.contains("its memory at"), "{message}");
 }
 
+/// The guest counts in memory all the while.
+#[test]
+fn memory_is_copied_while_the_guest_runs_and_it_waits_for_the_rest_alone() {
+    needs_kvm!();
+    let with_all = || {
+        let mut rig = Rig::new(&counting()).cpus(2).memory(512);
+        let devices = one_of_each(&mut rig);
+        rig.devices(devices)
+    };
+    let image = tempfile::tempfile().unwrap();
+    let mut guest = with_all().start();
+    guest.wait_serial("counting", |serial| serial.len() > 200);
+    let (mut client, _) = guest.greet();
+    let without = client.ask(Request::SaveRest).unwrap_err();
+    assert_eq!(without.code, ControlErrorCode::State, "it runs");
+    let before = numbers(&guest.serial()).len();
+    assert_eq!(client.ask_with(Request::CopyMemory, &image), Ok(Reply::Done));
+    assert_eq!(guest.state(), RunState::Running);
+    assert!(saved::Body::read(&image).is_err(), "it is no state yet");
+    guest.wait_serial("counting", |serial| numbers(serial).len() > before + 20);
+    client.ask(Request::Pause).unwrap();
+    assert_eq!(client.ask(Request::SaveRest), Ok(Reply::Done));
+    let again = client.ask(Request::SaveRest).unwrap_err();
+    assert!(again.message.contains("CopyMemory"), "{again:?}");
+    client.ask(Request::Destroy).unwrap();
+    let before = guest.wait().2;
+    saved::check_ram(&image, |_, _| Ok(())).unwrap();
+    let mut guest = with_all().restoring(&image).start();
+    let after = guest.wait_serial("counting", |serial| serial.lines().count() > 20);
+    let all = numbers(&(before + &after));
+    assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "{all:?}");
+}
+
+#[test]
+fn a_copy_that_is_given_up_leaves_the_guest_as_it_was() {
+    needs_kvm!();
+    let mut guest = Rig::new(&counting()).memory(2048).start();
+    guest.wait_serial("counting", |serial| serial.len() > 20);
+    let (mut client, _) = guest.greet();
+    let (mut other, _) = guest.greet();
+    let image = tempfile::tempfile().unwrap();
+    let copy = client.send_with(Request::CopyMemory, &[image.as_fd()]);
+    // Who speaks on two connections may be heard on the second one first.
+    let none = Reply::Progress { done: 0, total: 0 };
+    while other.ask(Request::SaveProgress) == Ok(none.clone()) {}
+    assert_eq!(other.ask(Request::Reset).unwrap_err().code, ControlErrorCode::Busy);
+    other.ask(Request::CancelSave).unwrap();
+    assert_eq!(client.reply_to(copy).unwrap_err().code, ControlErrorCode::State);
+    client.ask(Request::Pause).unwrap();
+    assert_eq!(client.ask(Request::SaveRest).unwrap_err().code, ControlErrorCode::State);
+    client.ask(Request::Resume).unwrap();
+    let before = guest.serial().len();
+    guest.wait_serial("more numbers", |serial| serial.len() > before + 100);
+}
+
+/// Once memory is copied nothing is bound to stay as it was.
+#[test]
+fn the_rest_of_a_copy_has_what_a_reset_has_left() {
+    needs_kvm!();
+    let mut guest = Rig::new(&counting()).start();
+    guest.wait_serial("counting", |serial| serial.len() > 200);
+    let (mut client, _) = guest.greet();
+    let image = tempfile::tempfile().unwrap();
+    assert_eq!(client.ask_with(Request::CopyMemory, &image), Ok(Reply::Done));
+    client.ask(Request::Reset).unwrap();
+    guest.wait_serial("a new start", |serial| serial.matches("00000001\n").count() > 1);
+    client.ask(Request::Pause).unwrap();
+    assert_eq!(client.ask(Request::SaveRest), Ok(Reply::Done));
+    saved::check_ram(&image, |_, _| Ok(())).unwrap();
+    client.ask(Request::Destroy).unwrap();
+    let last = *numbers(&guest.wait().2).last().unwrap();
+    let mut guest = Rig::new(&counting()).restoring(&image).start();
+    let after = guest.wait_serial("counting", |serial| serial.lines().count() > 4);
+    let next = numbers(&after)[1];
+    assert!((last + 1..last + 4).contains(&next), "{next} came after {last}");
+}
+
 #[test]
 fn one_image_starts_several_guests_and_none_of_them_changes_it() {
     needs_kvm!();

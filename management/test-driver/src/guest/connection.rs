@@ -50,9 +50,15 @@ fn converse(machine: &Arc<Machine>, mut stream: UnixStream) -> io::Result<()> {
         let Some(Call { id, request }) = receive(&mut reader)? else { return Ok(()) };
         let mut files = reader.files;
         match request {
-            Request::Save | Request::SavePacked | Request::Dump => {
+            // It is so small that all of it is the rest.
+            Request::CopyMemory => {
+                machine.inner().copied = files.pop().map(File::from);
+                answer(&copy, id, Ok(Reply::Done))?;
+            }
+            Request::Save | Request::SavePacked | Request::SaveRest | Request::Dump => {
                 // The connection is served meanwhile.
-                let (machine, file) = (machine.clone(), files.pop().map(File::from));
+                let copied = machine.inner().copied.take();
+                let (machine, file) = (machine.clone(), files.pop().map(File::from).or(copied));
                 let is_dump = request == Request::Dump;
                 std::thread::spawn(move || {
                     let result = write(&machine, file, is_dump).map(|()| Reply::Done);

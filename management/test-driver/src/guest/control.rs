@@ -87,6 +87,8 @@ pub(super) fn answer(machine: &Machine, request: Request) -> Result<Reply, Contr
         | Request::PowerButton
         | Request::Save
         | Request::SavePacked
+        | Request::CopyMemory
+        | Request::SaveRest
         | Request::Dump => return Err(refusal(Code::Malformed, "this is no request by itself")),
     }
     Ok(Reply::Done)

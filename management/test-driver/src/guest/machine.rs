@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -59,6 +60,8 @@ pub(super) struct Inner {
     pub(super) unplugged: BTreeSet<String>,
     /// It goes on from a file, and has not run yet.
     restored: bool,
+    /// Where its memory was copied while it ran.
+    pub(super) copied: Option<File>,
     /// Its state is in a file, and it has not run since.
     pub(super) saved: bool,
     pub(super) block_jobs: Vec<BlockJobStatus>,
@@ -99,6 +102,7 @@ impl Machine {
             plugged: BTreeSet::new(),
             unplugged: BTreeSet::new(),
             restored: config.restore.is_some() && config.start_paused,
+            copied: None,
             saved: false,
             block_jobs: Vec::new(),
             images: BTreeMap::new(),

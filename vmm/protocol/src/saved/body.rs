@@ -80,6 +80,14 @@ impl Body {
         }
     }
 
+    /// The same where RAM is written before its sections are known: the most of them would have room.
+    #[must_use]
+    pub fn of_ram(ram_size: u64) -> Self {
+        let sums = ram_size.div_ceil(CHUNK) * 4;
+        let ram = (SECTIONS + MAX_SECTIONS + sums).next_multiple_of(RAM_ALIGNMENT);
+        Self { ram, ..Self::new(&[], ram_size) }
+    }
+
     /// The same, with RAM that is packed chunk by chunk.
     #[must_use]
     pub fn packed(sections: &[u8], ram_size: u64) -> Self {
@@ -124,9 +132,31 @@ impl Body {
     /// # Errors
     /// When the disk is full, for one.
     pub fn begin(&self, file: &File, sections: &[u8]) -> io::Result<()> {
-        file.set_len(0)?;
-        file.set_len(self.end())?;
+        self.make_room(file)?;
         file.write_all_at(sections, SECTIONS)
+    }
+
+    /// Make `file` one of this length that holds nothing.
+    ///
+    /// # Errors
+    /// When the file cannot be that long.
+    pub fn make_room(&self, file: &File) -> io::Result<()> {
+        file.set_len(0)?;
+        file.set_len(self.end())
+    }
+
+    /// Put the sections before RAM that is in `file` already.
+    ///
+    /// # Errors
+    /// When there are more than have room, or the disk is full.
+    pub fn put_sections(self, file: &File, sections: &[u8]) -> io::Result<Self> {
+        let len = sections.len() as u64;
+        if len > MAX_SECTIONS {
+            let text = format!("the machine's state of {len} bytes is longer than {MAX_SECTIONS}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        file.write_all_at(sections, SECTIONS)?;
+        Ok(Self { sections: len, sections_sum: sum(sections), ..self })
     }
 
     /// The rest of it, once RAM is written: to disk, and in this order.
