@@ -177,6 +177,8 @@ impl Sender<'_> {
                 },
             }
         }
+        // The volume is free from here on: not every client says that it has had enough.
+        drop(download);
         self.finish(incoming).await
     }
 
