@@ -35,6 +35,7 @@ pub mod tools;
 pub mod torture;
 pub mod tree;
 pub mod tries;
+pub mod userland;
 pub mod vencrypt;
 pub mod viewers;
 
