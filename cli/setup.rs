@@ -27,6 +27,8 @@ const SYSUSERS_TEXT: &str = include_str!("../resources/systemd/sysusers.conf");
 const CONFIG: &str = "etc/manor/manor.toml";
 /// By which libvirt's clients that come through ssh find us; looked for in PATH.
 const SSH_HELPER: &str = "usr/local/bin/virt-ssh-helper";
+/// Where virt-install puts what a guest is installed from, and makes a pool if it may not write there itself.
+const INSTALL_DIR: &str = "var/lib/libvirt/boot";
 const STATE_DIR: &str = "var/lib/manor";
 const RUN_DIR: &str = "/run/manor";
 /// With their modes: what lies in the state directory has modes of its own.
@@ -71,6 +73,8 @@ impl Work<'_> {
             self.file(&config, config::TEMPLATE, 0o644)?;
         }
         self.ssh_helper()?;
+        // Readable by nobody else: kernels are, but seeds have passwords in them.
+        self.directory(&self.root.join(INSTALL_DIR), 0o711)?;
         let mut changed = false;
         for (name, text) in UNITS {
             let path = self.root.join(UNIT_DIR).join(name);
@@ -118,6 +122,7 @@ impl Work<'_> {
         if target.is_ok_and(|target| target.file_name() == self.binary.file_name()) {
             self.gone(&helper)?;
         }
+        self.install_dir_gone();
         if self.live {
             self.tree_gone(Path::new(RUN_DIR))?;
         }
@@ -221,6 +226,17 @@ impl Work<'_> {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(failed("remove", path, &error)),
+        }
+    }
+
+    /// With anything in it or beside it, it is libvirt's, or in use.
+    fn install_dir_gone(&self) {
+        let path = self.root.join(INSTALL_DIR);
+        let Some(above) = path.parent() else { return };
+        let alone = std::fs::read_dir(above).is_ok_and(|entries| entries.count() == 1);
+        if alone && std::fs::remove_dir(&path).is_ok() {
+            self.told(&path, "removed");
+            let _ = std::fs::remove_dir(above);
         }
     }
 

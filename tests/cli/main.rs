@@ -8,6 +8,7 @@ mod backup;
 mod block_jobs;
 mod broker;
 mod channels;
+mod clients;
 mod cloud_init;
 mod counters;
 mod crowd;

@@ -62,6 +62,7 @@ fn setup_installs_again_without_a_change_and_removes_what_it_made() {
     assert!(guests.contains("\nExecStop=/usr/local/bin/manor shutdown-guests\n"), "{guests}");
     let state = std::fs::metadata(root.join("var/lib/manor")).unwrap().permissions().mode();
     assert_eq!(state & 0o777, 0o711);
+    assert!(root.join("var/lib/libvirt/boot").is_dir());
 
     let again = install();
     assert_eq!((again.status, tree(&root)), (0, first));
@@ -71,6 +72,7 @@ fn setup_installs_again_without_a_change_and_removes_what_it_made() {
     assert_eq!(removed.status, 0, "{}", removed.err);
     assert_eq!(tree(&root), BTreeMap::new());
     assert!(!root.join("var/lib/manor").exists());
+    assert!(!root.join("var/lib/libvirt").exists());
 }
 
 #[test]

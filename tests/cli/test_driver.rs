@@ -41,7 +41,7 @@ impl Driver {
         Self::started(directory, daemon)
     }
 
-    fn started(directory: tempfile::TempDir, mut daemon: Command) -> Self {
+    pub(crate) fn started(directory: tempfile::TempDir, mut daemon: Command) -> Self {
         let log = std::fs::File::create(directory.path().join("daemon.log")).unwrap();
         let mut daemon = daemon.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         // Connections wait from then on: nothing is to be waited for here.
@@ -501,4 +501,15 @@ fn manors_own_verbs_note_tune_and_ask_as_virsh_does() {
         assert!(outcome.err.contains(complaint), "{verb}: {}", outcome.err);
         assert_eq!(outcome.status, status, "{verb}: {}", outcome.err);
     }
+}
+
+#[test]
+fn the_example_for_asyncio_hears_of_a_guest_that_comes_and_goes() {
+    let driver = Driver::new();
+    let script =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("resources/examples/libvirt-asyncio.py");
+    let outcome = driver.python(&script);
+    assert_eq!(outcome.status, 0, "{}{}", outcome.out, outcome.err);
+    assert_eq!(outcome.out, "started\nsuspended\nresumed\nstopped\n");
+    assert_eq!(driver.ok("list --all --name"), "test");
 }

@@ -17,9 +17,9 @@ use super::terminal::Terminal;
 const ATTRIBUTE: u16 = 0x3c0;
 const DISPI: u16 = 0x1ce;
 const I8042: u16 = 0x64;
-const SIZE: (usize, usize) = (320, 240);
+pub(crate) const SIZE: (usize, usize) = (320, 240);
 /// Each fills a third of the screen.
-const BANDS: [u32; 3] = [0xff_0000, 0x00_ff00, 0x12_34ff];
+pub(crate) const BANDS: [u32; 3] = [0xff_0000, 0x00_ff00, 0x12_34ff];
 
 /// Shows three bands of colour, and prints every scan code that it reads.
 fn painting_guest() -> Vec<u8> {
@@ -42,7 +42,7 @@ fn painting_guest() -> Vec<u8> {
 }
 
 /// A rig with more configuration, and the guest in it; or why there is none.
-fn painted(configuration: &str, graphics: &str) -> Option<Rig> {
+pub(crate) fn painted(configuration: &str, graphics: &str) -> Option<Rig> {
     if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
         println!("SKIP: /dev/kvm cannot be opened");
         return None;

@@ -37,6 +37,7 @@ pub mod tools;
 pub mod torture;
 pub mod tree;
 pub mod tries;
+pub mod userland;
 pub mod vencrypt;
 pub mod viewers;
 

@@ -1,4 +1,4 @@
-//! [`Picture`]: what a PNG file shows, to be compared.
+//! [`Picture`]: what a PNG file or an X server's screen shows, to be compared.
 
 use std::io::Cursor;
 
@@ -24,6 +24,31 @@ impl Picture {
         let colour = |pixel: &[u8]| u32::from_be_bytes([0, pixel[0], pixel[1], pixel[2]]);
         let pixels = bytes[..info.buffer_size()].chunks_exact(channels).map(colour).collect();
         Ok(Self { width: info.width as usize, height: info.height as usize, pixels })
+    }
+
+    /// What Xvfb keeps in the file of `-fbdir`: an XWD file (X11/XWDFile.h) whose pixels are the screen.
+    pub fn of_xwd(file: &[u8]) -> anyhow::Result<Self> {
+        /// Places of the header's words, and the length of one colour of the map that follows it.
+        const HEADER_SIZE: usize = 0;
+        const WIDTH: usize = 4;
+        const HEIGHT: usize = 5;
+        const BYTE_ORDER: usize = 7;
+        const BITS_PER_PIXEL: usize = 11;
+        const BYTES_PER_LINE: usize = 12;
+        const COLOURS: usize = 19;
+        const COLOUR_SIZE: usize = 12;
+        let field = |index: usize| -> anyhow::Result<usize> {
+            let bytes = file.get(index * 4..).and_then(|rest| rest.first_chunk());
+            Ok(u32::from_be_bytes(*bytes.context("an XWD file that is cut short")?) as usize)
+        };
+        ensure!(field(BITS_PER_PIXEL)? == 32 && field(BYTE_ORDER)? == 0, "another depth");
+        let (width, height, line) = (field(WIDTH)?, field(HEIGHT)?, field(BYTES_PER_LINE)?);
+        let begin = field(HEADER_SIZE)? + field(COLOURS)? * COLOUR_SIZE;
+        let lines = file.get(begin..begin + line * height).context("an XWD file without pixels")?;
+        let colour = |pixel: &[u8]| u32::from_le_bytes([pixel[0], pixel[1], pixel[2], 0]);
+        let row =
+            |line: &'_ [u8]| line[..width * 4].chunks_exact(4).map(colour).collect::<Vec<_>>();
+        Ok(Self { width, height, pixels: lines.chunks_exact(line).flat_map(row).collect() })
     }
 
     pub fn at(&self, x: usize, y: usize) -> Option<u32> {

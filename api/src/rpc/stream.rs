@@ -200,6 +200,8 @@ impl Sender<'_> {
                 return End::Gone;
             }
         }
+        // The volume is free from here on: not every client says that it has had enough.
+        drop(download);
         self.finish(incoming).await
     }
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use image::Format;
 use image::chain::MOST_DEEP;
 use xml::DomainDef;
-use xml::device::disk::{BackingStore, Disk, Location};
+use xml::device::disk::{BackingStore, Disk, DiskDevice, Location};
 
+use super::handle::Handle;
 use crate::error::{Code, Error};
 use crate::registry::Node;
 use crate::storage::{Below, Graph, ImageUse, PoolView, Remembered, User, VolumeView};
@@ -15,12 +16,12 @@ use crate::translate::formats;
 /// Users named in a refusal.
 const MOST_NAMED: usize = 3;
 
-/// What is to become of an image.
+/// Who has an image open that may be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// Other contents, or another size: what lies on it would be lost.
-    Contents,
-    Removal,
+pub(crate) enum Open {
+    No,
+    /// Domains that run, as a medium which they read and their next start does without.
+    InDrives,
 }
 
 impl Node {
@@ -44,17 +45,44 @@ impl Node {
         self.image_graph().users_of(path)
     }
 
-    /// Refuse what somebody else would miss. `what` names the image in the refusal
-    /// (`volume "base"`). Blocks.
-    pub(crate) fn may_change(&self, what: &str, path: &Path, change: Change) -> Result<(), Error> {
+    /// Refuse other contents, or another size, of what somebody has a use for. `what` names the image in the
+    /// refusal (`volume "base"`). Blocks.
+    pub(crate) fn may_change(&self, what: &str, path: &Path) -> Result<(), Error> {
         let mut uses = self.users_of(path);
-        // Whoever has a domain that is off does with its disk as libvirt lets him; but with one that
-        // is several domains' disk, what one of them does is the others' loss.
-        let own = uses.iter().filter(|it| it.is_own_disk()).count();
-        if own <= 1 || change == Change::Contents {
-            uses.retain(|it| !it.is_own_disk());
-        }
+        // Whoever has a domain that is off does with its disk as libvirt lets him.
+        uses.retain(|it| !it.is_own_disk());
         refuse(what, &uses)
+    }
+
+    /// Refuse to remove what somebody else would miss. Blocks.
+    pub(crate) fn may_remove(&self, what: &str, path: &Path) -> Result<Open, Error> {
+        let uses = self.users_of(path);
+        let (in_drives, mut missed): (Vec<_>, Vec<_>) =
+            uses.iter().cloned().partition(|it| self.is_in_a_drive_only(it, &uses));
+        // With one that is several domains' disk, what one of them does is the others' loss.
+        if missed.iter().filter(|it| it.is_own_disk()).count() <= 1 {
+            missed.retain(|it| !it.is_own_disk());
+        }
+        refuse(what, &missed)?;
+        Ok(if in_drives.is_empty() { Open::No } else { Open::InDrives })
+    }
+
+    /// A CD in a drive of a running domain whose definition does not name it: the guest reads on from the file
+    /// that it has open. So virt-install removes what it has installed a guest from while the guest runs.
+    fn is_in_a_drive_only(&self, it: &ImageUse, all: &[ImageUse]) -> bool {
+        let User::Running { domain, disk } = &it.user else { return false };
+        let needs_it = |other: &ImageUse| match &other.user {
+            User::Defined { domain: of, .. } => of == domain,
+            _ => false,
+        };
+        let is_cd = |handle: &Handle| {
+            let view = handle.view();
+            let disks = view.live.as_ref().map(|live| &live.def.devices.disks);
+            let mut disks = disks.into_iter().flatten();
+            view.name == *domain
+                && disks.any(|it| it.target.dev == *disk && it.device() == DiskDevice::Cdrom)
+        };
+        it.depth == 0 && !all.iter().any(needs_it) && self.all().iter().any(is_cd)
     }
 
     /// Refuse to write to the image at `path` for a running domain, whose disk it is a part of, if

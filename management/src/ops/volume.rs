@@ -7,7 +7,7 @@ use image::copy::Target;
 
 use crate::auth::{Access, Defines, Subject};
 use crate::domain::actor::blocking;
-use crate::domain::needs::Change;
+use crate::domain::needs::Open;
 use crate::error::{Code, Error};
 use crate::events::PoolChange;
 use crate::jobs::{Job, Progress};
@@ -301,7 +301,7 @@ async fn open_alone(
     let (node, broker) = (cx.node.clone(), cx.node.broker.clone());
     let (dir, name, path) = (pool.view().path, view.name.clone(), view.path.clone());
     let opened = blocking(move || {
-        node.may_change(&format!("volume {name:?}"), &path, Change::Contents)?;
+        node.may_change(&format!("volume {name:?}"), &path)?;
         Ok(broker.pool_open(&dir, &name, true, false)?)
     });
     let opened = named(cx, opened.await, &view).await;
@@ -328,7 +328,7 @@ async fn named<T: Send + 'static>(
     blocking(move || Err(node.in_use(error, &view))).await
 }
 
-/// Remove a volume that nobody uses (virStorageVolDelete).
+/// Remove a volume that nobody would miss (virStorageVolDelete).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteVolume {
     pub volume: VolumeRef,
@@ -350,8 +350,9 @@ impl Operation for DeleteVolume {
         let view = pool.run(move |state| state.volume(&name)).await?;
         let (node, path) = (cx.node.clone(), view.path.clone());
         let what = format!("volume {volume:?}");
-        blocking(move || node.may_change(&what, &path, Change::Removal)).await?;
-        let removed = pool.run(move |state| state.remove(&volume)).await;
+        let open = blocking(move || node.may_remove(&what, &path)).await?;
+        let read = open == Open::InDrives;
+        let removed = pool.run(move |state| state.remove(&volume, read)).await;
         named(cx, removed, &view).await
     }
 }

@@ -467,11 +467,10 @@ impl State {
         if self.stored.is_some() { self.change(|stored| stored.raw = raw) } else { Ok(()) }
     }
 
-    /// Remove a volume that nobody uses.
-    pub(crate) fn remove(&mut self, volume: &str) -> Result<(), Error> {
+    /// Remove a volume that nobody else has open, or that others only `read`.
+    pub(crate) fn remove(&mut self, volume: &str, read: bool) -> Result<(), Error> {
         self.idle_volume(volume)?;
-        // Nobody else has it open.
-        let held = self.shared.broker.pool_open(self.dir(), volume, true, false)?;
+        let held = self.shared.broker.pool_open(self.dir(), volume, !read, false)?;
         let name = volume.to_owned();
         match self.group() {
             Some(group) => {

@@ -20,8 +20,6 @@ pub(crate) enum XdrError {
     NotText,
     #[error("there are no parameters of type {0}")]
     NoType(i32),
-    #[error("{0} is neither 0 nor 1")]
-    NotBool(u32),
 }
 
 /// What is left to read of a payload.
@@ -122,11 +120,9 @@ impl Encode for u16 {
 
 impl Decode for bool {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, XdrError> {
-        match u32::decode(from)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(XdrError::NotBool(other)),
-        }
+        // As the C library has it, on which libvirt stands. DigitalOcean's go-libvirt writes `true` as a byte that is
+        // filled up to a word.
+        Ok(u32::decode(from)? != 0)
     }
 }
 
@@ -377,7 +373,8 @@ mod tests {
         assert_eq!(decoded::<String>(b"\xff\xff\xff\xff"), Err(too_long));
         let too_many = XdrError::TooLong { length: 0x4001, limit: MAX_ITEMS };
         assert_eq!(decoded::<Vec<u32>>(b"\0\0\x40\x01"), Err(too_many));
-        assert_eq!(decoded::<Option<u32>>(b"\0\0\0\x02"), Err(XdrError::NotBool(2)));
+        assert_eq!(decoded::<Option<u32>>(b"\0\0\0\x02"), Err(XdrError::Short));
+        assert_eq!(decoded::<Option<u32>>(b"\x01\0\0\0\0\0\0\x07"), Ok(Some(7)));
         assert_eq!(decoded::<String>(b"\0\0\0\x01\xff\0\0\0"), Err(XdrError::NotText));
         // The filling counts as well.
         assert_eq!(decoded::<String>(b"\0\0\0\x01a"), Err(XdrError::Short));

@@ -35,16 +35,54 @@ const CLIENTS: &[(&str, &str, &str)] = &[
     ),
     (
         "python3-libvirt 9.0.0",
-        "the tour and the events of `resources/examples`; streams, calls and many connections at once; \
+        "the tour, the events and asyncio of `resources/examples`; streams, calls and many connections at once; \
          events of secrets; a screen as a descriptor; what virt-manager calls at its start",
         "`tests/cli/libvirt.rs`, `tests/cli/libvirt_hosts.rs`, `tests/cli/libvirt_lists.rs`",
     ),
     (
         "virt-install 4.1.0",
-        "`--import` of a bare-metal guest; what it writes for Debian's disks (BIOS, UEFI) boots",
-        "`tests/cli/libvirt.rs`, `tests/testbed/installed.rs`",
+        "`--import` of a bare-metal guest; `--location` of one from a directory, whose kernel and initrd go by a \
+         pool and are gone from the definition; trees by http, `--initrd-inject`, `--unattended`, `--cloud-init`, \
+         `--cdrom`, `--print-xml`, `--dry-run`, with systems named and detected; what it writes for Debian's disks \
+         (BIOS, UEFI) boots",
+        "`tests/cli/libvirt.rs`, `tests/cli/clients/install.rs`, `tests/testbed/installed.rs`",
     ),
     ("virt-xml, virt-clone 4.1.0", "`--edit --define`; `--auto-clone`", "`tests/cli/libvirt.rs`"),
+    (
+        "virt-viewer 11.0",
+        "a guest's screen by a descriptor (`--attach`) and by its port (`--direct`)",
+        "`tests/cli/clients/desktop.rs`",
+    ),
+    (
+        "virt-manager 4.1.0",
+        "the list of guests, a guest's details, its screen",
+        "`tests/cli/clients/desktop.rs`",
+    ),
+    (
+        "Ansible 7.7, community.libvirt",
+        "`virt`, `virt_net` and `virt_pool`: everything twice, and changed once",
+        "`tests/cli/clients/ansible.rs`",
+    ),
+    (
+        "Pacemaker's VirtualDomain 4.12",
+        "validate-all, start, monitor, stop, by force too; a migration that is refused",
+        "`tests/cli/clients/pacemaker.rs`",
+    ),
+    (
+        "prometheus-libvirt-exporter 0.2, collectd 5.12, virt-top 1.1.1",
+        "the figures of a guest, by libvirt's bindings for Go, C and OCaml; the last by libvirt 11.3 of Debian 13",
+        "`tests/cli/clients/metrics.rs`",
+    ),
+    (
+        "go-libvirt of DigitalOcean",
+        "a guest's life, events, statistics, a volume up and down",
+        "`tests/cli/clients/go.rs`",
+    ),
+    (
+        "Sys::Virt 9.0.0, libvirt-dbus 1.4.1",
+        "a guest's life, statistics, an upload, errors; guests as objects on a bus",
+        "`tests/cli/clients/libraries.rs`",
+    ),
     (
         "all of these, on the test driver",
         "virsh's commands one by one, a guest's life, `virt-install --import`, `virt-xml`, `virt-clone`, tests in Python",
