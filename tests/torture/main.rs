@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "says what cannot be tested here")]
 
 mod crash_daemon;
+mod failing_device;
 mod failing_state;
 mod guest;
 mod objects;

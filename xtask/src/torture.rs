@@ -60,6 +60,12 @@ const PARTS: &[Part] = &[
         test: "failing_state::a_daemon_without_room_serves_reads_and_leaves_guests_alone",
     },
     Part {
+        name: "failing-device",
+        package: "manor",
+        target: PROGRAM,
+        test: "failing_device::a_daemon_whose_device_fails_serves_reads_and_is_whole_when_it_is_mended",
+    },
+    Part {
         name: "storm",
         package: "manor",
         target: PROGRAM,
