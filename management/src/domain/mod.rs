@@ -20,6 +20,7 @@ mod images;
 mod interfaces;
 pub(crate) mod launch;
 pub(crate) mod link;
+pub(crate) mod listing;
 pub(crate) mod media;
 pub(crate) mod memory;
 mod mirror;
