@@ -204,7 +204,7 @@ impl Manager {
         for stored in domains {
             match translate::stored(&stored.xml) {
                 Ok(def) => {
-                    definitions.insert(stored.uuid, Box::new(Definition { stored, def }));
+                    definitions.insert(stored.uuid, Arc::new(Definition { stored, def }));
                 }
                 // It stays where it is: another version of this program may read it.
                 Err(error) => quarantined.push((format!("{}.xml", stored.uuid), error.chain())),
@@ -353,7 +353,7 @@ fn run_dirs(dir: &Path) -> Vec<(Uuid, Option<Record>)> {
 
 async fn populate(
     node: &Arc<Node>,
-    mut definitions: HashMap<Uuid, Box<Definition>>,
+    mut definitions: HashMap<Uuid, Arc<Definition>>,
     found: Vec<(Uuid, Option<Record>)>,
 ) {
     let mut adoptions = Vec::new();

@@ -17,6 +17,7 @@ use crate::device_watch::DeviceWatch;
 use crate::domain::DomainRef;
 use crate::domain::actor;
 use crate::domain::handle::{Handle, View};
+use crate::domain::listing::{Listed, Listing};
 use crate::error::{Code, Error};
 use crate::firmware::Installed;
 use crate::host::Host;
@@ -39,6 +40,7 @@ pub(crate) struct Attached {
 pub(crate) struct Node {
     pub parts: Parts,
     tables: Mutex<Tables>,
+    pub listing: Listing,
     next_id: AtomicU32,
     pub users: Users,
 }
@@ -74,11 +76,33 @@ struct Tables {
     names: HashMap<String, Uuid>,
 }
 
+impl Tables {
+    fn find(&self, domain: &DomainRef) -> Option<&Handle> {
+        let by_name = |name: &str| self.names.get(name).and_then(|uuid| self.domains.get(uuid));
+        let by_uuid = |uuid: &Uuid| self.domains.get(uuid);
+        let by_id = |id: u32| {
+            let has = |view: &View| view.live.as_ref().is_some_and(|live| live.record.id == id);
+            self.domains.values().find(|handle| has(&handle.view.borrow()))
+        };
+        match domain {
+            DomainRef::Id(id) => by_id(*id),
+            DomainRef::Uuid(uuid) => by_uuid(uuid),
+            DomainRef::Name(name) => by_name(name),
+            DomainRef::Any(text) => {
+                let id = text.parse().ok().and_then(by_id);
+                let uuid = || Uuid::try_parse(text).ok().and_then(|uuid| by_uuid(&uuid));
+                id.or_else(uuid).or_else(|| by_name(text))
+            }
+        }
+    }
+}
+
 impl Node {
     pub(crate) fn new(parts: Parts) -> Self {
         let (first, last) = parts.config.domains.users;
         let users = Users::new(first.max(1)..=last);
-        Self { parts, tables: Mutex::default(), next_id: AtomicU32::new(1), users }
+        let (tables, listing) = Default::default();
+        Self { parts, tables, listing, next_id: AtomicU32::new(1), users }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -125,9 +149,12 @@ impl Node {
         self.tables().domains.values().cloned().collect()
     }
 
-    /// Of every domain what is known now: a list of thousands costs no more than it has to.
-    pub(crate) fn views(&self) -> Vec<View> {
-        self.tables().domains.values().map(Handle::view).collect()
+    /// Every domain as lists show it, in their order.
+    pub(crate) fn listed(&self) -> Arc<[Listed]> {
+        self.listing.get(|| {
+            let tables = self.tables();
+            tables.domains.values().map(|handle| handle.view.borrow().listed()).collect()
+        })
     }
 
     /// Names of running domains by the numbers of their processes.
@@ -174,23 +201,13 @@ impl Node {
 
     pub(crate) fn find(&self, domain: &DomainRef) -> Result<Handle, Error> {
         let tables = self.tables();
-        let by_name = |name: &str| tables.names.get(name).and_then(|uuid| tables.domains.get(uuid));
-        let by_uuid = |uuid: &Uuid| tables.domains.get(uuid);
-        let by_id = |id: u32| {
-            let has = |view: &View| view.live.as_ref().is_some_and(|live| live.record.id == id);
-            tables.domains.values().find(|handle| has(&handle.view.borrow()))
-        };
-        let found = match domain {
-            DomainRef::Id(id) => by_id(*id),
-            DomainRef::Uuid(uuid) => by_uuid(uuid),
-            DomainRef::Name(name) => by_name(name),
-            DomainRef::Any(text) => {
-                let id = text.parse().ok().and_then(by_id);
-                let uuid = || Uuid::try_parse(text).ok().and_then(|uuid| by_uuid(&uuid));
-                id.or_else(uuid).or_else(|| by_name(text))
-            }
-        };
-        found.cloned().ok_or_else(|| unknown(domain, tables.names.keys()))
+        let found = tables.find(domain).cloned();
+        found.ok_or_else(|| unknown(domain, tables.names.keys()))
+    }
+
+    /// The same for who has nothing to say of one that is not there.
+    pub(crate) fn known(&self, domain: &DomainRef) -> Option<Handle> {
+        self.tables().find(domain).cloned()
     }
 
     /// The domain of this UUID and name, or a new one that has nothing yet: whoever makes it sends it
@@ -218,6 +235,7 @@ impl Node {
         let handle = actor::spawn(self.clone(), uuid, name.to_owned(), actor::Begin::Empty);
         tables.names.insert(name.to_owned(), uuid);
         tables.domains.insert(uuid, handle.clone());
+        self.listing.changed();
         Ok(handle)
     }
 
@@ -228,6 +246,7 @@ impl Node {
         tables.names.entry(name.clone()).or_insert(uuid);
         let handle = actor::spawn(self.clone(), uuid, name, begin);
         tables.domains.insert(uuid, handle);
+        self.listing.changed();
     }
 
     /// Take a second name for a domain, to which it is about to change.
@@ -262,17 +281,22 @@ impl Node {
     /// Called by an actor that ends, before anyone can miss it.
     pub(crate) fn forget(&self, uuid: Uuid) {
         let mut tables = self.tables();
-        tables.domains.remove(&uuid);
-        tables.names.retain(|_, holder| *holder != uuid);
+        if tables.domains.remove(&uuid).is_some() {
+            tables.names.retain(|_, holder| *holder != uuid);
+            self.listing.changed();
+        }
     }
 }
 
 fn unknown<'a>(domain: &DomainRef, names: impl Iterator<Item = &'a String>) -> Error {
     let text = domain.to_string();
-    let nearest = names
-        .map(|name| (distance(&text, name), name))
-        .filter(|(distance, name)| *distance <= name.chars().count().max(3) / 3)
-        .min();
+    let near = |name: &&String| {
+        let most = name.chars().count().max(3) / 3;
+        // What is longer or shorter by more is no slip of the finger, and not worth a closer look.
+        let apart = name.len().abs_diff(text.len()) <= LONGEST_LETTER * most;
+        apart.then(|| distance(&text, name)).filter(|distance| *distance <= most)
+    };
+    let nearest = names.filter_map(|name| Some((near(&name)?, name))).min();
     let message = match nearest {
         Some((_, name)) => format!("there is no domain {text:?}; did you mean {name:?}?"),
         None => format!("there is no domain {text:?}"),
@@ -280,8 +304,15 @@ fn unknown<'a>(domain: &DomainRef, names: impl Iterator<Item = &'a String>) -> E
     Error::new(Code::NotFound, message)
 }
 
+/// Bytes of UTF-8.
+const LONGEST_LETTER: usize = 4;
+
 /// Letters to change, add or take away to come from one word to the other.
 fn distance(from: &str, to: &str) -> usize {
+    // What both begin with costs nothing, and names of many domains begin alike.
+    let same = from.chars().zip(to.chars()).take_while(|(a, b)| a == b);
+    let same: usize = same.map(|(letter, _)| letter.len_utf8()).sum();
+    let (from, to) = (&from[same..], &to[same..]);
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.chars().take(256).enumerate() {

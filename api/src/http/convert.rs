@@ -1,5 +1,7 @@
 //! Management's views, as wire types.
 
+use std::sync::Arc;
+
 use management::domain::{
     self as view, AtShutdown, BalloonStats, BlockStats, DiskRow, DomainDetails, DomainStats,
     DomainSummary, InterfaceRow, InterfaceStats, State, VcpuStats,
@@ -118,7 +120,7 @@ impl From<InterfaceRow> for types::Interface {
 impl From<DomainStats> for types::DomainStats {
     fn from(stats: DomainStats) -> Self {
         Self {
-            summary: stats.summary.into(),
+            summary: Arc::unwrap_or_clone(stats.summary).into(),
             age_ms: stats.age,
             resident_bytes: stats.resident,
             balloon: stats.balloon.map(Into::into),

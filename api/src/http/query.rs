@@ -1,5 +1,7 @@
 //! Questions about domains.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -47,7 +49,7 @@ pub(super) async fn list(
     Params(query): Params<types::ListQuery>,
 ) -> Result<Json<types::DomainList>, Failure> {
     let filter = filter(&query)?;
-    let mut found = app.manager.call(&caller, ops::ListDomains { filter }).await?;
+    let mut found = app.manager.call(&caller, ops::ListDomains { filter, cpu_times: true }).await?;
     // A page is cut by name: an order that starting and stopping do not change.
     found.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(after) = &query.cursor {
@@ -64,7 +66,7 @@ pub(super) async fn list(
             next_cursor = found.last().map(|domain| domain.name.clone());
         }
     }
-    let domains = found.into_iter().map(Into::into).collect();
+    let domains = found.into_iter().map(|it| Arc::unwrap_or_clone(it).into()).collect();
     Ok(Json(types::DomainList { domains, next_cursor }))
 }
 

@@ -181,7 +181,7 @@ procedures! {
     13 DOMAIN_DETACH_DEVICE [DetachDevice] device::detach;
     14 DOMAIN_GET_XML_DESC [DumpXml DumpSecureXml] domain::xml, partly "migratable XML is the ordinary one";
     15 DOMAIN_GET_AUTOSTART [FindDomain] domain::autostart;
-    16 DOMAIN_GET_INFO [DescribeDomain] domain::info;
+    16 DOMAIN_GET_INFO [FindDomain] domain::info;
     17 DOMAIN_GET_MAX_MEMORY [FindDomain] resources::max_memory;
     18 DOMAIN_GET_MAX_VCPUS [FindDomain] resources::max_vcpus;
     19 DOMAIN_GET_OS_TYPE [DescribeDomain] domain::os_type;

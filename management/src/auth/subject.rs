@@ -101,7 +101,7 @@ impl Context {
                 // A document that cannot be read is of no domain.
                 let (uuid, name) = translate::named(xml)?;
                 let known = uuid.map_or_else(|| DomainRef::Name(name.clone()), DomainRef::Uuid);
-                let uuid = self.find(&known).ok().map(|handle| handle.uuid);
+                let uuid = self.node.known(&known).map(|handle| handle.uuid);
                 Some(Target { kind: DOMAIN.to_owned(), name, uuid })
             }
             Subject::Definition(defines, xml) => {
@@ -117,9 +117,12 @@ impl Context {
 
     fn domain_target(&self, domain: &DomainRef) -> Target {
         let kind = DOMAIN.to_owned();
-        match self.find(domain) {
-            Ok(handle) => Target { kind, name: handle.view().name, uuid: Some(handle.uuid) },
-            Err(_) => Target { kind, name: short(&domain.to_string()), uuid: None },
+        match self.node.known(domain) {
+            Some(handle) => {
+                let name = handle.view.borrow().name.clone();
+                Target { kind, name, uuid: Some(handle.uuid) }
+            }
+            None => Target { kind, name: short(&domain.to_string()), uuid: None },
         }
     }
 }

@@ -53,6 +53,11 @@ impl Seeds {
         })
     }
 
+    /// Whether there is one, or may be.
+    pub(crate) fn has(&self, uuid: Uuid) -> bool {
+        self.vfs.may_be_there(&self.path(uuid))
+    }
+
     /// None there is no error.
     pub(crate) fn remove(&self, uuid: Uuid) -> Result<(), Error> {
         let path = self.path(uuid);

@@ -20,8 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{block_in_place, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 use vmm_protocol::control::Event;
@@ -46,10 +47,10 @@ const COMMANDS: usize = 32;
 pub(crate) enum Begin {
     /// For a command that follows.
     Empty,
-    Stored(Box<Definition>),
+    Stored(Arc<Definition>),
     /// A run directory was found; perhaps with a VMM behind it.
     Found {
-        definition: Option<Box<Definition>>,
+        definition: Option<Arc<Definition>>,
         record: Option<Box<Record>>,
         done: oneshot::Sender<()>,
     },
@@ -143,12 +144,11 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
     let (destroys, urgent) = mpsc::channel(COMMANDS);
     let definition = match &begin {
         Begin::Empty => None,
-        Begin::Stored(definition) => Some(definition),
-        Begin::Found { definition, .. } => definition.as_ref(),
+        Begin::Stored(definition) => Some(definition.clone()),
+        Begin::Found { definition, .. } => definition.clone(),
     };
-    let definition = definition.map(|definition| Arc::new((**definition).clone()));
     // Known from the beginning: whoever asks first must not take a saved domain for one that is not.
-    let managed_save = node.broker.is_there(&node.managed_save(uuid)).unwrap_or_default();
+    let managed_save = node.may_have(&node.managed_save(uuid)).unwrap_or_default();
     let stopped = if managed_save { ShutOff::Saved } else { ShutOff::Unknown };
     let (view, published) = watch::channel(View {
         uuid,
@@ -184,17 +184,7 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
 
 impl Actor {
     async fn live(mut self, begin: Begin) {
-        if matches!(begin, Begin::Stored(_)) {
-            self.tidy_managed_save().await;
-            self.settle_snapshots().await;
-            self.publish();
-        }
-        if let Begin::Found { record, done, .. } = begin {
-            self.adopt(record.map(|record| *record)).await;
-            if self.run.is_none() && self.definition.is_some() {
-                self.settle_snapshots().await;
-            }
-            self.publish();
+        if let Some(done) = Box::pin(self.begin(begin)).await {
             if self.is_nothing() {
                 self.vanish();
                 let _ = done.send(());
@@ -203,18 +193,43 @@ impl Actor {
             let _ = done.send(());
         }
         loop {
+            // Boxed, so that there is room for an act while it lasts: most domains do nothing most of the time, and
+            // the room for the longest of them was two thirds of what each cost.
             match self.next().await {
-                Wake::Command(Command { act, answer }) => self.command(act, answer).await,
-                Wake::Destroy(destroy) => self.on_destroy(destroy).await,
-                Wake::Event(event) => self.on_event(*event).await,
-                Wake::Disconnected => self.on_disconnect().await,
-                Wake::Ended => self.on_end().await,
-                Wake::Retry => self.on_retry().await,
+                Wake::Command(Command { act, answer }) => {
+                    Box::pin(self.command(*act, answer)).await;
+                }
+                Wake::Destroy(destroy) => Box::pin(self.on_destroy(destroy)).await,
+                Wake::Event(event) => Box::pin(self.on_event(*event)).await,
+                Wake::Disconnected => Box::pin(self.on_disconnect()).await,
+                Wake::Ended => Box::pin(self.on_end()).await,
+                Wake::Retry => Box::pin(self.on_retry()).await,
                 Wake::Closed => return,
             }
             self.publish();
             if self.is_nothing() {
                 return self.vanish();
+            }
+        }
+    }
+
+    /// Take up what there is of it. Returns whom to tell, if someone waits for that.
+    async fn begin(&mut self, begin: Begin) -> Option<oneshot::Sender<()>> {
+        match begin {
+            Begin::Empty => None,
+            Begin::Stored(_) => {
+                self.tidy_managed_save().await;
+                self.settle_snapshots().await;
+                self.publish();
+                None
+            }
+            Begin::Found { record, done, .. } => {
+                self.adopt(record.map(|record| *record)).await;
+                if self.run.is_none() && self.definition.is_some() {
+                    self.settle_snapshots().await;
+                }
+                self.publish();
+                Some(done)
             }
         }
     }
@@ -287,6 +302,7 @@ impl Actor {
             last_exit: self.last_exit.clone(),
             managed_save: self.managed_save,
         });
+        self.node.listing.changed();
     }
 
     pub(super) fn announce(&self, kind: EventKind, origin: Option<Origin>) {
@@ -372,6 +388,17 @@ pub(crate) async fn blocking<T: Send + 'static>(
     result.unwrap_or_else(|error| {
         Err(Error::new(Code::Internal, "a task of the daemon failed").with_source(error))
     })
+}
+
+/// The same without a change of threads, where the runtime can spare this one: for what takes about as long as such
+/// changes do, which on a busy host are most of the wait. Not for a future that is polled beside others.
+pub(crate) async fn in_place<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match Runtime::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => block_in_place(work),
+        _ => blocking(work).await,
+    }
 }
 
 pub(crate) fn vmm_error(name: &str, error: VmmError) -> Error {

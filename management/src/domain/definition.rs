@@ -6,7 +6,7 @@ use std::sync::Arc;
 use xml::DomainDef;
 
 use super::TurnChange;
-use super::actor::{Actor, blocking};
+use super::actor::{Actor, in_place};
 use super::handle::{Definition, Undefine, Variables};
 use crate::cloud_init::Seed;
 use crate::error::{Code, Error};
@@ -17,7 +17,7 @@ use crate::translate;
 impl Actor {
     pub(super) async fn put(&mut self, stored: StoredDomain, def: DomainDef) -> Result<(), Error> {
         let (store, object) = (self.node.store.clone(), stored.clone());
-        blocking(move || store.put(&object).map_err(Error::from)).await?;
+        in_place(move || store.put(&object).map_err(Error::from)).await?;
         self.definition = Some(Arc::new(Definition { stored, def }));
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Actor {
             return Err(Error::new(Code::InvalidState, text));
         }
         let saved = node.managed_save(uuid);
-        blocking(move || {
+        in_place(move || {
             let own = translate::variables(&definition.def).map(|(path, _)| path);
             let own = match own {
                 Some(path) if node.broker.is_there(path)? => Some(path),
@@ -119,7 +119,7 @@ impl Actor {
                 (Some(path), Some(Variables::Delete)) => node.broker.remove_variables(path)?,
                 (_, _) => {}
             }
-            node.broker.remove_saved(&saved)?;
+            node.remove_own_saved(&saved)?;
             // A definition without its snapshots is whole; the other way round they would be lost.
             crate::domain::snapshot::forget(&node, uuid)?;
             node.store.remove(uuid).map_err(Error::from)

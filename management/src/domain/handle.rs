@@ -75,11 +75,17 @@ impl View {
     }
 
     pub(crate) fn summary(&self) -> DomainSummary {
+        let process = self.live.as_ref().and_then(|live| live.record.process);
+        let cpu_time = process.map_or(0, |process| crate::host::cpu_time(process.pid));
+        DomainSummary { cpu_time, ..self.timeless() }
+    }
+
+    /// Without its time on host CPUs.
+    pub(super) fn timeless(&self) -> DomainSummary {
         let def = self.current();
         let vcpu = def.and_then(|def| def.vcpu.as_ref());
         let max_vcpus = vcpu.map_or(1, |vcpu| u32::from(vcpu.max));
         let max_memory = def.map_or(0, |def| def.memory.size.0);
-        let process = self.live.as_ref().and_then(|live| live.record.process);
         let memory = def.and_then(|def| def.current_memory).map(|current| current.0);
         DomainSummary {
             id: self.live.as_ref().map(|live| live.record.id),
@@ -93,7 +99,7 @@ impl View {
             memory: if self.live.is_some() { memory.unwrap_or(max_memory) } else { 0 },
             vcpus: vcpu.and_then(|vcpu| vcpu.current).map_or(max_vcpus, u32::from),
             max_vcpus,
-            cpu_time: process.map_or(0, |process| crate::host::cpu_time(process.pid)),
+            cpu_time: 0,
             managed_save: self.managed_save,
         }
     }
@@ -219,7 +225,8 @@ pub(crate) type Answer = oneshot::Sender<Result<(), Error>>;
 
 #[derive(Debug)]
 pub(crate) struct Command {
-    pub act: Act,
+    /// Boxed, because a queue has room for many from the beginning.
+    pub act: Box<Act>,
     pub answer: Answer,
 }
 
@@ -260,7 +267,7 @@ impl Handle {
 
     pub(crate) async fn act(&self, act: Act, within: Duration) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
-        let queued = self.commands.try_send(Command { act, answer });
+        let queued = self.commands.try_send(Command { act: Box::new(act), answer });
         self.wait(queued.is_ok(), answered, within).await
     }
 

@@ -22,6 +22,7 @@ mod io_threads;
 pub(crate) mod launch;
 mod lifecycle_action;
 pub(crate) mod link;
+pub(crate) mod listing;
 pub(crate) mod media;
 pub(crate) mod memory;
 mod metadata;

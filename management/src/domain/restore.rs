@@ -82,7 +82,7 @@ impl Actor {
         let (node, path) = (self.node.clone(), self.node.managed_save(self.uuid));
         let tidied = blocking(move || {
             for left in [aside(&path), path.with_extension("partial")] {
-                node.broker.remove_saved(&left)?;
+                node.remove_own_saved(&left)?;
             }
             Ok(())
         });

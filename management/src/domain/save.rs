@@ -10,12 +10,13 @@
 //! never in both places, and in neither only if its VMM died while it wrote.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::SavedAct;
+use broker::{BrokerError, SavedAct};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -81,6 +82,21 @@ impl Node {
     /// Where the saved state lies that the next start of a domain takes up.
     pub(crate) fn managed_save(&self, uuid: Uuid) -> PathBuf {
         self.config.state_dir.join("save").join(format!("{uuid}.save"))
+    }
+
+    /// Whether there is a saved state of the daemon's own at this path. Its directory can usually be seen from
+    /// here, and then no other process is asked.
+    pub(crate) fn may_have(&self, saved: &Path) -> Result<bool, BrokerError> {
+        match saved.symlink_metadata() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(_) => self.broker.is_there(saved),
+        }
+    }
+
+    /// Durable afterwards; none there is no error.
+    pub(crate) fn remove_own_saved(&self, saved: &Path) -> Result<(), BrokerError> {
+        if self.may_have(saved)? { self.broker.remove_saved(saved) } else { Ok(()) }
     }
 }
 

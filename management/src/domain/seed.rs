@@ -14,6 +14,9 @@ impl Actor {
 
     /// Remove the seed unless the stored or the live definition names it.
     pub(super) async fn tidy_seed(&self) {
+        if !self.node.seeds.has(self.uuid) {
+            return;
+        }
         let path = self.node.seeds.path(self.uuid);
         let stored = self.definition.as_ref().map(|definition| &definition.def);
         let live = self.run.as_ref().map(|run| &run.live.def);

@@ -1,5 +1,7 @@
 //! What callers are told of a domain.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -70,7 +72,7 @@ pub struct DomainDetails {
 /// the figures are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DomainStats {
-    pub summary: DomainSummary,
+    pub summary: Arc<DomainSummary>,
     /// Milliseconds since the VMM gave these figures; none: it never did.
     pub age: Option<u64>,
     /// Bytes.
@@ -87,7 +89,7 @@ pub struct DomainStats {
 impl DomainStats {
     /// Of a domain that has no VMM to count anything.
     #[must_use]
-    pub(crate) fn of_none(summary: DomainSummary) -> Self {
+    pub(crate) fn of_none(summary: Arc<DomainSummary>) -> Self {
         Self {
             summary,
             age: None,

@@ -11,6 +11,11 @@ use super::Vfs;
 pub(crate) struct Disk;
 
 impl Vfs for Disk {
+    fn may_be_there(&self, path: &Path) -> bool {
+        let found = path.symlink_metadata();
+        !found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         fs::read(path)
     }

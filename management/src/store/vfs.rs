@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 
 pub(crate) trait Vfs: Send + Sync {
+    /// False where there is nothing at a path.
+    fn may_be_there(&self, path: &Path) -> bool;
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Names of the files in a directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;

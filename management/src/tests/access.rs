@@ -82,7 +82,7 @@ async fn a_confined_caller_sees_and_reaches_its_domains_alone() {
     let uuid = daemon.find("mine").await.unwrap().uuid.to_string();
     for scope in ["mine", &uuid] {
         let (manager, caller) = (&daemon.manager, confined(Access::Admin, &[scope]));
-        let all = ListDomains { filter: Default::default() };
+        let all = ListDomains::default();
         let names = manager.call(&caller, all).await.unwrap();
         assert_eq!(names.iter().map(|domain| &domain.name).collect::<Vec<_>>(), ["mine"]);
         assert_eq!(manager.call(&caller, GetAllStats).await.unwrap().len(), 1);

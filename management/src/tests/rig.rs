@@ -185,8 +185,8 @@ impl Daemon {
     }
 
     pub(super) async fn names(&self) -> Vec<String> {
-        let all = self.call(ListDomains { filter: Default::default() }).await.unwrap();
-        all.into_iter().map(|domain| domain.name).collect()
+        let all = self.call(ListDomains::default()).await.unwrap();
+        all.iter().map(|domain| domain.name.clone()).collect()
     }
 
     pub(super) async fn console(&self, name: &str) -> UnixStream {

@@ -31,7 +31,7 @@ async fn round(daemon: &Daemon, host: &Host) {
                 .unwrap();
         }
         daemon.call(GetAllStats).await.unwrap();
-        daemon.call(ListDomains { filter: Default::default() }).await.unwrap();
+        daemon.call(ListDomains::default()).await.unwrap();
         let name = if number % 2 == 0 { name } else { format!("t{number}") };
         daemon.destroy(&name).await.unwrap();
     });

@@ -1,6 +1,7 @@
 //! Domains: found, listed, looked at.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use management::domain::{DomainRef, DomainSummary};
 use management::ops::{
@@ -14,7 +15,7 @@ use super::super::protocol::object::Domain;
 use super::super::protocol::xdr::Chars;
 use super::super::stream::Stream;
 use super::super::table::{Streaming, WithFiles};
-use super::{Client, count, either, listed, names};
+use super::{Client, Row, count, either, listed, names, number};
 
 pub(super) const ACTIVE: u32 = 1;
 pub(super) const INACTIVE: u32 = 2;
@@ -60,9 +61,9 @@ pub(super) fn filter(flags: u32) -> Option<DomainFilter> {
     })
 }
 
-async fn all(client: &Client, flags: u32) -> Result<Vec<DomainSummary>, Failure> {
+async fn all(client: &Client, flags: u32) -> Result<Vec<Arc<DomainSummary>>, Failure> {
     let Some(filter) = filter(flags) else { return Ok(Vec::new()) };
-    let mut all = client.domain(ListDomains { filter }).await?;
+    let mut all = client.domain(ListDomains { filter, cpu_times: false }).await?;
     all.retain(|summary| either(flags, SAVED, NOT_SAVED, summary.managed_save));
     Ok(all)
 }
@@ -70,7 +71,7 @@ async fn all(client: &Client, flags: u32) -> Result<Vec<DomainSummary>, Failure>
 pub(crate) async fn list_all(
     client: Client,
     (wanted, flags): (i32, u32),
-) -> Result<(Vec<Domain>, u32), Failure> {
+) -> Result<(Vec<Row>, u32), Failure> {
     known_flags(flags, 0xffff, "virConnectListAllDomains")?;
     let mut found = Vec::new();
     for summary in all(&client, flags).await? {
@@ -79,7 +80,7 @@ pub(crate) async fn list_all(
         if with == (flags & WITHOUT_SNAPSHOT != 0)
             || has_snapshots(&client, &summary).await? == with
         {
-            found.push(Domain::from(&summary));
+            found.push(Row(summary));
         }
     }
     Ok(listed(found, wanted))
@@ -96,7 +97,7 @@ pub(crate) async fn active_count(client: Client, (): ()) -> Result<i32, Failure>
 
 pub(crate) async fn active_ids(client: Client, room: i32) -> Result<Vec<i32>, Failure> {
     let all = all(&client, ACTIVE).await?;
-    let ids = all.iter().map(|summary| Domain::from(summary).id);
+    let ids = all.iter().map(|summary| number(summary));
     Ok(ids.take(usize::try_from(room).unwrap_or(0)).collect())
 }
 
@@ -106,7 +107,7 @@ pub(crate) async fn inactive_count(client: Client, (): ()) -> Result<i32, Failur
 
 pub(crate) async fn inactive_names(client: Client, room: i32) -> Result<Vec<String>, Failure> {
     let all = all(&client, INACTIVE).await?;
-    Ok(names(all.into_iter().map(|summary| summary.name), room))
+    Ok(names(all.iter().map(|summary| summary.name.clone()), room))
 }
 
 async fn find(client: &Client, domain: DomainRef) -> Result<Domain, Failure> {
@@ -135,8 +136,7 @@ pub(crate) async fn info(
     client: Client,
     domain: Domain,
 ) -> Result<(u8, u64, u64, u16, u64), Failure> {
-    let described = client.domain(DescribeDomain { domain: domain.reference() }).await?;
-    let summary = described.summary;
+    let summary = summary(&client, &domain).await?;
     let state = u8::try_from(summary.state.codes().0).unwrap_or(0);
     // Of a domain that is off, clients show what it will have.
     let memory = if summary.id.is_some() { summary.memory } else { summary.max_memory };

@@ -40,15 +40,30 @@ use management::storage::{PoolRef, PoolView, VolumeRef, VolumeView};
 
 use super::failure::{Failure, known_flags};
 use super::protocol::object::{Domain, Network, Pool, Volume};
+use super::protocol::xdr::Encode;
 use super::session::Session;
 
 type Client = Arc<Session>;
 
 impl From<&DomainSummary> for Domain {
     fn from(summary: &DomainSummary) -> Self {
-        let id = summary.id.and_then(|id| i32::try_from(id).ok()).unwrap_or(-1);
-        Self { name: summary.name.clone(), uuid: summary.uuid, id }
+        Self { name: summary.name.clone(), uuid: summary.uuid, id: number(summary) }
     }
+}
+
+/// A row of an answer about many domains, written from what everybody shares.
+#[derive(Debug)]
+pub(crate) struct Row(pub(crate) Arc<DomainSummary>);
+
+impl Encode for Row {
+    fn encode(&self, to: &mut Vec<u8>) {
+        (self.0.name.as_str(), self.0.uuid, number(&self.0)).encode(to);
+    }
+}
+
+/// -1 of a domain that is off.
+fn number(summary: &DomainSummary) -> i32 {
+    summary.id.and_then(|id| i32::try_from(id).ok()).unwrap_or(-1)
 }
 
 impl Domain {

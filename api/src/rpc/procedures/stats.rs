@@ -7,7 +7,7 @@ use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Domain;
 use super::super::protocol::typed::Parameters;
 use super::domain::{STATE_FLAGS, filter};
-use super::{Client, count};
+use super::{Client, Row, count};
 
 const STATE: u32 = 1;
 const CPU: u32 = 2;
@@ -22,7 +22,7 @@ const BACKING: u32 = 1 << 30;
 const ENFORCE: u32 = 1 << 31;
 const NO_WAIT: u32 = 1 << 29;
 
-type Records = Vec<(Domain, Parameters)>;
+type Records = Vec<(Row, Parameters)>;
 
 pub(crate) async fn all(
     client: Client,
@@ -50,7 +50,8 @@ pub(crate) async fn all(
             }
         }
     }
-    Ok(all.iter().map(|stats| (Domain::from(&stats.summary), counters(stats, groups))).collect())
+    let record = |stats: &DomainStats| (Row(stats.summary.clone()), counters(stats, groups));
+    Ok(all.iter().map(record).collect())
 }
 
 fn counters(stats: &DomainStats, groups: u32) -> Parameters {

@@ -1,9 +1,12 @@
 //! Questions about domains. None waits for a VMM.
 
+use std::sync::Arc;
+
 use crate::auth::{Access, Scope, Subject};
 use crate::domain::channels::Frozen;
 use crate::domain::handle::View;
 use crate::domain::link;
+use crate::domain::listing::Listed;
 use crate::domain::{
     Affects, DiskRow, DomainDetails, DomainRef, DomainSummary, InterfaceRow, State,
 };
@@ -32,13 +35,15 @@ pub struct DomainFilter {
 
 /// All domains with their states, in one reply (virConnectListAllDomains). Active ones come first,
 /// by id, then the others by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListDomains {
     pub filter: DomainFilter,
+    /// Also how long each was on host CPUs, for which every process is looked at; else that is 0.
+    pub cpu_times: bool,
 }
 
 impl Operation for ListDomains {
-    type Output = Vec<DomainSummary>;
+    type Output = Vec<Arc<DomainSummary>>;
     const NAME: &'static str = "domain.list";
     const ACCESS: Access = Access::Read;
 
@@ -46,12 +51,12 @@ impl Operation for ListDomains {
         Subject::Domains
     }
 
-    fn narrow(mut all: Vec<DomainSummary>, scope: &Scope) -> Option<Vec<DomainSummary>> {
+    fn narrow(mut all: Self::Output, scope: &Scope) -> Option<Self::Output> {
         all.retain(|domain| scope.has(domain.uuid, &domain.name));
         Some(all)
     }
 
-    async fn run(self, cx: &Context) -> Result<Vec<DomainSummary>, Error> {
+    async fn run(self, cx: &Context) -> Result<Self::Output, Error> {
         let filter = &self.filter;
         for word in &filter.states {
             if !STATES.contains(&word.as_str()) {
@@ -59,12 +64,10 @@ impl Operation for ListDomains {
                 return Err(Error::new(Code::InvalidArgument, text));
             }
         }
-        let views = cx.node.views();
-        let all = views.iter().map(View::summary);
-        let mut found: Vec<_> = all.filter(|domain| filter.admits(domain)).collect();
-        let place = |domain: &DomainSummary| domain.id.unwrap_or(u32::MAX);
-        found.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.name.cmp(&b.name)));
-        Ok(found)
+        let all = cx.node.listed();
+        let found = all.iter().filter(|row| filter.admits(&row.summary));
+        let shown = |row: &Listed| if self.cpu_times { row.timed() } else { row.summary.clone() };
+        Ok(found.map(shown).collect())
     }
 }
 

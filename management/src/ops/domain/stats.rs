@@ -1,6 +1,7 @@
 //! Counters. A stuck VMM costs its own figures, never anybody's time.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -9,6 +10,7 @@ use xml::device::interface::{Interface, InterfaceType};
 
 use crate::auth::{Access, Scope, Subject};
 use crate::domain::handle::Handle;
+use crate::domain::listing::Listed;
 use crate::domain::{
     BalloonStats, BlockStats, DiskFault, DomainRef, DomainStats, InterfaceStats, VcpuStats,
 };
@@ -58,12 +60,14 @@ impl Operation for GetAllStats {
     }
 
     async fn run(self, cx: &Context) -> Result<Vec<DomainStats>, Error> {
-        let (live, off): (Vec<_>, Vec<_>) =
-            cx.node.views().into_iter().partition(|view| view.live.is_some());
-        let live: Vec<_> = live.iter().filter_map(|view| cx.node.get(view.uuid)).collect();
+        let all = cx.node.listed();
+        let is_active = |row: &&Listed| row.summary.id.is_some();
+        let live = all.iter().filter(is_active);
+        let live: Vec<_> = live.filter_map(|row| cx.node.get(row.summary.uuid)).collect();
         let mut found = join_all(live.iter().map(|handle| stats(handle, WAIT))).await;
-        // Nobody is asked about these.
-        found.extend(off.iter().map(|view| DomainStats::of_none(view.summary())));
+        // Nobody is asked about the others.
+        let off = all.iter().filter(|row| !is_active(row));
+        found.extend(off.map(|row| DomainStats::of_none(row.summary.clone())));
         found.sort_by(|a, b| a.summary.name.cmp(&b.summary.name));
         Ok(found)
     }
@@ -93,7 +97,7 @@ fn of_kernel(interface: &Interface) -> Option<InterfaceStatistics> {
 async fn stats(handle: &Handle, within: Duration) -> DomainStats {
     let sample = handle.sample(within).await;
     let view = handle.view();
-    let summary = view.summary();
+    let summary = Arc::new(view.summary());
     let age = sample.as_ref().map(|sample| millis(sample.time.elapsed()));
     let statistics = sample.map(|sample| sample.statistics).unwrap_or_default();
     let process = view.live.as_ref().and_then(|live| live.record.process);
