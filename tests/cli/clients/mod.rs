@@ -1,7 +1,6 @@
 //! Programs that people drive libvirt with, as Debian ships them and as their packages leave them on a disk, against
 //! Manor. They run in a root of their own ([`Userland`]), for they find their parts by absolute paths.
 
-mod ansible;
 mod desktop;
 mod go;
 mod install;

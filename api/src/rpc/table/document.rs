@@ -59,11 +59,6 @@ const CLIENTS: &[(&str, &str, &str)] = &[
         "`tests/cli/clients/desktop.rs`",
     ),
     (
-        "Ansible 7.7, community.libvirt",
-        "`virt`, `virt_net` and `virt_pool`: everything twice, and changed once",
-        "`tests/cli/clients/ansible.rs`",
-    ),
-    (
         "Pacemaker's VirtualDomain 4.12",
         "validate-all, start, monitor, stop, by force too; a migration that is refused",
         "`tests/cli/clients/pacemaker.rs`",
