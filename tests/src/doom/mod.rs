@@ -49,17 +49,27 @@ impl Doomed {
     /// # Errors
     /// Where the program cannot be started, or may not be traced.
     pub fn spawn(mut command: Command) -> io::Result<Self> {
+        // It is waited for by its number.
+        Self::begin(move || {
+            command.spawn().and_then(|child| i32::try_from(child.id()).map_err(io::Error::other))
+        })
+    }
+
+    /// One that somebody else has started.
+    ///
+    /// # Errors
+    /// Where it may not be traced, or is gone.
+    pub fn attach(pid: i32) -> io::Result<Self> {
+        Self::begin(move || Ok(pid))
+    }
+
+    fn begin(start: impl FnOnce() -> io::Result<i32> + Send + 'static) -> io::Result<Self> {
         let fate = Arc::new(Fate::default());
         let (tell, told) = std::sync::mpsc::channel();
         let shared = fate.clone();
         // Only the thread that traces a process may ask for its stops.
         thread::Builder::new().name("tracer".to_owned()).spawn(move || {
-            // It is waited for by its number.
-            let begun = command.spawn().and_then(|child| {
-                let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-                Tracer::attach(pid, shared.clone())
-            });
-            match begun {
+            match start().and_then(|pid| Tracer::attach(pid, shared.clone())) {
                 Ok(mut tracer) => {
                     let _ = tell.send(Ok(tracer.pid));
                     tracer.run();

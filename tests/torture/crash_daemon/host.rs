@@ -16,8 +16,10 @@ use crate::view::{Facts, View, changes};
 pub(super) struct Host {
     pub(super) rig: Rig,
     daemon: Doomed,
-    /// Acts that a step took when it was let be.
-    costs: BTreeMap<&'static str, u64>,
+    /// The daemon's, which ends with it as it ends with the daemon.
+    broker: Doomed,
+    /// Acts that a step took when it was let be: the daemon's and the broker's.
+    costs: BTreeMap<&'static str, [u64; 2]>,
     /// Acts of a daemon until it knew everything again.
     start_cost: u64,
     /// How long it took a daemon to know everything again: the most, and all of them.
@@ -25,7 +27,26 @@ pub(super) struct Host {
     restarts: Vec<Duration>,
     /// System calls that a daemon died of.
     pub(super) struck: BTreeSet<String>,
+    /// How often it was a broker that died first.
+    pub(super) brokers: u64,
     domains: usize,
+}
+
+/// The broker of a daemon that answers: the first that it has started.
+fn broker(daemon: &Doomed) -> Option<Doomed> {
+    let lists = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).ok()?.flatten();
+    let children =
+        lists.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<i32> = children
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
+        })
+        .collect();
+    let is_broker = |pid: &i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.starts_with(b"manor broker\0")
+    };
+    Doomed::attach(pids.into_iter().find(is_broker)?).ok()
 }
 
 /// What came of a step.
@@ -47,6 +68,7 @@ impl Host {
     pub(super) fn new(rig: Rig, (domains, running): (usize, usize)) -> Self {
         let daemon = Doomed::spawn(rig.daemon()).unwrap();
         assert!(rig.is_up(&daemon), "it starts:\n{}", rig.log());
+        let broker = broker(&daemon).expect("a daemon has a broker that can be traced");
         rig.ask(rig.client.define_network(network("lab", "virbr7", 77), "")).unwrap();
         rig.ask(rig.client.network_verb("lab", "start")).unwrap();
         for number in 0..domains {
@@ -59,11 +81,13 @@ impl Host {
         Self {
             rig,
             daemon,
+            broker,
             costs: BTreeMap::new(),
             start_cost: 0,
             slowest: Duration::ZERO,
             restarts: Vec::new(),
             struck: BTreeSet::new(),
+            brokers: 0,
             domains,
         }
     }
@@ -78,8 +102,9 @@ impl Host {
         self.restarts.sort();
         let median = self.restarts.get(self.restarts.len() / 2).copied().unwrap_or_default();
         tally.note = format!(
-            "{} kinds of system calls; {} domains known again after {} ms (median), {} ms (most)",
+            "{} kinds of system calls; {} brokers; {} domains known again after {} ms (median), {} ms (most)",
             self.kinds(),
+            self.brokers,
             self.domains,
             median.as_millis(),
             self.slowest.as_millis()
@@ -99,18 +124,22 @@ impl Host {
         }
         let cost = self.costs.get(step.name).copied();
         // At first it is let be, and counted.
-        let first = self.daemon.acts();
+        let first = self.acts();
+        let (victim, cost_of) = match chance.below(2) {
+            0 => (&self.daemon, 0),
+            _ => (&self.broker, 1),
+        };
         if let Some(cost) = cost {
             let moment = if chance.below(2) == 0 { Moment::Before } else { Moment::After };
-            self.daemon.die_after(chance.below(cost as usize + 3) as u64, moment);
+            victim.die_after(chance.below(cost[cost_of] as usize + 3) as u64, moment);
         }
         let result = (step.act)(&self.rig);
         if result.is_ok() && cost.is_some() {
             // What it does when everybody thinks it is done.
-            let _ = self.daemon.is_over_within(Duration::from_millis(20));
+            let _ = victim.is_over_within(Duration::from_millis(20));
         }
-        let acts = self.daemon.spare() - first;
-        if self.daemon.struck().is_none() {
+        let acts = [self.daemon.spare() - first[0], self.broker.spare() - first[1]];
+        if self.struck().is_none() {
             if let Err(trouble) = result {
                 // The daemon before may have left it to this one to finish, which has done so meanwhile.
                 return match self.settle(step, &before, false) {
@@ -119,7 +148,7 @@ impl Host {
                 };
             }
             let known = self.costs.entry(step.name).or_default();
-            *known = acts.max(*known);
+            *known = [acts[0].max(known[0]), acts[1].max(known[1])];
             let harm = self.settle(step, &before, true).err();
             return match harm {
                 // Nobody died, and it is wrong all the same: worth as much to know.
@@ -127,6 +156,7 @@ impl Host {
                 None => Verdict::Done,
             };
         }
+        self.brokers += u64::from(self.broker.struck().is_some());
         self.succeed(chance);
         let acknowledged = result.is_ok();
         match self.settle(step, &before, acknowledged) {
@@ -138,11 +168,25 @@ impl Host {
         }
     }
 
+    fn acts(&self) -> [u64; 2] {
+        [self.daemon.acts(), self.broker.acts()]
+    }
+
+    /// What one of the two died of.
+    fn struck(&self) -> Option<String> {
+        let broker = self.broker.struck().map(|struck| format!("{struck} of the broker"));
+        self.daemon.struck().or(broker)
+    }
+
     /// The next daemon, or the one after it if that is killed while it takes over.
     fn succeed(&mut self, chance: &mut Chance) {
         loop {
-            assert!(self.daemon.is_over_within(PATIENCE), "a killed daemon ends");
-            if let Some(struck) = self.daemon.struck() {
+            assert!(
+                self.daemon.is_over_within(PATIENCE),
+                "a killed daemon ends, and one without broker"
+            );
+            assert!(self.broker.is_over_within(PATIENCE), "a broker ends with its daemon");
+            if let Some(struck) = self.struck() {
                 self.struck.insert(struck);
             }
             let begun = Instant::now();
@@ -160,6 +204,8 @@ impl Host {
                 continue;
             }
             let took = begun.elapsed();
+            let Some(broker) = broker(&self.daemon) else { continue };
+            self.broker = broker;
             self.slowest = self.slowest.max(took);
             self.restarts.push(took);
             self.start_cost = self.start_cost.max(acts);

@@ -1,5 +1,5 @@
-//! `crash-daemon`: a daemon that is killed at a system call by which it changes the world, chosen by
-//! chance, in every operation there is; and the next one, perhaps while it takes over.
+//! `crash-daemon`: a daemon that is killed, or its broker, at a system call by which it changes the world,
+//! chosen by chance, in every operation there is; and the next one, perhaps while it takes over.
 //!
 //! Guests run on and none is started twice; what was acknowledged is there, what was not is there or is
 //! not; nothing is left behind, and an operation that came to nothing succeeds the next time.
@@ -61,5 +61,6 @@ fn a_daemon_may_be_killed_at_any_system_call() {
     tally.tell();
     assert!(tally.is_clean(), "{tally}");
     assert!(host.slowest <= CONVERGED, "a restart took {:?}", host.slowest);
+    assert!(host.brokers > 0, "no broker died: {tally}");
     assert!(host.kinds() >= 10, "only these calls were hit: {:?}", host.struck);
 }

@@ -1,13 +1,18 @@
-//! How much of the host's tables the process may fill.
+//! How much of the host's tables and memory the process may fill.
 
 use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::Needs;
+
 /// Descriptors beside those it came with: interrupts and kicks, rings, timers, clients, and the files of
 /// devices that come later.
 const MORE_FILES: u64 = 1024;
+
+/// Memory beside the guest's: tables of images, buffers, screens, stacks.
+const MORE_MEMORY: u64 = 2 << 30;
 
 pub(super) struct Limits {
     pub words: String,
@@ -15,15 +20,24 @@ pub(super) struct Limits {
     pub locks: bool,
 }
 
-/// `files`: how many descriptors came with the process.
-pub(super) fn set(files: usize, privileged: bool) -> io::Result<Limits> {
+/// What nobody but this process has of memory (`RLIMIT_DATA`): far more than any guest needs, also while its
+/// memory is there twice, and not all that the host has. What lies on files and memfds was opened by others.
+fn own_memory(guest: u64) -> u64 {
+    guest.saturating_mul(2).saturating_add(MORE_MEMORY)
+}
+
+pub(super) fn set(needs: Needs, privileged: bool) -> io::Result<Limits> {
     let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let open = (files as u64).saturating_add(MORE_FILES).min(most);
-    for (resource, limit) in [(Resource::Nofile, Some(open)), (Resource::Core, Some(0))] {
+    let open = (needs.files as u64).saturating_add(MORE_FILES).min(most);
+    let most = getrlimit(Resource::Data).maximum.unwrap_or(u64::MAX);
+    let memory = own_memory(needs.memory).min(most);
+    for (resource, limit) in
+        [(Resource::Nofile, Some(open)), (Resource::Data, Some(memory)), (Resource::Core, Some(0))]
+    {
         setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
     }
     let locks = privileged && lock_any_memory()?;
-    Ok(Limits { words: format!("{open} files, no core"), locks })
+    Ok(Limits { words: format!("{open} files, {} MiB, no core", memory >> 20), locks })
 }
 
 /// Memory that is locked is the guest's, which the cgroup counts; the user that this process becomes has

@@ -35,6 +35,8 @@ pub type Layers = Vec<(String, String)>;
 pub struct Needs {
     /// Descriptors that came with it.
     pub files: usize,
+    /// Bytes of the guest's.
+    pub memory: u64,
     /// The guest's memory is to be locked into the host's.
     pub locked_memory: bool,
 }
@@ -65,7 +67,7 @@ pub fn isolate(wanted: Isolation, needs: Needs) -> Result<Layers, IsolationError
         }
     };
     let privileged = is_privileged();
-    let limits = limits::set(needs.files, privileged);
+    let limits = limits::set(needs, privileged);
     let may_lock = limits.as_ref().is_ok_and(|limits| limits.locks);
     add("limits", limits.map(|limits| limits.words))?;
     let own = sys::namespaces(privileged);

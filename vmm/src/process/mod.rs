@@ -160,7 +160,11 @@ fn serve(
     let process: &ProcessFiles = &config.process;
     let mut layers = isolate(
         process.isolation,
-        Needs { files: files.len(), locked_memory: config.memory.locked },
+        Needs {
+            files: files.len(),
+            memory: config.memory.size,
+            locked_memory: config.memory.locked,
+        },
     )?;
     let listener = UnixListener::from(files.take(process.control)?);
     // Locks are held by being open, until the process is gone.

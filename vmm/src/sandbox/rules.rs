@@ -210,12 +210,15 @@ pub(super) fn of(kind: Kind) -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-/// Memory for data: never executable, never a file's.
+/// Memory for data: never executable, never a file's, and its own alone, so that it is counted
+/// (`isolation/limits.rs`).
 fn memory() -> Result<Rules, BackendError> {
     let executable = libc::PROT_EXEC as u64;
     let data_only = |argument| rule(&[(argument, Op::MaskedEq(executable), 0)]);
-    let anonymous = libc::MAP_ANONYMOUS as u64;
-    let map = rule(&[(2, Op::MaskedEq(executable), 0), (3, Op::MaskedEq(anonymous), anonymous)])?;
+    let (kind, own) =
+        (libc::MAP_ANONYMOUS | libc::MAP_TYPE, libc::MAP_ANONYMOUS | libc::MAP_PRIVATE);
+    let own = (3, Op::MaskedEq(kind as u64), own as u64);
+    let map = rule(&[(2, Op::MaskedEq(executable), 0), own])?;
     let advice = |advice: i32| rule(&[(2, Op::Eq, advice as u64)]);
     let advices =
         [libc::MADV_DONTNEED, libc::MADV_REMOVE, libc::MADV_DONTDUMP, libc::MADV_HUGEPAGE];

@@ -183,6 +183,10 @@ pub(super) const PROBES: &[Probe] = &[
     probe("change its personality", |_| number(libc::SYS_personality, [0x0040_0000])).open(),
     probe("share memory", |_| number(libc::SYS_shmget, [0x6d61_6e6f, 4096, 0o1600])).open(),
     probe("run code that it wrote", |_| map_code()).open(),
+    probe("take all memory of the host", |_| map_much(libc::MAP_PRIVATE)).works_outside(),
+    probe("take memory that is not counted as its own", |_| map_much(libc::MAP_SHARED))
+        .works_outside()
+        .open(),
 ];
 
 // ---- arguments -----------------------------------------------------------------------------
@@ -451,6 +455,13 @@ fn add_key() -> io::Result<()> {
 fn ring() -> io::Result<()> {
     let parameters = [0_u64; 16];
     call(libc::SYS_io_uring_setup, [1, address(from_ref(&parameters))]).map(drop)
+}
+
+/// More than the limit of a process without a guest, and none of it touched.
+fn map_much(kind: i32) -> io::Result<()> {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    let flags = (kind | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
+    call(libc::SYS_mmap, [0, 64 << 30, prot, flags, u64::MAX, 0]).map(drop)
 }
 
 fn map_code() -> io::Result<()> {
