@@ -95,7 +95,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(block_job::start, block_job::end, block_job::limit))
         .routes(routes!(memory::memory))
         .routes(routes!(memory::stats_period))
-        .routes(routes!(peek::memory))
+        .routes(routes!(peek::peek_memory))
         .routes(routes!(metadata::metadata, metadata::change))
         .routes(routes!(tuning::tuning, tuning::tune))
         .routes(routes!(tuning::add_io_thread, tuning::remove_io_thread))

@@ -30,7 +30,7 @@ pub(super) struct PeekQuery {
 #[utoipa::path(get, path = "/v1/domains/{domain}/memory/peek", tag = "Devices",
     params(Domain, PeekQuery),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream")))]
-pub(super) async fn memory(
+pub(super) async fn peek_memory(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
