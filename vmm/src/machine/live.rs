@@ -29,7 +29,7 @@ impl Machine {
 
     /// A pass of a copy has come to its end. False when the rest of it is for a paused machine.
     pub fn next_pass(&mut self, copy: &mut LiveCopy) -> Result<bool, MachineError> {
-        let written = self.while_all_still(|machine| machine.take_writes())?;
+        let written = self.while_all_still(Self::take_writes)?;
         Ok(copy.begin_pass(&written))
     }
 
