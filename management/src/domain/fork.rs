@@ -134,7 +134,7 @@ impl Actor {
         let copy = memory.try_clone().map_err(|source| {
             Error::new(Code::HostFailure, "a file cannot be passed on").with_source(source)
         })?;
-        self.have_written(Request::Save, copy.into(), progress)
+        self.have_written(Request::Save, vec![copy.into()], progress)
             .await
             .map_err(|error| explain(error, "the twin's memory".as_ref()))?;
         let copying = progress.clone();

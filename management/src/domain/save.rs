@@ -197,7 +197,7 @@ impl Actor {
             SaveFormat::Raw => Request::Save,
             SaveFormat::Zstd => Request::SavePacked,
         };
-        self.have_written(request, copy.into(), progress)
+        self.have_written(request, vec![copy.into()], progress)
             .await
             .map_err(|error| explain(error, &intent.path))?;
         if progress.is_cancelled() {
@@ -218,12 +218,12 @@ impl Actor {
     pub(super) async fn have_written(
         &mut self,
         request: Request,
-        file: OwnedFd,
+        files: Vec<OwnedFd>,
         progress: &Progress,
     ) -> Result<(), Error> {
         let Link::Up { vmm, .. } = &self.running()?.link else { return Err(self.unreachable()) };
         let vmm = vmm.clone();
-        let saving = vmm.tell_with(request, vec![file], LONGEST);
+        let saving = vmm.tell_with(request, files, LONGEST);
         tokio::pin!(saving);
         let mut cancelled = false;
         let result = loop {
