@@ -309,7 +309,7 @@ procedures! {
     182 DOMAIN_MANAGED_SAVE [ManagedSave GetJob] saved::managed_save;
     183 DOMAIN_HAS_MANAGED_SAVE_IMAGE [FindDomain] domain::has_saved_state;
     184 DOMAIN_MANAGED_SAVE_REMOVE [DropManagedSave] saved::managed_save_remove;
-    185 DOMAIN_SNAPSHOT_CREATE_XML [CreateSnapshot RedefineSnapshot GetJob] snapshot::create, partly "with vhost, a guest whose memory is kept waits";
+    185 DOMAIN_SNAPSHOT_CREATE_XML [CreateSnapshot RedefineSnapshot GetJob] snapshot::create;
     186 DOMAIN_SNAPSHOT_GET_XML_DESC [DumpSnapshot DumpSecureSnapshot] snapshot::xml;
     187 DOMAIN_SNAPSHOT_NUM [ListSnapshots] snapshot::number;
     188 DOMAIN_SNAPSHOT_LIST_NAMES [ListSnapshots] snapshot::list_names;
