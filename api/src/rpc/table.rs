@@ -366,7 +366,7 @@ procedures! {
     260 STORAGE_VOL_RESIZE [ResizeVolume] volume::resize;
     262 DOMAIN_GET_CPU_STATS [GetDomainStats] stats::cpu, partly "the total alone";
     265 DOMAIN_GET_METADATA [DescribeDomain] domain::metadata, partly "title and description";
-    266 DOMAIN_BLOCK_REBASE [StartBlockJob] block_job::rebase, partly "links are absolute";
+    266 DOMAIN_BLOCK_REBASE [StartBlockJob] block_job::rebase;
     271 DOMAIN_SNAPSHOT_IS_CURRENT [DescribeSnapshot] snapshot::is_current;
     272 DOMAIN_SNAPSHOT_HAS_METADATA [DescribeSnapshot] snapshot::has_metadata;
     273 CONNECT_LIST_ALL_DOMAINS [ListDomains ListSnapshots] domain::list_all;
@@ -382,7 +382,7 @@ procedures! {
     285 CONNECT_LIST_ALL_NODE_DEVICES [ListNodeDevices] host::all_devices, partly "computer, PCI, USB, network, disks";
     286 CONNECT_LIST_ALL_NWFILTERS [ListFilters] host::all_filters;
     287 CONNECT_LIST_ALL_SECRETS [ListSecrets] secret::list_all;
-    290 DOMAIN_BLOCK_COMMIT [StartBlockJob] block_job::commit, partly "links are absolute";
+    290 DOMAIN_BLOCK_COMMIT [StartBlockJob] block_job::commit;
     291 NETWORK_UPDATE [UpdateNetwork] network::update, partly "DHCP hosts and ranges, DNS";
     293 NODE_GET_CPU_MAP [GetNode] node::cpu_map;
     294 DOMAIN_FSTRIM [TrimFilesystems] guest::trim, partly "all file systems";
@@ -403,7 +403,7 @@ procedures! {
     342 CONNECT_GET_DOMAIN_CAPABILITIES [GetDomainCapabilities] connect::domain_capabilities;
     343 DOMAIN_OPEN_GRAPHICS_FD [OpenViewer] domain::open_graphics, partly "of the first screen";
     344 CONNECT_GET_ALL_DOMAIN_STATS [GetAllStats GetDomainStats ListDomains] stats::all, partly "no perf, iothread, memory, dirtyrate, vm";
-    345 DOMAIN_BLOCK_COPY [StartBlockJob] block_job::copy, partly "to files";
+    345 DOMAIN_BLOCK_COPY [StartBlockJob] block_job::copy;
     349 DOMAIN_GET_FSINFO [ListGuestFilesystems] guest::filesystems;
     350 DOMAIN_DEFINE_XML_FLAGS [DefineDomain FindDomain] lifecycle::define_flags;
     353 DOMAIN_INTERFACE_ADDRESSES [LeasedAddresses GuestAddresses] guest::addresses, partly "not from the host's ARP table";
