@@ -295,8 +295,8 @@ procedures! {
     159 DOMAIN_MEMORY_STATS [GetDomainStats] stats::memory;
     160 DOMAIN_ATTACH_DEVICE_FLAGS [AttachDevice] device::attach_flags;
     161 DOMAIN_DETACH_DEVICE_FLAGS [DetachDevice] device::detach_flags;
-    163 DOMAIN_GET_JOB_INFO [FindDomain ListJobs] jobs::info, partly "of saving, dumping and backups";
-    164 DOMAIN_ABORT_JOB [FindDomain ListJobs AbortJob] jobs::abort, partly "of saving, dumping and backups";
+    163 DOMAIN_GET_JOB_INFO [FindDomain ListJobs] jobs::info;
+    164 DOMAIN_ABORT_JOB [FindDomain ListJobs AbortJob] jobs::abort, partly "going back to a snapshot goes on";
     165 STORAGE_VOL_WIPE [WipeVolume GetJob] volume::wipe;
     174 DOMAIN_UPDATE_DEVICE_FLAGS [UpdateDevice] device::update_flags, partly "nothing is forced";
     175 NWFILTER_LOOKUP_BY_NAME [ListFilters] host::filter_by_name;
@@ -387,7 +387,7 @@ procedures! {
     293 NODE_GET_CPU_MAP [GetNode] node::cpu_map;
     294 DOMAIN_FSTRIM [TrimFilesystems] guest::trim, partly "all file systems";
     296 DOMAIN_OPEN_CHANNEL [OpenConsole] domain::open_channel;
-    298 DOMAIN_GET_JOB_STATS [FindDomain ListJobs] jobs::stats, partly "of saving, dumping and backups";
+    298 DOMAIN_GET_JOB_STATS [FindDomain ListJobs] jobs::stats;
     308 DOMAIN_SET_MEMORY_STATS_PERIOD [SetMemoryStatsPeriod] resources::set_memory_stats_period;
     312 CONNECT_GET_CPU_MODEL_NAMES [] connect::cpu_models;
     313 CONNECT_NETWORK_EVENT_REGISTER_ANY [Subscribe] events::network;
@@ -425,7 +425,7 @@ procedures! {
     404 NETWORK_LIST_ALL_PORTS [ListNetworkPorts] network_ports::list;
     405 NETWORK_PORT_LOOKUP_BY_UUID [DumpNetworkPortXml] network_ports::by_uuid;
     409 NETWORK_PORT_GET_XML_DESC [DumpNetworkPortXml] network_ports::xml;
-    411 DOMAIN_CHECKPOINT_CREATE_XML [CreateCheckpoint] backup::create, partly "without quiesce";
+    411 DOMAIN_CHECKPOINT_CREATE_XML [CreateCheckpoint] backup::create, partly "a redefinition is not validated";
     412 DOMAIN_CHECKPOINT_GET_XML_DESC [DumpCheckpoint] backup::xml;
     413 DOMAIN_LIST_ALL_CHECKPOINTS [ListCheckpoints] backup::list;
     414 DOMAIN_CHECKPOINT_LIST_ALL_CHILDREN [ListCheckpoints] backup::children;
@@ -441,7 +441,7 @@ procedures! {
     435 NODE_DEVICE_IS_PERSISTENT [DescribeNodeDevice] host::device_is_persistent;
     436 NODE_DEVICE_IS_ACTIVE [DescribeNodeDevice] host::device_is_active;
     437 NETWORK_CREATE_XML_FLAGS [CreateNetwork] network::create_xml_flags;
-    440 DOMAIN_SAVE_PARAMS [SaveDomain ManagedSave GetJob] saved::save_params, partly "the file and the definition";
-    441 DOMAIN_RESTORE_PARAMS [RestoreDomain] saved::restore_params, partly "the file and the definition";
-    442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "of saving, dumping and backups";
+    440 DOMAIN_SAVE_PARAMS [SaveDomain ManagedSave GetJob] saved::save_params, partly "one channel; formats raw, sparse, zstd";
+    441 DOMAIN_RESTORE_PARAMS [RestoreDomain] saved::restore_params, partly "one channel; variables are not reset";
+    442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "going back to a snapshot goes on";
 }
