@@ -29,6 +29,9 @@ pub(crate) struct CheckpointCreate {
     /// redefine metadata for existing checkpoint
     #[arg(long)]
     pub(crate) redefine: bool,
+    /// quiesce guest's file systems
+    #[arg(long, conflicts_with = "redefine")]
+    pub(crate) quiesce: bool,
 }
 
 #[derive(Debug, Args)]
@@ -42,6 +45,9 @@ pub(crate) struct CheckpointCreateAs {
     /// print XML document rather than create
     #[arg(long)]
     pub(crate) print_xml: bool,
+    /// quiesce guest's file systems
+    #[arg(long)]
+    pub(crate) quiesce: bool,
     /// disk attributes: disk[,checkpoint=type][,bitmap=name]
     #[arg(long, value_name = "SPEC")]
     pub(crate) diskspec: Vec<String>,

@@ -35,6 +35,9 @@ pub(crate) struct Blockcommit {
     /// implies --active --wait, end the job when commit is synced
     #[arg(long)]
     pub(crate) keep_overlay: bool,
+    /// keep the backing chain relatively referenced
+    #[arg(long)]
+    pub(crate) keep_relative: bool,
     #[command(flatten)]
     pub(crate) waits: Waits,
 }
@@ -51,6 +54,9 @@ pub(crate) struct Blockpull {
     /// path of backing file in chain for a partial pull
     #[arg(long)]
     pub(crate) base: Option<String>,
+    /// keep the backing chain relatively referenced
+    #[arg(long, requires = "base")]
+    pub(crate) keep_relative: bool,
     #[command(flatten)]
     pub(crate) waits: Waits,
 }

@@ -25,7 +25,7 @@ pub(crate) struct HowMade {
     /// require atomic operation (always done)
     #[arg(long)]
     pub(crate) atomic: bool,
-    /// take a live snapshot (a guest whose memory is kept waits all the same)
+    /// take a live snapshot: the guest runs while most of its memory is kept
     #[arg(long)]
     pub(crate) live: bool,
     /// validate the XML against the schema (always done)

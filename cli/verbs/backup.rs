@@ -44,7 +44,8 @@ pub(super) async fn dumpxml(session: &Session, args: Domain) -> Result<(), Failu
 
 pub(super) async fn create(session: &Session, args: CheckpointCreate) -> Result<(), Failure> {
     let xml = args.xmlfile.as_deref().map(read_document).transpose()?;
-    make(session, &args.domain, CreateCheckpoint { xml, redefine: args.redefine }).await
+    let CheckpointCreate { redefine, quiesce, .. } = args;
+    make(session, &args.domain, CreateCheckpoint { xml, redefine, quiesce }).await
 }
 
 pub(super) async fn create_as(session: &Session, args: CheckpointCreateAs) -> Result<(), Failure> {
@@ -53,7 +54,8 @@ pub(super) async fn create_as(session: &Session, args: CheckpointCreateAs) -> Re
         print(session, &xml);
         return Ok(());
     }
-    make(session, &args.domain, CreateCheckpoint { xml: Some(xml), redefine: false }).await
+    let how = CreateCheckpoint { xml: Some(xml), redefine: false, quiesce: args.quiesce };
+    make(session, &args.domain, how).await
 }
 
 async fn make(session: &Session, domain: &str, how: CreateCheckpoint) -> Result<(), Failure> {
@@ -231,7 +233,8 @@ pub(super) async fn edit(session: &Session, args: Checkpoint) -> Result<(), Fail
         session.terminal.say(&line);
         return Ok(());
     }
-    make(session, domain, CreateCheckpoint { xml: Some(new), redefine: true }).await
+    let how = CreateCheckpoint { xml: Some(new), redefine: true, quiesce: false };
+    make(session, domain, how).await
 }
 
 fn print(session: &Session, xml: &str) {

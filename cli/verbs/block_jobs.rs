@@ -120,8 +120,9 @@ pub(super) async fn blockcommit(session: &Session, args: Blockcommit) -> Result<
     let active = args.active || then != Then::Nothing;
     let what = if active { "Active Block Commit" } else { "Block commit" };
     let speed = bandwidth(args.bandwidth, &args.waits);
-    let Blockcommit { domain, path, base, shallow, top, delete, waits, .. } = args;
-    let work = BlockWork::Commit { base, top, shallow, active, delete };
+    let Blockcommit { domain, path, base, shallow, top, delete, keep_relative, waits, .. } = args;
+    let relative = keep_relative;
+    let work = BlockWork::Commit { base, top, shallow, active, delete, relative };
     let begun = start(session, (&domain, &path), work, speed, &waits, what).await?;
     if !waits.wait && then == Then::Nothing {
         session.terminal.say(&format!("{what} started\n"));
@@ -138,8 +139,8 @@ pub(super) async fn blockcommit(session: &Session, args: Blockcommit) -> Result<
 
 pub(super) async fn blockpull(session: &Session, args: Blockpull) -> Result<(), Failure> {
     let speed = bandwidth(args.bandwidth, &args.waits);
-    let Blockpull { domain, path, base, waits, .. } = args;
-    let work = BlockWork::Pull { base };
+    let Blockpull { domain, path, base, keep_relative, waits, .. } = args;
+    let work = BlockWork::Pull { base, relative: keep_relative };
     let begun = start(session, (&domain, &path), work, speed, &waits, "Block Pull").await?;
     if !waits.wait {
         session.terminal.say("Block Pull started\n");

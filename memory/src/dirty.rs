@@ -106,6 +106,10 @@ impl WriteLog {
         self.on.store(on, Ordering::Release);
     }
 
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Acquire)
+    }
+
     fn words(&self) -> &[AtomicU64] {
         let words = self.pages.div_ceil(64);
         self.words.get_or_init(|| std::iter::repeat_with(AtomicU64::default).take(words).collect())

@@ -275,6 +275,18 @@ impl GuestRam {
         self.0.logs.iter().for_each(|log| log.turn(on));
     }
 
+    /// Whether writes are logged.
+    #[must_use]
+    pub fn is_logging(&self) -> bool {
+        self.0.logs.iter().any(|log| log.is_on())
+    }
+
+    /// Somebody to whom RAM is known has written to `gpa .. gpa + len`. What is no RAM is left out.
+    pub fn mark_written(&self, gpa: u64, len: u64) {
+        // The ranges are of no use to anybody: they are marked as they are found.
+        let _ = self.host_ranges(gpa, len, |_, _| {});
+    }
+
     /// Add what was written to since the last time to `pages`. Not while a device has a request in
     /// flight: what it is about to write to counts as written.
     pub fn take_written(&self, pages: &mut Pages) {
@@ -406,6 +418,10 @@ mod tests {
         ram.discard(0x3000, 0x1000).unwrap();
         ram.view().store(1u16, GuestAddress(5 * MIB), Ordering::Release).unwrap();
         assert_eq!(taken(), [3, 1280]);
+        ram.mark_written(0x7000, 1);
+        ram.mark_written(1 << 40, 1);
+        assert!(ram.is_logging());
+        assert_eq!(taken(), [7]);
         ram.clear().unwrap();
         assert_eq!(taken().len(), 1536);
         ram.log_writes(false);

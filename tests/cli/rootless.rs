@@ -88,7 +88,7 @@ impl User {
     }
 
     fn ok(&self, words: &[&str]) -> String {
-        self.manor(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.manor(words).map_err(|error| format!("{words:?}: {error}")).unwrap()
     }
 
     fn stop(&mut self) {

@@ -21,6 +21,7 @@ mod run;
 mod side_by_side;
 mod small_devices;
 mod state;
+mod state_costs;
 mod storage;
 mod systemd;
 mod tuning;

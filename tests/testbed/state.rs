@@ -124,7 +124,11 @@ impl Rig {
     fn go_back_once(&self, name: &str) -> Result<usize> {
         let held = self.image("state")?;
         let memory = format!("file={SCRATCH}/{name}.mem,snapshot=external");
-        self.daemon.manor(&format!("snapshot-create-as state {name} --memspec {memory}"))?;
+        self.daemon.manor(&format!("snapshot-create-as state {name} --memspec {memory} --live"))?;
+        // Its interface is served by the host's kernel, and its memory is copied all the same.
+        self.daemon
+            .host
+            .sh(&format!("! grep 'waits for its snapshot' {}/daemon.log", self.daemon.dir))?;
         let held_steps = self.steps(&held)?;
         let before = self.copy(&held, "before.raw")?;
         let connections = self.connections()?.len();

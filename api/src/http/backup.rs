@@ -68,9 +68,10 @@ pub(super) async fn create(
     State(app): State<App>,
     Who(caller): Who,
     Domain(domain): Domain,
-    JsonBody(types::CreateCheckpoint { xml, redefine }): JsonBody<types::CreateCheckpoint>,
+    JsonBody(body): JsonBody<types::CreateCheckpoint>,
 ) -> Result<Response, Failure> {
-    let create = ops::CreateCheckpoint { domain, xml, redefine };
+    let types::CreateCheckpoint { xml, redefine, quiesce } = body;
+    let create = ops::CreateCheckpoint { domain, xml, redefine, quiesce };
     let made = app.manager.call(&caller, create).await?;
     Ok((StatusCode::CREATED, Json(types::Checkpoint::from(made))).into_response())
 }

@@ -47,9 +47,9 @@ pub(super) async fn start(
     JsonBody(types::StartBlockJob { work, bandwidth_bytes }): JsonBody<types::StartBlockJob>,
 ) -> Result<Response, Failure> {
     let spec = match work {
-        types::BlockWork::Pull { base } => BlockJobSpec::Pull { base },
-        types::BlockWork::Commit { base, top, shallow, active, delete } => {
-            BlockJobSpec::Commit { base, top, shallow, active, delete }
+        types::BlockWork::Pull { base, relative } => BlockJobSpec::Pull { base, relative },
+        types::BlockWork::Commit { base, top, shallow, active, delete, relative } => {
+            BlockJobSpec::Commit { base, top, shallow, active, delete, relative }
         }
         types::BlockWork::Copy { path, format, shallow, reuse } => {
             BlockJobSpec::Copy { path: path.into(), format, shallow, reuse }

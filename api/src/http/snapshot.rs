@@ -71,9 +71,18 @@ pub(super) async fn create(
     Domain(domain): Domain,
     JsonBody(body): JsonBody<types::CreateSnapshot>,
 ) -> Result<Response, Failure> {
-    let types::CreateSnapshot { xml, disk_only, reuse_external, no_metadata, quiesce, halt } = body;
-    let create =
-        ops::CreateSnapshot { domain, xml, disk_only, reuse_external, no_metadata, quiesce, halt };
+    let types::CreateSnapshot { xml, disk_only, reuse_external, no_metadata, quiesce, halt, live } =
+        body;
+    let create = ops::CreateSnapshot {
+        domain,
+        xml,
+        disk_only,
+        reuse_external,
+        no_metadata,
+        quiesce,
+        halt,
+        live,
+    };
     let ops::SnapshotJob { name, job } = app.manager.call(&caller, create).await?;
     let location = [(header::LOCATION, format!("/v1/jobs/{}", job.id))];
     let body = types::SnapshotJob { name, job: job.into() };

@@ -308,8 +308,8 @@ procedures! {
     160 DOMAIN_ATTACH_DEVICE_FLAGS [AttachDevice] device::attach_flags;
     161 DOMAIN_DETACH_DEVICE_FLAGS [DetachDevice] device::detach_flags;
     162 CONNECT_BASELINE_CPU [BaselineCpu] processors::baseline;
-    163 DOMAIN_GET_JOB_INFO [FindDomain ListJobs] jobs::info, partly "of saving, dumping and backups";
-    164 DOMAIN_ABORT_JOB [FindDomain ListJobs AbortJob] jobs::abort, partly "of saving, dumping and backups";
+    163 DOMAIN_GET_JOB_INFO [FindDomain ListJobs] jobs::info;
+    164 DOMAIN_ABORT_JOB [FindDomain ListJobs AbortJob] jobs::abort, partly "going back to a snapshot goes on";
     165 STORAGE_VOL_WIPE [WipeVolume GetJob] volume::wipe;
     167 CONNECT_DOMAIN_EVENT_REGISTER_ANY [Subscribe] events::old_domain, partly "what happens here: see the events";
     168 CONNECT_DOMAIN_EVENT_DEREGISTER_ANY [] events::no_more_old;
@@ -324,7 +324,7 @@ procedures! {
     182 DOMAIN_MANAGED_SAVE [ManagedSave GetJob] saved::managed_save;
     183 DOMAIN_HAS_MANAGED_SAVE_IMAGE [FindDomain] domain::has_saved_state;
     184 DOMAIN_MANAGED_SAVE_REMOVE [DropManagedSave] saved::managed_save_remove;
-    185 DOMAIN_SNAPSHOT_CREATE_XML [CreateSnapshot RedefineSnapshot GetJob] snapshot::create, partly "a guest whose memory is kept waits";
+    185 DOMAIN_SNAPSHOT_CREATE_XML [CreateSnapshot RedefineSnapshot GetJob] snapshot::create;
     186 DOMAIN_SNAPSHOT_GET_XML_DESC [DumpSnapshot DumpSecureSnapshot] snapshot::xml;
     187 DOMAIN_SNAPSHOT_NUM [ListSnapshots] snapshot::number;
     188 DOMAIN_SNAPSHOT_LIST_NAMES [ListSnapshots] snapshot::list_names;
@@ -388,7 +388,7 @@ procedures! {
     263 DOMAIN_GET_DISK_ERRORS [GetDomainStats] stats::disk_errors;
     264 DOMAIN_SET_METADATA [SetMetadata] metadata::set;
     265 DOMAIN_GET_METADATA [GetMetadata] metadata::get;
-    266 DOMAIN_BLOCK_REBASE [StartBlockJob] block_job::rebase, partly "links are absolute";
+    266 DOMAIN_BLOCK_REBASE [StartBlockJob] block_job::rebase;
     267 DOMAIN_PM_WAKEUP [FindDomain] lacking::wake_up, partly "refused: no guest is in S3";
     271 DOMAIN_SNAPSHOT_IS_CURRENT [DescribeSnapshot] snapshot::is_current;
     272 DOMAIN_SNAPSHOT_HAS_METADATA [DescribeSnapshot] snapshot::has_metadata;
@@ -408,13 +408,13 @@ procedures! {
     287 CONNECT_LIST_ALL_SECRETS [ListSecrets] secret::list_all;
     288 NODE_SET_MEMORY_PARAMETERS [TuneSharedMemory] host_memory::tune_shared;
     289 NODE_GET_MEMORY_PARAMETERS [GetSharedMemory] host_memory::shared;
-    290 DOMAIN_BLOCK_COMMIT [StartBlockJob] block_job::commit, partly "links are absolute";
+    290 DOMAIN_BLOCK_COMMIT [StartBlockJob] block_job::commit;
     291 NETWORK_UPDATE [UpdateNetwork] network::update, partly "DHCP hosts and ranges, DNS, port groups";
     293 NODE_GET_CPU_MAP [GetNode] node::cpu_map;
     294 DOMAIN_FSTRIM [TrimFilesystems] guest::trim, partly "all file systems";
     295 DOMAIN_SEND_PROCESS_SIGNAL [FindDomain] lacking::process_signal, partly "refused, as for QEMU: it is of containers";
     296 DOMAIN_OPEN_CHANNEL [OpenConsole] domain::open_channel;
-    298 DOMAIN_GET_JOB_STATS [FindDomain ListJobs] jobs::stats, partly "of saving, dumping and backups";
+    298 DOMAIN_GET_JOB_STATS [FindDomain ListJobs] jobs::stats;
     308 DOMAIN_SET_MEMORY_STATS_PERIOD [SetMemoryStatsPeriod] resources::set_memory_stats_period;
     312 CONNECT_GET_CPU_MODEL_NAMES [] connect::cpu_models;
     313 CONNECT_NETWORK_EVENT_REGISTER_ANY [Subscribe] events::network;
@@ -431,7 +431,7 @@ procedures! {
     342 CONNECT_GET_DOMAIN_CAPABILITIES [GetDomainCapabilities] connect::domain_capabilities;
     343 DOMAIN_OPEN_GRAPHICS_FD [OpenViewer] domain::open_graphics, partly "of the first screen";
     344 CONNECT_GET_ALL_DOMAIN_STATS [GetAllStats GetDomainStats ListDomains] stats::all, partly "no perf, iothread, memory, dirtyrate, vm";
-    345 DOMAIN_BLOCK_COPY [StartBlockJob] block_job::copy, partly "to files";
+    345 DOMAIN_BLOCK_COPY [StartBlockJob] block_job::copy;
     347 NODE_ALLOC_PAGES [AllocatePages] host_memory::allocate_pages;
     349 DOMAIN_GET_FSINFO [ListGuestFilesystems] guest::filesystems;
     350 DOMAIN_DEFINE_XML_FLAGS [DefineDomain FindDomain] lifecycle::define_flags;
@@ -471,7 +471,7 @@ procedures! {
     404 NETWORK_LIST_ALL_PORTS [ListNetworkPorts] network_ports::list;
     405 NETWORK_PORT_LOOKUP_BY_UUID [DumpNetworkPortXml] network_ports::by_uuid;
     409 NETWORK_PORT_GET_XML_DESC [DumpNetworkPortXml] network_ports::xml;
-    411 DOMAIN_CHECKPOINT_CREATE_XML [CreateCheckpoint] backup::create, partly "without quiesce";
+    411 DOMAIN_CHECKPOINT_CREATE_XML [CreateCheckpoint] backup::create, partly "a redefinition is not validated";
     412 DOMAIN_CHECKPOINT_GET_XML_DESC [DumpCheckpoint] backup::xml;
     413 DOMAIN_LIST_ALL_CHECKPOINTS [ListCheckpoints] backup::list;
     414 DOMAIN_CHECKPOINT_LIST_ALL_CHILDREN [ListCheckpoints] backup::children;
@@ -491,7 +491,7 @@ procedures! {
     436 NODE_DEVICE_IS_ACTIVE [DescribeNodeDevice] host::device_is_active;
     437 NETWORK_CREATE_XML_FLAGS [CreateNetwork] network::create_xml_flags;
     439 DOMAIN_SET_LAUNCH_SECURITY_STATE [FindDomain] lacking::set_launch_security, partly "refused: there is no SEV";
-    440 DOMAIN_SAVE_PARAMS [SaveDomain ManagedSave GetJob] saved::save_params, partly "the file and the definition";
-    441 DOMAIN_RESTORE_PARAMS [RestoreDomain] saved::restore_params, partly "the file and the definition";
-    442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "of saving, dumping and backups";
+    440 DOMAIN_SAVE_PARAMS [SaveDomain ManagedSave GetJob] saved::save_params, partly "one channel; formats raw, sparse, zstd";
+    441 DOMAIN_RESTORE_PARAMS [RestoreDomain] saved::restore_params, partly "one channel; variables are not reset";
+    442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "going back to a snapshot goes on";
 }

@@ -21,6 +21,9 @@ pub enum BlockWork {
     Pull {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         base: Option<String>,
+        /// The image names `base` as the images between do, relative to themselves.
+        #[serde(default)]
+        relative: bool,
     },
     /// What `top` and those below it have goes into `base`.
     Commit {
@@ -38,6 +41,9 @@ pub enum BlockWork {
         /// Images that are no part of the disk afterwards are removed.
         #[serde(default)]
         delete: bool,
+        /// The image above `top` names `base` as those between do, relative to themselves.
+        #[serde(default)]
+        relative: bool,
     },
     /// All goes into a copy; the job becomes ready, and waits for a pivot.
     Copy {

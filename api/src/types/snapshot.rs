@@ -55,6 +55,9 @@ pub struct CreateSnapshot {
     /// Power is cut when it is made.
     #[serde(default)]
     pub halt: bool,
+    /// The guest runs while most of its memory is kept, and waits for the rest alone.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// A snapshot told anew.

@@ -94,6 +94,7 @@ async fn make(
         no_metadata: how.no_metadata,
         quiesce: how.quiesce,
         halt: how.halt,
+        live: how.live,
     };
     let begun = session.of(domain, session.client.create_snapshot(domain, &how)).await?;
     session.wait_for(begun.job).await?;

@@ -10,6 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::virtio::{QueueConfig, QueueProgress};
 
+mod log;
 pub mod net;
 mod sys;
 
@@ -40,8 +41,10 @@ struct Device {
     file: OwnedFd,
     ram: GuestRam,
     features: u64,
-    /// The kernel writes to RAM by itself.
-    _handed_out: HandedOut,
+    /// Dropped after the file.
+    log: log::Log,
+    /// The kernel writes to RAM, and notes nothing.
+    handed_out: Option<HandedOut>,
 }
 
 impl Device {
@@ -49,8 +52,16 @@ impl Device {
         sys::set_owner(file.as_fd())?;
         sys::set_memory(file.as_fd(), &ram)?;
         let features = sys::features(file.as_fd())? & !sys::LOG_ALL;
-        let _handed_out = ram.hand_out();
-        Ok(Self { file, ram, features, _handed_out })
+        let handed_out = Some(ram.hand_out());
+        Ok(Self { file, ram, features, log: log::Log::default(), handed_out })
+    }
+
+    /// It notes what it writes to where it says so.
+    fn notes_writes(&mut self) -> io::Result<()> {
+        if sys::features(self.file.as_fd())? & sys::LOG_ALL != 0 {
+            self.handed_out = None;
+        }
+        Ok(())
     }
 
     /// Where the kernel finds `gpa .. gpa + len` in this process.
@@ -64,7 +75,13 @@ impl Device {
     }
 
     fn set_up(&self, features: u64, queues: &[Vring]) -> io::Result<()> {
-        sys::set_features(self.file.as_fd(), features & self.features)?;
+        let mut features = features & self.features;
+        if self.handed_out.is_none() && self.ram.is_logging() {
+            self.log.give(self.file.as_fd(), &self.ram)?;
+            features |= sys::LOG_ALL;
+        }
+        sys::set_features(self.file.as_fd(), features)?;
+        self.log.serve(queues.iter().map(|queue| &queue.config));
         (0..).zip(queues).try_for_each(|(index, queue)| self.set_up_queue(index, queue))
     }
 
@@ -89,7 +106,9 @@ impl Device {
     /// How far queues were read that are served no more.
     fn bases(&self, queues: usize) -> io::Result<Vec<u16>> {
         // It also takes the ring away from the kernel's worker, after what it is just doing.
-        (0..queues as u32).map(|index| sys::base(self.file.as_fd(), index)).collect()
+        let bases = (0..queues as u32).map(|index| sys::base(self.file.as_fd(), index)).collect();
+        self.log.pass_on(&self.ram);
+        bases
     }
 }
 

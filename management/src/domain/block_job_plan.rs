@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use broker::{Broker, SavedAct, Sharing};
 use image::qcow2::CreateOptions;
-use image::{FileStorage, Format, Inspected, NewImage, Reference};
+use image::{Description, FileStorage, Format, Inspected, NewImage, Reference};
 use vmm_protocol::block_job::{Backing, BlockWork};
 use vmm_protocol::config::{Fd, Image, Layer};
 use vmm_protocol::control::SwapLayer;
@@ -15,6 +15,7 @@ use xml::device::disk::{Disk, DiskFormat};
 use super::block_jobs::BlockJobSpec;
 use super::disk_chain::{self, ChainNode};
 use super::launch::{Launch, Opener, Table};
+use super::relative_link;
 use crate::error::{Code, Error};
 use crate::translate::{self, formats};
 
@@ -47,10 +48,10 @@ pub(super) fn plan(
     }
     let mut work = Worker { opener: &mut opener, disk, nodes: &nodes };
     let (work, after, remove, made) = match spec {
-        BlockJobSpec::Pull { base } => work.pull(base.as_deref())?,
-        BlockJobSpec::Commit { base, top, shallow, active, delete } => {
-            let (base, top) = (base.as_deref(), top.as_deref());
-            work.commit(base, top, shallow, active, delete)?
+        BlockJobSpec::Pull { base, relative } => work.pull(base.as_deref(), relative)?,
+        BlockJobSpec::Commit { base, top, shallow, active, delete, relative } => {
+            let ends = (base.as_deref(), top.as_deref());
+            work.commit(ends, shallow, active, delete, relative)?
         }
         BlockJobSpec::Copy { path, format, shallow, reuse } => {
             work.copy(&path, format.as_deref(), shallow, reuse)?
@@ -94,7 +95,7 @@ impl Worker<'_, '_> {
         matches!(mode, Cache::None | Cache::Directsync)
     }
 
-    fn pull(&mut self, base: Option<&str>) -> Result<Planned, Error> {
+    fn pull(&mut self, base: Option<&str>, relative: bool) -> Result<Planned, Error> {
         if self.nodes.len() < 2 {
             return Err(self.refused("nothing lies below its image"));
         }
@@ -102,7 +103,10 @@ impl Worker<'_, '_> {
         if base == Some(0) {
             return Err(self.refused("the base is the image that the guest uses"));
         }
-        let backing = base.map(|base| backing(&self.nodes[base])).transpose()?;
+        if relative && base.is_none() {
+            return Err(self.refused("without a base there is no link to keep relative"));
+        }
+        let backing = base.map(|base| self.link(0, base, relative)).transpose()?;
         let end = base.unwrap_or(self.nodes.len());
         let after = self.nodes[..1].iter().chain(&self.nodes[end..]).cloned().collect();
         let work = BlockWork::Pull { base: base.map(layer_number), backing };
@@ -111,11 +115,11 @@ impl Worker<'_, '_> {
 
     fn commit(
         &mut self,
-        base: Option<&str>,
-        top: Option<&str>,
+        (base, top): (Option<&str>, Option<&str>),
         shallow: bool,
         active: bool,
         delete: bool,
+        relative: bool,
     ) -> Result<Planned, Error> {
         let find = |name: &str| disk_chain::find(self.disk, self.nodes, name);
         let top = top.map(find).transpose()?.unwrap_or(0);
@@ -137,6 +141,8 @@ impl Worker<'_, '_> {
                 self.refused("the top is not the image that the guest uses: leave active out")
             );
         }
+        // The link above the guest's own image would be in none.
+        let link = if top > 0 { Some(self.link(top - 1, base, relative)?) } else { None };
         let into = self.open_again(base)?;
         let left_out = &self.nodes[top..base];
         let remove = if delete {
@@ -146,14 +152,32 @@ impl Worker<'_, '_> {
         };
         let after = self.nodes[..top].iter().chain(&self.nodes[base..]).cloned().collect();
         let number = layer_number(base);
-        if top == 0 {
+        let Some(backing) = link else {
             return Ok((BlockWork::ActiveCommit { base: number, into }, after, remove, None));
-        }
+        };
         let overlay = if top > 1 { Some(self.open_again(top - 1)?) } else { None };
-        let backing = backing(&self.nodes[base])?;
         let work =
             BlockWork::Commit { top: layer_number(top), base: number, into, overlay, backing };
         Ok((work, after, remove, None))
+    }
+
+    /// What image `above` says lies below it once it lies on `base`.
+    fn link(&mut self, above: usize, base: usize, relative: bool) -> Result<Backing, Error> {
+        let link = backing(&self.nodes[base])?;
+        if !relative {
+            return Ok(link);
+        }
+        let mut names = Vec::new();
+        for node in above..base {
+            let below = self.describe(node)?.backing;
+            names.push(below.map(|below| below.name).unwrap_or_default());
+        }
+        let name = relative_link::joined(names.iter().map(String::as_str)).ok_or_else(|| {
+            let why = "its images are not named relative to one another, so that no link to the base \
+                       stays relative; leave relative out";
+            self.refused(why)
+        })?;
+        Ok(Backing { name, ..link })
     }
 
     /// An image of the disk, to be written to: the VMM has it already.
@@ -260,27 +284,39 @@ impl Worker<'_, '_> {
         })
     }
 
-    /// Bytes of the disk.
-    fn size(&mut self) -> Result<u64, Error> {
-        let path = self.nodes[0].path().cloned();
+    fn open_to_look(&mut self, node: usize) -> Result<(OwnedFd, PathBuf), Error> {
+        let path = self.nodes[node].path().cloned();
         let path = path.ok_or_else(|| self.refused("its image is no file"))?;
         let file = self.opener.disk_image(self.disk, &path, true, false, Sharing::Again)?;
+        Ok((file, path))
+    }
+
+    /// What the header of an image says.
+    fn describe(&mut self, node: usize) -> Result<Description, Error> {
+        let (file, _) = self.open_to_look(node)?;
+        let format = formats::of_xml(self.nodes[node].format).unwrap_or(Format::Raw);
+        let answer = self.opener.broker.inspect(format.name(), file.as_fd())?;
+        match serde_json::from_slice(&answer) {
+            Ok(Inspected::Image(description)) => Ok(*description),
+            Ok(Inspected::Refused(reason)) => Err(self.refused(&reason)),
+            Err(error) => {
+                Err(Error::new(Code::Internal, "a header was read to no sense").with_source(error))
+            }
+        }
+    }
+
+    /// Bytes of the disk.
+    fn size(&mut self) -> Result<u64, Error> {
         let format = formats::of_xml(self.nodes[0].format).unwrap_or(Format::Raw);
         if format == Format::Raw {
+            let (file, path) = self.open_to_look(0)?;
             let end = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0));
             return end.map_err(|errno| {
                 let text = format!("cannot look at image {}", path.display());
                 Error::new(Code::HostFailure, text).with_source(std::io::Error::from(errno))
             });
         }
-        let answer = self.opener.broker.inspect(format.name(), file.as_fd())?;
-        match serde_json::from_slice(&answer) {
-            Ok(Inspected::Image(description)) => Ok(description.size),
-            Ok(Inspected::Refused(reason)) => Err(self.refused(&reason)),
-            Err(error) => {
-                Err(Error::new(Code::Internal, "a header was read to no sense").with_source(error))
-            }
-        }
+        Ok(self.describe(0)?.size)
     }
 }
 

@@ -37,7 +37,11 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlockJobSpec {
     /// What lies between the guest's image and `base`, or all below it, goes into that.
-    Pull { base: Option<String> },
+    Pull {
+        base: Option<String>,
+        /// The image names `base` as the images between do, relative to themselves.
+        relative: bool,
+    },
     /// What `top` and those below it have goes into `base`.
     Commit {
         /// None: the lowest; or with `shallow` the one below `top`.
@@ -49,6 +53,8 @@ pub enum BlockJobSpec {
         active: bool,
         /// Images that are no part of the disk afterwards are removed.
         delete: bool,
+        /// The image above `top` names `base` as those between do, relative to themselves.
+        relative: bool,
     },
     /// All goes into a copy.
     Copy {

@@ -91,7 +91,7 @@ impl Actor {
         if intent.resume {
             self.tell(Request::Pause).await?;
         }
-        let written = self.have_written(Request::Dump, file.into(), progress).await;
+        let written = self.have_written(Request::Dump, vec![file.into()], progress).await;
         written.map_err(|error| explain(error, &dump.file))?;
         let (node, from, to) = (self.node.clone(), intent.partial.clone(), dump.file.clone());
         blocking(move || Ok(node.broker.rename_saved(&from, &to)?)).await

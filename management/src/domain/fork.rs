@@ -1,12 +1,12 @@
 //! A twin of a guest that runs: its memory and its disks as they are at one moment.
 //!
 //! ```text
-//! intent in the record ─▶ files opened ─▶ paused ─▶ memory into a file of the host's memory
-//!        └─ till here, and on any failure: undone ─┐          ─▶ disks shared or copied
+//! intent in the record ─▶ files opened ─▶ memory into a file of the host's memory ─▶ paused
+//!        └─ till here, and on any failure: undone ─┐     ─▶ what it wrote meanwhile ─▶ disks shared or copied
 //!                                                  └──▶ the guest runs on ◀┘ ─▶ files named
 //! ```
-//! The guest waits for its memory to be copied, and for as much of its disks as the file system cannot
-//! share. It keeps its own memory, with its huge pages; the twin has the copy, of which it takes what
+//! Its memory is copied while it runs; it waits for what it wrote meanwhile, and for as much of its disks
+//! as the file system cannot share. It keeps its own memory, with its huge pages; the twin has the copy, of which it takes what
 //! it changes. Both start from the same state, and only the twin hears that it is another machine.
 
 use std::fs::File;
@@ -20,7 +20,7 @@ use vmm_protocol::control::Request;
 use xml::DomainDef;
 
 use super::actor::{Actor, blocking};
-use super::save::explain;
+use super::save::{explain, passed_on};
 use super::twin::{Opened, Original, Twin};
 use super::{Paused, State};
 use crate::error::{Code, Error};
@@ -69,6 +69,10 @@ impl Actor {
         let intent = ForkIntent { partial, resume: runs };
         self.set_forking(Some(intent.clone()))?;
         let done = self.take_moment(&twin, &intent, &progress).await;
+        if done.is_err() && self.run.is_some() {
+            // Nothing is copied for it any more.
+            let _ = self.tell(Request::CancelSave).await;
+        }
         let went_on = if intent.resume && self.run.is_some() && self.destroy.is_none() {
             self.tell(Request::Resume).await
         } else {
@@ -126,17 +130,19 @@ impl Actor {
                 Error::new(Code::HostFailure, "no memory can be had for a twin")
                     .with_source(std::io::Error::from(errno))
             })?;
+        let of_memory = |error| explain(error, "the twin's memory".as_ref());
+        let copied =
+            intent.resume && self.copy_memory(&memory, progress).await.map_err(of_memory)?;
         if intent.resume {
             self.tell(Request::Pause).await?;
             self.enter(State::Paused(Paused::Save));
             self.publish();
         }
-        let copy = memory.try_clone().map_err(|source| {
-            Error::new(Code::HostFailure, "a file cannot be passed on").with_source(source)
-        })?;
-        self.have_written(Request::Save, copy.into(), progress)
-            .await
-            .map_err(|error| explain(error, "the twin's memory".as_ref()))?;
+        let written = match copied {
+            true => self.have_written(Request::SaveRest, Vec::new(), progress).await,
+            false => self.have_written(Request::Save, vec![passed_on(&memory)?], progress).await,
+        };
+        written.map_err(of_memory)?;
         let copying = progress.clone();
         let copied = blocking(move || {
             opened.iter().try_for_each(|file| file.copy(&copying))?;

@@ -34,6 +34,7 @@ pub(crate) mod plug;
 mod power;
 pub(crate) mod record;
 mod reference;
+mod relative_link;
 pub(crate) mod restore;
 pub(crate) mod save;
 mod seed;

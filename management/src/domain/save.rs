@@ -206,14 +206,12 @@ impl Actor {
             self.enter(State::Paused(Paused::Save));
             self.publish();
         }
-        let copy = file.try_clone().map_err(|source| {
-            Error::new(Code::HostFailure, "a file cannot be passed on").with_source(source)
-        })?;
+        let copy = passed_on(&file)?;
         let request = match save.format.unwrap_or(self.node.config.domains.save_image_format) {
             SaveFormat::Raw => Request::Save,
             SaveFormat::Zstd => Request::SavePacked,
         };
-        self.have_written(request, copy.into(), progress)
+        self.have_written(request, vec![copy], progress)
             .await
             .map_err(|error| explain(error, &intent.path))?;
         if progress.is_cancelled() {
@@ -234,12 +232,12 @@ impl Actor {
     pub(super) async fn have_written(
         &mut self,
         request: Request,
-        file: OwnedFd,
+        files: Vec<OwnedFd>,
         progress: &Progress,
     ) -> Result<(), Error> {
         let Link::Up { vmm, .. } = &self.running()?.link else { return Err(self.unreachable()) };
         let vmm = vmm.clone();
-        let saving = vmm.tell_with(request, vec![file], LONGEST);
+        let saving = vmm.tell_with(request, files, LONGEST);
         tokio::pin!(saving);
         let mut cancelled = false;
         let result = loop {
@@ -260,6 +258,32 @@ impl Actor {
             }
         };
         result.map_err(|error| vmm_error(&self.name, error))
+    }
+
+    /// Have memory copied into `file` while the guest runs; [`Request::SaveRest`] takes it from there. False
+    /// where that cannot be, and the guest has to wait for all of it: the file is empty again.
+    pub(super) async fn copy_memory(
+        &mut self,
+        file: &File,
+        progress: &Progress,
+    ) -> Result<bool, Error> {
+        let copied = self.have_written(Request::CopyMemory, vec![passed_on(file)?], progress).await;
+        match copied {
+            Ok(()) => Ok(true),
+            // Not all writes can be known; or the VMM is of an earlier version.
+            Err(error)
+                if matches!(error.code, Code::InvalidState | Code::VmmFailed)
+                    && !progress.is_cancelled() =>
+            {
+                let domain = &self.name;
+                tracing::info!(domain, error = %error.chain(), "it waits for its memory to be kept");
+                file.set_len(0).map_err(|source| {
+                    Error::new(Code::HostFailure, "a file cannot be emptied").with_source(source)
+                })?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Undo a save that came to nothing: the guest runs on.
@@ -360,6 +384,13 @@ async fn look(vmm: &Vmm, progress: &Progress) {
         progress.set_total(total);
         let _ = progress.at(done);
     }
+}
+
+/// For the VMM, which has its own descriptor of it.
+pub(super) fn passed_on(file: &File) -> Result<OwnedFd, Error> {
+    file.try_clone().map(OwnedFd::from).map_err(|source| {
+        Error::new(Code::HostFailure, "a file cannot be passed on").with_source(source)
+    })
 }
 
 /// What the VMM says of a file that it knows by descriptor only.

@@ -130,6 +130,7 @@ async fn what_cannot_be_is_refused_and_leaves_no_file() {
         shallow: false,
         active,
         delete: false,
+        relative: false,
     };
     let to = |path: &str, shallow| BlockJobSpec::Copy {
         path: path.into(),
@@ -139,8 +140,8 @@ async fn what_cannot_be_is_refused_and_leaves_no_file() {
     };
     let vdi = host.path("copy.vdi").display().to_string();
     for (disk, spec, words) in [
-        ("vda", BlockJobSpec::Pull { base: None }, "nothing lies below"),
-        ("vdz", BlockJobSpec::Pull { base: None }, "has no disk"),
+        ("vda", BlockJobSpec::Pull { base: None, relative: false }, "nothing lies below"),
+        ("vdz", BlockJobSpec::Pull { base: None, relative: true }, "has no disk"),
         ("vda", commit(true), "does not lie below"),
         ("vda", to("a.img", false), "no absolute path"),
         ("vda", to(&vdi, false), "no copy is made in format vdi"),

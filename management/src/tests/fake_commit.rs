@@ -40,9 +40,10 @@ fn lying_on(image: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(image.parent()?).unwrap().flatten();
     let mut images = entries.map(|entry| entry.path()).filter(|path| path.is_file());
     images.find(|path| {
+        let dir = path.parent().unwrap();
         let file = FileStorage::new(File::open(path).unwrap()).unwrap();
         let below = describe(&file).ok().and_then(|found| found.backing);
-        below.is_some_and(|below| Path::new(&below.name) == image)
+        below.is_some_and(|below| dir.join(&below.name) == image)
     })
 }
 
@@ -52,7 +53,8 @@ fn storage(path: &Path) -> FileStorage {
 
 fn open(path: &Path, read_only: bool) -> Arc<dyn Image> {
     let below = describe(&storage(path)).unwrap().backing;
-    let backing = below.map(|below| open(Path::new(&below.name), true));
+    let dir = path.parent().unwrap();
+    let backing = below.map(|below| open(&dir.join(&below.name), true));
     let options = OpenOptions { read_only, backing, ..OpenOptions::default() };
     Arc::new(Qcow2::open(Arc::new(storage(path)), options).unwrap())
 }

@@ -60,6 +60,8 @@ struct Inner {
     memory: Option<u64>,
     vcpus: u16,
     channels: Vec<String>,
+    /// Where its memory was copied while it ran.
+    copied: Option<File>,
     /// What came while it runs.
     plugged: Vec<String>,
     /// Its state is in a file, and it has not run since.
@@ -133,6 +135,7 @@ fn run(config: MachineConfig) {
         vcpus: config.cpus.present.unwrap_or(config.cpus.count),
         channels: Vec::new(),
         plugged: Vec::new(),
+        copied: None,
         saved: false,
         images: Vec::new(),
         block_jobs: Vec::new(),
@@ -269,9 +272,10 @@ impl Fake {
             let copy = stream.try_clone().unwrap();
             let mut reader = WithFiles { stream: &copy, files: Vec::new() };
             let Ok(Some(Call { id, request })) = wire::receive::<Call>(&mut reader) else { return };
-            if request == Request::Save {
+            if matches!(request, Request::Save | Request::SaveRest) {
                 // The connection is served meanwhile.
-                let (file, fake) = (reader.files.pop().map(File::from), self.clone());
+                let copied = self.inner().copied.take();
+                let (file, fake) = (reader.files.pop().map(File::from).or(copied), self.clone());
                 std::thread::spawn(move || {
                     let result = fake.save(file);
                     let mut stream = copy;
@@ -299,6 +303,9 @@ impl Fake {
             if matches!(request, Request::SwapDisks { .. }) {
                 // With the locks on them.
                 self.inner().images.append(&mut reader.files);
+            }
+            if request == Request::CopyMemory {
+                self.inner().copied = reader.files.pop().map(File::from);
             }
             if let Request::StartBlockJob(job) = &request {
                 fake_commit::commit(&job.work, &reader.files);

@@ -1,11 +1,15 @@
 //! Disks whose images have others below them.
 
+use std::time::Duration;
+
 use image::qcow2::{CreateOptions, create};
 use image::{FileStorage, Reference, Storage as _};
 
 use super::rig::{Daemon, Host};
+use crate::domain::BlockJobSpec;
 use crate::error::{Code, Error};
-use crate::ops::{DumpXml, PlanDomain};
+use crate::jobs::{Job, Phase};
+use crate::ops::{DumpXml, GetJob, PlanDomain, StartBlockJob};
 
 /// An image of `host` that names another one.
 fn make(host: &Host, name: &str, backing: Option<(&str, Option<&str>)>) {
@@ -130,4 +134,66 @@ async fn what_a_strangers_image_names_is_refused_by_name() {
         assert!(error.message.contains(&about) || below, "{error}");
     }
     assert!(host.run_dirs().is_empty(), "something was left behind");
+}
+
+fn link(host: &Host, name: &str) -> String {
+    let file = std::fs::File::open(host.path(name)).unwrap();
+    let found = image::qcow2::describe(&FileStorage::new(file).unwrap()).unwrap();
+    found.backing.unwrap().name
+}
+
+async fn ended(daemon: &Daemon, job: Job) -> Phase {
+    let wait = Duration::from_secs(60);
+    daemon.call(GetJob { job: job.id, wait }).await.unwrap().phase
+}
+
+/// Each but the top names the one below it relative to itself.
+#[tokio::test]
+async fn a_link_stays_relative_where_all_between_are() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    let commit = |top: &str, relative| StartBlockJob {
+        domain: "web".into(),
+        disk: "vda".to_owned(),
+        spec: BlockJobSpec::Commit {
+            base: Some(host.path("base").display().to_string()),
+            top: Some(host.path(top).display().to_string()),
+            shallow: false,
+            active: false,
+            delete: false,
+            relative,
+        },
+        bandwidth: 0,
+    };
+    make(&host, "base", None);
+    for (name, below) in [("low", "base"), ("middle", "low"), ("high", "middle")] {
+        make(&host, name, Some((below, Some("qcow2"))));
+    }
+    let high = host.path("high").display().to_string();
+    make(&host, "top", Some((&high, Some("qcow2"))));
+    start(&host, &daemon, "web", &disk(&host, "top", "vda", "")).await.unwrap();
+
+    let error = daemon.call(commit("high", true)).await.unwrap_err();
+    assert_eq!(error.code, Code::InvalidArgument);
+    assert!(error.message.contains("leave relative out"), "{error}");
+    let base = host.path("base").display().to_string();
+    let pull = StartBlockJob {
+        spec: BlockJobSpec::Pull { base: Some(base.clone()), relative: true },
+        ..commit("high", true)
+    };
+    assert!(daemon.call(pull).await.unwrap_err().message.contains("leave relative out"));
+    let no_base = StartBlockJob {
+        spec: BlockJobSpec::Pull { base: None, relative: true },
+        ..commit("high", true)
+    };
+    assert!(daemon.call(no_base).await.unwrap_err().message.contains("without a base"));
+    assert_eq!(link(&host, "middle"), "low", "nothing was done");
+
+    let job = daemon.call(commit("low", true)).await.unwrap();
+    assert_eq!(ended(&daemon, job).await, Phase::Done);
+    assert_eq!(link(&host, "middle"), "base");
+    let job = daemon.call(commit("middle", false)).await.unwrap();
+    assert_eq!(ended(&daemon, job).await, Phase::Done);
+    assert_eq!(link(&host, "high"), base);
+    daemon.destroy("web").await.unwrap();
 }

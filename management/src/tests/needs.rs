@@ -108,6 +108,7 @@ async fn a_snapshot_needs_what_it_goes_back_to() {
         no_metadata: false,
         quiesce: false,
         halt: false,
+        live: false,
     };
     let job = daemon.call(create).await.unwrap().job;
     let wait = std::time::Duration::from_secs(20);

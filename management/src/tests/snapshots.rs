@@ -36,6 +36,7 @@ impl Daemon {
             no_metadata: false,
             quiesce: false,
             halt: false,
+            live: false,
         };
         let begun = self.call(create).await;
         self.outcome(begun.map(|begun| begun.job)).await
@@ -355,6 +356,7 @@ async fn plays_the_daemon_of_a_running_snapshot_when_it_is_started_as_one() {
         no_metadata: false,
         quiesce: false,
         halt: false,
+        live: true,
     };
     let begun = daemon.call(create).await;
     daemon.outcome(begun.map(|begun| begun.job)).await.unwrap();

@@ -29,6 +29,10 @@ pub(super) fn script(host: &Testbed) -> anyhow::Result<String> {
          pinged clone_pause timed clone clone bench-state twin
          m domstate twin | grep -q running
          m destroy twin >/dev/null
-         pinged snapshot_pause timed snapshot snapshot-create-as bench-state before --disk-only"
+         pinged snapshot_pause timed snapshot snapshot-create-as bench-state before --disk-only
+         pinged memory_pause m snapshot-create-as bench-state kept \
+             --memspec file={DIR}/kept.mem,snapshot=external
+         pinged live_pause m snapshot-create-as bench-state live --live \
+             --memspec file={DIR}/live.mem,snapshot=external"
     ))
 }

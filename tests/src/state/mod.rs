@@ -37,10 +37,10 @@ pub enum Peer {
 
 /// In hundredths of a second: `save`, `running` and `output` of the restore, `snapshot`, `clone`. In
 /// KiB on the disk: `kib`. Microseconds of the slowest answer to a ping: `rest`, `snapshot_pause`,
-/// `clone_pause`.
+/// `clone_pause`, and of snapshots with memory `memory_pause` and, made `--live`, `live_pause`.
 pub type Figures = BTreeMap<String, u64>;
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 11] = [
     "save",
     "kib",
     "running",
@@ -50,6 +50,8 @@ const NAMES: [&str; 9] = [
     "snapshot_pause",
     "clone",
     "clone_pause",
+    "memory_pause",
+    "live_pause",
 ];
 
 /// What a host needs to have it, as its [`Options::disks`](crate::testbed::Options).

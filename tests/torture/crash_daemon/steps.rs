@@ -247,6 +247,7 @@ fn snapshot_cycle(rig: &Rig) -> Vec<Step> {
                     shallow: false,
                     active: true,
                     delete: true,
+                    relative: false,
                 };
                 block_job(rig, name, work)
             },

@@ -78,8 +78,8 @@ impl Domain {
             return Err(self.not_now("copy the memory of"));
         }
         if !self.machine.logs_all_writes() {
-            let text = "the host's kernel serves a device of the guest (vhost), and does not tell \
-                        what it writes to memory";
+            let text = "the host's kernel serves a device of the guest (vhost-vsock), and does not \
+                        tell what it writes to memory";
             return Err(refuse(Code::State, text));
         }
         self.forget_copy();

@@ -69,6 +69,7 @@ pub(super) const NEW_VHOST: &[u32] = &[
 /// Queues on their way into the host's kernel and back (`linux/vhost.h`).
 pub(super) const VHOST: &[u32] = &[
     0x4008_af00, // SET_FEATURES
+    0x4008_af04, // SET_LOG_BASE
     0x4008_af10, // SET_VRING_NUM
     0x4028_af11, // SET_VRING_ADDR
     0x4008_af12, // SET_VRING_BASE

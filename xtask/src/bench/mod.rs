@@ -178,6 +178,8 @@ fn rows(what: What) -> Vec<(&'static str, Value)> {
             ("longest ping at rest, ms", |s| Some(field(s, "rest")? / 1000.0)),
             ("snapshot of a disk, s", |s| Some(field(s, "snapshot")? / 100.0)),
             ("… longest ping meanwhile, ms", |s| Some(field(s, "snapshot_pause")? / 1000.0)),
+            ("… with memory, ms", |s| Some(field(s, "memory_pause")? / 1000.0)),
+            ("… with memory, live, ms", |s| Some(field(s, "live_pause")? / 1000.0)),
             ("clone of a running guest, s", |s| Some(field(s, "clone")? / 100.0)),
             ("… longest ping meanwhile, ms", |s| Some(field(s, "clone_pause")? / 1000.0)),
         ],

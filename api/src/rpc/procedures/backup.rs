@@ -35,9 +35,10 @@ pub(crate) async fn create(
     (domain, xml, flags): (Domain, String, u32),
 ) -> Result<Checkpoint, Failure> {
     const REDEFINE: u32 = 1;
-    known_flags(flags, REDEFINE, "virDomainCheckpointCreateXML")?;
-    let redefine = flags & REDEFINE != 0;
-    let create = CreateCheckpoint { domain: domain.reference(), xml: Some(xml), redefine };
+    const QUIESCE: u32 = 2;
+    known_flags(flags, REDEFINE | QUIESCE, "virDomainCheckpointCreateXML")?;
+    let (redefine, quiesce) = (flags & REDEFINE != 0, flags & QUIESCE != 0);
+    let create = CreateCheckpoint { domain: domain.reference(), xml: Some(xml), redefine, quiesce };
     let made = client.domain(create).await?;
     Ok(Checkpoint { name: made.name, domain })
 }

@@ -44,7 +44,8 @@ pub(crate) async fn pull(
     const BYTES: u32 = 64;
     known_flags(flags, BYTES, "virDomainBlockPull")?;
     let bandwidth = bytes(bandwidth, flags & BYTES != 0);
-    start(&client, &domain, disk, BlockJobSpec::Pull { base: None }, bandwidth).await
+    let spec = BlockJobSpec::Pull { base: None, relative: false };
+    start(&client, &domain, disk, spec, bandwidth).await
 }
 
 pub(crate) async fn rebase(
@@ -55,9 +56,10 @@ pub(crate) async fn rebase(
     const REUSE: u32 = 2;
     const COPY_RAW: u32 = 4;
     const COPY: u32 = 8;
+    const RELATIVE: u32 = 16;
     const BYTES: u32 = 64;
     let copies = flags & COPY != 0;
-    let known = if copies { SHALLOW | REUSE | COPY_RAW | COPY | BYTES } else { BYTES };
+    let known = if copies { SHALLOW | REUSE | COPY_RAW | COPY | BYTES } else { BYTES | RELATIVE };
     known_flags(flags, known, "virDomainBlockRebase")?;
     let spec = match base {
         Some(path) if copies => BlockJobSpec::Copy {
@@ -69,7 +71,7 @@ pub(crate) async fn rebase(
         None if copies => {
             return Err(Failure::invalid_argument(Area::Domain, "the copy has no name"));
         }
-        base => BlockJobSpec::Pull { base },
+        base => BlockJobSpec::Pull { base, relative: flags & RELATIVE != 0 },
     };
     start(&client, &domain, disk, spec, bytes(bandwidth, flags & BYTES != 0)).await
 }
@@ -88,14 +90,17 @@ pub(crate) async fn commit(
     const SHALLOW: u32 = 1;
     const DELETE: u32 = 2;
     const ACTIVE: u32 = 4;
+    const RELATIVE: u32 = 8;
     const BYTES: u32 = 16;
-    known_flags(flags, SHALLOW | DELETE | ACTIVE | BYTES, "virDomainBlockCommit")?;
+    let known = SHALLOW | DELETE | ACTIVE | RELATIVE | BYTES;
+    known_flags(flags, known, "virDomainBlockCommit")?;
     let spec = BlockJobSpec::Commit {
         base,
         top,
         shallow: flags & SHALLOW != 0,
         active: flags & ACTIVE != 0,
         delete: flags & DELETE != 0,
+        relative: flags & RELATIVE != 0,
     };
     start(&client, &domain, disk, spec, bytes(bandwidth, flags & BYTES != 0)).await
 }

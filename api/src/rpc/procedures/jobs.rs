@@ -33,19 +33,29 @@ pub(super) async fn ended(client: &Client, area: Area, job: &Job) -> Result<(), 
     }
 }
 
-const BACKUP_KIND: &str = "domain-backup";
-
-/// virDomainJobOperation, of those kinds of jobs that stand in a domain's way.
+/// virDomainJobOperation, of those kinds of jobs that stand in a domain's way. Block jobs are none to
+/// libvirt: they are asked for disk by disk.
 fn operation(kind: &str) -> Option<i32> {
     const SAVE: i32 = 2;
+    const SNAPSHOT: i32 = 6;
+    const SNAPSHOT_REVERT: i32 = 7;
     const DUMP: i32 = 8;
     const BACKUP: i32 = 9;
+    const SNAPSHOT_DELETE: i32 = 10;
     match kind {
         "domain-save" | "domain-managed-save" => Some(SAVE),
+        "domain-snapshot" => Some(SNAPSHOT),
+        "domain-snapshot-revert" => Some(SNAPSHOT_REVERT),
         "domain-dump" => Some(DUMP),
-        BACKUP_KIND => Some(BACKUP),
+        "domain-backup" => Some(BACKUP),
+        "domain-snapshot-delete" => Some(SNAPSHOT_DELETE),
         _ => None,
     }
+}
+
+/// Whether what it moves are disks, and not memory.
+fn moves_disks(job: &Job) -> bool {
+    matches!(&*job.kind, "domain-backup" | "domain-snapshot-delete")
 }
 
 /// Its latest job that does, or does not, run.
@@ -95,7 +105,7 @@ pub(crate) async fn info(client: Client, domain: Domain) -> Result<JobInfo, Fail
     };
     let (total, done, left) = (job.total, job.done, remaining(&job));
     // All of it is memory, or all of it is disks.
-    let (memory, files) = match job.kind == BACKUP_KIND {
+    let (memory, files) = match moves_disks(&job) {
         true => ((0, 0, 0), (total, done, left)),
         false => ((total, done, left), (0, 0, 0)),
     };
@@ -120,7 +130,7 @@ fn parameters(job: &Job) -> Parameters {
     let mut all = Parameters::default();
     all.int("operation", operation(&job.kind).unwrap_or(0));
     all.ullong("time_elapsed", elapsed(job));
-    let part = if job.kind == BACKUP_KIND { "disk" } else { "memory" };
+    let part = if moves_disks(job) { "disk" } else { "memory" };
     for what in ["data", part] {
         all.ullong(format!("{what}_total"), job.total);
         all.ullong(format!("{what}_processed"), job.done);

@@ -205,8 +205,8 @@ pub(crate) async fn create(
     const ONLY_DISKS: u32 = 1 << 4;
     const REUSE_EXTERNAL: u32 = 1 << 5;
     const QUIESCE: u32 = 1 << 6;
-    // Atomic (1 << 7): all or nothing, in any case. Live (1 << 8): a guest whose memory is kept waits all
-    // the same. Validate: what is wrong is always told.
+    // Atomic (1 << 7): all or nothing, in any case. Validate: what is wrong is always told.
+    const LIVE: u32 = 1 << 8;
     const VALIDATE: u32 = 1 << 9;
     known_flags(flags, (VALIDATE << 1) - 1, "virDomainSnapshotCreateXML")?;
     let is_set = |flag: u32| flags & flag != 0;
@@ -229,6 +229,7 @@ pub(crate) async fn create(
         no_metadata: is_set(FORGET),
         quiesce: is_set(QUIESCE),
         halt: is_set(HALT),
+        live: is_set(LIVE),
     };
     let begun = client.domain(create).await?;
     jobs::ended(&client, Area::Domain, &begun.job).await?;

@@ -33,6 +33,7 @@ impl VhostNet {
     pub fn new(device: OwnedFd, tap: Arc<dyn PacketBackend>, ram: GuestRam) -> io::Result<Self> {
         let mut device = Device::new(device, ram)?;
         device.features &= !MAKES_HEADERS;
+        device.notes_writes()?;
         let missing = NEEDED & !device.features;
         if missing != 0 {
             let text = format!("the host's vhost-net lacks the virtio features {missing:#x}");

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::AtomicU64;
 
 use memory::GuestRam;
 use vmm_sys_util::eventfd::EventFd;
@@ -11,6 +12,7 @@ const GET_FEATURES: u32 = 0x8008_af00;
 const SET_FEATURES: u32 = 0x4008_af00;
 const SET_OWNER: u32 = 0xaf01;
 const SET_MEM_TABLE: u32 = 0x4008_af03;
+const SET_LOG_BASE: u32 = 0x4008_af04;
 const SET_VRING_NUM: u32 = 0x4008_af10;
 const SET_VRING_ADDR: u32 = 0x4028_af11;
 const SET_VRING_BASE: u32 = 0x4008_af12;
@@ -21,7 +23,7 @@ const NET_SET_BACKEND: u32 = 0x4008_af30;
 const SET_GUEST_CID: u32 = 0x4008_af60;
 const SET_RUNNING: u32 = 0x4004_af61;
 
-/// VHOST_F_LOG_ALL: the kernel would write a log of dirty pages.
+/// VHOST_F_LOG_ALL: the kernel writes a log of dirty pages.
 pub(super) const LOG_ALL: u64 = 1 << 26;
 
 /// More regions than a machine here has.
@@ -111,6 +113,16 @@ pub(super) fn set_memory(device: BorrowedFd<'_>, ram: &GuestRam) -> io::Result<(
     // SAFETY: reads a header and the `count` regions that follow, all inside `table`; the addresses
     // in it are only ever dereferenced by the kernel, which faults on what is not mapped.
     unsafe { call(device, SET_MEM_TABLE, &raw mut table) }
+}
+
+/// Where the kernel notes pages that it writes to: a bit for each, by guest address. It does so from the
+/// time rings are set up until the device is closed; whoever calls this keeps `log` for as long.
+pub(super) fn set_log(device: BorrowedFd<'_>, log: &[AtomicU64]) -> io::Result<()> {
+    let mut base = log.as_ptr() as u64;
+    // SAFETY: reads one u64. The kernel sets bits at that address by itself, atomically, as it would for
+    // any user memory; there are as many as guest RAM has pages, and whoever reads them does so by
+    // atomics.
+    unsafe { call(device, SET_LOG_BASE, &raw mut base) }
 }
 
 pub(super) fn set_size(device: BorrowedFd<'_>, index: u32, number: u32) -> io::Result<()> {

@@ -110,6 +110,7 @@ impl Actor {
             active: at == 0,
             // When nothing names them any more.
             delete: false,
+            relative: false,
         };
         let deletes = Deletes { snapshot: snapshot.to_owned(), image: merge.from.clone() };
         let (tell, ended) = oneshot::channel();

@@ -33,6 +33,8 @@ pub(crate) struct Create {
     pub forget: bool,
     /// Power is cut when it is made.
     pub halt: bool,
+    /// The guest runs while most of its memory is kept.
+    pub live: bool,
 }
 
 /// All that is known of a snapshot before anything is done.
@@ -41,6 +43,7 @@ pub(super) struct Plan {
     pub overlays: Vec<Overlay>,
     pub switches: Vec<Switch>,
     reuse: bool,
+    pub live: bool,
     pub work: CreateWork,
     /// The stored definition as it is afterwards.
     stored: Option<(StoredDomain, DomainDef)>,
@@ -232,7 +235,8 @@ impl Actor {
             files: leftovers(&snapshot, &overlays, create.reuse_external),
             blank: Vec::new(),
         };
-        Ok(Plan { snapshot, overlays, switches, reuse: create.reuse_external, work, stored })
+        let (reuse, live) = (create.reuse_external, create.live);
+        Ok(Plan { snapshot, overlays, switches, reuse, live, work, stored })
     }
 
     /// The stored definition with the disks that are the same in it as `now` in their overlays; none
@@ -389,6 +393,7 @@ mod tests {
             reuse_external: false,
             forget: false,
             halt: false,
+            live: false,
         };
         let usual = settle_memory(&mut def, &create, runs, "web")?;
         let (state, memory) = (def.state.unwrap(), def.memory().unwrap());

@@ -11,7 +11,7 @@ use xml::device::disk::Disk;
 use super::create::{Plan, partial};
 use crate::domain::actor::{Actor, blocking};
 use crate::domain::launch::name_holder;
-use crate::domain::save::{Save, SaveFormat, commit_file, explain};
+use crate::domain::save::{Save, SaveFormat, SaveIntent, commit_file, explain, passed_on};
 use crate::domain::{Paused, State};
 use crate::error::{Code, Error};
 use crate::jobs::Progress;
@@ -28,16 +28,25 @@ impl Actor {
         let memory = plan.snapshot.memory().is_some();
         // Disks alone are exchanged at one moment by the VMM itself.
         let stops = (memory || plan.snapshot.kept.variables.is_some()) && plan.work.resume;
-        if memory {
-            self.check_memory_file(plan).await?;
-        }
+        let kept = match plan.snapshot.memory().cloned() {
+            Some(path) => Some(self.make_memory_file(plan, path).await?),
+            None => None,
+        };
+        let copied = match &kept {
+            Some(kept) if plan.live && stops => {
+                let copied = self.copy_memory(&kept.file, progress).await;
+                not_cancelled(progress)?;
+                copied.map_err(|error| explain(error, &kept.path))?
+            }
+            _ => false,
+        };
         if stops {
             self.tell(Request::Pause).await?;
             self.enter(State::Paused(if memory { Paused::Save } else { Paused::User }));
             self.publish();
         }
-        if memory {
-            self.write_memory(plan, progress).await?;
+        if let Some(kept) = kept {
+            self.write_memory(kept, copied, progress).await?;
         }
         self.keep_variables(plan).await?;
         if !plan.work.internal.is_empty() {
@@ -58,22 +67,8 @@ impl Actor {
         Ok(())
     }
 
-    async fn check_memory_file(&self, plan: &Plan) -> Result<(), Error> {
-        let Some(path) = plan.snapshot.memory().cloned() else { return Ok(()) };
-        let node = self.node.clone();
-        blocking(move || {
-            if node.broker.is_there(&path)? {
-                let text = format!("{} is there already; name another file", path.display());
-                return Err(Error::new(Code::Exists, text));
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// As a saved guest, which waits for it.
-    async fn write_memory(&mut self, plan: &Plan, progress: &Progress) -> Result<(), Error> {
-        let Some(path) = plan.snapshot.memory().cloned() else { return Ok(()) };
+    /// As that of a saved guest, which waits for it.
+    async fn make_memory_file(&mut self, plan: &Plan, path: PathBuf) -> Result<MemoryFile, Error> {
         let save = Save {
             file: Some(path.clone()),
             def: None,
@@ -86,6 +81,15 @@ impl Actor {
         let mut intent = self.plan_save(&save)?;
         intent.partial = partial(&path);
         let left = intent.partial.clone();
+        let (node, wanted) = (self.node.clone(), path.clone());
+        blocking(move || {
+            if node.broker.is_there(&wanted)? {
+                let text = format!("{} is there already; name another file", wanted.display());
+                return Err(Error::new(Code::Exists, text));
+            }
+            Ok(())
+        })
+        .await?;
         self.change_work(|work| work.files.push(left)).await?;
         let (node, partial) = (self.node.clone(), intent.partial.clone());
         let in_new_dir = plan.snapshot.kept.memory.is_some();
@@ -94,16 +98,24 @@ impl Actor {
             Ok(File::from(node.broker.saved_file(act)?))
         })
         .await?;
-        let copy = file.try_clone().map_err(|source| {
-            Error::new(Code::HostFailure, "a file cannot be passed on").with_source(source)
-        })?;
-        let written = self.have_written(Request::Save, copy.into(), progress).await;
-        written.map_err(|error| explain(error, &path))?;
-        if progress.is_cancelled() {
-            return Err(Error::new(Code::InvalidState, "the snapshot was cancelled"));
-        }
+        Ok(MemoryFile { file, path, intent })
+    }
+
+    /// All of it, or what is left where most was copied.
+    async fn write_memory(
+        &mut self,
+        kept: MemoryFile,
+        copied: bool,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        let written = match copied {
+            true => self.have_written(Request::SaveRest, Vec::new(), progress).await,
+            false => self.have_written(Request::Save, vec![passed_on(&kept.file)?], progress).await,
+        };
+        written.map_err(|error| explain(error, &kept.path))?;
+        not_cancelled(progress)?;
         let (node, def) = (self.node.clone(), self.running()?.live.def.clone());
-        blocking(move || commit_file(&node, &intent, &file, &def)).await
+        blocking(move || commit_file(&node, &kept.intent, &kept.file, &def)).await
     }
 
     /// Snapshots inside the images, all of one moment: the guest waits for its memory to be kept.
@@ -161,6 +173,20 @@ impl Actor {
             return Err(Error::new(Code::Unsupported, text));
         }
         self.tell_with(Request::SwapDisks { swaps }, files).await
+    }
+}
+
+/// Where the memory of a snapshot goes.
+struct MemoryFile {
+    file: File,
+    path: PathBuf,
+    intent: SaveIntent,
+}
+
+fn not_cancelled(progress: &Progress) -> Result<(), Error> {
+    match progress.is_cancelled() {
+        true => Err(Error::new(Code::InvalidState, "the snapshot was cancelled")),
+        false => Ok(()),
     }
 }
 

@@ -54,12 +54,14 @@ impl Actor {
         self.put_snapshots(set).await
     }
 
-    /// A guest that waited for its snapshot goes on.
+    /// A guest that waited for its snapshot goes on, and nothing is copied for it any more.
     async fn wake(&mut self, work: &CreateWork) {
+        if self.run.is_some() {
+            let _ = self.tell(Request::CancelSave).await;
+        }
         if !work.resume || !matches!(self.state(), State::Paused(Paused::User | Paused::Save)) {
             return;
         }
-        let _ = self.tell(Request::CancelSave).await;
         if let Err(error) = self.tell(Request::Resume).await {
             tracing::error!(domain = self.name, error = %error.chain(), "cannot be resumed");
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use xml::{BackupDef, CheckpointDef};
 
+use crate::agent;
 use crate::auth::{Access, Subject};
 use crate::domain::actor::blocking;
 use crate::domain::backup::{
@@ -93,6 +94,8 @@ pub struct CreateCheckpoint {
     pub xml: Option<String>,
     /// Only what is known of it: its bitmaps are there already.
     pub redefine: bool,
+    /// The guest's agent holds its file systems still meanwhile.
+    pub quiesce: bool,
 }
 
 impl Operation for CreateCheckpoint {
@@ -108,11 +111,26 @@ impl Operation for CreateCheckpoint {
         let handle = cx.find(&self.domain)?;
         let def = self.xml.as_deref().map(checkpoint).transpose()?.unwrap_or_default();
         let name = def.name.clone();
+        if self.quiesce && self.redefine {
+            let text = "file systems are held still (quiesce) for a checkpoint that is made, not for \
+                        one that is defined anew";
+            return Err(Error::new(Code::InvalidArgument, text));
+        }
         let change = match self.redefine {
             true => CheckpointChange::Redefine(Box::new(def)),
             false => CheckpointChange::Create(Box::new(def)),
         };
-        handle.act(Act::ChangeCheckpoints(change), LONGEST).await?;
+        if self.quiesce {
+            agent::freeze_until_thawed(&handle).await?;
+        }
+        let done = handle.act(Act::ChangeCheckpoints(change), LONGEST).await;
+        if self.quiesce {
+            // Also when it came to nothing.
+            let thawed = agent::thaw(&handle).await;
+            done.and(thawed.map(drop))?;
+        } else {
+            done?;
+        }
         let chain = read(cx, &self.domain).await?;
         let views = describe(&chain);
         let made = match name {

@@ -177,6 +177,8 @@ pub struct CreateSnapshot {
     pub quiesce: bool,
     /// Power is cut when it is made.
     pub halt: bool,
+    /// The guest runs while most of its memory is kept.
+    pub live: bool,
 }
 
 impl Operation for CreateSnapshot {
@@ -210,6 +212,7 @@ impl Operation for CreateSnapshot {
             reuse_external: self.reuse_external,
             forget: self.no_metadata,
             halt: self.halt,
+            live: self.live,
         };
         let act = SnapshotAct::Create(Box::new(create));
         let job = start(cx, &handle, "domain-snapshot", act, self.quiesce).await?;
