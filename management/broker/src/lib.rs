@@ -73,6 +73,11 @@ pub trait Broker: Send + Sync {
     fn is_root(&self) -> bool {
         rustix::process::geteuid().is_root()
     }
+
+    /// Whether it makes bridges and what hangs on them.
+    fn makes_networks(&self) -> bool {
+        self.is_root()
+    }
 }
 
 /// The acts by name, each over [`Broker::perform`].

@@ -138,7 +138,7 @@ impl Networks {
         }))
         .await;
         // Without root nothing could start it.
-        let first = first && networks.shared.broker.is_root();
+        let first = first && networks.shared.broker.makes_networks();
         if first && let Err(error) = networks.define_default().await {
             tracing::error!(error = %error.chain(), "there is no network \"default\"");
         }

@@ -292,7 +292,7 @@ impl State {
 
     /// Why it could not work at all, where that is so.
     fn without_root(&self, error: Error) -> Error {
-        if self.shared.broker.is_root() {
+        if self.shared.broker.makes_networks() {
             return error;
         }
         let text = format!(

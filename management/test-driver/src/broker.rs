@@ -86,6 +86,11 @@ impl TestBroker {
 }
 
 impl Broker for TestBroker {
+    /// In its own memory, whoever runs it.
+    fn makes_networks(&self) -> bool {
+        true
+    }
+
     fn perform(&self, request: Request, files: &[BorrowedFd<'_>]) -> Result<Granted, BrokerError> {
         match request {
             Request::OpenKvm
