@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, thread};
 
 use probes::{Alone, PROBES, Targets};
@@ -107,7 +108,10 @@ impl Host {
         let socket = dir.path().join("socket");
         let unix = UnixListener::bind(&socket)?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777))?;
-        let hidden = format!("manor-test-{}", std::process::id());
+        // Tests of one process stand beside each other.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let hidden = format!("manor-test-{}-{number}", std::process::id());
         let abstract_address = SocketAddr::from_abstract_name(&hidden)?;
         let tcp = TcpListener::bind("127.0.0.1:0")?;
         let targets = Targets {
