@@ -12,7 +12,7 @@ use super::rig::Rig;
 pub(super) const LAB: &str =
     "<network><name>lab</name><forward mode='nat'/><bridge name='virbr7' stp='off'/>
   <ip address='10.77.0.1' netmask='255.255.255.0'>
-    <dhcp><range start='10.77.0.10' end='10.77.0.20'/></dhcp>
+    <dhcp><range start='10.77.0.10' end='10.77.0.19'/></dhcp>
   </ip>
 </network>";
 
