@@ -52,7 +52,8 @@ impl Daemon {
         let config = format!(
             "state_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nlog_dir = \"{dir}/log\"\nuser = \"nobody\"\n\
              [api]\nsocket = \"{dir}/api.sock\"\nsocket_group = \"\"\nread_only_socket = \"\"\n\
-             listen = \"127.0.0.1:7000\"\nlisten_access = \"admin\"\n"
+             listen = \"127.0.0.1:7000\"\nlisten_access = \"admin\"\n\
+             [files]\nallow = [\"/run/e2e\", \"/run/state-images\"]\n"
         );
         host.write(&format!("{dir}/manor.toml"), config.as_bytes())?;
         let daemon = Daemon { api: host.api(), host, dir, _port: port };
