@@ -77,8 +77,11 @@ pub(super) fn unmount_pool(
     pool: &Path,
     source: &MountSource,
 ) -> Result<(), BrokerError> {
-    let place = judge.find(Wish::Write, POOL, pool, true)?;
-    let pool = directory(place.real().unwrap_or(pool))?;
+    let pool = {
+        // What is open there would keep it busy.
+        let place = judge.find(Wish::Write, POOL, pool, true)?;
+        directory(place.real().unwrap_or(pool))?
+    };
     let Some(there) = mounted(&pool)? else { return Ok(()) };
     expect(&pool, &there, source)?;
     unmount(&pool, UnmountFlags::NOFOLLOW).map_err(|errno| match errno {
