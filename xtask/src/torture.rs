@@ -140,6 +140,10 @@ impl Part {
     /// What it told, or why it told nothing.
     fn run(&self, torture: &Torture) -> anyhow::Result<Result<Tally, Silence>> {
         let mut cargo = super::test::cargo(&["test", "--quiet", "-p", self.package]);
+        // The long form is of what ships, nearly: a debug build takes several times as long.
+        if !torture.short {
+            cargo.args(["--profile", "quick"]);
+        }
         cargo.args(self.target).args(["--", "--exact", self.test, "--nocapture"]);
         cargo.env(FORM, if torture.short { "short" } else { "long" });
         cargo.env(SEED, torture.seed.to_string());
@@ -190,12 +194,12 @@ fn build_of(commit: &str) -> anyhow::Result<PathBuf> {
         git(&["worktree", "add", "--quiet", "--detach", &checkout, commit])?;
     }
     println!("building {commit}");
-    let mut cargo = super::test::cargo(&["build", "--quiet", "-p", "manor"]);
+    let mut cargo = super::test::cargo(&["build", "--quiet", "--profile", "quick", "-p", "manor"]);
     cargo.current_dir(&source).env("CARGO_TARGET_DIR", &target);
     if !cargo.status().context("cannot run cargo")?.success() {
         bail!("{commit} does not build; name another commit with --previous");
     }
-    Ok(target.join("x86_64-unknown-linux-gnu/debug/manor"))
+    Ok(target.join("x86_64-unknown-linux-gnu/quick/manor"))
 }
 
 /// Its full name, which means the same in another checkout.
