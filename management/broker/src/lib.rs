@@ -148,6 +148,12 @@ impl dyn Broker + '_ {
         self.done(Request::Saved(SavedAct::Rename { from, to }))
     }
 
+    /// Give a file a name that nothing has.
+    pub fn name_saved(&self, from: &Path, to: &Path) -> Result<(), BrokerError> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.done(Request::Saved(SavedAct::Name { from, to }))
+    }
+
     /// Remove a file of a guest's memory; none there is no error.
     pub fn remove_saved(&self, path: &Path) -> Result<(), BrokerError> {
         self.done(Request::Saved(SavedAct::Remove { path: path.to_owned() }))

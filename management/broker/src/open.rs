@@ -1,11 +1,15 @@
 //! Opening what a guest uses. A path may lead to anything, a FIFO or a tape drive too: files are
 //! opened without blocking, looked at, and only then handed on.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, fcntl_getfl, fcntl_setfl, fstat, linkat, open,
+    renameat_with, unlinkat,
+};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use crate::BrokerError;
 use crate::error::Ownership;
@@ -169,4 +173,18 @@ fn blocking(file: OwnedFd) -> Result<OwnedFd, BrokerError> {
     let set = || fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK);
     set().map_err(|errno| BrokerError::host("set file flags")(errno.into()))?;
     Ok(file)
+}
+
+/// Rename, in a directory, what is to replace nothing.
+pub(crate) fn rename_new(
+    dir: impl AsFd,
+    old: impl Arg + Copy,
+    new: impl Arg + Copy,
+) -> rustix::io::Result<()> {
+    match renameat_with(&dir, old, &dir, new, RenameFlags::NOREPLACE) {
+        // A file system that cannot do it at once: a second name is refused as well if it is taken.
+        Err(Errno::INVAL) => linkat(&dir, old, &dir, new, AtFlags::empty())
+            .and_then(|()| unlinkat(&dir, old, AtFlags::empty())),
+        other => other,
+    }
 }

@@ -46,6 +46,7 @@ pub(crate) fn place(request: &Request) -> Option<&Path> {
             SavedAct::Create { path, .. }
             | SavedAct::Open { path }
             | SavedAct::Rename { to: path, .. }
+            | SavedAct::Name { to: path, .. }
             | SavedAct::Remove { path },
         ) => Some(path),
         _ => None,

@@ -10,16 +10,15 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, IFlags, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown,
-    fstat, fstatvfs, fsync, ioctl_getflags, ioctl_setflags, linkat, open, openat, renameat_with,
-    statat, unlinkat,
+    AtFlags, Dir, FileType, Gid, IFlags, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, fstatvfs,
+    fsync, ioctl_getflags, ioctl_setflags, open, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use self::mount::MountSource;
 pub(crate) use self::mount::run;
-use crate::open::image_by;
+use crate::open::{image_by, rename_new};
 use crate::policy::{Judge, Place, Wish};
 use crate::{BrokerError, Granted, Sharing, lock};
 
@@ -341,12 +340,7 @@ fn finish(
 ) -> Result<(), BrokerError> {
     let (dir, path) = open_for(judge, pool, volume)?;
     place(pool, unfinished)?;
-    let renamed = match renameat_with(&dir, unfinished, &dir, volume, RenameFlags::NOREPLACE) {
-        // A file system that cannot do it at once: a second name is refused as well if it is taken.
-        Err(Errno::INVAL) => linkat(&dir, unfinished, &dir, volume, AtFlags::empty())
-            .and_then(|()| unlinkat(&dir, unfinished, AtFlags::empty())),
-        other => other,
-    };
+    let renamed = rename_new(&dir, unfinished, volume);
     renamed.and_then(|()| fsync(&dir)).map_err(|errno| match errno {
         Errno::EXIST => BrokerError::Exists { path: path.clone() },
         _ => BrokerError::open("make", VOLUME, &path, errno.into()),

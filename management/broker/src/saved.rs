@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Judge;
@@ -24,6 +26,8 @@ pub enum SavedAct {
     Open { path: PathBuf },
     /// Give a file its name, in place of what has it. Durable afterwards.
     Rename { from: PathBuf, to: PathBuf },
+    /// Give a file its name, which nothing has yet. Durable afterwards.
+    Name { from: PathBuf, to: PathBuf },
     /// Durable afterwards; none there is no error.
     Remove { path: PathBuf },
 }
@@ -35,6 +39,7 @@ pub(crate) fn act(judge: Judge<'_>, act: &SavedAct) -> Result<Granted, BrokerErr
         }
         SavedAct::Open { path } => open::writable(judge, WHAT, path).map(Granted::File),
         SavedAct::Rename { from, to } => rename(judge, from, to).map(|()| Granted::Done),
+        SavedAct::Name { from, to } => name(judge, from, to).map(|()| Granted::Done),
         SavedAct::Remove { path } => remove(judge, path).map(|()| Granted::Done),
     }
 }
@@ -54,6 +59,15 @@ fn create(judge: Judge<'_>, path: &Path, in_new_dir: bool) -> Result<OwnedFd, Br
 fn rename(judge: Judge<'_>, from: &Path, to: &Path) -> Result<(), BrokerError> {
     let (old, new) = (judge.make(WHAT, from)?, judge.make(WHAT, to)?);
     fs::rename(old.by(), new.by()).map_err(|error| BrokerError::open("write", WHAT, to, error))?;
+    sync(dir_of(new.by()))
+}
+
+fn name(judge: Judge<'_>, from: &Path, to: &Path) -> Result<(), BrokerError> {
+    let (old, new) = (judge.make(WHAT, from)?, judge.make(WHAT, to)?);
+    open::rename_new(CWD, old.by(), new.by()).map_err(|errno| match errno {
+        Errno::EXIST => BrokerError::Exists { path: to.to_owned() },
+        _ => BrokerError::open("write", WHAT, to, errno.into()),
+    })?;
     sync(dir_of(new.by()))
 }
 
@@ -97,6 +111,12 @@ mod tests {
         create(Judge::NONE, &partial, true).unwrap();
         assert!(create(Judge::NONE, &partial, true).is_err(), "it is there already");
         fs::write(&path, "old").unwrap();
+        let taken = name(Judge::NONE, &partial, &path);
+        assert!(matches!(taken, Err(BrokerError::Exists { .. })), "{taken:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        let free = dir.path().join("new/b");
+        name(Judge::NONE, &partial, &free).unwrap();
+        fs::rename(&free, &partial).unwrap();
         rename(Judge::NONE, &partial, &path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
         remove(Judge::NONE, &path).unwrap();

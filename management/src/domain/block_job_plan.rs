@@ -31,12 +31,14 @@ pub(super) struct Plan {
     pub written: Vec<PathBuf>,
 }
 
-/// Open what the job needs, and say what becomes of the disk. Blocks.
+/// Open what the job needs, and say what becomes of the disk. A file that has to be made is `partial`
+/// until it is whole. Blocks.
 pub(super) fn plan(
     broker: &dyn Broker,
     launch: &Launch,
     disk: &Disk,
     spec: BlockJobSpec,
+    partial: Option<&Path>,
 ) -> Result<Plan, Error> {
     let mut table = Table::of_request();
     let mut opener = Opener { broker, table: &mut table, launch, cgroup: None };
@@ -53,8 +55,8 @@ pub(super) fn plan(
             let ends = (base.as_deref(), top.as_deref());
             work.commit(ends, shallow, active, delete, relative)?
         }
-        BlockJobSpec::Copy { path, format, shallow, reuse } => {
-            work.copy(&path, format.as_deref(), shallow, reuse)?
+        BlockJobSpec::Copy { path, format, shallow, .. } => {
+            work.copy(&path, format.as_deref(), shallow, partial)?
         }
         BlockJobSpec::CopyToServer(to) => work.copy_to_server(&to)?,
     };
@@ -203,7 +205,7 @@ impl Worker<'_, '_> {
         path: &Path,
         format: Option<&str>,
         shallow: bool,
-        reuse: bool,
+        partial: Option<&Path>,
     ) -> Result<Planned, Error> {
         if !path.is_absolute() {
             return Err(self.refused(&format!("{} is no absolute path", path.display())));
@@ -221,15 +223,15 @@ impl Worker<'_, '_> {
         if shallow && format != Format::Qcow2 {
             return Err(self.refused("a shallow copy has something below it: only qcow2 can"));
         }
-        let made = (!reuse).then(|| path.to_owned());
-        if !reuse {
-            self.create(path, format, shallow)?;
+        if let Some(partial) = partial {
+            self.create(path, partial, format, shallow)?;
         }
+        let made = partial.map(|_| path.to_owned());
         let opened = self.opener.image(path, false, self.is_direct(), Sharing::Exclusive);
         let layer = match opened.and_then(|file| self.layer(file, in_xml)) {
             Ok(layer) => layer,
             Err(error) => {
-                if !reuse {
+                if made.is_some() {
                     // Nobody has it yet; one that stays is said to be there the next time.
                     let _ = self.opener.broker.remove_saved(path);
                 }
@@ -242,7 +244,7 @@ impl Worker<'_, '_> {
             target.extend((1..self.nodes.len()).map(|node| SwapLayer::Kept(layer_number(node))));
             after.extend(self.nodes[1..].iter().cloned());
         }
-        let work = BlockWork::Copy { target, shallow, blank: !reuse };
+        let work = BlockWork::Copy { target, shallow, blank: made.is_some() };
         Ok((work, after, Vec::new(), made))
     }
 
@@ -257,8 +259,14 @@ impl Worker<'_, '_> {
         Ok((BlockWork::CopyToServer { server }, after, Vec::new(), None))
     }
 
-    /// A new image as large as the disk.
-    fn create(&mut self, path: &Path, format: Format, shallow: bool) -> Result<(), Error> {
+    /// A new image as large as the disk: it has its name when it is one.
+    fn create(
+        &mut self,
+        path: &Path,
+        partial: &Path,
+        format: Format,
+        shallow: bool,
+    ) -> Result<(), Error> {
         let size = self.size()?;
         let new = match format {
             Format::Raw => NewImage::Raw,
@@ -272,16 +280,18 @@ impl Worker<'_, '_> {
             }
             other => return Err(self.refused(&format!("no copy is made in format {other}"))),
         };
-        let act = SavedAct::Create { path: path.to_owned(), in_new_dir: false };
-        let file = self.opener.broker.saved_file(act)?;
+        let broker = self.opener.broker;
+        let act = SavedAct::Create { path: partial.to_owned(), in_new_dir: false };
+        let file = broker.saved_file(act)?;
         let made = FileStorage::new(File::from(file))
             .map_err(|source| image::ImageError::Io { act: "cannot use the image", source })
-            .and_then(|storage| new.create(&storage, size));
-        made.map_err(|error| {
-            let _ = self.opener.broker.remove_saved(path);
-            let text = format!("cannot make image {}: {}", path.display(), error.in_full());
-            Error::new(Code::HostFailure, text)
-        })
+            .and_then(|storage| new.create(&storage, size))
+            .map_err(|error| {
+                let text = format!("cannot make image {}: {}", path.display(), error.in_full());
+                Error::new(Code::HostFailure, text)
+            });
+        let named = made.and_then(|()| Ok(broker.name_saved(partial, path)?));
+        named.inspect_err(|_| drop(broker.remove_saved(partial)))
     }
 
     fn open_to_look(&mut self, node: usize) -> Result<(OwnedFd, PathBuf), Error> {

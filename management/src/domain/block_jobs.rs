@@ -9,11 +9,12 @@
 //! names that first. A daemon that comes after one that stopped anywhere in between asks the VMM, which
 //! keeps word of jobs that have ended until somebody has heard it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 pub use vmm_protocol::block_job::BlockJobKind;
 use vmm_protocol::block_job::{BlockJob, BlockJobPhase, BlockJobStatus};
 use vmm_protocol::control::{Reply, Request};
@@ -28,6 +29,7 @@ use super::{clean, plug};
 use crate::error::{Code, Error};
 use crate::events::{BlockJobChange, EventKind, Lifecycle};
 use crate::journal::Origin;
+use crate::saved::beside;
 use crate::translate;
 
 /// For a VMM to say what jobs it has.
@@ -71,6 +73,14 @@ pub enum BlockJobSpec {
 }
 
 impl BlockJobSpec {
+    /// The file that is made for it.
+    fn makes(&self) -> Option<&Path> {
+        match self {
+            Self::Copy { path, reuse: false, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// A copy to where a `<disk>` says, which need not have a target: it has that of the disk that is
     /// copied.
     ///
@@ -174,7 +184,14 @@ impl Actor {
             return Err(Error::new(Code::Busy, text));
         }
         let (node, launch, of) = (self.node.clone(), self.launch(def.clone()), disk.clone());
-        let plan = blocking(move || plan(&*node.broker, &launch, &of, spec)).await?;
+        let partial = spec.makes().map(|path| beside(path, Uuid::new_v4()));
+        if partial.is_some() {
+            self.set_making(partial.clone())?;
+        }
+        let planned =
+            blocking(move || plan(&*node.broker, &launch, &of, spec, partial.as_deref())).await;
+        self.set_making(None)?;
+        let plan = planned?;
         let Plan { work, after, remove, files, made, written } = plan;
         let (node, domain, is_deletion) = (self.node.clone(), self.name.clone(), deletes.is_some());
         let look = move || {
@@ -488,7 +505,20 @@ impl Actor {
         }
     }
 
-    async fn remove_images(&self, paths: Vec<PathBuf>) {
+    /// Write down what is about to be made, or that it is whole or gone.
+    fn set_making(&mut self, partial: Option<PathBuf>) -> Result<(), Error> {
+        let dir = self.node.run_dir(self.uuid);
+        let Some(run) = self.run.as_mut().filter(|run| run.record.making != partial) else {
+            return Ok(());
+        };
+        run.record.making = partial;
+        run.record.write(&dir).map_err(|source| {
+            let text = format!("cannot update the domain's record in {}", dir.display());
+            Error::new(Code::HostFailure, text).with_source(source)
+        })
+    }
+
+    pub(super) async fn remove_images(&self, paths: Vec<PathBuf>) {
         for path in paths {
             let (node, gone) = (self.node.clone(), path.clone());
             let removed = blocking(move || Ok(node.broker.remove_saved(&gone)?)).await;
@@ -501,6 +531,12 @@ impl Actor {
 
     /// Jobs that were there when the connection was lost, or another daemon stopped.
     pub(super) async fn settle_block_jobs(&mut self) {
+        if let Some(partial) = self.run.as_ref().and_then(|run| run.record.making.clone()) {
+            self.remove_images(vec![partial]).await;
+            if let Err(error) = self.set_making(None) {
+                tracing::warn!(domain = self.name, error = %error.chain(), "cannot update the record");
+            }
+        }
         let known = self.run.as_ref().map(|run| run.record.block_jobs.clone()).unwrap_or_default();
         if known.is_empty() {
             return;

@@ -200,6 +200,7 @@ fn launch_locked(
         saving: None,
         dumping: None,
         forking: None,
+        making: None,
         restored: launch.restore.is_some(),
         clock_stands: launch.restore.is_some(),
         restoring: launch.restore.as_ref().map(|from| from.intent.clone()),

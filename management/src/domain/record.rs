@@ -53,6 +53,10 @@ pub(crate) struct Record {
     /// Block jobs of its disks, by alias: written down before the VMM is told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub block_jobs: BTreeMap<String, BlockJobIntent>,
+    /// A file that is being made for a block job, by the name that it has until it is whole: written down
+    /// before it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub making: Option<PathBuf>,
     /// Its file systems were frozen through its agent, or are about to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,

@@ -276,6 +276,9 @@ impl Actor {
         if let Some(intent) = &run.record.forking {
             self.remove_forked(intent).await;
         }
+        if let Some(partial) = run.record.making.clone() {
+            self.remove_images(vec![partial]).await;
+        }
         if let Some(intent) = &run.record.restoring {
             self.end_restore(intent).await;
         }

@@ -6,6 +6,7 @@ mod apply_crash;
 mod block_jobs;
 mod clone;
 mod cloud_init;
+mod copy_crash;
 mod crash;
 mod deletion;
 mod doomed;

@@ -118,6 +118,7 @@ fn nothing_is_made_renamed_or_removed_there() {
         Request::Saved(SavedAct::Open { path: "/etc/passwd".into() }),
         Request::Saved(SavedAct::Rename { from, to }),
         Request::Saved(SavedAct::Rename { from: "/etc/passwd".into(), to: rig.path("images/p") }),
+        Request::Saved(SavedAct::Name { from: "/etc/passwd".into(), to: rig.path("images/p") }),
         Request::Saved(SavedAct::Remove { path: "/etc/passwd".into() }),
         Request::MakeVariables {
             path: cron.clone(),
