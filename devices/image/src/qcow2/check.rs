@@ -25,7 +25,7 @@ const CHUNK: u64 = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Repair {
     Nothing,
-    /// Clusters that nothing uses are free again.
+    /// Clusters that nothing uses are free again, and those that one user is left of are its own.
     Leaks,
     /// Counts that are too low, too, and flags that follow from them.
     All,
@@ -162,7 +162,11 @@ impl<'a> Check<'a> {
                 return Err(io::Error::other("too much to count"));
             }
             check.compare(&mut refcounts)?;
-            refcounts.write_back(file)?;
+            if refcounts.is_dirty() {
+                refcounts.write_back(file)?;
+                // No flag says "used once" of what still counts as used twice.
+                file.sync()?;
+            }
             check.check_copied(l1.clone(), &mut l2, &mut refcounts)
         };
         let result = counted();
@@ -403,7 +407,9 @@ impl<'a> Check<'a> {
         refcounts: &mut Refcounts,
     ) -> io::Result<()> {
         let (cluster, bits) = (self.geometry.cluster, self.geometry.cluster_bits);
-        let fix = self.repair == Repair::All;
+        // A lower count makes it missing: to set it costs nothing but what is repaired here anyway.
+        let repair = self.repair;
+        let fixes = |once| repair == Repair::All || repair == Repair::Leaks && once;
         for (index, word) in l1.iter_mut().enumerate() {
             let table = *word & OFFSET;
             if table == 0 || !table.is_multiple_of(cluster) || table >> bits >= self.file_clusters {
@@ -412,7 +418,7 @@ impl<'a> Check<'a> {
             let once = refcounts.get(self.file, table >> bits)? == 1;
             if once != (*word & COPIED != 0) {
                 self.wrong(format!("the 'copied' flag of L1 entry {index} is wrong"));
-                if fix {
+                if fixes(once) {
                     *word ^= COPIED;
                     let place = self.header.l1_offset + index as u64 * 8;
                     self.file.write(&word.to_be_bytes(), place)?;
@@ -433,7 +439,7 @@ impl<'a> Check<'a> {
                 let once = refcounts.get(self.file, host >> bits)? == 1;
                 if once != (entry.word & COPIED != 0) {
                     self.wrong(format!("the 'copied' flag of the cluster at {host:#x} is wrong"));
-                    if fix {
+                    if fixes(once) {
                         entry.word ^= COPIED;
                         l2.set(self.file, place, entry.word)?;
                     }

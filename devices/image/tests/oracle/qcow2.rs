@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use image::qcow2::{self, Compression, CreateOptions, OpenOptions, Qcow2, Repair};
+use image::qcow2::{self, Compression, CreateOptions, NewSnapshot, OpenOptions, Qcow2, Repair};
 use image::{Format, Image, Raw, Reference};
 
 use crate::rig::{Random, Rig, exercise, same};
@@ -301,4 +301,26 @@ fn an_image_left_dirty_is_counted_anew_before_it_is_written_to() {
     drop(disk);
     is_clean(&rig, "disk");
     assert!(!image::describe(&*rig.file("disk"), Format::Qcow2).unwrap().dirty);
+}
+
+/// What a power cut leaves of a snapshot that was being deleted: its counts.
+#[test]
+fn what_one_user_is_left_of_is_its_own_after_a_repair_of_leaks() {
+    let rig = Rig::new();
+    create(&rig, "disk", &CreateOptions::new(SIZE));
+    let disk = open(&rig, "disk");
+    disk.write(&[7; 4096], 0).unwrap();
+    disk.create_snapshot(&NewSnapshot::now("gone")).unwrap();
+    drop(disk);
+    let file = rig.file("disk");
+    // The header's number of snapshots, and where their table is.
+    file.write(&[0; 12], 60).unwrap();
+    let before = qcow2::check(&*file, Repair::Nothing).unwrap();
+    assert_eq!(before.corruptions, 0, "{:?}", before.messages);
+    let twice = |message: &String| message.contains("refcount=2 reference=1");
+    assert!(before.messages.iter().any(twice), "{:?}", before.messages);
+    let left = qcow2::check(&*file, Repair::Leaks).unwrap();
+    assert_eq!((left.leaks, left.corruptions), (0, 0), "{:?}", left.messages);
+    assert_eq!(left.leaks_fixed, before.leaks);
+    is_clean(&rig, "disk");
 }
