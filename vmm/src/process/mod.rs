@@ -163,6 +163,7 @@ fn serve(
         Needs {
             files: files.len(),
             memory: config.memory.size,
+            vcpus: config.cpus.count,
             locked_memory: config.memory.locked,
         },
     )?;
