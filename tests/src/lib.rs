@@ -40,6 +40,7 @@ pub mod tries;
 pub mod userland;
 pub mod vencrypt;
 pub mod viewers;
+pub mod warden;
 
 pub use binaries::manor_binary;
 pub use domain::Xml;
