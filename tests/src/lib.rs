@@ -27,6 +27,7 @@ pub mod nbd;
 pub mod paths;
 pub mod picture;
 pub mod prometheus;
+pub mod puppet;
 pub mod qemu;
 pub mod rfb;
 pub mod seeds;
