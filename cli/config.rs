@@ -12,6 +12,8 @@ use crate::failure::{Failure, reason};
 use crate::terminal::Terminal;
 
 pub(crate) const DEFAULT_PATH: &str = "/etc/manor/manor.toml";
+/// With fewer a user's own commands would be in each other's way.
+const FEWEST_CLIENTS: u16 = 8;
 /// Every setting with its explanation, commented out.
 pub(crate) const TEMPLATE: &str = include_str!("../resources/manor.toml");
 
@@ -70,6 +72,17 @@ fn mistakes(config: &Config) -> Vec<String> {
     ] {
         if octal(mode).is_none() {
             wrong.push(format!("{name} is {mode:?}, and not an octal mode such as \"0660\""));
+        }
+    }
+    for (name, most) in [
+        ("api.max_clients", config.api.max_clients),
+        ("libvirt.max_clients", config.libvirt.max_clients),
+    ] {
+        if most < FEWEST_CLIENTS {
+            wrong.push(format!(
+                "{name} is {most}, and not at least {FEWEST_CLIENTS}: of one user half may come in, and watching \
+                 events takes a place"
+            ));
         }
     }
     let listen = &config.api.listen;
@@ -225,7 +238,7 @@ mod tests {
         assert_eq!(parse(&uncommented, "x").unwrap(), Config::default());
         let tables: toml::Table = uncommented.parse().unwrap();
         let set = |name: &str| tables[name].as_table().unwrap().len();
-        assert_eq!((tables.len(), set("api"), set("log"), set("domains")), (15, 7, 2, 8));
+        assert_eq!((tables.len(), set("api"), set("log"), set("domains")), (15, 8, 2, 8));
     }
 
     #[test]
@@ -237,6 +250,8 @@ mod tests {
         let two = wrong("state_dir = \"x\"\n[api]\nlisten = \"0.0.0.0:1\"\n");
         assert!(two.contains("state_dir") && two.contains("loopback"), "{two}");
         assert!(wrong("[api]\nsocket_mode = \"rw\"\n").contains("octal"));
+        assert!(wrong("[api]\nmax_clients = 7\n").contains("max_clients is 7, and not at least 8"));
+        assert!(wrong("[libvirt]\nmax_clients = 0\n").contains("libvirt.max_clients"));
         assert!(wrong("[api]\nlisten_access = \"all\"\n").contains("control"));
         assert!(wrong("[listen]\ntcp = \"host\"\n").contains("0.0.0.0:16515"));
         let client = "[[listen.client]]\ncommon_name = \"x\"\nrole = \"reader\"\n";

@@ -396,7 +396,12 @@ async fn listen(
         let listener = Listener::tls(&config.listen.tcp, tls.clone()).await;
         listeners.push(listener.map_err(|error| chain(&error))?);
     }
-    Ok(Sockets { http: listeners, libvirt })
+    let admit = |listener: Listener| listener.admitting(api.max_clients.into());
+    let admit_libvirt = |listener: rpc::Listener| listener.admitting(paths.max_clients.into());
+    Ok(Sockets {
+        http: listeners.into_iter().map(admit).collect(),
+        libvirt: libvirt.into_iter().map(admit_libvirt).collect(),
+    })
 }
 
 /// A socket with its place, group and mode.

@@ -1,20 +1,27 @@
 //! Whom the daemon becomes once its broker has its privileges: a user who owns the daemon's directories
 //! and nothing else.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use broker::Owner;
 use management::config::{self, Config};
 use management::passwd::{self, PASSWD, User};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat,
+};
+use rustix::io::Errno;
 
 use crate::failure::{Failure, reason};
 use crate::sys;
 
 /// Volumes lie there unless someone says otherwise: they are the broker's to open.
-const IMAGES: &str = "images";
+const IMAGES: &CStr = c"images";
+/// Whatever it is, and not where it leads.
+const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// None: it stays who it is.
 pub(crate) fn of(config: &Config) -> Result<Option<User>, Failure> {
@@ -46,29 +53,43 @@ pub(crate) fn hand_over(config: &Config, user: User) -> Result<Owner, Failure> {
             Failure::other(format!("cannot give {path} to user {}: {}", user.uid, reason(error)))
         };
         fs::create_dir_all(directory).map_err(|error| failed(&error))?;
-        let found = fs::symlink_metadata(directory).map_err(|error| failed(&error))?;
-        // Once, and again where a service manager has taken it back.
-        if found.uid() != user.uid {
-            give(directory, &found, user).map_err(|error| failed(&error))?;
-        }
+        let hand_over = || {
+            let file = openat(CWD, directory, LOOK, Mode::empty())?;
+            let found = fstat(&file)?;
+            // Once, and again where a service manager has taken it back.
+            if found.st_uid == user.uid { Ok(()) } else { give(&file, &found, user) }
+        };
+        hand_over().map_err(|error| failed(&error))?;
     }
     Ok(Owner { uid: user.uid, gid: user.gid, directories: directories.into() })
 }
 
-/// What is root's, in this file system, and no volume.
-fn give(path: &Path, found: &fs::Metadata, user: User) -> io::Result<()> {
-    if found.uid() != 0 {
+/// What is root's, in this file system, and no volume. Each is held open meanwhile: a process that the user has
+/// left behind may exchange what lies in the directories, and gets nothing by that.
+fn give(file: &OwnedFd, found: &Stat, user: User) -> io::Result<()> {
+    let is_dir = FileType::from_raw_mode(found.st_mode).is_dir();
+    // A file with several names may have one where it is somebody else's affair.
+    if found.st_uid != 0 || (!is_dir && found.st_nlink > 1) {
         return Ok(());
     }
-    lchown(path, Some(user.uid), Some(user.gid))?;
-    if !found.is_dir() {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    chownat(file, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+    if !is_dir {
         return Ok(());
     }
-    for entry in fs::read_dir(path)? {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    for entry in Dir::new(openat(file, ".", flags, Mode::empty())?)? {
         let entry = entry?;
-        let inner = entry.metadata()?;
-        if entry.file_name() != IMAGES && inner.dev() == found.dev() {
-            give(&entry.path(), &inner, user)?;
+        if matches!(entry.file_name().to_bytes(), b"." | b"..") || entry.file_name() == IMAGES {
+            continue;
+        }
+        let inner = match openat(file, entry.file_name(), LOOK, Mode::empty()) {
+            Err(Errno::NOENT) => continue,
+            found => found?,
+        };
+        let its = fstat(&inner)?;
+        if its.st_dev == found.st_dev {
+            give(&inner, &its, user)?;
         }
     }
     Ok(())
@@ -81,4 +102,46 @@ pub(crate) fn become_user(user: User) -> Result<(), Failure> {
     sys::become_user(user.uid, user.gid).map_err(|error| {
         Failure::other(format!("cannot become user {}: {}", user.uid, reason(&error)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_is_roots_in_its_directories_is_given_and_nothing_that_is_elsewhere_as_well() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["state/domains", "state/images", "other"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        for name in
+            ["state/domains/own", "state/domains/theirs", "state/images/disk", "other/secret"]
+        {
+            fs::write(path(name), "").unwrap();
+        }
+        chown(path("state/domains/theirs"), Some(77), Some(77)).unwrap();
+        symlink(path("other"), path("state/domains/link")).unwrap();
+        fs::hard_link(path("other/secret"), path("state/domains/name")).unwrap();
+        let mut config = Config::default();
+        config.state_dir = path("state");
+        (config.run_dir, config.log_dir) = (path("run"), path("log"));
+        let owner = hand_over(&config, User { uid: 4711, gid: 4712 }).unwrap();
+        assert_eq!(owner.directories, [path("state"), path("run"), path("log")]);
+        let whose = |name: &str| fs::symlink_metadata(path(name)).unwrap().uid();
+        for name in
+            ["state", "state/domains", "state/domains/own", "state/domains/link", "run", "log"]
+        {
+            assert_eq!(whose(name), 4711, "{name}");
+        }
+        for name in ["other", "other/secret", "state/images", "state/images/disk"] {
+            assert_eq!(whose(name), 0, "{name}");
+        }
+        assert_eq!(whose("state/domains/theirs"), 77);
+    }
 }

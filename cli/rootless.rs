@@ -1,8 +1,10 @@
 //! `manor daemon --user`: one user's own daemon, whose places are where that user keeps such things.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use management::config::Config;
+use rustix::process::geteuid;
 
 use crate::config::{self, DEFAULT_PATH};
 use crate::failure::{Failure, reason};
@@ -68,7 +70,7 @@ impl Places {
 
 /// The configuration of the user who runs this; `file` where it is not the system's.
 pub(crate) fn configuration(file: &Path) -> Result<Config, Failure> {
-    if rustix::process::geteuid().is_root() {
+    if geteuid().is_root() {
         return Err(Failure::usage("--user is for other users than root".to_owned())
             .hint("root's daemon is 'manor daemon', for all users of the host"));
     }
@@ -86,7 +88,28 @@ pub(crate) fn configuration(file: &Path) -> Result<Config, Failure> {
         let failure = Failure::other(format!("there is no directory for {path}"));
         return Err(failure.hint("XDG_RUNTIME_DIR names it: log in as this user, or make it"));
     }
+    if config.run_dir == places.run {
+        is_private(places.run.parent().unwrap_or(&places.run), geteuid().as_raw())?;
+    }
     Ok(config)
+}
+
+/// Who could put a directory or a socket there could be taken for the daemon.
+fn is_private(directory: &Path, user: u32) -> Result<(), Failure> {
+    let name = directory.display();
+    let found = std::fs::metadata(directory)
+        .map_err(|error| Failure::other(format!("cannot look at {name}: {}", reason(&error))))?;
+    if found.uid() == user && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let mode = found.mode() & 0o7777;
+    let text = format!(
+        "others than user {user} may write to {name} (of user {}, mode {mode:04o}), so it is no place for sockets",
+        found.uid()
+    );
+    Err(Failure::other(text).hint(
+        "XDG_RUNTIME_DIR names it: log in as this user, or name a directory of this user's with mode 0700",
+    ))
 }
 
 /// What stands in the way of guests here is said at once, and not when the first is started.
@@ -103,11 +126,13 @@ pub(crate) fn warn() {
 
 /// The socket of this user's daemon, if there is one.
 pub(crate) fn socket() -> Option<PathBuf> {
-    if rustix::process::geteuid().is_root() {
+    let user = geteuid();
+    if user.is_root() {
         return None;
     }
     let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
-    Some(run.join("manor/api.sock")).filter(|socket| socket.exists())
+    let is_own = |socket: &PathBuf| socket.metadata().is_ok_and(|it| it.uid() == user.as_raw());
+    Some(run.join("manor/api.sock")).filter(is_own)
 }
 
 #[cfg(test)]
@@ -142,6 +167,24 @@ mod tests {
         let moved = moved.unwrap();
         assert_eq!(moved.state, Path::new("/s/manor"));
         assert_eq!(moved.config, Path::new("/home/a/.config/manor"), "it must be absolute");
+    }
+
+    #[test]
+    fn sockets_are_put_where_nobody_else_may_put_any() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let own = geteuid().as_raw();
+        let check = |mode, user| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(dir.path(), mode).unwrap();
+            is_private(dir.path(), user).map_err(|failure| failure.lines().join("\n"))
+        };
+        check(0o700, own).unwrap();
+        check(0o755, own).unwrap();
+        for (mode, user) in [(0o1777, own), (0o770, own), (0o700, own + 1)] {
+            let said = check(mode, user).unwrap_err();
+            assert!(said.contains(&format!("mode {mode:04o}")) && said.contains("0700"), "{said}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::{Child, ExitCode};
 
 use broker::{Local, Owner, Policy, Remote, Start};
 use clap::Parser as _;
-use management::config::Config;
+use management::config::{Config, Domains, Isolation};
 
 use crate::failure::{Failure, chain};
 use crate::log;
@@ -30,6 +30,9 @@ struct Role {
     /// What it may have beside the usual places
     #[arg(long)]
     allow: Vec<PathBuf>,
+    /// What processes of guests are told to insist on, whatever the daemon asks of them
+    #[arg(long, allow_hyphen_values = true)]
+    term: Vec<String>,
     #[arg(long)]
     log_level: String,
     #[arg(long)]
@@ -55,9 +58,27 @@ pub(crate) fn start(config: &Config, owner: Option<&Owner>) -> Result<(Remote, C
         option("--owner", format!("{uid}:{gid}").into());
         directories.iter().for_each(|directory| option("--own", directory.into()));
         config.files.allow.iter().for_each(|path| option("--allow", path.into()));
+        terms(&config.domains).into_iter().for_each(|term| option("--term", term.into()));
     }
     // Also after the file was replaced by a newer one.
     Remote::start(&Start { program: "/proc/self/exe".into(), arguments }).map_err(failed)
+}
+
+/// How far guests' processes have to be confined, as root has set it: a daemon that was taken over may not have
+/// one run as root.
+fn terms(domains: &Domains) -> Vec<String> {
+    let isolation = match domains.isolation {
+        Isolation::Off => None,
+        Isolation::Possible => Some("possible"),
+        Isolation::Required => Some("required"),
+    };
+    let mut terms = Vec::new();
+    if let Some(least) = isolation {
+        let (first, last) = domains.users;
+        terms.extend([format!("--isolation={least}"), format!("--users={first}-{last}")]);
+    }
+    terms.extend(domains.seccomp.then(|| "--seccomp".to_owned()));
+    terms
 }
 
 pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -73,8 +94,17 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         tracing::error!("the owner of the daemon's directories is no pair of numbers");
         return ExitCode::FAILURE;
     }
+    // Root needs no group to do what it does. Where it acts as the daemon's user, its own would open to a link
+    // of the daemon's what only they may read. There is no second thread yet.
+    if owner.is_some()
+        && let Err(error) = rustix::thread::set_thread_groups(&[])
+    {
+        tracing::error!(%error, "the broker cannot give up its groups");
+        return ExitCode::FAILURE;
+    }
     let policy = owner.as_ref().map(|it| Policy::new(it, &role.allow, role.cgroup.clone()));
     let local = Local::new().with_cgroup_parent(role.cgroup).with_owner(owner).with_policy(policy);
+    let local = local.with_terms(role.term);
     match door().and_then(|door| broker::serve(door, &role.lock, local)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,6 +11,10 @@ const SOCKETS: u64 = 8;
 /// Of the connections to a socket that is for everybody, one user's at a time.
 const MOST_OF_A_READER: u32 = 64;
 
+/// Connections to a socket at a time, where nobody says how many: those who may only look, or come from
+/// elsewhere, take no place from the others. Whoever comes when there is none waits in the listen queue.
+pub(crate) const USUAL: usize = 2048;
+
 /// Connections that a socket may have at a time: `most`, or less where the process may have few
 /// files open.
 pub(crate) fn of_a_socket(most: usize) -> usize {

@@ -8,6 +8,9 @@ use crate::auth::Role;
 use crate::domain::SaveFormat;
 use crate::users;
 
+/// Connections to a socket.
+const MAX_CLIENTS: u16 = 2048;
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -52,6 +55,8 @@ pub struct Api {
     /// A second socket that grants read access only; none if empty.
     pub read_only_socket: PathBuf,
     pub read_only_socket_mode: String,
+    /// Connections at a time to each of the sockets that the API has, over TLS as well.
+    pub max_clients: u16,
     /// `127.0.0.1:8600`; no plain TCP if empty. Loopback only: nobody has to prove who he is.
     pub listen: String,
     /// What a TCP connection may do, by the name of its access class: nobody is known there.
@@ -66,6 +71,8 @@ pub struct Libvirt {
     pub socket: PathBuf,
     /// A second socket that grants read access only; none if empty.
     pub read_only_socket: PathBuf,
+    /// Connections at a time to each of the sockets that libvirt's clients have.
+    pub max_clients: u16,
     /// `0.0.0.0:16514`, for clients of other hosts; none if empty.
     pub tls: String,
     /// Where the certificates are, in the places that libvirt has for them.
@@ -101,6 +108,7 @@ impl Default for Libvirt {
         Self {
             socket: PathBuf::new(),
             read_only_socket: PathBuf::new(),
+            max_clients: MAX_CLIENTS,
             tls: String::new(),
             pki: "/etc/pki".into(),
             auth_unix_rw: "none".to_owned(),
@@ -295,6 +303,7 @@ impl Default for Api {
             socket_mode: "0660".into(),
             read_only_socket: "/run/manor/api-ro.sock".into(),
             read_only_socket_mode: "0666".into(),
+            max_clients: MAX_CLIENTS,
             listen: String::new(),
             listen_access: "read".into(),
         }

@@ -256,6 +256,7 @@ impl From<BrokerError> for Error {
             BrokerError::Denied { .. }
             | BrokerError::Refused { .. }
             | BrokerError::Stranger { .. }
+            | BrokerError::LowPort { .. }
             | BrokerError::KvmDenied { .. }
             | BrokerError::NoKvm { .. }
             | BrokerError::NoCgroup { .. }

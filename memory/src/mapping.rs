@@ -80,6 +80,15 @@ impl Mapping {
         }
     }
 
+    /// Pages that are the same as others may be kept once.
+    pub(crate) fn merge(&self) -> io::Result<()> {
+        // SAFETY: a page of our own mapping that is merged is copied again before it is written to.
+        match unsafe { libc::madvise(self.region.cast(), self.len, libc::MADV_MERGEABLE) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Have the host give every page now.
     pub(crate) fn prefault(&self) -> io::Result<()> {
         // SAFETY: populating pages of our own mapping changes no byte of them.

@@ -236,6 +236,13 @@ impl GuestRam {
         self.each(Mapping::prefault)
     }
 
+    /// Let the host keep pages once that are the same here and elsewhere (KSM). False where its kernel has no
+    /// such thing.
+    #[must_use]
+    pub fn merge(&self) -> bool {
+        self.each(Mapping::merge).is_ok()
+    }
+
     fn each(&self, act: impl Fn(&Mapping) -> io::Result<()>) -> Result<(), MemoryError> {
         for (region, mapping) in self.regions().iter().zip(&self.0.mappings) {
             let len = region.len;

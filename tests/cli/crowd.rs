@@ -185,6 +185,36 @@ fn a_crowd_of_an_admins_is_bounded_and_leaves_no_trace() {
     );
 }
 
+/// `max_clients` says how many places there are; of those for everybody, one user leaves half to the others.
+#[test]
+fn a_user_has_half_of_the_places_that_the_configuration_names() {
+    let mut rig = Rig::without_daemon();
+    let config = std::fs::read_to_string(rig.path("manor.toml")).unwrap();
+    let config = config.replace("socket_group", "max_clients = 8\nsocket_group");
+    rig.write("manor.toml", config.replace("[libvirt]", "[libvirt]\nmax_clients = 8"));
+    rig.start_daemon();
+    let names = ["api.sock", "libvirt-sock", "libvirt-sock-ro", "api-ro.sock"];
+    let sockets = names.map(|name| rig.path("run").join(name));
+    let crowds = sockets.each_ref().map(|socket| {
+        let all = (0..20).map(|_| UnixStream::connect(socket).unwrap());
+        all.collect::<Vec<_>>()
+    });
+    for (name, crowd) in names.iter().zip(&crowds) {
+        assert_eq!(kept(crowd, 4), 4, "{name}");
+    }
+    let mine = rig.manor(["list"]);
+    assert!(mine.err.contains("this user has too many connections"), "{}", mine.err);
+    if !rustix::process::geteuid().is_root() {
+        return println!("SKIP: only root is several users");
+    }
+    let mut copy = std::process::Command::new("cp");
+    assert!(copy.arg(&rig.binary).arg(rig.path("manor")).status().unwrap().success());
+    let mut other = rig.command(&rig.path("manor"));
+    std::os::unix::process::CommandExt::uid(&mut other, NOBODY);
+    let outcome = other.arg("-c").arg(&sockets[3]).arg("list").output().unwrap();
+    assert!(outcome.status.success(), "{outcome:?}");
+}
+
 /// What a shell of few files starts raises its limit before it takes a connection.
 #[test]
 fn a_daemon_with_few_files_leaves_some_for_its_own_work() {

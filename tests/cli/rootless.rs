@@ -154,7 +154,8 @@ fn a_user_runs_guests_without_root() {
         ("Capabilities", "none"),
         ("New privileges", "never"),
         ("Seccomp", "a filter on each thread"),
-        ("Namespaces", "mount,net,ipc,uts"),
+        ("Namespaces", "uts, pid"),
+        ("Threads", "at most"),
         ("Root directory", "empty, read-only"),
         ("Own memory", "bytes at most"),
     ] {

@@ -118,6 +118,7 @@ impl Vm {
                 backing: MemoryBacking::Anonymous,
                 locked: false,
                 prefault: false,
+                mergeable: false,
             },
             cpus: Cpus {
                 present: None,

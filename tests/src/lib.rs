@@ -27,6 +27,7 @@ pub mod nbd;
 pub mod paths;
 pub mod picture;
 pub mod prometheus;
+pub mod puppet;
 pub mod qemu;
 pub mod rfb;
 pub mod seeds;
@@ -40,6 +41,7 @@ pub mod tries;
 pub mod userland;
 pub mod vencrypt;
 pub mod viewers;
+pub mod warden;
 
 pub use binaries::manor_binary;
 pub use domain::Xml;

@@ -2,6 +2,9 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::chance::Chance;
 
@@ -46,6 +49,17 @@ impl Tries {
 #[expect(clippy::panic, reason = "whoever asks for a count that is none must hear of it")]
 fn panic_of(asked: &str) -> Tries {
     panic!("MANOR_TRIES={asked:?} is no count:seed, such as 1000000:7");
+}
+
+/// What comes of `work`, and the processor time that it took this thread.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begun = processor_time();
+    let result = work();
+    (result, processor_time().saturating_sub(begun))
+}
+
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 /// Bytes of memory that this process holds now.

@@ -1,9 +1,11 @@
 //! Processors and memory as an unmodified kernel sees them: models, NUMA nodes, Hyper-V's
-//! enlightenments, huge and locked pages, the generation.
+//! enlightenments, huge, locked and merged pages, the generation.
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::rig::{Daemon, Xml};
+use crate::rig::{Daemon, LONG, Xml};
 
 #[test]
 fn a_guest_sees_its_numa_nodes_with_their_vcpus_memory_and_distances() -> Result<()> {
@@ -131,6 +133,40 @@ fn a_guest_of_huge_pages_takes_them_from_the_host_and_gives_them_back() -> Resul
     daemon.post("huge", "destroy")?;
     ensure!(free_huge_pages(&daemon)? == before, "they did not come back");
     daemon.host.sh("echo 0 >/proc/sys/vm/nr_hugepages")?;
+    Ok(())
+}
+
+/// A kernel has pages that are the same by itself, once it has started.
+#[test]
+fn the_host_keeps_same_pages_once_but_not_those_of_a_guest_that_has_its_own() -> Result<()> {
+    const KSM: &str = "/sys/kernel/mm/ksm";
+    let daemon = Daemon::start("same")?;
+    daemon.host.sh(&format!("echo 20 >{KSM}/sleep_millisecs; echo 5000 >{KSM}/pages_to_scan"))?;
+    let mut own = Xml::new("own", "manor.end=shell");
+    own.domain = "<memoryBacking><nosharepages/></memoryBacking>".into();
+    for xml in [&own, &Xml::new("plain", "manor.end=shell")] {
+        daemon.define_and_start(xml)?;
+        daemon.shell(&xml.name)?;
+    }
+    let merged = |name: &str| -> Result<u64> {
+        let domain = daemon.api.get(&format!("/v1/domains/{name}"))?.success()?.json()?;
+        let file = format!("/proc/{}/ksm_merging_pages", domain["pid"]);
+        Ok(daemon.host.sh(&format!("cat {file}"))?.trim().parse()?)
+    };
+    ensure!(merged("plain")? == 0, "nothing looks for them yet");
+    daemon.host.sh(&format!("echo 1 >{KSM}/run"))?;
+    let until = Instant::now() + LONG;
+    while merged("plain")? == 0 {
+        ensure!(Instant::now() < until, "no page of the plain guest is kept once");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    // The kernel goes round and round: had it looked at the other's, it would have found some as well.
+    daemon.host.sh(&format!(
+        "seen=$(cat {KSM}/full_scans); while test $(cat {KSM}/full_scans) -lt $((seen + 3)); do sleep 1; done"
+    ))?;
+    ensure!(merged("own")? == 0, "{} of its own pages are kept once", merged("own")?);
+    ensure!(daemon.host.sh(&format!("cat {KSM}/pages_shared"))?.trim() != "0");
+    daemon.host.sh(&format!("echo 2 >{KSM}/run; echo 0 >{KSM}/run"))?;
     Ok(())
 }
 

@@ -8,11 +8,13 @@
 mod crash_daemon;
 mod failing_device;
 mod failing_state;
+mod glutton;
 mod guest;
 mod objects;
 mod rig;
 mod soak;
 mod storm;
+mod strays;
 mod stuck;
 mod upgrade;
 mod view;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use api::client::{Client, ClientError, Endpoint};
 use api::types::{self, JobPhase};
 use manor_tests::doom::Doomed;
+use manor_tests::warden::Warden;
 use tempfile::TempDir;
 
 use super::guest::{self, Process};
@@ -18,6 +19,12 @@ pub(crate) const MANOR: &str = env!("CARGO_BIN_EXE_manor");
 
 /// Generous: the machine may be busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What else a rig leaves on the host: the names of its namespace and of its cgroup.
+const AFTERWARDS: &str = r#"
+ip netns delete "$1"
+find "$2" -depth -type d -exec rmdir {} +
+"#;
 
 pub(crate) struct Rig {
     pub(crate) directory: TempDir,
@@ -29,6 +36,8 @@ pub(crate) struct Rig {
     cgroups: Option<PathBuf>,
     runtime: tokio::runtime::Runtime,
     pub(crate) client: Client,
+    /// The first to go, with whatever the rig has started.
+    warden: Option<Warden>,
 }
 
 /// Why a call did not do what it is there for.
@@ -67,11 +76,18 @@ impl Rig {
         assert!(made.success(), "ip netns add {namespace}");
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("run/api.sock");
+        let cgroups = cgroups();
+        let warden = {
+            let groups = cgroups.as_ref().map(|mount| mount.join(format!("manor-{tag}")));
+            let groups = groups.unwrap_or_else(|| directory.path().join("none"));
+            Warden::over(directory.path(), AFTERWARDS, &[namespace.as_ref(), groups.as_os_str()])
+        };
         let rig = Self {
+            warden: Some(warden.unwrap()),
             binary: MANOR.into(),
             tag,
             namespace,
-            cgroups: cgroups(),
+            cgroups,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
             client: Client::new(Endpoint::Unix(socket)),
             directory,
@@ -272,30 +288,7 @@ fn cgroups() -> Option<PathBuf> {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        // Guests outlive their daemon by design; no test leaves one behind. What is killed is known by
-        // its command line, which has this rig's tag or directory in it.
-        let guests = self.guests().into_iter().map(|(_, process)| process.pid);
-        let servers = guest::processes().into_iter().filter(|(_, line)| {
-            line.contains(&format!("{} ", self.tag)) || line.trim_end().ends_with(&self.tag)
-        });
-        let mine = guests.chain(self.daemons()).chain(servers.map(|(pid, _)| pid));
-        for pid in mine.collect::<Vec<_>>() {
-            if pid == std::process::id() {
-                continue;
-            }
-            let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status();
-        }
-        let until = Instant::now() + Duration::from_secs(10);
-        while !self.guests().is_empty() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        if let Some(cgroup) = self.cgroup() {
-            for name in names(&cgroup.join("domains")) {
-                let _ = std::fs::remove_dir(cgroup.join("domains").join(name));
-            }
-            let _ = std::fs::remove_dir(cgroup.join("domains"));
-            let _ = std::fs::remove_dir(cgroup);
-        }
-        let _ = Command::new("ip").args(["netns", "delete", &self.namespace]).status();
+        // Guests outlive their daemon by design; no test leaves one behind.
+        drop(self.warden.take());
     }
 }

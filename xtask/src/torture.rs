@@ -24,9 +24,10 @@ pub(crate) struct Torture {
     /// How long the soak is
     #[arg(long)]
     seconds: Option<u64>,
-    /// The commit to upgrade from and to go back to; it is built for that
-    #[arg(long, default_value = "HEAD^")]
-    previous: String,
+    /// A commit to upgrade from and to go back to (may be repeated); each is built for that. Without it
+    /// the one before this, and the last release
+    #[arg(long)]
+    previous: Vec<String>,
 }
 
 /// A test, and where it is.
@@ -78,6 +79,12 @@ const PARTS: &[Part] = &[
         test: "stuck::a_stopped_vmm_delays_nobody_else_and_can_be_destroyed",
     },
     Part {
+        name: "glutton",
+        package: "manor",
+        target: PROGRAM,
+        test: "glutton::a_vmm_that_eats_memory_is_refused_more_and_hurts_nobody",
+    },
+    Part {
         name: "soak",
         package: "manor",
         target: PROGRAM,
@@ -99,7 +106,7 @@ const PARTS: &[Part] = &[
 
 /// What came of a part.
 struct Outcome {
-    name: &'static str,
+    name: String,
     result: Result<Tally, Silence>,
     took: Duration,
 }
@@ -122,10 +129,16 @@ pub(crate) fn run(torture: &Torture) -> anyhow::Result<ExitCode> {
     };
     let mut outcomes = Vec::new();
     for part in PARTS.iter().filter(wanted) {
-        println!("==> {}", part.name);
-        let begun = Instant::now();
-        let result = part.run(torture)?;
-        outcomes.push(Outcome { name: part.name, result, took: begun.elapsed() });
+        for version in part.versions(torture)? {
+            let name = match &version {
+                None => part.name.to_owned(),
+                Some(commit) => format!("{} {commit}", part.name),
+            };
+            println!("==> {name}");
+            let begun = Instant::now();
+            let result = part.run(torture, version.as_deref())?;
+            outcomes.push(Outcome { name, result, took: begun.elapsed() });
+        }
     }
     println!();
     print!("{}", table(&outcomes));
@@ -137,8 +150,25 @@ pub(crate) fn run(torture: &Torture) -> anyhow::Result<ExitCode> {
 }
 
 impl Part {
+    /// The commits that it is run against, one after the other; most are run once, against none.
+    fn versions(&self, torture: &Torture) -> anyhow::Result<Vec<Option<String>>> {
+        if self.name != UPGRADE || torture.short {
+            return Ok(vec![None]);
+        }
+        let mut commits = torture.previous.clone();
+        if commits.is_empty() {
+            commits.push("HEAD^".to_owned());
+            commits.extend(last_release()?);
+        }
+        Ok(commits.into_iter().map(Some).collect())
+    }
+
     /// What it told, or why it told nothing.
-    fn run(&self, torture: &Torture) -> anyhow::Result<Result<Tally, Silence>> {
+    fn run(
+        &self,
+        torture: &Torture,
+        version: Option<&str>,
+    ) -> anyhow::Result<Result<Tally, Silence>> {
         let mut cargo = super::test::cargo(&["test", "--quiet", "-p", self.package]);
         // The long form is of what ships, nearly: a debug build takes several times as long.
         if !torture.short {
@@ -150,8 +180,8 @@ impl Part {
         if let Some(seconds) = torture.seconds {
             cargo.env(SECONDS, seconds.to_string());
         }
-        if self.name == UPGRADE && !torture.short {
-            cargo.env(PREVIOUS, build_of(&torture.previous)?);
+        if let Some(commit) = version {
+            cargo.env(PREVIOUS, build_of(commit)?);
         }
         let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
         let (mut told, mut skipped) = (None, None);
@@ -202,6 +232,16 @@ fn build_of(commit: &str) -> anyhow::Result<PathBuf> {
     Ok(target.join("x86_64-unknown-linux-gnu/quick/manor"))
 }
 
+/// The tag of the newest version (`v1.2.3`) that came before this commit; none before the first.
+fn last_release() -> anyhow::Result<Option<String>> {
+    let mut git = Command::new("git");
+    git.current_dir(paths::workspace());
+    git.args(["describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", "HEAD^"]);
+    let output = git.output().context("cannot run git")?;
+    let tag = String::from_utf8(output.stdout)?.trim().to_owned();
+    Ok(Some(tag).filter(|_| output.status.success()))
+}
+
 /// Its full name, which means the same in another checkout.
 fn resolved(commit: &str) -> anyhow::Result<String> {
     let mut git = Command::new("git");
@@ -239,18 +279,37 @@ fn table(outcomes: &[Outcome]) -> String {
 mod tests {
     use super::*;
 
+    fn upgrade(previous: &[&str], short: bool) -> Vec<Option<String>> {
+        let previous = previous.iter().map(|&commit| commit.to_owned()).collect();
+        let torture = Torture { parts: Vec::new(), short, seed: 1, seconds: None, previous };
+        let part = PARTS.iter().find(|part| part.name == UPGRADE).unwrap();
+        part.versions(&torture).unwrap()
+    }
+
+    #[test]
+    fn every_version_that_is_named_has_a_line_and_the_commit_before_has_one_without() {
+        let [one, other] = ["v0.1.0", "HEAD^^"].map(|commit| Some(commit.to_owned()));
+        assert_eq!(upgrade(&["v0.1.0", "HEAD^^"], false), [one, other]);
+        assert_eq!(upgrade(&[], false)[0].as_deref(), Some("HEAD^"));
+        assert_eq!(upgrade(&["HEAD^^"], true), [None]);
+    }
+
     #[test]
     fn a_table_has_a_line_for_each_part_whatever_came_of_it() {
         let tally = Tally { tried: 100, contained: 99, lost: 1, ..Tally::of("store") };
         let took = Duration::from_secs(3);
         let outcomes = [
-            Outcome { name: "store", result: Ok(tally), took },
-            Outcome { name: "storm", result: Err(Silence::Skipped("no KVM".to_owned())), took },
+            Outcome { name: "store".to_owned(), result: Ok(tally), took },
+            Outcome {
+                name: "upgrade HEAD^".to_owned(),
+                result: Err(Silence::Skipped("no KVM".to_owned())),
+                took,
+            },
         ];
         let text = table(&outcomes);
         let lines: Vec<_> =
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         assert_eq!(lines[1], ["store", "100", "1", "99", "0", "3", "s"]);
-        assert_eq!(lines[2], ["storm", "skipped:", "no", "KVM"]);
+        assert_eq!(lines[2], ["upgrade", "HEAD^", "skipped:", "no", "KVM"]);
     }
 }

@@ -27,9 +27,7 @@ use crate::places::{Place, Places};
 use crate::room;
 use crate::types::PROBLEM_JSON;
 
-/// Connections at a time, of each socket: those who may only look, or come from elsewhere, take no
-/// place from the others. Whoever comes when there is none waits in the listen queue.
-const MAX_CONNECTIONS: usize = 2048;
+/// Of those who come by TLS, beside what each socket admits.
 const MAX_REMOTE: usize = 512;
 /// From one request's end to the end of the next one's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,6 +46,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Listener {
     socket: Socket,
     access: Access,
+    /// Connections at a time.
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -82,10 +82,25 @@ pub enum ListenError {
 }
 
 impl Listener {
+    fn new(socket: Socket, access: Access) -> Self {
+        Self { socket, access, most: room::USUAL }
+    }
+
+    /// So many connections at a time, or fewer where the process may have few files open; of one user
+    /// a share of them.
+    #[must_use]
+    pub fn admitting(mut self, most: usize) -> Self {
+        self.most = most;
+        if let Socket::Unix(_, shares) = &mut self.socket {
+            *shares = places(self.access, most);
+        }
+        self
+    }
+
     /// A unix socket. Its mode and owner are the caller's to set, in a directory that nobody else
     /// can write. A socket left behind by a daemon that is gone is replaced.
     pub fn unix(path: &Path, access: Access) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Unix(bind(path)?, places(access)), access })
+        Ok(Self::new(Socket::Unix(bind(path)?, places(access, room::USUAL)), access))
     }
 
     /// TCP, on loopback only: the connection is not encrypted and proves nobody.
@@ -99,7 +114,7 @@ impl Listener {
         let socket = TcpListener::bind(parsed)
             .await
             .map_err(|source| ListenError::Tcp { address: address.to_owned(), source })?;
-        Ok(Self { socket: Socket::Tcp(socket), access })
+        Ok(Self::new(Socket::Tcp(socket), access))
     }
 
     /// TCP with TLS, for those who can prove who they are.
@@ -111,8 +126,7 @@ impl Listener {
         let socket = TcpListener::bind(parsed).await.map_err(failed)?;
         keep_alive(&socket).map_err(|error| failed(error.into()))?;
         // Whatever a connection proves, it is looked at in each request.
-        let access = Access::Read;
-        Ok(Self { socket: Socket::Tls(socket, tls, Arc::default()), access })
+        Ok(Self::new(Socket::Tls(socket, tls, Arc::default()), Access::Read))
     }
 
     /// A listening unix socket that systemd opened for us.
@@ -121,7 +135,8 @@ impl Listener {
         socket: std::os::unix::net::UnixListener,
         access: Access,
     ) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Unix(inherit(index, socket)?, places(access)), access })
+        let places = places(access, room::USUAL);
+        Ok(Self::new(Socket::Unix(inherit(index, socket)?, places), access))
     }
 
     /// Where it listens, for people.
@@ -151,8 +166,8 @@ impl Listener {
 }
 
 /// What each user has of a unix socket.
-fn places(access: Access) -> Arc<Places> {
-    Places::new(room::of_a_user(access, room::of_a_socket(MAX_CONNECTIONS)))
+fn places(access: Access, most: usize) -> Arc<Places> {
+    Places::new(room::of_a_user(access, room::of_a_socket(most)))
 }
 
 /// See [`Listener::unix`].
@@ -197,8 +212,8 @@ pub async fn serve(listeners: Vec<Listener>, router: Router, stop: watch::Receiv
 
 async fn accept(listener: Listener, router: Router, mut stop: watch::Receiver<bool>) {
     let most = match listener.socket {
-        Socket::Unix(..) | Socket::Tcp(_) => MAX_CONNECTIONS,
-        Socket::Tls(..) => MAX_REMOTE,
+        Socket::Unix(..) | Socket::Tcp(_) => listener.most,
+        Socket::Tls(..) => listener.most.min(MAX_REMOTE),
     };
     let places = Arc::new(Semaphore::new(room::of_a_socket(most)));
     let mut connections = JoinSet::new();

@@ -26,9 +26,6 @@ use crate::peers::{Peer, Peers};
 use crate::places::{Place, Places};
 use crate::room;
 
-/// Connections at a time, of each socket: those who may only look, whom anybody may be, take no
-/// place from the others.
-const MAX_CONNECTIONS: usize = 2048;
 /// For connections to hear that the daemon goes.
 const DRAIN: Duration = Duration::from_secs(1);
 /// After an `accept` that failed for want of descriptors or memory.
@@ -38,6 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
+    /// Connections at a time.
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -48,9 +47,24 @@ enum Socket {
 }
 
 impl Listener {
+    fn new(socket: Socket) -> Self {
+        Self { socket, most: room::USUAL }
+    }
+
+    /// As [`Listener::admitting`](crate::http::server::Listener::admitting).
+    #[must_use]
+    pub fn admitting(mut self, most: usize) -> Self {
+        self.most = most;
+        if let Socket::Unix(_, access, _, shares) = &mut self.socket {
+            *shares = places(*access, most);
+        }
+        self
+    }
+
     /// As [`Listener::unix`](crate::http::server::Listener::unix).
     pub fn unix(path: &Path, access: Access, auth: Auth) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Unix(bind(path)?, access, auth, places(access)) })
+        let places = places(access, room::USUAL);
+        Ok(Self::new(Socket::Unix(bind(path)?, access, auth, places)))
     }
 
     /// A listening socket that systemd opened for us.
@@ -60,7 +74,8 @@ impl Listener {
         access: Access,
         auth: Auth,
     ) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Unix(inherit(index, socket)?, access, auth, places(access)) })
+        let places = places(access, room::USUAL);
+        Ok(Self::new(Socket::Unix(inherit(index, socket)?, access, auth, places)))
     }
 
     /// TCP, on loopback only: the connection is not encrypted and proves nobody.
@@ -68,12 +83,12 @@ impl Listener {
         if !address.ip().is_loopback() {
             return Err(ListenError::LibvirtNotLoopback { address });
         }
-        Ok(Self { socket: Socket::Tcp(listen(address).await?, access) })
+        Ok(Self::new(Socket::Tcp(listen(address).await?, access)))
     }
 
     /// TCP with TLS, for those who can prove who they are.
     pub async fn tls(address: SocketAddr, tls: Tls) -> Result<Self, ListenError> {
-        Ok(Self { socket: Socket::Tls(listen(address).await?, tls, Arc::default()) })
+        Ok(Self::new(Socket::Tls(listen(address).await?, tls, Arc::default())))
     }
 
     /// Where it listens, for people.
@@ -126,8 +141,8 @@ impl Listener {
 }
 
 /// What each user has of a unix socket.
-fn places(access: Access) -> Arc<Places> {
-    Places::new(room::of_a_user(access, room::of_a_socket(MAX_CONNECTIONS)))
+fn places(access: Access, most: usize) -> Arc<Places> {
+    Places::new(room::of_a_user(access, room::of_a_socket(most)))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
@@ -147,7 +162,7 @@ pub async fn serve(listeners: Vec<Listener>, manager: Manager, stop: watch::Rece
 }
 
 async fn accept(listener: Listener, manager: Manager, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(room::of_a_socket(MAX_CONNECTIONS)));
+    let places = Arc::new(Semaphore::new(room::of_a_socket(listener.most)));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}

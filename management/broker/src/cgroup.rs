@@ -14,8 +14,12 @@ use std::path::{Path, PathBuf};
 use crate::cgroup::limits::Limits;
 use crate::{BrokerError, scope};
 
+/// Far longer than a UUID.
+const LONGEST_NAME: usize = 64;
+
 /// The cgroup, or the place of the scope that will be made with the process.
 pub(crate) fn make(parent: Option<&Path>, name: &str) -> Result<PathBuf, BrokerError> {
+    check_name(name)?;
     let parent = match parent {
         Some(parent) => parent.to_owned(),
         None => {
@@ -35,6 +39,15 @@ pub(crate) fn make(parent: Option<&Path>, name: &str) -> Result<PathBuf, BrokerE
         reason: format!("cannot make {}: {error}", path.display()),
     })?;
     Ok(path)
+}
+
+/// It becomes a part of a path, and of the name of a unit.
+fn check_name(name: &str) -> Result<(), BrokerError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    match !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(good) {
+        true => Ok(()),
+        false => Err(BrokerError::Stranger { what: format!("a cgroup by the name of {name:?}") }),
+    }
 }
 
 /// Put `limits` into force in the cgroup of a domain that runs, or is about to.
@@ -141,6 +154,22 @@ mod tests {
         let parent =
             parent_of(Path::new("/sys/fs/cgroup"), "/user.slice/user-0.slice/session-3.scope");
         assert_eq!(parent, Path::new("/sys/fs/cgroup/manor"));
+    }
+
+    #[test]
+    fn a_cgroup_lies_where_those_of_domains_do_whatever_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("other");
+        let absolute = other.display().to_string();
+        for name in
+            ["", ".", "..", "../../other", "a/b", "a.scope", "a b", &absolute, &"a".repeat(65)]
+        {
+            let error = make(Some(&dir.path().join("manor")), name).unwrap_err().to_string();
+            assert!(error.contains("is no guest's"), "{name:?}: {error}");
+        }
+        assert!(!other.exists() && !dir.path().join("manor").exists());
+        let path = make(Some(dir.path()), "6695eb01-f6a4-8304-79aa-97f2502e193f").unwrap();
+        assert_eq!(path.parent().unwrap(), dir.path().join("domains"));
     }
 
     #[test]

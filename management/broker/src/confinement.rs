@@ -151,6 +151,7 @@ impl Process {
         };
         let rows = [
             row("Own memory", "Max data size", " bytes at most"),
+            row("Threads", "Max processes", " at most"),
             row("Core dumps", "Max core file size", " bytes at most"),
             row("Open files", "Max open files", " at most"),
         ];

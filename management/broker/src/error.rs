@@ -142,6 +142,8 @@ pub enum BrokerError {
     },
     #[error("{what} is no guest's and no network's: the broker leaves it alone")]
     Stranger { what: String },
+    #[error("port {port} is for the host's own services, as are all below {free}: choose another")]
+    LowPort { port: u16, free: u16 },
     #[error("no space left to {act} {}", path.display())]
     NoSpace { act: Cow<'static, str>, path: PathBuf },
     #[error("{address} has no free port {}: choose another, or autoport='yes'", range(*first, *last))]

@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::spawn::{c_string, null};
+use crate::sys::Pids;
 use crate::{BrokerError, sys};
 
 /// Where the images begin, in their order.
@@ -68,7 +69,7 @@ fn prepare(
         arguments: arguments?,
         environment: Vec::new(),
         table,
-        own_pids: false,
+        pids: Pids::Ours,
         first_closed: above,
         cgroup: None,
         end_with_parent: false,

@@ -65,6 +65,13 @@ impl Local {
         self
     }
 
+    /// More arguments for what is run for a domain: what it may not be told otherwise by the daemon.
+    #[must_use]
+    pub fn with_terms(mut self, terms: impl IntoIterator<Item = String>) -> Self {
+        self.arguments.extend(terms);
+        self
+    }
+
     /// What is made in the daemon's directories is its user's.
     #[must_use]
     pub fn with_owner(mut self, owner: Option<Owner>) -> Self {
@@ -171,8 +178,11 @@ impl Broker for Local {
             Request::OpenVsock { cid } => vsock::vsock(cid).map(Granted::Vsock),
             Request::OpenPty => pty::open(),
             Request::Listen { path } => rundir::listen(judge, &path).map(Granted::File),
-            Request::ListenTcp { address, first, last } => tcp::listen(address, first..=last)
-                .map(|(listener, port)| Granted::Port { listener, port }),
+            Request::ListenTcp { address, first, last } => {
+                judge.port(first)?;
+                tcp::listen(address, first..=last)
+                    .map(|(listener, port)| Granted::Port { listener, port })
+            }
             Request::Connect(peer) => connect::connect(judge, &peer).map(Granted::File),
             Request::MakeRunDir { path } => {
                 judge.own(&path)?;
@@ -238,6 +248,7 @@ impl Broker for Local {
             Request::Stat { path, follow } => stat::stat(&path, follow).map(Granted::Stat),
             Request::RealPath { path } => stat::real_path(&path).map(Granted::Path),
             Request::Confinement { process } => {
+                judge.process(process)?;
                 // Held, so that the number is no other's meanwhile.
                 let held = process.open();
                 Ok(Granted::Facts(

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::limits::Limits;
 use crate::network::Protocol;
 use crate::spawn::{c_string, directory, null};
+use crate::sys::Pids;
 use crate::{BrokerError, scope, sys};
 
 #[cfg(test)]
@@ -128,7 +129,7 @@ fn prepare(
         environment: Vec::new(),
         table,
         first_closed: ABOVE,
-        own_pids: false,
+        pids: Pids::Ours,
         cgroup: match cgroup.filter(|path| scope::unit_of(path).is_none()) {
             Some(path) => Some(directory(path)?),
             None => None,

@@ -17,6 +17,7 @@ use vmm_protocol::config::FIRST_FD;
 use crate::cgroup::limits::Limits;
 use crate::policy::Judge;
 use crate::request::SpawnedProcess;
+use crate::sys::Pids;
 use crate::{BrokerError, Role, cgroup, scope, sys};
 
 /// A process as one can write it down: a number alone is reused.
@@ -128,7 +129,7 @@ pub(crate) struct Command<'a> {
     pub role: Role,
     pub program: &'a Path,
     pub arguments: &'a [String],
-    /// In a pid namespace of its own, if we may make one.
+    /// In a pid namespace of its own, where we may make one.
     pub own_pids: bool,
     pub name: &'a str,
     /// Where it writes what goes wrong. None: it has the terminal of the broker, and ends with the
@@ -149,11 +150,33 @@ pub(crate) fn spawn(
     let act = format!("start the {what} of {:?}", command.name);
     limit(command)?;
     let prepared = prepare(command, files).map_err(BrokerError::host(act.clone()))?;
-    let settle = |pid: u32| settle(pid, command);
-    let child = sys::spawn(&prepared, settle).map_err(BrokerError::host(act.clone()))?;
+    let child = start(prepared, command).map_err(BrokerError::host(act.clone()))?;
     let id = ProcessId::of(child.pid)
         .ok_or_else(|| BrokerError::Host { act, source: io::Error::other("it ended at once") })?;
     Ok(SpawnedProcess { id, process: Process { pidfd: child.pidfd, fate: None } })
+}
+
+fn start(mut exec: sys::Exec, command: &Command<'_>) -> io::Result<sys::Child> {
+    if exec.pids == Pids::OwnByUser {
+        match sys::spawn(&exec, |pid| settle(pid, command).and_then(|()| remain_oneself(pid))) {
+            Ok(child) => return Ok(child),
+            Err(error) => {
+                tracing::info!(%error, name = command.name, "no pid namespace without root here");
+            }
+        }
+        exec.pids = Pids::Ours;
+    }
+    sys::spawn(&exec, |pid| settle(pid, command))
+}
+
+/// In its user namespace a process is nobody until it is said whom of ours it is, and nobody may make
+/// namespaces of its own: it is our user there as well, and can have no groups (user_namespaces(7)).
+fn remain_oneself(pid: u32) -> io::Result<()> {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let write = |file: &str, text: &str| std::fs::write(format!("/proc/{pid}/{file}"), text);
+    write("setgroups", "deny")?;
+    write("uid_map", &format!("{0} {0} 1", user.as_raw()))?;
+    write("gid_map", &format!("{0} {0} 1", group.as_raw()))
 }
 
 /// What the process may use, where its cgroup is there already. A scope is made with its limits.
@@ -223,16 +246,22 @@ fn prepare(command: &Command<'_>, files: &[BorrowedFd<'_>]) -> io::Result<sys::E
             Some(path) => Some(directory(path)?),
             None => None,
         },
-        own_pids: command.own_pids && may_isolate(),
+        pids: if command.own_pids { own_pids() } else { Pids::Ours },
         end_with_parent: command.log.is_none(),
     })
 }
 
-/// What [`sys::Exec::own_pids`] takes. Without it a VMM is among the host's processes, none of which it
-/// may touch.
-fn may_isolate() -> bool {
+/// How a VMM comes by a pid namespace. Without one it is among the host's processes, none of which it may
+/// touch.
+fn own_pids() -> Pids {
     let held = rustix::thread::capabilities(None);
-    held.is_ok_and(|held| held.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+    let wanted = rustix::thread::CapabilitySet::SYS_ADMIN;
+    match held.is_ok_and(|held| held.effective.contains(wanted)) {
+        true => Pids::Own,
+        // Root without its capabilities would have them again, of a namespace where VMMs' users are not.
+        false if rustix::process::geteuid().is_root() => Pids::Ours,
+        false => Pids::OwnByUser,
+    }
 }
 
 /// Of the daemon's environment a VMM gets what its diagnostics use.

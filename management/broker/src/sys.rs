@@ -194,12 +194,21 @@ pub(crate) struct Exec {
     pub table: Vec<(OwnedFd, c_int)>,
     /// Descriptors from here up are not for the new program.
     pub first_closed: c_int,
-    /// The first process of a pid namespace of its own.
-    pub own_pids: bool,
+    pub pids: Pids,
     /// Born in this cgroup.
     pub cgroup: Option<OwnedFd>,
     /// Killed when the thread that spawned it ends.
     pub end_with_parent: bool,
+}
+
+/// Which processes it sees and can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pids {
+    Ours,
+    /// It is the first of a namespace, which takes privilege.
+    Own,
+    /// The same in a user namespace, which gives that privilege. Its user there is for `settle` to say.
+    OwnByUser,
 }
 
 pub(crate) struct Child {
@@ -244,9 +253,11 @@ pub(crate) fn spawn(exec: &Exec, settle: impl FnOnce(u32) -> io::Result<()>) -> 
     clone.flags = libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
     clone.pidfd = ptr::from_mut(&mut pidfd) as u64;
     clone.exit_signal = libc::SIGCHLD as u64;
-    if exec.own_pids {
-        clone.flags |= libc::CLONE_NEWPID as u64;
-    }
+    clone.flags |= match exec.pids {
+        Pids::Ours => 0,
+        Pids::Own => libc::CLONE_NEWPID as u64,
+        Pids::OwnByUser => (libc::CLONE_NEWPID | libc::CLONE_NEWUSER) as u64,
+    };
     if let Some(cgroup) = &exec.cgroup {
         clone.flags |= CLONE_INTO_CGROUP;
         clone.cgroup = cgroup.as_raw_fd() as u64;

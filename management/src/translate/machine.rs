@@ -91,7 +91,10 @@ pub(super) fn memory(def: &DomainDef) -> Memory {
         None if shared => MemoryBacking::Shared,
         None => MemoryBacking::Anonymous,
     };
-    Memory { size, backing, locked, prefault }
+    // Only private memory is looked at.
+    let own = def.memory_backing.as_ref().is_some_and(|backing| backing.no_share_pages);
+    let mergeable = backing == MemoryBacking::Anonymous && !own;
+    Memory { size, backing, locked, prefault, mergeable }
 }
 
 /// Whether vCPUs come and go while the guest runs: who says how many there are at first means that it may

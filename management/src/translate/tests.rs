@@ -241,6 +241,8 @@ fn memory_is_of_huge_pages_locked_and_given_at_once_as_the_definition_says() {
     assert_eq!(memory("<hugepages/>").backing, MemoryBacking::Huge { page: None });
     let both = memory("<nosharepages/><locked/><allocation mode='immediate'/>");
     assert!(both.locked && both.prefault && both.backing == MemoryBacking::Anonymous);
+    assert!(memory("").mergeable && !both.mergeable);
+    assert!(!memory("<hugepages/>").mergeable, "nobody looks for the same in those");
     let two = "<hugepages><page size='2' unit='M' nodeset='1'/></hugepages>";
     let refusal = refused(&with(&format!("<memoryBacking>{two}</memoryBacking>"), ""));
     assert_eq!(refusal.code, Code::Unsupported);

@@ -134,6 +134,9 @@ pub struct Memory {
     /// Given by the host before the guest starts.
     #[serde(default)]
     pub prefault: bool,
+    /// The host may keep pages once that several guests have (KSM), where it looks for such.
+    #[serde(default)]
+    pub mergeable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

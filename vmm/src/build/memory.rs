@@ -61,6 +61,9 @@ fn prepare(config: &MachineConfig, ram: &GuestRam) -> Result<(), BuildError> {
     if config.memory.locked {
         ram.lock().map_err(|source| BuildError::LockMemory { bytes, source })?;
     }
+    if config.memory.mergeable && !ram.merge() {
+        tracing::debug!("the host's kernel does not merge pages that are the same");
+    }
     if config.memory.prefault {
         ram.prefault().map_err(|source| BuildError::Memory { bytes, source })?;
     }

@@ -14,6 +14,10 @@ const MORE_FILES: u64 = 1024;
 /// Memory beside the guest's: tables of images, buffers, screens, stacks.
 const MORE_MEMORY: u64 = 2 << 30;
 
+/// Threads beside those of the vCPUs: of disks, interfaces, screens and jobs, and those that the kernel makes
+/// for rings and vhost devices.
+const MORE_THREADS: u64 = 1024;
+
 pub(super) struct Limits {
     pub words: String,
     /// As much memory may be locked as there is.
@@ -38,6 +42,15 @@ pub(super) fn set(needs: Needs, privileged: bool) -> io::Result<Limits> {
     }
     let locks = privileged && lock_any_memory()?;
     Ok(Limits { words: format!("{open} files, {} MiB, no core", memory >> 20), locks })
+}
+
+/// As many threads as the guest can need (`RLIMIT_NPROC`). The kernel counts them by user, in a user namespace
+/// by itself: where the process is a user of its own, they are its own.
+pub(super) fn set_threads(vcpus: u16) -> io::Result<String> {
+    let most = getrlimit(Resource::Nproc).maximum.unwrap_or(u64::MAX);
+    let threads = u64::from(vcpus).saturating_add(MORE_THREADS).min(most);
+    setrlimit(Resource::Nproc, Rlimit { current: Some(threads), maximum: Some(threads) })?;
+    Ok(format!("{threads} at most"))
 }
 
 /// Memory that is locked is the guest's, which the cgroup counts; the user that this process becomes has

@@ -37,6 +37,8 @@ pub struct Needs {
     pub files: usize,
     /// Bytes of the guest's.
     pub memory: u64,
+    /// That the guest has or may get.
+    pub vcpus: u16,
     /// The guest's memory is to be locked into the host's.
     pub locked_memory: bool,
 }
@@ -78,6 +80,10 @@ pub fn isolate(wanted: Isolation, needs: Needs) -> Result<Layers, IsolationError
     }
     let user = wanted.user.filter(|_| privileged);
     let lock = privileged && needs.locked_memory && !may_lock;
+    // Not before the user namespace is there: the limit of whoever makes one holds for its whole user.
+    if user.is_some() || (separate && !privileged) {
+        add("threads", limits::set_threads(needs.vcpus))?;
+    }
     add("user", privileges::drop_all(user, lock))?;
     add("landlock", landlock::forbid_all())?;
     Ok(layers)

@@ -20,6 +20,7 @@ mod ring;
 mod save;
 mod server;
 mod sys;
+mod terms;
 
 use std::error::Error;
 use std::ffi::{CString, OsString};
@@ -43,14 +44,15 @@ use crate::sandbox::{Kind, Sandbox, SandboxError};
 use domain::Domain;
 use exit::ExitFile;
 use server::Server;
+use terms::{Terms, TermsError};
 
 /// Largest configuration, bytes: the largest message on the control socket, too.
 const MAX_CONFIG: u64 = vmm_protocol::wire::MAX_MESSAGE as u64;
 
 #[derive(Debug, thiserror::Error)]
 enum ProcessError {
-    #[error("run-domain takes no arguments: its configuration comes on descriptor {FIRST_FD}")]
-    Arguments,
+    #[error(transparent)]
+    Terms(#[from] TermsError),
     #[error("cannot read the configuration from descriptor {FIRST_FD}")]
     ReadConfig(#[source] io::Error),
     #[error("the configuration is longer than {MAX_CONFIG} bytes")]
@@ -86,8 +88,7 @@ pub fn run_domain(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     sys::use_one_heap();
     sys::ignore_signals();
-    let config = check_arguments(arguments).and_then(|()| read_config());
-    let (config, mut files) = match config {
+    let (config, mut files) = match read_config(arguments) {
         Ok(found) => found,
         // Without a configuration there is no log and no record either.
         Err(error) => return complain(&error),
@@ -112,14 +113,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     vmm_protocol::exit::status(&reason)
 }
 
-fn check_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<(), ProcessError> {
-    match arguments.into_iter().next() {
-        None => Ok(()),
-        Some(_) => Err(ProcessError::Arguments),
-    }
-}
-
-fn read_config() -> Result<(MachineConfig, Files), ProcessError> {
+fn read_config(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(MachineConfig, Files), ProcessError> {
+    let terms = Terms::parse(arguments)?;
     let mut text = Vec::new();
     let file = sys::adopt(FIRST_FD).map_err(ProcessError::ReadConfig)?;
     File::from(file)
@@ -127,6 +124,7 @@ fn read_config() -> Result<(MachineConfig, Files), ProcessError> {
         .read_to_end(&mut text)
         .map_err(ProcessError::ReadConfig)?;
     let config = parse_config(&text)?;
+    terms.judge(&config.process)?;
     let files = Files::adopt(&config)?;
     Ok((config, files))
 }
@@ -163,6 +161,7 @@ fn serve(
         Needs {
             files: files.len(),
             memory: config.memory.size,
+            vcpus: config.cpus.count,
             locked_memory: config.memory.locked,
         },
     )?;

@@ -87,6 +87,7 @@ impl Rig {
                 backing: MemoryBacking::Anonymous,
                 locked: false,
                 prefault: false,
+                mergeable: false,
             },
             cpus: cpus(1),
             numa: Numa::default(),

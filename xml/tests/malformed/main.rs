@@ -6,34 +6,37 @@
 mod sys;
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use manor_tests::chance::Chance;
-use manor_tests::{paths, tries::Tries};
+use manor_tests::paths;
+use manor_tests::tries::{Tries, timed};
 use sys::Counting;
 use xml::{BackupDef, DomainDef, NetworkDef, PoolDef, SecretDef, SnapshotDef, VolumeDef};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Of one document. An unoptimised build on a busy machine takes many times as long.
-const SOON: Duration = Duration::from_millis(if cfg!(debug_assertions) { 5_000 } else { 50 });
+/// Processor time of one document, whatever else the machine is busy with; ten times as much where nothing
+/// is optimised.
+const SOON: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
 /// For each byte of a document.
 const MEMORY: usize = 8;
 /// Documents shorter than this take as much as if they had this length.
 const SHORT: usize = 64 << 10;
 
-fn parse(text: &[u8]) {
+/// Whether it is refused.
+fn parse(text: &[u8]) -> bool {
     let root = text.iter().position(|byte| *byte == b'<').map_or(&[][..], |at| &text[at + 1..]);
-    let Ok(string) = str::from_utf8(text) else { return drop(DomainDef::parse_bytes(text)) };
+    let Ok(string) = str::from_utf8(text) else { return DomainDef::parse_bytes(text).is_err() };
     match root {
-        [b'n', b'e', ..] => drop(NetworkDef::parse(string)),
-        [b'p', ..] => drop(PoolDef::parse(string)),
-        [b'v', ..] => drop(VolumeDef::parse(string)),
-        [b's', b'e', ..] => drop(SecretDef::parse(string)),
-        [b'd', b'o', b'm', b'a', b'i', b'n', b's', ..] => drop(SnapshotDef::parse(string)),
-        [b'd', b'o', b'm', b'a', b'i', b'n', b'b', ..] => drop(BackupDef::parse(string)),
-        _ => drop(DomainDef::parse_bytes(text)),
+        [b'n', b'e', ..] => NetworkDef::parse(string).is_err(),
+        [b'p', ..] => PoolDef::parse(string).is_err(),
+        [b'v', ..] => VolumeDef::parse(string).is_err(),
+        [b's', b'e', ..] => SecretDef::parse(string).is_err(),
+        [b'd', b'o', b'm', b'a', b'i', b'n', b's', ..] => SnapshotDef::parse(string).is_err(),
+        [b'd', b'o', b'm', b'a', b'i', b'n', b'b', ..] => BackupDef::parse(string).is_err(),
+        _ => DomainDef::parse_bytes(text).is_err(),
     }
 }
 
@@ -79,20 +82,16 @@ fn documents_that_are_wrong_cost_little() {
         for _ in 0..chance.below(8) {
             chance.vary(&mut text, &seeds);
         }
-        let begun = Instant::now();
-        let ((), most) = Counting::most_of(|| parse(&text));
-        let took = begun.elapsed();
+        let ((refused, most), took) = timed(|| Counting::most_of(|| parse(&text)));
         let shown = || String::from_utf8_lossy(&text[..text.len().min(2_000)]).into_owned();
         let per_byte = most as f64 / text.len().max(SHORT) as f64;
         assert!(took <= SOON, "{} bytes took {took:?}: {}", text.len(), shown());
-        assert!(
-            most <= MEMORY * text.len().max(SHORT),
-            "{} bytes took {most}: {}",
-            text.len(),
-            shown()
-        );
+        let length = text.len();
         slowest = slowest.max(took);
-        hungriest = hungriest.max(per_byte);
+        if refused {
+            assert!(most <= MEMORY * length.max(SHORT), "{length} bytes took {most}: {}", shown());
+            hungriest = hungriest.max(per_byte);
+        }
     }
     let found = format!("at most {slowest:?} and {hungriest:.1} bytes of memory a byte for one");
     torture.report("xml documents", found);
@@ -152,18 +151,19 @@ fn dense_documents_cost_little() {
         "panic",
     ];
     documents.extend(kinds.map(|kind| devices(&format!("<{kind}/>"))));
-    let mut hungriest = 0.0_f64;
+    let (mut slowest, mut hungriest) = (Duration::ZERO, 0.0_f64);
     for text in documents {
-        let begun = Instant::now();
-        let ((), most) = Counting::most_of(|| parse(text.as_bytes()));
-        let took = begun.elapsed();
+        let ((_, most), took) = timed(|| Counting::most_of(|| parse(text.as_bytes())));
         let shown = &text[..text.len().min(200)];
         assert!(took <= SOON, "{} bytes took {took:?}: {shown}", text.len());
         let per_byte = most as f64 / text.len() as f64;
         assert!(per_byte <= MEMORY as f64, "{per_byte:.1} bytes a byte of {}: {shown}", text.len());
+        slowest = slowest.max(took);
         hungriest = hungriest.max(per_byte);
     }
-    println!("torture: dense xml documents: at most {hungriest:.1} bytes of memory a byte");
+    println!(
+        "torture: dense xml documents: at most {slowest:?} and {hungriest:.1} bytes of memory a byte"
+    );
 }
 
 /// What names its hosts, disks or devices again and again is not compared each with each.
@@ -173,11 +173,10 @@ fn what_stands_there_twice_is_found_soon() {
     let network = format!(
         "<network><name>n</name><ip address='10.0.0.1' prefix='8'><dhcp>{hosts}</dhcp></ip></network>"
     );
-    let disks: String = (0..45_000).map(|number| format!("<disk name='v{number}'/>")).collect();
+    let disks: String = (0..30_000).map(|number| format!("<disk name='v{number}'/>")).collect();
     let snapshot = format!("<domainsnapshot><disks>{disks}</disks></domainsnapshot>");
     for text in [network, snapshot] {
-        let begun = Instant::now();
-        parse(text.as_bytes());
-        assert!(begun.elapsed() <= SOON, "{:?}: {}", begun.elapsed(), &text[..80]);
+        let (_, took) = timed(|| parse(text.as_bytes()));
+        assert!(took <= SOON, "{took:?}: {}", &text[..80]);
     }
 }

@@ -1,5 +1,5 @@
-//! Which processes and cgroups of the host the daemon may have ended, limited and moved: those of guests and
-//! networks.
+//! Which processes and cgroups of the host the daemon may look at, have ended, limited and moved: those of
+//! guests and networks. And where it may have somebody listen.
 
 use std::path::{Component, Path};
 
@@ -9,6 +9,9 @@ use crate::{BrokerError, ProcessId, cgroup};
 /// The names that they are started with.
 const NAMES: [&str; 2] = ["manor guest=", "manor network="];
 
+/// From which on everybody may listen (Documentation/networking/ip-sysctl.rst).
+const FIRST_FREE_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
 impl Judge<'_> {
     /// One that has ended is nobody's.
     pub(crate) fn process(self, process: ProcessId) -> Result<(), BrokerError> {
@@ -17,6 +20,16 @@ impl Judge<'_> {
         match policy.is_ours(process.pid) {
             true => Ok(()),
             false => Err(BrokerError::Stranger { what: format!("process {}", process.pid) }),
+        }
+    }
+
+    /// Those that take privilege are for the host's own services.
+    pub(crate) fn port(self, first: u16) -> Result<(), BrokerError> {
+        let free = std::fs::read_to_string(FIRST_FREE_PORT).ok();
+        let free = free.and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
+        match self.0 {
+            Some(_) if first < free => Err(BrokerError::LowPort { port: first, free }),
+            _ => Ok(()),
         }
     }
 

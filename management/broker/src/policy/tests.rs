@@ -342,6 +342,7 @@ fn processes_and_cgroups_of_others_are_left_alone() {
     let process = ProcessId::of(stranger.id()).unwrap();
     rig.is_refused(Request::Kill { process, cgroup: None });
     rig.is_refused(Request::TuneThreads { process, cgroup: None, rules: Vec::new() });
+    rig.is_refused(Request::Confinement { process });
     assert!(stranger.try_wait().unwrap().is_none());
     stranger.kill().unwrap();
     stranger.wait().unwrap();
@@ -350,4 +351,17 @@ fn processes_and_cgroups_of_others_are_left_alone() {
         rig.is_refused(Request::Limit { cgroup: path.into(), limits: Limits::default() });
         rig.is_refused(Request::Kill { process, cgroup: Some(path.into()) });
     }
+}
+
+#[test]
+fn ports_that_take_privilege_are_the_hosts_own() {
+    let rig = Rig::new();
+    let listen = |first, last| {
+        rig.ask(Request::ListenTcp { address: std::net::Ipv4Addr::LOCALHOST.into(), first, last })
+    };
+    for (first, last) in [(1, 1), (22, 22), (1, 65535)] {
+        let error = listen(first, last).unwrap_err().to_string();
+        assert!(error.contains("for the host's own services, as are all below"), "{error}");
+    }
+    listen(20_000, 65_535).unwrap();
 }

@@ -64,6 +64,11 @@ pub(super) fn mount_pool(
             judge.steady(Wish::Write, device, device.parent().unwrap_or(device))?;
             device_on((&pool, place.by()), device, format.as_deref())
         }
+        // The helper would read it as an option.
+        MountSource::Nfs { host, .. } if host.starts_with('-') => Err(BrokerError::UnknownHost {
+            host: host.clone(),
+            source: io::ErrorKind::InvalidInput.into(),
+        }),
         MountSource::Nfs { .. } => {
             judge.steady(Wish::Write, &pool, pool.parent().unwrap_or(&pool))?;
             network_on(&pool, &source.name())

@@ -50,7 +50,7 @@ fn or_its_word(fact: &mut SecurityFact, layers: &[(String, String)]) {
     let Some((_, word)) = layers.iter().find(|(layer, _)| layer == name) else { return };
     if fact.value.starts_with("unknown") && !word.starts_with("no:") {
         fact.value = format!("{word} (its own word)");
-        // A namespace of processes is made by the broker, with privilege.
+        // A namespace of processes is made by the broker, where the host lets it.
         fact.confined = name != "namespaces" || word.split(',').any(|own| own == "pid");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ptr::from_ref;
+use std::sync::RwLock;
 
 use super::sys::call;
 
@@ -184,6 +185,8 @@ pub(super) const PROBES: &[Probe] = &[
     probe("share memory", |_| number(libc::SYS_shmget, [0x6d61_6e6f, 4096, 0o1600])).open(),
     probe("run code that it wrote", |_| map_code()).open(),
     probe("take all memory of the host", |_| map_much(libc::MAP_PRIVATE)).works_outside(),
+    probe("have threads without end", |_| threads()).works_outside(),
+    probe("have processes without end", |_| processes()),
     probe("take memory that is not counted as its own", |_| map_much(libc::MAP_SHARED))
         .works_outside()
         .open(),
@@ -375,9 +378,14 @@ fn affinity(pid: u32) -> io::Result<()> {
 }
 
 fn fork() -> io::Result<()> {
+    child().map(drop)
+}
+
+/// It ends at once.
+fn child() -> io::Result<u64> {
     match call(libc::SYS_fork, [])? {
         0 => super::sys::exit(0),
-        _ => Ok(()),
+        pid => Ok(pid),
     }
 }
 
@@ -467,4 +475,30 @@ fn map_much(kind: i32) -> io::Result<()> {
 fn map_code() -> io::Result<()> {
     let (all, private) = (7, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64);
     call(libc::SYS_mmap, [0, 4096, all, private, u64::MAX, 0]).map(drop)
+}
+
+/// More than the limit of a process without a guest.
+const CROWD: usize = 1100;
+
+fn threads() -> io::Result<()> {
+    let gate = RwLock::new(());
+    std::thread::scope(|scope| {
+        // Those that are there wait for it to open, and end when this one has made all, or no more.
+        let _shut = gate.write();
+        for _ in 0..CROWD {
+            let small = std::thread::Builder::new().stack_size(16 << 10);
+            small.spawn_scoped(scope, || drop(gate.read()))?;
+        }
+        Ok(())
+    })
+}
+
+/// Those that have ended count until they are waited for.
+fn processes() -> io::Result<()> {
+    let mut made = Vec::new();
+    let refused = (0..CROWD).find_map(|_| child().map(|child| made.push(child)).err());
+    for child in made {
+        number(libc::SYS_wait4, [child, 0, 0, 0])?;
+    }
+    refused.map_or(Ok(()), Err)
 }
