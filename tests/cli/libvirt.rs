@@ -385,6 +385,14 @@ while piece := s.recv(262120):
     c.getLibVersion()
 s.finish()
 print("came back whole:", back == data)
+kept = []
+for _ in range(40):
+    kept.append(c.newStream(0))
+    v.download(kept[-1], 0, 4096, 0)
+    while kept[-1].recv(262120):
+        pass
+kept[0].finish(), kept[39].abort()
+print("without a last word:", len(kept) - 2)
 def ask():
     own = libvirt.open(uri)
     for _ in range(20):
@@ -405,7 +413,10 @@ fn streams_and_calls_share_a_connection() {
     python.args(["-c", INTERLEAVED, &libvirt.uri()]);
     let outcome = libvirt.run(python);
     assert_eq!(outcome.status, 0, "{}{}", outcome.out, outcome.err);
-    assert_eq!(outcome.out, "given up, QEMU\ncame back whole: True\nclients: 8\n");
+    assert_eq!(
+        outcome.out,
+        "given up, QEMU\ncame back whole: True\nwithout a last word: 38\nclients: 8\n"
+    );
 }
 
 #[test]

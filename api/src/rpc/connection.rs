@@ -197,12 +197,9 @@ impl Connection {
         });
     }
 
-    /// Bytes for a stream that has ended meanwhile are not worth a word.
+    /// Bytes for a stream that has ended meanwhile are not worth a word, but for the client's last.
     async fn stream(&self, packet: Packet) -> Result<(), Gone> {
         let Packet { header, payload } = packet;
-        let Some(stream) = self.session.stream((header.procedure, header.serial)) else {
-            return Ok(());
-        };
         let incoming = match (header.kind, header.status) {
             (Kind::StreamHole, Status::Continue) => match hole(&payload) {
                 Ok(length) => Incoming::Hole(length),
@@ -214,8 +211,17 @@ impl Connection {
             (_, Status::Ok) => Incoming::Finish,
             (_, Status::Error) => Incoming::Abort,
         };
+        let is_last = matches!(incoming, Incoming::Finish | Incoming::Abort);
+        let stream = self.session.stream((header.procedure, header.serial));
         // One that has just ended takes nothing more.
-        let _ = stream.send(incoming).await;
+        let taken = match stream {
+            Some(stream) => stream.send(incoming).await.is_ok(),
+            None => false,
+        };
+        if !taken && is_last && self.session.last_word((header.procedure, header.serial)) {
+            let header = header.answered(Kind::Stream, Status::Ok);
+            return self.session.send(packet::encode(header, &())).await;
+        }
         Ok(())
     }
 }
