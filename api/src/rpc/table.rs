@@ -179,7 +179,7 @@ procedures! {
     11 DOMAIN_DEFINE_XML [DefineDomain FindDomain] lifecycle::define;
     12 DOMAIN_DESTROY [DestroyDomain] lifecycle::destroy;
     13 DOMAIN_DETACH_DEVICE [DetachDevice] device::detach;
-    14 DOMAIN_GET_XML_DESC [DumpXml DumpSecureXml] domain::xml, partly "migratable XML is the ordinary one";
+    14 DOMAIN_GET_XML_DESC [DumpXml DumpSecureXml] domain::xml, partly "host-model is not expanded";
     15 DOMAIN_GET_AUTOSTART [FindDomain] domain::autostart;
     16 DOMAIN_GET_INFO [FindDomain] domain::info;
     17 DOMAIN_GET_MAX_MEMORY [FindDomain] resources::max_memory;

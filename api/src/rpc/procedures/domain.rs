@@ -158,12 +158,13 @@ pub(crate) async fn xml(client: Client, (domain, flags): (Domain, u32)) -> Resul
     const UPDATE_CPU: u32 = 4;
     const MIGRATABLE: u32 = 8;
     known_flags(flags, SECURE | INACTIVE | UPDATE_CPU | MIGRATABLE, "virDomainGetXMLDesc")?;
-    let inactive = flags & INACTIVE != 0;
+    let (inactive, migratable) = (flags & INACTIVE != 0, flags & MIGRATABLE != 0);
     let domain = domain.reference();
-    if flags & SECURE == 0 {
+    // Whoever takes a guest up elsewhere needs its secrets, too.
+    if flags & SECURE == 0 && !migratable {
         client.domain(DumpXml { domain, inactive }).await
     } else {
-        client.domain(DumpSecureXml { domain, inactive }).await
+        client.domain(DumpSecureXml { domain, inactive, migratable }).await
     }
 }
 
