@@ -158,6 +158,9 @@ fn run(config: MachineConfig) {
     if fake.has("dies-at-once") {
         std::process::abort();
     }
+    if fake.has("off-at-once") {
+        fake.end(ExitReason::Shutdown);
+    }
     if fake.has("cannot-build") {
         fake.end(ExitReason::Failed { message: "kernel is not one".into() });
     }
