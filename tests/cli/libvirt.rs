@@ -556,6 +556,35 @@ fn virsh_commits_pulls_and_copies_and_hears_of_it() {
 }
 
 #[test]
+fn virsh_moves_a_disk_onto_an_nbd_server() {
+    use super::block_jobs::{content, define, overlay};
+    use manor_tests::nbd::{NbdServer, Place};
+    let Some(libvirt) = Libvirt::with_guest() else { return };
+    libvirt.rig.write("base.img", content());
+    overlay(&libvirt.rig, "top.qcow2", "base.img", "raw");
+    define(&libvirt.rig, "top.qcow2");
+    libvirt.ok("start echo");
+    libvirt.rig.write("there", vec![0xff; content().len()]);
+    let (image, socket) = (libvirt.rig.path("there"), libvirt.rig.path("nbd.sock"));
+    let disk = format!(
+        "<disk type='network' device='disk'><driver name='qemu' type='raw'/>\
+         <source protocol='nbd' name='disk'><host transport='unix' socket='{}'/></source>\
+         <target dev='vda' bus='virtio'/></disk>",
+        socket.display()
+    );
+    libvirt.rig.write("to.xml", disk);
+    let copy = "blockcopy echo vda --xml to.xml --reuse-external --wait --pivot --transient-job";
+    let unreachable = libvirt.refused(copy);
+    assert!(unreachable.contains("cannot be reached"), "{unreachable}");
+    let _server = NbdServer::start(&image, &Place::Unix(socket), None).unwrap();
+    assert!(libvirt.ok(copy).contains("Successfully pivoted"));
+    let live = libvirt.ok("dumpxml echo");
+    assert!(live.contains("protocol='nbd' name='disk'") && !live.contains("top.qcow2"), "{live}");
+    assert!(std::fs::read(&image).unwrap() == content());
+    libvirt.ok("destroy echo");
+}
+
+#[test]
 fn virsh_edit_stores_what_the_editor_left() {
     let libvirt = Libvirt::new();
     libvirt.rig.write("a.xml", definition("a", UUID));
