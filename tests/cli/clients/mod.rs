@@ -7,6 +7,7 @@ mod install;
 mod libraries;
 mod metrics;
 mod pacemaker;
+mod session;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
