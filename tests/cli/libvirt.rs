@@ -385,6 +385,14 @@ while piece := s.recv(262120):
     c.getLibVersion()
 s.finish()
 print("came back whole:", back == data)
+kept = []
+for _ in range(40):
+    kept.append(c.newStream(0))
+    v.download(kept[-1], 0, 4096, 0)
+    while kept[-1].recv(262120):
+        pass
+kept[0].finish(), kept[39].abort()
+print("without a last word:", len(kept) - 2)
 def ask():
     own = libvirt.open(uri)
     for _ in range(20):
@@ -405,7 +413,10 @@ fn streams_and_calls_share_a_connection() {
     python.args(["-c", INTERLEAVED, &libvirt.uri()]);
     let outcome = libvirt.run(python);
     assert_eq!(outcome.status, 0, "{}{}", outcome.out, outcome.err);
-    assert_eq!(outcome.out, "given up, QEMU\ncame back whole: True\nclients: 8\n");
+    assert_eq!(
+        outcome.out,
+        "given up, QEMU\ncame back whole: True\nwithout a last word: 38\nclients: 8\n"
+    );
 }
 
 #[test]
@@ -541,6 +552,35 @@ fn virsh_commits_pulls_and_copies_and_hears_of_it() {
     libvirt.ok("start echo");
     assert!(libvirt.ok("blockpull echo vda --wait").contains("Pull complete"));
     assert!(!libvirt.ok("dumpxml echo").contains("base.img"));
+    libvirt.ok("destroy echo");
+}
+
+#[test]
+fn virsh_moves_a_disk_onto_an_nbd_server() {
+    use super::block_jobs::{content, define, overlay};
+    use manor_tests::nbd::{NbdServer, Place};
+    let Some(libvirt) = Libvirt::with_guest() else { return };
+    libvirt.rig.write("base.img", content());
+    overlay(&libvirt.rig, "top.qcow2", "base.img", "raw");
+    define(&libvirt.rig, "top.qcow2");
+    libvirt.ok("start echo");
+    libvirt.rig.write("there", vec![0xff; content().len()]);
+    let (image, socket) = (libvirt.rig.path("there"), libvirt.rig.path("nbd.sock"));
+    let disk = format!(
+        "<disk type='network' device='disk'><driver name='qemu' type='raw'/>\
+         <source protocol='nbd' name='disk'><host transport='unix' socket='{}'/></source>\
+         <target dev='vda' bus='virtio'/></disk>",
+        socket.display()
+    );
+    libvirt.rig.write("to.xml", disk);
+    let copy = "blockcopy echo vda --xml to.xml --reuse-external --wait --pivot --transient-job";
+    let unreachable = libvirt.refused(copy);
+    assert!(unreachable.contains("cannot be reached"), "{unreachable}");
+    let _server = NbdServer::start(&image, &Place::Unix(socket), None).unwrap();
+    assert!(libvirt.ok(copy).contains("Successfully pivoted"));
+    let live = libvirt.ok("dumpxml echo");
+    assert!(live.contains("protocol='nbd' name='disk'") && !live.contains("top.qcow2"), "{live}");
+    assert!(std::fs::read(&image).unwrap() == content());
     libvirt.ok("destroy echo");
 }
 

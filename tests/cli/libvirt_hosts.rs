@@ -268,6 +268,59 @@ fds = [d.openGraphicsFD(0, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH) for _ in r
 print([os.read(fd, 12) for fd in fds], d.isActive())
 ";
 
+const DESCRIPTORS_OF_CLIENTS: &str = r#"
+import libvirt, socket, sys
+c = libvirt.open(sys.argv[1])
+d = c.lookupByName('show')
+ours, theirs = socket.socketpair()
+d.openGraphics(0, theirs.fileno(), 0)
+theirs.close()
+print(ours.recv(12))
+ours.close()
+stream, datagrams = socket.socketpair()[0], socket.socketpair(type=socket.SOCK_DGRAM)[0]
+for what in (
+    lambda: d.openGraphics(0, datagrams.fileno(), 0),
+    lambda: d.openGraphics(1, stream.fileno(), 0),
+    lambda: d.createWithFiles([0, 1], 0),
+    lambda: c.createXMLWithFiles('<domain/>', [0], 0),
+    lambda: d.FDAssociate('disk', [0], 0),
+):
+    try:
+        what()
+        print('nothing is wrong with it')
+    except libvirt.libvirtError as error:
+        print(error.get_error_code(), error)
+plain, migratable = d.XMLDesc(0), d.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)
+print([text in shown for shown in (plain, migratable) for text in ('sesame', 'id=', 'pcie-root')], d.isActive())
+"#;
+
+#[test]
+fn a_viewer_is_served_at_its_own_socket_and_other_descriptors_are_refused_by_name() {
+    let Some(rig) = display::started("<graphics type='vnc' port='-1' passwd='sesame'/>") else {
+        return;
+    };
+    let clients = Clients::fetched().unwrap();
+    let mut python = clients.python(rig.directory.path());
+    python.args(["-c", DESCRIPTORS_OF_CLIENTS]);
+    python.arg(format!("qemu+unix:///system?socket={}", rig.path("run/libvirt-sock").display()));
+    let output = python.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 7, "{said}{error}");
+    assert_eq!(lines[0], "b'RFB 003.008\\n'");
+    for (line, [code, words]) in lines[1..6].iter().zip([
+        ["8 ", "one end of a stream socket"],
+        ["8 ", "no screen 1"],
+        ["3 ", "init of a container"],
+        ["3 ", "init of a container"],
+        ["84 ", "opened by their paths"],
+    ]) {
+        assert!(line.starts_with(code) && line.contains(words), "{words}: {said}");
+    }
+    assert_eq!(lines[6], "[False, True, True, True, True, True] 1", "{said}");
+}
+
 #[test]
 fn a_viewer_gets_the_screen_as_a_descriptor() {
     let Some(rig) = display::started("<graphics type='vnc' port='-1' passwd='sesame'/>") else {

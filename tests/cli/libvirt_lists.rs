@@ -101,16 +101,20 @@ fn virsh_shows_which_filter_is_bound_to_which_interface() {
     assert!(!ok("nwfilter-binding-list").contains("tap77"));
 }
 
-/// A tap comes and goes; it needs root and /dev/net/tun, and says so.
+/// A tap comes, has its link up, and goes; it needs root and /dev/net/tun, and says so.
 const DEVICE_EVENTS: &str = "
-import fcntl, libvirt, os, struct, sys
+import fcntl, libvirt, os, socket, struct, sys
 libvirt.virEventRegisterDefaultImpl()
 c, heard = libvirt.open(sys.argv[1]), []
 name = 'mnrtap%d' % (os.getpid() % 100000)
 def lifecycle(conn, device, event, detail, opaque):
     if name in device.name():
         heard.append(event)
+def update(conn, device, opaque):
+    if name in device.name():
+        heard.append('update')
 c.nodeDeviceEventRegisterAny(None, libvirt.VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE, lifecycle, None)
+c.nodeDeviceEventRegisterAny(None, libvirt.VIR_NODE_DEVICE_EVENT_ID_UPDATE, update, None)
 def wait(count):
     while len(heard) < count:
         libvirt.virEventRunDefaultImpl()
@@ -122,13 +126,19 @@ except OSError as error:
     sys.exit()
 wait(1)
 assert any(name in device for device in c.listDevices('net'))
-os.close(tap)
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any:
+    fcntl.ioctl(any, 0x8914, struct.pack('16sH22x', name.encode(), 1))
+# As udevadm trigger: the kernel says that it has changed.
+with open('/sys/class/net/%s/uevent' % name, 'w') as uevent:
+    uevent.write('change')
 wait(2)
+os.close(tap)
+wait(3)
 print(heard)
 ";
 
 #[test]
-fn python_hears_of_devices_that_come_and_go() {
+fn python_hears_of_devices_that_come_change_and_go() {
     let libvirt = Libvirt::new();
     let mut python = libvirt.clients.python(libvirt.home());
     python.args(["-c", DEVICE_EVENTS, &libvirt.uri()]);
@@ -137,7 +147,7 @@ fn python_hears_of_devices_that_come_and_go() {
         print!("{}", outcome.out);
         return;
     }
-    assert_eq!(outcome.out, "[0, 1]\n", "{}", outcome.err);
+    assert_eq!(outcome.out, "[0, 'update', 1]\n", "{}", outcome.err);
 }
 
 const UUID: &str = "11111111-2222-3333-4444-555555555555";

@@ -6,18 +6,26 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use manor_tests::apt::Release;
+use manor_tests::tools;
+
 use super::guests::write_echo;
-use super::rig::{NOBODY, Rig, kill, wait_for};
+use super::rig::{MANOR, NOBODY, Rig, kill, wait_for};
 
 /// A user with a home, a runtime directory and a `/dev/kvm` to open, as a login gives them.
-struct User {
-    rig: Rig,
+pub(crate) struct User {
+    pub(crate) rig: Rig,
     daemon: Option<Child>,
 }
 
-/// Runs what follows as nobody, who may open `/dev/kvm` in here: a node of the same device lies over it.
+/// Runs what follows as nobody, who may open `/dev/kvm` in here: a node of the same device lies over it. Where passt is
+/// given, it is installed.
 const AS_USER: &str = r#"
 set -e
+if test -n "$PASST"; then
+    mount -t tmpfs -o mode=0755 tmpfs /usr/local/bin
+    cp "$PASST" /usr/local/bin/passt
+fi
 rm -f "$NODE"; mknod -m 0666 "$NODE" c 10 232
 mount --bind "$NODE" /dev/kvm
 exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs -- "$@"
@@ -25,7 +33,7 @@ exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs -- "$@"
 
 impl User {
     /// None where no such user can be made.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("SKIP: only root can make a user who is to be somebody else");
             return None;
@@ -65,9 +73,14 @@ impl User {
     }
 
     fn start(&mut self) {
+        self.start_with(&[], None);
+    }
+
+    pub(crate) fn start_with(&mut self, words: &[&str], passt: Option<&Path>) {
         let log = std::fs::File::create(self.rig.path("daemon.log")).unwrap();
         let mut command = self.command(self.rig.path("manor"));
-        command.args(["daemon", "--user"]).stdout(Stdio::null()).stderr(log);
+        command.env("PASST", passt.unwrap_or(Path::new("")));
+        command.args(["daemon", "--user"]).args(words).stdout(Stdio::null()).stderr(log);
         self.daemon = Some(command.process_group(0).spawn().unwrap());
         wait_for("the user's daemon to answer", || self.manor(&["uri"]).is_ok());
     }
@@ -196,6 +209,67 @@ fn what_needs_root_is_refused_by_name_with_what_does_not() {
     user.ok(&["pool-create-as", "vm", "dir", "--target", &pool, "--build"]);
     user.ok(&["vol-create-as", "vm", "disk", "1M"]);
     assert_eq!(std::fs::metadata(user.rig.path("home/vm/disk")).unwrap().uid(), NOBODY);
+}
+
+/// Processes of the user by this name.
+fn processes(name: &str) -> Vec<String> {
+    let is_one = |pid: &String| {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+        let is_users = read("status").is_ok_and(|told| told.contains(&format!("Uid:\t{NOBODY}\t")));
+        is_users && read("comm").is_ok_and(|told| told.starts_with(name))
+    };
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().into_string().ok()).filter(is_one).collect()
+}
+
+#[test]
+fn a_users_guest_has_the_network_of_its_user_by_passt() {
+    let Some(mut user) = User::new() else { return };
+    let passt = tools::passt(Release::Bookworm).unwrap();
+    user.start();
+    let xml = std::fs::read_to_string(user.rig.path("echo.xml")).unwrap();
+    let interface = "<interface type='user'><backend type='passt'/><model type='virtio'/>\
+                     <portForward proto='tcp' address='127.0.0.1'><range start='0' to='22'/></portForward></interface>";
+    let interface = interface.replace("start='0'", &format!("start='{}'", free_port()));
+    let guest = user.rig.path("guest.xml");
+    std::fs::write(&guest, xml.replace("</devices>", &format!("{interface}</devices>"))).unwrap();
+    user.ok(&["define", guest.to_str().unwrap()]);
+    let missing = user.manor(&["start", "echo"]).unwrap_err();
+    assert!(missing.contains("install the package passt"), "{missing}");
+    user.stop();
+
+    user.start_with(&[], Some(&passt.program));
+    let others = processes("passt");
+    user.ok(&["start", "echo"]);
+    let own = || processes("passt").into_iter().find(|pid| !others.contains(pid));
+    let pid = own().expect("a passt of the user's");
+    assert!(user.ok(&["domiflist", "echo"]).contains("user"));
+    user.ok(&["destroy", "echo"]);
+    wait_for("passt to end with its guest", || own() != Some(pid.clone()));
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What docs/rootless.md tells users to write.
+#[test]
+fn the_users_unit_is_one_that_systemd_takes() {
+    let page = manor_tests::paths::workspace().join("docs/rootless.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, unit) = page.split_once("# ~/.config/systemd/user/manor.service\n").unwrap();
+    let (unit, _) = unit.split_once("```").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("manor.service");
+    std::fs::write(&path, unit.replace("/usr/bin/manor", MANOR)).unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["--user", "verify"]).arg(&path).env("XDG_RUNTIME_DIR", directory.path());
+    let Ok(output) = verify.output() else {
+        println!("SKIP: there is no systemd-analyze");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
@@ -97,6 +97,29 @@ impl Apt {
         paths::remove(&into)?;
         self.download(packages, &into)?;
         unpack_all(&into, tree)?;
+        paths::remove(&into)
+    }
+
+    /// What a large package has below one directory.
+    pub fn unpack_part(&self, package: &str, below: &str, tree: &Path) -> anyhow::Result<()> {
+        let into = self.dir.join("download");
+        paths::remove(&into)?;
+        self.download(&[package], &into)?;
+        for path in debs(&into)? {
+            let mut whole = Command::new("dpkg-deb")
+                .arg("--fsys-tarfile")
+                .arg(&path)
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let files = whole.stdout.take().context("no output of dpkg-deb")?;
+            let mut take = Command::new("tar");
+            take.args(["--extract", "--directory"])
+                .arg(tree)
+                .arg(format!("./{below}"))
+                .stdin(files);
+            run(&mut take)?;
+            whole.wait()?;
+        }
         paths::remove(&into)
     }
 
@@ -297,14 +320,18 @@ fn acquire_options() -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn unpack_all(debs: &Path, tree: &Path) -> anyhow::Result<()> {
-    for entry in fs::read_dir(debs)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(tree))?;
-        }
+fn unpack_all(from: &Path, tree: &Path) -> anyhow::Result<()> {
+    for path in debs(from)? {
+        run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(tree))?;
     }
     Ok(())
+}
+
+fn debs(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let paths: Result<Vec<_>, _> =
+        fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    let is_deb = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
+    Ok(paths?.into_iter().filter(is_deb).collect())
 }
 
 /// Runs to the end; the error carries the command and what it wrote.

@@ -72,12 +72,26 @@ pub struct Userland {
 impl Userland {
     /// Of these packages and what they need, fetched when the first asks.
     pub fn of(release: Release, name: &str, packages: &[&str]) -> anyhow::Result<Userland> {
+        Self::with_part(release, name, packages, None)
+    }
+
+    /// And with what a package that is not needed as a whole has below a directory.
+    pub fn with_part(
+        release: Release,
+        name: &str,
+        packages: &[&str],
+        part: Option<(&str, &str)>,
+    ) -> anyhow::Result<Userland> {
         if !rustix::process::geteuid().is_root() {
             bail!("a root of its own needs root");
         }
         let tree = paths::made_once(name, |tree| {
             let all: Vec<_> = ESSENTIAL.iter().chain(packages).copied().collect();
-            Apt::of(release)?.unpack_closure(&all, None, tree)?;
+            let apt = Apt::of(release)?;
+            apt.unpack_closure(&all, None, tree)?;
+            if let Some((package, below)) = part {
+                apt.unpack_part(package, below, tree)?;
+            }
             settle(tree)
         })?;
         Ok(Userland { tree })

@@ -26,6 +26,20 @@ pub(crate) struct Cursor<'a> {
     choice: Option<&'static str>,
 }
 
+/// What to do about names of libvirt that are not simply removed.
+const INSTEAD: [(&str, &str); 2] = [
+    (
+        "auth",
+        ": servers are asked without a user and a password here; let this host in by its certificate (tls='yes') or \
+         its address",
+    ),
+    (
+        "encryption",
+        ": images are neither encrypted nor decrypted here; open this one on the host (cryptsetup open) and name its \
+         device, or let the guest decrypt it",
+    ),
+];
+
 impl<'a> Cursor<'a> {
     pub(crate) fn new(node: Node<'a>, log: &'a Log) -> Self {
         Self { node, log, choice: None }
@@ -172,10 +186,11 @@ impl<'a> Cursor<'a> {
 
     /// A name of libvirt that our types do not hold.
     fn refuse(&self) {
-        self.error(
-            Kind::Unsupported,
-            format!("libvirt's <{}> is not provided by Manor yet; remove it", self.name()),
-        );
+        let name = self.name();
+        let remedy = INSTEAD.iter().find(|(refused, _)| *refused == name);
+        let remedy = remedy.map_or("; remove it", |(_, instead)| instead);
+        let message = format!("libvirt's <{name}> is not provided by Manor yet{remedy}");
+        self.error(Kind::Unsupported, message);
     }
 
     fn foreign(&self) {

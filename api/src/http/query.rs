@@ -126,7 +126,9 @@ pub(super) async fn xml(
     Params(XmlQuery { inactive, secure }): Params<XmlQuery>,
 ) -> Result<Response, Failure> {
     let xml = if secure {
-        app.manager.call(&caller, ops::DumpSecureXml { domain, inactive }).await?
+        app.manager
+            .call(&caller, ops::DumpSecureXml { domain, inactive, migratable: false })
+            .await?
     } else {
         app.manager.call(&caller, ops::DumpXml { domain, inactive }).await?
     };

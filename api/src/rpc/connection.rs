@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use management::Manager;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -24,8 +24,8 @@ use super::protocol::packet::{
 use super::protocol::xdr::{Decode as _, Decoder, XdrError};
 use super::session::{Gone, QUEUE, Session};
 use super::stream::{self, Incoming};
-use super::table;
-use super::wire::{Outgoing, Wire, Writer};
+use super::table::{self, Call, Files};
+use super::wire::{Outgoing, Reader, Wire, Writer};
 
 /// Calls of one client that run at a time; the next one waits in the socket.
 const MAX_CALLS: usize = 16;
@@ -134,7 +134,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn read(mut self, mut socket: impl AsyncRead + Unpin) -> Result<(), PacketError> {
+    async fn read(mut self, mut socket: impl Reader) -> Result<(), PacketError> {
         loop {
             // It may say nothing for as long as it likes, but not the half of something.
             let mut first = [0];
@@ -145,16 +145,30 @@ impl Connection {
             let mut whole = first.as_slice().chain(&mut socket);
             let read = tokio::time::timeout(PACKET_TIMEOUT, packet::read(&mut whole, limit));
             let timeout = || PacketError::Io(std::io::ErrorKind::TimedOut.into());
-            let Some(packet) = read.await.map_err(|_| timeout())?? else { return Ok(()) };
+            let Some(mut packet) = read.await.map_err(|_| timeout())?? else { return Ok(()) };
+            let count = packet.take_file_count()?;
+            let received = tokio::time::timeout(PACKET_TIMEOUT, self.files(&mut socket, count));
+            let files = received.await.map_err(|_| timeout())??;
             self.session.note_heard();
             while self.tasks.try_join_next().is_some() {}
-            if self.take(packet).await.is_err() {
+            if self.take(packet, files).await.is_err() {
                 return Ok(());
             }
         }
     }
 
-    async fn take(&mut self, packet: Packet) -> Result<(), Gone> {
+    /// What comes after a call. Nobody has a use for more than one; of those who may only look, which anybody may,
+    /// none is kept.
+    async fn files(&self, socket: &mut impl Reader, count: u32) -> std::io::Result<Files> {
+        let mut first = None;
+        for _ in 0..count {
+            let file = socket.passed().await?;
+            first = first.or_else(|| self.session.is_trusted().then_some(file));
+        }
+        Ok(Files { first, count })
+    }
+
+    async fn take(&mut self, packet: Packet, files: Files) -> Result<(), Gone> {
         let header = packet.header;
         match (header.program, header.kind) {
             (KEEPALIVE, Kind::Message) if header.procedure == PING => {
@@ -163,17 +177,14 @@ impl Connection {
             }
             // That it was heard is all that a pong has to say.
             (KEEPALIVE, _) => Ok(()),
-            (REMOTE | QEMU, Kind::Call) if header.version == VERSION => {
+            (REMOTE | QEMU, Kind::Call | Kind::CallWithFiles) if header.version == VERSION => {
                 let permit = Arc::clone(&self.calls).acquire_owned().await.map_err(|_| Gone)?;
-                self.call(packet, permit);
+                self.call(packet, files, permit);
                 Ok(())
             }
             (REMOTE, Kind::Stream | Kind::StreamHole) => self.stream(packet).await,
-            (program, Kind::Call) => {
+            (program, Kind::Call | Kind::CallWithFiles) => {
                 self.refuse(header, &Failure::unknown_program(program, header.version)).await
-            }
-            (REMOTE, Kind::CallWithFiles) => {
-                self.refuse(header, &Failure::no_support("descriptors are not taken")).await
             }
             // Clients have nothing to reply to, and no other program has streams.
             _ => Ok(()),
@@ -185,11 +196,11 @@ impl Connection {
         self.session.send(packet::encode(header, failure)).await
     }
 
-    fn call(&mut self, packet: Packet, permit: OwnedSemaphorePermit) {
+    fn call(&mut self, packet: Packet, files: Files, permit: OwnedSemaphorePermit) {
         let session = self.session.clone();
         self.tasks.spawn(async move {
             let header = packet.header;
-            let ended = answer(&session, packet).await;
+            let ended = answer(&session, packet, files).await;
             drop(permit);
             if let Some((stream, incoming)) = ended {
                 stream::run(session, header, stream, incoming).await;
@@ -197,12 +208,9 @@ impl Connection {
         });
     }
 
-    /// Bytes for a stream that has ended meanwhile are not worth a word.
+    /// Bytes for a stream that has ended meanwhile are not worth a word, but for the client's last.
     async fn stream(&self, packet: Packet) -> Result<(), Gone> {
         let Packet { header, payload } = packet;
-        let Some(stream) = self.session.stream((header.procedure, header.serial)) else {
-            return Ok(());
-        };
         let incoming = match (header.kind, header.status) {
             (Kind::StreamHole, Status::Continue) => match hole(&payload) {
                 Ok(length) => Incoming::Hole(length),
@@ -214,8 +222,17 @@ impl Connection {
             (_, Status::Ok) => Incoming::Finish,
             (_, Status::Error) => Incoming::Abort,
         };
+        let is_last = matches!(incoming, Incoming::Finish | Incoming::Abort);
+        let stream = self.session.stream((header.procedure, header.serial));
         // One that has just ended takes nothing more.
-        let _ = stream.send(incoming).await;
+        let taken = match stream {
+            Some(stream) => stream.send(incoming).await.is_ok(),
+            None => false,
+        };
+        if !taken && is_last && self.session.last_word((header.procedure, header.serial)) {
+            let header = header.answered(Kind::Stream, Status::Ok);
+            return self.session.send(packet::encode(header, &())).await;
+        }
         Ok(())
     }
 }
@@ -229,9 +246,11 @@ fn hole(payload: &[u8]) -> Result<i64, XdrError> {
 async fn answer(
     session: &Arc<Session>,
     packet: Packet,
+    files: Files,
 ) -> Option<(stream::Stream, mpsc::Receiver<Incoming>)> {
     let Packet { header, payload } = packet;
-    let answered = table::run(session, header.program, header.procedure, payload).await;
+    let call = Call { payload, files };
+    let answered = table::run(session, header.program, header.procedure, call).await;
     let answered = answered.and_then(|answer| {
         let incoming = answer.stream.map(|stream| Ok((stream, stream::open(session, header)?)));
         Ok((answer.payload, answer.files, incoming.transpose()?))

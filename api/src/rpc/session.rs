@@ -1,6 +1,6 @@
 //! What is known of one client: who it is, what it opened, what it wants to hear of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(super) const QUEUE: usize = 16;
 const WRONG_PASSWORD: Duration = Duration::from_secs(1);
 /// Streams and callbacks of one client.
 const MAX_STREAMS: usize = 32;
+/// Streams whose client may still say that it has had enough. One that does says so at once.
+const MAX_TOLD: usize = 256;
 pub(super) const MAX_CALLBACKS: usize = 256;
 
 /// A stream is known by the procedure and the serial of the call that opened it.
@@ -56,6 +58,8 @@ struct State {
     /// Runs of guests that end with the connection, by their numbers.
     bound: Vec<u32>,
     streams: BTreeMap<StreamKey, mpsc::Sender<Incoming>>,
+    /// The last of those that were told whole, and whose client said nothing yet.
+    told: VecDeque<StreamKey>,
     callbacks: BTreeMap<i32, Callback>,
     next_callback: i32,
     /// Somebody tells it of events.
@@ -86,6 +90,7 @@ impl Session {
             opened: None,
             bound: Vec::new(),
             streams: BTreeMap::new(),
+            told: VecDeque::new(),
             callbacks: BTreeMap::new(),
             next_callback: 0,
             is_told: false,
@@ -328,8 +333,23 @@ impl Session {
         self.state().streams.get(&key).cloned()
     }
 
-    pub(super) fn end_stream(&self, key: StreamKey) {
-        self.state().streams.remove(&key);
+    /// It is over; `told`: but for the client's last word.
+    pub(super) fn end_stream(&self, key: StreamKey, told: bool) {
+        let mut state = self.state();
+        state.streams.remove(&key);
+        if told {
+            if state.told.len() >= MAX_TOLD {
+                state.told.pop_front();
+            }
+            state.told.push_back(key);
+        }
+    }
+
+    /// Whether this is the last word of a stream that has been told whole.
+    pub(super) fn last_word(&self, key: StreamKey) -> bool {
+        let told = &mut self.state().told;
+        let at = told.iter().position(|known| *known == key);
+        at.and_then(|at| told.remove(at)).is_some()
     }
 
     /// With a number by which the client will know it.

@@ -5,6 +5,8 @@
 //!                                 client: finish ─▶ finished, or an error
 //!                                 client: abort  ─▶ finished
 //! ```
+//! With the empty piece the stream is over, and only its number is kept for the client's last word, which some
+//! (go-libvirt) never say.
 
 use std::sync::Arc;
 
@@ -54,6 +56,8 @@ enum End {
     /// The client said so.
     Confirm,
     Fail(Failure),
+    /// Everything was sent; the client has yet to say its last word.
+    Told,
     Gone,
 }
 
@@ -84,17 +88,33 @@ pub(super) async fn run(
             sender.download(download, sparse, &mut incoming).await
         }
         Stream::Upload { upload, sparse } => sender.upload(upload, sparse, &mut incoming).await,
-        Stream::Picture(picture) => sender.picture(picture, &mut incoming).await,
+        Stream::Picture(picture) => sender.picture(picture).await,
     };
-    session.end_stream((call.procedure, call.serial));
+    let key = (call.procedure, call.serial);
+    session.end_stream(key, matches!(end, End::Told));
+    let end = match end {
+        // It may have said its last word while the end was on its way.
+        End::Told if said_meanwhile(&mut incoming).await && session.last_word(key) => End::Confirm,
+        end => end,
+    };
     let sent = match end {
         End::Confirm => sender.send(Status::Ok, &()).await,
         End::Fail(failure) => sender.send(Status::Error, &failure).await,
-        End::Gone => return,
+        End::Told | End::Gone => return,
     };
     if sent.is_err() {
         tracing::debug!(procedure = call.procedure, "the client left its stream");
     }
+}
+
+async fn said_meanwhile(incoming: &mut mpsc::Receiver<Incoming>) -> bool {
+    incoming.close();
+    while let Some(came) = incoming.recv().await {
+        if matches!(came, Incoming::Finish | Incoming::Abort) {
+            return true;
+        }
+    }
+    false
 }
 
 struct Sender<'a> {
@@ -117,9 +137,12 @@ impl Sender<'_> {
     }
 
     /// Nothing more comes from here.
-    async fn end_of_data(&self) -> Result<(), Gone> {
+    async fn end_of_data(&self) -> End {
         let header = self.call.answered(Kind::Stream, Status::Continue);
-        self.session.send(packet::encode_raw(header, &[])).await
+        match self.session.send(packet::encode_raw(header, &[])).await {
+            Ok(()) => End::Told,
+            Err(Gone) => End::Gone,
+        }
     }
 
     async fn console(&self, console: UnixStream, incoming: &mut mpsc::Receiver<Incoming>) -> End {
@@ -152,16 +175,8 @@ impl Sender<'_> {
                 },
             }
         }
-        if self.end_of_data().await.is_err() {
-            return End::Gone;
-        }
         // What is still typed goes nowhere; the client will notice the end.
-        loop {
-            match incoming.recv().await {
-                Some(Incoming::Data(_)) => {}
-                other => return early(other),
-            }
-        }
+        self.end_of_data().await
     }
 
     async fn hole(&self, length: u64) -> Result<(), Gone> {
@@ -200,21 +215,14 @@ impl Sender<'_> {
                 return End::Gone;
             }
         }
-        // The volume is free from here on: not every client says that it has had enough.
+        // The volume is free before the client knows that this was all.
         drop(download);
-        self.finish(incoming).await
+        self.end_of_data().await
     }
 
-    async fn picture(&self, picture: Bytes, incoming: &mut mpsc::Receiver<Incoming>) -> End {
+    async fn picture(&self, picture: Bytes) -> End {
         match self.data(&picture).await {
-            Ok(()) => self.finish(incoming).await,
-            Err(Gone) => End::Gone,
-        }
-    }
-
-    async fn finish(&self, incoming: &mut mpsc::Receiver<Incoming>) -> End {
-        match self.end_of_data().await {
-            Ok(()) => early(incoming.recv().await),
+            Ok(()) => self.end_of_data().await,
             Err(Gone) => End::Gone,
         }
     }

@@ -31,6 +31,48 @@ pub(super) struct Answer {
     pub(super) stream: Option<Stream>,
 }
 
+/// A call as it came, but for its header.
+pub(super) struct Call {
+    pub(super) payload: Bytes,
+    pub(super) files: Files,
+}
+
+/// What came after a call: so many descriptors, of which the first was kept.
+pub(crate) struct Files {
+    pub(crate) first: Option<OwnedFd>,
+    pub(crate) count: u32,
+}
+
+/// Arguments that descriptors may come with.
+pub(crate) struct Passed<T> {
+    pub(crate) arguments: T,
+    pub(crate) files: Files,
+}
+
+/// How a procedure takes what it is called with.
+trait FromCall: Sized {
+    fn from_call(call: Call) -> Result<Self, Failure>;
+}
+
+fn arguments<T: Decode>(payload: &Bytes) -> Result<T, Failure> {
+    T::decode(&mut Decoder::new(payload)).map_err(Failure::malformed)
+}
+
+impl<T: Decode> FromCall for T {
+    fn from_call(call: Call) -> Result<Self, Failure> {
+        match call.files.count {
+            0 => arguments(&call.payload),
+            _ => Err(Failure::no_support("this procedure takes no descriptors")),
+        }
+    }
+}
+
+impl<T: Decode> FromCall for Passed<T> {
+    fn from_call(call: Call) -> Result<Self, Failure> {
+        Ok(Self { arguments: arguments(&call.payload)?, files: call.files })
+    }
+}
+
 /// An answer that bytes follow.
 pub(crate) struct Streaming<T> {
     pub(crate) answer: T,
@@ -82,22 +124,21 @@ pub(super) struct Procedure {
     pub(super) operations: &'static [&'static str],
     /// What of it is missing.
     pub(super) gap: Option<&'static str>,
-    run: fn(Arc<Session>, Bytes) -> Running,
+    run: fn(Arc<Session>, Call) -> Running,
 }
 
 /// Decode, do, encode.
 async fn decoded<A, R, F>(
     session: Arc<Session>,
-    payload: Bytes,
+    call: Call,
     procedure: impl FnOnce(Arc<Session>, A) -> F,
 ) -> Result<Answer, Failure>
 where
-    A: Decode,
+    A: FromCall,
     R: IntoAnswer,
     F: Future<Output = Result<R, Failure>>,
 {
-    let arguments = A::decode(&mut Decoder::new(&payload)).map_err(Failure::malformed)?;
-    Ok(procedure(session, arguments).await?.into_answer())
+    Ok(procedure(session, A::from_call(call)?).await?.into_answer())
 }
 
 /// What may be called before a connection is open.
@@ -109,7 +150,7 @@ pub(super) async fn run(
     session: &Arc<Session>,
     program: u32,
     number: i32,
-    payload: Bytes,
+    call: Call,
 ) -> Result<Answer, Failure> {
     let is_qemu = program == QEMU;
     let (all, not_yet) = match is_qemu {
@@ -133,7 +174,7 @@ pub(super) async fn run(
     if session.opened().is_none() && (is_qemu || !precedes_opening(number)) {
         return Err(Failure::not_open());
     }
-    (procedure.run)(session.clone(), payload).await
+    (procedure.run)(session.clone(), call).await
 }
 
 macro_rules! gap {
@@ -153,7 +194,7 @@ macro_rules! procedures {
             name: stringify!($name),
             operations: &[$(<ops::$operation as Operation>::NAME),*],
             gap: gap!($($gap)?),
-            run: |session, payload| Box::pin(decoded(session, payload, $run)),
+            run: |session, call| Box::pin(decoded(session, call, $run)),
         }),*];
     };
 }
@@ -179,7 +220,7 @@ procedures! {
     11 DOMAIN_DEFINE_XML [DefineDomain FindDomain] lifecycle::define;
     12 DOMAIN_DESTROY [DestroyDomain] lifecycle::destroy;
     13 DOMAIN_DETACH_DEVICE [DetachDevice] device::detach;
-    14 DOMAIN_GET_XML_DESC [DumpXml DumpSecureXml] domain::xml, partly "migratable XML is the ordinary one";
+    14 DOMAIN_GET_XML_DESC [DumpXml DumpSecureXml] domain::xml, partly "host-model is not expanded";
     15 DOMAIN_GET_AUTOSTART [FindDomain] domain::autostart;
     16 DOMAIN_GET_INFO [FindDomain] domain::info;
     17 DOMAIN_GET_MAX_MEMORY [FindDomain] resources::max_memory;
@@ -373,6 +414,7 @@ procedures! {
     245 DOMAIN_RESET [ResetDomain] lifecycle::reset;
     246 DOMAIN_SNAPSHOT_NUM_CHILDREN [ListSnapshots DescribeSnapshot] snapshot::number_of_children;
     247 DOMAIN_SNAPSHOT_LIST_CHILDREN_NAMES [ListSnapshots DescribeSnapshot] snapshot::list_children_names;
+    249 DOMAIN_OPEN_GRAPHICS [AddViewer] domain::add_viewer, partly "of the first screen";
     251 DOMAIN_BLOCK_RESIZE [ResizeDisk] device::resize_disk;
     252 DOMAIN_SET_BLOCK_IO_TUNE [TuneDomain] tuning::set_disk;
     253 DOMAIN_GET_BLOCK_IO_TUNE [GetTuning] tuning::disk;
@@ -416,6 +458,8 @@ procedures! {
     296 DOMAIN_OPEN_CHANNEL [OpenConsole] domain::open_channel;
     298 DOMAIN_GET_JOB_STATS [FindDomain ListJobs] jobs::stats;
     308 DOMAIN_SET_MEMORY_STATS_PERIOD [SetMemoryStatsPeriod] resources::set_memory_stats_period;
+    309 DOMAIN_CREATE_XML_WITH_FILES [] lacking::create_xml_with_files, partly "refused, as for QEMU: it is of containers";
+    310 DOMAIN_CREATE_WITH_FILES [FindDomain] lacking::create_with_files, partly "refused, as for QEMU: it is of containers";
     312 CONNECT_GET_CPU_MODEL_NAMES [] connect::cpu_models;
     313 CONNECT_NETWORK_EVENT_REGISTER_ANY [Subscribe] events::network;
     314 CONNECT_NETWORK_EVENT_DEREGISTER_ANY [] events::no_more;
@@ -494,4 +538,5 @@ procedures! {
     440 DOMAIN_SAVE_PARAMS [SaveDomain ManagedSave GetJob] saved::save_params, partly "one channel; formats raw, sparse, zstd";
     441 DOMAIN_RESTORE_PARAMS [RestoreDomain] saved::restore_params, partly "one channel; variables are not reset";
     442 DOMAIN_ABORT_JOB_FLAGS [FindDomain ListJobs AbortJob] jobs::abort_flags, partly "going back to a snapshot goes on";
+    443 DOMAIN_FD_ASSOCIATE [FindDomain] lacking::associate_files, partly "refused: disks are opened by their paths";
 }

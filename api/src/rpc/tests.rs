@@ -1,11 +1,15 @@
 //! The protocol over a socket pair, as good and as bad clients speak it.
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use management::config::Config;
 use management::ops::OPERATIONS;
 use management::{Access, Caller, Manager};
-use tokio::io::AsyncWriteExt as _;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
 use super::admission::{Admission, Auth};
@@ -151,7 +155,8 @@ async fn nothing_is_done_before_the_connection_is_open() {
     }
     assert_eq!(client.refused(OPEN, &(Some("xen:///"), 0)).await.0, 5);
     assert_eq!(client.refused(OPEN, &(Some("qemu:///system"), 8)).await.0, 8);
-    assert_eq!(client.call(OPEN, &(Some(""), 0)).await.header.status, Status::Ok);
+    // As virsh opens a session.
+    assert_eq!(client.call(OPEN, &(Some("qemu:///session"), 6)).await.header.status, Status::Ok);
     assert_eq!(client.refused(OPEN, &(Some(""), 0)).await.0, 55);
     assert!(client.is_alive().await);
     client.call(CLOSE, &()).await;
@@ -195,9 +200,59 @@ async fn streams_that_nobody_opened_are_not_listened_to() {
         }
     }
     assert!(client.is_alive().await);
-    let header = client.header(310, Kind::CallWithFiles);
-    client.send(&packet::encode(header, &0)).await;
-    assert_eq!(failure(&client.next().await).0, 3);
+}
+
+/// Descriptors of one pipe's end, so many, each beside a byte of its own.
+async fn pass(client: &Client, count: usize) -> tokio::net::unix::pipe::Receiver {
+    let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    for _ in 0..count {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let (files, mut ancillary) = ([theirs.as_fd()], SendAncillaryBuffer::new(&mut space));
+        ancillary.push(SendAncillaryMessage::ScmRights(&files));
+        let send = || {
+            let byte = [IoSlice::new(&[0])];
+            Ok(sendmsg(&client.socket, &byte, &mut ancillary, SendFlags::NOSIGNAL)?)
+        };
+        client.socket.async_io(Interest::WRITABLE, send).await.unwrap();
+    }
+    tokio::net::unix::pipe::Receiver::from_owned_fd(ours).unwrap()
+}
+
+#[tokio::test]
+async fn descriptors_are_taken_by_what_needs_one_and_closed_else() {
+    const OPEN_GRAPHICS: i32 = 249;
+    const NO_SUPPORT: i32 = 3;
+    for (access, procedure, count, code) in [
+        (Access::Admin, OPEN_GRAPHICS, 1, 42),
+        (Access::Admin, OPEN_GRAPHICS, 2, 8),
+        (Access::Admin, GET_TYPE, 1, NO_SUPPORT),
+        (Access::Admin, 310, 0, 42),
+        (Access::Admin, 9999, 3, 39),
+        (Access::Read, OPEN_GRAPHICS, 1, 29),
+    ] {
+        let mut client = Client::opened(access).await;
+        let header = client.header(procedure, Kind::CallWithFiles);
+        client.send(&packet::encode_with_files(header, count, &[0; 256])).await;
+        let mut pipe = pass(&client, count).await;
+        assert_eq!(failure(&client.next().await).0, code, "{access:?} {procedure} {count}");
+        // Nobody holds the other end of it.
+        let read = tokio::time::timeout(Duration::from_secs(5), pipe.read(&mut [0])).await;
+        assert_eq!(read.unwrap().unwrap(), 0, "{procedure} {count}");
+        assert!(client.is_alive().await);
+    }
+}
+
+#[tokio::test]
+async fn descriptors_that_are_not_there_end_the_connection() {
+    let mut client = Client::opened(Access::Admin).await;
+    let header = client.header(249, Kind::CallWithFiles);
+    client.send(&packet::encode_with_files(header, 33, &[0; 256])).await;
+    assert!(client.is_closed().await);
+    let mut client = Client::opened(Access::Admin).await;
+    let header = client.header(249, Kind::CallWithFiles);
+    client.send(&packet::encode_with_files(header, 1, &[0; 256])).await;
+    client.send(&[0]).await;
+    assert!(client.is_closed().await);
 }
 
 #[tokio::test]

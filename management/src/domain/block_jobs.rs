@@ -417,18 +417,21 @@ impl Actor {
         change: BlockJobChange,
         origin: Option<Origin>,
     ) {
+        self.announce(self.block_job_event(intent, change), origin);
+    }
+
+    fn block_job_event(&self, intent: &BlockJobIntent, change: BlockJobChange) -> EventKind {
         let run = self.run.as_ref();
         let live = run.and_then(|run| {
             position(&run.live.def, &intent.target).map(|at| &run.live.def.devices.disks[at])
         });
         let path = live.and_then(|disk| disk_chain::nodes(disk)[0].path().cloned());
-        let kind = EventKind::BlockJob {
+        EventKind::BlockJob {
             disk: clean(&intent.target),
             path: path.map(|path| path.display().to_string()),
             kind: intent.kind,
             change,
-        };
-        self.announce(kind, origin);
+        }
     }
 
     async fn block_job_ended(
@@ -451,7 +454,7 @@ impl Actor {
         }
         self.note_merged_or_say(&intent, completed).await;
         // libvirt tells of a job by the image that the disk had when it began.
-        self.tell_block_job(&intent, change.clone(), origin);
+        let told = self.block_job_event(&intent, change.clone());
         if let Some(run) = &mut self.run {
             run.record.block_jobs.remove(alias);
         }
@@ -476,6 +479,8 @@ impl Actor {
                 tracing::error!(domain = self.name, error = %error.chain(), "what a block job made of a disk cannot be read");
             }
         }
+        // Whoever hears of it finds the disk as it is now.
+        self.announce(told, origin);
         if let Err(error) = self.tell(Request::DismissBlockJob { id: alias.to_owned() }).await {
             tracing::warn!(domain = self.name, error = %error.chain(), "the VMM keeps word of a block job");
         }

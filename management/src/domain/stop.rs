@@ -216,13 +216,18 @@ impl Actor {
         self.on_end().await;
         let log = self.node.config.log_dir.join(format!("{}.log", self.uuid));
         failure.unwrap_or_else(|| {
-            let why = self.last_exit.clone().unwrap_or_default();
-            let why = def.as_ref().map_or(why.clone(), |def| with_paths(&why, def));
-            let text = format!(
-                "domain {:?} could not be started: {why} (its log is {})",
-                self.name,
-                log.display()
-            );
+            let what = match (&self.last_exit, &def) {
+                (Some(why), Some(def)) => {
+                    format!("could not be started: {}", with_paths(why, def))
+                }
+                (Some(why), None) => format!("could not be started: {why}"),
+                (None, _) if self.stopped == ShutOff::Shutdown => {
+                    "was started, and its guest shut itself down before anybody could be told"
+                        .to_owned()
+                }
+                (None, _) => "was ended from outside while it started".to_owned(),
+            };
+            let text = format!("domain {:?} {what} (its log is {})", self.name, log.display());
             Error::new(Code::VmmFailed, text)
         })
     }

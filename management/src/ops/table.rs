@@ -41,6 +41,7 @@ macro_rules! operations {
 
 operations! {
     GetAudit: Node,
+    AddViewer: Domain,
     GetAllStats: Domains,
     ApplyDomain: Domain,
     AskAgent: Domain,

@@ -11,11 +11,11 @@ use crate::domain::{DomainRef, GuestParts, Running, ShutOff, State};
 use crate::error::Code;
 use crate::events::{EventKind, Lifecycle};
 use crate::ops::{
-    AskAgent, AskMode, DumpXml, FreezeFilesystems, GetGuestInfo, GetGuestTime, GetGuestVcpus,
-    GetJob, GetSshKeys, GuestAddresses, GuestExec, GuestExecStatus, GuestHostname, GuestVcpuChange,
-    ManagedSave, RebootDomain, ResumeDomain, SetGuestTime, SetGuestVcpus, SetSshKeys,
-    SetUserPassword, ShutdownDomain, SleepTarget, SshKeyChange, SuspendDomain, SuspendGuest,
-    ThawFilesystems,
+    AskAgent, AskMode, CreateCheckpoint, DumpXml, FreezeFilesystems, GetGuestInfo, GetGuestTime,
+    GetGuestVcpus, GetJob, GetSshKeys, GuestAddresses, GuestExec, GuestExecStatus, GuestHostname,
+    GuestVcpuChange, ManagedSave, RebootDomain, ResumeDomain, SetGuestTime, SetGuestVcpus,
+    SetSshKeys, SetUserPassword, ShutdownDomain, SleepTarget, SshKeyChange, SuspendDomain,
+    SuspendGuest, ThawFilesystems,
 };
 
 const CHANNEL: &str =
@@ -295,6 +295,29 @@ fn what_was_frozen_on_purpose_stays_so_over_a_restart_of_the_daemon() {
         assert!(!said.contains("frozen"), "{said}");
         hostname(&daemon).await.unwrap();
     });
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_made_between_freezing_and_thawing() {
+    let (_host, daemon) = super::snapshots::defined("agent=honest").await;
+    let mut events = daemon.subscribe(0).await;
+    let plain = daemon.call(DumpXml { domain: "web".into(), inactive: true }).await.unwrap();
+    daemon.define(plain.replace("</devices>", &format!("{CHANNEL}</devices>"))).await;
+    daemon.start("web").await.unwrap();
+    while next(&mut events).await.kind != (EventKind::AgentLifecycle { connected: true }) {}
+    let checkpoint = || CreateCheckpoint {
+        domain: "web".into(),
+        xml: Some("<domaincheckpoint><name>one</name></domaincheckpoint>".to_owned()),
+        redefine: false,
+        quiesce: true,
+    };
+    daemon.call(checkpoint()).await.unwrap();
+    says(&daemon, "frozen\nmarked\nthawed\n").await;
+    let twice = daemon.call(checkpoint()).await.unwrap_err();
+    assert!(twice.message.contains("one"), "{twice}");
+    // What came to nothing leaves nothing frozen.
+    says(&daemon, "thawed\nfrozen\nthawed\n").await;
+    hostname(&daemon).await.unwrap();
 }
 
 #[test]

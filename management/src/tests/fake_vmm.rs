@@ -158,6 +158,9 @@ fn run(config: MachineConfig) {
     if fake.has("dies-at-once") {
         std::process::abort();
     }
+    if fake.has("off-at-once") {
+        fake.end(ExitReason::Shutdown);
+    }
     if fake.has("cannot-build") {
         fake.end(ExitReason::Failed { message: "kernel is not one".into() });
     }
@@ -216,8 +219,17 @@ impl Fake {
             });
             return Some(serde_json::json!({ "return": {} }));
         }
-        if request["execute"] != "guest-shutdown" {
-            return None;
+        match request["execute"].as_str() {
+            Some("guest-shutdown") => {}
+            Some("guest-fsfreeze-freeze") => {
+                self.print("frozen\n");
+                return None;
+            }
+            Some("guest-fsfreeze-thaw") => {
+                self.print("thawed\n");
+                return None;
+            }
+            _ => return None,
         }
         match request["arguments"]["mode"].as_str() {
             Some("reboot") => self.reset(),
@@ -531,6 +543,8 @@ impl Fake {
                 self.event(EventKind::VcpusChanged { count });
             }
             Request::SetMemory { bytes } => self.inner().memory = Some(bytes),
+            Request::ListBitmaps => return Ok(Reply::Bitmaps(Vec::new())),
+            Request::ChangeBitmaps { .. } => self.print("marked\n"),
             Request::SetLink { id, up } => self.event(EventKind::LinkChanged { id, up }),
             _ => {}
         }

@@ -190,6 +190,16 @@ async fn a_shutdown_after_a_reboot_that_the_guest_ignored_is_a_shutdown() {
 }
 
 #[tokio::test]
+async fn a_guest_that_is_off_before_anybody_meets_it_is_told_so() {
+    let host = Host::new();
+    let daemon = host.daemon().await;
+    daemon.define(host.xml("web", "off-at-once")).await;
+    let error = daemon.start("web").await.unwrap_err();
+    assert!(error.message.contains("its guest shut itself down"), "{error}");
+    assert_eq!(daemon.state("web").await, State::ShutOff(ShutOff::Shutdown));
+}
+
+#[tokio::test]
 async fn a_crash_is_told_with_its_registers() {
     let host = Host::new();
     let daemon = host.daemon().await;

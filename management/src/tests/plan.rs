@@ -161,7 +161,7 @@ async fn a_password_is_neither_shown_nor_lost() {
     assert!(!dumped.contains("hunter2"), "{dumped}");
     assert_eq!(said(&plan(&daemon, &dumped).await.unwrap()), [""; 0]);
     apply(&daemon, &dumped).await.unwrap();
-    let secure = DumpSecureXml { domain: "web".into(), inactive: true };
+    let secure = DumpSecureXml { domain: "web".into(), inactive: true, migratable: false };
     assert!(daemon.call(secure).await.unwrap().contains("passwd='hunter2'"));
     let other = plan(&daemon, &vnc(" passwd='other'")).await.unwrap();
     assert_eq!(said(&other), ["next-start /domain/devices/graphics/@passwd"]);

@@ -34,6 +34,7 @@ pub(crate) mod machine;
 mod machine_cpu;
 pub(crate) mod machine_devices;
 pub(crate) mod machine_small;
+pub(crate) mod migratable;
 pub(crate) mod nbd;
 mod numa;
 pub(crate) mod ports;

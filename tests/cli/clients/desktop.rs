@@ -36,6 +36,15 @@ fn desktop() -> Option<Userland> {
     userland("client-desktop", &["dbus", "xvfb", "virt-viewer", "virt-manager"])
 }
 
+/// A program that has no daemon but that which its words name.
+fn started_apart(desktop: &Userland, rig: &Rig, words: &[&str]) -> Running {
+    let mut all = vec!["sh", "-c", ON_A_SCREEN, "sh"];
+    all.extend(words);
+    let mut command = desktop.command(rig.directory.path(), &all);
+    command.stdin(std::process::Stdio::null());
+    Running::start(command, &rig.path("desktop.log"))
+}
+
 fn started(desktop: &Userland, rig: &Rig, words: &[&str]) -> Running {
     let mut all = vec!["sh", "-c", ON_A_SCREEN, "sh"];
     all.extend(words);
@@ -98,6 +107,14 @@ fn virt_manager_lists_guests_and_shows_one() {
         let log = log(&rig);
         log.contains("domain=show status=Running added") && log.contains("Showing VM details")
     });
+    drop(manager);
+    // By another path: with a transport in it (qemu+unix), the guest would be one of another host.
+    std::fs::remove_file(rig.path(SCREEN)).unwrap();
+    let uri = format!("qemu:///system?socket={}", rig.path("run/libvirt-sock").display());
+    let mut words = console.clone();
+    words[4] = &uri;
+    let manager = started_apart(&desktop, &rig, &words);
+    wait_for_the_guest(&rig, &words);
     drop(manager);
     let log = log(&rig);
     for trouble in ["Traceback", "libvirtError", "unknown procedure"] {

@@ -23,7 +23,7 @@ fn a_program_with_another_implementation_of_the_protocol_is_understood() {
     assert_eq!(
         said(on(&driver, &go, &words)),
         "type: QEMU\nevent: started\nrunning: true\nguests: 2\nstatistics: state.state 1\n\
-         volume comes back: true\nno such guest: true\n"
+         volume comes back: true\ndownloads go on: 4096\nno such guest: true\n"
     );
     assert_eq!(driver.virsh("list --all --name").out.trim(), "test");
 }

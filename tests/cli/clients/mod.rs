@@ -1,12 +1,14 @@
 //! Programs that people drive libvirt with, as Debian ships them and as their packages leave them on a disk, against
 //! Manor. They run in a root of their own ([`Userland`]), for they find their parts by absolute paths.
 
+mod ansible;
 mod desktop;
 mod go;
 mod install;
 mod libraries;
 mod metrics;
 mod pacemaker;
+mod session;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -54,7 +56,11 @@ fn userland(name: &str, packages: &[&str]) -> Option<Userland> {
 }
 
 fn of_release(release: Release, name: &str, packages: &[&str]) -> Option<Userland> {
-    match Userland::of(release, name, packages) {
+    had(Userland::of(release, name, packages))
+}
+
+fn had(userland: anyhow::Result<Userland>) -> Option<Userland> {
+    match userland {
         Ok(userland) => Some(userland),
         Err(error) => {
             println!("SKIP: {error:#}");

@@ -62,6 +62,10 @@ pub enum Request {
     Viewer {
         id: String,
     },
+    /// Serve such a viewer at the other end of the socket passed beside this message (SCM_RIGHTS).
+    AddViewer {
+        id: String,
+    },
     /// Press keys of the keyboard, or let them go.
     Keys {
         codes: Vec<u16>,

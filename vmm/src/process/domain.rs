@@ -546,6 +546,11 @@ impl Domain {
                 changed.map_err(failed)?.map_err(|error| backup_refused(&error))?;
             }
             Request::ListBitmaps => return Ok(Reply::Bitmaps(self.machine.bitmaps())),
+            Request::AddViewer { id } => {
+                let text = "AddViewer comes with the socket of a viewer";
+                let socket = files.pop().ok_or_else(|| refuse(Code::Malformed, text))?;
+                self.screen(&id)?.add_viewer(socket);
+            }
             Request::Keys { codes, codeset, down } => self.keys(&codes, codeset, down)?,
             Request::Hello { .. }
             | Request::Save

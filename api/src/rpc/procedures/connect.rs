@@ -35,7 +35,10 @@ pub(crate) async fn open(
     client: Client,
     (name, flags): (Option<String>, u32),
 ) -> Result<(), Failure> {
-    known_flags(flags, READ_ONLY, "virConnectOpen")?;
+    // Of a session: whose it is, and that the client would have started a daemon for it. Here it is whose the socket is.
+    const USER: u32 = 2;
+    const AUTOSTART: u32 = 4;
+    known_flags(flags, READ_ONLY | USER | AUTOSTART, "virConnectOpen")?;
     let name = name.unwrap_or_default();
     if !is_ours(&name, client.driver()) {
         let text = format!("{name:?} is not here; there is {}", usual(client.driver()));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use management::domain::{DomainRef, DomainSummary};
 use management::ops::{
-    DescribeDomain, DomainFilter, DumpSecureXml, DumpXml, FindDomain, GetDomainState, ListDomains,
-    ListSnapshots, OpenConsole, OpenViewer,
+    AddViewer, DescribeDomain, DomainFilter, DumpSecureXml, DumpXml, FindDomain, GetDomainState,
+    ListDomains, ListSnapshots, OpenConsole, OpenViewer,
 };
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Domain;
 use super::super::protocol::xdr::Chars;
 use super::super::stream::Stream;
-use super::super::table::{Streaming, WithFiles};
+use super::super::table::{Passed, Streaming, WithFiles};
 use super::{Client, Row, count, either, listed, names, number};
 
 pub(super) const ACTIVE: u32 = 1;
@@ -158,13 +158,40 @@ pub(crate) async fn xml(client: Client, (domain, flags): (Domain, u32)) -> Resul
     const UPDATE_CPU: u32 = 4;
     const MIGRATABLE: u32 = 8;
     known_flags(flags, SECURE | INACTIVE | UPDATE_CPU | MIGRATABLE, "virDomainGetXMLDesc")?;
-    let inactive = flags & INACTIVE != 0;
+    let (inactive, migratable) = (flags & INACTIVE != 0, flags & MIGRATABLE != 0);
     let domain = domain.reference();
-    if flags & SECURE == 0 {
+    // Whoever takes a guest up elsewhere needs its secrets, too.
+    if flags & SECURE == 0 && !migratable {
         client.domain(DumpXml { domain, inactive }).await
     } else {
-        client.domain(DumpSecureXml { domain, inactive }).await
+        client.domain(DumpSecureXml { domain, inactive, migratable }).await
     }
+}
+
+/// The one that there is, with flags of its opening.
+fn first_screen(screen: u32, flags: u32, procedure: &str) -> Result<(), Failure> {
+    const SKIP_AUTH: u32 = 1;
+    known_flags(flags, SKIP_AUTH, procedure)?;
+    if screen != 0 {
+        let text = format!("there is screen 0, and no screen {screen}");
+        return Err(Failure::invalid_argument(Area::Domain, &text));
+    }
+    Ok(())
+}
+
+/// A viewer at the other end of the client's socket. It needs no password: the client proved who it is.
+pub(crate) async fn add_viewer(
+    client: Client,
+    call: Passed<(Domain, u32, u32)>,
+) -> Result<(), Failure> {
+    let Passed { arguments: (domain, screen, flags), files } = call;
+    first_screen(screen, flags, "virDomainOpenGraphics")?;
+    if files.count > 1 {
+        let text =
+            format!("{} descriptors come with this call, which takes one socket", files.count);
+        return Err(Failure::invalid_argument(Area::Domain, &text));
+    }
+    client.domain(AddViewer { domain: domain.reference(), socket: files.first }).await
 }
 
 /// A viewer's connection, which needs no password: the client proved who it is.
@@ -172,12 +199,7 @@ pub(crate) async fn open_graphics(
     client: Client,
     (domain, screen, flags): (Domain, u32, u32),
 ) -> Result<WithFiles<()>, Failure> {
-    const SKIP_AUTH: u32 = 1;
-    known_flags(flags, SKIP_AUTH, "virDomainOpenGraphicsFD")?;
-    if screen != 0 {
-        let text = format!("there is screen 0, and no screen {screen}");
-        return Err(Failure::invalid_argument(Area::Domain, &text));
-    }
+    first_screen(screen, flags, "virDomainOpenGraphicsFD")?;
     if !client.takes_files() {
         let text = "descriptors go over unix sockets only";
         return Err(Failure::no_support(text));

@@ -5,6 +5,7 @@ use management::ops::FindDomain;
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Domain;
 use super::super::protocol::typed::{Parameter, Parameters, Value};
+use super::super::table::Passed;
 use super::Client;
 
 /// Of domains that are there, and that the client may see.
@@ -100,6 +101,37 @@ pub(crate) async fn process_signal(
     known_flags(flags, 0, "virDomainSendProcessSignal")?;
     there(&client, &domain).await?;
     Err(Failure::no_support("signals reach processes of containers, not those inside a machine"))
+}
+
+/// As libvirt's driver of QEMU, which lacks both: descriptors are inherited by the init of a container.
+pub(crate) async fn create_with_files(
+    client: Client,
+    call: Passed<(Domain, u32)>,
+) -> Result<Domain, Failure> {
+    there(&client, &call.arguments.0).await?;
+    Err(Failure::no_support(NO_INIT))
+}
+
+pub(crate) async fn create_xml_with_files(
+    _client: Client,
+    _call: Passed<(String, u32)>,
+) -> Result<Domain, Failure> {
+    Err(Failure::no_support(NO_INIT))
+}
+
+const NO_INIT: &str =
+    "descriptors are passed to the init of a container, and a machine has none; start it without";
+
+pub(crate) async fn associate_files(
+    client: Client,
+    call: Passed<(Domain, String, u32)>,
+) -> Result<(), Failure> {
+    let (domain, name, _) = call.arguments;
+    there(&client, &domain).await?;
+    let text = format!(
+        "disks are opened by their paths, and not by descriptors (fdgroup {name:?}); name the file in <source file='…'/>"
+    );
+    Err(Failure::operation_unsupported(&text))
 }
 
 /// There is no security driver, and so no label.

@@ -16,6 +16,8 @@ const LENGTH: usize = 4;
 const HEADER: usize = 24;
 /// Bytes of a stream that go in one packet.
 pub(crate) const MAX_CHUNK: usize = 262_120;
+/// libvirt's bound on descriptors that come with one packet.
+const MAX_FILES: u32 = 32;
 /// Memory is taken for so much before it has come.
 const PIECE: usize = 64 << 10;
 
@@ -26,7 +28,7 @@ pub(crate) enum Kind {
     /// An event, or a keepalive.
     Message,
     Stream,
-    /// Descriptors come with it, which Manor takes from nobody.
+    /// Descriptors come after it, their number stands before its payload.
     CallWithFiles,
     ReplyWithFiles,
     StreamHole,
@@ -118,6 +120,8 @@ pub(crate) enum PacketError {
     Long { length: usize, limit: usize },
     #[error("a header that cannot be")]
     Header,
+    #[error("{0} descriptors are announced, where {MAX_FILES} may come with a call")]
+    Files(u32),
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -155,6 +159,24 @@ pub(crate) async fn read(
         from.read_exact(&mut payload[start..]).await?;
     }
     Ok(Some(Packet { header, payload: payload.into() }))
+}
+
+impl Packet {
+    /// Take off the number of descriptors that come after it.
+    pub(crate) fn take_file_count(&mut self) -> Result<u32, PacketError> {
+        if self.header.kind != Kind::CallWithFiles {
+            return Ok(0);
+        }
+        let mut from = Decoder::new(&self.payload);
+        match u32::decode(&mut from) {
+            Ok(count) if count > MAX_FILES => Err(PacketError::Files(count)),
+            Ok(count) => {
+                self.payload = self.payload.slice(size_of::<u32>()..);
+                Ok(count)
+            }
+            Err(_) => Err(PacketError::Header),
+        }
+    }
 }
 
 /// A packet's bytes on the wire.
@@ -237,6 +259,22 @@ mod tests {
         let packet = read(&mut from, LIMIT).await.unwrap().unwrap();
         assert_eq!((packet.header.program, packet.payload.len()), (KEEPALIVE, 0));
         assert_eq!(read(&mut from, LIMIT).await.unwrap(), None);
+    }
+
+    #[test]
+    fn descriptors_are_announced_before_the_payload_and_no_more_than_may_come() {
+        let with_files = Header { kind: Kind::CallWithFiles, ..header() };
+        let packet = |words: &[u32]| {
+            let payload: Vec<_> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            Packet { header: with_files, payload: payload.into() }
+        };
+        let mut whole = packet(&[2, 7]);
+        assert_eq!(whole.take_file_count().unwrap(), 2);
+        assert_eq!(&*whole.payload, [0, 0, 0, 7]);
+        assert!(matches!(packet(&[33]).take_file_count(), Err(PacketError::Files(33))));
+        assert!(matches!(packet(&[]).take_file_count(), Err(PacketError::Header)));
+        let mut call = Packet { header: header(), ..packet(&[2]) };
+        assert_eq!((call.take_file_count().unwrap(), call.payload.len()), (0, 4));
     }
 
     #[tokio::test]

@@ -24,8 +24,9 @@ const CLIENTS: &[(&str, &str, &str)] = &[
     (
         "virsh 9.0.0, local",
         "a guest's life, tuning, console (also by force), saving, dumping, pools, volumes with and \
-         without holes, `edit`, read-only connections, node devices, host interfaces, filters, secrets",
-        "`tests/cli/libvirt.rs`, `tests/cli/libvirt_lists.rs`",
+         without holes, `edit`, read-only connections, node devices, host interfaces, filters, secrets; \
+         `qemu:///session` at a user's own daemon",
+        "`tests/cli/libvirt.rs`, `tests/cli/libvirt_lists.rs`, `tests/cli/clients/session.rs`",
     ),
     (
         "virsh 9.0.0, from elsewhere",
@@ -36,7 +37,8 @@ const CLIENTS: &[(&str, &str, &str)] = &[
     (
         "python3-libvirt 9.0.0",
         "the tour, the events and asyncio of `resources/examples`; streams, calls and many connections at once; \
-         events of secrets; a screen as a descriptor; what virt-manager calls at its start",
+         events of secrets and of node devices; a screen as a descriptor, and at a socket of the client's; what \
+         virt-manager calls at its start",
         "`tests/cli/libvirt.rs`, `tests/cli/libvirt_hosts.rs`, `tests/cli/libvirt_lists.rs`",
     ),
     (
@@ -55,8 +57,13 @@ const CLIENTS: &[(&str, &str, &str)] = &[
     ),
     (
         "virt-manager 4.1.0",
-        "the list of guests, a guest's details, its screen",
+        "the list of guests, a guest's details, its screen, also by `?socket=`",
         "`tests/cli/clients/desktop.rs`",
+    ),
+    (
+        "Ansible 2.14, community.libvirt 1.2",
+        "`virt`, `virt_net` and `virt_pool`: everything twice, and changed once; guests as an inventory",
+        "`tests/cli/clients/ansible.rs`",
     ),
     (
         "Pacemaker's VirtualDomain 4.12",
@@ -70,7 +77,7 @@ const CLIENTS: &[(&str, &str, &str)] = &[
     ),
     (
         "go-libvirt of DigitalOcean",
-        "a guest's life, events, statistics, a volume up and down",
+        "a guest's life, events, statistics, a volume up and down many times",
         "`tests/cli/clients/go.rs`",
     ),
     (

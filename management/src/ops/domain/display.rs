@@ -1,14 +1,16 @@
 //! A guest's screen and its keyboard.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use broker::CONTROL_SOCKET;
+use rustix::net::SocketType;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use vmm_protocol::control::{Codeset, Request};
 
 use crate::auth::{Access, Subject};
-use crate::control::open_stream;
+use crate::control::{Vmm, open_stream};
 use crate::domain::DomainRef;
 use crate::domain::actor::vmm_error;
 use crate::domain::handle::{Live, View};
@@ -79,6 +81,43 @@ impl Operation for OpenViewer {
         let view = cx.find(&self.domain)?.view();
         let id = card(&view, live(&view)?)?;
         connect(&view, Request::Viewer { id }).await
+    }
+}
+
+/// Serve a viewer at the other end of a socket that it gave (virDomainOpenGraphics), without a password as well. The
+/// VMM itself holds it, so that it outlives this daemon.
+#[derive(Debug)]
+pub struct AddViewer {
+    pub domain: DomainRef,
+    /// None came from who may not bring one, and is asked for after who asks.
+    pub socket: Option<OwnedFd>,
+}
+
+impl Operation for AddViewer {
+    type Output = ();
+    const NAME: &'static str = "domain.add-viewer";
+    const ACCESS: Access = Access::Control;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        let view = cx.find(&self.domain)?.view();
+        let id = card(&view, live(&view)?)?;
+        let is_stream =
+            |socket: &OwnedFd| rustix::net::sockopt::socket_type(socket) == Ok(SocketType::STREAM);
+        let Some(socket) = self.socket.filter(is_stream) else {
+            let text = "a viewer comes with one end of a stream socket, as of socketpair(2)";
+            return Err(Error::new(Code::InvalidArgument, text));
+        };
+        let path = live(&view)?.run_dir.join(CONTROL_SOCKET);
+        let add = async {
+            // By a connection of its own: a VMM from before an update ends that by which it is asked what it does not know.
+            let (vmm, ..) = Vmm::connect(&path, WAIT).await?;
+            vmm.tell_with(Request::AddViewer { id }, vec![socket], WAIT).await
+        };
+        add.await.map_err(|error| vmm_error(&view.name, error))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::domain::{
 };
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
+use crate::translate::{self, migratable::migratable};
 use xml::DomainDef;
 use xml::device::disk::{Disk, Location};
 use xml::device::graphics::Graphics;
@@ -160,6 +161,8 @@ impl Operation for DumpXml {
 pub struct DumpSecureXml {
     pub domain: DomainRef,
     pub inactive: bool,
+    /// As another host would take it up (`VIR_DOMAIN_XML_MIGRATABLE`).
+    pub migratable: bool,
 }
 
 impl Operation for DumpSecureXml {
@@ -172,7 +175,14 @@ impl Operation for DumpSecureXml {
     }
 
     async fn run(self, cx: &Context) -> Result<String, Error> {
-        Ok(definition(cx, &self.domain, self.inactive)?.to_xml())
+        let def = definition(cx, &self.domain, self.inactive)?;
+        if !self.migratable {
+            return Ok(def.to_xml());
+        }
+        let view = cx.find(&self.domain)?.view();
+        let started = started_from(&view).filter(|_| !self.inactive);
+        let started = started.unwrap_or_else(|| def.clone());
+        Ok(migratable(def, &started).to_xml())
     }
 }
 
@@ -274,8 +284,7 @@ fn definition(cx: &Context, domain: &DomainRef, inactive: bool) -> Result<Domain
     let stored = view.definition.as_ref().map(|definition| definition.def.clone());
     let found = if inactive {
         // A transient domain's inactive definition is what it was started from.
-        let started = view.live.as_ref().map(|live| live.record.definition.as_str());
-        stored.or_else(|| started.and_then(|text| crate::translate::stored(text).ok()))
+        stored.or_else(|| started_from(&view))
     } else {
         let mut current = view.current().cloned();
         if let Some((def, live)) = current.as_mut().zip(view.live.as_ref()) {
@@ -288,6 +297,10 @@ fn definition(cx: &Context, domain: &DomainRef, inactive: bool) -> Result<Domain
     let missing =
         || Error::new(Code::NotFound, format!("domain {:?} has no definition", view.name));
     found.ok_or_else(missing)
+}
+
+fn started_from(view: &View) -> Option<DomainDef> {
+    translate::stored(&view.live.as_ref()?.record.definition).ok()
 }
 
 /// The definition that a question with these flags is about.

@@ -68,7 +68,7 @@ pub(super) fn answer(machine: &Machine, request: Request) -> Result<Reply, Contr
         Request::DeleteDiskSnapshots { ids, name } => {
             disks::delete_snapshots(machine, &ids, &name)?;
         }
-        Request::Viewer { .. } => {
+        Request::Viewer { .. } | Request::AddViewer { .. } => {
             return Err(refusal(Code::Failed, "guests of the test driver have no screen"));
         }
         Request::SetStatisticsPeriod { .. }
