@@ -1,12 +1,13 @@
 //! The host's devices and interfaces.
 
-use super::super::failure::{Area, Failure, known_flags};
-use super::super::protocol::object;
-use super::{Client, count, either, listed, names};
 use management::ops::{
     DescribeNodeDevice, HostInterface, ListHostInterfaces, ListNodeDevices, NodeDevice,
     NodeDeviceKind,
 };
+
+use super::super::failure::{Area, Failure, known_flags};
+use super::super::protocol::object;
+use super::{Client, count, either, listed, names};
 
 async fn devices(client: &Client) -> Result<Vec<NodeDevice>, Failure> {
     client.ask(Area::NodeDevice, ListNodeDevices).await
