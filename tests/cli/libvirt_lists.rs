@@ -111,7 +111,8 @@ fn virsh_defines_edits_and_forgets_a_filter() {
     libvirt.rig.write("own.xml", OWN);
     let path = libvirt.rig.path("own.xml").display().to_string();
     let defined = manor(&["nwfilter-define", &path]);
-    assert_eq!(defined.out, format!("Network filter own defined from {path}\n"), "{}", defined.err);
+    let words = format!("Network filter own defined from {path}");
+    assert_eq!(defined.out.trim(), words, "{}", defined.err);
     assert_eq!(libvirt.ok("nwfilter-dumpxml own"), OWN);
     let undefined = libvirt.ok("nwfilter-undefine own");
     assert_eq!(undefined, "Network filter own undefined");

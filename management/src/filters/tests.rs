@@ -219,10 +219,13 @@ fn chains_and_rules_are_asked_by_their_priorities_and_parameters_reach_inner_fil
                </filter>";
     let outer = "<filter name='outer'><filterref filter='arps'/>\
                  <filterref filter='no-mac-spoofing'/>\
+                 <filterref filter='no-ip-spoofing'><parameter name='IP' value='10.0.0.6'/></filterref>\
                  <rule action='accept' direction='out' priority='-501'><mac/></rule>\
                  <rule action='accept' direction='out' priority='-499'><mac/></rule></filter>";
-    let Instance { checks, filter } = instance_of(&[arp, outer], &[("IP", "10.0.0.5")]).unwrap();
-    assert!(checks.mac && !checks.arp, "Manor's own check in place of its rules");
+    let found = instance_of(&[arp, outer], &[("IP", "10.0.0.5")]).unwrap();
+    let Instance { checks, addresses, filter } = found;
+    assert!(checks.mac && checks.ip && !checks.arp, "Manor's own in place of their rules");
+    assert_eq!(addresses, [std::net::IpAddr::from([10, 0, 0, 6])], "the nearest");
     let [FilterStep::Rule(first), FilterStep::Chain { name, rules, .. }, FilterStep::Rule(last)] =
         &filter.sent.frames[..]
     else {

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use broker::{
     Checks, FilterRule as PortRule, FilterSide, FilterStep, FilterVerdict, FrameMatch,
@@ -29,6 +30,8 @@ const MOST_FILTERS: usize = 1000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Instance {
     pub(crate) checks: Checks,
+    /// Those that the checks let the guest have; none: those of its network.
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) filter: PortFilter,
 }
 
@@ -47,6 +50,7 @@ pub(crate) fn instance(
     collected.add(library, &filter.filter, &values, 0)?;
     Ok(Instance {
         checks: collected.checks,
+        addresses: collected.addresses,
         filter: PortFilter { sent: collected.sent.side(), received: collected.received.side() },
     })
 }
@@ -63,6 +67,7 @@ fn add_parameters(values: &mut Values, filter: &FilterRef) {
 #[derive(Default)]
 struct Collected {
     checks: Checks,
+    addresses: Vec<IpAddr>,
     sent: Way,
     received: Way,
     filters: usize,
@@ -95,7 +100,7 @@ impl Collected {
         }
         if let Some(checks) = checks(name) {
             self.checks = both(self.checks, checks);
-            return Ok(());
+            return self.add_addresses(name, values);
         }
         let def = library.get(name).ok_or_else(|| {
             let text = format!(
@@ -128,6 +133,23 @@ impl Collected {
                             "with it the interface has more than {MOST_FILTER_RULES} rules"
                         )));
                     }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What rules of the checked filters would compare with.
+    fn add_addresses(&mut self, name: &str, values: &Values) -> Result<(), Error> {
+        for variable in ["IP", "IPV6"] {
+            for text in values.get(variable).into_iter().flatten() {
+                let address = text.parse().map_err(|_| {
+                    let text =
+                        format!("filter {name:?}: ${variable} is {text:?}, which is no IP address");
+                    Error::new(Code::InvalidArgument, text)
+                })?;
+                if !self.addresses.contains(&address) {
+                    self.addresses.push(address);
                 }
             }
         }

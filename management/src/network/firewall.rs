@@ -341,9 +341,9 @@ fn is_there(tap: &str) -> bool {
 /// The rules of a port's filter, by what filters are.
 fn fill(port: &mut Port, library: &Library) -> Result<(), Error> {
     let Some(filter) = &port.filter else { return Ok(()) };
-    let Instance { checks, filter } =
+    let Instance { checks, addresses, filter } =
         filters::instance(library, filter, MacAddress(port.rules.mac))?;
-    port.rules.checks = checks;
+    (port.rules.checks, port.rules.addresses) = (checks, addresses);
     port.rules.filter = Some(filter);
     Ok(())
 }
