@@ -100,7 +100,8 @@ impl Collected {
         }
         if let Some(checks) = checks(name) {
             self.checks = both(self.checks, checks);
-            return self.add_addresses(name, values);
+            let asks = checks.arp || checks.ip;
+            return if asks { self.add_addresses(name, values) } else { Ok(()) };
         }
         let def = library.get(name).ok_or_else(|| {
             let text = format!(
