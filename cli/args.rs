@@ -408,10 +408,16 @@ pub(crate) enum Command {
     NodedevDumpxml(NodedevDumpxml),
     /// enumerate devices on this host
     NodedevList(NodedevList),
+    /// define or update a network filter from an XML file
+    NwfilterDefine(NwfilterDefine),
     /// network filter information in XML
-    NwfilterDumpxml(NwfilterDumpxml),
+    NwfilterDumpxml(Nwfilter),
+    /// edit XML configuration for a network filter
+    NwfilterEdit(Nwfilter),
     /// list network filters
     NwfilterList,
+    /// undefine a network filter
+    NwfilterUndefine(Nwfilter),
     /// network filter information in XML
     NwfilterBindingDumpxml(NwfilterBindingDumpxml),
     /// list network filter bindings

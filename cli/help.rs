@@ -250,7 +250,15 @@ const GROUPS: &[(&str, &str, &[&str])] = &[
     (
         "Network Filter",
         "filter",
-        &["nwfilter-binding-dumpxml", "nwfilter-binding-list", "nwfilter-dumpxml", "nwfilter-list"],
+        &[
+            "nwfilter-binding-dumpxml",
+            "nwfilter-binding-list",
+            "nwfilter-define",
+            "nwfilter-dumpxml",
+            "nwfilter-edit",
+            "nwfilter-list",
+            "nwfilter-undefine",
+        ],
     ),
     (
         "Manor itself",

@@ -1,5 +1,7 @@
 //! Verbs of the host's devices and interfaces, and of filters.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -32,9 +34,18 @@ pub(crate) struct IfaceDumpxml {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct NwfilterDumpxml {
+pub(crate) struct Nwfilter {
     /// network filter name or uuid
     pub(crate) nwfilter: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NwfilterDefine {
+    /// file containing an XML network filter description
+    pub(crate) file: PathBuf,
+    /// validate the XML against the schema: it always is
+    #[arg(long)]
+    pub(crate) validate: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
-//! nodedev-…, iface-…, nwfilter-…
+//! nodedev-…, iface-…
 
-use api::types::{Filter, NodeDevice};
+use api::types::NodeDevice;
 
 use super::Session;
 use super::host::show_xml;
@@ -61,58 +61,5 @@ pub(super) async fn iface_dumpxml(
         Failure::other(text).hint_near(&args.interface, all.iter().map(|one| one.name.clone()))
     })?;
     show_xml(session, &found.xml);
-    Ok(())
-}
-
-pub(super) async fn nwfilter_list(session: &Session) -> Result<(), Failure> {
-    let filters = session.client.filters().await?;
-    if session.terminal.json {
-        session.terminal.print_json(&filters);
-        return Ok(());
-    }
-    let mut table = Table::new(["UUID", "Name"]);
-    for filter in &filters {
-        table.row([filter.uuid.to_string(), filter.name.clone()]);
-    }
-    session.terminal.print(&table.text(!session.terminal.quiet));
-    Ok(())
-}
-
-pub(super) async fn nwfilter_dumpxml(
-    session: &Session,
-    args: args::NwfilterDumpxml,
-) -> Result<(), Failure> {
-    let all = session.client.filters().await?;
-    let wanted = &args.nwfilter;
-    let is_it = |filter: &&Filter| {
-        filter.name == *wanted || filter.uuid.to_string().eq_ignore_ascii_case(wanted)
-    };
-    let found = all.iter().find(is_it).ok_or_else(|| {
-        let text = format!("failed to get nwfilter '{wanted}': there is none");
-        Failure::other(text).hint_near(wanted, all.iter().map(|one| one.name.clone()))
-    })?;
-    show_xml(session, &found.xml);
-    Ok(())
-}
-
-pub(super) async fn nwfilter_binding_list(session: &Session) -> Result<(), Failure> {
-    let bindings = session.client.filter_bindings().await?;
-    if session.terminal.json {
-        session.terminal.print_json(&bindings);
-        return Ok(());
-    }
-    let mut table = Table::new(["Port Dev", "Filter"]);
-    for binding in &bindings {
-        table.row([binding.device.clone(), binding.filter.clone()]);
-    }
-    session.terminal.print(&table.text(!session.terminal.quiet));
-    Ok(())
-}
-
-pub(super) async fn nwfilter_binding_dumpxml(
-    session: &Session,
-    args: args::NwfilterBindingDumpxml,
-) -> Result<(), Failure> {
-    show_xml(session, &session.client.filter_binding(&args.binding).await?.xml);
     Ok(())
 }

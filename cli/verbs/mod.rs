@@ -23,6 +23,7 @@ mod network;
 mod network_edit;
 mod network_ports;
 mod node;
+mod nwfilter;
 mod plan;
 mod plug;
 mod power;
@@ -202,12 +203,13 @@ pub(crate) async fn run(session: &Session, command: Command) -> Option<Result<()
         Command::IfaceList(args) => host_devices::iface_list(session, args).await,
         Command::NodedevDumpxml(args) => host_devices::nodedev_dumpxml(session, args).await,
         Command::NodedevList(args) => host_devices::nodedev_list(session, args).await,
-        Command::NwfilterBindingDumpxml(args) => {
-            host_devices::nwfilter_binding_dumpxml(session, args).await
-        }
-        Command::NwfilterBindingList => host_devices::nwfilter_binding_list(session).await,
-        Command::NwfilterDumpxml(args) => host_devices::nwfilter_dumpxml(session, args).await,
-        Command::NwfilterList => host_devices::nwfilter_list(session).await,
+        Command::NwfilterBindingDumpxml(args) => nwfilter::binding_dumpxml(session, args).await,
+        Command::NwfilterBindingList => nwfilter::binding_list(session).await,
+        Command::NwfilterDefine(args) => nwfilter::define(session, args).await,
+        Command::NwfilterDumpxml(args) => nwfilter::dumpxml(session, args).await,
+        Command::NwfilterEdit(args) => nwfilter::edit(session, args).await,
+        Command::NwfilterList => nwfilter::list(session).await,
+        Command::NwfilterUndefine(args) => nwfilter::undefine(session, args).await,
         Command::FindStoragePoolSources(args) => storage::pool::sources(session, args).await,
         Command::PoolCapabilities => storage::pool::capabilities(session).await,
         Command::PoolAutostart(args) => storage::pool::autostart(session, args).await,

@@ -52,7 +52,7 @@ impl Session {
 }
 
 /// Asked of a person alone.
-fn is_another_try_wanted(session: &Session, failure: &Failure) -> bool {
+pub(super) fn is_another_try_wanted(session: &Session, failure: &Failure) -> bool {
     if !std::io::stdin().is_terminal() {
         return false;
     }

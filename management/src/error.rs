@@ -238,6 +238,7 @@ impl From<BrokerError> for Error {
             | BrokerError::NoSource { .. }
             | BrokerError::NotTap { .. }
             | BrokerError::NoController { .. }
+            | BrokerError::FilterPart { .. }
             | BrokerError::TapMode { .. } => Code::ResourceMissing,
             BrokerError::Exists { .. }
             | BrokerError::BridgeTaken { .. }
@@ -267,7 +268,9 @@ impl From<BrokerError> for Error {
             | BrokerError::Direct { .. }
             | BrokerError::Broker { .. }
             | BrokerError::Host { .. } => Code::HostFailure,
-            BrokerError::OtherProcess { .. } | BrokerError::Unexpected { .. } => Code::Internal,
+            BrokerError::Filter { .. }
+            | BrokerError::OtherProcess { .. }
+            | BrokerError::Unexpected { .. } => Code::Internal,
         };
         let message = error.to_string();
         match std::error::Error::source(&error).map(ToString::to_string) {

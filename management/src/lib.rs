@@ -16,6 +16,7 @@ pub mod domain;
 mod domain_capabilities;
 pub mod error;
 pub mod events;
+pub mod filters;
 mod firmware;
 pub mod foreground;
 mod host;

@@ -29,6 +29,7 @@ use crate::domain::channels::Frozen;
 use crate::domain::handle::{Act, Definition, Handle};
 use crate::domain::record::Record;
 use crate::error::{Code, Error};
+use crate::filters::Filters;
 use crate::host::{Driver, Host};
 use crate::jobs::Jobs;
 use crate::journal::Journal;
@@ -144,13 +145,15 @@ impl Manager {
                 let tokens = (tokens, users, secrets);
                 let found = run_dirs(&dir.join("domains"));
                 let jobs = Arc::new(Jobs::open(Arc::new(Disk), &state, journal.clone()));
-                let networks = network::Found::read(Arc::new(Disk), &settings);
+                let filters = Filters::open(Arc::new(Disk), &state);
+                let networks = (network::Found::read(Arc::new(Disk), &settings), filters);
                 let snapshots = Snapshots::open(Arc::new(Disk), &state);
                 let storage = (jobs, Found::read(Arc::new(Disk), &settings), networks, snapshots);
                 Ok((store, contents, autostart, boot_id, found, journal, audit, tokens, storage))
             })
             .await?;
-        let (jobs, mut pools, mut networks, (snapshots, mut unread)) = storage;
+        let (jobs, mut pools, (mut networks, filters), (snapshots, mut unread)) = storage;
+        let (filters, mut unread_filters, mut lacking_filters) = filters;
         let Contents { objects: domains, mut quarantined, mut degraded } = contents;
         quarantined.append(&mut unread.quarantined);
         degraded.append(&mut unread.degraded);
@@ -158,6 +161,9 @@ impl Manager {
         degraded.append(&mut pools.degraded);
         quarantined.append(&mut networks.quarantined);
         degraded.append(&mut networks.degraded);
+        quarantined.append(&mut unread_filters);
+        degraded.append(&mut lacking_filters);
+        let filters = Arc::new(filters);
         let (
             (tokens, unread, lacking),
             (users, unread_users, lacking_users),
@@ -176,6 +182,7 @@ impl Manager {
             &config,
             (host.clone(), broker.clone()),
             journal.clone(),
+            filters.clone(),
             &running,
         )
         .await;
@@ -193,6 +200,7 @@ impl Manager {
             jobs,
             pools,
             networks,
+            filters,
             seeds,
             checkpoints,
             snapshots,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use broker::Broker;
 use uuid::Uuid;
 use vmm_protocol::config::{Isolation, IsolationMode};
+use xml::DomainDef;
 use xml::device::interface::Interface;
 
 use crate::checkpoints::Checkpoints;
@@ -19,6 +20,7 @@ use crate::domain::actor;
 use crate::domain::handle::{Handle, View};
 use crate::domain::listing::{Listed, Listing};
 use crate::error::{Code, Error};
+use crate::filters::Filters;
 use crate::firmware::Installed;
 use crate::host::Host;
 use crate::jobs::Jobs;
@@ -54,6 +56,7 @@ pub(crate) struct Parts {
     pub jobs: Arc<Jobs>,
     pub pools: Arc<Pools>,
     pub networks: Arc<Networks>,
+    pub filters: Arc<Filters>,
     pub seeds: Arc<Seeds>,
     pub checkpoints: Arc<Checkpoints>,
     pub snapshots: Arc<Snapshots>,
@@ -193,6 +196,21 @@ impl Node {
         let tables = self.tables();
         let views = tables.domains.values();
         views.filter_map(|handle| inside(&handle.view.borrow())).flatten().collect()
+    }
+
+    /// A domain with an interface, now or by its definition, whose filter is so.
+    pub(crate) fn domain_with_filter(&self, is_so: &dyn Fn(&str) -> bool) -> Option<String> {
+        let has = |def: &DomainDef| {
+            let filters = def.devices.interfaces.iter().filter_map(|it| it.filterref.as_ref());
+            filters.into_iter().any(|filter| is_so(&filter.filter))
+        };
+        let is_user = |view: &View| {
+            view.definition.as_ref().is_some_and(|stored| has(&stored.def))
+                || view.live.as_ref().is_some_and(|live| has(&live.def))
+        };
+        let tables = self.tables();
+        let mut views = tables.domains.values().map(|handle| handle.view.borrow());
+        views.find(|view| is_user(view)).map(|view| view.name.clone())
     }
 
     pub(crate) fn get(&self, uuid: Uuid) -> Option<Handle> {

@@ -56,6 +56,12 @@ impl Libvirt {
         outcome.out.trim().to_owned()
     }
 
+    pub(crate) fn edit(&self, words: &[&str], editor: &str) -> Outcome {
+        let mut virsh = self.clients.virsh(self.home());
+        virsh.args(["-c", &self.uri()]).args(words).env("EDITOR", editor);
+        self.run(virsh)
+    }
+
     /// A script of resources/examples.
     fn example(&self, name: &str) -> Command {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("resources/examples").join(name);
@@ -589,9 +595,7 @@ fn virsh_edit_stores_what_the_editor_left() {
     let libvirt = Libvirt::new();
     libvirt.rig.write("a.xml", definition("a", UUID));
     libvirt.ok("define a.xml");
-    let mut virsh = libvirt.clients.virsh(libvirt.home());
-    virsh.args(["-c", &libvirt.uri(), "edit", "a"]).env("EDITOR", "sed -i s/524288/655360/");
-    let outcome = libvirt.run(virsh);
+    let outcome = libvirt.edit(&["edit", "a"], "sed -i s/524288/655360/");
     assert_eq!(outcome.status, 0, "{}", outcome.err);
     assert!(libvirt.ok("dominfo a").contains("Max memory:     655360 KiB"));
 }

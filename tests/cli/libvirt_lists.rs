@@ -46,21 +46,102 @@ fn virsh_shows_the_interfaces_of_the_host_and_changes_none() {
 fn virsh_shows_the_filters_that_interfaces_can_name() {
     let libvirt = Libvirt::new();
     let list = libvirt.ok("nwfilter-list");
-    assert!(list.contains("clean-traffic") && list.contains("no-mac-spoofing"), "{list}");
+    assert!(list.contains("clean-traffic") && list.contains("allow-dhcp-server"), "{list}");
     let manor = |words: &[&str]| libvirt.rig.manor(words.iter().copied()).out;
     assert_eq!(manor(&["nwfilter-list"]).trim().lines().count(), list.lines().count());
     let filter = libvirt.ok("nwfilter-dumpxml clean-traffic");
     assert_eq!(manor(&["nwfilter-dumpxml", "clean-traffic"]).trim(), filter);
     assert!(filter.starts_with("<filter name='clean-traffic' chain='root'>"), "{filter}");
-    libvirt.rig.write("own.xml", "<filter name='own' chain='root'/>");
-    let define = libvirt.refused("nwfilter-define own.xml");
-    assert!(
-        define.contains("cannot be defined") && define.contains("can name clean-traffic"),
-        "{define}"
-    );
+    assert!(filter.contains("<filterref filter='no-mac-spoofing'/>"), "{filter}");
     let undefine = libvirt.refused("nwfilter-undefine clean-traffic");
-    assert!(undefine.contains("cannot be undefined"), "{undefine}");
+    assert!(undefine.contains("is one that Manor comes with, and stays"), "{undefine}");
     assert!(libvirt.refused("nwfilter-dumpxml own").contains("Network filter not found"));
+}
+
+const OWN: &str = "<filter name='own' chain='ipv4' priority='-700'>
+  <uuid>11111111-2222-3333-4444-555555555555</uuid>
+  <filterref filter='no-mac-spoofing'/>
+  <rule action='accept' direction='in' priority='500'>
+    <tcp dstportstart='$PORT' state='NEW,ESTABLISHED'/>
+  </rule>
+  <rule action='drop' direction='inout' priority='1000' statematch='false'>
+    <all/>
+  </rule>
+</filter>";
+
+#[test]
+fn virsh_defines_edits_and_forgets_a_filter() {
+    let libvirt = Libvirt::new();
+    libvirt.rig.write("own.xml", OWN);
+    let defined = libvirt.ok("nwfilter-define own.xml");
+    assert_eq!(defined, "Network filter own defined from own.xml");
+    assert_eq!(libvirt.ok("nwfilter-dumpxml own"), OWN);
+    let dumped = libvirt.ok("nwfilter-dumpxml 11111111-2222-3333-4444-555555555555");
+    libvirt.rig.write("own.xml", &dumped);
+    libvirt.ok("nwfilter-define --validate own.xml");
+    assert_eq!(libvirt.ok("nwfilter-dumpxml own"), OWN);
+    assert!(libvirt.ok("nwfilter-list").contains("11111111-2222-3333-4444-555555555555   own"));
+
+    let edited = libvirt.edit(&["nwfilter-edit", "own"], "sed -i s/PORT/DOOR/");
+    assert_eq!(edited.status, 0, "{}", edited.err);
+    assert!(libvirt.ok("nwfilter-dumpxml own").contains("$DOOR"));
+    let mut edit = libvirt.rig.command(super::rig::MANOR.as_ref());
+    edit.args(["nwfilter-edit", "own"]).env_remove("VISUAL").env("EDITOR", "sed -i s/DOOR/GATE/");
+    let edited = libvirt.run(edit);
+    assert!(edited.out.contains("Network filter own XML configuration edited."), "{}", edited.err);
+    assert!(libvirt.ok("nwfilter-dumpxml own").contains("$GATE"));
+
+    libvirt.rig.write(
+        "other.xml",
+        "<filter name='own'><uuid>11111111-2222-3333-4444-000000000000</uuid></filter>",
+    );
+    let other = libvirt.refused("nwfilter-define other.xml");
+    assert!(other.contains("operation failed: there is a filter \"own\" already"), "{other}");
+    libvirt.rig.write(
+        "wrong.xml",
+        "<filter name='w'><rule action='drop' direction='in'><tpc/></rule></filter>",
+    );
+    let wrong = libvirt.refused("nwfilter-define wrong.xml");
+    assert!(wrong.contains("did you mean <tcp>"), "{wrong}");
+    libvirt.rig.write("self.xml", "<filter name='self'><filterref filter='self'/></filter>");
+    let itself = libvirt.refused("nwfilter-define self.xml");
+    assert!(itself.contains("would be a part of itself: self"), "{itself}");
+
+    let manor = |words: &[&str]| libvirt.rig.manor(words.iter().copied());
+    libvirt.rig.write("own.xml", OWN);
+    let path = libvirt.rig.path("own.xml").display().to_string();
+    let defined = manor(&["nwfilter-define", &path]);
+    let words = format!("Network filter own defined from {path}");
+    assert_eq!(defined.out.trim(), words, "{}", defined.err);
+    assert_eq!(libvirt.ok("nwfilter-dumpxml own"), OWN);
+    let undefined = libvirt.ok("nwfilter-undefine own");
+    assert_eq!(undefined, "Network filter own undefined");
+    assert!(libvirt.refused("nwfilter-dumpxml own").contains("Network filter not found"));
+    let missing = manor(&["nwfilter-undefine", "own"]);
+    assert!(missing.status != 0 && missing.err.contains("there is none"), "{}", missing.err);
+}
+
+#[test]
+fn virsh_is_not_let_undefine_a_filter_that_a_guest_has() {
+    let driver = Driver::new();
+    driver.write("own.xml", "<filter name='own'><rule action='drop' direction='out'/></filter>");
+    driver.write(
+        "guest.xml",
+        "<domain type='test'><name>filtered</name><memory unit='MiB'>64</memory>\
+         <os><type>hvm</type></os><devices><interface type='network'>\
+         <source network='default'/><filterref filter='own'/></interface></devices></domain>",
+    );
+    let early = driver.virsh("create guest.xml");
+    assert!(early.err.contains("there is no filter \"own\"; define it"), "{}", early.err);
+    assert_eq!(driver.virsh("nwfilter-define own.xml").status, 0);
+    let created = driver.virsh("create guest.xml");
+    assert_eq!(created.status, 0, "{}", created.err);
+    let used = driver.virsh("nwfilter-undefine own");
+    let words =
+        "Requested operation is not valid: nwfilter is in use: an interface of domain \"filtered\"";
+    assert!(used.status != 0 && used.err.contains(words), "{}", used.err);
+    assert_eq!(driver.virsh("destroy filtered").status, 0);
+    assert_eq!(driver.virsh("nwfilter-undefine own").status, 0);
 }
 
 #[test]

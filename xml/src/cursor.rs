@@ -212,13 +212,19 @@ impl<'a> Cursor<'a> {
 
     /// Read an attribute or text as `V`, or report why not.
     pub(crate) fn value<V: Value>(&self, text: &str, attribute: Option<&str>) -> Option<V> {
-        let expected = match V::parse(text) {
-            Ok(value) => return Some(value),
-            Err(expected) => expected,
-        };
+        match V::parse(text) {
+            Ok(value) => Some(value),
+            Err(expected) => {
+                self.bad_value(text, attribute, expected);
+                None
+            }
+        }
+    }
+
+    /// Report why an attribute or text is no value.
+    pub(crate) fn bad_value(&self, text: &str, attribute: Option<&str>, expected: Expected) {
         if attribute.is_none() && trim(text).is_empty() {
-            self.missing_text();
-            return None;
+            return self.missing_text();
         }
         let mut report = match attribute {
             Some(name) => self.at_attribute(name),
@@ -243,7 +249,6 @@ impl<'a> Cursor<'a> {
             }
         };
         report.report(kind, message);
-        None
     }
 
     /// Something is wrong with the document, here or elsewhere.

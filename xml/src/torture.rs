@@ -1,6 +1,6 @@
 //! What the fuzz target does with a definition.
 
-use crate::{BackupDef, CheckpointDef, DomainDef, NetworkDef, SnapshotDef};
+use crate::{BackupDef, CheckpointDef, DomainDef, FilterDef, NetworkDef, SnapshotDef};
 use crate::{PoolDef, SecretDef, VolumeDef};
 
 /// Read it as it comes from a client; what was accepted is what its own text says.
@@ -23,6 +23,18 @@ pub fn network(bytes: &[u8]) {
     let Ok(parsed) = NetworkDef::parse(text) else { return };
     let text = parsed.value.to_xml();
     let again = NetworkDef::parse_stored(&text).expect("what was written can be read");
+    assert_eq!(again.value.to_xml(), text, "a definition that changes");
+}
+
+/// The same of a filter.
+///
+/// # Panics
+/// If a definition does not come back as it was.
+pub fn filter(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Ok(parsed) = FilterDef::parse(text) else { return };
+    let text = parsed.value.to_xml();
+    let again = FilterDef::parse_stored(&text).expect("what was written can be read");
     assert_eq!(again.value.to_xml(), text, "a definition that changes");
 }
 
@@ -99,6 +111,11 @@ mod tests {
     #[test]
     fn networks_may_be_anything() {
         manor_tests::seeds::replay("network_xml", 400, super::network);
+    }
+
+    #[test]
+    fn filters_may_be_anything() {
+        manor_tests::seeds::replay("filter_xml", 400, super::filter);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The host's devices and interfaces, and the filters that there are.
 
-use super::{Client, Result, percent};
+use hyper::Method;
+
+use super::{Client, Payload, Result, percent};
 use crate::types;
 
 impl Client {
@@ -21,6 +23,20 @@ impl Client {
     pub async fn filters(&self) -> Result<Vec<types::Filter>> {
         let list: types::FilterList = self.get("/v1/filters").await?;
         Ok(list.filters)
+    }
+
+    /// Of this name or UUID.
+    pub async fn filter(&self, filter: &str) -> Result<types::Filter> {
+        self.get(&format!("/v1/filters/{}", percent(filter))).await
+    }
+
+    pub async fn define_filter(&self, xml: String) -> Result<types::Filter> {
+        self.answer(self.call(Method::POST, "/v1/filters", Payload::Xml(xml)).await?)
+    }
+
+    pub async fn undefine_filter(&self, filter: &str) -> Result<()> {
+        let path = format!("/v1/filters/{}", percent(filter));
+        self.call(Method::DELETE, &path, Payload::Nothing).await.map(drop)
     }
 
     pub async fn filter_bindings(&self) -> Result<Vec<types::FilterBinding>> {

@@ -1,4 +1,4 @@
-//! The host's devices and interfaces, and the filters that there are.
+//! The host's devices and interfaces, and which filters are in force.
 
 use axum::Json;
 use axum::extract::State;
@@ -60,22 +60,6 @@ pub(super) async fn interfaces(
         xml: found.xml,
     };
     Ok(Json(types::HostInterfaceList { interfaces: found.into_iter().map(interface).collect() }))
-}
-
-/// The filters that an interface of a guest can name.
-#[utoipa::path(get, path = "/v1/filters", tag = "Networks", operation_id = "filters",
-    responses((status = 200, body = types::FilterList)))]
-pub(super) async fn filters(
-    State(app): State<App>,
-    Who(caller): Who,
-) -> Result<Json<types::FilterList>, Failure> {
-    let found = app.manager.call(&caller, ops::ListFilters).await?;
-    let filter = |found: ops::Filter| types::Filter {
-        name: found.name.to_owned(),
-        uuid: found.uuid,
-        xml: found.xml,
-    };
-    Ok(Json(types::FilterList { filters: found.into_iter().map(filter).collect() }))
 }
 
 /// Which filter is in force at which interface of a running guest.

@@ -18,6 +18,7 @@ mod display;
 mod error;
 mod events;
 mod extract;
+mod filter;
 mod guard;
 mod guest;
 mod guest_convert;
@@ -187,7 +188,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(host_devices::devices))
         .routes(routes!(host_devices::one_device))
         .routes(routes!(host_devices::interfaces))
-        .routes(routes!(host_devices::filters))
+        .routes(routes!(filter::list, filter::define))
+        .routes(routes!(filter::describe, filter::undefine))
         .routes(routes!(host_devices::bindings))
         .routes(routes!(host_devices::one_binding))
         .routes(routes!(host::sysinfo))

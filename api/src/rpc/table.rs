@@ -355,13 +355,13 @@ procedures! {
     167 CONNECT_DOMAIN_EVENT_REGISTER_ANY [Subscribe] events::old_domain, partly "what happens here: see the events";
     168 CONNECT_DOMAIN_EVENT_DEREGISTER_ANY [] events::no_more_old;
     174 DOMAIN_UPDATE_DEVICE_FLAGS [UpdateDevice] device::update_flags, partly "nothing is forced";
-    175 NWFILTER_LOOKUP_BY_NAME [ListFilters] host::filter_by_name;
-    176 NWFILTER_LOOKUP_BY_UUID [ListFilters] host::filter_by_uuid;
-    177 NWFILTER_GET_XML_DESC [ListFilters] host::filter_xml, partly "without rules: they are Manor's own";
-    178 CONNECT_NUM_OF_NWFILTERS [ListFilters] host::filter_count;
-    179 CONNECT_LIST_NWFILTERS [ListFilters] host::filter_names;
-    180 NWFILTER_DEFINE_XML [ListFilters] host::define_filter, partly "refused: there are libvirt's own";
-    181 NWFILTER_UNDEFINE [ListFilters] host::undefine_filter, partly "refused: there are libvirt's own";
+    175 NWFILTER_LOOKUP_BY_NAME [ListFilters] filter::by_name;
+    176 NWFILTER_LOOKUP_BY_UUID [DescribeFilter] filter::by_uuid;
+    177 NWFILTER_GET_XML_DESC [DescribeFilter] filter::xml;
+    178 CONNECT_NUM_OF_NWFILTERS [ListFilters] filter::number;
+    179 CONNECT_LIST_NWFILTERS [ListFilters] filter::list_names;
+    180 NWFILTER_DEFINE_XML [DefineFilter] filter::define;
+    181 NWFILTER_UNDEFINE [UndefineFilter] filter::undefine;
     182 DOMAIN_MANAGED_SAVE [ManagedSave GetJob] saved::managed_save;
     183 DOMAIN_HAS_MANAGED_SAVE_IMAGE [FindDomain] domain::has_saved_state;
     184 DOMAIN_MANAGED_SAVE_REMOVE [DropManagedSave] saved::managed_save_remove;
@@ -446,7 +446,7 @@ procedures! {
     283 CONNECT_LIST_ALL_NETWORKS [ListNetworks] network::list_all;
     284 CONNECT_LIST_ALL_INTERFACES [ListHostInterfaces] host::all_interfaces;
     285 CONNECT_LIST_ALL_NODE_DEVICES [ListNodeDevices] host::all_devices, partly "computer, PCI, USB, network, SCSI, disks, graphics";
-    286 CONNECT_LIST_ALL_NWFILTERS [ListFilters] host::all_filters;
+    286 CONNECT_LIST_ALL_NWFILTERS [ListFilters] filter::list_all;
     287 CONNECT_LIST_ALL_SECRETS [ListSecrets] secret::list_all;
     288 NODE_SET_MEMORY_PARAMETERS [TuneSharedMemory] host_memory::tune_shared;
     289 NODE_GET_MEMORY_PARAMETERS [GetSharedMemory] host_memory::shared;
@@ -528,7 +528,7 @@ procedures! {
     424 DOMAIN_AUTHORIZED_SSH_KEYS_GET [GetSshKeys] guest_cpus::ssh_keys;
     425 DOMAIN_AUTHORIZED_SSH_KEYS_SET [SetSshKeys] guest_cpus::set_ssh_keys;
     426 DOMAIN_GET_MESSAGES [DescribeDomain] domain::messages;
-    431 NWFILTER_DEFINE_XML_FLAGS [ListFilters] host::define_filter_flags, partly "refused: there are libvirt's own";
+    431 NWFILTER_DEFINE_XML_FLAGS [DefineFilter] filter::define_flags;
     432 NETWORK_DEFINE_XML_FLAGS [DefineNetwork] network::define_flags;
     433 NODE_DEVICE_GET_AUTOSTART [DescribeNodeDevice] host::device_autostart;
     435 NODE_DEVICE_IS_PERSISTENT [DescribeNodeDevice] host::device_is_persistent;

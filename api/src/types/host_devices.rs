@@ -52,6 +52,10 @@ pub struct Filter {
     #[schema(example = "clean-traffic")]
     pub name: String,
     pub uuid: Uuid,
+    /// Manor comes with it: it cannot be changed.
+    #[serde(default)]
+    pub builtin: bool,
+    /// libvirt's filter XML.
     pub xml: String,
 }
 

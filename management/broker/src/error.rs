@@ -92,6 +92,13 @@ pub enum BrokerError {
         #[serde(with = "cause")]
         source: io::Error,
     },
+    #[error("the rules of port {tap:?} {problem}: this is a mistake of Manor's own")]
+    Filter { tap: String, problem: Cow<'static, str> },
+    #[error(
+        "this host's kernel has not what a filter asks for: {what} needs the module {module}; load it (modprobe \
+         {module}), or {instead}"
+    )]
+    FilterPart { what: String, module: Cow<'static, str>, instead: Cow<'static, str> },
     #[error(
         "the kernel does not limit what passes interface {name:?}: it needs sch_htb for what goes to a guest, \
          and sch_ingress, cls_u32 and act_police for what comes from one"

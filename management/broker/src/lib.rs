@@ -45,9 +45,10 @@ pub use local::Local;
 pub use network::direct::{Direct, DirectMode};
 pub use network::vlan::{NativeVlan, PortVlans};
 pub use network::{
-    AddressHolder, BridgePort, BridgeSpec, Checks, Floor, ForeignChain, ForeignHook, Forwarding,
-    NetworkAct, NetworkRules, PortForward, PortRules, Protocol, RouteSpec, RuleSet, RulesWatch,
-    Sockets, SocketsSpec, Traffic, TrafficRate,
+    AddressHolder, BridgePort, BridgeSpec, Checks, FieldTest, FilterRule, FilterSide, FilterStep,
+    FilterVerdict, Floor, ForeignChain, ForeignHook, Forwarding, FrameField, FrameMatch,
+    MOST_FILTER_RULES, NetworkAct, NetworkRules, PortFilter, PortForward, PortRules, Protocol,
+    RouteSpec, RuleSet, RulesWatch, Sockets, SocketsSpec, Traffic, TrafficRate,
 };
 pub use owner::Owner;
 pub use passt::{Passt, PasstForward, PasstRange};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use xml::{NetworkDef, PoolDef, SecretDef, VolumeDef};
+use xml::{FilterDef, NetworkDef, PoolDef, SecretDef, VolumeDef};
 
 use super::{Access, Caller};
 use crate::domain::DomainRef;
@@ -32,6 +32,7 @@ pub enum Subject<'a> {
 /// What a document defines that is not of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defines<'a> {
+    Filter,
     Network,
     Pool,
     Secret,
@@ -54,6 +55,7 @@ impl Subject<'_> {
 impl Defines<'_> {
     pub(crate) fn kind(self) -> &'static str {
         match self {
+            Self::Filter => "filter",
             Self::Network => "network",
             Self::Pool => "pool",
             Self::Secret => "secret",
@@ -64,6 +66,7 @@ impl Defines<'_> {
     /// What the document calls it; empty where it cannot be read.
     fn name(self, xml: &str) -> String {
         let name = match self {
+            Self::Filter => FilterDef::parse(xml).ok().map(|it| it.value.name.to_string()),
             Self::Network => NetworkDef::parse(xml).ok().map(|it| it.value.name.to_string()),
             Self::Pool => PoolDef::parse(xml).ok().map(|it| it.value.name.to_string()),
             Self::Secret => {

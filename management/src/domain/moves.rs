@@ -87,6 +87,53 @@ impl Actor {
         }
     }
 
+    /// Let the interface with this MAC address have the filter that `to` has.
+    pub(super) async fn change_filter(&mut self, mac: &str, to: &Interface) -> Result<(), Error> {
+        let old = self.live_interface(mac)?;
+        let new = Interface { filterref: to.filterref.clone(), ..old.clone() };
+        self.guard_as(&new).await?;
+        // A daemon that comes after one that stopped here has the filter that is written down.
+        let Err(error) = self.keep_interface(&new) else {
+            self.settle(&new).await;
+            return Ok(());
+        };
+        if let Err(error) = self.guard_as(&old).await {
+            tracing::error!(domain = self.name, mac, error = %error.chain(), "has the filter it was to have");
+        }
+        Err(error)
+    }
+
+    /// What may come through the tap of a live interface from now on.
+    async fn guard_as(&self, interface: &Interface) -> Result<(), Error> {
+        let (node, interface) = (self.node.clone(), interface.clone());
+        blocking(move || {
+            let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
+            let tap = tap.unwrap_or_default();
+            let network = translate::ports::network(&interface);
+            let own = network.is_some_and(|network| node.networks.is_own(network));
+            let rules = translate::ports::of(&interface, &tap, own);
+            node.networks.guard(vec![(tap, rules)])
+        })
+        .await
+    }
+
+    /// Write an interface of the live definition down as it shall be.
+    fn keep_interface(&mut self, now: &Interface) -> Result<(), Error> {
+        let dir = self.node.run_dir(self.uuid);
+        let Some(run) = &mut self.run else { return Ok(()) };
+        let mac = now.mac_address().map(|mac| mac.to_string()).unwrap_or_default();
+        let mut def = translate::with_aliases(&run.live.def);
+        if let Some(at) = at(&def, &mac) {
+            def.devices.interfaces[at] = now.clone();
+        }
+        let before = std::mem::replace(&mut run.record.live, def.to_xml());
+        run.record.write(&dir).map_err(|source| {
+            run.record.live = before;
+            let text = format!("cannot update the domain's record in {}", dir.display());
+            Error::new(Code::HostFailure, text).with_source(source)
+        })
+    }
+
     fn live_interface(&self, mac: &str) -> Result<Interface, Error> {
         let def = translate::with_aliases(&self.running()?.live.def);
         let found = at(&def, mac).map(|at| def.devices.interfaces[at].clone());
@@ -193,6 +240,7 @@ impl Actor {
             && let Some(at) = at(&started, &mac)
         {
             lead(&mut started.devices.interfaces[at], now);
+            started.devices.interfaces[at].filterref.clone_from(&now.filterref);
             run.record.definition = started.to_xml();
         }
         run.record.moving = None;

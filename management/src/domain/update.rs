@@ -22,6 +22,8 @@ use crate::translate::{self, NewIds, device};
 struct Updated {
     /// The interface that is to be in another bridge, by its MAC address.
     moves: Option<(String, Box<Interface>)>,
+    /// The one that has another filter, by its MAC address.
+    filter: Option<(String, Box<Interface>)>,
     /// The one whose cable is to be moved, and where.
     link: Option<(String, bool)>,
     /// The definition with another policy for a disk's errors.
@@ -59,9 +61,13 @@ impl Actor {
             let change = MediumChange { disk: disk.target.dev.clone(), action, force: false };
             return self.change_medium(change, affects).await;
         }
-        let updated = if live { self.updated(&new.value)? } else { Updated::default() };
-        let Updated { moves, link, policy } = updated;
+        let updated = if live { self.updated(&new)? } else { Updated::default() };
+        let Updated { moves, filter, link, policy } = updated;
         let stored = if config { Some(self.stored_with_update(&new)?) } else { None };
+        // First: in its other bridge it is never with less than it shall have.
+        if let Some((mac, interface)) = filter {
+            self.change_filter(&mac, &interface).await?;
+        }
         if let Some((mac, interface)) = moves {
             self.move_interface(&mac, &interface).await?;
         }
@@ -82,10 +88,12 @@ impl Actor {
     ///
     /// # Errors
     /// When something else would change, which the running machine cannot.
-    fn updated(&self, new: &Device) -> Result<Updated, Error> {
+    fn updated(&self, parsed: &Parsed<Device>) -> Result<Updated, Error> {
+        let new = &parsed.value;
         let def = translate::with_aliases(&self.running()?.live.def);
         let named = Named::Like(Box::new(new.clone()));
-        let old = named.key(&def).and_then(|key| key.find(&def));
+        let key = named.key(&def);
+        let old = key.as_ref().and_then(|key| key.find(&def));
         let old = old.ok_or_else(|| self.no_device(&def, &named))?;
         let changes = device::changes(&old, new);
         let (old, new) = match (&old, new) {
@@ -103,7 +111,9 @@ impl Actor {
                 return other.map_or_else(|| Ok(Updated::default()), |change| Err(fixed(change)));
             }
         };
-        if let Some(change) = changes.iter().find(|change| !matches!(**change, "link" | "source")) {
+        if let Some(change) =
+            changes.iter().find(|change| !matches!(**change, "link" | "source" | "filterref"))
+        {
             return Err(fixed(change));
         }
         let name = old.mac_address().map(|mac| mac.to_string()).unwrap_or_default();
@@ -113,8 +123,13 @@ impl Actor {
         } else {
             None
         };
+        if let Some(key) = key.filter(|_| changes.contains(&"filterref")) {
+            // What it says is looked at as in a definition.
+            device::replaced(&def, &key, parsed, &mut NewIds)?;
+        }
+        let filter = changes.contains(&"filterref").then(|| (name.clone(), new.clone()));
         let link = (is_up(old) != is_up(new)).then(|| (name, is_up(new)));
-        Ok(Updated { moves, link, policy: None })
+        Ok(Updated { moves, filter, link, policy: None })
     }
 
     /// The same device in its place, with all that its description says.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
-use xml::{NetworkDef, PoolDef, SecretDef};
+use xml::{FilterDef, NetworkDef, PoolDef, SecretDef};
 
 use super::ImportKind;
 use crate::domain::DomainId;
@@ -15,7 +15,7 @@ use crate::error::{Code, Error};
 use crate::jobs::Progress;
 use crate::network::state::State;
 use crate::network::{Network, NetworkRef};
-use crate::ops::claim_and_act;
+use crate::ops::{claim_and_act, define_filter};
 use crate::registry::Node;
 use crate::secrets::{SecretRef, Secrets};
 use crate::storage::PoolRef;
@@ -27,6 +27,7 @@ const SOON: Duration = Duration::from_secs(60);
 pub(crate) enum Deed {
     Secret { def: Box<SecretDef>, value: Option<Vec<u8>> },
     SecretValue { secret: SecretRef, value: Vec<u8> },
+    Filter { def: Box<FilterDef> },
     Network { def: Box<NetworkDef>, autostart: bool, replaced: Option<Arc<Network>> },
     NetworkAutostart { uuid: Uuid },
     Pool { def: Box<PoolDef>, autostart: bool },
@@ -88,6 +89,10 @@ async fn take_over(node: &Arc<Node>, secrets: &Arc<Secrets>, deed: Deed) -> Resu
         Deed::SecretValue { secret, value } => {
             let secrets = secrets.clone();
             blocking(move || secrets.set_value(&secret, value)).await
+        }
+        Deed::Filter { def } => {
+            let node = node.clone();
+            blocking(move || define_filter(&node, *def).map(drop)).await
         }
         Deed::Network { mut def, autostart, replaced } => {
             if let Some(replaced) = replaced {

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
+use xml::FilterDef;
 
 use super::carry_out::Deed;
 use super::{Import, ImportDocument, ImportKind, Judgement, Verdict};
 use crate::error::{Code, Error};
+use crate::filters::FilterName;
 use crate::registry::Node;
 use crate::secrets::Secrets;
-use crate::translate::{self, ports};
+use crate::translate::{self, invalid};
 
 /// What judging looks at.
 pub(super) struct Judge<'a> {
@@ -81,18 +83,24 @@ pub(crate) fn judge(
 }
 
 impl Judge<'_> {
-    /// Filters are Manor's own: those of the same names.
+    /// One that is there already with the same words, or one that can be defined.
     fn filter(&self, document: &ImportDocument) -> (Judgement, Option<Deed>) {
         let judgement = Judgement::of(document, None);
-        if ports::filter_names().any(|known| known == document.name) {
+        let mut def = match FilterDef::parse(&document.xml) {
+            Ok(def) => def.value,
+            Err(error) => return (judgement.refuse_as(invalid(error)), None),
+        };
+        def.fill_defaults();
+        let judgement = Judgement { name: def.name.to_string(), uuid: def.uuid, ..judgement };
+        if let Ok(known) = self.node.filters.view(&FilterName(judgement.name.clone()))
+            && (known.builtin || known.xml == def.to_xml())
+        {
             return (judgement.present(), None);
         }
-        let known: Vec<_> = ports::filter_names().collect();
-        let reason = format!(
-            "filters are Manor's own: {}; a guest that names another is refused",
-            known.join(", ")
-        );
-        (judgement.refuse(reason), None)
+        match self.node.filters.may_define(def.clone()) {
+            Ok(()) => (judgement.accept(), Some(Deed::Filter { def: Box::new(def) })),
+            Err(error) => (judgement.refuse_as(error), None),
+        }
     }
 }
 

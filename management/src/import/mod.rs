@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! documents ─judge→ as it is | changed | there already | refused   (nothing is done)
-//!                        └ deeds ─carry out→ secrets, networks, pools, domains
+//!                        └ deeds ─carry out→ secrets, filters, networks, pools, domains
 //! ```
 //! Each piece is judged by the rules that its own definition has, and stored as that stores it: whole, or
 //! not at all. So a taking over that broke off is done again from the start, and what is there already is

@@ -5,19 +5,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use broker::{AddressHolder, Broker, Floor, NetworkRules, PortRules, RuleSet, Traffic};
+use broker::{
+    AddressHolder, Broker, FilterRule, FilterSide, FilterStep, FilterVerdict, Floor, NetworkRules,
+    PortFilter, PortRules, RuleSet, Traffic,
+};
 use ipnet::IpNet;
 use uuid::Uuid;
-use xml::NetworkDef;
 use xml::network::Subnet;
+use xml::{MacAddress, NetworkDef};
 
 use super::plan;
 use crate::error::{Code, Error};
+use crate::filters::{self, Filters, Instance, Library};
 use crate::translate::bandwidth;
 use crate::translate::ports::Port;
 
 pub(super) struct Firewall {
     broker: Arc<dyn Broker>,
+    filters: Arc<Filters>,
     wanted: Mutex<Wanted>,
 }
 
@@ -71,17 +76,27 @@ impl Firewall {
     /// `ports` are those of domains that run already, and `active` the networks that they are in.
     pub(super) fn new(
         broker: Arc<dyn Broker>,
+        filters: Arc<Filters>,
         ports: Vec<Port>,
         active: &HashMap<Uuid, NetworkDef>,
     ) -> Self {
-        let ports = ports.into_iter().map(|port| (port.rules.tap.clone(), port)).collect();
+        let library = filters.library();
+        let found = |mut port: Port| {
+            if let Err(error) = fill(&mut port, &library) {
+                let (tap, error) = (&port.rules.tap, error.chain());
+                tracing::error!(tap, error, "nothing comes through until its filter can be had");
+                port.rules.filter = Some(nothing());
+            }
+            (port.rules.tap.clone(), port)
+        };
+        let ports = ports.into_iter().map(found).collect();
         // All that is in force is wanted from the beginning: the first network that is taken up again
         // would have the rules of the others removed.
         let network = |(uuid, def): (&Uuid, &NetworkDef)| {
             (*uuid, Active { rules: plan::rules(def), ..Active::claimed(def) })
         };
         let networks = active.iter().map(network).collect();
-        Self { broker, wanted: Mutex::new(Wanted { networks, ports }) }
+        Self { broker, filters, wanted: Mutex::new(Wanted { networks, ports }) }
     }
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
@@ -89,11 +104,16 @@ impl Firewall {
     }
 
     /// What may come through new taps; none: everything. In force when this returns.
-    pub(super) fn guard(&self, ports: Vec<(String, Option<Port>)>) -> Result<(), Error> {
+    pub(super) fn guard(&self, mut ports: Vec<(String, Option<Port>)>) -> Result<(), Error> {
         let mut wanted = self.wanted();
+        // While this is held nobody changes what filters are.
+        let library = self.filters.library();
+        for (_, port) in &mut ports {
+            port.as_mut().map_or(Ok(()), |port| fill(port, &library))?;
+        }
         let before = wanted.ports.clone();
         // A tap is gone with its guest, and its name is another's then.
-        wanted.ports.retain(|tap, _| std::path::Path::new("/sys/class/net").join(tap).exists());
+        wanted.ports.retain(|tap, _| is_there(tap));
         for (tap, port) in ports {
             match port {
                 Some(port) => drop(wanted.ports.insert(tap, port)),
@@ -107,13 +127,48 @@ impl Firewall {
             wanted.ports = before;
             return Err(error);
         }
-        self.apply(&wanted)?;
+        if let Err(error) = self.apply(&wanted) {
+            // What the kernel does not take would be in the way of everybody's rules from now on.
+            wanted.ports = before;
+            return Err(error);
+        }
         for active in wanted.networks.values() {
             if floors(&wanted.ports, &active.name) != floors(&before, &active.name) {
                 self.share(active, &wanted.ports)?;
             }
         }
         Ok(())
+    }
+
+    /// Put filters as they are in `library` in force at all taps that have them, then `keep` them; if
+    /// either fails, all is as it was.
+    pub(super) fn refilter(
+        &self,
+        library: &Library,
+        keep: &mut dyn FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut wanted = self.wanted();
+        let before = wanted.ports.clone();
+        let mut ports = before.clone();
+        ports.retain(|tap, _| is_there(tap));
+        for (tap, port) in &mut ports {
+            fill(port, library).map_err(|error| {
+                let text = format!("interface {tap:?} has it: {}", error.message);
+                Error::new(error.code, text)
+            })?;
+        }
+        if ports == before {
+            return keep();
+        }
+        wanted.ports = ports;
+        let done = self.apply(&wanted);
+        let is_in_force = done.is_ok();
+        let Err(error) = done.and_then(|()| keep()) else { return Ok(()) };
+        wanted.ports = before;
+        if is_in_force && let Err(error) = self.apply(&wanted) {
+            tracing::error!(error = %error.chain(), "filters are in force that are not kept");
+        }
+        Err(error)
     }
 
     /// Have a network's bridge pass as much as it should, also if that is everything: it may have had a
@@ -279,6 +334,32 @@ impl Wanted {
     }
 }
 
+fn is_there(tap: &str) -> bool {
+    std::path::Path::new("/sys/class/net").join(tap).exists()
+}
+
+/// The rules of a port's filter, by what filters are.
+fn fill(port: &mut Port, library: &Library) -> Result<(), Error> {
+    let Some(filter) = &port.filter else { return Ok(()) };
+    let Instance { checks, addresses, filter } =
+        filters::instance(library, filter, MacAddress(port.rules.mac))?;
+    (port.rules.checks, port.rules.addresses) = (checks, addresses);
+    port.rules.filter = Some(filter);
+    Ok(())
+}
+
+/// Of a guest that runs, and whose filter nobody knows any more.
+fn nothing() -> PortFilter {
+    let drop = FilterRule {
+        label: "no filter is known".to_owned(),
+        matching: Vec::new(),
+        states: 0,
+        verdict: FilterVerdict::Drop,
+    };
+    let side = FilterSide { frames: vec![FilterStep::Rule(drop)], packets: Vec::new() };
+    PortFilter { sent: side.clone(), received: side }
+}
+
 /// What guests of a network are promised.
 fn floors(ports: &BTreeMap<String, Port>, network: &str) -> Vec<Floor> {
     let here = |port: &&Port| port.network.as_deref() == Some(network);
@@ -337,6 +418,12 @@ mod tests {
         }
     }
 
+    /// None of anybody's own.
+    fn filters() -> Arc<Filters> {
+        let dir = tempfile::tempdir().unwrap();
+        Arc::new(Filters::open(Arc::new(crate::store::Disk), dir.path()).0)
+    }
+
     fn port(tap: &str) -> Port {
         let checks = broker::Checks { mac: true, ..broker::Checks::default() };
         let rules = PortRules {
@@ -345,8 +432,9 @@ mod tests {
             addresses: Vec::new(),
             within: Vec::new(),
             checks,
+            filter: None,
         };
-        Port { rules, network: Some("n".to_owned()), floor: None }
+        Port { rules, network: Some("n".to_owned()), filter: None, floor: None }
     }
 
     fn network(rest: &str) -> (Uuid, NetworkDef) {
@@ -361,7 +449,7 @@ mod tests {
     #[test]
     fn rules_that_are_lost_are_put_back_and_those_of_nobody_here_are_left_alone() {
         let host = Arc::new(Noted::default());
-        let firewall = Firewall::new(host.clone(), vec![port("vnet0")], &HashMap::new());
+        let firewall = Firewall::new(host.clone(), filters(), vec![port("vnet0")], &HashMap::new());
         let (uuid, def) = network("<ip address='10.0.0.1' prefix='24'/>");
         firewall.claim(uuid, &def).unwrap();
         firewall.admit(uuid, &def).unwrap();
@@ -372,7 +460,7 @@ mod tests {
         assert!(firewall.repair().unwrap());
         assert_eq!(*host.0.lock().unwrap(), made);
 
-        let other = Firewall::new(host.clone(), Vec::new(), &HashMap::new());
+        let other = Firewall::new(host.clone(), filters(), Vec::new(), &HashMap::new());
         assert!(!other.repair().unwrap());
         assert_eq!(*host.0.lock().unwrap(), made);
     }
@@ -380,7 +468,7 @@ mod tests {
     #[test]
     fn a_tap_has_the_rules_of_its_latest_guest() {
         let host = Arc::new(Noted::default());
-        let firewall = Firewall::new(host.clone(), Vec::new(), &HashMap::new());
+        let firewall = Firewall::new(host.clone(), filters(), Vec::new(), &HashMap::new());
         // A name that is there: others are forgotten.
         firewall.guard(vec![("lo".to_owned(), Some(port("lo")))]).unwrap();
         firewall.guard(vec![("vnet-gone".to_owned(), Some(port("vnet-gone")))]).unwrap();
@@ -395,7 +483,7 @@ mod tests {
     #[test]
     fn a_network_promises_no_more_than_it_has() {
         let host = Arc::new(Noted::default());
-        let firewall = Firewall::new(host.clone(), Vec::new(), &HashMap::new());
+        let firewall = Firewall::new(host.clone(), filters(), Vec::new(), &HashMap::new());
         let (uuid, def) = network(
             "<bandwidth><inbound average='100'/></bandwidth><ip address='10.0.0.1' prefix='24'/>",
         );
@@ -427,7 +515,7 @@ mod tests {
         let (uuid, def) = network(LEASING);
         // As a daemon begins that finds both: nothing that is in force goes in between.
         let active = HashMap::from([(uuid, def.clone())]);
-        let firewall = Firewall::new(host.clone(), vec![port("vnet0")], &active);
+        let firewall = Firewall::new(host.clone(), filters(), vec![port("vnet0")], &active);
         assert_eq!(firewall.networks().len(), 1);
         firewall.claim(uuid, &def).unwrap();
         firewall.admit(uuid, &def).unwrap();
@@ -452,7 +540,7 @@ mod tests {
     fn a_lease_changes_who_holds_what_and_makes_no_rules_anew() {
         let host = Arc::new(Noted::default());
         let (uuid, def) = network(LEASING);
-        let firewall = Firewall::new(host.clone(), vec![port("vnet0")], &HashMap::new());
+        let firewall = Firewall::new(host.clone(), filters(), vec![port("vnet0")], &HashMap::new());
         firewall.claim(uuid, &def).unwrap();
         firewall.admit(uuid, &def).unwrap();
         let made = || host.1.load(std::sync::atomic::Ordering::Relaxed);

@@ -15,7 +15,9 @@ use super::leases::Leases;
 use super::state::{RECORD, Shared, State};
 use super::{NetworkRef, NetworkView, guard, leases, plan, resolvers, service, user};
 use crate::config::Config;
+use crate::domain::actor::blocking;
 use crate::error::{Code, Error};
+use crate::filters::{Filters, Library};
 use crate::host::Host;
 use crate::journal::Journal;
 use crate::store::{Contents, Store, StoredNetwork, Vfs};
@@ -83,6 +85,7 @@ impl Networks {
         config: &Config,
         (host, broker): (Host, Arc<dyn Broker>),
         journal: Arc<Journal>,
+        filters: Arc<Filters>,
         running: &[DomainDef],
     ) -> Self {
         let Found { first, store, stored, mut active, .. } = found;
@@ -93,7 +96,7 @@ impl Networks {
         };
         let ports = running.iter().flat_map(|live| ports::of_domain(live, is_own)).collect();
         let shared = Arc::new(Shared {
-            firewall: Firewall::new(broker.clone(), ports, &active),
+            firewall: Firewall::new(broker.clone(), filters, ports, &active),
             foreign: Foreign::new(broker.clone()),
             broker,
             store,
@@ -137,6 +140,12 @@ impl Networks {
             }
         }))
         .await;
+        // A daemon that was killed between a filter's rules and its definition leaves rules of no filter.
+        let mended = networks.shared.clone();
+        let mended = blocking(move || mended.firewall.repair()).await;
+        if let Err(error) = mended {
+            tracing::error!(error = %error.chain(), "the rules of networks are not in force");
+        }
         // Without root nothing could start it.
         let first = first && networks.shared.broker.makes_networks();
         if first && let Err(error) = networks.define_default().await {
@@ -221,6 +230,15 @@ impl Networks {
     /// What may come through the taps of a domain that is about to run. Blocks.
     pub(crate) fn guard(&self, ports: Vec<(String, Option<ports::Port>)>) -> Result<(), Error> {
         self.shared.firewall.guard(ports)
+    }
+
+    /// Put filters in force at all taps that have them, then `keep` them. Blocks.
+    pub(crate) fn refilter(
+        &self,
+        library: &Library,
+        keep: &mut dyn FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.shared.firewall.refilter(library, keep)
     }
 
     /// User and group of the processes beside guests that the configuration names; none where they are

@@ -1,6 +1,4 @@
-//! The host's devices and interfaces, and the filters that there are: looked at, never changed.
-
-use uuid::Uuid;
+//! The host's devices and interfaces: looked at, never changed.
 
 use crate::auth::{Access, Subject};
 use crate::domain::actor::blocking;
@@ -8,7 +6,6 @@ use crate::error::{Code, Error};
 use crate::host_interfaces;
 use crate::manager::{Context, Operation};
 use crate::node_devices;
-use crate::translate;
 
 pub use crate::host_interfaces::HostInterface;
 pub use crate::node_devices::{NodeDevice, NodeDeviceKind};
@@ -78,34 +75,4 @@ impl Operation for ListHostInterfaces {
         let host = cx.node.host.clone();
         blocking(move || Ok(host_interfaces::read(&host))).await
     }
-}
-
-/// A filter of interfaces that there is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    pub name: &'static str,
-    pub uuid: Uuid,
-    /// libvirt's filter XML, without rules: these are Manor's own.
-    pub xml: String,
-}
-
-/// The filters that an interface can name (virConnectListAllNWFilters).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListFilters;
-
-impl Operation for ListFilters {
-    type Output = Vec<Filter>;
-    const NAME: &'static str = "network.filters";
-    const ACCESS: Access = Access::Read;
-
-    async fn run(self, _cx: &Context) -> Result<Vec<Filter>, Error> {
-        Ok(translate::ports::filter_names().map(filter).collect())
-    }
-}
-
-/// It has the same UUID on every host.
-fn filter(name: &'static str) -> Filter {
-    let uuid = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("manor nwfilter {name}").as_bytes());
-    let xml = format!("<filter name='{name}' chain='root'>\n  <uuid>{uuid}</uuid>\n</filter>\n");
-    Filter { name, uuid, xml }
 }

@@ -4,6 +4,7 @@
 mod audit;
 mod domain;
 mod events;
+mod filter;
 mod filter_bindings;
 mod host_devices;
 mod host_memory;
@@ -25,6 +26,7 @@ pub use audit::*;
 pub use domain::*;
 pub(crate) use domain::{claim_and_act, consoles, disk_source};
 pub use events::*;
+pub use filter::*;
 pub use filter_bindings::*;
 pub use host_devices::*;
 pub use host_memory::*;

@@ -6,6 +6,7 @@
 //! old object or the new one. What cannot be read is put aside in `quarantine/`, with a reason.
 
 mod disk;
+mod filter;
 mod network;
 mod object;
 mod pool;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub(crate) use disk::Disk;
+pub(crate) use filter::StoredFilter;
 pub(crate) use network::StoredNetwork;
 use object::Object;
 pub(crate) use object::StoredDomain;

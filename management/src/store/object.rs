@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{StoredNetwork, StoredPool};
+use super::{StoredFilter, StoredNetwork, StoredPool};
 use crate::domain::Turn;
 
 /// A definition and what belongs to it beside the XML.
@@ -86,6 +86,7 @@ documents! {
     StoredDomain = "domain" in "domains",
     StoredPool = "pool" in "pools",
     StoredNetwork = "network" in "networks",
+    StoredFilter = "filter" in "filters",
 }
 
 pub(super) const DAMAGED: &str = "its first line is damaged";

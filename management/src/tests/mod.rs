@@ -14,6 +14,7 @@ pub(crate) mod fake_agent;
 mod fake_commit;
 mod fake_save;
 mod fake_vmm;
+mod filters;
 mod foreground;
 mod images;
 mod leases;

@@ -52,6 +52,11 @@ impl NetworkHost {
         self.made.lock().unwrap().fails = Some(what);
     }
 
+    /// As if others were in force.
+    pub(super) fn forget_rules(&self) {
+        self.made.lock().unwrap().rules = RuleSet::default();
+    }
+
     fn bridges(&self) -> Vec<String> {
         self.made.lock().unwrap().bridges.keys().cloned().collect()
     }

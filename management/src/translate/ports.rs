@@ -4,21 +4,11 @@
 use std::net::IpAddr;
 
 use broker::{Checks, PortRules};
-use xml::device::interface::{Interface, InterfaceType};
+use xml::device::interface::{FilterRef, Interface, InterfaceType};
 use xml::{DomainDef, YesNo};
 
 use super::bandwidth;
-
-/// Filters that distributions ship with libvirt, and what of them there is.
-const FILTERS: &[(&str, Checks)] = &[
-    ("clean-traffic", Checks { mac: true, arp: true, ip: true, dhcp_server: true, router: true }),
-    ("no-mac-spoofing", Checks { mac: true, ..NONE }),
-    ("no-arp-spoofing", Checks { arp: true, ..NONE }),
-    ("no-arp-mac-spoofing", Checks { arp: true, ..NONE }),
-    ("no-arp-ip-spoofing", Checks { arp: true, ..NONE }),
-    ("no-ip-spoofing", Checks { ip: true, ..NONE }),
-    ("no-ipv6-spoofing", Checks { ip: true, ..NONE }),
-];
+use crate::filters;
 
 const NONE: Checks =
     Checks { mac: false, arp: false, ip: false, dhcp_server: false, router: false };
@@ -32,22 +22,19 @@ pub(crate) struct Port {
     pub(crate) rules: PortRules,
     /// The network of Manor's own that it is in: which addresses its guest may have is known there.
     pub(crate) network: Option<String>,
+    /// One whose rules are to be made, and put in force beside `rules`.
+    pub(crate) filter: Option<FilterRef>,
     /// What it is promised of that network's rate, bytes each second.
     pub(crate) floor: Option<u64>,
 }
 
-/// The one parameter of a filter that means something here.
+/// The parameter of filters that Manor's own checks ask for.
 pub(crate) const ADDRESS: &str = "IP";
-
-pub(crate) fn filter_names() -> impl Iterator<Item = &'static str> {
-    FILTERS.iter().map(|(name, _)| *name)
-}
 
 /// None: everything.
 fn checks(interface: &Interface, own_network: bool) -> Option<Checks> {
     if let Some(filter) = &interface.filterref {
-        let known = FILTERS.iter().find(|(name, _)| *name == filter.filter);
-        return known.map(|(_, checks)| *checks);
+        return Some(filters::checks(&filter.filter).unwrap_or(NONE));
     }
     // A guest that is trusted with its filters has others behind it.
     let trusted = interface.trust_guest_rx_filters == Some(YesNo::Yes);
@@ -65,9 +52,12 @@ pub(crate) fn of(interface: &Interface, tap: &str, own_network: bool) -> Option<
         addresses: addresses.filter_map(|address| address.value.parse::<IpAddr>().ok()).collect(),
         within: Vec::new(),
         checks: checks(interface, own_network)?,
+        filter: None,
     };
+    let filter = interface.filterref.clone();
+    let filter = filter.filter(|filter| filters::checks(&filter.filter).is_none());
     let network = network(interface).filter(|_| own_network).map(str::to_owned);
-    Some(Port { rules, network, floor: bandwidth::floor(interface) })
+    Some(Port { rules, network, filter, floor: bandwidth::floor(interface) })
 }
 
 /// Those of a running domain, by its live definition.

@@ -323,6 +323,19 @@ element! {
         attr name: String,
         attr value: String,
     }
+    check FilterParameter::check;
+}
+
+impl FilterParameter {
+    /// libvirt's rule; it drops the others without a word.
+    fn check(&self, at: Cursor<'_>) {
+        if !crate::filter::is_variable_name(&self.name) {
+            let mut report = at.at_attribute("name");
+            report.expected = Some("letters, digits and '_'".to_owned());
+            let name = crate::report::quote(&self.name);
+            report.report(Kind::Invalid, format!("{name} cannot name a variable of a filter"));
+        }
+    }
 }
 
 element! {

@@ -1,10 +1,9 @@
-//! The host's devices and interfaces, and the filters that there are.
+//! The host's devices and interfaces.
 
 use management::ops::{
-    DescribeNodeDevice, Filter, HostInterface, ListFilters, ListHostInterfaces, ListNodeDevices,
-    NodeDevice, NodeDeviceKind,
+    DescribeNodeDevice, HostInterface, ListHostInterfaces, ListNodeDevices, NodeDevice,
+    NodeDeviceKind,
 };
-use uuid::Uuid;
 
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object;
@@ -212,86 +211,4 @@ pub(crate) async fn interface_is_active(
     named: object::Interface,
 ) -> Result<bool, Failure> {
     Ok(interface(&client, &named.name, |interface| interface.name == named.name).await?.active)
-}
-
-async fn filters(client: &Client) -> Result<Vec<Filter>, Failure> {
-    client.ask(Area::Filter, ListFilters).await
-}
-
-async fn filter(
-    client: &Client,
-    what: &str,
-    is: impl Fn(&Filter) -> bool,
-) -> Result<Filter, Failure> {
-    let found = filters(client).await?.into_iter().find(is);
-    found.ok_or_else(|| Failure::not_found(Area::Filter, &format!("there is no filter {what:?}")))
-}
-
-impl From<Filter> for object::Filter {
-    fn from(filter: Filter) -> Self {
-        Self { name: filter.name.to_owned(), uuid: filter.uuid }
-    }
-}
-
-pub(crate) async fn filter_count(client: Client, (): ()) -> Result<i32, Failure> {
-    Ok(count(filters(&client).await?.len()))
-}
-
-pub(crate) async fn filter_names(client: Client, room: i32) -> Result<Vec<String>, Failure> {
-    let all = filters(&client).await?;
-    Ok(names(all.into_iter().map(|filter| filter.name.to_owned()), room))
-}
-
-pub(crate) async fn all_filters(
-    client: Client,
-    (wanted, flags): (i32, u32),
-) -> Result<(Vec<object::Filter>, u32), Failure> {
-    known_flags(flags, 0, "virConnectListAllNWFilters")?;
-    let all = filters(&client).await?;
-    Ok(listed(all.into_iter().map(Into::into).collect(), wanted))
-}
-
-pub(crate) async fn filter_by_name(
-    client: Client,
-    name: String,
-) -> Result<object::Filter, Failure> {
-    Ok(filter(&client, &name, |filter| filter.name == name).await?.into())
-}
-
-pub(crate) async fn filter_by_uuid(client: Client, uuid: Uuid) -> Result<object::Filter, Failure> {
-    Ok(filter(&client, &uuid.to_string(), |filter| filter.uuid == uuid).await?.into())
-}
-
-pub(crate) async fn filter_xml(
-    client: Client,
-    (named, flags): (object::Filter, u32),
-) -> Result<String, Failure> {
-    known_flags(flags, 0, "virNWFilterGetXMLDesc")?;
-    Ok(filter(&client, &named.name, |filter| filter.uuid == named.uuid).await?.xml)
-}
-
-pub(crate) async fn define_filter(client: Client, xml: String) -> Result<object::Filter, Failure> {
-    define_filter_flags(client, (xml, 0)).await
-}
-
-/// Rules of people's own are not to be had; saying so is better than not knowing the procedure.
-pub(crate) async fn define_filter_flags(
-    client: Client,
-    (_, flags): (String, u32),
-) -> Result<object::Filter, Failure> {
-    const VALIDATE: u32 = 1;
-    known_flags(flags, VALIDATE, "virNWFilterDefineXMLFlags")?;
-    let known: Vec<_> = filters(&client).await?.iter().map(|filter| filter.name).collect();
-    let text = format!(
-        "filters are Manor's own and cannot be defined, as their rules follow leases; an interface \
-             can name {}",
-        known.join(", ")
-    );
-    Err(Failure::unsupported(Area::Filter, &text))
-}
-
-pub(crate) async fn undefine_filter(client: Client, named: object::Filter) -> Result<(), Failure> {
-    filter(&client, &named.name, |filter| filter.uuid == named.uuid).await?;
-    let text = format!("filter {:?} is Manor's own and cannot be undefined", named.name);
-    Err(Failure::unsupported(Area::Filter, &text))
 }

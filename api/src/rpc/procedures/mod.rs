@@ -6,6 +6,7 @@ pub(super) mod connect;
 pub(super) mod device;
 pub(super) mod domain;
 pub(super) mod events;
+pub(super) mod filter;
 pub(super) mod filter_bindings;
 pub(super) mod guest;
 pub(super) mod guest_cpus;

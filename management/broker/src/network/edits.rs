@@ -11,7 +11,14 @@ const CLEAN: Checks = Checks { mac: true, arp: true, ip: true, dhcp_server: true
 
 fn port() -> PortRules {
     let addresses = vec!["192.168.77.10".parse().unwrap(), "fd00:77::10".parse().unwrap()];
-    PortRules { tap: "tap1".to_owned(), mac: MAC, addresses, within: Vec::new(), checks: CLEAN }
+    PortRules {
+        tap: "tap1".to_owned(),
+        mac: MAC,
+        addresses,
+        within: Vec::new(),
+        checks: CLEAN,
+        filter: None,
+    }
 }
 
 fn holders() -> Vec<AddressHolder> {
@@ -84,7 +91,14 @@ fn all_shapes() -> RuleSet {
     let within = vec!["192.168.77.0/24".parse().unwrap(), "fd00:77::/64".parse().unwrap()];
     let tap = "tap2".to_owned();
     let leased = PortRules { tap: "tap3".to_owned(), within, addresses: Vec::new(), ..port() };
-    let other = PortRules { tap, mac: OTHER, addresses: Vec::new(), within: Vec::new(), checks };
+    let other = PortRules {
+        tap,
+        mac: OTHER,
+        addresses: Vec::new(),
+        within: Vec::new(),
+        checks,
+        filter: None,
+    };
     RuleSet { networks, ports: vec![port(), other, leased], holders: holders() }
 }
 

@@ -4,6 +4,7 @@ mod bridge;
 pub(crate) mod direct;
 #[cfg(test)]
 mod edits;
+mod filter;
 #[cfg(test)]
 mod foreign_tests;
 pub(crate) mod mac_table;
@@ -26,6 +27,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BrokerError, Granted};
 
+pub use filter::{
+    FieldTest, FilterRule, FilterSide, FilterStep, FilterVerdict, FrameField, FrameMatch,
+    MOST_FILTER_RULES, PortFilter,
+};
 pub use rules::RulesWatch;
 pub use traffic::{Floor, Traffic, TrafficRate};
 
@@ -151,6 +156,9 @@ pub struct PortRules {
     /// Every address in these that no other holds; of a family that none is given of, any.
     pub within: Vec<IpNet>,
     pub checks: Checks,
+    /// What is asked of frames that pass the checks, and of those to the guest; none: nothing.
+    #[serde(default)]
+    pub filter: Option<PortFilter>,
 }
 
 /// What is looked at. Whatever but the first is looked at keeps frames with VLAN tags out: what is

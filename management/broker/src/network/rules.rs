@@ -35,7 +35,12 @@ const POSTROUTING: Chain<'_> = chain("postrouting", "nat", hook::POSTROUTING, 10
 
 pub(super) fn apply(rules: &RuleSet) -> Result<(), BrokerError> {
     ports::check(&rules.ports)?;
-    batch(rules).commit().map_err(|(what, source)| BrokerError::Rules { what, source })
+    batch(rules).commit().map_err(|(what, source)| match ports::lacking(&rules.ports, &source) {
+        Some((module, instead)) => {
+            BrokerError::FilterPart { what, module: module.into(), instead: instead.into() }
+        }
+        None => BrokerError::Rules { what, source },
+    })
 }
 
 /// Others hold addresses than before; in force are rules that ask who does.

@@ -9,7 +9,7 @@ use super::attributes::Attributes;
 use crate::network::Protocol;
 
 /// The first register of 16 bytes; others follow.
-const R1: u32 = 1;
+pub(super) const R1: u32 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Verdict {
@@ -37,7 +37,7 @@ impl Rule {
         Self { expressions: Attributes::default(), comment: comment.into() }
     }
 
-    fn with(mut self, name: &str, data: &Attributes) -> Self {
+    pub(super) fn with(mut self, name: &str, data: &Attributes) -> Self {
         let expression = Attributes::default().text(1, name).nested(2, data);
         self.expressions = self.expressions.nested(1, &expression);
         self
@@ -178,7 +178,7 @@ impl Rule {
         self.with("fib", &data).compare(Compare::Equal, &LOCAL.to_ne_bytes())
     }
 
-    fn connection(self, key: u32, bits: u32) -> Self {
+    pub(super) fn connection(self, key: u32, bits: u32) -> Self {
         let rule = self.with("ct", &Attributes::default().u32(1, R1).u32(2, key));
         rule.mask(&bits.to_ne_bytes()).compare(Compare::Different, &[0; 4])
     }
@@ -193,7 +193,7 @@ impl Rule {
         self.connection(2, 1 << 5)
     }
 
-    fn counted(self) -> Self {
+    pub(super) fn counted(self) -> Self {
         self.with("counter", &Attributes::default())
     }
 

@@ -4,6 +4,7 @@
 pub(super) mod attributes;
 mod batch;
 mod expression;
+mod field;
 mod foreign;
 mod frame;
 mod in_force;

@@ -24,6 +24,7 @@ fn leased(holders: &[AddressHolder]) -> RuleSet {
         addresses: Vec::new(),
         within: vec!["192.168.77.0/24".parse().unwrap(), "fd00:77::/64".parse().unwrap()],
         checks: CLEAN,
+        filter: None,
     };
     let ports = vec![port("tap1", MAC), port("tap2", OTHER)];
     RuleSet { networks: Vec::new(), ports, holders: holders.to_vec() }

@@ -7,6 +7,10 @@
 //!
 //! Rules name taps, not what is behind them: they are in force before a tap is there.
 
+mod filter;
+pub(super) use filter::lacking;
+#[cfg(test)]
+mod filter_tests;
 #[cfg(test)]
 mod frames;
 pub(super) mod holders;
@@ -46,9 +50,13 @@ const REDIRECT: u8 = 137;
 
 /// A name that no interface can have would be cut to one that another may have.
 pub(super) fn check(ports: &[PortRules]) -> Result<(), BrokerError> {
-    match ports.iter().find(|port| InterfaceName::new(&port.tap).is_none()) {
+    if let Some(port) = ports.iter().find(|port| InterfaceName::new(&port.tap).is_none()) {
+        return Err(BrokerError::NoInterface { name: port.tap.clone() });
+    }
+    let wrong = |port: &PortRules| Some((port.tap.clone(), port.filter.as_ref()?.problem()?));
+    match ports.iter().find_map(wrong) {
         None => Ok(()),
-        Some(port) => Err(BrokerError::NoInterface { name: port.tap.clone() }),
+        Some((tap, problem)) => Err(BrokerError::Filter { tap, problem: problem.into() }),
     }
 }
 
@@ -70,6 +78,7 @@ pub(super) fn add(batch: &mut Batch, ports: &[PortRules], held: &[AddressHolder]
         let reserved = checks("what it sends to bridges").for_reserved_groups();
         batch.add_rule(&INPUT, &reserved.jump(&chain));
     }
+    filter::add(batch, ports);
 }
 
 fn port_rule(rules: &PortRules, what: &str) -> Rule {

@@ -71,8 +71,14 @@ impl Guest {
 
 fn checked(checks: Checks) -> RuleSet {
     let addresses = vec![ADDRESS.into(), ADDRESS6.into()];
-    let port =
-        PortRules { tap: "tap1".to_owned(), mac: MAC, addresses, within: Vec::new(), checks };
+    let port = PortRules {
+        tap: "tap1".to_owned(),
+        mac: MAC,
+        addresses,
+        within: Vec::new(),
+        checks,
+        filter: None,
+    };
     RuleSet { networks: Vec::new(), ports: vec![port], holders: Vec::new() }
 }
 
@@ -241,7 +247,14 @@ fn each_port_has_rules_of_its_own() {
     let mut both = checked(CLEAN);
     let tap = "tap2".to_owned();
     let addresses = vec![address.into()];
-    both.ports.push(PortRules { tap, mac: OTHER, addresses, within: Vec::new(), checks: CLEAN });
+    both.ports.push(PortRules {
+        tap,
+        mac: OTHER,
+        addresses,
+        within: Vec::new(),
+        checks: CLEAN,
+        filter: None,
+    });
     within(&lab.host, || rules::apply(&both).unwrap());
     let packet =
         |mac, from| frame(mac, 0x0800, &ipv4(from, Ipv4Addr::BROADCAST, 17, &udp(1000, 2000)));
@@ -267,6 +280,7 @@ fn rules_of_many_ports_come_into_force_at_once() {
         addresses: addresses.clone(),
         within: Vec::new(),
         checks: CLEAN,
+        filter: None,
     };
     let wanted = RuleSet { ports: (0..300).map(port).collect(), ..RuleSet::default() };
     within(&lab.host, || {
