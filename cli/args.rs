@@ -173,6 +173,8 @@ pub(crate) enum Command {
     Guestinfo(Guestinfo),
     /// run a program in the guest (via agent)
     GuestExec(GuestExec),
+    /// set the guest agent timeout
+    GuestAgentTimeout(GuestAgentTimeout),
     /// query or modify state of vcpu in the guest (via agent)
     Guestvcpus(Guestvcpus),
     /// list authorized SSH keys for given user (via agent)
@@ -293,6 +295,8 @@ pub(crate) enum Command {
     Setmaxmem(Setmaxmem),
     /// change memory allocation
     Setmem(Setmem),
+    /// attach/detach vcpu or groups of threads
+    Setvcpu(Setvcpu),
     /// change number of virtual CPUs
     Setvcpus(Setvcpus),
     /// create a snapshot from XML
@@ -354,6 +358,10 @@ pub(crate) enum Command {
     Dominfo(Domain),
     /// get memory statistics for a domain
     Dommemstat(Dommemstat),
+    /// set the threshold for block-threshold event for a given block device or its backing chain element
+    Domblkthreshold(Domblkthreshold),
+    /// calculate a vm's memory dirty rate
+    DomdirtyrateCalc(DomdirtyrateCalc),
     /// domain state
     Domstate(Domstate),
     /// get statistics about one or multiple domains

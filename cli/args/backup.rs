@@ -29,6 +29,9 @@ pub(crate) struct CheckpointCreate {
     /// redefine metadata for existing checkpoint
     #[arg(long)]
     pub(crate) redefine: bool,
+    /// validate the redefined checkpoint
+    #[arg(long, requires = "redefine")]
+    pub(crate) redefine_validate: bool,
     /// quiesce guest's file systems
     #[arg(long, conflicts_with = "redefine")]
     pub(crate) quiesce: bool,

@@ -40,3 +40,13 @@ pub(crate) struct Blockresize {
     /// New size of the block device, as scaled integer (default KiB)
     pub(crate) size: String,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct Domblkthreshold {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// device to set threshold for: a target (vda), or an image below (vda[2])
+    pub(crate) dev: String,
+    /// threshold as a scaled number (default: bytes); 0: no more
+    pub(crate) threshold: String,
+}

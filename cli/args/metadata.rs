@@ -53,6 +53,15 @@ pub(crate) struct SetLifecycleAction {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GuestAgentTimeout {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// timeout seconds; -2: as long as it takes (also without a number), -1: the usual one
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub(crate) timeout: Option<i32>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Guestvcpus {
     /// domain name, id or uuid
     pub(crate) domain: String,

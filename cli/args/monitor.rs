@@ -52,7 +52,7 @@ pub(crate) struct Domifaddr {
     /// always display names and MACs of interfaces
     #[arg(long)]
     pub(crate) full: bool,
-    /// address source: 'lease' | 'agent'
+    /// address source: 'lease' | 'agent' | 'arp'
     #[arg(long, default_value = "lease")]
     pub(crate) source: String,
 }
@@ -87,6 +87,15 @@ pub(crate) struct Domstate {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DomdirtyrateCalc {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// calculate memory dirty rate within specified seconds, 1 to 60
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) seconds: u32,
+}
+
+#[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of virsh's")]
 pub(crate) struct Domstats {
     /// list of domains to get stats for
@@ -109,6 +118,12 @@ pub(crate) struct Domstats {
     /// report domain block device statistics
     #[arg(long)]
     pub(crate) block: bool,
+    /// report domain IOThread information
+    #[arg(long)]
+    pub(crate) iothread: bool,
+    /// report domain dirty rate information
+    #[arg(long)]
+    pub(crate) dirtyrate: bool,
     /// list only active domains
     #[arg(long)]
     pub(crate) list_active: bool,

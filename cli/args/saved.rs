@@ -134,6 +134,9 @@ pub(crate) struct Restore {
     /// read all memory first, and compare its checksums
     #[arg(long)]
     pub(crate) verify: bool,
+    /// re-initialize NVRAM from its pristine template
+    #[arg(long)]
+    pub(crate) reset_nvram: bool,
 }
 
 #[derive(Debug, Args)]

@@ -238,6 +238,22 @@ pub(crate) struct Setvcpus {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Setvcpu {
+    /// domain name, id or uuid
+    pub(crate) domain: String,
+    /// ids of vcpus to manipulate
+    pub(crate) vcpulist: String,
+    /// enable cpus specified by cpumap
+    #[arg(long)]
+    pub(crate) enable: bool,
+    /// disable cpus specified by cpumap
+    #[arg(long)]
+    pub(crate) disable: bool,
+    #[command(flatten)]
+    pub(crate) affects: Affects,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Setmaxmem {
     /// domain name, id or uuid
     pub(crate) domain: String,

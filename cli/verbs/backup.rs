@@ -44,8 +44,8 @@ pub(super) async fn dumpxml(session: &Session, args: Domain) -> Result<(), Failu
 
 pub(super) async fn create(session: &Session, args: CheckpointCreate) -> Result<(), Failure> {
     let xml = args.xmlfile.as_deref().map(read_document).transpose()?;
-    let CheckpointCreate { redefine, quiesce, .. } = args;
-    make(session, &args.domain, CreateCheckpoint { xml, redefine, quiesce }).await
+    let CheckpointCreate { redefine, redefine_validate: validate, quiesce, .. } = args;
+    make(session, &args.domain, CreateCheckpoint { xml, redefine, validate, quiesce }).await
 }
 
 pub(super) async fn create_as(session: &Session, args: CheckpointCreateAs) -> Result<(), Failure> {
@@ -54,7 +54,8 @@ pub(super) async fn create_as(session: &Session, args: CheckpointCreateAs) -> Re
         print(session, &xml);
         return Ok(());
     }
-    let how = CreateCheckpoint { xml: Some(xml), redefine: false, quiesce: args.quiesce };
+    let (xml, quiesce) = (Some(xml), args.quiesce);
+    let how = CreateCheckpoint { xml, quiesce, ..CreateCheckpoint::default() };
     make(session, &args.domain, how).await
 }
 
@@ -233,7 +234,7 @@ pub(super) async fn edit(session: &Session, args: Checkpoint) -> Result<(), Fail
         session.terminal.say(&line);
         return Ok(());
     }
-    let how = CreateCheckpoint { xml: Some(new), redefine: true, quiesce: false };
+    let how = CreateCheckpoint { xml: Some(new), redefine: true, ..CreateCheckpoint::default() };
     make(session, domain, how).await
 }
 

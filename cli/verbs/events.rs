@@ -17,6 +17,7 @@ const KINDS: &[&str] = &[
     "watchdog",
     "tray-change",
     "disk-change",
+    "block-threshold",
     "device-added",
     "device-removed",
     "agent-lifecycle",
@@ -235,6 +236,8 @@ fn details(event: &types::Event) -> String {
     words.extend(flag(event.up, "up", "down"));
     words.extend(flag(event.open, "opened", "closed"));
     words.extend(event.source.clone());
+    let (threshold, excess) = (event.threshold_bytes, event.excess_bytes);
+    words.extend([threshold, excess].into_iter().flatten().map(|bytes| bytes.to_string()));
     words.extend(event.channel.clone());
     words.extend(flag(event.connected, "connected", "disconnected"));
     words.extend(flag(event.reachable, "answers again", "does not answer"));

@@ -1,4 +1,4 @@
-//! change-media, blockresize.
+//! change-media, blockresize, domblkthreshold.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use api::types::{Disk, Medium, MediumAction};
 
 use super::Session;
 use super::memory::{affects, scaled};
-use crate::args::{Blockresize, ChangeMedia};
+use crate::args::{Blockresize, ChangeMedia, Domblkthreshold};
 use crate::failure::{Exit, Failure};
 
 pub(super) async fn change_media(session: &Session, args: ChangeMedia) -> Result<(), Failure> {
@@ -69,4 +69,13 @@ pub(super) async fn find(
         let line = format!("No disk found whose source path or target is {name}");
         Failure::new(Exit::NotFound, line)
     })
+}
+
+pub(super) async fn domblkthreshold(
+    session: &Session,
+    args: Domblkthreshold,
+) -> Result<(), Failure> {
+    let bytes = Some(scaled(&args.threshold, "", "threshold")?).filter(|bytes| *bytes > 0);
+    let call = session.client.set_threshold(&args.domain, &args.dev, bytes);
+    session.of(&args.domain, call).await
 }

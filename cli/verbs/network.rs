@@ -243,9 +243,9 @@ pub(super) async fn leases(session: &Session, args: NetDhcpLeases) -> Result<(),
 }
 
 pub(super) async fn domifaddr(session: &Session, args: Domifaddr) -> Result<(), Failure> {
-    if !["lease", "agent"].contains(&args.source.as_str()) {
+    if !["lease", "agent", "arp"].contains(&args.source.as_str()) {
         let text = format!(
-            "addresses from '{}' are not provided; use --source lease or --source agent",
+            "addresses from '{}' are not provided; use --source lease, agent or arp",
             args.source
         );
         return Err(Failure::usage(text));

@@ -101,6 +101,7 @@ pub(super) async fn restore(session: &Session, args: Restore) -> Result<(), Fail
         running: args.goes_on.running(),
         force: args.force,
         verify: args.verify,
+        reset_nvram: args.reset_nvram,
     };
     let restored = session.client.restore(&how).await;
     let file = args.file.display();

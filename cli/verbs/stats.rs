@@ -6,7 +6,7 @@ use api::types::{DomainStats, StateName};
 
 use super::Session;
 use super::memory::figures;
-use crate::args::Domstats;
+use crate::args::{DomdirtyrateCalc, Domstats};
 use crate::failure::Failure;
 use crate::terminal::printable;
 
@@ -54,9 +54,19 @@ fn is_wanted(domain: &DomainStats, args: &Domstats) -> bool {
 
 /// The groups that were asked for, or all.
 fn text(domain: &DomainStats, args: &Domstats) -> String {
-    let chosen = [args.state, args.cpu_total, args.balloon, args.vcpu, args.interface, args.block];
+    let chosen = [
+        args.state,
+        args.cpu_total,
+        args.balloon,
+        args.vcpu,
+        args.interface,
+        args.block,
+        args.iothread,
+        args.dirtyrate,
+    ];
     let all = chosen.iter().all(|chosen| !chosen);
-    let [state, cpu, balloon, vcpu, interface, block] = chosen.map(|chosen| chosen || all);
+    let [state, cpu, balloon, vcpu, interface, block, iothread, dirtyrate] =
+        chosen.map(|chosen| chosen || all);
     let summary = &domain.summary;
     let active = summary.state.state != StateName::ShutOff;
     let mut out = format!("Domain: '{}'\n", printable(&summary.name));
@@ -116,11 +126,42 @@ fn text(domain: &DomainStats, args: &Domstats) -> String {
             set(&format!("block.{index}.wr.reqs"), &disk.write_requests);
             set(&format!("block.{index}.wr.bytes"), &disk.write_bytes);
             set(&format!("block.{index}.fl.reqs"), &disk.flush_requests);
+            set(&format!("block.{index}.rd.times"), &disk.read_time_ns);
+            set(&format!("block.{index}.wr.times"), &disk.write_time_ns);
+            set(&format!("block.{index}.fl.times"), &disk.flush_time_ns);
+            if let Some(threshold) = &disk.threshold_bytes {
+                set(&format!("block.{index}.threshold"), threshold);
+            }
             set(&format!("block.{index}.errors"), &disk.errors);
             if let Some(connected) = disk.connected {
                 set(&format!("block.{index}.connected"), if connected { &"yes" } else { &"no" });
             }
         }
     }
+    if iothread && active {
+        set("iothread.count", &domain.io_threads.len());
+        for id in &domain.io_threads {
+            set(&format!("iothread.{id}.poll-max-ns"), &0);
+        }
+    }
+    if let (true, Some(found)) = (dirtyrate && active, &domain.dirty_rate) {
+        set("dirtyrate.calc_status", if found.mib_per_second.is_some() { &2 } else { &1 });
+        set("dirtyrate.calc_start_time", &found.started);
+        set("dirtyrate.calc_period", &found.seconds);
+        set("dirtyrate.calc_mode", &"dirty-bitmap");
+        if let Some(rate) = &found.mib_per_second {
+            set("dirtyrate.megabytes_per_second", rate);
+        }
+    }
     out
+}
+
+pub(super) async fn domdirtyrate_calc(
+    session: &Session,
+    args: DomdirtyrateCalc,
+) -> Result<(), Failure> {
+    let call = session.client.measure_dirty_rate(&args.domain, args.seconds);
+    session.of(&args.domain, call).await?;
+    session.terminal.say("Start to calculate domain's memory dirty rate successfully.\n");
+    Ok(())
 }

@@ -95,6 +95,16 @@ pub enum EventKind {
         kind: BlockJobKind,
         change: BlockJobChange,
     },
+    /// An image was written to beyond a place of it that somebody wanted to hear of.
+    BlockThreshold {
+        /// `vda`, or `vda[2]` of one below.
+        disk: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        threshold: u64,
+        /// Bytes beyond it.
+        excess: u64,
+    },
     /// A device came into the running domain.
     DeviceAdded {
         device: String,
@@ -214,6 +224,7 @@ impl EventKind {
             Self::TrayChange { .. } => "tray-change",
             Self::DiskChange { .. } => "disk-change",
             Self::BlockJob { .. } => "block-job",
+            Self::BlockThreshold { .. } => "block-threshold",
             Self::DeviceAdded { .. } => "device-added",
             Self::DeviceRemoved { .. } => "device-removed",
             Self::VcpusChange { .. } => "vcpus-change",

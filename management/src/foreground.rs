@@ -95,6 +95,7 @@ pub(crate) async fn run_with(
         vnc: config::Vnc::default(),
         nbd: config::Nbd::default(),
         reset_variables: false,
+        agent_timeout: crate::agent::AgentTimeout::Usual,
         restore: None,
         log: Some(run_dir.join("vmm.log")),
         stdio: Stdio::Foreground,

@@ -24,6 +24,7 @@ mod host_interfaces;
 pub mod import;
 pub mod jobs;
 mod journal;
+mod key_codes;
 mod keys;
 mod manager;
 pub mod network;

@@ -59,7 +59,9 @@ pub fn agent(said: &[u8]) {
 
 async fn converse(said: &[u8]) {
     let stream = Agent { said, synchronised: false, answer: Vec::new() };
-    let Ok(mut session) = Session::open(stream).await else { return };
+    let Ok(mut session) = Session::open(stream, crate::agent::AgentTimeout::Usual).await else {
+        return;
+    };
     let mut going = true;
     while going {
         going = answers::<HostName>(&mut session).await

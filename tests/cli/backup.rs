@@ -205,6 +205,16 @@ fn checkpoints_are_a_row_that_is_listed_described_and_deleted() {
     let info = bench.img(&["info", "disk.qcow2"]);
     assert!(info.contains("name: one") && !info.contains("name: two"), "{info}");
     bench.img(&["check", "-q", "disk.qcow2"]);
+    rig.write("one.xml", ok(rig, &["checkpoint-dumpxml", "echo", "one"]));
     ok(rig, &["checkpoint-delete", "echo", "one", "--metadata"]);
+    assert_eq!(ok(rig, &["checkpoint-list", "echo", "--name"]).trim(), "");
+    // What the image has may be told of again, and is looked for.
+    let again = ["checkpoint-create", "echo", "one.xml", "--redefine", "--redefine-validate"];
+    ok(rig, &again);
+    assert_eq!(ok(rig, &["checkpoint-list", "echo", "--name"]).trim(), "one");
+    ok(rig, &["checkpoint-delete", "echo", "one", "--metadata"]);
+    bench.img(&["bitmap", "--remove", "disk.qcow2", "one"]);
+    let gone = rig.manor(again);
+    assert!(gone.err.contains("bitmap \"one\" of disk vda is not there"), "{}", gone.err);
     assert_eq!(ok(rig, &["checkpoint-list", "echo", "--name"]).trim(), "");
 }

@@ -100,5 +100,12 @@ fn what_a_guest_writes_is_counted() {
     ok(&rig, &["start", "echo"]);
     let written = || ok(&rig, &["domblkstat", "echo", "vda"]);
     super::rig::wait_for("the guest to be done", || written().contains("vda wr_req 60\n"));
-    assert!(written().contains("vda wr_bytes 30720\nvda flush_operations 0\nvda errs 0\n"));
+    let written = written();
+    assert!(written.contains("vda wr_bytes 30720\nvda flush_operations 0\n"), "{written}");
+    assert!(written.contains("vda errs 0\n") && written.contains("vda rd_total_times 0\n"));
+    let took = written.lines().find_map(|line| line.strip_prefix("vda wr_total_times "));
+    assert!(
+        took.is_some_and(|took| (1..60_000_000_000).contains(&took.parse::<u64>().unwrap())),
+        "{written}"
+    );
 }

@@ -3,8 +3,11 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use image::qcow2::{CreateOptions, OpenOptions, Qcow2};
+use image::{FileStorage, Image, Raw, Reference, Storage as _};
 use manor_tests::libvirt::Clients;
 
 use super::rig::{MANOR, NOBODY, Outcome, kill, wait_for};
@@ -429,7 +432,7 @@ fn the_example_for_pytest_passes() {
 
 /// What virsh has no command for.
 const CALLS: &str = "\
-import libvirt, sys
+import libvirt, os, sys
 libvirt.virEventRegisterDefaultImpl()
 connection = libvirt.open(sys.argv[1])
 domain = connection.lookupByName('test')
@@ -441,6 +444,20 @@ for place, size, flags in [(4096, 65537, 2), (1 << 60, 16, 2), (4096, 16, 3)]:
         sys.exit('a look that is none: %r' % place)
     except libvirt.libvirtError as error:
         assert error.get_error_code() == libvirt.VIR_ERR_INVALID_ARG, error
+assert domain.blockPeek('vda', 1 << 40, 16) == bytes(16), 'its file is not there'
+off = connection.defineXML(open('off.xml').read())
+assert off.blockPeek('vda', 0, 4) == b'over'
+assert off.blockPeek('vda', 65532, 8) == b'\\0\\0\\0\\0base'
+assert len(off.blockPeek(os.path.abspath('over.qcow2'), 1 << 20, 65536)) == 65536
+off.create()
+assert off.blockPeek('vda', 65532, 8) == b'\\0\\0\\0\\0base', 'it runs'
+for disk, place, size in [('vda', 0, 65537), ('vda', (4 << 20) - 1, 2), ('vda', 1 << 63, 1), ('vdz', 0, 1)]:
+    try:
+        off.blockPeek(disk, place, size)
+        sys.exit('a look that is none: %r' % ((disk, place, size),))
+    except libvirt.libvirtError as error:
+        assert error.get_error_code() in [libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_DOMAIN], error
+off.destroy()
 assert domain.securityLabelList() == []
 seen = []
 domain_event = libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE
@@ -450,13 +467,52 @@ domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, '<a/>', 'x', 'urn:x')
 while len(seen) < 2:
     libvirt.virEventRunDefaultImpl()
 assert seen == [(1, None), (2, 'urn:x')], seen
+passed = []
+event = libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_THRESHOLD
+connection.domainEventRegisterAny(domain, event, lambda *told: passed.append(told[2:6]), None)
+domain.setBlockThreshold('vda', 2000000)
+while not passed:
+    libvirt.virEventRunDefaultImpl()
+dev, path, threshold, excess = passed[0]
+assert (dev, threshold, excess) == ('vda', 2000000, 48000) and path.startswith('/'), passed
 assert domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, 'urn:x') == '<a/>'
 print('ok')
 ";
 
+/// A domain with an overlay that has something of its own, on a raw image that has something, too.
+fn write_overlay(driver: &Driver) {
+    const SIZE: u64 = 4 << 20;
+    let file = |name: &str| {
+        let options = std::fs::File::options().read(true).write(true).create_new(true).clone();
+        Arc::new(FileStorage::new(options.open(driver.path(name)).unwrap()).unwrap())
+    };
+    let (base, over) = (file("base.raw"), file("over.qcow2"));
+    base.set_len(SIZE).unwrap();
+    base.write(b"base", 65536).unwrap();
+    let backing = Reference { name: "base.raw".to_owned(), format: Some("raw".to_owned()) };
+    let options = CreateOptions { backing: Some(backing), ..CreateOptions::new(SIZE) };
+    image::qcow2::create(&*over, &options).unwrap();
+    let below: Arc<dyn Image> = Arc::new(Raw::open(base, true).unwrap());
+    let options = OpenOptions { backing: Some(below), ..OpenOptions::default() };
+    let image = Qcow2::open(over, options).unwrap();
+    image.write(b"over", 0).unwrap();
+    image.flush().unwrap();
+    let path = driver.path("over.qcow2");
+    driver.write(
+        "off.xml",
+        &format!(
+            "<domain type='test'><name>off</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>\
+             <devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\
+             <source file='{}'/><target dev='vda' bus='virtio'/></disk></devices></domain>",
+            path.display()
+        ),
+    );
+}
+
 #[test]
-fn programs_look_into_memory_and_hear_of_notes() {
+fn programs_look_into_memory_and_disks_and_hear_of_notes() {
     let driver = Driver::new();
+    write_overlay(&driver);
     driver.write("calls.py", CALLS);
     let outcome = driver.python(&driver.home().join("calls.py"));
     assert_eq!((outcome.status, outcome.out.as_str()), (0, "ok\n"), "{}", outcome.err);

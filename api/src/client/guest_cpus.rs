@@ -2,7 +2,7 @@
 
 use hyper::Method;
 
-use super::{Client, Payload, Result, domain_path, json, percent};
+use super::{Client, Payload, Result, domain_path, json, path, percent};
 use crate::types;
 
 impl Client {
@@ -17,6 +17,26 @@ impl Client {
     ) -> Result<()> {
         let path = domain_path(domain, "/guest/vcpus");
         self.call(Method::PUT, &path, json(change)).await.map(drop)
+    }
+
+    /// vCPUs of its machine, by their numbers.
+    pub async fn set_vcpus(
+        &self,
+        domain: &str,
+        change: &types::VcpuChange,
+        affects: types::Affects,
+    ) -> Result<()> {
+        let path = path(&domain_path(domain, "/vcpus"), &affects);
+        self.call(Method::PUT, &path, json(change)).await.map(drop)
+    }
+
+    pub async fn set_agent_timeout(
+        &self,
+        domain: &str,
+        timeout: types::AgentTimeout,
+    ) -> Result<()> {
+        let path = domain_path(domain, "/guest/timeout");
+        self.call(Method::PUT, &path, json(&timeout)).await.map(drop)
     }
 
     pub async fn ssh_keys(&self, domain: &str, user: &str) -> Result<Vec<String>> {

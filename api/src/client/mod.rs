@@ -229,6 +229,12 @@ impl Client {
         self.call(Method::PUT, &path, json(&types::DiskSize { bytes })).await.map(drop)
     }
 
+    /// Where in its image's file; none: nobody wants to hear of it any more.
+    pub async fn set_threshold(&self, domain: &str, disk: &str, bytes: Option<u64>) -> Result<()> {
+        let path = domain_path(domain, &format!("/disks/{}/threshold", percent(disk)));
+        self.call(Method::PUT, &path, json(&types::DiskThreshold { bytes })).await.map(drop)
+    }
+
     pub async fn disk_sizes(&self, domain: &str, disk: &str) -> Result<types::DiskSizes> {
         self.get(&domain_path(domain, &format!("/disks/{}/size", percent(disk)))).await
     }
@@ -263,6 +269,13 @@ impl Client {
     ) -> Result<()> {
         let path = path(&domain_path(domain, "/memory/stats-period"), &affects);
         self.call(Method::PUT, &path, json(&types::StatsPeriod { period_s })).await.map(drop)
+    }
+
+    /// For so many seconds; counters tell it then.
+    pub async fn measure_dirty_rate(&self, domain: &str, seconds: u32) -> Result<()> {
+        let path = domain_path(domain, "/memory/dirty-rate");
+        let body = json(&types::MeasureDirtyRate { seconds });
+        self.call(Method::POST, &path, body).await.map(drop)
     }
 
     pub async fn xml(&self, domain: &str, inactive: bool, secure: bool) -> Result<String> {

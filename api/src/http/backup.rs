@@ -70,8 +70,8 @@ pub(super) async fn create(
     Domain(domain): Domain,
     JsonBody(body): JsonBody<types::CreateCheckpoint>,
 ) -> Result<Response, Failure> {
-    let types::CreateCheckpoint { xml, redefine, quiesce } = body;
-    let create = ops::CreateCheckpoint { domain, xml, redefine, quiesce };
+    let types::CreateCheckpoint { xml, redefine, validate, quiesce } = body;
+    let create = ops::CreateCheckpoint { domain, xml, redefine, validate, quiesce };
     let made = app.manager.call(&caller, create).await?;
     Ok((StatusCode::CREATED, Json(types::Checkpoint::from(made))).into_response())
 }

@@ -127,6 +127,12 @@ impl From<DomainStats> for types::DomainStats {
             vcpu_stats: stats.vcpus.into_iter().map(Into::into).collect(),
             block_stats: stats.blocks.into_iter().map(Into::into).collect(),
             interface_stats: stats.interfaces.into_iter().map(Into::into).collect(),
+            io_threads: stats.io_threads,
+            dirty_rate: stats.dirty_rate.map(|found| types::DirtyRate {
+                started: found.started,
+                seconds: found.seconds,
+                mib_per_second: found.rate,
+            }),
             unhandled_accesses: stats.unhandled_accesses,
         }
     }
@@ -167,6 +173,10 @@ impl From<BlockStats> for types::BlockStats {
             write_requests: stats.write_requests,
             write_bytes: stats.write_bytes,
             flush_requests: stats.flush_requests,
+            read_time_ns: stats.read_time,
+            write_time_ns: stats.write_time,
+            flush_time_ns: stats.flush_time,
+            threshold_bytes: stats.threshold,
             errors: stats.errors,
             connected: stats.connected,
             fault: stats.fault.map(|fault| fault.words().to_owned()),
@@ -278,6 +288,12 @@ impl From<Event> for types::Event {
             EventKind::DiskChange { device, source } => {
                 wire.device = Some(device);
                 wire.source = source;
+            }
+            EventKind::BlockThreshold { disk, path, threshold, excess } => {
+                wire.device = Some(disk);
+                wire.source = path;
+                wire.threshold_bytes = Some(threshold);
+                wire.excess_bytes = Some(excess);
             }
             EventKind::BlockJob { disk, path, kind, change } => {
                 wire.device = Some(disk);

@@ -1,16 +1,17 @@
-//! Processors, keys and sleep of a guest, through its agent.
+//! Processors, keys and sleep of a guest, through its agent; and the vCPUs of its machine.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use management::domain::{DomainRef, GuestVcpu};
+use management::domain::{Affects, AgentTimeout, DomainRef, GuestVcpu};
 use management::ops;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
-use super::error::Failure;
-use super::extract::{Domain, JsonBody, PathParams, Who};
+use super::device::AffectsQuery;
+use super::error::{Failure, HttpCode};
+use super::extract::{Domain, JsonBody, Params, PathParams, Who};
 use crate::types;
 
 /// Which processors a guest has, and uses.
@@ -55,6 +56,47 @@ pub(super) struct User {
     domain: String,
     /// Name of the user in the guest
     user: String,
+}
+
+/// Have a machine get vCPUs, or do without them, by their numbers.
+///
+/// They come in the order of their numbers, and go the other way.
+#[utoipa::path(put, path = "/v1/domains/{domain}/vcpus", tag = "Devices",
+    params(Domain, AffectsQuery),
+    request_body = types::VcpuChange,
+    responses((status = 204, description = "It does")))]
+pub(super) async fn set_machine_vcpus(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    Params(AffectsQuery { live, config }): Params<AffectsQuery>,
+    JsonBody(types::VcpuChange { vcpus, enabled }): JsonBody<types::VcpuChange>,
+) -> Result<StatusCode, Failure> {
+    let affects = Affects { live, config };
+    app.manager.call(&caller, ops::SetVcpus { domain, vcpus, enabled, affects }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How long a guest's agent may take to answer from now on.
+#[utoipa::path(put, path = "/v1/domains/{domain}/guest/timeout", tag = "Guest agent",
+    params(Domain),
+    request_body = types::AgentTimeout,
+    responses((status = 204, description = "It holds")))]
+pub(super) async fn set_timeout(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    JsonBody(timeout): JsonBody<types::AgentTimeout>,
+) -> Result<StatusCode, Failure> {
+    let timeout = match timeout {
+        types::AgentTimeout { forever: true, seconds: None } => AgentTimeout::Forever,
+        types::AgentTimeout { forever: false, seconds } => {
+            seconds.map_or(AgentTimeout::Usual, AgentTimeout::Seconds)
+        }
+        _ => return Err(Failure::new(HttpCode::BadRequest, "forever has no seconds")),
+    };
+    app.manager.call(&caller, ops::SetAgentTimeout { domain, timeout }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The ssh keys that let people in as a user of a guest.

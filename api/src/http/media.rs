@@ -90,3 +90,25 @@ pub(super) async fn sizes(
     let management::domain::DiskSizes { capacity, allocation, physical } = sizes;
     Ok(Json(types::DiskSizes { capacity, allocation, physical }))
 }
+
+/// Hear, once, when an image of a disk is written to beyond a place of its file.
+///
+/// The event `block-threshold` tells it. The image is that which the guest uses (`vda`), or one below
+/// (`vda[2]`).
+#[utoipa::path(put, path = "/v1/domains/{domain}/disks/{disk}/threshold", tag = "Devices",
+    params(DomainDisk),
+    request_body = types::DiskThreshold,
+    responses((status = 204, description = "It will be told"),
+        (status = 404, body = types::Problem, content_type = "application/problem+json",
+            description = "There is no such domain, or it has no such disk"),
+        (status = 409, body = types::Problem, content_type = "application/problem+json",
+            description = "The domain does not run")))]
+pub(super) async fn threshold(
+    State(app): State<App>,
+    Who(caller): Who,
+    DomainDisk(domain, disk): DomainDisk,
+    JsonBody(types::DiskThreshold { bytes }): JsonBody<types::DiskThreshold>,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::SetBlockThreshold { domain, disk, bytes }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -52,3 +52,22 @@ pub(super) async fn stats_period(
     app.manager.call(&caller, ops::SetMemoryStatsPeriod { domain, period, affects }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
+
+/// Measure for some seconds how much of its memory a running guest writes to.
+///
+/// Its counters tell it then (`dirty_rate`). The guest is slower meanwhile.
+#[utoipa::path(post, path = "/v1/domains/{domain}/memory/dirty-rate", tag = "Statistics",
+    params(Domain),
+    request_body = types::MeasureDirtyRate,
+    responses((status = 204, description = "It is being measured"),
+        (status = 409, body = types::Problem, content_type = "application/problem+json",
+            description = "The domain does not run, or is being saved; or it is being measured already")))]
+pub(super) async fn dirty_rate(
+    State(app): State<App>,
+    Who(caller): Who,
+    Domain(domain): Domain,
+    JsonBody(types::MeasureDirtyRate { seconds }): JsonBody<types::MeasureDirtyRate>,
+) -> Result<StatusCode, Failure> {
+    app.manager.call(&caller, ops::MeasureDirtyRate { domain, seconds }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

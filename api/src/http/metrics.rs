@@ -205,6 +205,13 @@ fn own_domain(out: &mut Exposition, domain: &DomainStats) {
     for block in &domain.blocks {
         let id = [id[0], id[1], ("device", block.target.as_str())];
         out.table(BLOCK, block, &id);
+        for (name, help, time) in [
+            ("manor_domain_block_read_seconds_total", "Time that reads took.", block.read_time),
+            ("manor_domain_block_write_seconds_total", "Time that writes took.", block.write_time),
+            ("manor_domain_block_flush_seconds_total", "Time that flushes took.", block.flush_time),
+        ] {
+            out.set(name, help, &id, seconds(time));
+        }
         let mut set = |name, help, is: bool| out.set(name, help, &id, f64::from(u8::from(is)));
         let waits = "Whether the guest is paused because the host failed this disk.";
         set("manor_domain_block_fault", waits, block.fault.is_some());
@@ -261,7 +268,16 @@ fn libvirt(domains: &[DomainStats]) -> String {
         }
         set("libvirt_domain_memory_stats_rss_bytes", "Resident memory.", number(domain.resident));
         for block in &domain.blocks {
-            out.table(LIBVIRT_BLOCK, block, &[id, ("target_device", &block.target)]);
+            let id = [id, ("target_device", block.target.as_str())];
+            out.table(LIBVIRT_BLOCK, block, &id);
+            let times = [
+                ("libvirt_domain_block_stats_read_time_seconds_total", block.read_time),
+                ("libvirt_domain_block_stats_write_time_seconds_total", block.write_time),
+                ("libvirt_domain_block_stats_flush_time_seconds_total", block.flush_time),
+            ];
+            for (name, time) in times {
+                out.set(name, "Time that requests took.", &id, seconds(time));
+            }
         }
         for interface in &domain.interfaces {
             let bridge = interface.source.as_deref().unwrap_or("");

@@ -210,6 +210,8 @@ pub(super) enum AddressSource {
     Lease,
     /// The guest's agent.
     Agent,
+    /// Whom this host has exchanged packets with: IPv4.
+    Arp,
 }
 
 /// What the process of a running domain may do, as the host's kernel says it.
@@ -253,6 +255,7 @@ pub(super) async fn addresses(
     let rows = match source {
         AddressSource::Lease => app.manager.call(&caller, ops::LeasedAddresses { domain }).await?,
         AddressSource::Agent => app.manager.call(&caller, ops::GuestAddresses { domain }).await?,
+        AddressSource::Arp => app.manager.call(&caller, ops::NeighbourAddresses { domain }).await?,
     };
     let address = |row: management::domain::AddressRow| types::InterfaceAddress {
         interface: row.interface,

@@ -194,9 +194,10 @@ pub(super) async fn restore(
     Who(caller): Who,
     JsonBody(body): JsonBody<types::RestoreDomain>,
 ) -> Result<Response, Failure> {
-    let types::RestoreDomain { file, xml, running, force, verify } = body;
+    let types::RestoreDomain { file, xml, running, force, verify, reset_nvram } = body;
     let file = absolute(file)?;
-    let restore = ops::RestoreDomain { file, xml, running, force, verify };
+    let reset_variables = reset_nvram;
+    let restore = ops::RestoreDomain { file, xml, running, force, verify, reset_variables };
     let domain = app.manager.call(&caller, restore).await?;
     let location = [(header::LOCATION, format!("/v1/domains/{}", domain.uuid))];
     let restored = types::Restored { name: domain.name, uuid: domain.uuid };

@@ -340,6 +340,12 @@ fn of_domain(wanted: &[(i32, Callback)], domain: &Domain, kind: &EventKind) -> V
             });
             by_path.chain(by_target).collect()
         }
+        EventKind::BlockThreshold { disk, path, threshold, excess } => wanted(24)
+            .filter_map(|number| {
+                let body = (disk.as_str(), path.as_deref(), *threshold, *excess);
+                message_to(number, 385, &((number, about()), body))
+            })
+            .collect(),
         EventKind::TrayChange { device, open } => {
             let change = i32::from(!*open);
             wanted(10)

@@ -28,6 +28,9 @@ pub struct CreateCheckpoint {
     /// Only what is known of it is changed: its bitmaps are there.
     #[serde(default)]
     pub redefine: bool,
+    /// And it is seen whether they are.
+    #[serde(default)]
+    pub validate: bool,
     /// The guest's agent holds its file systems still meanwhile.
     #[serde(default)]
     pub quiesce: bool,

@@ -135,6 +135,14 @@ pub struct Memory {
     pub bytes: u64,
 }
 
+/// A place in the file of an image; absent: nobody wants to hear of it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskThreshold {
+    #[serde(default)]
+    pub bytes: Option<u64>,
+}
+
 /// How often a guest is asked for its memory statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

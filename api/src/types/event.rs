@@ -27,7 +27,7 @@ pub struct Event {
     /// Grows by one from event to event, also over restarts of the daemon.
     pub id: u64,
     /// `lifecycle`, `reboot`, `io-error`, `disk-connection`, `device-broken`, `link-changed`, `tray-change`,
-    /// `disk-change`, `block-job`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
+    /// `disk-change`, `block-job`, `block-threshold`, `device-added`, `device-removed`, `agent-lifecycle`, `channel-lifecycle`,
     /// `watchdog`, `vcpus-change`, `metadata-change`, `rtc-change`, `reachable`, `autostart-changed`, `network`,
     /// `network-port`, `network-lease`, `node-device`, `rules-restored`, `pool`, `secret`, `job` or `lost`.
     #[schema(example = "lifecycle")]
@@ -71,9 +71,14 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
     /// Of `disk-change`: what is in the drive now; absent when that is nothing. Of `block-job`: the
-    /// image that it began with.
+    /// image that it began with. Of `block-threshold`: the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Of `block-threshold`: a place in the image, and how far beyond it the image was written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excess_bytes: Option<u64>,
     /// Of `block-job`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<BlockJobKind>,

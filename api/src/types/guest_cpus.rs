@@ -21,6 +21,25 @@ pub enum GuestVcpuChange {
     Count { count: u32 },
 }
 
+/// vCPUs that a machine shall have, or do without.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VcpuChange {
+    /// Their numbers
+    pub vcpus: Vec<u16>,
+    pub enabled: bool,
+}
+
+/// How long a guest's agent may take to answer; neither: what each command has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentTimeout {
+    /// 0: one that does not answer at once does not answer
+    pub seconds: Option<u16>,
+    /// As long as it takes, an hour at most
+    pub forever: bool,
+}
+
 /// Lines as in `authorized_keys`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SshKeys {

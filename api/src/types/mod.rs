@@ -34,8 +34,8 @@ pub use audit::{AuditLog, AuditRecord, AuditTarget};
 pub use backup::{BeginBackup, Checkpoint, CheckpointList, CreateCheckpoint};
 pub use block_job::{BlockJob, BlockJobKind, BlockJobLimit, BlockWork, StartBlockJob};
 pub use device::{
-    Affects, Detached, Disk, DiskSize, DiskSizes, Interface, InterfaceAddress, LifecycleAction,
-    Link, LinkState, Medium, MediumAction, Memory, StatsPeriod,
+    Affects, Detached, Disk, DiskSize, DiskSizes, DiskThreshold, Interface, InterfaceAddress,
+    LifecycleAction, Link, LinkState, Medium, MediumAction, Memory, StatsPeriod,
 };
 pub use display::SendKeys;
 pub use domain::{
@@ -49,7 +49,9 @@ pub use guest::{
     GuestFilesystem, GuestFilesystemDisk, GuestHostname, GuestInfo, GuestInterface, GuestOs,
     GuestProcess, GuestTime, GuestTimezone, GuestUser, Password, Trim, Trimmed,
 };
-pub use guest_cpus::{GuestVcpu, GuestVcpuChange, SshKeyChange, SshKeyMode, SshKeys};
+pub use guest_cpus::{
+    AgentTimeout, GuestVcpu, GuestVcpuChange, SshKeyChange, SshKeyMode, SshKeys, VcpuChange,
+};
 pub use host::{
     Cell, CellList, CpuBaseline, CpuComparison, CpuCounters, CpuResult, HugePages, Pages,
     SharedMemory, SharedMemoryTuning,
@@ -74,7 +76,10 @@ pub use snapshot::{
     CreateSnapshot, RedefineSnapshot, Revert, Snapshot, SnapshotJob, SnapshotList, SnapshotName,
     SnapshotReach,
 };
-pub use stats::{BalloonStats, BlockStats, DomainStats, InterfaceStats, StatsList, VcpuStats};
+pub use stats::{
+    BalloonStats, BlockStats, DirtyRate, DomainStats, InterfaceStats, MeasureDirtyRate, StatsList,
+    VcpuStats,
+};
 pub use storage::{
     CloneMode, CloneVolume, MadeVolume, Pool, PoolList, ResizeVolume, Volume, VolumeList,
 };

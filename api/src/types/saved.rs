@@ -71,6 +71,9 @@ pub struct RestoreDomain {
     /// Read all memory first, and compare its checksums.
     #[serde(default)]
     pub verify: bool,
+    /// Make the firmware's variables anew.
+    #[serde(default)]
+    pub reset_nvram: bool,
 }
 
 /// What of a saved state is replaced.

@@ -22,6 +22,12 @@ pub struct DomainStats {
     pub vcpu_stats: Vec<VcpuStats>,
     pub block_stats: Vec<BlockStats>,
     pub interface_stats: Vec<InterfaceStats>,
+    /// Numbers of its io threads.
+    #[serde(default)]
+    pub io_threads: Vec<u32>,
+    /// How much memory it writes to, where that was measured, or is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty_rate: Option<DirtyRate>,
     /// Bus accesses of the guest that no device answered.
     pub unhandled_accesses: u64,
 }
@@ -86,6 +92,16 @@ pub struct BlockStats {
     pub write_requests: u64,
     pub write_bytes: u64,
     pub flush_requests: u64,
+    /// Nanoseconds that requests of each kind took, all together.
+    #[serde(default)]
+    pub read_time_ns: u64,
+    #[serde(default)]
+    pub write_time_ns: u64,
+    #[serde(default)]
+    pub flush_time_ns: u64,
+    /// Of the image that the guest uses: an event tells when it is written to beyond this place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold_bytes: Option<u64>,
     /// Requests that the host failed, whatever the disk's policy made of them.
     pub errors: u64,
     /// Why the guest is paused because of this disk: `no space` or `unspecified error`
@@ -117,4 +133,23 @@ pub struct InterfaceStats {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatsList {
     pub domains: Vec<DomainStats>,
+}
+
+/// How much of its memory a guest writes to, as measured once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DirtyRate {
+    /// Seconds since 1970
+    pub started: u64,
+    /// For how long it was measured, or is
+    pub seconds: u32,
+    /// MiB in a second; absent: it is being measured
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mib_per_second: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MeasureDirtyRate {
+    /// 1 to 60
+    pub seconds: u32,
 }

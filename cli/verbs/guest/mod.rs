@@ -8,7 +8,9 @@ use api::types::{AgentCommand, GuestTime, Password};
 
 pub(super) use exec::guest_exec;
 pub(super) use info::guestinfo;
-pub(super) use vcpus::{dompmsuspend, get_user_sshkeys, guestvcpus, set_user_sshkeys};
+pub(super) use vcpus::{
+    dompmsuspend, get_user_sshkeys, guest_agent_timeout, guestvcpus, set_user_sshkeys,
+};
 
 use super::{Session, memory};
 use crate::args::{

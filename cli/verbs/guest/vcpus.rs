@@ -1,10 +1,12 @@
-//! guestvcpus, get-user-sshkeys, set-user-sshkeys, dompmsuspend.
+//! guestvcpus, guest-agent-timeout, get-user-sshkeys, set-user-sshkeys, dompmsuspend.
 
 use std::path::Path;
 
-use api::types::{GuestVcpu, GuestVcpuChange, SshKeyChange, SshKeyMode};
+use api::types::{AgentTimeout, GuestVcpu, GuestVcpuChange, SshKeyChange, SshKeyMode};
 
-use crate::args::{Dompmsuspend, GetUserSshkeys, Guestvcpus, SetUserSshkeys, SleepTarget};
+use crate::args::{
+    Dompmsuspend, GetUserSshkeys, GuestAgentTimeout, Guestvcpus, SetUserSshkeys, SleepTarget,
+};
 use crate::failure::Failure;
 use crate::terminal::printable;
 use crate::verbs::tuning::{cpus, list};
@@ -44,6 +46,28 @@ pub(in crate::verbs) async fn guestvcpus(
         ids(|vcpu| vcpu.can_offline),
     ));
     Ok(())
+}
+
+/// In virsh's numbers, where no number means as long as it takes.
+pub(in crate::verbs) async fn guest_agent_timeout(
+    session: &Session,
+    args: GuestAgentTimeout,
+) -> Result<(), Failure> {
+    let timeout = match args.timeout.unwrap_or(-2) {
+        -2 => AgentTimeout { forever: true, seconds: None },
+        -1 => AgentTimeout::default(),
+        seconds => match u16::try_from(seconds) {
+            Ok(seconds) => AgentTimeout { forever: false, seconds: Some(seconds) },
+            Err(_) => {
+                let text = format!(
+                    "{seconds} is no timeout: -2 (none), -1 (the usual one), or 0 to 65535 seconds"
+                );
+                return Err(Failure::usage(text));
+            }
+        },
+    };
+    let call = session.client.set_agent_timeout(&args.domain, timeout);
+    session.of(&args.domain, call).await
 }
 
 pub(in crate::verbs) async fn get_user_sshkeys(

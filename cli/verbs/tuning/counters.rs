@@ -55,6 +55,9 @@ pub(crate) async fn domblkstat(session: &Session, args: Domblkstat) -> Result<()
             ("wr_req", disk.write_requests),
             ("wr_bytes", disk.write_bytes),
             ("flush_operations", disk.flush_requests),
+            ("rd_total_times", disk.read_time_ns),
+            ("wr_total_times", disk.write_time_ns),
+            ("flush_total_times", disk.flush_time_ns),
             ("errs", disk.errors),
         ] {
             let _ = writeln!(text, "{name}{counter} {value}");

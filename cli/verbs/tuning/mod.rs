@@ -22,7 +22,7 @@ pub(super) use numa::numatune;
 pub(super) use pins::{
     cpus, emulatorpin, iothreadadd, iothreaddel, iothreadinfo, iothreadpin, list, vcpuinfo, vcpupin,
 };
-pub(super) use sizes::{setmaxmem, setvcpus, vcpucount};
+pub(super) use sizes::{setmaxmem, setvcpu, setvcpus, vcpucount};
 
 use super::Session;
 use super::memory::scaled;

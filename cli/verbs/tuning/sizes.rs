@@ -1,11 +1,11 @@
-//! setvcpus, setmaxmem, vcpucount.
+//! setvcpu, setvcpus, setmaxmem, vcpucount.
 
 use std::fmt::Write as _;
 
-use api::types::{Affects, Sizes, Tuning};
+use api::types::{Affects, Sizes, Tuning, VcpuChange};
 
-use super::{get, set};
-use crate::args::{Setmaxmem, Setvcpus, Vcpucount};
+use super::{cpus, get, set};
+use crate::args::{Setmaxmem, Setvcpu, Setvcpus, Vcpucount};
 use crate::failure::Failure;
 use crate::verbs::Session;
 use crate::verbs::memory::{affects, scaled};
@@ -18,6 +18,20 @@ pub(crate) async fn setvcpus(session: &Session, args: Setvcpus) -> Result<(), Fa
         false => Sizes { vcpus: count, ..Sizes::default() },
     };
     set(session, &args.domain, Tuning { sizes, ..Tuning::default() }, affects).await
+}
+
+pub(crate) async fn setvcpu(session: &Session, args: Setvcpu) -> Result<(), Failure> {
+    let affects = affects(args.affects)?;
+    if args.enable == args.disable {
+        let line = match args.enable {
+            true => "Options --enable and --disable are mutually exclusive",
+            false => "one of --enable, --disable is required",
+        };
+        return Err(Failure::usage(line));
+    }
+    let change = VcpuChange { vcpus: cpus(&args.vcpulist)?, enabled: args.enable };
+    let call = session.client.set_vcpus(&args.domain, &change, affects);
+    session.of(&args.domain, call).await
 }
 
 pub(crate) async fn setmaxmem(session: &Session, args: Setmaxmem) -> Result<(), Failure> {

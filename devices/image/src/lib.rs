@@ -36,5 +36,5 @@ pub use error::ImageError;
 pub use format::{Format, UnknownFormat};
 pub use new::NewImage;
 pub use raw::Raw;
-pub use storage::{FileStorage, MemoryStorage, Storage};
+pub use storage::{FileStorage, MemoryStorage, Storage, Watermark};
 pub use view::{Extent, ExtentKind, Image};

@@ -4,9 +4,11 @@ use std::io;
 
 mod file;
 mod memory;
+mod watermark;
 
 pub use file::FileStorage;
 pub use memory::MemoryStorage;
+pub use watermark::Watermark;
 
 /// Bytes at offsets. Requests come from several threads and carry their own position.
 pub trait Storage: Send + Sync {

@@ -20,6 +20,11 @@ use crate::{FileStorage, Format, ImageError};
 /// Longer than any [`Work`] or [`Said`].
 pub const LONGEST_LINE: u64 = 64 << 10;
 
+/// Bytes at once.
+pub const MOST_READ: u32 = 64 << 10;
+/// Bytes of a line, each as a number.
+const PIECE: usize = 8 << 10;
+
 /// The files of a chain come in its order: the image, then what lies below it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -28,12 +33,19 @@ pub enum Work {
     Copy { source: Vec<Format>, target: Format, before: Target, step: u64 },
     /// Make a qcow2 image larger, or smaller.
     Resize { chain: Vec<Format>, bytes: u64 },
+    /// Say what a chain shows there: at most [`MOST_READ`] bytes.
+    Read { chain: Vec<Format>, offset: u64, len: u32 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Said {
-    At { done: u64, total: u64 },
+    At {
+        done: u64,
+        total: u64,
+    },
+    /// The next piece of what was to be read.
+    Bytes(Vec<u8>),
     Done,
     Failed(Failure),
 }
@@ -87,7 +99,7 @@ pub fn serve(from: impl BufRead, mut to: impl Write, files: Vec<File>) -> io::Re
         line.push(b'\n');
         to.write_all(&line)
     };
-    let end = match work.run(files, &mut |done, total| say(&Said::At { done, total })) {
+    let end = match work.run(files, &mut say) {
         Ok(()) => Said::Done,
         Err(failure) => Said::Failed(failure),
     };
@@ -98,7 +110,7 @@ impl Work {
     fn run(
         self,
         files: Vec<File>,
-        at: &mut dyn FnMut(u64, u64) -> io::Result<()>,
+        say: &mut dyn FnMut(&Said) -> io::Result<()>,
     ) -> Result<(), Failure> {
         let mut files = files.into_iter();
         match self {
@@ -110,8 +122,8 @@ impl Work {
                 let target = opened(&[target], &mut files).map_err(of_target)?;
                 let target = chain::open(target, false).map_err(of_target)?;
                 let (size, whole) = (source.size(), target.size());
-                let copied =
-                    copy(&*source, &*target, before, step.max(1), &mut |done| at(done, size));
+                let mut at = |done| say(&Said::At { done, total: size });
+                let copied = copy(&*source, &*target, before, step.max(1), &mut at);
                 let rest = || match whole.saturating_sub(size) {
                     rest if before == Target::Filled && rest > 0 => {
                         target.write_zeroes(size, rest, true)
@@ -128,8 +140,28 @@ impl Work {
                 disk.grow(bytes).map_err(of_target)?;
                 crate::Image::flush(&disk).map_err(|error| Failure::io(true, &error))
             }
+            Self::Read { chain, offset, len } => {
+                let of_source = |error: ImageError| Failure::image(false, &error);
+                let node = opened(&chain, &mut files).map_err(of_source)?;
+                let source = chain::open(node, true).map_err(of_source)?;
+                let bytes = read(&*source, offset, len).map_err(of_source)?;
+                let said = bytes.chunks(PIECE).map(|piece| Said::Bytes(piece.to_owned()));
+                let mut said = said.map(|piece| say(&piece));
+                said.try_for_each(|said| said).map_err(|error| Failure::io(false, &error))
+            }
         }
     }
+}
+
+fn read(source: &dyn crate::Image, offset: u64, len: u32) -> Result<Vec<u8>, ImageError> {
+    let size = source.size();
+    if len > MOST_READ || offset.checked_add(len.into()).is_none_or(|end| end > size) {
+        let text = format!("it has {size} bytes, and {len} from {offset} on do not lie in it");
+        return Err(ImageError::Invalid(text));
+    }
+    let mut bytes = vec![0; len as usize];
+    source.read(&mut bytes, offset).map_err(ImageError::io("it cannot be read"))?;
+    Ok(bytes)
 }
 
 /// A chain of the next files.
@@ -219,6 +251,40 @@ mod tests {
         let work = Work::Resize { chain: vec![Format::Qcow2], bytes: 3 << 20 };
         assert_eq!(served(&work, vec![image.try_clone().unwrap()]), [Said::Done]);
         assert_eq!(shown(image, Format::Qcow2).len(), 3 << 20);
+    }
+
+    #[test]
+    fn a_part_of_what_a_chain_shows_is_read_and_nothing_behind_its_end() {
+        let mut content: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+        content[70_000..70_009].copy_from_slice(b"something");
+        let image = qcow2(1 << 20);
+        let copy = Work::Copy {
+            source: vec![Format::Raw],
+            target: Format::Qcow2,
+            before: Target::Blank,
+            step: 4096,
+        };
+        served(&copy, vec![file(&content), image.try_clone().unwrap()]);
+        let said = |offset, len| {
+            let work = Work::Read { chain: vec![Format::Qcow2], offset, len };
+            served(&work, vec![image.try_clone().unwrap()])
+        };
+        let read = |offset, len| {
+            let mut said = said(offset, len);
+            assert_eq!(said.pop(), Some(Said::Done), "{offset} {len}");
+            let piece = |said| match said {
+                Said::Bytes(piece) => piece,
+                other => panic!("{other:?}"),
+            };
+            said.into_iter().flat_map(piece).collect::<Vec<u8>>()
+        };
+        assert_eq!(read(70_000, 9), b"something");
+        assert!(read(65_000, MOST_READ) == content[65_000..65_000 + MOST_READ as usize]);
+        assert_eq!(read(1 << 20, 0), b"");
+        for (offset, len) in [((1 << 20) - 1, 2), (u64::MAX, 1), (0, MOST_READ + 1)] {
+            let said = said(offset, len).pop();
+            assert!(matches!(said, Some(Said::Failed(Failure { cause: Cause::Image, .. }))));
+        }
     }
 
     #[test]

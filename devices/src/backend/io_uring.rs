@@ -186,6 +186,7 @@ impl UringChannel {
 impl Channel for UringChannel {
     fn start(&mut self, token: u16, request: Request) {
         let Request { action, offset, mut buffers } = request;
+        self.file.reach(action, offset, &buffers);
         let Some(action) = self.file.effective(action) else {
             self.finished.push_back(Finished { token, result: Ok(()), buffers });
             return;

@@ -11,6 +11,7 @@ use memory::{GuestRam, IoBuffers};
 
 use super::disk::{Action, Channel, Disk, Finished, Request};
 use super::stats::BlockStats;
+use super::times::Times;
 
 /// What is known of one disk, all its users together.
 #[derive(Default)]
@@ -49,6 +50,7 @@ struct Flight<T> {
 pub struct Lane<T> {
     ram: GuestRam,
     meter: Arc<Meter>,
+    times: Times,
     channel: Box<dyn Channel>,
     flights: Vec<Option<Flight<T>>>,
     free: Vec<u16>,
@@ -65,6 +67,7 @@ impl<T> Lane<T> {
         Ok(Self {
             ram,
             meter,
+            times: Times::default(),
             channel: disk.channel(depth)?,
             flights: (0..depth).map(|_| None).collect(),
             free: (0..depth).rev().collect(),
@@ -89,28 +92,34 @@ impl<T> Lane<T> {
     fn launch(&mut self, token: u16, request: Request, owner: T) {
         let Some(place) = self.flights.get_mut(usize::from(token)) else { return };
         *place = Some(Flight { action: request.action, len: request.buffers.len(), owner });
+        self.times.begin(request.action, &self.meter.stats);
         self.channel.start(token, request);
     }
 
     /// Hand what was started to the host: once per batch.
     pub fn submit(&mut self) {
+        self.times.submitted();
         self.channel.submit();
     }
 
     /// The next request that has ended, as the guest shall see it.
     pub fn finished(&mut self) -> Option<(T, io::Result<()>)> {
         loop {
-            let Finished { token, result, mut buffers } = self.channel.finished()?;
+            let Some(Finished { token, result, mut buffers }) = self.channel.finished() else {
+                self.times.looked();
+                return None;
+            };
             buffers.clear();
             self.spare.push(buffers);
             let place = self.flights.get_mut(usize::from(token));
             let Some(Flight { action, len, owner }) = place.and_then(Option::take) else {
                 continue;
             };
+            self.times.end(action, &self.meter.stats);
             match self.waiting.pop_front() {
                 Some((request, owner)) => {
                     self.launch(token, request, owner);
-                    self.channel.submit();
+                    self.submit();
                 }
                 None => self.free.push(token),
             }
@@ -167,7 +176,7 @@ impl<T> Lane<T> {
 
     /// Block until something has ended, if anything is in flight.
     pub fn wait(&mut self) {
-        self.channel.submit();
+        self.submit();
         self.channel.wait();
     }
 }

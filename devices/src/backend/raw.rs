@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use image::{FileStorage, Image, Raw};
+use image::{FileStorage, Image, Raw, Watermark};
 use memory::IoBuffers;
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, SeekFrom, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -75,6 +75,7 @@ pub(super) struct RawFile {
     direct: Option<Alignment>,
     /// Held while part of a host block is rewritten, so that two such writes lose nothing.
     rewriting: Mutex<()>,
+    mark: OnceLock<Arc<Watermark>>,
 }
 
 impl RawDisk {
@@ -116,6 +117,7 @@ impl RawDisk {
             ignore_flush: cache == Cache::Unsafe,
             direct,
             rewriting: Mutex::new(()),
+            mark: OnceLock::new(),
         };
         let rings = match io {
             DiskIo::Uring => Rings::new(queues, depth)
@@ -133,6 +135,14 @@ impl RawDisk {
     #[must_use]
     pub fn with_rings(self, rings: Rings) -> Self {
         Self { rings: Some(rings), ..self }
+    }
+
+    /// `mark` hears how far it is written to.
+    #[must_use]
+    pub fn marked(self, mark: Arc<Watermark>) -> Self {
+        // There is none yet: who makes the disk says it once.
+        let _ = self.file.mark.set(mark);
+        self
     }
 }
 
@@ -287,6 +297,18 @@ impl RawFile {
         Ok(rustix::fs::fallocate(&self.file, mode, offset, len)?)
     }
 
+    /// A request is about to be carried out.
+    pub(super) fn reach(&self, action: Action, offset: u64, buffers: &IoBuffers) {
+        let len = match action {
+            Action::Write { .. } => buffers.len(),
+            Action::Zero { len, unmap: false, .. } => len,
+            _ => return,
+        };
+        if let Some(mark) = self.mark.get() {
+            mark.reach(offset.saturating_add(len));
+        }
+    }
+
     /// What is left of an action when flushes are ignored: `None` is done at once.
     pub(super) fn effective(&self, action: Action) -> Option<Action> {
         if !self.ignore_flush {
@@ -408,6 +430,7 @@ impl RawFile {
 
 impl Blocking for RawFile {
     fn run(&self, action: Action, offset: u64, buffers: &mut IoBuffers) -> io::Result<()> {
+        self.reach(action, offset, buffers);
         match self.effective(action) {
             Some(action) => self.carry_out(action, offset, buffers),
             None => Ok(()),

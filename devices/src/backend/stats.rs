@@ -11,6 +11,10 @@ pub struct BlockStats {
     pub write_requests: AtomicU64,
     pub write_bytes: AtomicU64,
     pub flush_requests: AtomicU64,
+    /// Nanoseconds that requests of each kind took, all together.
+    pub read_time: AtomicU64,
+    pub write_time: AtomicU64,
+    pub flush_time: AtomicU64,
     /// Discards and zeroed ranges.
     pub unmap_requests: AtomicU64,
     pub unmap_bytes: AtomicU64,

@@ -10,7 +10,7 @@ use vmm_protocol::control::{ControlErrorCode, Request};
 use xml::DomainDef;
 
 use super::AgentError;
-use super::queue::Turn;
+use super::queue::{AgentTimeout, Turn};
 use super::session::{Ask, Session};
 use crate::control::{VmmError, open_stream};
 use crate::domain::State;
@@ -31,12 +31,22 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub(crate) struct Agent {
     name: String,
     session: Session<UnixStream>,
+    timeout: AgentTimeout,
     _turn: Turn,
 }
 
 impl Agent {
     /// Find the agent and have it listen.
     pub(crate) async fn meet(handle: &Handle) -> Result<Self, Error> {
+        Self::meet_within(handle, handle.agent.timeout()).await
+    }
+
+    /// For what nobody asked for, or the guest cannot do without: whatever time its agent was given.
+    pub(super) async fn meet_patiently(handle: &Handle) -> Result<Self, Error> {
+        Self::meet_within(handle, AgentTimeout::Usual).await
+    }
+
+    async fn meet_within(handle: &Handle, timeout: AgentTimeout) -> Result<Self, Error> {
         let view = handle.view();
         let channel = ready_channel(&view)?;
         let turn = handle.agent.turn(&view.name).await?;
@@ -47,8 +57,8 @@ impl Agent {
         let request = Request::Console { id: channel, replay: false, force: false };
         let stream = open_stream(&path, request, CONNECT).await;
         let stream = stream.map_err(|error| cannot_open(&view, error))?;
-        let session = Session::open(stream).await.map_err(|error| error.of(&view.name))?;
-        Ok(Self { name: view.name, session, _turn: turn })
+        let session = Session::open(stream, timeout).await.map_err(|error| error.of(&view.name))?;
+        Ok(Self { name: view.name, session, timeout, _turn: turn })
     }
 
     /// Of its domain.
@@ -65,7 +75,12 @@ impl Agent {
         &mut self,
         ask: Ask<'_>,
     ) -> Result<T, AgentError> {
-        self.session.ask(ask).await
+        self.session.ask(self.in_time(ask)).await
+    }
+
+    fn in_time<'a>(&self, ask: Ask<'a>) -> Ask<'a> {
+        let within = self.timeout.over(ask.within);
+        ask.within(within)
     }
 
     /// Ask for what is answered only when it fails.
@@ -73,7 +88,7 @@ impl Agent {
         self.session.tell(ask).await.map_err(|error| error.of(&self.name))
     }
 
-    /// Pass a request on as it is, and its answer.
+    /// Pass a request on as it is, and its answer. It has a time of its own.
     pub(crate) async fn pass(
         &mut self,
         request: &RawValue,

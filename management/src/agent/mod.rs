@@ -23,6 +23,7 @@ mod tests;
 pub(crate) use clock::{set_after_restore, set_time};
 pub(crate) use connection::{Agent, CHANNEL, has_channel, is_connected};
 pub(crate) use error::AgentError;
+pub use queue::AgentTimeout;
 pub(crate) use queue::Queue;
 pub(crate) use recovery::{freeze_until_thawed, thaw, thaw_after_death};
 pub(crate) use session::{Ask, Session};

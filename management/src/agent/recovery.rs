@@ -74,7 +74,7 @@ pub(crate) async fn freeze_until_thawed(handle: &Handle) -> Result<(), Error> {
 
 /// Have the agent thaw all file systems, and write down that they are.
 pub(crate) async fn thaw(handle: &Handle) -> Result<u64, Error> {
-    let mut agent = Agent::meet(handle).await?;
+    let mut agent = Agent::meet_patiently(handle).await?;
     let count = agent.ask(Ask::new("guest-fsfreeze-thaw").within(THAW)).await?;
     drop(agent);
     handle.act(Act::SetFrozen(None), RECORD).await?;

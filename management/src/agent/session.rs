@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::AgentError;
+use super::queue::AgentTimeout;
 use crate::domain::clean;
 
 /// Begins an answer to `guest-sync-delimited`, and occurs in no JSON.
@@ -97,12 +98,14 @@ pub(crate) struct Session<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    /// Have the agent find its place.
-    pub(crate) async fn open(stream: S) -> Result<Self, AgentError> {
+    /// Have the agent find its place. One that is waited for as long as it takes is there or not all the same.
+    pub(crate) async fn open(stream: S, timeout: AgentTimeout) -> Result<Self, AgentError> {
         let mut session = Self { stream, chunk: vec![0; 8 << 10].into(), unread: 0..0 };
         let id = uuid::Uuid::new_v4().as_u64_pair().0 >> 16;
-        let found = tokio::time::timeout(SYNC, session.synchronise(id)).await;
-        found.map_err(|_| AgentError::Silent(SYNC))??;
+        let within = timeout.over(SYNC);
+        let within = if timeout == AgentTimeout::Forever { SYNC } else { within };
+        let found = tokio::time::timeout(within, session.synchronise(id)).await;
+        found.map_err(|_| AgentError::Silent(within))??;
         Ok(session)
     }
 

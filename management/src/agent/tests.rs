@@ -16,7 +16,7 @@ async fn meet(manner: &'static str) -> Result<Session<UnixStream>, AgentError> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     std::thread::spawn(move || fake_agent::serve(theirs, manner, |_| None));
     ours.set_nonblocking(true).unwrap();
-    Session::open(UnixStream::from_std(ours).unwrap()).await
+    Session::open(UnixStream::from_std(ours).unwrap(), super::AgentTimeout::Usual).await
 }
 
 async fn refusal(manner: &'static str) -> AgentError {

@@ -18,6 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
@@ -30,11 +31,13 @@ use vmm_protocol::exit::ExitReason;
 
 use super::block_jobs::Ended;
 use super::exit::Exit;
-use super::handle::{Act, Answer, Command, Definition, Destroy, Handle, Live, Sampler, View};
+use super::handle::{
+    Act, Answer, Command, Definition, Destroy, FASTEST, Handle, Live, Sampler, View,
+};
 use super::network_disks::Attempts;
 use super::record::Record;
 use super::{DomainId, ShutOff, State};
-use crate::agent::Queue;
+use crate::agent::{AgentTimeout, Queue};
 use crate::control::{Events, Vmm, VmmError};
 use crate::error::{Code, Error};
 use crate::events::{EventKind, Lifecycle};
@@ -75,6 +78,8 @@ pub(super) struct Actor {
     /// Came while something else was waited for.
     pub(super) destroy: Option<Destroy>,
     view: watch::Sender<View>,
+    /// How long the guest's agent may take to answer, it knows.
+    pub(super) agent: Queue,
 }
 
 /// A VMM that is there, or was a moment ago.
@@ -161,6 +166,10 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
         last_exit: None,
         managed_save,
     });
+    let agent = Queue::default();
+    if let Begin::Found { record: Some(record), .. } = &begin {
+        agent.set_timeout(record.agent_timeout.and_then(AgentTimeout::of).unwrap_or_default());
+    }
     let actor = Actor {
         node,
         uuid,
@@ -176,10 +185,12 @@ pub(crate) fn spawn(node: Arc<Node>, uuid: Uuid, name: String, begin: Begin) -> 
         block_jobs: BTreeMap::new(),
         destroy: None,
         view,
+        agent: agent.clone(),
     };
     tokio::spawn(actor.live(begin));
     let sampler = Arc::new(Sampler::default());
-    Handle { uuid, commands, destroys, view: published, sampler, agent: Queue::default() }
+    let max_speed = Arc::new(AtomicU64::new(FASTEST));
+    Handle { uuid, commands, destroys, view: published, sampler, agent, max_speed }
 }
 
 impl Actor {
@@ -359,7 +370,9 @@ impl Actor {
             Act::Detach(device, affects) => self.detach_device(&device, affects).await,
             Act::Update(device, affects) => self.update_device(*device, affects).await,
             Act::SetFrozen(frozen) => self.set_frozen(frozen).await,
+            Act::SetAgentTimeout(timeout) => self.set_agent_timeout(timeout).await,
             Act::Tune(change, affects) => self.tune(*change, affects).await,
+            Act::SetThreshold { disk, place } => self.set_threshold(&disk, place).await,
             Act::ResizeDisk { disk, bytes } => self.resize_disk(&disk, bytes).await,
             Act::StartBlockJob { disk, spec, bandwidth, ended } => {
                 self.start_block_job(&disk, spec, bandwidth, ended, None).await

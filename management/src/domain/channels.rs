@@ -11,7 +11,8 @@ use xml::device::chardev::ChannelState;
 use super::actor::{Actor, Run};
 use super::clean;
 use super::handle::{Live, View};
-use crate::agent;
+use super::record::Record;
+use crate::agent::{self, AgentTimeout};
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::journal::Origin;
@@ -59,8 +60,22 @@ impl Actor {
     /// Before the agent is asked, and once it has answered.
     pub(super) async fn set_frozen(&mut self, frozen: Option<Frozen>) -> Result<(), Error> {
         self.running()?;
-        let Some(run) = &mut self.run else { return Ok(()) };
-        run.record.frozen = frozen;
+        self.note(|record| record.frozen = frozen).await;
+        Ok(())
+    }
+
+    /// From the next question on, and for the daemon that comes after this one while the guest runs.
+    pub(super) async fn set_agent_timeout(&mut self, timeout: AgentTimeout) -> Result<(), Error> {
+        self.agent.set_timeout(timeout);
+        let number = (timeout != AgentTimeout::Usual).then(|| timeout.number());
+        self.note(|record| record.agent_timeout = number).await;
+        Ok(())
+    }
+
+    /// Write something down of a guest that runs.
+    async fn note(&mut self, note: impl FnOnce(&mut Record)) {
+        let Some(run) = &mut self.run else { return };
+        note(&mut run.record);
         run.live = Arc::new(Live {
             record: run.record.clone(),
             def: run.live.def.clone(),
@@ -68,7 +83,6 @@ impl Actor {
             sandbox: run.live.sandbox.clone(),
         });
         self.keep_record().await;
-        Ok(())
     }
 
     /// A guest that begins anew has nothing frozen.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use super::restore::FromSaved;
 use super::save::Save;
 use super::snapshot::SnapshotAct;
 use super::{Affects, DomainSummary, MetadataChange, State, Tuning, TurnChange};
-use crate::agent;
+use crate::agent::{self, AgentTimeout};
 use crate::cloud_init::Seed;
 use crate::control::Vmm;
 use crate::error::{Code, Error};
@@ -164,7 +164,14 @@ pub(crate) enum Act {
     Detach(Named, Affects),
     Update(Box<xml::Parsed<Device>>, Affects),
     SetFrozen(Option<Frozen>),
+    /// How long its agent may take to answer.
+    SetAgentTimeout(AgentTimeout),
     Tune(Box<Tuning>, Affects),
+    /// Tell when an image of a disk is written to beyond this place.
+    SetThreshold {
+        disk: String,
+        place: Option<u64>,
+    },
     ResizeDisk {
         disk: String,
         bytes: u64,
@@ -253,7 +260,12 @@ pub(crate) struct Handle {
     pub view: watch::Receiver<View>,
     pub sampler: Arc<Sampler>,
     pub agent: agent::Queue,
+    /// Of moves to other hosts, MiB/s: kept for who asks, as long as the daemon lives. There are no such moves.
+    pub max_speed: Arc<AtomicU64>,
 }
+
+/// As many MiB as the bytes of a signed 64-bit number: no limit.
+pub(crate) const FASTEST: u64 = i64::MAX.cast_unsigned() >> 20;
 
 impl Handle {
     pub(crate) fn view(&self) -> View {

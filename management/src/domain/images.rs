@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use broker::Sharing;
+use broker::{Broker, Sharing};
 use image::chain::{MOST_DEEP, declared_format, locate};
 use image::{Description, Format, ImageError, Inspected};
 use vmm_protocol::config::{Fd, Image, Layer};
@@ -62,7 +62,7 @@ impl Opener<'_> {
             let format = formats::of_xml(now.format).ok_or_else(|| {
                 about.refused(&format!("its format {} is not provided", now.format))
             })?;
-            let description = self.describe(&file, format, &about)?;
+            let description = describe(self.broker, &file, format, &about)?;
             if let Some(reason) = description.as_ref().and_then(|it| it.read_only.as_ref())
                 && !read_only
             {
@@ -76,30 +76,6 @@ impl Opener<'_> {
             now = next;
         }
         Ok(OpenDisk { image: Image::Chain(layers), below })
-    }
-
-    /// What the header says; nothing of a raw image, which has none.
-    fn describe(
-        &self,
-        file: &OwnedFd,
-        format: Format,
-        about: &About<'_>,
-    ) -> Result<Option<Description>, Error> {
-        if format == Format::Raw {
-            return Ok(None);
-        }
-        let answer = self.broker.inspect(format.name(), file.as_fd())?;
-        let inspected = serde_json::from_slice(&answer).map_err(|error| {
-            Error::new(Code::Internal, "a header was read to no sense").with_source(error)
-        })?;
-        let description = match inspected {
-            Inspected::Image(description) => *description,
-            Inspected::Refused(reason) => return Err(about.refused(&reason)),
-        };
-        if let Some(method) = &description.encryption {
-            return Err(about.refused(&format!("it uses {method} encryption")));
-        }
-        Ok(Some(description))
     }
 
     fn layer(
@@ -128,6 +104,66 @@ impl Opener<'_> {
         let format = formats::to_config(format).ok_or_else(|| about.no_disk(format))?;
         Ok(Layer { format, file: self.table.add(file), data_file, extents })
     }
+}
+
+/// The files of a disk that no guest uses, from the top down, with their formats: for a process that reads them.
+/// Nothing is locked. Blocks.
+pub(crate) fn files(
+    broker: &dyn Broker,
+    disk: &Disk,
+    path: PathBuf,
+) -> Result<(Vec<Format>, Vec<OwnedFd>), Error> {
+    let format = disk.driver.as_ref().and_then(|driver| driver.format);
+    let format = format.unwrap_or(DiskFormat::Raw);
+    let mut now = Next { path, format, declared: disk.backing_store.as_ref() };
+    let (mut kinds, mut files, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    loop {
+        let about = About { disk: &disk.target.dev, path: &now.path };
+        if !seen.insert(now.path.clone()) {
+            return Err(about.refused("it lies below itself"));
+        }
+        if files.len() >= MOST_DEEP {
+            let text = format!("there are more than {MOST_DEEP} images on top of each other");
+            return Err(about.refused(&text));
+        }
+        let format = formats::of_xml(now.format)
+            .ok_or_else(|| about.refused(&format!("its format {} is not provided", now.format)))?;
+        let file = broker.open_image(&now.path, true, false, Sharing::Shared)?;
+        let found = describe(broker, &file, format, &about)?;
+        if found.as_ref().is_some_and(|it| it.data_file.is_some() || !it.extents.is_empty()) {
+            let text = "its data lies in other files, which only its guest has open: start it";
+            return Err(about.refused(text));
+        }
+        kinds.push(format);
+        files.push(file);
+        let Some(next) = next(&now, found.as_ref(), &about)? else { break };
+        now = next;
+    }
+    Ok((kinds, files))
+}
+
+/// What the header says; nothing of a raw image, which has none.
+fn describe(
+    broker: &dyn Broker,
+    file: &OwnedFd,
+    format: Format,
+    about: &About<'_>,
+) -> Result<Option<Description>, Error> {
+    if format == Format::Raw {
+        return Ok(None);
+    }
+    let answer = broker.inspect(format.name(), file.as_fd())?;
+    let inspected = serde_json::from_slice(&answer).map_err(|error| {
+        Error::new(Code::Internal, "a header was read to no sense").with_source(error)
+    })?;
+    let description = match inspected {
+        Inspected::Image(description) => *description,
+        Inspected::Refused(reason) => return Err(about.refused(&reason)),
+    };
+    if let Some(method) = &description.encryption {
+        return Err(about.refused(&format!("it uses {method} encryption")));
+    }
+    Ok(Some(description))
 }
 
 /// The image below: the definition's word goes before the header's.

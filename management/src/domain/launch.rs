@@ -25,6 +25,7 @@ use xml::{DomainDef, OnOff, YesNo};
 
 use super::record::Record;
 use super::restore::FromSaved;
+use crate::agent::AgentTimeout;
 use crate::config;
 use crate::error::{Code, Error};
 use crate::firmware::Installed;
@@ -61,6 +62,8 @@ pub(crate) struct Launch {
     pub nbd: config::Nbd,
     /// Make the firmware's variables anew.
     pub reset_variables: bool,
+    /// How long the guest's agent may take to answer.
+    pub agent_timeout: AgentTimeout,
     /// Go on from this instead of starting cold.
     pub restore: Option<FromSaved>,
     pub run_dir: PathBuf,
@@ -195,6 +198,7 @@ fn launch_locked(
         plugs: BTreeMap::new(),
         block_jobs: BTreeMap::new(),
         frozen: None,
+        agent_timeout: Some(launch.agent_timeout.number()).filter(|number| *number != -1),
         tuning: None,
         moving: None,
         saving: None,

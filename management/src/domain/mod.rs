@@ -16,7 +16,7 @@ pub(crate) mod fork;
 mod guest;
 pub(crate) mod handle;
 mod huge_pages;
-mod images;
+pub(crate) mod images;
 mod interfaces;
 mod io_threads;
 pub(crate) mod launch;
@@ -43,6 +43,7 @@ mod start;
 mod state;
 mod stop;
 mod sys;
+mod threshold;
 pub(crate) mod tuning;
 mod turn;
 pub(crate) mod twin;
@@ -50,6 +51,7 @@ mod update;
 mod view;
 mod volumes;
 
+pub use crate::agent::AgentTimeout;
 pub use backup::{CheckpointView, Children};
 pub use block_jobs::{BlockJobKind, BlockJobSpec, BlockJobView};
 pub use broker::SecurityFact;
@@ -70,8 +72,8 @@ pub use tuning::{
 };
 pub use turn::{AtShutdown, Turn, TurnChange};
 pub use view::{
-    AddressRow, BalloonStats, BlockStats, DiskFault, DiskRow, DiskSizes, DomainDetails, DomainId,
-    DomainStats, DomainSummary, InterfaceRow, InterfaceStats, VcpuStats,
+    AddressRow, BalloonStats, BlockStats, DirtyRate, DiskFault, DiskRow, DiskSizes, DomainDetails,
+    DomainId, DomainStats, DomainSummary, InterfaceRow, InterfaceStats, VcpuStats,
 };
 
 use xml::DomainDef;

@@ -76,6 +76,9 @@ pub(crate) struct Record {
     /// It is being cloned: written down before anything of that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forking: Option<ForkIntent>,
+    /// How long its agent may take to answer; none: as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_timeout: Option<i32>,
     /// It came from a saved state.
     #[serde(default)]
     pub restored: bool,

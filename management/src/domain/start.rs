@@ -120,6 +120,7 @@ impl Actor {
             vnc: node.config.vnc.clone(),
             nbd: node.config.nbd.clone(),
             reset_variables: false,
+            agent_timeout: self.agent.timeout(),
             restore: None,
             seccomp: node.config.domains.seccomp,
             // A start has its own.

@@ -131,6 +131,9 @@ impl Actor {
                 let kind = EventKind::DiskConnection { device, connected: up, reason };
                 self.announce(kind, origin);
             }
+            VmmEvent::ThresholdPassed { name, threshold, excess, .. } => {
+                self.on_threshold(&name, threshold, excess, origin);
+            }
             VmmEvent::BlockJob(status) => self.on_block_job(status, origin).await,
             VmmEvent::ConnectionWanted { id, reason } => self.on_connection_wanted(id, &reason),
             VmmEvent::Lost { up_to } => {

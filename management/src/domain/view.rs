@@ -82,8 +82,23 @@ pub struct DomainStats {
     pub vcpus: Vec<VcpuStats>,
     pub blocks: Vec<BlockStats>,
     pub interfaces: Vec<InterfaceStats>,
+    /// Numbers of its io threads.
+    pub io_threads: Vec<u32>,
+    /// How much memory it writes to, where that was measured, or is.
+    pub dirty_rate: Option<DirtyRate>,
     /// Bus accesses of the guest that no device answered.
     pub unhandled_accesses: u64,
+}
+
+/// How much of its memory a guest writes to in a second, as measured once (virDomainStartDirtyRateCalc).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirtyRate {
+    /// Seconds since 1970.
+    pub started: u64,
+    /// For how long it was measured, or is.
+    pub seconds: u32,
+    /// MiB in a second; none: it is being measured.
+    pub rate: Option<u64>,
 }
 
 impl DomainStats {
@@ -98,6 +113,8 @@ impl DomainStats {
             vcpus: Vec::new(),
             blocks: Vec::new(),
             interfaces: Vec::new(),
+            io_threads: Vec::new(),
+            dirty_rate: None,
             unhandled_accesses: 0,
         }
     }
@@ -161,6 +178,12 @@ pub struct BlockStats {
     pub write_requests: u64,
     pub write_bytes: u64,
     pub flush_requests: u64,
+    /// Nanoseconds that requests of each kind took, all together.
+    pub read_time: u64,
+    pub write_time: u64,
+    pub flush_time: u64,
+    /// Of the image that the guest uses: an event tells when it is written to beyond this, as it was not yet.
+    pub threshold: Option<u64>,
     /// Requests that the host failed.
     pub errors: u64,
     /// Why the guest waits for the disk, if it does.

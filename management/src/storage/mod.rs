@@ -23,7 +23,7 @@ mod scan;
 mod transfer;
 mod views;
 pub(crate) mod wipe;
-mod work;
+pub(crate) mod work;
 
 use std::fmt;
 

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use broker::Broker;
+use image::Format;
 use image::work::{Cause, Failure, LONGEST_LINE, Said, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -35,21 +36,10 @@ pub(super) fn perform(
         let text = format!("volume {:?}: the process that was at work on it failed", names.target);
         Error::new(Code::HostFailure, text).with_source(source)
     };
-    let images: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
-    let socket = UnixStream::from(broker.work_on_images(&images)?);
-    let mut line = serde_json::to_vec(work).map_err(|error| broken(error.into()))?;
-    line.push(b'\n');
-    (&socket).write_all(&line).map_err(broken)?;
-    let mut from = BufReader::new(&socket);
+    let mut from = begin(broker, work, files)?.map_err(broken)?;
     let mut stopped = None;
     let end = loop {
-        let mut line = String::new();
-        match from.by_ref().take(LONGEST_LINE).read_line(&mut line) {
-            Ok(0) => break Err(io::Error::other("it ended without a word")),
-            Ok(_) => {}
-            Err(error) => break Err(error),
-        }
-        match serde_json::from_str(&line) {
+        match hear(&mut from) {
             Ok(Said::At { done, total }) => {
                 progress.set_total(total);
                 if let Err(error) = progress.at(done) {
@@ -57,11 +47,13 @@ pub(super) fn perform(
                     break Err(io::ErrorKind::Interrupted.into());
                 }
             }
+            Ok(Said::Bytes(_)) => break Err(io::Error::other("it says what nobody asked for")),
             Ok(Said::Done) => break Ok(Ok(())),
             Ok(Said::Failed(failure)) => break Ok(Err(failure)),
-            Err(error) => break Err(error.into()),
+            Err(error) => break Err(error),
         }
     };
+    let socket = from.into_inner();
     // It stops at its next word, which nobody hears.
     let _ = socket.shutdown(Shutdown::Read);
     wait_end(&socket);
@@ -70,6 +62,60 @@ pub(super) fn perform(
         (Ok(Ok(())), None) => Ok(()),
         (Ok(Err(failure)), None) => Err(failed(failure, names)),
         (Err(error), None) => Err(broken(error)),
+    }
+}
+
+/// What a chain shows there, of which `files` are the images. `disk` is its name in messages.
+pub(crate) fn read(
+    broker: &dyn Broker,
+    (chain, files): (Vec<Format>, Vec<OwnedFd>),
+    (offset, len): (u64, u32),
+    disk: &str,
+) -> Result<Vec<u8>, Error> {
+    let broken = |source: io::Error| {
+        let text = format!("disk {disk}: the process that was to read it failed");
+        Error::new(Code::HostFailure, text).with_source(source)
+    };
+    let mut from = begin(broker, &Work::Read { chain, offset, len }, &files)?.map_err(broken)?;
+    let mut found = Vec::new();
+    loop {
+        match hear(&mut from).map_err(broken)? {
+            Said::Bytes(piece) if found.len() + piece.len() <= len as usize => found.extend(piece),
+            Said::Done if found.len() == len as usize => return Ok(found),
+            Said::Failed(Failure { cause, text, .. }) => {
+                let code = match cause {
+                    Cause::Image => Code::InvalidArgument,
+                    Cause::Host | Cause::NoSpace => Code::HostFailure,
+                };
+                return Err(Error::new(code, format!("disk {disk}: {text}")));
+            }
+            _ => return Err(broken(io::Error::other("it says what nobody asked for"))),
+        }
+    }
+}
+
+/// A process that is at work, to be listened to.
+fn begin(
+    broker: &dyn Broker,
+    work: &Work,
+    files: &[OwnedFd],
+) -> Result<io::Result<BufReader<UnixStream>>, Error> {
+    let images: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+    let socket = UnixStream::from(broker.work_on_images(&images)?);
+    let say = || {
+        let mut line = serde_json::to_vec(work)?;
+        line.push(b'\n');
+        (&socket).write_all(&line)
+    };
+    Ok(say().map(|()| BufReader::new(socket)))
+}
+
+/// Its next word.
+fn hear(from: &mut BufReader<UnixStream>) -> io::Result<Said> {
+    let mut line = String::new();
+    match from.by_ref().take(LONGEST_LINE).read_line(&mut line)? {
+        0 => Err(io::Error::other("it ended without a word")),
+        _ => Ok(serde_json::from_str(&line)?),
     }
 }
 

@@ -31,7 +31,7 @@ impl Daemon {
         self.ended(job).await
     }
 
-    async fn save_to(&self, file: PathBuf) -> Job {
+    pub(super) async fn save_to(&self, file: PathBuf) -> Job {
         let save = SaveDomain {
             domain: "web".into(),
             file,
@@ -45,7 +45,14 @@ impl Daemon {
     }
 
     async fn restore(&self, file: PathBuf) -> Result<(), Error> {
-        let restore = RestoreDomain { file, xml: None, running: None, force: false, verify: true };
+        let restore = RestoreDomain {
+            file,
+            xml: None,
+            running: None,
+            force: false,
+            verify: true,
+            reset_variables: false,
+        };
         self.call(restore).await.map(drop)
     }
 }

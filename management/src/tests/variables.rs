@@ -7,7 +7,8 @@ use super::rig::{Daemon, Host};
 use crate::config;
 use crate::domain::Variables;
 use crate::error::Code;
-use crate::ops::{CreateDomain, DumpXml, StartDomain, UndefineDomain};
+use crate::jobs::Phase;
+use crate::ops::{CreateDomain, DumpXml, RestoreDomain, StartDomain, UndefineDomain};
 
 /// A host with UEFI firmware, described as a package would.
 fn host() -> Host {
@@ -81,6 +82,32 @@ async fn variables_are_made_at_the_first_start_and_kept_over_the_next() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "newer");
     let beside = fs::read_dir(host.path("state/nvram")).unwrap().count();
     assert_eq!(beside, 1, "no half of a copy is left");
+    daemon.destroy("web").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restored_guest_has_its_variables_or_new_ones() {
+    let host = host();
+    let daemon = host.daemon().await;
+    daemon.define(UEFI.to_owned()).await;
+    let path = variables(&daemon).await;
+    daemon.call(start(false)).await.unwrap();
+    fs::write(&path, "boot order").unwrap();
+    let file = host.path("web.save");
+    for (reset_variables, expected) in [(false, "boot order"), (true, "fresh")] {
+        assert_eq!(daemon.save_to(file.clone()).await.phase, Phase::Done);
+        let restore = RestoreDomain {
+            file: file.clone(),
+            xml: None,
+            running: None,
+            force: false,
+            verify: false,
+            reset_variables,
+        };
+        daemon.call(restore).await.unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        fs::remove_file(&file).unwrap();
+    }
     daemon.destroy("web").await.unwrap();
 }
 

@@ -16,7 +16,7 @@ const CPUS: u32 = 16;
 const SOCKETS: u32 = 2;
 const THREADS: u32 = 2;
 
-const FILES: [(&str, &str); 46] = [
+const FILES: [(&str, &str); 47] = [
     ("bios.bin", "no guest runs it\n"),
     (
         "proc/cpuinfo",
@@ -29,6 +29,11 @@ const FILES: [(&str, &str); 46] = [
         "proc/meminfo",
         "MemTotal: 16777216 kB\nMemFree: 12582912 kB\nMemAvailable: 12582912 kB\n\
          Buffers: 131072 kB\nCached: 1048576 kB\nHugepagesize: 2048 kB\n",
+    ),
+    (
+        "proc/net/arp",
+        "IP address       HW type     Flags       HW address            Mask     Device\n\
+         192.168.122.2    0x1         0x2         52:54:00:7e:57:00     *        virbr0\n",
     ),
     ("proc/stat", "cpu  1000 0 500 100000 200 0 0 0 0 0\ncpu0 100 0 50 10000 20 0 0 0 0 0\n"),
     ("proc/uptime", "86400.00 1382400.00\n"),

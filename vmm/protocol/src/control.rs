@@ -81,6 +81,16 @@ pub enum Request {
         /// By the page tables that the first vCPU uses now.
         linear: bool,
     },
+    /// Bytes of a disk as the guest sees it, at most [`crate::peek::MOST`].
+    PeekDisk {
+        id: String,
+        offset: u64,
+        len: u32,
+    },
+    /// Measure for so many seconds how much memory the guest writes to; [`Statistics`] tells it then.
+    MeasureDirtyRate {
+        seconds: u32,
+    },
     /// Replace what the next handshake returns as `live_record`.
     SetLiveRecord {
         record: String,
@@ -147,6 +157,15 @@ pub enum Request {
     /// ([`EventKind::VcpusChanged`] says when one is gone).
     SetVcpus {
         count: u16,
+    },
+    /// Tell once when an image of a disk, counted from that which the guest uses, is written to beyond this
+    /// place of its file ([`EventKind::ThresholdPassed`]); none: no more.
+    SetThreshold {
+        id: String,
+        image: u16,
+        place: Option<u64>,
+        /// What the image is to the client; comes back in the event.
+        name: String,
     },
     /// Make a disk larger.
     ResizeDisk {
@@ -293,6 +312,11 @@ pub enum Reply {
         hex: Option<String>,
     },
     Bitmaps(Vec<BitmapStatus>),
+    /// Of a disk with so many bytes, in hexadecimal; none: it has no such place.
+    DiskBytes {
+        size: u64,
+        hex: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -422,6 +446,13 @@ pub enum EventKind {
     },
     /// The block job of a disk is ready, or has ended.
     BlockJob(crate::block_job::BlockJobStatus),
+    /// An image was written to so many bytes beyond the place that `SetThreshold` named.
+    ThresholdPassed {
+        id: String,
+        name: String,
+        threshold: u64,
+        excess: u64,
+    },
     /// A network disk has lost its connection, or has one again.
     ConnectionChanged {
         id: String,
@@ -481,6 +512,20 @@ pub struct Statistics {
     pub balloon: Option<BalloonStatistics>,
     /// Bus accesses no device answered.
     pub unhandled_accesses: u64,
+    /// The last that was measured, or is.
+    #[serde(default)]
+    pub dirty_rate: Option<Box<DirtyRate>>,
+}
+
+/// How much of its memory the guest writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirtyRate {
+    /// Seconds since 1970.
+    pub started: u64,
+    /// For how long it is measured.
+    pub seconds: u32,
+    /// MiB in a second; none: not yet known.
+    pub rate: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -501,6 +546,16 @@ pub struct BlockStatistics {
     pub write_requests: u64,
     pub write_bytes: u64,
     pub flush_requests: u64,
+    /// Nanoseconds that requests of each kind took, all together.
+    #[serde(default)]
+    pub read_time: u64,
+    #[serde(default)]
+    pub write_time: u64,
+    #[serde(default)]
+    pub flush_time: u64,
+    /// Of the image that the guest uses: where a write tells that it went beyond, as nothing has yet.
+    #[serde(default)]
+    pub threshold: Option<u64>,
     /// Requests that the host failed.
     pub errors: u64,
     /// Requests that it failed are kept: the guest is paused, and they are retried when it goes on.

@@ -1,4 +1,4 @@
-//! A look into the guest's memory, as text of a message.
+//! A look into the guest's memory or a disk of its, as text of a message.
 
 /// Bytes at once.
 pub const MOST: u32 = 64 << 10;

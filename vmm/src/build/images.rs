@@ -2,15 +2,17 @@
 //! anew in another order.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::backend::{Disk, DiskIo, DiskSpec, ImageDisk, ImageSpec, Pool, RawDisk, Swappable};
 use image::chain::{self, MOST_DEEP, Node};
 use image::qcow2::Qcow2;
-use image::{Description, FileStorage, Format, Image, ImageError, Storage};
+use image::{Description, FileStorage, Format, Image, ImageError, Storage, Watermark};
 use vmm_protocol::config::{self, Fd, ImageFormat, Medium};
+use vmm_protocol::control::EventKind;
 
 use super::{BuildError, Site, disk};
+use crate::notices::Notices;
 use crate::sandbox::Kind;
 
 /// Requests of an image that are carried out at once, when several come together.
@@ -24,6 +26,34 @@ pub(crate) struct Layer {
     file: Arc<FileStorage>,
     data_file: Option<Arc<FileStorage>>,
     extents: Vec<Arc<FileStorage>>,
+    threshold: Arc<Threshold>,
+}
+
+/// What tells that an image is written to beyond a place, and what the client calls it then.
+pub(crate) struct Threshold {
+    mark: Arc<Watermark>,
+    name: Arc<Mutex<String>>,
+}
+
+impl Threshold {
+    fn new(id: &str, notices: &Arc<Notices>) -> Self {
+        let name = Arc::<Mutex<String>>::default();
+        let (id, notices, named) = (id.to_owned(), notices.clone(), name.clone());
+        let mark = Watermark::new(move |threshold, excess| {
+            let (id, name) = (id.clone(), lock(&named).clone());
+            notices.post(EventKind::ThresholdPassed { id, name, threshold, excess });
+        });
+        Self { mark: Arc::new(mark), name }
+    }
+
+    pub(crate) fn set(&self, place: Option<u64>, name: String) {
+        *lock(&self.name) = name;
+        self.mark.set(place);
+    }
+
+    pub(crate) fn place(&self) -> Option<u64> {
+        self.mark.place()
+    }
 }
 
 impl Layer {
@@ -33,13 +63,17 @@ impl Layer {
         id: &str,
         layer: &config::Layer,
     ) -> Result<Self, BuildError> {
-        let mut storage = |file: Fd| -> Result<Arc<FileStorage>, BuildError> {
+        let threshold = Threshold::new(id, &site.parts.notices);
+        let mut storage = |file: Fd| -> Result<FileStorage, BuildError> {
             let file: File = site.files.take_file(file)?;
-            Ok(Arc::new(FileStorage::new(file).map_err(BuildError::device(id))?))
+            FileStorage::new(file).map_err(BuildError::device(id))
         };
+        let file = Arc::new(storage(layer.file)?.marked(threshold.mark.clone()));
+        let mut storage = |file: Fd| storage(file).map(Arc::new);
         Ok(Self {
             format: format(layer.format),
-            file: storage(layer.file)?,
+            file,
+            threshold: Arc::new(threshold),
             data_file: layer.data_file.map(&mut storage).transpose()?,
             extents: layer.extents.iter().map(|file| storage(*file)).collect::<Result<_, _>>()?,
         })
@@ -47,6 +81,10 @@ impl Layer {
 
     pub(crate) fn file(&self) -> &FileStorage {
         &self.file
+    }
+
+    pub(crate) fn threshold(&self) -> &Threshold {
+        &self.threshold
     }
 
     /// It says in its header what lies below it.
@@ -82,6 +120,10 @@ impl Layer {
         node.extents = self.extents.iter().map(plain).collect();
         node
     }
+}
+
+fn lock(name: &Mutex<String>) -> MutexGuard<'_, String> {
+    name.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A disk made of files of the host, and what it takes to make it of others.
@@ -144,7 +186,7 @@ impl Images {
         };
         let layers: Vec<_> =
             layers.iter().map(|layer| Layer::take(site, id, layer)).collect::<Result<_, _>>()?;
-        if let [Layer { format: Format::Raw, file, .. }] = &layers[..] {
+        if let [Layer { format: Format::Raw, file, threshold, .. }] = &layers[..] {
             let wanted = medium.io == config::DiskIo::Uring;
             let io = if wanted && !site.confined { DiskIo::Uring } else { DiskIo::Threads };
             let spec = DiskSpec { io, queues, depth, ..usage.raw(file.file()) };
@@ -152,7 +194,7 @@ impl Images {
             if wanted && site.confined {
                 made = made.with_rings(site.parts.reserve.rings.clone());
             }
-            let made = Arc::new(made);
+            let made = Arc::new(made.marked(threshold.mark.clone()));
             let home = Some((file.file().clone(), made.clone()));
             let disk = Swappable::new(made);
             let id = id.to_owned();
@@ -195,8 +237,8 @@ impl Images {
             image.flush().map_err(device())?;
         }
         let prepared = match &layers[..] {
-            [Layer { format: Format::Raw, file, .. }] => {
-                let disk = self.raw(file.file()).map_err(device())?;
+            [layer @ Layer { format: Format::Raw, .. }] => {
+                let disk = self.raw(layer).map_err(device())?;
                 Prepared { disk, image: None, layers }
             }
             _ => {
@@ -316,7 +358,8 @@ impl Images {
     }
 
     /// A raw disk of `file`: the one of the beginning, if it is that file.
-    fn raw(&self, file: &Arc<File>) -> std::io::Result<Arc<dyn Disk>> {
+    fn raw(&self, layer: &Layer) -> std::io::Result<Arc<dyn Disk>> {
+        let file = layer.file.file();
         if let Some((home, disk)) = &self.home
             && Arc::ptr_eq(home, file)
         {
@@ -327,7 +370,7 @@ impl Images {
             return Ok(disk.clone());
         }
         let spec = DiskSpec { io: DiskIo::Threads, queues: 0, depth: 0, ..self.usage.raw(file) };
-        Ok(Arc::new(RawDisk::new(spec)?))
+        Ok(Arc::new(RawDisk::new(spec)?.marked(layer.threshold.mark.clone())))
     }
 
     /// This is the disk now. What it was is closed, with the files that are no part of it any more.

@@ -19,11 +19,7 @@ impl Machine {
         // Most of what it wrote is on its disks already when it has to wait for that.
         self.sync_disks()?;
         let copy = LiveCopy::begin(file, self.vm.ram().clone())?;
-        self.while_all_still(|machine| {
-            machine.vm.ram().log_writes(true);
-            machine.vm.log_dirty_pages(true).map_err(MachineError::from)
-        })
-        .inspect_err(|_| self.forget_writes())?;
+        self.log_writes()?;
         Ok(copy)
     }
 
@@ -39,6 +35,26 @@ impl Machine {
         let written = self.take_writes()?;
         self.forget_writes();
         Ok(copy.rest(&self.state()?, &written)?)
+    }
+
+    /// Log writes from now on, to be counted.
+    pub fn log_writes(&mut self) -> Result<(), MachineError> {
+        self.while_all_still(|machine| {
+            machine.vm.ram().log_writes(true);
+            machine.vm.log_dirty_pages(true).map_err(MachineError::from)
+        })
+        .inspect_err(|_| self.forget_writes())
+    }
+
+    /// How many pages were written to since, and log no more. A device that the host's kernel serves is not
+    /// heard.
+    pub fn logged_writes(&mut self) -> Result<u64, MachineError> {
+        let written = self.while_all_still(|machine| {
+            let written = machine.take_writes();
+            machine.forget_writes();
+            written
+        });
+        Ok(written?.len())
     }
 
     /// Log writes no more.

@@ -24,6 +24,8 @@ pub enum MediumError {
     NoDisk { id: String },
     #[error("there is no disk {id:?} that could be limited")]
     NoLimit { id: String },
+    #[error("disk {id:?} is made of no image file {image}, counted from 0, which the guest uses")]
+    NoImage { id: String, image: u16 },
     #[error("there is no network disk {id:?}")]
     NoNetworkDisk { id: String },
     #[error(transparent)]
@@ -113,6 +115,24 @@ impl Machine {
         let connector = self.parts.connectors.get(id);
         let none = || MediumError::NoNetworkDisk { id: id.to_owned() };
         connector.ok_or_else(none)?.connect(socket);
+        Ok(())
+    }
+
+    /// Tell once when the image of disk `id` at this depth is written to beyond `place`.
+    ///
+    /// # Errors
+    /// When there is no such image.
+    pub fn set_threshold(
+        &self,
+        id: &str,
+        image: u16,
+        place: Option<u64>,
+        name: String,
+    ) -> Result<(), MediumError> {
+        let images = self.parts.images.get(id);
+        let layer = images.and_then(|images| images.layers().get(usize::from(image)));
+        let none = || MediumError::NoImage { id: id.to_owned(), image };
+        layer.ok_or_else(none)?.threshold().set(place, name);
         Ok(())
     }
 

@@ -39,6 +39,7 @@ use crate::vcpu::{Inbox, Stop, VcpuError};
 pub use block_jobs::BlockJobError;
 pub use cpus::Cpus;
 pub use media::MediumError;
+pub use peek::PeekError;
 pub use snapshots::SnapshotError;
 pub use swap::SwapError;
 pub use vcpus::VcpusError;

@@ -23,6 +23,7 @@ impl Machine {
             balloon: self.parts.balloon.as_ref().map(balloon::statistics),
             unhandled_accesses: self.parts.buses.ports.unhandled()
                 + self.parts.buses.mmio.unhandled(),
+            dirty_rate: None,
         }
     }
 }
@@ -33,6 +34,9 @@ impl Machine {
         for (id, block) in &mut blocks {
             let connected = self.parts.connected.get(id);
             block.connected = connected.map(|connected| connected.load(Ordering::Relaxed));
+            let images = self.parts.images.get(id);
+            let top = images.and_then(|images| images.layers().first());
+            block.threshold = top.and_then(|layer| layer.threshold().place());
         }
         blocks
     }

@@ -12,16 +12,17 @@ use vmm_protocol::Version;
 use vmm_protocol::config::{Action, Identity, Lifecycle, WatchdogAction};
 use vmm_protocol::control::{
     Codeset, ControlError, ControlErrorCode as Code, EventKind, Hello, Reply, Request, RunState,
-    StateReason, Status,
+    StateReason, Statistics, Status,
 };
 use vmm_protocol::exit::{CrashReport, ExitReason};
 use vmm_protocol::peek;
 
+use super::dirty_rate::Measured;
 use super::files::Files;
 use super::pacing::Pacing;
 use super::refusals::{
-    backup_refused, block_job_refused, failed, medium_refused, plug_refused, snapshot_refused,
-    swap_refused, vcpus_refused,
+    backup_refused, block_job_refused, failed, medium_refused, peek_refused, plug_refused,
+    snapshot_refused, swap_refused, vcpus_refused,
 };
 use super::ring::EventRing;
 use super::save::Saving;
@@ -73,6 +74,8 @@ pub(super) struct Domain {
     pub(super) cancelled: bool,
     /// The state was saved, and the guest has not run since.
     pub(super) saved: bool,
+    /// How much memory the guest writes to.
+    pub(super) measured: Option<Measured>,
     /// When the power button is pressed, unless the guest has ended by then.
     press_at: Option<Instant>,
     ended: Option<ExitReason>,
@@ -109,6 +112,7 @@ impl Domain {
             dumping: false,
             cancelled: false,
             saved: false,
+            measured: None,
             press_at: None,
             ended: None,
         }
@@ -137,7 +141,10 @@ impl Domain {
     /// When [`on_time`](Self::on_time) has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let due = [self.resets.due(), self.press_at].into_iter().flatten().min();
-        due.filter(|_| self.state == RunState::Running)
+        let due = due.filter(|_| self.state == RunState::Running);
+        // It ends also while the guest waits.
+        let measured = self.measured.as_ref().and_then(Measured::until);
+        [due, measured].into_iter().flatten().min()
     }
 
     pub(super) fn destroy(&mut self) {
@@ -297,6 +304,9 @@ impl Domain {
     }
 
     pub(super) fn on_time(&mut self, now: Instant) {
+        if self.measured.as_ref().and_then(Measured::until).is_some_and(|until| until <= now) {
+            self.end_measuring();
+        }
         if self.state == RunState::Running && self.press_at.take_if(|at| *at <= now).is_some() {
             tracing::info!("the guest agent did not end the guest: the power button is pressed");
             if self.power_button().is_err() {
@@ -416,7 +426,12 @@ impl Domain {
         self.allow_while_saving(&request)?;
         match request {
             Request::Status => return Ok(Reply::Status(self.status())),
-            Request::Statistics => return Ok(Reply::Statistics(self.machine.statistics())),
+            Request::Statistics => {
+                let dirty_rate = self.measured.as_ref().map(|measured| Box::new(measured.told));
+                let statistics = Statistics { dirty_rate, ..self.machine.statistics() };
+                return Ok(Reply::Statistics(statistics));
+            }
+            Request::MeasureDirtyRate { seconds } => self.measure_dirty_rate(seconds)?,
             Request::Pause => self.pause()?,
             Request::Resume => self.resume()?,
             Request::Reset => self.reset_button()?,
@@ -483,11 +498,27 @@ impl Domain {
                 let found = self.machine.peek(address, len, linear).map_err(failed)?;
                 return Ok(Reply::Memory { hex: found.as_deref().map(peek::to_hex) });
             }
+            Request::PeekDisk { id, offset, len } => {
+                if len > peek::MOST {
+                    return Err(refuse(Code::Malformed, "so much of a disk is not read at once"));
+                }
+                let found = self.machine.peek_disk(&id, offset, len);
+                let (size, found) = found.map_err(peek_refused)?;
+                return Ok(Reply::DiskBytes { size, hex: found.as_deref().map(peek::to_hex) });
+            }
             Request::InjectNmi if self.state == RunState::Running => {
                 self.machine.inject_nmi().map_err(failed)?;
             }
             Request::InjectNmi => {
                 return Err(refuse(Code::State, "the guest's vCPUs do not run"));
+            }
+            Request::SetThreshold { id, image, place, name } => {
+                if name.len() > MAX_SOURCE {
+                    let text = format!("what names an image has at most {MAX_SOURCE} bytes");
+                    return Err(refuse(Code::Malformed, text));
+                }
+                let set = self.machine.set_threshold(&id, image, place, name);
+                set.map_err(medium_refused)?;
             }
             Request::ResizeDisk { id, bytes } => {
                 self.machine.resize_disk(&id, bytes).map_err(medium_refused)?;

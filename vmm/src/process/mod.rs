@@ -9,6 +9,7 @@
 //! Nothing here depends on a daemon: it can come, go and crash, and the guest does not notice.
 
 mod client;
+mod dirty_rate;
 mod domain;
 mod exit;
 mod files;

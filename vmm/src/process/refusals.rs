@@ -6,7 +6,7 @@ use super::server::refuse;
 use crate::backups::BackupError;
 use crate::build::PlugError;
 use crate::machine::{
-    BlockJobError, MachineError, MediumError, SnapshotError, SwapError, VcpusError,
+    BlockJobError, MachineError, MediumError, PeekError, SnapshotError, SwapError, VcpusError,
 };
 
 pub(super) fn failed(error: MachineError) -> ControlError {
@@ -18,9 +18,18 @@ pub(super) fn medium_refused(error: MediumError) -> ControlError {
         MediumError::NoDrive { .. }
         | MediumError::NoDisk { .. }
         | MediumError::NoLimit { .. }
+        | MediumError::NoImage { .. }
         | MediumError::NoNetworkDisk { .. } => Code::NotFound,
         MediumError::Locked(_) => Code::Busy,
         MediumError::Image(_) | MediumError::Grow { .. } => Code::Failed,
+    };
+    refuse(code, super::chain(&error))
+}
+
+pub(super) fn peek_refused(error: PeekError) -> ControlError {
+    let code = match &error {
+        PeekError::NoDisk { .. } => Code::NotFound,
+        PeekError::Read { .. } => Code::Failed,
     };
     refuse(code, super::chain(&error))
 }

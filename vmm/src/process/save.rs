@@ -83,6 +83,8 @@ impl Domain {
             return Err(refuse(Code::State, text));
         }
         self.forget_copy();
+        // One log is enough: what was counted so far tells the rate.
+        self.end_measuring();
         let copy = self.machine.copy_memory(File::from(file)).map_err(failed)?;
         self.saving = Some(Saving::Memory(Box::new(copy)));
         self.dumping = false;

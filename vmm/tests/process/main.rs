@@ -40,6 +40,7 @@ mod swap;
 mod sys;
 mod vcpus;
 mod watchdog;
+mod watched;
 
 /// Not a test: what [`rig::Rig::start`] runs this program as. Seccomp filters die with their process,
 /// so it must be one of its own.

@@ -24,7 +24,7 @@ fn storage(file: &File) -> Arc<dyn Storage> {
     Arc::new(FileStorage::new(file.try_clone().unwrap()).unwrap())
 }
 
-fn qcow2_file() -> File {
+pub(crate) fn qcow2_file() -> File {
     let file = tempfile::tempfile().unwrap();
     qcow2::create(&*storage(&file), &CreateOptions::new(SIZE)).unwrap();
     file
@@ -46,7 +46,7 @@ fn counting() -> Vec<u8> {
 }
 
 /// A SCSI host with a disk on each of these images; those that are raw last.
-fn rig(images: &[&File], raw: &[&File]) -> Rig {
+pub(crate) fn rig(images: &[&File], raw: &[&File]) -> Rig {
     let mut rig = Rig::new(&counting());
     let mut drives = Vec::new();
     for (unit, file) in (0..).zip(images.iter().chain(raw)) {

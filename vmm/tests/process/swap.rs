@@ -21,7 +21,7 @@ use crate::media::{scsi_again, settle, watching};
 use crate::needs_kvm;
 use crate::rig::{Client, Guest, Rig};
 
-const SIZE: u64 = 1 << 20;
+pub(crate) const SIZE: u64 = 1 << 20;
 
 pub(crate) fn layer(format: ImageFormat, file: i32) -> SwapLayer {
     SwapLayer::New(Layer { format, file: Fd(file), data_file: None, extents: Vec::new() })
@@ -41,7 +41,7 @@ pub(crate) fn ask(
 }
 
 /// An overlay of a raw image, with a sector 7 of its own.
-fn overlay(size: u64, byte: Option<u8>) -> File {
+pub(crate) fn overlay(size: u64, byte: Option<u8>) -> File {
     let file = tempfile::tempfile().unwrap();
     let backing = Reference { name: "base".to_owned(), format: Some("raw".to_owned()) };
     let options = CreateOptions { backing: Some(backing), ..CreateOptions::new(size) };

@@ -132,6 +132,12 @@ const DOORS: &[Door] = &[
         JSON,
         r#"{"bytes":1048576}"#,
     ),
+    (
+        "PUT /v1/domains/{domain}/disks/{disk}/threshold",
+        "domain.set-block-threshold",
+        JSON,
+        r#"{"bytes":1048576}"#,
+    ),
     ("GET /v1/domains/{domain}/block-jobs", "domain.list-block-jobs", "", ""),
     (
         "POST /v1/domains/{domain}/disks/{disk}/block-job",
@@ -165,6 +171,13 @@ const DOORS: &[Door] = &[
         JSON,
         r#"{"period_s":1}"#,
     ),
+    ("GET /v1/domains/{domain}/disks/{disk}/peek?offset=0&length=1", "domain.peek-disk", "", ""),
+    (
+        "POST /v1/domains/{domain}/memory/dirty-rate",
+        "domain.measure-dirty-rate",
+        JSON,
+        r#"{"seconds":1}"#,
+    ),
     ("GET /v1/domains/{domain}/memory/peek?address=0&length=1", "domain.peek-memory", "", ""),
     ("PUT /v1/domains/{domain}/iothreads/{iothread}", "domain.change-io-thread", "", ""),
     ("DELETE /v1/domains/{domain}/iothreads/{iothread}", "domain.change-io-thread", "", ""),
@@ -184,6 +197,14 @@ const DOORS: &[Door] = &[
         JSON,
         r#"{"vcpus":[1],"online":true}"#,
     ),
+    ("PUT /v1/domains/{domain}/vcpus", "domain.set-vcpus", JSON, r#"{"vcpus":[1],"enabled":true}"#),
+    (
+        "PUT /v1/domains/{domain}/guest/timeout",
+        "domain.set-agent-timeout",
+        JSON,
+        r#"{"seconds":5}"#,
+    ),
+    ("GET /v1/domains/{domain}/addresses?source=arp", "domain.neighbour-addresses", "", ""),
     ("GET /v1/domains/{domain}/guest/users/{user}/ssh-keys", "domain.ssh-keys", "", ""),
     (
         "PUT /v1/domains/{domain}/guest/users/{user}/ssh-keys",

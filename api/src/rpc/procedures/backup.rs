@@ -36,9 +36,11 @@ pub(crate) async fn create(
 ) -> Result<Checkpoint, Failure> {
     const REDEFINE: u32 = 1;
     const QUIESCE: u32 = 2;
-    known_flags(flags, REDEFINE | QUIESCE, "virDomainCheckpointCreateXML")?;
+    const VALIDATE: u32 = 4;
+    known_flags(flags, REDEFINE | QUIESCE | VALIDATE, "virDomainCheckpointCreateXML")?;
     let (redefine, quiesce) = (flags & REDEFINE != 0, flags & QUIESCE != 0);
-    let create = CreateCheckpoint { domain: domain.reference(), xml: Some(xml), redefine, quiesce };
+    let (xml, validate) = (Some(xml), flags & VALIDATE != 0);
+    let create = CreateCheckpoint { domain: domain.reference(), xml, redefine, validate, quiesce };
     let made = client.domain(create).await?;
     Ok(Checkpoint { name: made.name, domain })
 }

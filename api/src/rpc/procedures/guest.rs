@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use management::domain::{AddressRow, GuestFilesystem};
+use management::domain::{AddressRow, AgentTimeout, GuestFilesystem};
 use management::ops::{
     AskAgent, FreezeFilesystems, GetGuestTime, GuestAddresses, GuestHostname, LeasedAddresses,
-    ListGuestFilesystems, SetGuestTime, SetUserPassword, ThawFilesystems, TrimFilesystems,
+    ListGuestFilesystems, NeighbourAddresses, SetAgentTimeout, SetGuestTime, SetUserPassword,
+    ThawFilesystems, TrimFilesystems,
 };
 
-use super::super::failure::{Failure, known_flags};
+use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Domain;
 use super::{Client, count};
 
@@ -25,12 +26,17 @@ pub(crate) async fn addresses(
 ) -> Result<Vec<(String, Option<String>, Vec<Address>)>, Failure> {
     const LEASE: u32 = 0;
     const AGENT: u32 = 1;
+    const ARP: u32 = 2;
     known_flags(flags, 0, "virDomainInterfaceAddresses")?;
     let domain = domain.reference();
     let rows = match source {
         LEASE => client.domain(LeasedAddresses { domain }).await?,
         AGENT => client.domain(GuestAddresses { domain }).await?,
-        _ => return Err(Failure::no_support("addresses from the host's ARP table")),
+        ARP => client.domain(NeighbourAddresses { domain }).await?,
+        _ => {
+            let text = format!("there is no source {source} of addresses");
+            return Err(Failure::argument_unsupported(&text));
+        }
     };
     let mut all: Vec<(String, Option<String>, Vec<Address>)> = Vec::new();
     for AddressRow { interface, mac, address, prefix } in rows {
@@ -150,4 +156,19 @@ pub(crate) async fn agent_command(
     let timeout = u32::try_from(timeout).ok();
     let answer = client.domain(AskAgent { domain: domain.reference(), command, timeout }).await?;
     Ok(Some(answer.get().to_owned()))
+}
+
+pub(crate) async fn set_agent_timeout(
+    client: Client,
+    (domain, timeout, flags): (Domain, i32, u32),
+) -> Result<i32, Failure> {
+    known_flags(flags, 0, "virDomainAgentSetResponseTimeout")?;
+    let timeout = AgentTimeout::of(timeout).ok_or_else(|| {
+        let text = format!(
+            "an agent has -2 (as long as it takes), -1 (as usual) or 0 to 65535 s, not {timeout}"
+        );
+        Failure::invalid_argument(Area::Domain, &text)
+    })?;
+    client.domain(SetAgentTimeout { domain: domain.reference(), timeout }).await?;
+    Ok(0)
 }

@@ -18,6 +18,7 @@ pub(super) mod jobs;
 pub(super) mod lacking;
 pub(super) mod lifecycle;
 pub(super) mod metadata;
+pub(super) mod migration;
 pub(super) mod network;
 pub(super) mod network_ports;
 pub(super) mod node;

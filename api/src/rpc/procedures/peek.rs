@@ -1,6 +1,6 @@
-//! A look into a guest's memory.
+//! A look into a guest's memory, and onto its disks.
 
-use management::ops::PeekMemory;
+use management::ops::{PeekDisk, PeekMemory};
 
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Domain;
@@ -24,4 +24,13 @@ pub(crate) async fn memory(
     };
     let peek = PeekMemory { domain: domain.reference(), address, len, linear };
     client.domain(peek).await.map(Opaque)
+}
+
+/// libvirt reads the image's file; here it is what the guest sees, which of a raw image is the same.
+pub(crate) async fn disk(
+    client: Client,
+    (domain, disk, offset, len, flags): (Domain, String, u64, u32, u32),
+) -> Result<Opaque, Failure> {
+    known_flags(flags, 0, "virDomainBlockPeek")?;
+    client.domain(PeekDisk { domain: domain.reference(), disk, offset, len }).await.map(Opaque)
 }

@@ -2,7 +2,7 @@
 
 use management::domain::{Affects, Pin, Pins, Sizes, Tuning};
 use management::ops::{
-    FindDomain, GetNode, GetTuning, SetMemory, SetMemoryStatsPeriod, TuneDomain,
+    FindDomain, GetNode, GetTuning, SetMemory, SetMemoryStatsPeriod, SetVcpus, TuneDomain,
 };
 
 use super::super::failure::{Area, Failure};
@@ -200,4 +200,24 @@ pub(crate) async fn set_live_vcpus(
     (domain, vcpus): (Domain, u32),
 ) -> Result<(), Failure> {
     set_vcpus(client, (domain, vcpus, AFFECT_LIVE)).await
+}
+
+/// vCPUs as people write them: `1-3,^2`.
+pub(crate) async fn set_vcpu(
+    client: Client,
+    (domain, list, state, flags): (Domain, String, i32, u32),
+) -> Result<(), Failure> {
+    let affects = affects(flags, 0, "virDomainSetVcpu")?;
+    let invalid = |text: &str| Failure::invalid_argument(Area::Domain, text);
+    let enabled = match state {
+        0 => false,
+        1 => true,
+        _ => return Err(invalid(&format!("a vCPU is on (1) or off (0), not {state}"))),
+    };
+    let vcpus = guest_cpus::ids(&list).and_then(|ids| {
+        ids.into_iter().map(|id| u16::try_from(id).ok()).collect::<Option<Vec<_>>>()
+    });
+    let text = format!("{list:?} is no list of vCPUs, such as 1-3,5");
+    let vcpus = vcpus.ok_or_else(|| invalid(&text))?;
+    client.domain(SetVcpus { domain: domain.reference(), vcpus, enabled, affects }).await
 }

@@ -16,6 +16,8 @@ use super::{Client, jobs};
 const BYPASS_CACHE: u32 = 1;
 const RUNNING: u32 = 2;
 const PAUSED: u32 = 4;
+/// Of what is restored alone.
+const RESET_NVRAM: u32 = 8;
 const SAVE_FLAGS: u32 = BYPASS_CACHE | RUNNING | PAUSED;
 /// Definitions come with their secrets in any case: whoever may read them here may read those.
 const SECURE: u32 = 1;
@@ -144,9 +146,12 @@ pub(crate) async fn restore_flags(
     (file, xml, flags): (String, Option<String>, u32),
 ) -> Result<(), Failure> {
     // Whether pages of the file stay in the host's cache changes nothing of what is restored.
-    known_flags(flags, SAVE_FLAGS, "virDomainRestoreFlags")?;
+    known_flags(flags, SAVE_FLAGS | RESET_NVRAM, "virDomainRestoreFlags")?;
     let (file, running) = (absolute(file)?, running(flags)?);
-    client.domain(RestoreDomain { file, xml, running, force: false, verify: false }).await.map(drop)
+    let reset_variables = flags & RESET_NVRAM != 0;
+    let (force, verify) = (false, false);
+    let restore = RestoreDomain { file, xml, running, force, verify, reset_variables };
+    client.domain(restore).await.map(drop)
 }
 
 pub(crate) async fn restore_params(

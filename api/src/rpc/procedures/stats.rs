@@ -1,7 +1,9 @@
 //! Counters of domains, by libvirt's names.
 
-use management::domain::{BlockStats, DiskFault, DomainStats, InterfaceStats};
-use management::ops::{DescribeDisk, GetAllStats, GetDomainStats};
+use management::domain::{BlockStats, DirtyRate, DiskFault, DomainStats, InterfaceStats};
+use management::ops::{
+    DescribeDisk, GetAllStats, GetDomainStats, MeasureDirtyRate, SetBlockThreshold,
+};
 
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Domain;
@@ -15,8 +17,13 @@ const BALLOON: u32 = 4;
 const VCPU: u32 = 8;
 const INTERFACE: u32 = 16;
 const BLOCK: u32 = 32;
-/// Groups that Manor has nothing to say of: perf, iothread, memory, dirtyrate, vm.
-const EMPTY: u32 = 0x7c0;
+const IO_THREAD: u32 = 128;
+const DIRTY_RATE: u32 = 512;
+/// Groups of which there is something to say where events are counted (perf), or bandwidth is watched over
+/// (memory): nothing, here.
+const EMPTY: u32 = 64 | 256;
+/// The hypervisor's own counters.
+const VM: u32 = 1024;
 
 const BACKING: u32 = 1 << 30;
 const ENFORCE: u32 = 1 << 31;
@@ -29,12 +36,13 @@ pub(crate) async fn all(
     (domains, groups, flags): (Vec<Domain>, u32, u32),
 ) -> Result<Records, Failure> {
     known_flags(flags, STATE_FLAGS | BACKING | ENFORCE | NO_WAIT, "virConnectGetAllDomainStats")?;
-    let known = STATE | CPU | BALLOON | VCPU | INTERFACE | BLOCK;
+    let counted = STATE | CPU | BALLOON | VCPU | INTERFACE | BLOCK | IO_THREAD | DIRTY_RATE;
+    let known = counted | EMPTY;
     if flags & ENFORCE != 0 && groups & !known != 0 {
         let text = format!("there are no counters of groups {:#x}", groups & !known);
         return Err(Failure::unsupported(Area::Domain, &text));
     }
-    known_flags(groups, known | EMPTY, "virConnectGetAllDomainStats")?;
+    known_flags(groups, known | VM, "virConnectGetAllDomainStats")?;
     let groups = if groups == 0 { known } else { groups };
     let mut all = Vec::new();
     if domains.is_empty() {
@@ -101,9 +109,60 @@ fn counters(stats: &DomainStats, groups: u32) -> Parameters {
             all.ullong(format!("block.{index}.wr.reqs"), disk.write_requests);
             all.ullong(format!("block.{index}.wr.bytes"), disk.write_bytes);
             all.ullong(format!("block.{index}.fl.reqs"), disk.flush_requests);
+            all.ullong(format!("block.{index}.rd.times"), disk.read_time);
+            all.ullong(format!("block.{index}.wr.times"), disk.write_time);
+            all.ullong(format!("block.{index}.fl.times"), disk.flush_time);
+            if let Some(threshold) = disk.threshold {
+                all.ullong(format!("block.{index}.threshold"), threshold);
+            }
         }
     }
+    if has(IO_THREAD) && is_active {
+        all.uint("iothread.count", u32::try_from(stats.io_threads.len()).unwrap_or(u32::MAX));
+        for id in &stats.io_threads {
+            // They wait for events.
+            all.ullong(format!("iothread.{id}.poll-max-ns"), 0);
+            all.uint(format!("iothread.{id}.poll-grow"), 0);
+            all.uint(format!("iothread.{id}.poll-shrink"), 0);
+        }
+    }
+    if has(DIRTY_RATE) && is_active {
+        dirty_rate(stats.dirty_rate, &mut all);
+    }
     all
+}
+
+/// virDomainDirtyRateStatus, and what is measured.
+fn dirty_rate(found: Option<DirtyRate>, all: &mut Parameters) {
+    const UNSTARTED: i32 = 0;
+    const MEASURING: i32 = 1;
+    const MEASURED: i32 = 2;
+    let Some(DirtyRate { started, seconds, rate }) = found else {
+        all.int("dirtyrate.calc_status", UNSTARTED);
+        return;
+    };
+    all.int("dirtyrate.calc_status", if rate.is_some() { MEASURED } else { MEASURING });
+    all.llong("dirtyrate.calc_start_time", signed(started));
+    all.int("dirtyrate.calc_period", i32::try_from(seconds).unwrap_or(i32::MAX));
+    all.string("dirtyrate.calc_mode", "dirty-bitmap");
+    if let Some(rate) = rate {
+        all.llong("dirtyrate.megabytes_per_second", signed(rate));
+    }
+}
+
+pub(crate) async fn measure_dirty_rate(
+    client: Client,
+    (domain, seconds, flags): (Domain, i32, u32),
+) -> Result<(), Failure> {
+    const DIRTY_BITMAP: u32 = 1;
+    const DIRTY_RING: u32 = 2;
+    known_flags(flags, DIRTY_BITMAP | DIRTY_RING, "virDomainStartDirtyRateCalc")?;
+    if flags & DIRTY_RING != 0 {
+        let text = "the mode is dirty-bitmap, also where page-sampling is asked for: all pages are looked at";
+        return Err(Failure::argument_unsupported(text));
+    }
+    let seconds = u32::try_from(seconds).unwrap_or(0);
+    client.domain(MeasureDirtyRate { domain: domain.reference(), seconds }).await
 }
 
 fn balloon(stats: &DomainStats, all: &mut Parameters) {
@@ -203,6 +262,9 @@ async fn disk(client: &Client, domain: &Domain, name: &str) -> Result<BlockStats
             write_requests: sum.write_requests.saturating_add(disk.write_requests),
             write_bytes: sum.write_bytes.saturating_add(disk.write_bytes),
             flush_requests: sum.flush_requests.saturating_add(disk.flush_requests),
+            read_time: sum.read_time.saturating_add(disk.read_time),
+            write_time: sum.write_time.saturating_add(disk.write_time),
+            flush_time: sum.flush_time.saturating_add(disk.flush_time),
             errors: sum.errors.saturating_add(disk.errors),
             ..sum
         }));
@@ -244,6 +306,9 @@ pub(crate) async fn block_flags(
     all.llong("rd_bytes", signed(disk.read_bytes));
     all.llong("rd_operations", signed(disk.read_requests));
     all.llong("flush_operations", signed(disk.flush_requests));
+    all.llong("rd_total_times", signed(disk.read_time));
+    all.llong("wr_total_times", signed(disk.write_time));
+    all.llong("flush_total_times", signed(disk.flush_time));
     all.llong("errs", signed(disk.errors));
     Ok(all.within(room))
 }
@@ -339,4 +404,14 @@ pub(crate) async fn block_info(
     known_flags(flags, 0, "virDomainGetBlockInfo")?;
     let found = client.domain(DescribeDisk { domain: domain.reference(), disk }).await?;
     Ok((found.allocation, found.capacity, found.physical))
+}
+
+/// 0: nobody wants to hear of it any more.
+pub(crate) async fn set_block_threshold(
+    client: Client,
+    (domain, disk, threshold, flags): (Domain, String, u64, u32),
+) -> Result<(), Failure> {
+    known_flags(flags, 0, "virDomainSetBlockThreshold")?;
+    let bytes = Some(threshold).filter(|bytes| *bytes > 0);
+    client.domain(SetBlockThreshold { domain: domain.reference(), disk, bytes }).await
 }

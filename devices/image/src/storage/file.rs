@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustix::fs::{AtFlags, FallocateFlags, FileType, OFlags, SeekFrom, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::Storage;
+use super::{Storage, Watermark};
 
 /// Zeros are written, and transfers go through a bounce buffer, this many bytes at a time.
 const PIECE: u64 = 1 << 20;
@@ -20,6 +20,7 @@ pub struct FileStorage {
     /// Of direct I/O: held alone while part of a host block is rewritten, which would undo another
     /// write to the rest of it meanwhile.
     rewriting: RwLock<()>,
+    mark: OnceLock<Arc<Watermark>>,
 }
 
 /// What O_DIRECT asks for: of addresses, and of offsets and lengths.
@@ -50,7 +51,14 @@ impl FileStorage {
             direct: direct.then(|| alignment(&file)),
             file,
             rewriting: RwLock::new(()),
+            mark: OnceLock::new(),
         })
+    }
+
+    /// `mark` hears how far it is written to.
+    #[must_use]
+    pub fn marked(self, mark: Arc<Watermark>) -> Self {
+        Self { mark: OnceLock::from(mark), ..self }
     }
 
     #[must_use]
@@ -155,6 +163,9 @@ impl Storage for FileStorage {
     }
 
     fn write(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        if let Some(mark) = self.mark.get() {
+            mark.reach(offset.saturating_add(data.len() as u64));
+        }
         match self.must_bounce(data.as_ptr(), offset, data.len()) {
             Some(align) => self.write_bounced(data, offset, align),
             None if self.direct.is_some() => {

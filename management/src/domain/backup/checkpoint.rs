@@ -39,8 +39,11 @@ pub enum Children {
 #[derive(Debug)]
 pub(crate) enum CheckpointChange {
     Create(Box<CheckpointDef>),
-    /// What is known of it alone: its bitmaps are there already.
-    Redefine(Box<CheckpointDef>),
+    /// What is known of it alone: its bitmaps are there already. Whether they are is looked at if that is wanted.
+    Redefine {
+        def: Box<CheckpointDef>,
+        validate: bool,
+    },
     Delete {
         name: String,
         children: Children,
@@ -68,7 +71,9 @@ impl Actor {
         let chain = self.chain().await?;
         match change {
             CheckpointChange::Create(wanted) => self.create_checkpoint(*wanted, chain).await,
-            CheckpointChange::Redefine(wanted) => self.redefine_checkpoint(*wanted, chain).await,
+            CheckpointChange::Redefine { def, validate } => {
+                self.redefine_checkpoint(*def, validate, chain).await
+            }
             CheckpointChange::Delete { name, children, metadata_only } => {
                 self.delete_checkpoints(&name, children, metadata_only, chain).await
             }
@@ -98,6 +103,7 @@ impl Actor {
     async fn redefine_checkpoint(
         &mut self,
         wanted: CheckpointDef,
+        validate: bool,
         mut chain: Vec<Checkpoint>,
     ) -> Result<(), Error> {
         let missing = |what: &str| {
@@ -131,6 +137,9 @@ impl Actor {
             },
             name,
         };
+        if validate {
+            self.check_bitmaps(&new).await?;
+        }
         match (old, wanted.parent) {
             (Some(at), _) => chain[at] = new,
             (None, Some(parent)) => {
@@ -144,6 +153,27 @@ impl Actor {
             return Err(Error::new(Code::InvalidState, text));
         }
         self.keep_chain(chain).await
+    }
+
+    /// Of a checkpoint that is defined anew: the disks have the bitmaps that it names, and these can be relied on.
+    async fn check_bitmaps(&self, new: &Checkpoint) -> Result<(), Error> {
+        let (def, there) = (self.recorded_def()?, self.bitmaps().await?);
+        for it in &new.disks {
+            let Some(bitmap) = &it.bitmap else { continue };
+            let id = alias(find(&def, &it.disk)?);
+            let found = there.iter().find(|there| there.disk == id && there.name == *bitmap);
+            let why = match found {
+                Some(found) if found.inconsistent => "was in use when its image was last closed",
+                Some(_) => continue,
+                None => "is not there",
+            };
+            let text = format!(
+                "checkpoint {:?}: bitmap {bitmap:?} of disk {} {why}; make another checkpoint, and a full backup",
+                new.name, it.disk
+            );
+            return Err(Error::new(Code::InvalidState, text));
+        }
+        Ok(())
     }
 
     async fn delete_checkpoints(

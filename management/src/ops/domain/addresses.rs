@@ -1,5 +1,7 @@
 //! Addresses that a guest's interfaces have been given.
 
+use std::net::IpAddr;
+
 use crate::auth::{Access, Subject};
 use crate::domain::{AddressRow, DomainRef};
 use crate::error::{Code, Error};
@@ -24,10 +26,7 @@ impl Operation for LeasedAddresses {
 
     async fn run(self, cx: &Context) -> Result<Vec<AddressRow>, Error> {
         let view = cx.find(&self.domain)?.view();
-        let Some(live) = &view.live else {
-            let text = format!("domain {:?} is not running: it has no addresses", view.name);
-            return Err(Error::new(Code::InvalidState, text));
-        };
+        let live = view.live.as_ref().ok_or_else(|| not_running(&view.name))?;
         let mut rows = Vec::new();
         for interface in &live.def.devices.interfaces {
             let network = interface.source.as_ref().and_then(|source| source.network.as_deref());
@@ -47,5 +46,79 @@ impl Operation for LeasedAddresses {
             rows.extend(leases.into_iter().map(row));
         }
         Ok(rows)
+    }
+}
+
+/// Addresses that this host has exchanged packets with, by the MAC addresses of a running domain
+/// (virDomainInterfaceAddresses with VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP): IPv4, as libvirt tells them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeighbourAddresses {
+    pub domain: DomainRef,
+}
+
+impl Operation for NeighbourAddresses {
+    type Output = Vec<AddressRow>;
+    const NAME: &'static str = "domain.neighbour-addresses";
+    const ACCESS: Access = Access::Read;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
+    async fn run(self, cx: &Context) -> Result<Vec<AddressRow>, Error> {
+        let view = cx.find(&self.domain)?.view();
+        let live = view.live.as_ref().ok_or_else(|| not_running(&view.name))?;
+        let neighbours = neighbours(&cx.node.host.read("proc/net/arp"));
+        let mut rows = Vec::new();
+        for interface in &live.def.devices.interfaces {
+            let Some(mac) = interface.mac_address().map(|mac| mac.to_string()) else { continue };
+            let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
+            let found = neighbours.iter().filter(|(_, of)| *of == mac);
+            rows.extend(found.map(|(address, _)| AddressRow {
+                interface: tap.clone().unwrap_or_default(),
+                mac: mac.clone(),
+                address: *address,
+                // A neighbour's network is not known.
+                prefix: 0,
+            }));
+        }
+        Ok(rows)
+    }
+}
+
+fn not_running(name: &str) -> Error {
+    let text = format!("domain {name:?} is not running: it has no addresses");
+    Error::new(Code::InvalidState, text)
+}
+
+/// Of `/proc/net/arp`, what has been answered: address and MAC address.
+fn neighbours(table: &str) -> Vec<(IpAddr, String)> {
+    const ANSWERED: u32 = 2;
+    let row = |line: &str| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let [address, _kind, flags, mac, ..] = fields[..] else { return None };
+        let flags = u32::from_str_radix(flags.strip_prefix("0x")?, 16).ok()?;
+        let address = address.parse().ok()?;
+        (flags & ANSWERED != 0).then(|| (address, mac.to_ascii_lowercase()))
+    };
+    table.lines().skip(1).filter_map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_those_that_have_answered() {
+        let table = "\
+IP address       HW type     Flags       HW address            Mask     Device
+10.0.0.5         0x1         0x2         52:54:00:AA:bb:01     *        virbr0
+10.0.0.6         0x1         0x0         00:00:00:00:00:00     *        virbr0
+10.0.0.7         0x1         0x6         52:54:00:aa:bb:02     *        virbr0
+half a line
+";
+        let found = neighbours(table);
+        let found: Vec<_> = found.iter().map(|(at, mac)| format!("{at} {mac}")).collect();
+        assert_eq!(found, ["10.0.0.5 52:54:00:aa:bb:01", "10.0.0.7 52:54:00:aa:bb:02"]);
     }
 }

@@ -94,6 +94,8 @@ pub struct CreateCheckpoint {
     pub xml: Option<String>,
     /// Only what is known of it: its bitmaps are there already.
     pub redefine: bool,
+    /// And see whether they are.
+    pub validate: bool,
     /// The guest's agent holds its file systems still meanwhile.
     pub quiesce: bool,
 }
@@ -116,8 +118,12 @@ impl Operation for CreateCheckpoint {
                         one that is defined anew";
             return Err(Error::new(Code::InvalidArgument, text));
         }
+        if self.validate && !self.redefine {
+            let text = "what is validated is a checkpoint that is defined anew (redefine)";
+            return Err(Error::new(Code::InvalidArgument, text));
+        }
         let change = match self.redefine {
-            true => CheckpointChange::Redefine(Box::new(def)),
+            true => CheckpointChange::Redefine { def: Box::new(def), validate: self.validate },
             false => CheckpointChange::Create(Box::new(def)),
         };
         if self.quiesce {

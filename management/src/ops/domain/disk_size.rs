@@ -1,4 +1,4 @@
-//! How large a disk is, to its guest and on the host.
+//! How large a disk is, to its guest and on the host, and how far it has come.
 
 use std::fs::File;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -11,6 +11,7 @@ use xml::device::disk::{Disk, Location};
 
 use crate::auth::{Access, Subject};
 use crate::domain::actor::blocking;
+use crate::domain::handle::{Act, View};
 use crate::domain::{DiskSizes, DomainRef};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
@@ -36,12 +37,7 @@ impl Operation for DescribeDisk {
 
     async fn run(self, cx: &Context) -> Result<DiskSizes, Error> {
         let view = cx.find(&self.domain)?.view();
-        let def = view.current();
-        let disk = def.and_then(|def| def.devices.disks.iter().find(|disk| self.is_meant(disk)));
-        let disk = disk.ok_or_else(|| {
-            let text = format!("domain {:?} has no disk {:?}", view.name, self.disk);
-            Error::new(Code::NotFound, text)
-        })?;
+        let disk = named(&view, &self.disk)?;
         let path = place(cx, disk)?;
         let declared = disk.driver.as_ref().and_then(|driver| driver.format);
         let format = declared.map_or(Some(Format::Raw), formats::of_xml).unwrap_or(Format::Raw);
@@ -50,17 +46,24 @@ impl Operation for DescribeDisk {
     }
 }
 
-impl DescribeDisk {
-    fn is_meant(&self, disk: &Disk) -> bool {
+/// The disk of a domain by its target, or by the path of its image.
+pub(super) fn named<'a>(view: &'a View, name: &str) -> Result<&'a Disk, Error> {
+    let is_meant = |disk: &&Disk| {
         let path = match disk.location() {
             Location::File(path) | Location::Block(path) => path.to_str(),
             _ => None,
         };
-        disk.target.dev == self.disk || path == Some(&*self.disk)
-    }
+        disk.target.dev == name || path == Some(name)
+    };
+    let found = view.current().and_then(|def| def.devices.disks.iter().find(is_meant));
+    found.ok_or_else(|| {
+        let text = format!("domain {:?} has no disk {name:?}", view.name);
+        Error::new(Code::NotFound, text)
+    })
 }
 
-fn place(cx: &Context, disk: &Disk) -> Result<PathBuf, Error> {
+/// Where its image lies.
+pub(super) fn place(cx: &Context, disk: &Disk) -> Result<PathBuf, Error> {
     let refuse = |why: &str| {
         let text = format!("disk {} {why}", disk.target.dev);
         Error::new(Code::InvalidState, text)
@@ -96,4 +99,30 @@ fn sizes(broker: &dyn Broker, path: PathBuf, format: Format) -> Result<DiskSizes
     // st_blocks counts 512 bytes, whatever the file system does.
     let allocation = if is_device { end } else { found.blocks().saturating_mul(512) };
     Ok(DiskSizes { capacity, allocation, physical: end })
+}
+
+/// Hear, once, when an image of a running domain's disk is written to beyond a place of its file
+/// (virDomainSetBlockThreshold): the event `block-threshold` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetBlockThreshold {
+    pub domain: DomainRef,
+    /// `vda`, or `vda[2]` of an image below.
+    pub disk: String,
+    /// None: no more.
+    pub bytes: Option<u64>,
+}
+
+impl Operation for SetBlockThreshold {
+    type Output = ();
+    const NAME: &'static str = "domain.set-block-threshold";
+    const ACCESS: Access = Access::Write;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Domain(&self.domain)
+    }
+
+    async fn run(self, cx: &Context) -> Result<(), Error> {
+        let act = Act::SetThreshold { disk: self.disk, place: self.bytes };
+        cx.act(&self.domain, act).await
+    }
 }

@@ -15,9 +15,9 @@ use crate::domain::DomainRef;
 use crate::domain::actor::vmm_error;
 use crate::domain::handle::{Live, View};
 use crate::error::{Code, Error};
-use crate::keys;
 use crate::manager::{Context, Operation};
 use crate::translate;
+use crate::{key_codes, keys};
 
 const WAIT: Duration = Duration::from_secs(5);
 /// For a picture to be drawn, packed and sent.
@@ -164,10 +164,12 @@ impl SendKeys {
         let invalid = |text: String| Error::new(Code::InvalidArgument, text);
         let codeset = match self.codeset.as_str() {
             "linux" => Codeset::Linux,
-            "xt" | "atset1" | "xt_kbd" | "qnum" | "rfb" => Codeset::Xt,
+            "xt" | "atset1" | "qnum" | "rfb" => Codeset::Xt,
+            set if key_codes::is_set(set) => Codeset::Linux,
             other => {
                 return Err(invalid(format!(
-                    "there is no codeset {other:?}; there are linux, xt, atset1 and qnum"
+                    "there is no codeset {other:?}; there are linux, xt, atset1, atset2, atset3, os_x, \
+                     xt_kbd, usb, win32, qnum and rfb"
                 )));
             }
         };
@@ -180,7 +182,10 @@ impl SendKeys {
             return Err(invalid(text));
         }
         let code = |key: &String| {
-            let number = keys::number(key);
+            let number = match key_codes::is_set(&self.codeset) {
+                true => keys::number(key).and_then(|code| key_codes::key(&self.codeset, code)),
+                false => keys::number(key),
+            };
             let named = || keys::code(key).filter(|_| codeset == Codeset::Linux);
             number.or_else(named).ok_or_else(|| {
                 let near = keys::near(key).map(|near| format!("; did you mean {near}?"));

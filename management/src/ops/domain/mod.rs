@@ -1,6 +1,7 @@
 //! Operations on domains.
 
 mod addresses;
+mod agent_timeout;
 mod asking;
 mod backup;
 mod block_jobs;
@@ -22,6 +23,7 @@ mod link;
 mod media;
 mod memory;
 mod metadata;
+mod migration;
 mod peek;
 mod plan;
 mod query;
@@ -31,8 +33,10 @@ mod security;
 mod snapshot;
 mod stats;
 mod tuning;
+mod vcpus;
 
 pub use addresses::*;
+pub use agent_timeout::*;
 pub use asking::AskMode;
 pub use backup::*;
 pub use block_jobs::*;
@@ -55,6 +59,7 @@ pub use link::*;
 pub use media::*;
 pub use memory::*;
 pub use metadata::*;
+pub use migration::*;
 pub use peek::*;
 pub use plan::*;
 pub use query::*;
@@ -65,3 +70,21 @@ pub use security::*;
 pub use snapshot::*;
 pub use stats::*;
 pub use tuning::*;
+pub use vcpus::*;
+
+use vmm_protocol::control::{Reply, Request};
+
+use crate::domain::actor::vmm_error;
+use crate::domain::handle::View;
+use crate::error::{Code, Error};
+use crate::manager::Context;
+
+/// Ask a running domain's VMM for what changes nothing that anybody else knows of.
+async fn ask(view: &View, request: Request, cx: &Context) -> Result<Reply, Error> {
+    let Some(vmm) = &view.vmm else {
+        let text = format!("the VMM of domain {:?} does not answer", view.name);
+        return Err(Error::new(Code::VmmUnreachable, text));
+    };
+    let answer = vmm.ask(request, cx.deadline()).await;
+    answer.map_err(|error| vmm_error(&view.name, error))
+}

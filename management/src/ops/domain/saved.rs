@@ -228,6 +228,8 @@ pub struct RestoreDomain {
     pub force: bool,
     /// Read all memory first, and compare its checksums.
     pub verify: bool,
+    /// Make the firmware's variables anew.
+    pub reset_variables: bool,
 }
 
 impl Operation for RestoreDomain {
@@ -253,10 +255,11 @@ impl Operation for RestoreDomain {
         })
         .await?;
         let domain = DomainId { uuid, name };
+        let how = Start { reset_variables: self.reset_variables, ..Start::default() };
         let start = || Act::Start {
             def: Some(Box::new(from.def.clone())),
             seed: None,
-            how: Start::default(),
+            how,
             from: Some(Box::new(from.clone())),
         };
         act_on_claimed(cx, &domain, start).await?;

@@ -12,7 +12,8 @@ use crate::auth::{Access, Scope, Subject};
 use crate::domain::handle::Handle;
 use crate::domain::listing::Listed;
 use crate::domain::{
-    BalloonStats, BlockStats, DiskFault, DomainRef, DomainStats, InterfaceStats, VcpuStats,
+    BalloonStats, BlockStats, DirtyRate, DiskFault, DomainRef, DomainStats, InterfaceStats, Tuning,
+    VcpuStats,
 };
 use crate::error::Error;
 use crate::manager::{Context, Operation};
@@ -116,6 +117,12 @@ async fn stats(handle: &Handle, within: Duration) -> DomainStats {
         age,
         resident: statistics.resident,
         unhandled_accesses: statistics.unhandled_accesses,
+        dirty_rate: statistics.dirty_rate.map(|found| DirtyRate {
+            started: found.started,
+            seconds: found.seconds,
+            rate: found.rate,
+        }),
+        io_threads: def.map(io_threads).unwrap_or_default(),
         balloon: statistics.balloon.map(balloon),
         vcpus: statistics
             .vcpus
@@ -143,6 +150,10 @@ async fn stats(handle: &Handle, within: Duration) -> DomainStats {
                     write_requests: counters.write_requests,
                     write_bytes: counters.write_bytes,
                     flush_requests: counters.flush_requests,
+                    read_time: counters.read_time,
+                    write_time: counters.write_time,
+                    flush_time: counters.flush_time,
+                    threshold: counters.threshold,
                     errors: counters.errors,
                     connected: counters.connected,
                     fault: counters.fault.map(|fault| match fault {
@@ -174,6 +185,10 @@ async fn stats(handle: &Handle, within: Duration) -> DomainStats {
             })
             .collect(),
     }
+}
+
+fn io_threads(def: &xml::DomainDef) -> Vec<u32> {
+    Tuning::of(def).pins.iothreads.into_iter().map(|pin| pin.id).collect()
 }
 
 fn balloon(said: BalloonStatistics) -> BalloonStats {

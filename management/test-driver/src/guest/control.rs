@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use vmm_protocol::Version;
 use vmm_protocol::control::{
-    ControlError, ControlErrorCode as Code, EventKind, Hello, Reply, Request,
+    ControlError, ControlErrorCode as Code, DirtyRate, EventKind, Hello, Reply, Request,
 };
 use vmm_protocol::exit::ExitReason;
 use vmm_protocol::peek::{MOST, to_hex};
@@ -28,6 +28,7 @@ pub(super) fn answer(machine: &Machine, request: Request) -> Result<Reply, Contr
             let hex = is_there.then(|| to_hex(&vec![0; len.min(MOST) as usize]));
             return Ok(Reply::Memory { hex });
         }
+        Request::PeekDisk { id, offset, len } => return disks::peek(machine, &id, offset, len),
         Request::BlockJobs => return Ok(Reply::BlockJobs(machine.inner().block_jobs.clone())),
         Request::SaveProgress => return Ok(Reply::Progress { done: 1, total: 2 }),
         Request::BackupStatus => return Ok(Reply::Backup(None)),
@@ -42,6 +43,14 @@ pub(super) fn answer(machine: &Machine, request: Request) -> Result<Reply, Contr
         Request::SetLiveRecord { record } => machine.inner().live_record = record,
         Request::SetLifecycle { lifecycle } => machine.inner().lifecycle = lifecycle,
         Request::CancelSave => machine.save_cancelled.store(true, Ordering::SeqCst),
+        // It writes to 64 MiB in a second, and is known to at once.
+        Request::MeasureDirtyRate { seconds } => {
+            let dirty_rate = DirtyRate { started: 1_700_000_000, seconds, rate: Some(64) };
+            machine.inner().dirty_rate = Some(dirty_rate);
+        }
+        Request::SetThreshold { id, image, place, name } => {
+            disks::set_threshold(machine, id, image, place, name);
+        }
         Request::SetMemory { bytes } => machine.inner().memory = bytes,
         Request::SetLink { id, up } => machine.event(EventKind::LinkChanged { id, up }),
         Request::Eject { id, .. } => {

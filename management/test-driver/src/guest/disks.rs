@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::qcow2::{NewSnapshot, OpenOptions, Qcow2, SnapshotRef};
-use image::{FileStorage, ImageError};
+use image::{FileStorage, Image as _, ImageError};
 use vmm_protocol::block_job::{BlockJob, BlockJobKind, BlockJobPhase, BlockJobStatus};
 use vmm_protocol::config::{Fd, Image, ImageFormat, MachineConfig, PciKind};
 use vmm_protocol::control::{
-    ControlError, ControlErrorCode as Code, DiskSwap, EventKind, SwapLayer,
+    ControlError, ControlErrorCode as Code, DiskSwap, EventKind, Reply, SwapLayer,
 };
+use vmm_protocol::peek::{MOST, to_hex};
 
 use super::control::refusal;
 use super::machine::Machine;
 
+/// How far a disk has been written to.
+pub(super) const WRITTEN: u64 = 2_048_000;
 /// Bytes that a job is about.
 const LENGTH: u64 = 1 << 20;
 
@@ -59,6 +62,26 @@ fn open(machine: &Machine, id: &str) -> Result<Qcow2, ControlError> {
     let file = File::options().read(true).write(true).open(path);
     let file = file.and_then(FileStorage::new).map_err(|error| failed(error.to_string()))?;
     Qcow2::open(Arc::new(file), OpenOptions::default()).map_err(|error| failed(error.to_string()))
+}
+
+/// A disk whose file is not there is all zeros, and as large as one likes.
+pub(super) fn peek(
+    machine: &Machine,
+    id: &str,
+    offset: u64,
+    len: u32,
+) -> Result<Reply, ControlError> {
+    let failed = |why: String| refusal(Code::Failed, format!("disk {id:?}: {why}"));
+    let mut found = vec![0; len.min(MOST) as usize];
+    let Ok(image) = open(machine, id) else {
+        return Ok(Reply::DiskBytes { size: u64::MAX, hex: Some(to_hex(&found)) });
+    };
+    let size = image.size();
+    if offset.checked_add(len.into()).is_none_or(|end| end > size) {
+        return Ok(Reply::DiskBytes { size, hex: None });
+    }
+    image.read(&mut found, offset).map_err(|error| failed(error.to_string()))?;
+    Ok(Reply::DiskBytes { size, hex: Some(to_hex(&found)) })
 }
 
 pub(super) fn snapshot(
@@ -118,6 +141,25 @@ fn set(machine: &Machine, status: BlockJobStatus) {
         inner.block_jobs.push(status.clone());
     }
     machine.event(EventKind::BlockJob(status));
+}
+
+/// Each disk has been written to up to the same place, and what lies before it is passed at once.
+pub(super) fn set_threshold(
+    machine: &Machine,
+    id: String,
+    image: u16,
+    place: Option<u64>,
+    name: String,
+) {
+    machine.inner().thresholds.remove(&id);
+    match place {
+        Some(threshold) if image == 0 && threshold < WRITTEN => {
+            let excess = WRITTEN - threshold;
+            machine.event(EventKind::ThresholdPassed { id, name, threshold, excess });
+        }
+        Some(threshold) if image == 0 => _ = machine.inner().thresholds.insert(id, threshold),
+        _ => {}
+    }
 }
 
 pub(super) fn start(machine: &Machine, job: BlockJob) -> Result<(), ControlError> {

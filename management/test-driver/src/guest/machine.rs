@@ -19,7 +19,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use vmm_protocol::block_job::BlockJobStatus;
 use vmm_protocol::config::{Action, ConsolePort, Lifecycle, MachineConfig, PciKind};
-use vmm_protocol::control::{Event, EventKind, Message, RunState, StateReason, Status};
+use vmm_protocol::control::{DirtyRate, Event, EventKind, Message, RunState, StateReason, Status};
 use vmm_protocol::exit::{CrashReport, ExitReason, ExitRecord, status};
 use vmm_protocol::wire;
 
@@ -53,6 +53,9 @@ pub(super) struct Inner {
     /// Bytes that the balloon leaves it.
     pub(super) memory: u64,
     pub(super) vcpus: u16,
+    pub(super) dirty_rate: Option<DirtyRate>,
+    /// By disk.
+    pub(super) thresholds: BTreeMap<String, u64>,
     /// Ids of channels that the guest has open.
     channels: Vec<String>,
     /// Devices that came while it runs, and those that went.
@@ -98,6 +101,8 @@ impl Machine {
             boots: 0,
             memory: balloon(&config).unwrap_or(config.memory.size),
             vcpus: config.cpus.present.unwrap_or(config.cpus.count),
+            dirty_rate: None,
+            thresholds: BTreeMap::new(),
             channels: Vec::new(),
             plugged: BTreeSet::new(),
             unplugged: BTreeSet::new(),

@@ -17,8 +17,12 @@ const BLOCK: BlockStatistics = BlockStatistics {
     read_requests: 1000,
     read_bytes: 4_096_000,
     write_requests: 500,
-    write_bytes: 2_048_000,
+    write_bytes: disks::WRITTEN,
     flush_requests: 50,
+    read_time: 1_000_000_000,
+    write_time: 500_000_000,
+    flush_time: 50_000_000,
+    threshold: None,
     errors: 0,
     fault: None,
     connected: None,
@@ -53,13 +57,18 @@ pub(super) fn of(machine: &Machine) -> Statistics {
     let has_balloon = pci.iter().any(|device| matches!(device.kind, PciKind::Balloon(_)));
     let blocks = disks::of(&machine.config).into_iter().chain(came("virtio-disk"));
     let nets = nets.chain(came("net"));
+    let block = |id: String| {
+        let threshold = inner.thresholds.get(&id).copied();
+        (id, BlockStatistics { threshold, ..BLOCK })
+    };
     Statistics {
         vcpus,
         resident: RESIDENT,
-        blocks: blocks.filter(there).map(|id| (id, BLOCK)).collect(),
+        blocks: blocks.filter(there).map(block).collect(),
         interfaces: nets.filter(there).map(|id| (id, INTERFACE)).collect(),
         balloon: has_balloon.then(|| balloon(inner.memory)),
         unhandled_accesses: 0,
+        dirty_rate: inner.dirty_rate.map(Box::new),
     }
 }
 
