@@ -7,6 +7,7 @@ use manor_tests::apt::Release;
 use manor_tests::userland::Userland;
 
 use super::super::guests::{defined, state};
+use super::super::rig::wait_for;
 use super::super::test_driver::Driver;
 use super::{at_system, had, on, said};
 
@@ -72,11 +73,6 @@ const REAL_GUEST: &str = r#"
           - guest.ansible_connection == 'community.libvirt.libvirt_qemu'
           - "'<name>echo</name>' in guest.xml_desc and 'agent' in guest.guest_info.error"
     - community.libvirt.virt: {name: echo, state: shutdown}
-    - community.libvirt.virt: {name: echo, command: status}
-      register: status
-      until: status.status == 'shutdown'
-      retries: 50
-      delay: 0.2
 "#;
 
 #[test]
@@ -90,5 +86,5 @@ fn a_guest_is_started_found_and_shut_down() {
     );
     let (home, socket) = (rig.directory.path(), rig.path("run/libvirt-sock"));
     played(|words| at_system(&ansible, home, &socket, words), home, "play.yml");
-    assert_eq!(state(&rig), "shut off (shutdown)");
+    wait_for("the guest to go", || state(&rig) == "shut off (shutdown)");
 }
