@@ -128,9 +128,8 @@ mod tests {
         chown(path("state/domains/theirs"), Some(77), Some(77)).unwrap();
         symlink(path("other"), path("state/domains/link")).unwrap();
         fs::hard_link(path("other/secret"), path("state/domains/name")).unwrap();
-        let mut config = Config::default();
-        config.state_dir = path("state");
-        (config.run_dir, config.log_dir) = (path("run"), path("log"));
+        let (state_dir, run_dir, log_dir) = (path("state"), path("run"), path("log"));
+        let config = Config { state_dir, run_dir, log_dir, ..Config::default() };
         let owner = hand_over(&config, User { uid: 4711, gid: 4712 }).unwrap();
         assert_eq!(owner.directories, [path("state"), path("run"), path("log")]);
         let whose = |name: &str| fs::symlink_metadata(path(name)).unwrap().uid();
