@@ -1,7 +1,5 @@
 //! nwfilter-…
 
-use std::path::Path;
-
 use api::types::Filter;
 
 use super::host::show_xml;

@@ -7,6 +7,7 @@ mod costs;
 mod disks;
 mod documents;
 mod faults;
+mod filters;
 mod guest_agent;
 mod installed;
 mod interfaces;

@@ -165,8 +165,11 @@ async fn the_next_daemon_puts_in_force_what_is_kept() {
     for entry in std::fs::read_dir(filters).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
     }
-    let _daemon = host.daemon_with(ports.clone()).await;
+    let daemon = host.daemon_with(ports.clone()).await;
     assert_eq!(ports.now(), ["drop: no filter is known"], "nothing comes through");
+    define(&daemon, "inner", ACCEPTS).await.unwrap();
+    define(&daemon, "mine", "<filterref filter='inner'/>").await.unwrap();
+    assert_eq!(ports.now(), ["inner, rule 1"], "until there is what it needs");
 }
 
 async fn has(daemon: &Daemon, part: &str) -> bool {

@@ -25,7 +25,7 @@ const LOADED: [&str; 11] = [
 ];
 
 /// Carried for `modprobe` and for the kernel's own requests.
-const CARRIED: [&str; 55] = [
+const CARRIED: [&str; 57] = [
     "veth",
     "dummy",
     "macvtap",
@@ -68,6 +68,8 @@ const CARRIED: [&str; 55] = [
     "nft_log",
     "nft_limit",
     "nft_meta_bridge",
+    "nft_reject_bridge",
+    "nf_conntrack_bridge",
     "nft_compat",
     "nft_redir",
     "nft_fib_inet",
