@@ -444,7 +444,7 @@ for place, size, flags in [(4096, 65537, 2), (1 << 60, 16, 2), (4096, 16, 3)]:
         sys.exit('a look that is none: %r' % place)
     except libvirt.libvirtError as error:
         assert error.get_error_code() == libvirt.VIR_ERR_INVALID_ARG, error
-assert domain.blockPeek('vda', 1 << 40, 16) == bytes(16), 'its file is not there'
+assert domain.blockPeek('vda', 1 << 30, 16) == bytes(16)
 off = connection.defineXML(open('off.xml').read())
 assert off.blockPeek('vda', 0, 4) == b'over'
 assert off.blockPeek('vda', 65532, 8) == b'\\0\\0\\0\\0base'

@@ -21,7 +21,7 @@ mod swap;
 mod sys;
 pub mod tap;
 pub mod throttle;
-mod times;
+pub(crate) mod times;
 pub mod vhost;
 
 pub use as_image::DiskAsImage;

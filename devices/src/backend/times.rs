@@ -1,4 +1,4 @@
-//! [`Times`]: how long the requests of one lane took, all of a kind together.
+//! [`Times`]: how long the requests of one user of a disk took, all of a kind together.
 //!
 //! ```text
 //! time →   ──a────b────c────────d──▶    in flight: 2 from a to b, 3 to c, 1 to d
@@ -16,7 +16,7 @@ use super::stats::BlockStats;
 /// Reads, writes, flushes; discards have no time in libvirt.
 const KINDS: usize = 3;
 
-pub(super) struct Times {
+pub(crate) struct Times {
     /// Nanoseconds since any moment.
     clock: Box<dyn Fn() -> u64 + Send>,
     /// When it was read.
@@ -40,7 +40,7 @@ impl Times {
         Self { clock, at: 0, in_flight: [0; KINDS], beginning: false, ending: false }
     }
 
-    pub(super) fn begin(&mut self, action: Action, stats: &BlockStats) {
+    pub(crate) fn begin(&mut self, action: Action, stats: &BlockStats) {
         if !std::mem::replace(&mut self.beginning, true) {
             self.read(stats);
         }
@@ -50,11 +50,11 @@ impl Times {
     }
 
     /// What has begun is on its way.
-    pub(super) fn submitted(&mut self) {
+    pub(crate) fn submitted(&mut self) {
         self.beginning = false;
     }
 
-    pub(super) fn end(&mut self, action: Action, stats: &BlockStats) {
+    pub(crate) fn end(&mut self, action: Action, stats: &BlockStats) {
         if !std::mem::replace(&mut self.ending, true) {
             self.read(stats);
         }
@@ -64,7 +64,7 @@ impl Times {
     }
 
     /// Nothing more has ended.
-    pub(super) fn looked(&mut self) {
+    pub(crate) fn looked(&mut self) {
         self.ending = false;
     }
 

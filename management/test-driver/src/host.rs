@@ -33,7 +33,7 @@ const FILES: [(&str, &str); 47] = [
     (
         "proc/net/arp",
         "IP address       HW type     Flags       HW address            Mask     Device\n\
-         192.168.122.2    0x1         0x2         52:54:00:7e:57:00     *        virbr0\n",
+         192.168.122.2    0x1         0x2         52:54:00:7e:57:01     *        virbr0\n",
     ),
     ("proc/stat", "cpu  1000 0 500 100000 200 0 0 0 0 0\ncpu0 100 0 50 10000 20 0 0 0 0 0\n"),
     ("proc/uptime", "86400.00 1382400.00\n"),

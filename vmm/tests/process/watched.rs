@@ -79,7 +79,9 @@ fn how_much_memory_a_guest_writes_to_is_measured_and_no_longer() {
         let asked = client.ask(Request::MeasureDirtyRate { seconds });
         asked.map_err(|error| error.code)
     };
-    assert_eq!([0, 61].map(&mut measure), [Err(ControlErrorCode::Malformed); 2]);
+    for seconds in [0, 61] {
+        assert_eq!(measure(seconds), Err(ControlErrorCode::Malformed));
+    }
     assert_eq!(measure(1), Ok(Reply::Done));
     assert_eq!(measure(1), Err(ControlErrorCode::Busy));
     let begun = Instant::now();

@@ -10,6 +10,7 @@ use super::device::Shared;
 use super::request::{Limits, Parsed, parse};
 use super::spec::{ID_LEN, S_IOERR, S_OK};
 use crate::backend::stats::BlockStats;
+use crate::backend::times::Times;
 use crate::backend::{Action, Channel, DiskInfo, Finished, Request};
 use crate::virtio::{ActiveQueue, Chain, Context, QueueWorker, StatusByte};
 
@@ -27,6 +28,7 @@ pub(super) struct BlockWorker {
     features: u64,
     channel: Box<dyn Channel>,
     in_flight: Vec<Option<InFlight>>,
+    times: Times,
     /// Empty buffer lists, kept for their allocations.
     spare: Vec<IoBuffers>,
 }
@@ -40,7 +42,8 @@ impl BlockWorker {
         depth: u16,
     ) -> Self {
         let in_flight = (0..depth).map(|_| None).collect();
-        Self { shared, info, features, channel, in_flight, spare: Vec::new() }
+        let (times, spare) = (Times::default(), Vec::new());
+        Self { shared, info, features, channel, in_flight, times, spare }
     }
 
     fn begin(&mut self, queue: &mut ActiveQueue, mut chain: Chain) {
@@ -86,6 +89,7 @@ impl BlockWorker {
             Some(place) if place.is_none() && filled.is_ok() => {
                 let action = request.action;
                 *place = Some(request);
+                self.times.begin(action, &self.shared.stats);
                 self.channel.start(token, Request { action, offset, buffers });
             }
             _ => {
@@ -105,6 +109,7 @@ impl BlockWorker {
                 continue;
             };
             let InFlight { chain, status, action, len } = request;
+            self.times.end(action, &self.shared.stats);
             let good = result.is_ok();
             if good {
                 self.count(action, len);
@@ -113,6 +118,12 @@ impl BlockWorker {
             status.set(queue.ram(), if good { S_OK } else { S_IOERR });
             queue.complete(chain, data + 1);
         }
+        self.times.looked();
+    }
+
+    fn submit(&mut self) {
+        self.times.submitted();
+        self.channel.submit();
     }
 
     fn count(&self, action: Action, len: u64) {
@@ -151,7 +162,7 @@ impl QueueWorker for BlockWorker {
         while let Some(chain) = queue.next() {
             self.begin(queue, chain);
         }
-        self.channel.submit();
+        self.submit();
         // What the page cache answered is finished already.
         self.reap(queue);
     }
@@ -164,7 +175,7 @@ impl QueueWorker for BlockWorker {
 
     fn drain(&mut self, queues: &mut [ActiveQueue]) {
         let Some(queue) = queues.first_mut() else { return };
-        self.channel.submit();
+        self.submit();
         loop {
             self.reap(queue);
             if usize::from(queue.in_flight()) == self.channel.kept() {
