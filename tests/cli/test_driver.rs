@@ -450,7 +450,7 @@ assert off.blockPeek('vda', 0, 4) == b'over'
 assert off.blockPeek('vda', 65532, 8) == b'\\0\\0\\0\\0base'
 assert len(off.blockPeek(os.path.abspath('over.qcow2'), 1 << 20, 65536)) == 65536
 off.create()
-assert off.blockPeek('vda', 65532, 8) == b'\\0\\0\\0\\0base', 'it runs'
+assert off.blockPeek('vda', 0, 4) == b'over', 'it runs'
 for disk, place, size in [('vda', 0, 65537), ('vda', (4 << 20) - 1, 2), ('vda', 1 << 63, 1), ('vdz', 0, 1)]:
     try:
         off.blockPeek(disk, place, size)

@@ -64,7 +64,8 @@ fn open(machine: &Machine, id: &str) -> Result<Qcow2, ControlError> {
     Qcow2::open(Arc::new(file), OpenOptions::default()).map_err(|error| failed(error.to_string()))
 }
 
-/// A disk whose file is not there is all zeros, and as large as one likes.
+/// Of the image that the guest uses, and nothing below. A disk whose file is not there is all zeros, and as large as
+/// one likes.
 pub(super) fn peek(
     machine: &Machine,
     id: &str,
