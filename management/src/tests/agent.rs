@@ -309,6 +309,7 @@ async fn a_checkpoint_is_made_between_freezing_and_thawing() {
         domain: "web".into(),
         xml: Some("<domaincheckpoint><name>one</name></domaincheckpoint>".to_owned()),
         redefine: false,
+        validate: false,
         quiesce: true,
     };
     daemon.call(checkpoint()).await.unwrap();
