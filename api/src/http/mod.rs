@@ -54,6 +54,7 @@ mod tests;
 mod token;
 mod transfer;
 mod tuning;
+mod turned_away;
 mod user;
 mod volume;
 

@@ -19,13 +19,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use super::error::{Failure, HttpCode};
 use super::remote::{Leash, Leashed, Remote, Tls};
 use super::stalled::Stalled;
+use super::turned_away::TurnedAway;
 use crate::peers::{Peer, Peers};
 use crate::places::{Place, Places};
 use crate::room;
-use crate::types::PROBLEM_JSON;
 
 /// Of those who come by TLS, beside what each socket admits.
 const MAX_REMOTE: usize = 512;
@@ -48,6 +47,7 @@ pub struct Listener {
     access: Access,
     /// Connections at a time.
     most: usize,
+    turned_away: TurnedAway,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub enum ListenError {
 
 impl Listener {
     fn new(socket: Socket, access: Access) -> Self {
-        Self { socket, access, most: room::USUAL }
+        Self { socket, access, most: room::USUAL, turned_away: TurnedAway::default() }
     }
 
     /// So many connections at a time, or fewer where the process may have few files open; of one user
@@ -262,21 +262,6 @@ enum Stream {
     Tls(Stranger),
 }
 
-/// Told to a user more of whose connections would be too many, before a word of theirs is read.
-fn turn_away(stream: &UnixStream, user: u32) {
-    tracing::debug!(uid = user, "too many connections of one user");
-    let text = "this user has too many connections to this socket; close some";
-    let failure = Failure::new(HttpCode::TooManyConnections, text);
-    let body = serde_json::to_string(&failure.0).unwrap_or_default();
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
-         Content-Type: {PROBLEM_JSON}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    // A new connection has room for it.
-    let _ = stream.try_write(answer.as_bytes());
-}
-
 /// None of a connection that was closed at once.
 type Accepted = Option<(Stream, OwnedSemaphorePermit)>;
 
@@ -290,7 +275,7 @@ async fn next(listener: &Listener, places: &Arc<Semaphore>) -> std::io::Result<A
             let (stream, _) = socket.accept().await?;
             let peer = stream.peer_cred()?;
             let Some(place) = places.take(peer.uid()) else {
-                turn_away(&stream, peer.uid());
+                listener.turned_away.tell(stream, peer.uid());
                 return Ok(None);
             };
             let pid = peer.pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();

@@ -7,15 +7,16 @@ use tokio::io::AsyncReadExt as _;
 
 use super::restart::in_a_daemon;
 use super::rig::{Daemon, Host, lifecycle_until, next};
+use crate::agent::AgentTimeout;
 use crate::domain::{DomainRef, GuestParts, Running, ShutOff, State};
 use crate::error::Code;
 use crate::events::{EventKind, Lifecycle};
 use crate::ops::{
     AskAgent, AskMode, CreateCheckpoint, DumpXml, FreezeFilesystems, GetGuestInfo, GetGuestTime,
     GetGuestVcpus, GetJob, GetSshKeys, GuestAddresses, GuestExec, GuestExecStatus, GuestHostname,
-    GuestVcpuChange, ManagedSave, RebootDomain, ResumeDomain, SetGuestTime, SetGuestVcpus,
-    SetSshKeys, SetUserPassword, ShutdownDomain, SleepTarget, SshKeyChange, SuspendDomain,
-    SuspendGuest, ThawFilesystems,
+    GuestVcpuChange, ManagedSave, RebootDomain, ResumeDomain, SetAgentTimeout, SetGuestTime,
+    SetGuestVcpus, SetSshKeys, SetUserPassword, ShutdownDomain, SleepTarget, SshKeyChange,
+    SuspendDomain, SuspendGuest, ThawFilesystems,
 };
 
 const CHANNEL: &str =
@@ -295,6 +296,16 @@ fn what_was_frozen_on_purpose_stays_so_over_a_restart_of_the_daemon() {
         assert!(!said.contains("frozen"), "{said}");
         hostname(&daemon).await.unwrap();
     });
+}
+
+#[tokio::test]
+async fn an_agent_has_the_time_that_it_is_given() {
+    let host = Host::new();
+    let daemon = started(&host, "agent=silent").await;
+    let timeout = AgentTimeout::Seconds(1);
+    daemon.call(SetAgentTimeout { domain: "web".into(), timeout }).await.unwrap();
+    let error = hostname(&daemon).await.unwrap_err();
+    assert!(error.message.contains("does not answer (within 1s)"), "{error}");
 }
 
 #[tokio::test]
