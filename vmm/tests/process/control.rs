@@ -24,7 +24,8 @@ fn the_handshake_says_who_and_how_the_guest_is() {
     assert_eq!((hello.identity, hello.pid), (identity, guest.id()));
     assert_eq!(hello.live_record, "<domain/>");
     let layers: Vec<_> = hello.sandbox.iter().map(|(layer, _)| layer.as_str()).collect();
-    assert_eq!(layers, ["limits", "namespaces", "root", "user", "landlock", "seccomp"]);
+    let all = ["limits", "namespaces", "root", "threads", "user", "landlock", "seccomp"];
+    assert_eq!(layers, all);
     let refused = hello.sandbox.iter().find(|(_, text)| text.starts_with("no"));
     assert!(refused.is_none_or(|(layer, _)| layer == "landlock"), "{:?}", hello.sandbox);
     let record = "x".repeat(1 << 20);
