@@ -77,9 +77,8 @@ fn come_and_go(name: &str, machine: &str, controllers: &str) -> Result<()> {
     wait(&mut shell, "/sys/class/net/eth0", false)?;
 
     // A reboot of the guest keeps what it has.
-    shell.run("( (sleep 1; echo b >/proc/sysrq-trigger) & )")?;
-    drop(shell);
-    let mut shell = daemon.shell(name)?;
+    shell.last("echo b >/proc/sysrq-trigger")?;
+    shell.await_prompt()?;
     wait(&mut shell, "/sys/block/vda", true)?;
     let gone = daemon.manor(&format!("detach-disk {name} vdc"))?;
     ensure!(gone.contains("detached successfully"), "{gone}");

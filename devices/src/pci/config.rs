@@ -54,7 +54,6 @@ pub struct ConfigState {
 /// its registers with [`Config::update`].
 pub struct Config {
     bars: Vec<Bar>,
-    initial: Box<[u8; CONFIG_SIZE]>,
     /// Bits that the guest can write.
     writable: Box<[u8; CONFIG_SIZE]>,
     /// Bits that the guest clears by writing ones.
@@ -67,6 +66,8 @@ pub struct Config {
 
 struct Live {
     bytes: Box<[u8; CONFIG_SIZE]>,
+    /// What a reset brings back.
+    initial: Box<[u8; CONFIG_SIZE]>,
     page: Option<Arc<dyn ConfigPage>>,
 }
 
@@ -132,6 +133,21 @@ impl Config {
         live.store(at, low);
         live.store(at + 1, high);
         before
+    }
+
+    /// [`Self::update_bits`] of what no reset changes: what is in a slot, what stands beside a function.
+    pub fn settle_bits(&self, offset: u16, set: u16, clear: u16) {
+        self.update_bits(offset, set, clear);
+        self.settle_reset_bits(offset, set, clear);
+    }
+
+    /// How a reset leaves bits of a 16-bit register from now on.
+    pub fn settle_reset_bits(&self, offset: u16, set: u16, clear: u16) {
+        let at = usize::from(offset).min(CONFIG_SIZE - 2);
+        let mut live = self.live.hold();
+        let before = u16::from_le_bytes([live.initial[at], live.initial[at + 1]]);
+        let after = before & !clear | set;
+        live.initial[at..at + 2].copy_from_slice(&after.to_le_bytes());
     }
 
     #[must_use]
@@ -230,16 +246,12 @@ impl Config {
 
     /// Say that there are other functions in the slot.
     pub fn set_multifunction(&self) {
-        let header_type = self.u8(spec::HEADER_TYPE) | spec::HEADER_MULTIFUNCTION;
-        self.update(spec::HEADER_TYPE, &[header_type]);
+        self.settle_bits(spec::HEADER_TYPE, spec::HEADER_MULTIFUNCTION.into(), 0);
     }
 
-    /// Back to the values it was built with.
+    /// Back to the values it was built with, and what has settled since.
     pub fn reset(&self) {
-        let header_type = self.u8(spec::HEADER_TYPE);
-        let mut initial = self.initial.clone();
-        // The slot's other functions stay where they are.
-        initial[usize::from(spec::HEADER_TYPE)] = header_type;
+        let initial = self.live.hold().initial.clone();
         self.update(0, &initial[..]);
     }
 
@@ -261,10 +273,10 @@ impl Config {
             .get_mut(..state.bytes.len())
             .ok_or_else(|| mismatch("configuration space is longer than 4 KiB"))?
             .copy_from_slice(&state.bytes);
-        if bytes[..4] != self.initial[..4] {
+        let mut live = self.live.hold();
+        if bytes[..4] != live.initial[..4] {
             return Err(mismatch("it has another PCI vendor or device id"));
         }
-        let mut live = self.live.hold();
         for (at, saved) in bytes.into_iter().enumerate() {
             let guest = self.writable[at] | self.clearable[at];
             let value = live.bytes[at] & !guest | saved & guest;

@@ -96,7 +96,7 @@ impl RootPort {
             .writable(express + ROOT_CONTROL, &[0x1f, 0x00]);
         let hotplug = match hotplug {
             Some(controller) => {
-                let control = POWER_OFF | POWER_INDICATOR_OFF | ATTENTION_INDICATOR_OFF;
+                let control = power(false).0 | ATTENTION_INDICATOR_OFF;
                 builder
                     .set(express + SLOT_CONTROL, &control.to_le_bytes())
                     .writable(express + SLOT_CONTROL, &CONTROL_WRITABLE.to_le_bytes())
@@ -123,8 +123,8 @@ impl RootPort {
     pub fn populate(&self) {
         self.show_presence(true);
         if self.hotplug.is_some() {
-            let clear = POWER_OFF | POWER_INDICATOR;
-            self.config.update_bits(self.express + SLOT_CONTROL, POWER_INDICATOR_ON, clear);
+            let (on, off) = power(true);
+            self.config.update_bits(self.express + SLOT_CONTROL, on, off);
         }
     }
 
@@ -146,12 +146,17 @@ impl RootPort {
         self.raise(EVENT_BUTTON);
     }
 
+    /// Whoever resets the port, what is in its slot is there afterwards, and has power.
     fn show_presence(&self, present: bool) {
         let bits = |bit| if present { (bit, 0) } else { (0, bit) };
         let (set, clear) = bits(PRESENT);
-        self.config.update_bits(self.express + SLOT_STATUS, set, clear);
+        self.config.settle_bits(self.express + SLOT_STATUS, set, clear);
         let (set, clear) = bits(LINK_ACTIVE);
-        self.config.update_bits(self.express + LINK_STATUS, set, clear);
+        self.config.settle_bits(self.express + LINK_STATUS, set, clear);
+        if self.hotplug.is_some() {
+            let (set, clear) = power(present);
+            self.config.settle_reset_bits(self.express + SLOT_CONTROL, set, clear);
+        }
     }
 
     fn raise(&self, event: u16) {
@@ -192,6 +197,14 @@ impl RootPort {
         if newly & (INTERRUPT_ENABLE | LINK_ENABLE | 0x1f) != 0 {
             self.notify(self.config.u16(self.express + SLOT_STATUS) & EVENTS);
         }
+    }
+}
+
+/// Bits of the slot's control that are set, and those that are clear, with power and without.
+fn power(on: bool) -> (u16, u16) {
+    match on {
+        true => (POWER_INDICATOR_ON, POWER_OFF | POWER_INDICATOR & !POWER_INDICATOR_ON),
+        false => (POWER_OFF | POWER_INDICATOR_OFF, 0),
     }
 }
 
@@ -245,13 +258,9 @@ impl Component for RootPort {
     }
 
     fn reset(&self) {
-        let present = self.is_present();
         self.config.reset();
         if let Some(hotplug) = &self.hotplug {
             hotplug.msix.reset();
-        }
-        if present {
-            self.populate();
         }
     }
 

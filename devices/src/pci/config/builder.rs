@@ -192,11 +192,10 @@ impl ConfigBuilder {
     pub fn build(self) -> Config {
         Config {
             bars: self.bars,
-            initial: self.bytes.clone(),
             writable: self.writable,
             clearable: self.clearable,
             len: self.len,
-            live: Mutex::new(Live { bytes: self.bytes, page: None }),
+            live: Mutex::new(Live { initial: self.bytes.clone(), bytes: self.bytes, page: None }),
         }
     }
 }

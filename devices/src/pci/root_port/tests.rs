@@ -107,6 +107,31 @@ fn reset_keeps_a_present_device_powered() {
     assert_eq!(rig.read(SLOT_CONTROL) & (POWER_OFF | POWER_INDICATOR), POWER_INDICATOR_ON);
 }
 
+/// The machine's reset is that of the hierarchy, too, which resets each function's configuration space.
+#[test]
+fn a_reset_in_whatever_order_leaves_what_came_and_what_went_as_it_is() {
+    let rig = Rig::new();
+    for present in [true, false] {
+        rig.port.set_present(present);
+        for port_first in [true, false] {
+            if port_first {
+                rig.port.reset();
+            }
+            rig.port.config().reset();
+            if !port_first {
+                rig.port.reset();
+            }
+            assert_eq!(rig.port.is_present(), present);
+            let link = rig.port.config.u16(rig.port.express + LINK_STATUS) & LINK_ACTIVE != 0;
+            assert_eq!(link, present);
+            let power = rig.read(SLOT_CONTROL) & (POWER_OFF | POWER_INDICATOR);
+            let off = POWER_OFF | POWER_INDICATOR_OFF;
+            assert_eq!(power, if present { POWER_INDICATOR_ON } else { off });
+            assert_eq!(rig.read(SLOT_STATUS) & EVENTS, 0, "nobody is told of anything");
+        }
+    }
+}
+
 #[test]
 fn a_port_without_hotplug_has_a_slot_and_no_interrupt() {
     let port = RootPort::new("pci.1", 5, None).unwrap();
