@@ -356,9 +356,8 @@ fn has_definitions(state_dir: &Path) -> bool {
         let first = text.lines().next().unwrap_or_default();
         first.contains(r#""name":"default","generation":1,"autostart":false"#)
     };
-    let made =
-        ["domains", "pools", "quarantine", "tokens"].iter().any(|name| !entries(name).is_empty());
-    made || !entries("networks").iter().all(untouched)
+    let mut others = management::STORED.iter().filter(|name| **name != "networks");
+    others.any(|name| !entries(name).is_empty()) || !entries("networks").iter().all(untouched)
 }
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
@@ -436,17 +435,20 @@ mod tests {
 
     #[test]
     fn what_people_made_stays_until_they_say_so() {
-        let rig = Rig::new();
-        rig.setup(false, false).unwrap();
-        let (config, definition) = (rig.path(CONFIG), rig.path("var/lib/manor/domains/u.xml"));
-        std::fs::write(&config, "[log]\nlevel = \"debug\"\n").unwrap();
-        std::fs::create_dir_all(definition.parent().unwrap()).unwrap();
-        std::fs::write(&definition, "<domain/>").unwrap();
-        rig.setup(false, false).unwrap();
-        rig.setup(true, false).unwrap();
-        assert!(config.exists() && definition.exists());
-        rig.setup(true, true).unwrap();
-        assert!(rig.is_bare(), "{:?}", walk(rig.root.path()));
+        for directory in management::STORED {
+            let rig = Rig::new();
+            rig.setup(false, false).unwrap();
+            let config = rig.path(CONFIG);
+            let definition = rig.path("var/lib/manor").join(directory).join("u.xml");
+            std::fs::write(&config, "[log]\nlevel = \"debug\"\n").unwrap();
+            std::fs::create_dir_all(definition.parent().unwrap()).unwrap();
+            std::fs::write(&definition, "<domain/>").unwrap();
+            rig.setup(false, false).unwrap();
+            rig.setup(true, false).unwrap();
+            assert!(config.exists() && definition.exists());
+            rig.setup(true, true).unwrap();
+            assert!(rig.is_bare(), "{:?}", walk(rig.root.path()));
+        }
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub use error::{Code, Error, Problem};
 pub use host::{Driver, Host};
 pub use manager::{Context, Manager, Operation};
 pub use plan::{PlannedChange, When};
+pub use store::DIRECTORIES as STORED;
 
 #[cfg(test)]
 mod tests;

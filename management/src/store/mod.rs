@@ -42,6 +42,20 @@ pub(crate) use vfs::Vfs;
 
 use crate::error::{Code, Error};
 
+/// Below the state directory, of what people have made: each kind's, and what could not be read of them.
+pub const DIRECTORIES: [&str; 9] = [
+    StoredDomain::DIRECTORY,
+    StoredNetwork::DIRECTORY,
+    StoredPool::DIRECTORY,
+    StoredFilter::DIRECTORY,
+    StoredSecret::DIRECTORY,
+    StoredSnapshots::DIRECTORY,
+    StoredToken::DIRECTORY,
+    StoredUser::DIRECTORY,
+    QUARANTINE,
+];
+
+const QUARANTINE: &str = "quarantine";
 const PREVIOUS: &str = "prev";
 const UNFINISHED: &str = "tmp";
 
@@ -111,7 +125,7 @@ impl<T: Object> Store<T> {
     /// Open the store in `dir` and read everything. A store that cannot be read or written now is
     /// no reason to leave running domains alone: it is told in [`Contents::degraded`].
     pub(crate) fn open(vfs: Arc<dyn Vfs>, dir: &Path) -> (Self, Contents<T>) {
-        let (objects, quarantine) = (dir.join(T::DIRECTORY), dir.join("quarantine"));
+        let (objects, quarantine) = (dir.join(T::DIRECTORY), dir.join(QUARANTINE));
         let store = Self { vfs, objects, quarantine, kind: PhantomData };
         let mut contents = Contents::default();
         for dir in [&store.objects, &store.quarantine] {
