@@ -17,34 +17,6 @@ use rustix::fs::FileType;
 
 use self::tree::{Directory, Tree};
 
-/// Those that libvirt comes with: nobody misses one that no guest names.
-const STOCK_FILTERS: &[&str] = &[
-    "allow-arp",
-    "allow-dhcp",
-    "allow-dhcp-server",
-    "allow-dhcpv6",
-    "allow-dhcpv6-server",
-    "allow-incoming-ipv4",
-    "allow-incoming-ipv6",
-    "allow-ipv4",
-    "allow-ipv6",
-    "clean-traffic",
-    "clean-traffic-gateway",
-    "no-arp-ip-spoofing",
-    "no-arp-mac-spoofing",
-    "no-arp-spoofing",
-    "no-ip-multicast",
-    "no-ip-spoofing",
-    "no-ipv6-multicast",
-    "no-ipv6-spoofing",
-    "no-mac-broadcast",
-    "no-mac-spoofing",
-    "no-other-l2-traffic",
-    "no-other-rarp-traffic",
-    "qemu-announce-self",
-    "qemu-announce-self-rarp",
-];
-
 /// Of the daemon that has QEMU's guests, whichever way libvirt is split up.
 const DAEMONS: [&str; 2] = ["libvirtd", "virtqemud"];
 
@@ -116,7 +88,8 @@ impl Host<'_> {
             None => Vec::new(),
         };
         for name in dir.names(".xml", FileType::RegularFile)? {
-            if kind == ImportKind::Filter && STOCK_FILTERS.contains(&name.as_str()) {
+            // Nobody misses one that is here as well.
+            if kind == ImportKind::Filter && management::filters::is_builtin(&name) {
                 continue;
             }
             let file = self.tree.path().join(&dir.path).join(format!("{name}.xml"));

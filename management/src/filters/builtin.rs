@@ -70,6 +70,12 @@ fn uuid(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("manor nwfilter {name}").as_bytes())
 }
 
+/// Whether it is one that every libvirt comes with, and Manor as well.
+#[must_use]
+pub fn is_builtin(name: &str) -> bool {
+    SOURCES.iter().any(|(builtin, _)| *builtin == name)
+}
+
 /// What Manor checks itself in place of the rules of this filter.
 pub(crate) fn checks(name: &str) -> Option<Checks> {
     CHECKED.iter().find(|(checked, _)| *checked == name).map(|(_, checks)| *checks)

@@ -15,6 +15,7 @@ use xml::FilterDef;
 
 use builtin::BUILTIN;
 pub(crate) use builtin::checks;
+pub use builtin::is_builtin;
 use library::Known;
 pub(crate) use library::Library;
 pub(crate) use tree::{Instance, instance};
