@@ -34,7 +34,7 @@ impl Debian {
              rm -rf /etc/systemd/system/manor* /etc/manor /etc/sysusers.d/manor.conf
              rm -rf /var/lib/manor /var/log/manor /run/manor {BINARY}
              rm -f /usr/local/bin/virt-ssh-helper
-             rmdir /etc/sysusers.d 2>/dev/null || true
+             rmdir /etc/sysusers.d /var/lib/libvirt/boot /var/lib/libvirt 2>/dev/null || true
              userdel manor 2>/dev/null || true
              groupdel manor 2>/dev/null || true
              systemctl daemon-reload"
