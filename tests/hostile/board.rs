@@ -9,6 +9,7 @@ use vmm_protocol::config::Action;
 use vmm_protocol::control::{Request, RunState};
 use vmm_protocol::exit::ExitReason;
 
+use crate::driver::{self, Guest};
 use crate::vm::{Setup, Vm};
 use crate::{attack, without_kvm};
 
@@ -283,30 +284,60 @@ fn registers_that_do_not_exist_end_the_guest_alone() {
 const NMI_VECTOR: u32 = 8;
 /// Where a processor enters system management mode after a reset.
 const SMM_ENTRY: u32 = 0x3_8000;
-/// The delivery mode whose vector is a page to start at.
+/// Delivery modes of interrupts between processors (Intel SDM volume 3, 12.6.1).
+const SMI: u32 = 2;
+/// Its vector is a page to start at.
 const START_UP: u32 = 6;
+
+/// A second processor that halts wherever an interrupt may have taken it: what it made of bytes that
+/// are no code would be an attack of the guest on its own rings.
+fn park_other(guest: &mut Guest<'_>) {
+    guest.asm.poke(Dword, NMI_VECTOR, baremetal::TRAMPOLINE_VECTOR << 24);
+    guest.asm.poke(Dword, SMM_ENTRY, 0xaa0f); // rsm
+    // mov sp, 0x3000; and then: cli; hlt, for ever.
+    guest.asm.start_others(1, &[0xbc, 0x00, 0x30], &[0xfa, 0xf4, 0xeb, 0xfc]);
+}
+
+fn interrupt_other(guest: &mut Guest<'_>, mode: u32, vector: u32) {
+    guest.asm.poke(Dword, 0xfee0_0310, u32::MAX);
+    guest.asm.poke(Dword, 0xfee0_0300, 0x000c_4000 | mode << 8 | vector);
+}
 
 /// Another vCPU is a place that nobody looks after: it gets every kind of interrupt, and none.
 #[test]
 fn interrupts_sent_everywhere_are_contained() {
     attack(Setup { cpus: 2, ..Setup::default() }, |guest, devices| {
-        // Wherever an interrupt takes it, it finds code of ours: what it made of anything else
-        // would be an attack of the guest on its own rings.
-        guest.asm.poke(Dword, NMI_VECTOR, baremetal::TRAMPOLINE_VECTOR << 24);
-        guest.asm.poke(Dword, SMM_ENTRY, 0xaa0f); // rsm
-        // mov sp, 0x3000; and then: cli; hlt, for ever.
-        guest.asm.start_others(1, &[0xbc, 0x00, 0x30], &[0xfa, 0xf4, 0xeb, 0xfc]);
-        // To the other: fixed, lowest priority, SMI, reserved, NMI, INIT, start-up, reserved.
-        for mode in 0..8 {
+        park_other(guest);
+        // To the other: fixed, lowest priority, reserved, NMI, INIT, start-up, reserved.
+        for mode in (0..8).filter(|mode| *mode != SMI) {
             let parked = [baremetal::TRAMPOLINE_VECTOR; 4];
             let vectors = if mode == START_UP { parked } else { [0, 1, 0x20, 0xff] };
             for vector in vectors {
-                guest.asm.poke(Dword, 0xfee0_0310, u32::MAX);
-                guest.asm.poke(Dword, 0xfee0_0300, 0x000c_4000 | mode << 8 | vector);
+                interrupt_other(guest, mode, vector);
             }
         }
         guest.asm.print("sent\n");
         guest.asm.poke(Dword, 0xfee0_0300, 0x000c_4500);
         guest.case("after interrupts", devices, &[], |_, _| {});
     });
+}
+
+/// This machine has no system management mode, so nothing stands where a processor would enter it: it
+/// is for KVM whether the guest finds its RAM there or ends.
+#[test]
+fn an_smi_ends_the_guest_alone_if_anything() {
+    if without_kvm() {
+        return;
+    }
+    let kernel = driver::kernel(|guest| {
+        park_other(guest);
+        guest.asm.print("sending\n");
+        interrupt_other(guest, SMI, 0);
+        guest.pause(1000);
+    });
+    let mut vm = Vm::start(Setup { cpus: 2, ..Setup::default() }, &kernel);
+    vm.read_until("sending");
+    let reason = vm.end();
+    println!("after an SMI: {reason:?}");
+    assert!(matches!(reason, ExitReason::Shutdown | ExitReason::Crashed(_)), "{reason:?}");
 }

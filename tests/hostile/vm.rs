@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,8 +33,19 @@ use crate::sys;
 const PATIENCE: Duration = Duration::from_secs(240);
 /// How long the control socket may take to answer while the guest attacks.
 const ANSWER: Duration = Duration::from_secs(10);
+/// The pace of hosts whose instructions are emulated.
+const EMULATED: u32 = 10;
 
 pub(crate) const DISK_SIZE: u64 = 4 << 20;
+
+/// How much slower this host is than one that runs its instructions itself.
+pub(crate) fn pace() -> u32 {
+    static PACE: LazyLock<u32> = LazyLock::new(|| {
+        let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        if processor.contains("QEMU TCG") { EMULATED } else { 1 }
+    });
+    *PACE
+}
 
 /// What the attacker gets.
 pub(crate) struct Setup {
@@ -187,7 +199,7 @@ impl Vm {
             }
         });
         let control = UnixStream::connect(path("control")).unwrap();
-        control.set_read_timeout(Some(ANSWER)).unwrap();
+        control.set_read_timeout(Some(ANSWER * pace())).unwrap();
         let mut vm = Self {
             child,
             lines,
@@ -235,7 +247,7 @@ impl Vm {
 
     /// The guest's lines until the one that is `last`, asking for the VMM's status all the while.
     pub(crate) fn read_until(&mut self, last: &str) -> Vec<String> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE * pace();
         let mut lines = Vec::new();
         while lines.last().is_none_or(|line| line != last) {
             match self.lines.recv_timeout(Duration::from_millis(100)) {
@@ -260,7 +272,7 @@ impl Vm {
 
     /// The same, and the longest that the control socket took to answer meanwhile.
     pub(crate) fn answers_until(&mut self, last: &str) -> Duration {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE * pace();
         let mut longest = Duration::ZERO;
         loop {
             match self.lines.recv_timeout(Duration::from_millis(10)) {
@@ -289,7 +301,7 @@ impl Vm {
 
     /// The process's end: how the guest ended, by the VMM's record.
     pub(crate) fn end(mut self) -> ExitReason {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE * pace();
         let status = loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => break status,

@@ -1,5 +1,5 @@
-//! Starting a process with files at given descriptors, as the broker does.
-#![allow(unsafe_code, reason = "the child arranges its descriptors between fork and exec")]
+//! What a daemon's broker would do: start a process with files at given descriptors, make taps.
+#![allow(unsafe_code, reason = "the child arranges its descriptors between fork and exec; ioctls")]
 
 use std::fs::OpenOptions;
 use std::io;
@@ -57,6 +57,27 @@ pub(crate) fn open_tap(name: &str) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     Ok(tun.into())
+}
+
+/// Network interface `name` up, with an IPv4 address in the network that its class says (netdevice(7)).
+#[allow(dead_code, reason = "not every user of this file has a network")]
+pub(crate) fn set_up_interface(name: &str, address: [u8; 4]) -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    let set = |call: libc::Ioctl, value: &[u8]| {
+        let mut request = [0u8; 40];
+        let name = name.as_bytes();
+        request[..name.len().min(15)].copy_from_slice(&name[..name.len().min(15)]);
+        request[16..16 + value.len()].copy_from_slice(value);
+        // SAFETY: both calls read an ifreq of 40 bytes, which `request` is.
+        let status = unsafe { libc::ioctl(socket.as_raw_fd(), call, request.as_ptr()) };
+        if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // A sockaddr_in: its family, no port, the address.
+    let mut inet = [0; 8];
+    inet[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+    inet[4..].copy_from_slice(&address);
+    set(libc::SIOCSIFADDR, &inet)?;
+    set(libc::SIOCSIFFLAGS, &(libc::IFF_UP as u16).to_ne_bytes())
 }
 
 /// What shell code would need first.

@@ -9,7 +9,7 @@ mod programs;
 mod report;
 mod testbed;
 
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -36,7 +36,7 @@ enum Part {
     Fmt,
     /// clippy, warnings are errors
     Clippy,
-    /// Licences, banned crates and sources of dependencies
+    /// Licences, banned crates and sources of dependencies, and the lock file of fuzz
     Deny,
     /// Unit and integration tests on this machine
     Unit,
@@ -66,6 +66,10 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
     }
     if wanted(Part::Deny) {
         deny::run(&mut report)?;
+        // A workspace of its own, which no build here would bring up to date.
+        let mut fuzz = cargo(&["metadata", "--locked", "--format-version=1", "--manifest-path"]);
+        fuzz.arg("fuzz/Cargo.toml").stdout(Stdio::null());
+        report.check("the lock file of fuzz", &mut fuzz)?;
     }
     if wanted(Part::Unit) || wanted(Part::Testbed) {
         report.announce("building the tests");
@@ -80,7 +84,7 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
                     without_kvm = programs::run_local(&local, &chosen, &mut report)?;
                 }
                 if wanted(Part::Testbed) {
-                    testbed::run(&testbed, &without_kvm, &chosen, &mut report)?;
+                    testbed::run(&testbed, &local, &without_kvm, &chosen, &mut report)?;
                     if test.filter.is_empty() {
                         demo(&mut report);
                     }

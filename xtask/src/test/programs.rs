@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use manor_tests::paths;
 use serde::Deserialize;
 
 use super::libtest::{Outcome, Run};
@@ -21,6 +22,10 @@ const SILENCE: Duration = Duration::from_secs(2400);
 /// own; one that fails gets another try by itself, and the report names it.
 const RETRIES: usize = 1;
 
+/// Of the workspace's own package; runs on this machine and in the testbed as well: what a guest may do
+/// to its VMM depends on the KVM and the processor between them.
+const REPLAYED: &str = "hostile";
+
 /// A skip for this reason is made good in the testbed.
 const LACKS_KVM: &str = "kvm: ";
 
@@ -31,6 +36,7 @@ pub(super) struct Program {
     pub(super) executable: PathBuf,
     package_dir: PathBuf,
     testbed: bool,
+    replayed: bool,
 }
 
 /// Tests of a program that could not run here.
@@ -96,11 +102,16 @@ impl Program {
         let name =
             if integration { format!("{package}/{}", target.name) } else { target.name.clone() };
         let testbed = integration && target.name.starts_with("testbed");
-        Some(Program { name, executable, package_dir, testbed })
+        let replayed = integration && package_dir == paths::workspace() && target.name == REPLAYED;
+        Some(Program { name, executable, package_dir, testbed, replayed })
     }
 
     pub(super) fn needs_testbed(&self) -> bool {
         self.testbed
+    }
+
+    pub(super) fn is_replayed(&self) -> bool {
+        self.replayed
     }
 
     /// Runs some or all of its tests on this machine.
@@ -116,33 +127,34 @@ impl Program {
             .stdin(Stdio::null());
         run_to_end(command)
     }
+}
 
-    /// Tries again what failed, each test by itself and at most `tries` times.
-    pub(super) fn repeat_failed(
-        &self,
-        run: &mut Run,
-        tries: usize,
-        report: &mut Report,
-    ) -> anyhow::Result<()> {
-        for test in &mut run.tests {
-            for _ in 0..tries {
-                if test.outcome != Outcome::Failed {
-                    break;
-                }
-                let name = format!("{} {}", self.name, test.name);
-                if test.output.contains("host crash: ") {
-                    report.host_crashed(&name);
-                } else {
-                    report.failed_at_first(&name, &test.output);
-                }
-                let again = self.run(&["--exact", "--include-ignored", &test.name])?;
-                if let Some(second) = again.tests.into_iter().next() {
-                    *test = second;
-                }
+/// Tries again what failed in `program`, each test by itself (`once`) and at most `tries` times.
+pub(super) fn repeat_failed(
+    program: &str,
+    run: &mut Run,
+    tries: usize,
+    report: &mut Report,
+    once: impl Fn(&[&str]) -> anyhow::Result<Run>,
+) -> anyhow::Result<()> {
+    for test in &mut run.tests {
+        for _ in 0..tries {
+            if test.outcome != Outcome::Failed {
+                break;
+            }
+            let name = format!("{program} {}", test.name);
+            if test.output.contains("host crash: ") {
+                report.host_crashed(&name);
+            } else {
+                report.failed_at_first(&name, &test.output);
+            }
+            let again = once(&["--exact", "--include-ignored", &test.name])?;
+            if let Some(second) = again.tests.into_iter().next() {
+                *test = second;
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 pub(super) fn run_local(
@@ -153,7 +165,7 @@ pub(super) fn run_local(
     let mut without_kvm = Vec::new();
     for program in programs {
         let mut run = program.run(chosen)?;
-        program.repeat_failed(&mut run, RETRIES, report)?;
+        repeat_failed(&program.name, &mut run, RETRIES, report, |words| program.run(words))?;
         let mut tests = Vec::new();
         run.tests.retain(|test| match &test.outcome {
             Outcome::Skipped(reason) if reason.starts_with(LACKS_KVM) => {

@@ -1,13 +1,14 @@
-//! The tests that need the emulated host: those written for it, and those of other packages
-//! that found no usable KVM on this machine and run inside instead.
+//! The tests that need the emulated host: those written for it, those of other packages that found
+//! no usable KVM on this machine and run inside instead, and those that run on both.
 
+use std::iter;
 use std::time::Duration;
 
 use manor_tests::testbed::{HostCrash, Options, Outcome as Ended};
 use manor_tests::{Testbed, debian, firmware, installed};
 
 use super::libtest::Run;
-use super::programs::{Program, WithoutKvm};
+use super::programs::{Program, WithoutKvm, repeat_failed};
 use super::report::Report;
 
 /// The name of the instance that lives as long as this run.
@@ -22,6 +23,7 @@ const MADE: &str = "/tests/made";
 
 pub(super) fn run(
     programs: &[Program],
+    local: &[Program],
     without_kvm: &[WithoutKvm],
     chosen: &[&str],
     report: &mut Report,
@@ -33,7 +35,7 @@ pub(super) fn run(
         report.failed("testbed", &format!("{error:#}"));
         return Ok(());
     }
-    let result = run_all(programs, without_kvm, chosen, report);
+    let result = run_all(programs, local, without_kvm, chosen, report);
     Testbed::down(NAME)?;
     Testbed::down(debian::HOST)?;
     Testbed::down(installed::HOST)?;
@@ -44,47 +46,67 @@ pub(super) fn run(
 
 fn run_all(
     programs: &[Program],
+    local: &[Program],
     without_kvm: &[WithoutKvm],
     chosen: &[&str],
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    for program in without_kvm {
-        let name = format!("{} (inside)", program.program.name);
-        match inside(program) {
-            Ok(run) => report.add(&name, &run),
-            Err(error) if error.is::<HostCrash>() => {
-                report.host_crashed(&name);
-                match inside(program) {
-                    Ok(run) => report.add(&name, &run),
-                    Err(error) => report.failed(&name, &format!("{error:#}")),
-                }
-            }
-            Err(error) => report.failed(&name, &format!("{error:#}")),
-        }
+    for WithoutKvm { program, tests } in without_kvm {
+        let names = tests.iter().map(|(test, _)| test.as_str());
+        let words: Vec<_> = iter::once("--exact").chain(names).collect();
+        run_inside(program, &words, Some(tests.len()), report)?;
+    }
+    let ran = |program: &Program| without_kvm.iter().any(|one| one.program.name == program.name);
+    for program in local.iter().filter(|program| program.is_replayed() && !ran(program)) {
+        // One at a time: the emulated host has one processor.
+        run_inside(program, &[chosen, &["--test-threads=1"]].concat(), None, report)?;
     }
     for program in programs {
         let mut run = program.run(chosen)?;
-        program.repeat_failed(&mut run, RETRIES, report)?;
+        repeat_failed(&program.name, &mut run, RETRIES, report, |words| program.run(words))?;
         report.add(&program.name, &run);
     }
     Ok(())
 }
 
+/// A program of another package, of which `tests` are to run if that is known.
+fn run_inside(
+    program: &Program,
+    words: &[&str],
+    tests: Option<usize>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let name = format!("{} (inside)", program.name);
+    let mut result = inside(program, words, tests);
+    if result.as_ref().is_err_and(anyhow::Error::is::<HostCrash>) {
+        report.host_crashed(&name);
+        result = inside(program, words, tests);
+    }
+    match result {
+        Ok(mut run) => {
+            let once = |words: &[&str]| inside(program, words, Some(1));
+            repeat_failed(&name, &mut run, RETRIES, report, once)?;
+            report.add(&name, &run);
+        }
+        Err(error) => report.failed(&name, &format!("{error:#}")),
+    }
+    Ok(())
+}
+
 /// Test programs are static, so they run in the emulated host as they are.
-fn inside(program: &WithoutKvm) -> anyhow::Result<Run> {
-    let host = Testbed::up(&Options { name: NAME.into(), ..Options::shared() })?;
-    let remote = format!("/tests/{}", program.program.name.replace('/', "-"));
-    host.put(&program.program.executable, &remote)?;
-    let mut argv = vec![remote.as_str(), "--exact", "--show-output"];
-    argv.extend(program.tests.iter().map(|(test, _)| test.as_str()));
+fn inside(program: &Program, words: &[&str], tests: Option<usize>) -> anyhow::Result<Run> {
+    let host = Testbed::get()?;
+    let remote = format!("/tests/{}", program.name.replace('/', "-"));
+    host.put(&program.executable, &remote)?;
     firmware::put_inside(&host, MADE)?;
+    let argv = [&[remote.as_str(), "--show-output"], words].concat();
     let command = host.command(&argv).env("MANOR_TESTBED_DIR", MADE);
     let output = command.timeout(LIMIT).output()?;
     let text = format!("{}{}", output.stderr(), output.stdout());
     let mut run = Run::parse(&text, output.outcome == Ended::Code(0));
     if output.outcome == Ended::TimedOut {
         run.broken = Some(format!("still running after {LIMIT:?}:\n{text}"));
-    } else if run.tests.len() != program.tests.len() {
+    } else if tests.is_some_and(|tests| run.tests.len() != tests) {
         run.broken = Some(format!("did not run all of its tests:\n{text}"));
     }
     Ok(run)
