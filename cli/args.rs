@@ -64,14 +64,16 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Heads what belongs to connections of https in the help.
+/// Heads, in the help, what each command takes beside its own.
+const EVERYWHERE: &str = "With every command";
+/// Heads what belongs to connections of https.
 const TLS: &str = "Over https";
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// Daemon to talk to: a socket's path, https://HOST:PORT or qemu:///system.
     /// Else MANOR_URI, else LIBVIRT_DEFAULT_URI
-    #[arg(short, long, value_name = "URI", global = true)]
+    #[arg(short, long, value_name = "URI", help_heading = EVERYWHERE, global = true)]
     pub(crate) connect: Option<String>,
     /// File with the token to come in by over https; else MANOR_TOKEN holds it
     #[arg(long, value_name = "FILE", help_heading = TLS, global = true)]
@@ -86,16 +88,16 @@ pub(crate) struct Global {
     #[arg(long, value_name = "FILE", env = "MANOR_KEY", hide_env_values = true, help_heading = TLS, global = true)]
     pub(crate) key: Option<PathBuf>,
     /// Print results only: no headers, no messages
-    #[arg(short, long, global = true)]
+    #[arg(short, long, help_heading = EVERYWHERE, global = true)]
     pub(crate) quiet: bool,
     /// Connect read-only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, help_heading = EVERYWHERE, global = true)]
     pub(crate) readonly: bool,
     /// Print JSON
-    #[arg(long, global = true)]
+    #[arg(long, help_heading = EVERYWHERE, global = true)]
     pub(crate) json: bool,
     /// Print no colours
-    #[arg(long, global = true)]
+    #[arg(long, help_heading = EVERYWHERE, global = true)]
     pub(crate) no_color: bool,
     /// Key that leaves a console
     #[arg(short, long, value_name = "CHAR", default_value = "^]", global = true, hide = true)]
