@@ -190,7 +190,7 @@ pub(crate) fn reason(error: &std::io::Error) -> String {
 
 fn problem_failure(problem: &Problem) -> Failure {
     let exit = match problem.code() {
-        "not-found" => Exit::NotFound,
+        "not-found" | "device-not-found" => Exit::NotFound,
         "exists" | "invalid-state" | "risky" | "busy" | "locked" | "changed" => Exit::Conflict,
         "denied" | "foreign-origin" | "unauthenticated" | "too-many-failures" => Exit::Denied,
         "vmm-unreachable" | "timeout" => Exit::Unreachable,

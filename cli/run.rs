@@ -70,7 +70,7 @@ fn ended(reason: &ExitReason, terminal: &Terminal) -> ExitCode {
 
 fn refused(error: &Error, file: &str) -> Failure {
     let exit = match error.code {
-        Code::NotFound => Exit::NotFound,
+        Code::NotFound | Code::DeviceNotFound => Exit::NotFound,
         Code::Exists
         | Code::InvalidState
         | Code::Risky

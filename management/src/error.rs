@@ -20,8 +20,10 @@ pub struct Error {
 /// Kinds of failure. The names are a promise to clients: add, never rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// No such domain, device, console …
+    /// No such domain, network, job …
     NotFound,
+    /// The domain is there, and has no such disk, interface, console …
+    DeviceNotFound,
     /// The name or UUID is taken.
     Exists,
     /// Not in this state of the domain (already running, not running …).
@@ -61,6 +63,7 @@ pub enum Code {
 impl Code {
     pub const ALL: &'static [Self] = &[
         Self::NotFound,
+        Self::DeviceNotFound,
         Self::Exists,
         Self::InvalidState,
         Self::Risky,
@@ -86,6 +89,7 @@ impl Code {
     pub fn name(self) -> &'static str {
         match self {
             Self::NotFound => "not-found",
+            Self::DeviceNotFound => "device-not-found",
             Self::Exists => "exists",
             Self::InvalidState => "invalid-state",
             Self::Risky => "risky",
@@ -112,6 +116,7 @@ impl Code {
     pub fn title(self) -> &'static str {
         match self {
             Self::NotFound => "Not found",
+            Self::DeviceNotFound => "The domain has no such device",
             Self::Exists => "Already exists",
             Self::InvalidState => "Not possible in this state",
             Self::Risky => "Only when it is forced",

@@ -54,6 +54,7 @@ fn every_group_and_every_bus_is_counted() {
         ("--vcpu", "vcpu.0.time="),
         ("--interface", "net.count="),
         ("--block", "block.count=4\n"),
+        ("--iothread", "iothread.count=2\n  iothread.1.poll-max-ns=0\n"),
     ];
     for (group, key) in groups {
         assert!(all.contains(key), "{key}: {all}");

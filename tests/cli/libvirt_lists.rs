@@ -178,8 +178,16 @@ fn virsh_shows_which_filter_is_bound_to_which_interface() {
     }
     let delete = driver.virsh("nwfilter-binding-delete tap77").err;
     assert!(delete.contains("a filter is bound to each interface"), "{delete}");
-    ok("destroy filtered");
+    // Described without one it has none, as with libvirt.
+    driver.write(
+        "open.xml",
+        "<interface type='network'><mac address='52:54:00:00:00:77'/><source network='default'/>\
+         <target dev='tap77'/></interface>",
+    );
+    ok("update-device filtered open.xml --live");
     assert!(!ok("nwfilter-binding-list").contains("tap77"));
+    assert!(!ok("dumpxml filtered").contains("<filterref"));
+    ok("destroy filtered");
 }
 
 /// A tap comes, has its link up, and goes; it needs root and /dev/net/tun, and says so.

@@ -27,6 +27,7 @@ mod libvirt_hosts;
 mod libvirt_lists;
 mod media;
 mod metrics;
+mod missing_devices;
 mod nbd;
 mod network_guests;
 mod networks;

@@ -110,6 +110,52 @@ fn a_guest_is_a_port_of_its_network_with_what_it_is_promised_and_what_nobody_els
     assert_eq!(host.manor("net-port-list lab --uuid"), "\n");
 }
 
+#[test]
+fn the_kernel_forgets_a_filter_that_an_interface_of_a_running_guest_has_no_more() {
+    let Some(host) = Host::new() else { return };
+    if std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        return println!("SKIP: /dev/kvm cannot be opened");
+    }
+    let interface = |filter: &str| {
+        format!(
+            "<interface type='network'><mac address='52:54:00:77:00:04'/><source network='lab'/>\
+             <model type='virtio'/>{filter}</interface>"
+        )
+    };
+    write_echo(&host.rig);
+    let xml = std::fs::read_to_string(host.rig.path("echo.xml")).unwrap();
+    let filtered = interface("<filterref filter='walled'/>");
+    host.rig.write("echo.xml", xml.replacen("<serial", &format!("{filtered}<serial"), 1));
+    host.rig.write("filtered.xml", filtered);
+    host.rig.write("open.xml", interface(""));
+    host.rig.write(
+        "walled.xml",
+        "<filter name='walled'><rule action='drop' direction='inout'><tcp dstportstart='7777'/>\
+         </rule></filter>",
+    );
+    host.manor("net-define lab.xml");
+    host.manor("net-start lab");
+    host.manor("nwfilter-define walled.xml");
+    host.manor("define echo.xml");
+    host.manor("start echo");
+    let now = || host.nft(&["list", "table", "bridge", "manor"]);
+    let (is_walled, is_checked) = (|| now().contains("7777"), || now().contains("/arp"));
+    assert!(is_walled() && !is_checked(), "{}", now());
+    assert!(host.manor("nwfilter-binding-list").contains("walled"));
+
+    host.manor("update-device echo open.xml --live");
+    assert!(!is_walled(), "{}", now());
+    assert!(is_checked(), "as whoever is in a network of Manor's own: {}", now());
+    assert!(!host.manor("nwfilter-binding-list").contains("walled"));
+    host.manor("update-device echo filtered.xml --live");
+    assert!(is_walled() && !is_checked(), "{}", now());
+    host.manor("update-device echo open.xml --live --config");
+    host.manor("nwfilter-undefine walled");
+    host.manor("destroy echo");
+    host.manor("start echo");
+    assert!(!is_walled() && is_checked(), "{}", now());
+}
+
 /// What the host's kernel says of its links.
 fn link(host: &Host, program: &str, arguments: &str) -> String {
     let mut command = Command::new("ip");

@@ -110,11 +110,11 @@ impl Driver {
         assert_eq!(outcome.status, 0, "{line}: {}{}", outcome.out, outcome.err);
     }
 
-    fn python(&self, script: &Path) -> Outcome {
+    pub(crate) fn python(&self, script: &Path) -> Outcome {
         self.run(self.clients.python(self.home()).arg(script).arg(&self.uri))
     }
 
-    fn manor(&self, line: &str) -> Outcome {
+    pub(crate) fn manor(&self, line: &str) -> Outcome {
         let mut manor = Command::new(MANOR);
         self.run(manor.args(["-c", &self.socket]).args(line.split_whitespace()))
     }

@@ -9,6 +9,18 @@ enum Expect {
 }
 use Expect::{Fails, Says};
 
+/// Threads that wait for events, and so poll for nothing.
+const THREADS: &str = "Domain: 'threads'
+  iothread.count=2
+  iothread.1.poll-max-ns=0
+  iothread.1.poll-grow=0
+  iothread.1.poll-shrink=0
+  iothread.2.poll-max-ns=0
+  iothread.2.poll-grow=0
+  iothread.2.poll-shrink=0
+
+";
+
 /// `DIR` is the test's own directory.
 const COMMANDS: &[(&str, Expect)] = &[
     ("version --daemon", Says("Compiled against library: libvirt 9.0.0")),
@@ -170,6 +182,10 @@ const COMMANDS: &[(&str, Expect)] = &[
     ),
     ("iothreaddel test 1 --config", Says("")),
     ("iothreaddel test 1 --config", Fails("the domain has no io thread 1")),
+    ("domstats test --iothread", Says("Domain: 'test'\n  iothread.count=0\n")),
+    ("create threads.xml", Says("Domain 'threads' created from threads.xml")),
+    ("domstats threads --iothread", Says(THREADS)),
+    ("destroy threads", Says("Domain 'threads' destroyed")),
     ("setmaxmem test 8G --config", Says("")),
     ("setmem test 1G --live", Says("")),
     ("setvcpus test 1 --config", Says("")),
@@ -481,11 +497,13 @@ fn files() -> Vec<(&'static str, String)> {
     ];
     let domains = [("guest.xml", "guest"), ("guest2.xml", "guest2"), ("guest3.xml", "guest3")];
     let domains = domains.map(|(file, name)| (file, domain(name)));
+    let threads = domain("threads").replace("<os>", "<iothreads>2</iothreads><os>");
     let volumes = [("volume.xml", volume("c.img")), ("volume2.xml", volume("d.img"))];
     others
         .map(|(file, text)| (file, text.to_owned()))
         .into_iter()
         .chain(domains)
+        .chain([("threads.xml", threads)])
         .chain(volumes)
         .collect()
 }

@@ -1,4 +1,4 @@
-//! The host's memory and processors.
+//! The host: what it is, its memory and processors.
 
 use hyper::Method;
 
@@ -6,6 +6,14 @@ use super::{Client, Payload, Result, json};
 use crate::types;
 
 impl Client {
+    pub async fn node(&self) -> Result<types::Node> {
+        self.get("/v1/node").await
+    }
+
+    pub async fn capabilities(&self) -> Result<String> {
+        self.text("/v1/node/capabilities").await
+    }
+
     pub async fn sysinfo(&self) -> Result<String> {
         self.text("/v1/node/sysinfo").await
     }

@@ -102,7 +102,7 @@ fn problem(code: &str, title: &str, status: StatusCode, detail: String) -> Probl
 /// The status that says the most about a code to a program that knows only HTTP.
 fn status(error: &management::Error) -> StatusCode {
     match error.code {
-        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::NotFound | Code::DeviceNotFound => StatusCode::NOT_FOUND,
         Code::Exists | Code::InvalidState | Code::Risky | Code::Busy | Code::Locked => {
             StatusCode::CONFLICT
         }

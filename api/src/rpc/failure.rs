@@ -37,6 +37,7 @@ mod code {
     pub(super) const ACCESS_DENIED: i32 = 88;
     pub(super) const VOLUME_EXISTS: i32 = 90;
     pub(super) const CPU_INCOMPATIBLE: i32 = 91;
+    pub(super) const DEVICE_MISSING: i32 = 99;
     pub(super) const NO_FILTER_BINDING: i32 = 101;
     pub(super) const NO_CHECKPOINT: i32 = 103;
 }
@@ -46,6 +47,8 @@ mod code {
 pub(crate) enum Area {
     Node,
     Domain,
+    /// Of a domain, where devices come and go.
+    Device,
     Checkpoint,
     Network,
     Pool,
@@ -63,7 +66,7 @@ impl Area {
     /// libvirt's "error domain".
     fn number(self) -> i32 {
         match self {
-            Self::Node | Self::Domain | Self::Checkpoint | Self::Snapshot => 10,
+            Self::Node | Self::Domain | Self::Device | Self::Checkpoint | Self::Snapshot => 10,
             Self::Network => 19,
             Self::Pool | Self::Volume => 18,
             Self::NodeDevice => 22,
@@ -76,7 +79,7 @@ impl Area {
     fn not_found(self) -> (i32, &'static str) {
         match self {
             Self::Node => (code::OPERATION_FAILED, "operation failed: "),
-            Self::Domain => (code::NO_DOMAIN, "Domain not found: "),
+            Self::Domain | Self::Device => (code::NO_DOMAIN, "Domain not found: "),
             Self::Checkpoint => (code::NO_CHECKPOINT, "Domain checkpoint not found: "),
             Self::Network => (code::NO_NETWORK, "Network not found: "),
             Self::Pool => (code::NO_POOL, "Storage pool not found: "),
@@ -87,6 +90,14 @@ impl Area {
             Self::Filter => (code::NO_FILTER, "Network filter not found: "),
             Self::FilterBinding => (code::NO_FILTER_BINDING, "Network filter binding not found: "),
             Self::Secret => (code::NO_SECRET, "Secret not found: "),
+        }
+    }
+
+    /// To most calls a device is one of their arguments.
+    fn device_not_found(self) -> (i32, &'static str) {
+        match self {
+            Self::Device => (code::DEVICE_MISSING, "device not found: "),
+            _ => (code::INVALID_ARGUMENT, "invalid argument: "),
         }
     }
 
@@ -116,6 +127,7 @@ impl Failure {
     pub(crate) fn new(area: Area, caller: &Caller, error: &Error) -> Self {
         let (code, prefix) = match error.code {
             Code::NotFound => area.not_found(),
+            Code::DeviceNotFound => area.device_not_found(),
             Code::Exists => area.exists(),
             Code::InvalidState | Code::Changed => {
                 (code::OPERATION_INVALID, "Requested operation is not valid: ")

@@ -421,11 +421,11 @@ procedures! {
     249 DOMAIN_OPEN_GRAPHICS [AddViewer] domain::add_viewer, partly "of the first screen";
     251 DOMAIN_BLOCK_RESIZE [ResizeDisk] device::resize_disk;
     252 DOMAIN_SET_BLOCK_IO_TUNE [TuneDomain] tuning::set_disk;
-    253 DOMAIN_GET_BLOCK_IO_TUNE [GetTuning] tuning::disk;
+    253 DOMAIN_GET_BLOCK_IO_TUNE [GetTuning ListDisks] tuning::disk;
     254 DOMAIN_SET_NUMA_PARAMETERS [TuneDomain] tuning::set_numa, partly "not of a running guest";
     255 DOMAIN_GET_NUMA_PARAMETERS [GetTuning] tuning::numa;
     256 DOMAIN_SET_INTERFACE_PARAMETERS [TuneDomain] tuning::set_interface, partly "no floor";
-    257 DOMAIN_GET_INTERFACE_PARAMETERS [GetTuning] tuning::interface, partly "no floor";
+    257 DOMAIN_GET_INTERFACE_PARAMETERS [GetTuning ListInterfaces] tuning::interface, partly "no floor";
     258 DOMAIN_SHUTDOWN_FLAGS [ShutdownDomain] lifecycle::shutdown_flags, partly "by the power button or the agent";
     259 STORAGE_VOL_WIPE_PATTERN [WipeVolume GetJob] volume::wipe_pattern;
     260 STORAGE_VOL_RESIZE [ResizeVolume] volume::resize;

@@ -420,7 +420,7 @@ pub(crate) fn vmm_error(name: &str, error: VmmError) -> Error {
         VmmError::Timeout(_) => Code::Timeout,
         VmmError::Refused(refused) => match refused.code {
             Refusal::State => Code::InvalidState,
-            Refusal::NotFound => Code::NotFound,
+            Refusal::NotFound => Code::DeviceNotFound,
             Refusal::Busy => Code::Busy,
             _ => Code::VmmFailed,
         },

@@ -160,7 +160,7 @@ impl Actor {
         let known: Vec<_> = def.devices.interfaces.iter().map(describe).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let text = format!("domain {:?} has no interface {name:?}; it has {known}", self.name);
-        Error::new(Code::NotFound, text)
+        Error::new(Code::DeviceNotFound, text)
     }
 }
 

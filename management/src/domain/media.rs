@@ -303,7 +303,7 @@ impl Actor {
         let known: Vec<_> = def.devices.disks.iter().map(|disk| &*disk.target.dev).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let text = format!("domain {:?} has no disk {name:?}; it has {known}", self.name);
-        Error::new(Code::NotFound, text)
+        Error::new(Code::DeviceNotFound, text)
     }
 }
 

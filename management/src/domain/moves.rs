@@ -139,7 +139,7 @@ impl Actor {
         let found = at(&def, mac).map(|at| def.devices.interfaces[at].clone());
         found.ok_or_else(|| {
             let text = format!("domain {:?} has no interface {mac}", self.name);
-            Error::new(Code::NotFound, text)
+            Error::new(Code::DeviceNotFound, text)
         })
     }
 

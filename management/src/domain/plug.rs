@@ -315,7 +315,7 @@ impl Actor {
             },
         };
         let text = format!("domain {:?} has no {what}; it has {known}", self.name);
-        Error::new(Code::NotFound, text)
+        Error::new(Code::DeviceNotFound, text)
     }
 }
 

@@ -2,8 +2,8 @@
 //! is the old or the new one as a whole, and the same apply again makes the rest true.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
+use super::doomed::{Part, apart};
 use super::plan::{apply, plan, said};
 use super::rig::{Daemon, Host};
 use crate::domain::State;
@@ -76,6 +76,8 @@ async fn plays_the_applying_daemon_when_it_is_started_as_one() {
 
 #[test]
 fn an_apply_that_is_killed_at_any_step_is_finished_by_the_next() {
+    let test = "tests::apply_crash::plays_the_applying_daemon_when_it_is_started_as_one";
+    let part = Part { test, role: ROLE };
     for moment in ["before", "after"] {
         let mut left = Vec::new();
         for count in 0.. {
@@ -87,21 +89,12 @@ fn an_apply_that_is_killed_at_any_step_is_finished_by_the_next() {
             }
             std::fs::write(dir.join("old.xml"), old(&host, dir)).unwrap();
             std::fs::write(dir.join("new.xml"), new(&host, dir)).unwrap();
-            let test = "tests::apply_crash::plays_the_applying_daemon_when_it_is_started_as_one";
-            let status = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", test])
-                .env(ROLE, format!("{} {count} {moment}", dir.display()))
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .unwrap();
-            if dir.join("survived").exists() {
-                assert!(status.success());
+            if part.survives(&host, moment, count) {
                 break;
             }
             let when = format!("killed {moment} word {count}");
             assert!(dir.join("pid").exists(), "{when}: it did not come so far");
-            left.push(check(&host, &when));
+            left.push(apart(taken_up(&host, &when)));
         }
         assert!(left.len() >= 8, "only {} places to die were tried", left.len());
         assert!(left[0] >= 4, "there was not much to do: {left:?}");
@@ -111,13 +104,6 @@ fn an_apply_that_is_killed_at_any_step_is_finished_by_the_next() {
 }
 
 /// How many differences there still are for the next daemon.
-fn check(host: &Host, when: &str) -> usize {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let left = runtime.block_on(taken_up(host, when));
-    runtime.shutdown_background();
-    left
-}
-
 async fn taken_up(host: &Host, when: &str) -> usize {
     let dir = host.dir.path();
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();

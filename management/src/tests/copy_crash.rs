@@ -2,9 +2,8 @@
 //! and the next copy succeeds.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use super::doomed::doomed;
+use super::doomed::{Part, doomed};
 use super::rig::{Daemon, Host};
 use crate::domain::{BlockJobSpec, State};
 use crate::error::Error;
@@ -35,64 +34,46 @@ async fn plays_the_daemon_when_it_is_started_as_one() {
 
 #[test]
 fn a_daemon_killed_while_a_copy_begins_leaves_an_image_or_nothing() {
-    let mut survived = 0;
+    let test = "tests::copy_crash::plays_the_daemon_when_it_is_started_as_one";
+    let host = async || {
+        let host = Host::new();
+        let disk = format!(
+            "<disk type='file'><source file='{}'/><target dev='vda' bus='virtio'/></disk>",
+            host.path("disk.img").display()
+        );
+        std::fs::write(host.path("web.xml"), host.xml_with("web", "", &disk)).unwrap();
+        host
+    };
     let mut seen = [false; 2];
-    for after in [false, true] {
-        for act in 0.. {
-            assert!(act < 60, "the daemon makes ever more acts");
-            let host = Host::new();
-            let disk = format!(
-                "<disk type='file'><source file='{}'/><target dev='vda' bus='virtio'/></disk>",
-                host.path("disk.img").display()
-            );
-            std::fs::write(host.path("web.xml"), host.xml_with("web", "", &disk)).unwrap();
-            let place = host.dir.path().display().to_string();
-            let moment = if after { "after" } else { "before" };
-            Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "tests::copy_crash::plays_the_daemon_when_it_is_started_as_one"])
-                .env(ROLE, format!("{place} {act} {moment}"))
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .unwrap();
-            check(&host, &mut seen, &format!("killed {moment} act {act}"));
-            if host.path("survived").exists() {
-                survived += 1;
-                break;
-            }
-        }
-    }
-    assert_eq!((survived, seen), (2, [true, true]));
+    let check = async |host: &Host, when: &str| check(host, &mut seen, when).await;
+    Part { test, role: ROLE }.dies_at_every_act(1, host, check);
+    assert_eq!(seen, [true, true]);
 }
 
 /// Each file and its content, if the guest was started; whether a copy was seen that is not there, and one
 /// that is, goes into `seen`.
-fn check(host: &Host, seen: &mut [bool; 2], when: &str) {
+async fn check(host: &Host, seen: &mut [bool; 2], when: &str) {
     let started = host.path("started").exists();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let daemon = host.daemon().await;
-        if daemon.names().await.is_empty() {
-            return;
+    let daemon = host.daemon().await;
+    if daemon.names().await.is_empty() {
+        return;
+    }
+    daemon.wait_for("web", "known", |state| state != State::Unknown).await;
+    if !daemon.state("web").await.is_active() {
+        return;
+    }
+    if started {
+        let files = host.dir.path().read_dir().unwrap().flatten();
+        let names: Vec<_> = files.map(|file| file.file_name()).collect();
+        let partial = names.iter().find(|name| name.to_string_lossy().ends_with(".partial"));
+        assert_eq!(partial, None, "{when}");
+        let made = std::fs::read(host.path("copy.qcow2")).ok();
+        seen[usize::from(made.is_some())] = true;
+        assert!(made.is_none_or(|image| image.starts_with(b"QFI\xfb")), "{when}");
+        if daemon.call(ListBlockJobs { domain: "web".into() }).await.unwrap().is_empty() {
+            let copied = copy(&daemon, host.dir.path()).await;
+            copied.unwrap_or_else(|error| panic!("{when}: {}", error.chain()));
         }
-        daemon.wait_for("web", "known", |state| state != State::Unknown).await;
-        if !daemon.state("web").await.is_active() {
-            return;
-        }
-        if started {
-            let files = host.dir.path().read_dir().unwrap().flatten();
-            let names: Vec<_> = files.map(|file| file.file_name()).collect();
-            let partial = names.iter().find(|name| name.to_string_lossy().ends_with(".partial"));
-            assert_eq!(partial, None, "{when}");
-            let made = std::fs::read(host.path("copy.qcow2")).ok();
-            seen[usize::from(made.is_some())] = true;
-            assert!(made.is_none_or(|image| image.starts_with(b"QFI\xfb")), "{when}");
-            if daemon.call(ListBlockJobs { domain: "web".into() }).await.unwrap().is_empty() {
-                let copied = copy(&daemon, host.dir.path()).await;
-                copied.unwrap_or_else(|error| panic!("{when}: {}", error.chain()));
-            }
-        }
-        daemon.destroy("web").await.unwrap();
-    });
-    runtime.shutdown_background();
+    }
+    daemon.destroy("web").await.unwrap();
 }

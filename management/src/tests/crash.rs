@@ -1,10 +1,9 @@
 //! A daemon that is killed at every act it makes: what it promised is there, nothing runs twice,
 //! nothing is left behind.
 
-use std::process::Command;
-
-use super::doomed::doomed;
+use super::doomed::{Part, doomed};
 use super::rig::Host;
+use crate::domain::State;
 use crate::ops::{DefineDomain, ShutdownDomain};
 
 const ROLE: &str = "MANOR_TEST_DAEMON";
@@ -26,59 +25,38 @@ async fn plays_the_daemon_when_it_is_started_as_one() {
 
 #[test]
 fn a_daemon_killed_at_any_act_leaves_a_host_that_the_next_one_understands() {
-    let mut survived = 0;
-    for after in [false, true] {
-        for act in 0.. {
-            assert!(act < 60, "the daemon makes ever more acts");
-            let host = Host::new();
-            let disk = format!(
-                "<disk><source file='{}'/><target dev='vda'/></disk>",
-                host.path("disk.img").display()
-            );
-            std::fs::write(host.path("web.xml"), host.xml_with("web", "deaf-not", &disk)).unwrap();
-            let place = host.dir.path().display().to_string();
-            let moment = if after { "after" } else { "before" };
-            let status = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "tests::crash::plays_the_daemon_when_it_is_started_as_one"])
-                .env(ROLE, format!("{place} {act} {moment}"))
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .status()
-                .unwrap();
-            if host.path("survived").exists() {
-                assert!(status.success());
-                survived += 1;
-                break;
-            }
-            check(&host, &format!("killed {moment} act {act}"));
-        }
-    }
-    assert_eq!(survived, 2);
+    let test = "tests::crash::plays_the_daemon_when_it_is_started_as_one";
+    let host = async || {
+        let host = Host::new();
+        let disk = format!(
+            "<disk><source file='{}'/><target dev='vda'/></disk>",
+            host.path("disk.img").display()
+        );
+        std::fs::write(host.path("web.xml"), host.xml_with("web", "deaf-not", &disk)).unwrap();
+        host
+    };
+    Part { test, role: ROLE }.dies_at_every_act(1, host, check);
 }
 
-fn check(host: &Host, when: &str) {
+async fn check(host: &Host, when: &str) {
     let defined = host.path("defined").exists();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let daemon = host.daemon().await;
-        if defined {
-            assert_eq!(daemon.names().await, ["web"], "{when}");
-        } else if daemon.names().await.is_empty() {
-            return;
-        }
-        // A VMM that was just started may still be on its way.
-        daemon.wait_for("web", "known", |state| state != crate::domain::State::Unknown).await;
-        if daemon.state("web").await.is_active() {
-            let error = daemon.start("web").await.unwrap_err();
-            assert!(error.message.contains("running already"), "{when}: {error}");
-            let booted = daemon.console("web").await;
-            drop(booted);
-            daemon.destroy("web").await.unwrap();
-        }
-        assert!(host.run_dirs().is_empty(), "{when}: {:?}", host.run_dirs());
-        // The image's lock is free, and so is everything else a start needs.
-        daemon.start("web").await.unwrap_or_else(|error| panic!("{when}: {}", error.chain()));
+    let daemon = host.daemon().await;
+    if defined {
+        assert_eq!(daemon.names().await, ["web"], "{when}");
+    } else if daemon.names().await.is_empty() {
+        return;
+    }
+    // A VMM that was just started may still be on its way.
+    daemon.wait_for("web", "known", |state| state != State::Unknown).await;
+    if daemon.state("web").await.is_active() {
+        let error = daemon.start("web").await.unwrap_err();
+        assert!(error.message.contains("running already"), "{when}: {error}");
+        let booted = daemon.console("web").await;
+        drop(booted);
         daemon.destroy("web").await.unwrap();
-    });
-    runtime.shutdown_background();
+    }
+    assert!(host.run_dirs().is_empty(), "{when}: {:?}", host.run_dirs());
+    // The image's lock is free, and so is everything else a start needs.
+    daemon.start("web").await.unwrap_or_else(|error| panic!("{when}: {}", error.chain()));
+    daemon.destroy("web").await.unwrap();
 }

@@ -1,9 +1,10 @@
 //! Snapshots that are deleted while a guest has their images open, and daemons that die meanwhile.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::doomed::{Part, apart};
 use super::rig::{Daemon, Host};
 use super::snapshots::{content, defined, doomed_guest, fill, images};
 use crate::domain::State;
@@ -96,31 +97,19 @@ async fn plays_the_deleting_daemon_when_it_is_started_as_one() {
 
 #[test]
 fn the_next_daemon_goes_on_deleting_wherever_one_dies() {
+    let test = "tests::deletion::plays_the_deleting_daemon_when_it_is_started_as_one";
+    let part = Part { test, role: ROLE };
     for (moment, ends) in [("before", false), ("after", false), ("before", true), ("after", true)] {
         let mut tried = 0;
         for count in 0.. {
             assert!(count < 40, "a deletion says ever more to the VMM");
-            let runtime =
-                || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-            let first = runtime();
-            let host = first.block_on(doomed_guest());
-            first.shutdown_background();
-            let test = "tests::deletion::plays_the_deleting_daemon_when_it_is_started_as_one";
-            Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", test])
-                .env(ROLE, format!("{} {count} {moment}", host.dir.path().display()))
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .unwrap();
-            if host.path("survived").exists() {
+            let host = apart(doomed_guest());
+            if part.survives(&host, moment, count) {
                 break;
             }
             tried += 1;
-            let next = runtime();
             let when = format!("killed {moment} word {count}, the guest ends: {ends}");
-            next.block_on(goes_on(&host, ends, &when));
-            next.shutdown_background();
+            apart(goes_on(&host, ends, &when));
         }
         assert!(tried >= 8, "{moment}: only {tried} places to die were tried");
     }

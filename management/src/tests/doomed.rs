@@ -1,7 +1,9 @@
-//! [`Doomed`]: a daemon of a test's own process, which dies at an act that it makes.
+//! [`Doomed`]: a daemon of a test's own process, which dies at an act that it makes; [`Part`]: the tests that have
+//! one play, and look at what it leaves.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -48,4 +50,57 @@ pub(super) async fn doomed(role: &str) -> (Host, Daemon, PathBuf) {
     let doomed = Doomed { inner: TestBroker::new(), left: AtomicI64::new(left), after };
     let daemon = host.daemon_with(Arc::new(doomed)).await;
     (host, daemon, own)
+}
+
+/// A daemon to be killed: the test that plays it, in a process of its own, where the environment names its role.
+pub(super) struct Part {
+    pub test: &'static str,
+    pub role: &'static str,
+}
+
+impl Part {
+    /// Have it play on a host, and die at the act of this number, or at such a word to the VMM: `before` or
+    /// `after` it. Whether it survived.
+    pub(super) fn survives(&self, host: &Host, moment: &str, count: usize) -> bool {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", self.test])
+            .env(self.role, format!("{} {count} {moment}", host.dir.path().display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        let survived = host.path("survived").exists();
+        assert!(status.success() || !survived, "it survived {moment} {count}, and fails: {status}");
+        survived
+    }
+
+    /// Have it die at every act, or every so many, each time on another host, until it survives; `check` sees
+    /// each host as it was left.
+    pub(super) fn dies_at_every_act(
+        &self,
+        every: usize,
+        host: impl AsyncFn() -> Host,
+        mut check: impl AsyncFnMut(&Host, &str),
+    ) {
+        // Before an act is after the one before it, but for what is stored in between.
+        for (moment, first) in [("before", 0), ("after", every / 2)] {
+            for act in (first..).step_by(every) {
+                assert!(act < 60 * every, "the daemon makes ever more acts");
+                let host = apart(host());
+                let survived = self.survives(&host, moment, act);
+                apart(check(&host, &format!("killed {moment} act {act}")));
+                if survived {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// With whatever a daemon has running left where it is.
+pub(super) fn apart<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
 }

@@ -2,6 +2,9 @@
 //! one. The test binary plays it itself. What its guest does at start stands in the kernel command
 //! line; later, commands are typed at its console.
 
+mod answers;
+mod doom;
+
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
@@ -9,15 +12,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use vmm_protocol::Version;
 use vmm_protocol::block_job::{BlockJobKind, BlockJobPhase, BlockJobStatus};
 use vmm_protocol::config::{Action, Boot, FIRST_FD, Lifecycle, MachineConfig, PciKind};
 use vmm_protocol::control::{
-    BalloonStatistics, Call, ControlError, ControlErrorCode as Code, Event, EventKind, Hello,
-    Message, Reply, Request, RunState, StateReason, Statistics, Status, VcpuStatistics,
+    Call, ControlError, ControlErrorCode as Code, Event, EventKind, Message, Reply, Request,
+    RunState, StateReason,
 };
 use vmm_protocol::exit::{CrashReport, ExitReason, ExitRecord, status};
 use vmm_protocol::wire;
+
+use doom::Doom;
 
 use super::fake_agent;
 use super::fake_commit;
@@ -70,43 +74,6 @@ struct Inner {
     images: Vec<OwnedFd>,
     /// At most one of each disk; those that have ended stay until they are dismissed.
     block_jobs: Vec<BlockJobStatus>,
-}
-
-/// When whoever speaks to the VMM is killed: `doom=FILE` names a file that says how many words before
-/// (`3 before`), and whether they are to be heard (`3 after`). Nothing is counted while it is not there.
-struct Doom(Option<String>);
-
-impl Doom {
-    /// One of those that only ask is none.
-    fn of(script: &str, request: &Request) -> Self {
-        let asks = matches!(request, Request::Hello { .. } | Request::Status | Request::Statistics);
-        if asks || matches!(request, Request::Events { .. }) {
-            return Self(None);
-        }
-        let file = script.split_whitespace().find_map(|word| word.strip_prefix("doom="));
-        let Some((file, text)) = file.and_then(|it| Some((it, std::fs::read_to_string(it).ok()?)))
-        else {
-            return Self(None);
-        };
-        let (count, moment) = text.split_once(' ').unwrap();
-        match count.parse::<u32>().unwrap().checked_sub(1) {
-            Some(left) => {
-                std::fs::write(file, format!("{left} {moment}")).unwrap();
-                Self(None)
-            }
-            None => {
-                std::fs::remove_file(file).unwrap();
-                Self(Some(moment.to_owned()))
-            }
-        }
-    }
-
-    fn strike(&self, moment: &str, peer: &UnixStream) {
-        if self.0.as_deref() == Some(moment) {
-            let peer = rustix::net::sockopt::socket_peercred(peer).unwrap();
-            rustix::process::kill_process(peer.pid, rustix::process::Signal::KILL).unwrap();
-        }
-    }
 }
 
 fn run(config: MachineConfig) {
@@ -417,148 +384,6 @@ impl Fake {
             }
         }
         self.inner().console = None;
-    }
-
-    /// It is so now, and that is told.
-    fn block_job(&self, status: BlockJobStatus) {
-        {
-            let mut inner = self.inner();
-            inner.block_jobs.retain(|job| job.id != status.id);
-            inner.block_jobs.push(status.clone());
-        }
-        self.event(EventKind::BlockJob(status));
-    }
-
-    fn answer(&self, request: Request) -> Result<Reply, ControlError> {
-        match request {
-            Request::Hello { .. } => {
-                let status = self.status();
-                let inner = self.inner();
-                return Ok(Reply::Hello(Hello {
-                    version: Version::CURRENT,
-                    identity: self.config.identity.clone(),
-                    pid: std::process::id(),
-                    status,
-                    live_record: inner.live_record.clone(),
-                    last_event: inner.events.len() as u64,
-                    sandbox: vec![("seccomp".into(), "fake".into())],
-                }));
-            }
-            Request::Status => return Ok(Reply::Status(self.status())),
-            Request::Statistics => {
-                let mut vcpus = vec![
-                    VcpuStatistics { time_ns: 7, exits: 1, absent: false };
-                    usize::from(self.config.cpus.count)
-                ];
-                let present = usize::from(self.inner().vcpus);
-                vcpus.iter_mut().skip(present).for_each(|vcpu| vcpu.absent = true);
-                return Ok(Reply::Statistics(Statistics {
-                    vcpus,
-                    resident: 4096,
-                    balloon: self
-                        .inner()
-                        .memory
-                        .map(|memory| BalloonStatistics { memory, ..BalloonStatistics::default() }),
-                    ..Statistics::default()
-                }));
-            }
-            Request::Pause => {
-                self.inner().state = (RunState::Paused, StateReason::User);
-                self.event(EventKind::Paused);
-            }
-            Request::Resume => {
-                self.inner().state = (RunState::Running, StateReason::Unpaused);
-                self.inner().saved = false;
-                self.event(EventKind::Resumed);
-            }
-            Request::Reset => self.reset(),
-            Request::PowerButton => self.event(EventKind::PowerButton),
-            Request::Destroy if self.has("undying") => {
-                return Err(refusal(Code::Failed, "no"));
-            }
-            Request::Destroy if self.inner().saved => self.end(ExitReason::Saved),
-            Request::Destroy => self.end(ExitReason::Destroyed),
-            Request::StartBlockJob(job) => {
-                let kind = job.work.kind();
-                let pivots = matches!(kind, BlockJobKind::ActiveCommit | BlockJobKind::Copy);
-                let phase = if pivots { BlockJobPhase::Ready } else { BlockJobPhase::Completed };
-                let (id, bandwidth) = (job.id, job.bandwidth);
-                self.block_job(BlockJobStatus { id, kind, phase, done: 7, total: 7, bandwidth });
-            }
-            Request::BlockJobs => return Ok(Reply::BlockJobs(self.inner().block_jobs.clone())),
-            Request::EndBlockJob { pivot: true, .. } if self.has("no-pivot") => {
-                return Err(refusal(Code::Failed, "the copy fell behind"));
-            }
-            Request::EndBlockJob { id, pivot } => {
-                let job = self.inner().block_jobs.iter().find(|job| job.id == id).cloned();
-                let job = job.ok_or_else(|| refusal(Code::NotFound, "there is no such job"))?;
-                let phase = if pivot { BlockJobPhase::Completed } else { BlockJobPhase::Cancelled };
-                self.block_job(BlockJobStatus { phase, ..job });
-            }
-            Request::DismissBlockJob { id } => self.inner().block_jobs.retain(|job| job.id != id),
-            Request::CancelSave => self.saver.cancel(),
-            Request::SaveProgress => return Ok(Reply::Progress { done: 1, total: 2 }),
-            Request::SetLiveRecord { record } => self.inner().live_record = record,
-            Request::SetLifecycle { lifecycle } => self.inner().lifecycle = lifecycle,
-            Request::SetLink { id, .. } if !self.config.pci.iter().any(|pci| pci.id == id) => {
-                return Err(refusal(Code::NotFound, "there is no such interface"));
-            }
-            Request::Eject { force: false, .. } | Request::Insert { force: false, .. }
-                if self.has("locked") =>
-            {
-                return Err(refusal(Code::Busy, "the guest has locked the medium in its drive"));
-            }
-            Request::Eject { id, .. } => {
-                self.event(EventKind::MediumChanged { id: id.clone(), source: None });
-                self.event(EventKind::TrayMoved { id, open: true });
-            }
-            Request::Insert { id, source, .. } => {
-                self.event(EventKind::MediumChanged { id: id.clone(), source: Some(source) });
-                self.event(EventKind::TrayMoved { id, open: false });
-            }
-            Request::Attach { device, .. } => {
-                if self.has("full") {
-                    return Err(refusal(Code::Failed, "there is no room for it"));
-                }
-                if self.inner().plugged.contains(&device.id) {
-                    return Err(refusal(Code::Failed, "there is one already"));
-                }
-                self.inner().plugged.push(device.id.clone());
-                self.event(EventKind::DeviceAdded { id: device.id });
-            }
-            Request::AttachDrive { host, drive, .. } => {
-                if !self.config.pci.iter().any(|pci| pci.id == host) {
-                    return Err(refusal(Code::NotFound, "there is no such host"));
-                }
-                self.event(EventKind::DeviceAdded { id: drive.id });
-            }
-            Request::Detach { .. } if self.has("clinging") => {}
-            Request::Detach { id } => {
-                self.inner().plugged.retain(|plugged| *plugged != id);
-                self.event(EventKind::DeviceRemoved { id });
-            }
-            Request::SetVcpus { count } if self.inner().vcpus >= count && self.has("clinging") => {}
-            Request::SetVcpus { count } => {
-                self.inner().vcpus = count;
-                self.event(EventKind::VcpusChanged { count });
-            }
-            Request::SetMemory { bytes } => self.inner().memory = Some(bytes),
-            Request::ListBitmaps => return Ok(Reply::Bitmaps(Vec::new())),
-            Request::ChangeBitmaps { .. } => self.print("marked\n"),
-            Request::SetLink { id, up } => self.event(EventKind::LinkChanged { id, up }),
-            _ => {}
-        }
-        Ok(Reply::Done)
-    }
-
-    fn status(&self) -> Status {
-        let (state, reason) = self.inner().state;
-        Status {
-            state,
-            reason,
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap(),
-            channels: Some(self.inner().channels.clone()),
-        }
     }
 
     fn save(&self, file: Option<File>) -> Result<Reply, ControlError> {

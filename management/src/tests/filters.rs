@@ -198,6 +198,31 @@ async fn an_interface_has_another_filter_while_its_guest_runs() {
 }
 
 #[tokio::test]
+async fn an_interface_has_no_filter_any_more_when_its_new_description_names_none() {
+    let (host, ports) = (Host::new(), Ports::new());
+    let daemon = running(&host, &ports).await;
+    ports.refuses.store(true, Relaxed);
+    assert_eq!(update(&daemon, "", LIVE).await.unwrap_err().code, Code::HostFailure);
+    ports.refuses.store(false, Relaxed);
+    assert_eq!(ports.now(), ["drop: inner, rule 1"]);
+    assert!(has(&daemon, MINE).await, "what cannot be taken away is there");
+
+    update(&daemon, "", LIVE).await.unwrap();
+    assert_eq!(ports.now(), [""; 0]);
+    assert!(!has(&daemon, "<filterref").await);
+    assert_eq!(undefine(&daemon, "mine").await.unwrap_err().code, Code::InvalidState, "defined");
+    drop(daemon);
+    let daemon = host.daemon_with(ports.clone()).await;
+    assert_eq!(ports.now(), [""; 0], "with the next daemon");
+    update(&daemon, MINE, LIVE).await.unwrap();
+    assert_eq!(ports.now(), ["drop: inner, rule 1"], "and back");
+    update(&daemon, "", CONFIG).await.unwrap();
+    assert_eq!(ports.now(), ["drop: inner, rule 1"], "of the next start");
+    update(&daemon, "", LIVE).await.unwrap();
+    undefine(&daemon, "mine").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_guest_without_its_filter_does_not_start() {
     let (host, ports) = (Host::new(), Ports::new());
     let daemon = host.daemon_with(ports.clone()).await;

@@ -72,8 +72,8 @@ async fn leases_of_both_families_are_told_as_they_are_given_and_end() {
     assert_eq!(events.next().await, (v4, mac(2), LeaseChange::Given));
     leases.remove(v6).unwrap();
     assert_eq!(events.next().await, (v6, None, LeaseChange::Ended));
-    // One that ends by itself is noticed.
-    let soon = Lease { expires: Some(seconds_now() + 1), ..lease("10.9.1.6", 3) };
+    // One that ends by itself is noticed; in a second that is about to end it would be over already.
+    let soon = Lease { expires: Some(seconds_now() + 2), ..lease("10.9.1.6", 3) };
     leases.put(&soon).unwrap();
     assert_eq!(events.next().await, (soon.address, mac(3), LeaseChange::Given));
     assert_eq!(events.next().await, (soon.address, mac(3), LeaseChange::Ended));

@@ -92,7 +92,7 @@ async fn a_cable_is_pulled_in_the_definition_that_is_meant() {
     assert!(!daemon.describe("web").await.pending_changes);
 
     let unknown = set(&daemon, "vnet999", false, BOTH).await.unwrap_err();
-    assert_eq!(unknown.code, Code::NotFound);
+    assert_eq!(unknown.code, Code::DeviceNotFound);
     assert!(unknown.message.ends_with(&format!("it has {tap} ({MAC})")), "{unknown}");
     assert_eq!(links(&daemon).await, [true, true]);
 

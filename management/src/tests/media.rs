@@ -115,7 +115,7 @@ async fn what_cannot_be_exchanged_is_refused_and_nothing_is_half_done() {
         ("sda", there(), Code::InvalidState, "already has media"),
         ("sdb", MediumAction::Eject, Code::InvalidState, "doesn't have media"),
         ("vda", MediumAction::Eject, Code::InvalidArgument, "is not removable"),
-        ("sdz", MediumAction::Eject, Code::NotFound, "it has sda, sdb, vda"),
+        ("sdz", MediumAction::Eject, Code::DeviceNotFound, "it has sda, sdb, vda"),
         ("sda", missing(), Code::ResourceMissing, "/nowhere/none.iso"),
         ("sda", MediumAction::Update(medium("a.iso")), Code::InvalidArgument, "no absolute path"),
     ] {

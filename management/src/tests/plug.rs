@@ -121,7 +121,7 @@ async fn what_cannot_come_or_go_is_refused_in_words_and_changes_nothing() {
     }
     for affects in [LIVE, CONFIG, BOTH] {
         let refused = detach(&daemon, "vdq", affects).await.unwrap_err();
-        assert_eq!(refused.code, Code::NotFound);
+        assert_eq!(refused.code, Code::DeviceNotFound);
     }
     assert_eq!([xml(&daemon, false).await, xml(&daemon, true).await], before);
     // Two ports, two devices.
@@ -155,7 +155,7 @@ async fn small_devices_come_and_go_by_what_they_are() {
         assert!(detach(&daemon, alias, LIVE).await.unwrap());
         assert_eq!(has(&daemon, shown).await, [false, false], "{shown}");
         let gone = DetachDevice { domain: "web".into(), device: like, affects: LIVE };
-        assert_eq!(daemon.call(gone).await.unwrap_err().code, Code::NotFound);
+        assert_eq!(daemon.call(gone).await.unwrap_err().code, Code::DeviceNotFound);
     }
     // One after another has another name, whatever went meanwhile.
     attach(&daemon, RNG, LIVE).await.unwrap();
@@ -297,5 +297,5 @@ async fn a_device_that_stays_is_updated_where_it_can_be() {
     // Unchanged is no change.
     update(disk(&host, "vdb"), LIVE).await.unwrap();
     let nobody = format!("<interface type='ethernet'>{tap}</interface>");
-    assert_eq!(update(nobody, LIVE).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(update(nobody, LIVE).await.unwrap_err().code, Code::DeviceNotFound);
 }

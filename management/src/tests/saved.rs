@@ -1,10 +1,9 @@
 //! Saves and restores, and what becomes of them when the daemon or the VMM dies.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use super::doomed::doomed;
+use super::doomed::{Part, doomed};
 use super::rig::{Daemon, Host};
 use crate::domain::{Running, ShutOff, State};
 use crate::error::{Code, Error};
@@ -243,40 +242,8 @@ async fn plays_the_saving_daemon_when_it_is_started_as_one() {
 
 #[test]
 fn a_daemon_killed_at_any_act_of_a_save_or_a_restore_leaves_the_guest_in_one_place() {
-    let mut survived = 0;
-    for after in [false, true] {
-        for act in 0.. {
-            assert!(act < 60, "the daemon makes ever more acts");
-            let host = Host::new();
-            let runtime =
-                || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-            let first = runtime();
-            first.block_on(async {
-                let daemon = host.daemon().await;
-                daemon.define(host.xml("web", "")).await;
-                daemon.start("web").await.unwrap();
-            });
-            first.shutdown_background();
-            let place = host.dir.path().display().to_string();
-            let moment = if after { "after" } else { "before" };
-            let test = "tests::saved::plays_the_saving_daemon_when_it_is_started_as_one";
-            Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", test])
-                .env(ROLE, format!("{place} {act} {moment}"))
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .status()
-                .unwrap();
-            let next = runtime();
-            next.block_on(check(&host, &format!("killed {moment} act {act}")));
-            next.shutdown_background();
-            if host.path("survived").exists() {
-                survived += 1;
-                break;
-            }
-        }
-    }
-    assert_eq!(survived, 2);
+    let test = "tests::saved::plays_the_saving_daemon_when_it_is_started_as_one";
+    Part { test, role: ROLE }.dies_at_every_act(1, async || running("").await.0, check);
 }
 
 async fn check(host: &Host, when: &str) {

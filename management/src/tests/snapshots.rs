@@ -1,13 +1,12 @@
 //! Snapshots, and what becomes of them when the daemon dies.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use image::qcow2::{CreateOptions, OpenOptions, Qcow2, Repair, check, create};
 use image::{FileStorage, Image as _};
 
-use super::doomed::doomed;
+use super::doomed::{Part, apart, doomed};
 use super::rig::{Daemon, Host};
 use crate::domain::State;
 use crate::error::{Code, Error};
@@ -270,35 +269,8 @@ async fn plays_the_daemon_of_snapshots_when_it_is_started_as_one() {
 
 #[test]
 fn a_daemon_killed_at_any_act_leaves_disks_that_are_whole_and_snapshots_that_hold() {
-    let mut survived = 0;
-    // Before an act is after the one before it, but for what is stored in between: every third of each.
-    for (moment, first) in [("before", 0), ("after", 1)] {
-        for act in (first..).step_by(3) {
-            assert!(act < 200, "the daemon makes ever more acts");
-            let runtime =
-                || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-            let before = runtime();
-            let host = before.block_on(async { off().await.0 });
-            before.shutdown_background();
-            let place = host.dir.path().display().to_string();
-            let test = "tests::snapshots::plays_the_daemon_of_snapshots_when_it_is_started_as_one";
-            Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", test])
-                .env(ROLE, format!("{place} {act} {moment}"))
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .status()
-                .unwrap();
-            let next = runtime();
-            next.block_on(settled(&host, &format!("killed {moment} act {act}")));
-            next.shutdown_background();
-            if host.path("survived").exists() {
-                survived += 1;
-                break;
-            }
-        }
-    }
-    assert_eq!(survived, 2);
+    let test = "tests::snapshots::plays_the_daemon_of_snapshots_when_it_is_started_as_one";
+    Part { test, role: ROLE }.dies_at_every_act(3, async || off().await.0, settled);
 }
 
 async fn settled(host: &Host, when: &str) {
@@ -365,31 +337,18 @@ async fn plays_the_daemon_of_a_running_snapshot_when_it_is_started_as_one() {
 
 #[test]
 fn a_running_guest_is_in_its_overlays_or_not_wherever_the_daemon_dies() {
+    let test = "tests::snapshots::\
+                plays_the_daemon_of_a_running_snapshot_when_it_is_started_as_one";
+    let part = Part { test, role: RUNNING };
     for moment in ["before", "after"] {
         let mut seen = std::collections::BTreeSet::new();
         for count in 0.. {
             assert!(count < 40, "a snapshot says ever more to the VMM");
-            let runtime =
-                || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-            let first = runtime();
-            let host = first.block_on(doomed_guest());
-            first.shutdown_background();
-            let test = "tests::snapshots::\
-                        plays_the_daemon_of_a_running_snapshot_when_it_is_started_as_one";
-            Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", test])
-                .env(RUNNING, format!("{} {count} {moment}", host.dir.path().display()))
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .status()
-                .unwrap();
-            if host.path("survived").exists() {
+            let host = apart(doomed_guest());
+            if part.survives(&host, moment, count) {
                 break;
             }
-            let next = runtime();
-            let when = format!("killed {moment} word {count}");
-            seen.insert(next.block_on(runs_on(&host, &when)));
-            next.shutdown_background();
+            seen.insert(apart(runs_on(&host, &format!("killed {moment} word {count}"))));
         }
         // None, the first, both.
         assert!(seen.len() >= 2, "{moment}: {seen:?}");

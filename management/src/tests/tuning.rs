@@ -267,7 +267,7 @@ async fn what_passes_a_tap_is_limited_at_the_start_and_while_the_guest_runs() {
         assert_eq!(read(&daemon, affects).await.unwrap().interfaces[0].outbound, outbound);
     }
     let absent = tune(&daemon, change("vnet8", outbound), LIVE).await.unwrap_err();
-    assert_eq!(absent.code, Code::NotFound);
+    assert_eq!(absent.code, Code::DeviceNotFound);
     let less = RateTuning { average: 500, peak: Some(1), burst: None };
     let wrong = tune(&daemon, change("vnet7", Some(less)), LIVE).await.unwrap_err();
     assert_eq!(wrong.code, Code::InvalidArgument);
@@ -299,5 +299,8 @@ async fn disks_are_limited_by_target_and_groups_as_a_whole() {
     assert!(tuned.iter().all(|disk| disk.total_iops_sec == Some(200)), "{tuned:?}");
     assert_eq!(read(&daemon, CONFIG).await.unwrap().disks[0].total_iops_sec, Some(100));
     let absent = tune(&daemon, change("vdc", Some(1)), CURRENT).await.unwrap_err();
-    assert_eq!((absent.code, &*absent.message), (Code::NotFound, "the domain has no disk \"vdc\""));
+    assert_eq!(
+        (absent.code, &*absent.message),
+        (Code::DeviceNotFound, "the domain has no disk \"vdc\"")
+    );
 }

@@ -191,8 +191,8 @@ async fn a_cable_is_pulled_in_the_definition_of_a_domain_that_is_off() {
 
     for (place, state, status, code) in [
         ("nobody/interfaces/tap7/link", "down", 404, "not-found"),
-        ("web/interfaces/tap8/link", "down", 404, "not-found"),
-        ("web/interfaces/52:54:00:00:00:00/link", "down", 404, "not-found"),
+        ("web/interfaces/tap8/link", "down", 404, "device-not-found"),
+        ("web/interfaces/52:54:00:00:00:00/link", "down", 404, "device-not-found"),
         ("web/interfaces/tap7/link?live", "down", 409, "invalid-state"),
         ("web/interfaces/tap7/link?live&config", "down", 409, "invalid-state"),
         ("web/interfaces/tap7/link", "sideways", 400, "bad-request"),

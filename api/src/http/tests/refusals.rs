@@ -239,6 +239,7 @@ fn every_code_has_a_type_of_its_own_and_an_error_status() {
 fn statuses_say_whose_fault_it_is() {
     let status = |code| Failure::from(Error::new(code, "it failed")).status().as_u16();
     assert_eq!(status(Code::NotFound), 404);
+    assert_eq!(status(Code::DeviceNotFound), 404);
     assert_eq!(status(Code::InvalidState), 409);
     assert_eq!(status(Code::Locked), 409);
     assert_eq!(status(Code::InvalidXml), 422);

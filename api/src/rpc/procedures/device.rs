@@ -2,7 +2,7 @@
 
 use management::ops::{AttachDevice, DetachDevice, DeviceRef, ResizeDisk, UpdateDevice};
 
-use super::super::failure::{Failure, known_flags};
+use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Domain;
 use super::{AFFECT_LIVE, Client, affects};
 
@@ -15,7 +15,7 @@ pub(crate) async fn attach_flags(
     (domain, xml, flags): (Domain, String, u32),
 ) -> Result<(), Failure> {
     let affects = affects(flags, 0, "virDomainAttachDeviceFlags")?;
-    client.domain(AttachDevice { domain: domain.reference(), xml, affects }).await
+    client.ask(Area::Device, AttachDevice { domain: domain.reference(), xml, affects }).await
 }
 
 pub(crate) async fn detach(client: Client, (domain, xml): (Domain, String)) -> Result<(), Failure> {
@@ -29,7 +29,7 @@ pub(crate) async fn detach_flags(
     let affects = affects(flags, 0, "virDomainDetachDeviceFlags")?;
     let (domain, device) = (domain.reference(), DeviceRef::Xml(xml));
     // A guest that has not let go yet is as much of a success to libvirt: an event tells the rest.
-    client.domain(DetachDevice { domain, device, affects }).await.map(drop)
+    client.ask(Area::Device, DetachDevice { domain, device, affects }).await.map(drop)
 }
 
 pub(crate) async fn detach_alias(
@@ -38,7 +38,7 @@ pub(crate) async fn detach_alias(
 ) -> Result<(), Failure> {
     let affects = affects(flags, 0, "virDomainDetachDeviceAlias")?;
     let (domain, device) = (domain.reference(), DeviceRef::Name(alias));
-    client.domain(DetachDevice { domain, device, affects }).await.map(drop)
+    client.ask(Area::Device, DetachDevice { domain, device, affects }).await.map(drop)
 }
 
 pub(crate) async fn update_flags(
@@ -48,7 +48,7 @@ pub(crate) async fn update_flags(
     // What would have to be forced is what the guest holds on to.
     const FORCE: u32 = 4;
     let affects = affects(flags, FORCE, "virDomainUpdateDeviceFlags")?;
-    client.domain(UpdateDevice { domain: domain.reference(), xml, affects }).await
+    client.ask(Area::Device, UpdateDevice { domain: domain.reference(), xml, affects }).await
 }
 
 pub(crate) async fn resize_disk(

@@ -1,14 +1,15 @@
 //! Shares and limits, as typed parameters: each name once, for reading and for writing.
 
 use management::domain::{
-    Affects, BlockTuning, CpuTuning, DiskTuning, InterfaceTuning, MemoryTuning, NumaTuning,
-    RateTuning, Tuning,
+    Affects, BlockTuning, CpuTuning, DiskTuning, InterfaceRow, InterfaceTuning, MemoryTuning,
+    NumaTuning, RateTuning, Tuning,
 };
-use management::ops::{GetTuning, TuneDomain};
+use management::ops::{GetTuning, ListInterfaces, TuneDomain};
 
 use super::super::failure::{Area, Failure};
 use super::super::protocol::object::Domain;
 use super::super::protocol::typed::{Parameter, Parameters, Value};
+use super::block_job::target;
 use super::guest_cpus::{ids, ranges};
 use super::{Client, affects};
 
@@ -278,6 +279,10 @@ pub(crate) async fn disk(
     let affects = affects(flags, STRINGS, "virDomainGetBlockIoTune")?;
     let disks = get(&client, &domain, affects).await?.disks;
     // Without a disk, a client asks which parameters there are.
+    let disk = match disk {
+        Some(disk) => Some(target(&client, &domain, &disk, affects.config).await?),
+        None => None,
+    };
     let found = disk.and_then(|disk| disks.into_iter().find(|found| found.disk == disk));
     let mut found = found.unwrap_or_default();
     let mut all = Parameters::default();
@@ -317,8 +322,16 @@ pub(crate) async fn interface(
 ) -> Result<Answer, Failure> {
     let affects = affects(flags, STRINGS, "virDomainGetInterfaceParameters")?;
     let all = get(&client, &domain, affects).await?.interfaces;
-    let found = all.into_iter().find(|found| found.interface.eq_ignore_ascii_case(&interface));
-    let found = found.unwrap_or_default();
+    let list = ListInterfaces { domain: domain.reference(), inactive: affects.config };
+    let rows = client.domain(list).await?;
+    let is_it = |row: &InterfaceRow| {
+        row.mac.eq_ignore_ascii_case(&interface) || row.target.as_ref() == Some(&interface)
+    };
+    let row = rows.iter().find(|row| is_it(row)).ok_or_else(|| {
+        let text = format!("the domain has no interface {interface:?}");
+        Failure::invalid_argument(Area::Domain, &text)
+    })?;
+    let found = all.into_iter().find(|found| found.interface == row.mac).unwrap_or_default();
     let mut all = Parameters::default();
     for (side, rate) in [("inbound", found.inbound), ("outbound", found.outbound)] {
         let rate = rate.unwrap_or_default();

@@ -26,7 +26,7 @@ const CLIENTS: &[(&str, &str, &str)] = &[
         "a guest's life, tuning, console (also by force), saving, dumping, pools, volumes with and \
          without holes, `edit`, read-only connections, node devices, host interfaces, filters, secrets; \
          `qemu:///session` at a user's own daemon",
-        "`tests/cli/libvirt.rs`, `tests/cli/libvirt_lists.rs`, `tests/cli/clients/session.rs`",
+        "`tests/cli/libvirt/`, `tests/cli/libvirt_lists.rs`, `tests/cli/clients/session.rs`",
     ),
     (
         "virsh 9.0.0, from elsewhere",
@@ -39,7 +39,7 @@ const CLIENTS: &[(&str, &str, &str)] = &[
         "the tour, the events and asyncio of `resources/examples`; streams, calls and many connections at once; \
          events of secrets and of node devices; a screen as a descriptor, and at a socket of the client's; what \
          virt-manager calls at its start",
-        "`tests/cli/libvirt.rs`, `tests/cli/libvirt_hosts.rs`, `tests/cli/libvirt_lists.rs`",
+        "`tests/cli/libvirt/`, `tests/cli/libvirt_hosts.rs`, `tests/cli/libvirt_lists.rs`",
     ),
     (
         "virt-install 4.1.0",
@@ -47,9 +47,9 @@ const CLIENTS: &[(&str, &str, &str)] = &[
          pool and are gone from the definition; trees by http, `--initrd-inject`, `--unattended`, `--cloud-init`, \
          `--cdrom`, `--print-xml`, `--dry-run`, with systems named and detected; what it writes for Debian's disks \
          (BIOS, UEFI) boots",
-        "`tests/cli/libvirt.rs`, `tests/cli/clients/install.rs`, `tests/testbed/installed.rs`",
+        "`tests/cli/libvirt/`, `tests/cli/clients/install.rs`, `tests/testbed/installed.rs`",
     ),
-    ("virt-xml, virt-clone 4.1.0", "`--edit --define`; `--auto-clone`", "`tests/cli/libvirt.rs`"),
+    ("virt-xml, virt-clone 4.1.0", "`--edit --define`; `--auto-clone`", "`tests/cli/libvirt/`"),
     (
         "virt-viewer 11.0",
         "a guest's screen by a descriptor (`--attach`) and by its port (`--direct`)",

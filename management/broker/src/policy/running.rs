@@ -10,7 +10,7 @@ use crate::{BrokerError, ProcessId, cgroup};
 const NAMES: [&str; 2] = ["manor guest=", "manor network="];
 
 /// From which on everybody may listen (Documentation/networking/ip-sysctl.rst).
-const FIRST_FREE_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+pub(super) const FIRST_FREE_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
 impl Judge<'_> {
     /// One that has ended is nobody's.

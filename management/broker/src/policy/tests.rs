@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Policy;
+use super::running::FIRST_FREE_PORT;
 use crate::{
     Broker, BrokerError, GroupAct, Limits, Local, MountSource, Owner, Peer, Permissions, PoolAct,
     ProcessId, Request, Role, SavedAct, Sharing, Stdio,
@@ -359,9 +360,35 @@ fn ports_that_take_privilege_are_the_hosts_own() {
     let listen = |first, last| {
         rig.ask(Request::ListenTcp { address: std::net::Ipv4Addr::LOCALHOST.into(), first, last })
     };
-    for (first, last) in [(1, 1), (22, 22), (1, 65535)] {
-        let error = listen(first, last).unwrap_err().to_string();
-        assert!(error.contains("for the host's own services, as are all below"), "{error}");
+    let free: u16 = fs::read_to_string(FIRST_FREE_PORT).unwrap().trim().parse().unwrap();
+    for first in [1, 22, free.saturating_sub(1)].into_iter().filter(|first| *first < free) {
+        for last in [first, 65_535] {
+            let error = listen(first, last).unwrap_err().to_string();
+            let words =
+                format!("port {first} is for the host's own services, as are all below {free}");
+            assert!(error.contains(&words), "{error}");
+        }
     }
-    listen(20_000, 65_535).unwrap();
+    listen(free.max(1), 65_535).unwrap();
+}
+
+/// Hosts differ in it, and network namespaces are hosts as to that.
+#[test]
+fn which_ports_take_privilege_is_what_the_host_says() {
+    // Its loopback is down, and can be listened at all the same.
+    let script = "echo $0 >/proc/sys/net/ipv4/ip_unprivileged_port_start && \
+                  echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind && exec \"$@\"";
+    for free in ["0", "80", "30000"] {
+        let mut apart = Command::new("unshare");
+        apart.args(["--user", "--map-root-user", "--net", "sh", "-c", script, free]);
+        let probe = Command::new("unshare").args(apart.get_args()).arg("true").output();
+        if !probe.is_ok_and(|probe| probe.status.success()) {
+            return eprintln!("SKIP: there are no namespaces for this user (unshare --user --net)");
+        }
+        let test = "policy::tests::ports_that_take_privilege_are_the_hosts_own";
+        let ended = apart.arg(std::env::current_exe().unwrap()).args(["--exact", test]).output();
+        let ended = ended.unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(ended.status.success() && said.contains("1 passed"), "from {free} on: {said}");
+    }
 }

@@ -95,7 +95,7 @@ pub(super) fn find<'a>(live: &'a DomainDef, name: &str) -> Result<&'a Disk, Erro
     let found = found.ok_or_else(|| {
         let known: Vec<_> = disks.iter().map(|disk| &*disk.target.dev).collect();
         let text = format!("the domain has no disk {name:?}; it has {}", known.join(", "));
-        Error::new(Code::NotFound, text)
+        Error::new(Code::DeviceNotFound, text)
     })?;
     if is_kept(found) {
         return Ok(found);

@@ -145,7 +145,7 @@ impl Actor {
                 let disk = def.devices.disks.iter().find(|disk| disk.target.dev == switch.disk);
                 let gone = || {
                     let text = format!("there is no disk {:?} any more", switch.disk);
-                    Error::new(Code::NotFound, text)
+                    Error::new(Code::DeviceNotFound, text)
                 };
                 let disk = disk.ok_or_else(gone)?;
                 let id = disk.alias.clone().ok_or_else(gone)?;

@@ -161,7 +161,7 @@ impl DiskTuning {
         };
         let at = disks.iter().position(is_it).ok_or_else(|| {
             let text = format!("the domain has no disk {:?}", self.disk);
-            Error::new(Code::NotFound, text)
+            Error::new(Code::DeviceNotFound, text)
         })?;
         let mut tune = disks[at].io_tune.take().unwrap_or_default();
         self.change(&mut tune);
@@ -227,7 +227,7 @@ impl InterfaceTuning {
         let found = interfaces.iter_mut().find(|interface| is_it(interface));
         let interface = found.ok_or_else(|| {
             let text = format!("the domain has no interface {:?}", self.interface);
-            Error::new(Code::NotFound, text)
+            Error::new(Code::DeviceNotFound, text)
         })?;
         if matches!(interface.kind, InterfaceType::User | InterfaceType::Direct) {
             let text = format!(

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
+use xml::device::Interface;
+
 use crate::auth::{Access, Subject};
 use crate::domain::{AddressRow, DomainRef};
 use crate::error::{Code, Error};
 use crate::manager::{Context, Operation};
-use crate::network::{NetworkRef, seconds_now};
+use crate::network::{LeaseView, NetworkRef, seconds_now};
 
 /// Addresses by DHCP in the networks that a running domain is in (virDomainInterfaceAddresses with
 /// VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE).
@@ -25,20 +27,16 @@ impl Operation for LeasedAddresses {
     }
 
     async fn run(self, cx: &Context) -> Result<Vec<AddressRow>, Error> {
-        let view = cx.find(&self.domain)?.view();
-        let live = view.live.as_ref().ok_or_else(|| not_running(&view.name))?;
         let mut rows = Vec::new();
-        for interface in &live.def.devices.interfaces {
-            let network = interface.source.as_ref().and_then(|source| source.network.as_deref());
-            let (Some(network), Some(mac)) = (network, interface.mac_address()) else { continue };
+        for Attached { tap, mac, network } in attached(cx, &self.domain)? {
+            let Some(network) = network else { continue };
             // One that was undefined since has no leases that anyone could know.
-            let Ok(network) = cx.node.networks.find(&NetworkRef::from(network)) else { continue };
+            let Ok(network) = cx.node.networks.find(&NetworkRef::from(&*network)) else { continue };
             let now = seconds_now();
             let mut leases = network.run(move |state| state.leases(now)).await?;
-            leases.retain(|lease| lease.mac == mac.to_string());
-            let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
-            let row = |lease: crate::network::LeaseView| AddressRow {
-                interface: tap.clone().unwrap_or_default(),
+            leases.retain(|lease| lease.mac == mac);
+            let row = |lease: LeaseView| AddressRow {
+                interface: tap.clone(),
                 mac: lease.mac,
                 address: lease.address,
                 prefix: lease.prefix,
@@ -66,16 +64,13 @@ impl Operation for NeighbourAddresses {
     }
 
     async fn run(self, cx: &Context) -> Result<Vec<AddressRow>, Error> {
-        let view = cx.find(&self.domain)?.view();
-        let live = view.live.as_ref().ok_or_else(|| not_running(&view.name))?;
+        let attached = attached(cx, &self.domain)?;
         let neighbours = neighbours(&cx.node.host.read("proc/net/arp"));
         let mut rows = Vec::new();
-        for interface in &live.def.devices.interfaces {
-            let Some(mac) = interface.mac_address().map(|mac| mac.to_string()) else { continue };
-            let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
+        for Attached { tap, mac, .. } in attached {
             let found = neighbours.iter().filter(|(_, of)| *of == mac);
             rows.extend(found.map(|(address, _)| AddressRow {
-                interface: tap.clone().unwrap_or_default(),
+                interface: tap.clone(),
                 mac: mac.clone(),
                 address: *address,
                 // A neighbour's network is not known.
@@ -86,9 +81,27 @@ impl Operation for NeighbourAddresses {
     }
 }
 
-fn not_running(name: &str) -> Error {
-    let text = format!("domain {name:?} is not running: it has no addresses");
-    Error::new(Code::InvalidState, text)
+/// An interface of a running domain, by what its addresses are found with.
+struct Attached {
+    /// "": it has none.
+    tap: String,
+    mac: String,
+    network: Option<String>,
+}
+
+fn attached(cx: &Context, domain: &DomainRef) -> Result<Vec<Attached>, Error> {
+    let view = cx.find(domain)?.view();
+    let live = view.live.as_ref().ok_or_else(|| {
+        let text = format!("domain {:?} is not running: it has no addresses", view.name);
+        Error::new(Code::InvalidState, text)
+    })?;
+    let attached = |interface: &Interface| {
+        let mac = interface.mac_address()?.to_string();
+        let tap = interface.target.as_ref().and_then(|target| target.dev.clone());
+        let network = interface.source.as_ref().and_then(|source| source.network.clone());
+        Some(Attached { tap: tap.unwrap_or_default(), mac, network })
+    };
+    Ok(live.def.devices.interfaces.iter().filter_map(attached).collect())
 }
 
 /// Of `/proc/net/arp`, what has been answered: address and MAC address.

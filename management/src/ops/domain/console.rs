@@ -54,13 +54,13 @@ impl Operation for OpenConsole {
         let device = match &self.device {
             None => known.first().cloned().ok_or_else(|| {
                 let text = format!("domain {:?} has no console", view.name);
-                Error::new(Code::NotFound, text)
+                Error::new(Code::DeviceNotFound, text)
             })?,
             Some(wanted) => resolve(&live.def, &known, wanted).ok_or_else(|| {
                 let known = known.join(", ");
                 let text =
                     format!("domain {:?} has no console {wanted:?}; it has {known}", view.name);
-                Error::new(Code::NotFound, text)
+                Error::new(Code::DeviceNotFound, text)
             })?,
         };
         let path = live.run_dir.join(CONTROL_SOCKET);

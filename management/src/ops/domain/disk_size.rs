@@ -58,7 +58,7 @@ pub(super) fn named<'a>(view: &'a View, name: &str) -> Result<&'a Disk, Error> {
     let found = view.current().and_then(|def| def.devices.disks.iter().find(is_meant));
     found.ok_or_else(|| {
         let text = format!("domain {:?} has no disk {name:?}", view.name);
-        Error::new(Code::NotFound, text)
+        Error::new(Code::DeviceNotFound, text)
     })
 }
 

@@ -208,7 +208,7 @@ fn card(view: &View, live: &Live) -> Result<String, Error> {
     let card = translate::display::card(&def.devices).and_then(|video| video.alias.clone());
     card.ok_or_else(|| {
         let text = format!("domain {:?} has no graphics card, and so no screen", view.name);
-        Error::new(Code::NotFound, text)
+        Error::new(Code::DeviceNotFound, text)
     })
 }
 
