@@ -2,10 +2,10 @@
 //! by a person.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
 
-use broker::{Local, Owner, Policy, Remote, Start};
+use broker::{Ledger, Local, Owner, Policy, Remote, Start};
 use clap::Parser as _;
 use management::config::{Config, Domains, Isolation};
 
@@ -22,8 +22,11 @@ struct Role {
     #[arg(long)]
     cgroup: Option<PathBuf>,
     /// Whose the daemon's directories are, USER:GROUP by number
-    #[arg(long, requires = "own")]
+    #[arg(long, requires_all = ["own", "ledger"])]
     owner: Option<String>,
+    /// Where it is written down which processes are guests' and networks', out of the daemon's reach
+    #[arg(long)]
+    ledger: Option<PathBuf>,
     /// One of those directories
     #[arg(long)]
     own: Vec<PathBuf>,
@@ -56,12 +59,20 @@ pub(crate) fn start(config: &Config, owner: Option<&Owner>) -> Result<(Remote, C
     }
     if let Some(Owner { uid, gid, directories }) = owner {
         option("--owner", format!("{uid}:{gid}").into());
+        option("--ledger", ledger_beside(&config.run_dir).into());
         directories.iter().for_each(|directory| option("--own", directory.into()));
         config.files.allow.iter().for_each(|path| option("--allow", path.into()));
         terms(&config.domains).into_iter().for_each(|term| option("--term", term.into()));
     }
     // Also after the file was replaced by a newer one.
     Remote::start(&Start { program: "/proc/self/exe".into(), arguments }).map_err(failed)
+}
+
+/// Not in it, where everything is the daemon's.
+pub(crate) fn ledger_beside(run_dir: &Path) -> PathBuf {
+    let mut path = run_dir.as_os_str().to_owned();
+    path.push("-broker");
+    path.into()
 }
 
 /// How far guests' processes have to be confined, as root has set it: a daemon that was taken over may not have
@@ -88,7 +99,7 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ids = role.owner.as_deref().and_then(|owner| owner.split_once(':'));
     let owner = ids.and_then(|(uid, gid)| {
         let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
-        Some(Owner { uid, gid, directories: role.own })
+        Some(Owner { uid, gid, directories: role.own.clone() })
     });
     if owner.is_none() && role.owner.is_some() {
         tracing::error!("the owner of the daemon's directories is no pair of numbers");
@@ -102,16 +113,24 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         tracing::error!(%error, "the broker cannot give up its groups");
         return ExitCode::FAILURE;
     }
-    let policy = owner.as_ref().map(|it| Policy::new(it, &role.allow, role.cgroup.clone()));
-    let local = Local::new().with_cgroup_parent(role.cgroup).with_owner(owner).with_policy(policy);
-    let local = local.with_terms(role.term);
-    match door().and_then(|door| broker::serve(door, &role.lock, local)) {
+    let lock = role.lock.clone();
+    match door().and_then(|door| broker::serve(door, &lock, || local(role, owner))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %chain(&error).lines().join(": "), "the broker ends");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What it does, and for whom.
+fn local(role: Role, owner: Option<Owner>) -> Result<Local, broker::BrokerError> {
+    let ledger = role.ledger.as_deref().map(Ledger::open).transpose()?;
+    let policy = owner.as_ref().zip(ledger);
+    let policy =
+        policy.map(|(it, ledger)| Policy::new(it, &role.allow, role.cgroup.clone(), ledger));
+    let local = Local::new().with_cgroup_parent(role.cgroup).with_owner(owner).with_policy(policy);
+    Ok(local.with_terms(role.term))
 }
 
 /// Out of the way of programs that are run, which would have it as their input.

@@ -86,6 +86,11 @@ impl Local {
         self
     }
 
+    /// What is there from the broker before is known, too. To be called when that has ended.
+    pub(crate) fn take_up(&self) -> Result<(), BrokerError> {
+        self.policy.as_ref().map_or(Ok(()), Policy::take_up)
+    }
+
     /// What is done as the daemon's user is no more than that could do itself.
     fn judge(&self, as_owner: Option<&FileUser>) -> Judge<'_> {
         Judge(self.policy.as_ref().filter(|_| as_owner.is_none()))
@@ -197,20 +202,22 @@ impl Broker for Local {
                 lock::run_dir(&path).map(Granted::File)
             }
             Request::MakeCgroup { name } => {
-                cgroup::make(self.cgroup_parent.as_deref(), &name).map(Granted::Path)
+                cgroup::make(judge, self.cgroup_parent.as_deref(), &name).map(Granted::Path)
             }
             Request::RemoveCgroup { path } => {
-                judge.cgroup(Some(&path))?;
-                cgroup::remove(&path).map(|()| Granted::Done)
+                let there = judge.cgroup(Some(&path))?;
+                there.map_or(Ok(()), cgroup::remove).map(|()| Granted::Done)
             }
             Request::Limit { cgroup, limits } => {
-                judge.cgroup(Some(&cgroup))?;
-                cgroup::limit(&cgroup, &limits).map(|()| Granted::Done)
+                let there = judge.cgroup(Some(&cgroup))?.ok_or_else(|| BrokerError::NoCgroup {
+                    reason: format!("there is no {}", cgroup.display()),
+                })?;
+                cgroup::limit(there, &limits).map(|()| Granted::Done)
             }
             Request::TuneThreads { process, cgroup, rules } => {
                 judge.process(process)?;
-                judge.cgroup(cgroup.as_deref())?;
-                cgroup::threads::tune(process, cgroup.as_deref(), &rules).map(|()| Granted::Done)
+                let cgroup = judge.cgroup(cgroup.as_deref())?;
+                cgroup::threads::tune(process, cgroup, &rules).map(|()| Granted::Done)
             }
             Request::HostMemory(number) => number.set(Path::new("/sys")).map(|()| Granted::Done),
             Request::Network(act) => network::act(&act),
@@ -236,15 +243,20 @@ impl Broker for Local {
                     log,
                     cgroup: cgroup.as_deref(),
                     limits: &limits,
+                    ledger: judge.ledger(),
                 };
                 spawn::spawn(&command, files).map(Granted::Spawned)
             }
             Request::Kill { process, cgroup } => {
                 judge.process(process)?;
-                judge.cgroup(cgroup.as_deref())?;
-                spawn::kill(process, cgroup.as_deref()).map(|()| Granted::Done)
+                let cgroup = judge.cgroup(cgroup.as_deref())?;
+                spawn::kill(process, cgroup).map(|()| Granted::Done)
             }
-            Request::FindVmm { said, lock } => Ok(Granted::Process(vmm::find(said, &lock))),
+            Request::FindVmm { said, lock } => {
+                let found = vmm::find(said, &lock);
+                let found = found.filter(|process| judge.process(*process).is_ok());
+                Ok(Granted::Process(found))
+            }
             Request::Stat { path, follow } => stat::stat(&path, follow).map(Granted::Stat),
             Request::RealPath { path } => stat::real_path(&path).map(Granted::Path),
             Request::Confinement { process } => {

@@ -5,6 +5,7 @@
 //! changes nothing. The files of other processes (`/proc/PID/root`) are no way, as they may be in mount
 //! namespaces where everything has other names.
 
+mod adopt;
 mod grounds;
 mod place;
 mod running;
@@ -12,13 +13,14 @@ mod running;
 use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open};
 use rustix::io::Errno;
 
 use self::grounds::{Ground, Grounds, is_personal};
 pub(crate) use self::place::{Judge, Place};
+use crate::ledger::Ledger;
 use crate::{BrokerError, Owner};
 
 const SET_ID: u32 = 0o6000;
@@ -30,6 +32,10 @@ pub struct Policy {
     grounds: Grounds,
     /// Where domains' cgroups are beside the usual place.
     cgroups: Option<PathBuf>,
+    /// The daemon's own.
+    directories: Vec<PathBuf>,
+    /// Which processes and cgroups are its.
+    ledger: Arc<Ledger>,
 }
 
 /// What is to be done with what lies at a path.
@@ -57,9 +63,16 @@ type Reason = Cow<'static, str>;
 impl Policy {
     /// For a daemon that has the directories of `owner`, and beside the usual places those that root names.
     #[must_use]
-    pub fn new(owner: &Owner, allowed: &[PathBuf], cgroups: Option<PathBuf>) -> Self {
-        let own = owner.directories.iter().chain(allowed).cloned().collect::<Vec<_>>();
-        Self { grounds: Grounds::new(&own), cgroups }
+    pub fn new(
+        owner: &Owner,
+        allowed: &[PathBuf],
+        cgroups: Option<PathBuf>,
+        ledger: Ledger,
+    ) -> Self {
+        let directories = owner.directories.clone();
+        let own = directories.iter().chain(allowed).cloned().collect::<Vec<_>>();
+        let grounds = Grounds::new(&own, ledger.path());
+        Self { grounds, cgroups, directories, ledger: Arc::new(ledger) }
     }
 
     /// A directory, or what is to be made: it has no properties beside its place.
@@ -153,5 +166,7 @@ fn refused(path: &Path, real: &Path, wish: Wish, reason: Reason) -> BrokerError 
     BrokerError::Refused { act: wish.verb().into(), path, real, reason: format!("{leads}{reason}") }
 }
 
+#[cfg(test)]
+mod running_tests;
 #[cfg(test)]
 mod tests;
