@@ -231,6 +231,7 @@ impl From<BrokerError> for Error {
             | BrokerError::NoTemplate { .. }
             | BrokerError::WrongKind { .. }
             | BrokerError::NoProgram { .. }
+            | BrokerError::NoNetworkUser
             | BrokerError::Passt { .. }
             | BrokerError::NoBridge { .. }
             | BrokerError::NoVlanFiltering { .. }

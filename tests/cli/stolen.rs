@@ -1,15 +1,23 @@
 //! A daemon that was taken over: whoever it is has the daemon's user and the broker's socket, and asks the real
 //! broker for what is not the daemon's.
 
-use std::os::unix::fs::symlink;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use broker::{Broker, BrokerError, Limits, ProcessId, Remote, Request, Sharing, Start};
+use broker::{
+    Broker, BrokerError, Limits, ProcessId, Remote, Request, Role, Sharing, SpawnedProcess, Start,
+    Stdio as Output,
+};
+use network::config::{Confinement, NetworkConfig, User};
+use vmm_protocol::config::{Isolation, IsolationMode};
 
 use super::broker::{broker as broker_of, children};
-use super::guests::{defined, ok};
-use super::rig::{MANOR, NOBODY, Rig};
+use super::guests::{defined, ok, write_echo};
+use super::rig::{MANOR, NOBODY, Rig, wait_for};
+
+mod configuration;
 
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
@@ -150,4 +158,153 @@ fn it_ends_and_moves_no_process_of_another_daemon_and_none_of_roots() {
     assert!(command.try_wait().unwrap().is_none());
     command.kill().unwrap();
     command.wait().unwrap();
+}
+
+/// Of a process that lives: lines of its status.
+fn fields(process: ProcessId, name: &str) -> Vec<String> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn it_has_no_word_in_who_the_process_of_a_network_is() {
+    if !is_root() {
+        return;
+    }
+    const USER: u32 = 65_533;
+    let rig = Rig::without_daemon();
+    let start = |more: &[&str], config: &NetworkConfig| {
+        let stolen = broker_for_nobody(&rig, more);
+        let socket = rig.path("control.sock");
+        let _ = std::fs::remove_file(&socket);
+        let control = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let files = [configuration::file(config), control.into()];
+        let files: Vec<_> = files.iter().map(OwnedFd::as_fd).collect();
+        let log = Output::Log(rig.path("state/network.log"));
+        let limits = Limits::default();
+        let started = stolen.broker().spawn(Role::Network, "lab", log, None, limits, &files);
+        (stolen, started)
+    };
+    let ids = format!("{USER}:{USER}");
+    let root = Some(User { uid: 0, gid: 0 });
+    let daemons = Some(User { uid: NOBODY, gid: NOBODY });
+    for user in [None, root, daemons] {
+        let config = configuration::network(Confinement { user, seccomp: false });
+        let terms = ["--network-user", &ids, "--network-seccomp"];
+        let (stolen, started) = start(&terms, &config);
+        let SpawnedProcess { id, process } = started.unwrap();
+        // It is filtered once all is set up.
+        wait_for("the network to be served", || {
+            assert_eq!(process.reap(), None, "it ended");
+            fields(id, "Seccomp:") == ["2"]
+        });
+        for ids in ["Uid:", "Gid:"] {
+            assert_eq!(fields(id, ids), [USER.to_string().as_str(); 4], "{user:?}");
+        }
+        assert_eq!(fields(id, "Groups:"), [""; 0]);
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:"] {
+            assert_eq!(fields(id, set), ["0000000000000000"], "{set}");
+        }
+        stolen.broker().kill(id, None).unwrap();
+        drop(stolen);
+        // Where root has named nobody, there is none.
+        let (_stolen, started) = start(&[], &config);
+        let error = started.unwrap_err();
+        assert!(matches!(error, BrokerError::NoNetworkUser), "{error}");
+    }
+}
+
+#[test]
+fn it_has_no_guest_run_with_less_isolation_than_root_has_set() {
+    if !is_root() {
+        return;
+    }
+    let Ok(kvm) = std::fs::File::options().read(true).write(true).open("/dev/kvm") else {
+        println!("SKIP: /dev/kvm cannot be opened");
+        return;
+    };
+    let rig = Rig::without_daemon();
+    write_echo(&rig);
+    let kernel = std::fs::File::open(rig.path("kernel")).unwrap();
+    let terms = ["--isolation=possible", "--users=1879048192-1879048200", "--seccomp"];
+    let terms: Vec<_> = terms.iter().flat_map(|term| ["--term", term]).collect();
+    let stolen = broker_for_nobody(&rig, &terms);
+    let log = rig.path("state/guest.log");
+    let start = |mode, user, seccomp| {
+        let config = configuration::guest(Isolation { mode, user }, seccomp);
+        let socket = rig.path("control.sock");
+        for path in [&socket, &log] {
+            let _ = std::fs::remove_file(path);
+        }
+        let control = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let record = tempfile::tempfile().unwrap();
+        let own = [configuration::file(&config), control.into(), record.into()];
+        let [config, control, record] = own.each_ref().map(OwnedFd::as_fd);
+        let files = [config, kvm.as_fd(), control, record, kernel.as_fd()];
+        let (out, limits) = (Output::Log(log.clone()), Limits::default());
+        let started = stolen.broker().spawn(Role::Domain, "web", out, None, limits, &files);
+        started.unwrap()
+    };
+    let user = 1_879_048_195;
+    let SpawnedProcess { id, process } = start(IsolationMode::Possible, Some(user), true);
+    wait_for("the guest to run", || {
+        let how = process.reap().map(|how| (how, std::fs::read_to_string(&log)));
+        assert!(how.is_none(), "{how:?}");
+        fields(id, "Seccomp:") == ["2"]
+    });
+    assert_eq!(fields(id, "Uid:"), [user.to_string().as_str(); 4]);
+    stolen.broker().kill(id, None).unwrap();
+
+    for (mode, user, seccomp, said) in [
+        (IsolationMode::Off, Some(user), true, "less isolation (Off)"),
+        (IsolationMode::Off, None, false, "less isolation (Off)"),
+        (IsolationMode::Possible, None, true, "names no user of [domains] users (None)"),
+        (IsolationMode::Possible, Some(0), true, "names no user of [domains] users (Some(0))"),
+        (IsolationMode::Required, Some(NOBODY), true, "names no user of [domains] users"),
+        (IsolationMode::Possible, Some(user), false, "no seccomp filters"),
+    ] {
+        let SpawnedProcess { process, .. } = start(mode, user, seccomp);
+        let mut how = None;
+        wait_for("the guest to be refused", || {
+            how = process.reap();
+            how.is_some()
+        });
+        assert_eq!(how.as_deref(), Some("exit status 1"), "{mode:?} {user:?} {seccomp}");
+        let text = std::fs::read_to_string(&log).unwrap();
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
+fn it_has_nothing_by_a_group_of_roots() {
+    if !is_root() {
+        return;
+    }
+    const GROUP: u32 = 4711;
+    let rig = Rig::without_daemon();
+    let secrets = rig.path("secrets");
+    std::fs::create_dir(&secrets).unwrap();
+    std::fs::write(secrets.join("letter"), "dear").unwrap();
+    for (path, mode) in [(secrets.join("letter"), 0o060), (secrets.clone(), 0o070)] {
+        std::os::unix::fs::chown(&path, Some(0), Some(GROUP)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    // Groups are a thread's own, and its children have them: as a root who is in some starts the daemon.
+    let stolen = std::thread::scope(|scope| {
+        let start = || {
+            let group = rustix::process::Gid::from_raw(GROUP);
+            rustix::thread::set_thread_groups(&[group]).unwrap();
+            broker_for_nobody(&rig, &[])
+        };
+        scope.spawn(start).join().unwrap()
+    });
+    symlink(&secrets, rig.path("state/secrets")).unwrap();
+    for (name, append) in [("letter", true), ("letter", false), ("new", false)] {
+        let path = rig.path("state/secrets").join(name);
+        let error = stolen.broker().open_output(&path, append).unwrap_err();
+        assert!(matches!(error, BrokerError::Denied { .. }), "{name}: {error}");
+    }
+    assert_eq!(std::fs::read_to_string(secrets.join("letter")).unwrap(), "dear");
+    assert!(!secrets.join("new").exists());
 }

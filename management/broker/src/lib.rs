@@ -43,7 +43,7 @@ pub use error::{BrokerError, Holder};
 pub use group::GroupAct;
 pub use host_memory::{HostMemory, SamePages};
 pub use ledger::Ledger;
-pub use local::Local;
+pub use local::{Local, NetworkTerms};
 pub use network::direct::{Direct, DirectMode};
 pub use network::vlan::{NativeVlan, PortVlans};
 pub use network::{

@@ -11,6 +11,28 @@ use crate::{
     tap, tcp, variables, vmm, vsock,
 };
 
+/// Who the processes of networks are, passt's too, which parse what guests send. It is for root to say, and not
+/// for the daemon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetworkTerms {
+    /// User and group; none: none of them is started.
+    pub user: Option<(u32, u32)>,
+    pub seccomp: bool,
+}
+
+impl NetworkTerms {
+    fn user(self) -> Result<(u32, u32), BrokerError> {
+        self.user.ok_or(BrokerError::NoNetworkUser)
+    }
+
+    /// Of `run-network`.
+    fn arguments(self) -> Result<Vec<String>, BrokerError> {
+        let (uid, gid) = self.user()?;
+        let seccomp = self.seccomp.then(|| "--seccomp".to_owned());
+        Ok([format!("--user={uid}:{gid}")].into_iter().chain(seccomp).collect())
+    }
+}
+
 /// Acts with the privileges of this process.
 #[derive(Debug, Clone)]
 pub struct Local {
@@ -21,6 +43,7 @@ pub struct Local {
     own_pids: bool,
     /// What is run for a network.
     server: (PathBuf, Vec<String>),
+    networks: NetworkTerms,
     /// What is run to read an image's header.
     inspector: (PathBuf, Vec<String>),
     /// What is run to copy or change images.
@@ -50,6 +73,7 @@ impl Local {
             arguments: vec!["run-domain".into()],
             own_pids: true,
             server: ("/proc/self/exe".into(), vec!["run-network".into()]),
+            networks: NetworkTerms::default(),
             inspector: ("/proc/self/exe".into(), vec!["inspect".into()]),
             worker: ("/proc/self/exe".into(), vec!["work-on-images".into()]),
             passt: passt::PROGRAMS.iter().map(PathBuf::from).collect(),
@@ -69,6 +93,13 @@ impl Local {
     #[must_use]
     pub fn with_terms(mut self, terms: impl IntoIterator<Item = String>) -> Self {
         self.arguments.extend(terms);
+        self
+    }
+
+    /// Of what is run for a network, where there is a policy.
+    #[must_use]
+    pub fn with_network_terms(mut self, terms: NetworkTerms) -> Self {
+        self.networks = terms;
         self
     }
 
@@ -173,8 +204,11 @@ impl Broker for Local {
             Request::Group { group, act } => group::act(judge, &group, &act),
             Request::VolumeGroups => group::list(),
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
-            Request::StartPasst { name, passt, cgroup } => {
+            Request::StartPasst { name, mut passt, cgroup } => {
                 judge.cgroup(cgroup.as_deref())?;
+                if self.policy.is_some() {
+                    passt.user = Some(self.networks.user()?);
+                }
                 passt.log.as_deref().map(|log| judge.named("log", log)).transpose()?;
                 let program = passt::find(&self.passt)?;
                 passt::start(program, &name, &passt, cgroup.as_deref()).map(Granted::File)
@@ -223,10 +257,13 @@ impl Broker for Local {
             Request::Network(act) => network::act(&act),
             Request::Spawn { role, name, stdio, cgroup, limits } => {
                 judge.cgroup(cgroup.as_deref())?;
-                let (program, arguments) = match role {
-                    Role::Domain => (&self.program, &self.arguments),
-                    Role::Network => (&self.server.0, &self.server.1),
+                let (program, mut arguments) = match role {
+                    Role::Domain => (&self.program, self.arguments.clone()),
+                    Role::Network => (&self.server.0, self.server.1.clone()),
                 };
+                if role == Role::Network && self.policy.is_some() {
+                    arguments.extend(self.networks.arguments()?);
+                }
                 let log = match &stdio {
                     Stdio::Log(path) => {
                         let as_owner = self.act_in(Some(path))?;
@@ -237,7 +274,7 @@ impl Broker for Local {
                 let command = spawn::Command {
                     own_pids: role == Role::Domain && self.own_pids,
                     program,
-                    arguments,
+                    arguments: &arguments,
                     role,
                     name: &name,
                     log,
