@@ -308,3 +308,58 @@ fn it_has_nothing_by_a_group_of_roots() {
     assert_eq!(std::fs::read_to_string(secrets.join("letter")).unwrap(), "dear");
     assert!(!secrets.join("new").exists());
 }
+
+/// What only root can look into, and no guest has anything of; gone with this value.
+struct Closed(std::path::PathBuf);
+
+impl Closed {
+    fn new() -> Self {
+        let path = format!("/run/manor-test-{}", uuid::Uuid::new_v4());
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(Path::new(&path).join("letter"), "dear").unwrap();
+        Self(path.into())
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn it_is_told_of_no_file_that_it_does_not_see_and_guests_may_not_have() {
+    if !is_root() {
+        return;
+    }
+    let (rig, closed) = (Rig::without_daemon(), Closed::new());
+    let stolen = broker_for_nobody(&rig, &[]);
+    let broker = stolen.broker();
+    symlink(&closed.0, rig.path("state/closed")).unwrap();
+    symlink(closed.0.join("none"), rig.path("state/lost")).unwrap();
+    for path in [
+        closed.0.join("letter"),
+        closed.0.join("none"),
+        rig.path("state/closed/letter"),
+        rig.path("state/closed/none"),
+        rig.path("state/lost"),
+    ] {
+        for answer in [broker.stat(&path).map(drop), broker.real_path(&path).map(drop)] {
+            let refused = matches!(answer, Err(BrokerError::Refused { .. }));
+            assert!(refused, "{}: {answer:?}", path.display());
+        }
+    }
+    assert!(!broker.is_there(&closed.0.join("letter")).unwrap());
+    // What anybody sees is no secret, and guests' places are told of, closed as they may be.
+    assert!(broker.stat("/etc/passwd".as_ref()).unwrap().is_some_and(|it| it.size > 0));
+    assert!(broker.stat(&closed.0).unwrap().is_some());
+    assert_eq!(broker.stat("/etc/manor-none".as_ref()).unwrap(), None);
+    let images = rig.path("images");
+    std::fs::create_dir(&images).unwrap();
+    std::fs::set_permissions(&images, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::write(images.join("disk.img"), [0; 512]).unwrap();
+    let found = broker.stat(&images.join("disk.img")).unwrap();
+    assert_eq!(found.map(|it| it.size), Some(512));
+    assert_eq!(broker.stat(&images.join("none")).unwrap(), None);
+}

@@ -473,9 +473,13 @@ impl dyn Broker + '_ {
         self.stat_by(path, true)
     }
 
-    /// Whether anything lies at a path, a link that leads nowhere included.
+    /// Whether anything lies at a path, a link that leads nowhere included; where guests have nothing, there
+    /// is nothing for them.
     pub fn is_there(&self, path: &Path) -> Result<bool, BrokerError> {
-        Ok(self.stat_by(path, false)?.is_some())
+        match self.stat_by(path, false) {
+            Err(BrokerError::Refused { .. }) => Ok(false),
+            found => Ok(found?.is_some()),
+        }
     }
 
     /// Where a path leads in the end, without links; all of it must be there.

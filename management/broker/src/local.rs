@@ -294,8 +294,12 @@ impl Broker for Local {
                 let found = found.filter(|process| judge.process(*process).is_ok());
                 Ok(Granted::Process(found))
             }
-            Request::Stat { path, follow } => stat::stat(&path, follow).map(Granted::Stat),
-            Request::RealPath { path } => stat::real_path(&path).map(Granted::Path),
+            Request::Stat { path, follow } => {
+                stat::stat(judge, self.owner.as_ref(), &path, follow).map(Granted::Stat)
+            }
+            Request::RealPath { path } => {
+                stat::real_path(judge, self.owner.as_ref(), &path).map(Granted::Path)
+            }
             Request::Confinement { process } => {
                 judge.process(process)?;
                 // Held, so that the number is no other's meanwhile.

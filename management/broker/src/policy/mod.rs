@@ -7,6 +7,7 @@
 
 mod adopt;
 mod grounds;
+mod look;
 mod place;
 mod running;
 
@@ -41,6 +42,8 @@ pub struct Policy {
 /// What is to be done with what lies at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
+    /// To know that it is there, since when, and its size.
+    Look,
     Read,
     Write,
 }
@@ -52,6 +55,7 @@ impl Wish {
 
     fn verb(self) -> &'static str {
         match self {
+            Self::Look => "look at",
             Self::Read => "read",
             Self::Write => "write",
         }
@@ -96,6 +100,8 @@ impl Policy {
     fn file(&self, file: impl AsFd, real: &Path, wish: Wish) -> Result<(), Reason> {
         let stat = fstat(&file).map_err(|errno| errno.to_string())?;
         match FileType::from_raw_mode(stat.st_mode) {
+            // They have no size.
+            FileType::BlockDevice if wish == Wish::Look => Ok(()),
             FileType::BlockDevice => self.device(file, real, wish),
             FileType::RegularFile => self.regular(&stat, real, wish),
             FileType::Directory if wish == Wish::Read && is_group(&stat, real) => Ok(()),
@@ -112,7 +118,9 @@ impl Policy {
             (Ground::Homes, Wish::Write) if has(RUNS) => {
                 Err("it is somebody's program (chmod a-x, if it is none)".into())
             }
-            (Ground::Programs, Wish::Read) if !has(READ_BY_ALL) && !is_kernel(real) => {
+            (Ground::Programs, Wish::Look | Wish::Read)
+                if !has(READ_BY_ALL) && !is_kernel(real) =>
+            {
                 Err("not everybody may read it".into())
             }
             _ => Ok(()),

@@ -190,6 +190,54 @@ fn images_lie_where_people_have_them() {
 }
 
 #[test]
+fn what_is_there_is_told_of_guests_places_alone_and_so_is_that_nothing_is() {
+    let rig = Rig::new();
+    let disk = rig.path("images/disk.img");
+    fs::write(&disk, [0; 4096]).unwrap();
+    for (to, name) in
+        [(disk.as_path(), "link"), ("/etc/manor-none".as_ref(), "lost"), ("lost/x".as_ref(), "far")]
+    {
+        symlink(to, rig.path("images").join(name)).unwrap();
+    }
+    let stat = |path: &Path, follow| rig.ask(Request::Stat { path: path.to_owned(), follow });
+    let size = |name: &str| match stat(&rig.path("images").join(name), true).unwrap() {
+        Granted::Stat(found) => found.map(|found| found.size),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((size("disk.img"), size("link")), (Some(4096), Some(4096)));
+    assert_eq!((size("none"), size("none/none"), size("disk.img/x")), (None, None, None));
+    let real = rig.ask(Request::RealPath { path: rig.path("images/link") }).unwrap();
+    assert!(
+        matches!(&real, Granted::Path(real) if *real == disk.canonicalize().unwrap()),
+        "{real:?}"
+    );
+
+    for path in [
+        "/etc/shadow".into(),
+        "/etc/manor-none".into(),
+        "/etc/passwd/x".into(),
+        "/root/.ssh".into(),
+        rig.path("images/shadow"),
+        rig.path("images/etc/passwd"),
+        rig.path("images/etc/manor-none"),
+        rig.path("images/lost"),
+        rig.path("images/lost/x"),
+        rig.path("images/far"),
+        rig.path("images/far/x"),
+    ] {
+        rig.is_refused(Request::Stat { path: path.clone(), follow: true });
+        rig.is_refused(Request::RealPath { path: path.clone() });
+        rig.is_refused(image(&path, true));
+        rig.is_refused(Request::Saved(SavedAct::Remove { path: path.join("x") }));
+    }
+    // A link is in its own place.
+    for name in ["images/shadow", "images/lost"] {
+        assert!(matches!(stat(&rig.path(name), false), Ok(Granted::Stat(Some(_)))), "{name}");
+    }
+    rig.ask_with(&[Path::new("/etc")], Request::RealPath { path: "/etc/passwd".into() }).unwrap();
+}
+
+#[test]
 fn what_runs_as_somebody_else_is_not_written() {
     let rig = Rig::new();
     let program = rig.path("images/program");
