@@ -36,7 +36,7 @@ impl Judge<'_> {
         match reach(wish, FILE, path, path, links) {
             Ok((file, real)) => {
                 let judged = self.0.map_or(Ok(()), |policy| policy.file(&file, &real, wish));
-                judged.map_err(|reason| refused(path, &real, wish, reason))?;
+                judged.map_err(|refusal| refusal.of(path, &real, wish))?;
                 Ok(Some((file, real)))
             }
             Err(error) if is_missing(&error) => self.missing(wish, path).map(|()| None),

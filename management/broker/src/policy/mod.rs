@@ -10,6 +10,7 @@ mod grounds;
 mod look;
 mod place;
 mod running;
+mod volume_group;
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -64,6 +65,32 @@ impl Wish {
 
 type Reason = Cow<'static, str>;
 
+/// Why not, and what root would have to allow, if that is another than where the path leads.
+#[derive(Debug)]
+struct Refusal {
+    reason: Reason,
+    allow: Option<PathBuf>,
+}
+
+impl<R: Into<Reason>> From<R> for Refusal {
+    fn from(reason: R) -> Self {
+        Self { reason: reason.into(), allow: None }
+    }
+}
+
+impl Refusal {
+    fn of(self, path: &Path, real: &Path, wish: Wish) -> BrokerError {
+        match self.allow {
+            None => refused(path, real, wish, self.reason),
+            // What the kernel calls it says nothing to anybody.
+            Some(allow) => {
+                let (act, path, reason) = (wish.verb().into(), path.to_owned(), self.reason.into());
+                BrokerError::Refused { act, path, real: allow, reason }
+            }
+        }
+    }
+}
+
 impl Policy {
     /// For a daemon that has the directories of `owner`, and beside the usual places those that root names.
     #[must_use]
@@ -97,15 +124,15 @@ impl Policy {
     }
 
     /// Something that is there, and open in whatever way.
-    fn file(&self, file: impl AsFd, real: &Path, wish: Wish) -> Result<(), Reason> {
+    fn file(&self, file: impl AsFd, real: &Path, wish: Wish) -> Result<(), Refusal> {
         let stat = fstat(&file).map_err(|errno| errno.to_string())?;
         match FileType::from_raw_mode(stat.st_mode) {
             // They have no size.
             FileType::BlockDevice if wish == Wish::Look => Ok(()),
             FileType::BlockDevice => self.device(file, real, wish),
-            FileType::RegularFile => self.regular(&stat, real, wish),
+            FileType::RegularFile => Ok(self.regular(&stat, real, wish)?),
             FileType::Directory if wish == Wish::Read && is_group(&stat, real) => Ok(()),
-            _ => self.place(real, wish).map(drop),
+            _ => Ok(self.place(real, wish).map(drop)?),
         }
     }
 
@@ -128,13 +155,14 @@ impl Policy {
     }
 
     /// Those that the host itself uses are its own: what is mounted, swapped to, or part of something.
-    fn device(&self, device: impl AsFd, real: &Path, wish: Wish) -> Result<(), Reason> {
+    fn device(&self, device: impl AsFd, real: &Path, wish: Wish) -> Result<(), Refusal> {
         if self.grounds.of(real).1 == Ground::Allowed {
             return Ok(());
         }
         if !real.starts_with("/dev") {
             self.place(real, wish)?;
         }
+        self.volume(&device)?;
         // The kernel says so, of partitions and holders too, to whoever wants it for himself alone. Two
         // that ask at the same time would be in each other's way.
         static ALONE: Mutex<()> = Mutex::new(());

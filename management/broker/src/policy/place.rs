@@ -60,7 +60,7 @@ impl Judge<'_> {
         let links = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
         let (file, real) = reach(wish, what, path, path, links)
             .map_err(|error| self.unless_closed(wish, path, error))?;
-        policy.file(&file, &real, wish).map_err(|reason| refused(path, &real, wish, reason))?;
+        policy.file(&file, &real, wish).map_err(|refusal| refusal.of(path, &real, wish))?;
         Ok(Place { by: by_number(&file).into(), _held: Some(file), real: Some(real) })
     }
 
@@ -80,7 +80,7 @@ impl Judge<'_> {
         // What is there already may be worth more than its place says.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if let Ok(file) = openat(&above, name, flags, Mode::empty()) {
-            policy.file(&file, &real, wish).map_err(|reason| refused(path, &real, wish, reason))?;
+            policy.file(&file, &real, wish).map_err(|refusal| refusal.of(path, &real, wish))?;
         }
         Ok(Place { by, _held: Some(above), real: Some(real) })
     }

@@ -125,11 +125,21 @@ struct Mounted {
     source: String,
 }
 
+/// All mounts of the host: where, the number of the device, and what it is called.
+pub(crate) fn mounts() -> Result<Vec<(PathBuf, String, PathBuf)>, BrokerError> {
+    let all = table()?;
+    let all = all.lines().filter_map(parse);
+    Ok(all.map(|(on, Mounted { device, source })| (on, device, source.into())).collect())
+}
+
+fn table() -> Result<String, BrokerError> {
+    let path = "/proc/self/mountinfo";
+    fs::read_to_string(path).map_err(BrokerError::host(format!("read {path}")))
+}
+
 /// What is mounted on a directory: of several, the one that is seen.
 fn mounted(directory: &Path) -> Result<Option<Mounted>, BrokerError> {
-    let path = "/proc/self/mountinfo";
-    let table = fs::read_to_string(path).map_err(BrokerError::host(format!("read {path}")))?;
-    Ok(table
+    Ok(table()?
         .lines()
         .filter_map(parse)
         .filter(|(on, _)| on == directory)
