@@ -2,12 +2,13 @@
 //! by a person.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
 
-use broker::{Local, Owner, Policy, Remote, Start};
+use broker::{Ledger, Local, NetworkTerms, Owner, Policy, Remote, Start};
 use clap::Parser as _;
 use management::config::{Config, Domains, Isolation};
+use management::passwd::{self, PASSWD, User};
 
 use crate::failure::{Failure, chain};
 use crate::log;
@@ -22,8 +23,11 @@ struct Role {
     #[arg(long)]
     cgroup: Option<PathBuf>,
     /// Whose the daemon's directories are, USER:GROUP by number
-    #[arg(long, requires = "own")]
+    #[arg(long, requires_all = ["own", "ledger"])]
     owner: Option<String>,
+    /// Where it is written down which processes are guests' and networks', out of the daemon's reach
+    #[arg(long)]
+    ledger: Option<PathBuf>,
     /// One of those directories
     #[arg(long)]
     own: Vec<PathBuf>,
@@ -33,6 +37,12 @@ struct Role {
     /// What processes of guests are told to insist on, whatever the daemon asks of them
     #[arg(long, allow_hyphen_values = true)]
     term: Vec<String>,
+    /// Whom processes of networks become, USER:GROUP by number, whatever the daemon asks
+    #[arg(long)]
+    network_user: Option<String>,
+    /// They are confined by a filter, whatever the daemon asks
+    #[arg(long)]
+    network_seccomp: bool,
     #[arg(long)]
     log_level: String,
     #[arg(long)]
@@ -56,12 +66,26 @@ pub(crate) fn start(config: &Config, owner: Option<&Owner>) -> Result<(Remote, C
     }
     if let Some(Owner { uid, gid, directories }) = owner {
         option("--owner", format!("{uid}:{gid}").into());
+        option("--ledger", ledger_beside(&config.run_dir).into());
         directories.iter().for_each(|directory| option("--own", directory.into()));
         config.files.allow.iter().for_each(|path| option("--allow", path.into()));
         terms(&config.domains).into_iter().for_each(|term| option("--term", term.into()));
+        // Where there is none, networks are refused, and say why.
+        if let Some(User { uid, gid }) = networks_user(&config.networks.user) {
+            option("--network-user", format!("{uid}:{gid}").into());
+        }
+        arguments.extend(config.networks.seccomp.then(|| "--network-seccomp".into()));
     }
     // Also after the file was replaced by a newer one.
     Remote::start(&Start { program: "/proc/self/exe".into(), arguments }).map_err(failed)
+}
+
+/// Not in it, where everything is the daemon's.
+pub(crate) fn ledger_beside(run_dir: &Path) -> PathBuf {
+    // A slash at the end would lead into it.
+    let mut path = run_dir.components().collect::<PathBuf>().into_os_string();
+    path.push("-broker");
+    path.into()
 }
 
 /// How far guests' processes have to be confined, as root has set it: a daemon that was taken over may not have
@@ -81,15 +105,23 @@ fn terms(domains: &Domains) -> Vec<String> {
     terms
 }
 
+/// Not root, by whatever name.
+fn networks_user(name: &str) -> Option<User> {
+    passwd::find(name, Path::new(PASSWD)).filter(|user| user.uid != 0 && user.gid != 0)
+}
+
+/// USER:GROUP
+fn ids(text: &str) -> Option<(u32, u32)> {
+    let (uid, gid) = text.split_once(':')?;
+    Some((uid.parse().ok()?, gid.parse().ok()?))
+}
+
 pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words = [OsString::from("run-broker")].into_iter().chain(words);
     let role = Role::try_parse_from(words).unwrap_or_else(|error| error.exit());
     log::start(&role.log_level, &role.log_format);
-    let ids = role.owner.as_deref().and_then(|owner| owner.split_once(':'));
-    let owner = ids.and_then(|(uid, gid)| {
-        let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
-        Some(Owner { uid, gid, directories: role.own })
-    });
+    let owner = role.owner.as_deref().and_then(ids);
+    let owner = owner.map(|(uid, gid)| Owner { uid, gid, directories: role.own.clone() });
     if owner.is_none() && role.owner.is_some() {
         tracing::error!("the owner of the daemon's directories is no pair of numbers");
         return ExitCode::FAILURE;
@@ -102,16 +134,28 @@ pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         tracing::error!(%error, "the broker cannot give up its groups");
         return ExitCode::FAILURE;
     }
-    let policy = owner.as_ref().map(|it| Policy::new(it, &role.allow, role.cgroup.clone()));
-    let local = Local::new().with_cgroup_parent(role.cgroup).with_owner(owner).with_policy(policy);
-    let local = local.with_terms(role.term);
-    match door().and_then(|door| broker::serve(door, &role.lock, local)) {
+    let lock = role.lock.clone();
+    match door().and_then(|door| broker::serve(door, &lock, || local(role, owner))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %chain(&error).lines().join(": "), "the broker ends");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What it does, and for whom.
+fn local(role: Role, owner: Option<Owner>) -> Result<Local, broker::BrokerError> {
+    let ledger = role.ledger.as_deref().map(Ledger::open).transpose()?;
+    let policy = owner.as_ref().zip(ledger);
+    let policy =
+        policy.map(|(it, ledger)| Policy::new(it, &role.allow, role.cgroup.clone(), ledger));
+    let local = Local::new().with_cgroup_parent(role.cgroup).with_owner(owner).with_policy(policy);
+    let networks = NetworkTerms {
+        user: role.network_user.as_deref().and_then(ids),
+        seccomp: role.network_seccomp,
+    };
+    Ok(local.with_terms(role.term).with_network_terms(networks))
 }
 
 /// Out of the way of programs that are run, which would have it as their input.

@@ -12,6 +12,7 @@ use crate::args::Setup;
 use crate::config;
 use crate::daemon::group_id;
 use crate::failure::{Failure, reason};
+use crate::run_broker;
 use crate::terminal::Terminal;
 
 const GROUP: &str = "manor";
@@ -124,7 +125,9 @@ impl Work<'_> {
         }
         self.install_dir_gone();
         if self.live {
-            self.tree_gone(Path::new(RUN_DIR))?;
+            let run_dir = Path::new(RUN_DIR);
+            self.tree_gone(run_dir)?;
+            self.tree_gone(&run_broker::ledger_beside(run_dir))?;
         }
         let config = self.root.join(CONFIG);
         match std::fs::read_to_string(&config) {

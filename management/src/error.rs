@@ -236,6 +236,7 @@ impl From<BrokerError> for Error {
             | BrokerError::NoTemplate { .. }
             | BrokerError::WrongKind { .. }
             | BrokerError::NoProgram { .. }
+            | BrokerError::NoNetworkUser
             | BrokerError::Passt { .. }
             | BrokerError::NoBridge { .. }
             | BrokerError::NoVlanFiltering { .. }

@@ -1,13 +1,11 @@
 //! The daemon's privileged acts are a process of their own: what becomes of each when the other ends.
 
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-use broker::{Broker, BrokerError, Remote, Sharing, Start};
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::guests::{defined, ok};
-use super::rig::{MANOR, NOBODY, Rig, kill, wait_for};
+use super::rig::{Rig, kill, wait_for};
 
-fn children(pid: i32) -> Vec<i32> {
+pub(super) fn children(pid: i32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
     lists
@@ -17,7 +15,7 @@ fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-fn broker(rig: &Rig) -> i32 {
+pub(super) fn broker(rig: &Rig) -> i32 {
     let found = children(rig.daemon_pid());
     assert_eq!(found.len(), 1, "the daemon's children: {found:?}");
     let broker = found[0];
@@ -46,6 +44,25 @@ fn a_broker_ends_with_its_daemon_and_guests_with_neither() {
     assert_eq!(rig.end_daemon("TERM"), Some(0));
     rig.start_daemon();
     assert_eq!(ok(&rig, &["domstate", "echo"]).trim(), "running");
+}
+
+#[test]
+fn a_guest_of_a_version_without_a_ledger_is_taken_up_by_one_with() {
+    let Some(mut rig) = defined() else { return };
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP: only the broker of root's daemon keeps a ledger");
+        return;
+    }
+    ok(&rig, &["start", "echo"]);
+    let guest = children(broker(&rig))[0];
+    rig.end_daemon("KILL");
+    std::fs::remove_dir_all(rig.path("run-broker")).unwrap();
+    rig.start_daemon();
+    let written = std::fs::read_dir(rig.path("run-broker")).unwrap().flatten();
+    let mut names = written.map(|entry| entry.file_name().into_string().unwrap());
+    assert!(names.any(|name| name.starts_with(&format!("{guest}."))), "it is not written down");
+    ok(&rig, &["destroy", "echo"]);
+    wait_for("the guest to end", || !is_there(guest));
 }
 
 #[test]
@@ -98,62 +115,6 @@ fn the_daemon_has_no_privilege_and_what_is_closed_to_it_works() {
     let facts = ok(&rig, &["security", "echo"]);
     assert!(facts.contains("Namespaces") && !facts.contains("unknown"), "{facts}");
     assert!(closed.join("core").exists());
-}
-
-/// As whoever has taken the daemon over asks it.
-fn broker_for_nobody(rig: &Rig, allow: &[&str]) -> (Remote, std::process::Child) {
-    let directory = rig.path("state").display().to_string();
-    std::fs::create_dir_all(&directory).unwrap();
-    std::os::unix::fs::chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
-    let lock = rig.path("broker.lock").display().to_string();
-    let owner = format!("{NOBODY}:{NOBODY}");
-    let mut arguments = vec!["run-broker", "--lock", &lock, "--owner", &owner, "--own", &directory];
-    arguments.extend(["--log-level", "warn", "--log-format", "text"]);
-    allow.iter().for_each(|path| arguments.extend(["--allow", path]));
-    let arguments = arguments.into_iter().map(Into::into).collect();
-    Remote::start(&Start { program: MANOR.into(), arguments }).unwrap()
-}
-
-#[test]
-fn a_daemon_that_is_taken_over_has_no_file_of_roots_by_its_broker() {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIP: only root has what others may not");
-        return;
-    }
-    let rig = Rig::without_daemon();
-    let state = rig.path("state");
-    let (remote, mut process) = broker_for_nobody(&rig, &[]);
-    let broker: &dyn Broker = &remote;
-    symlink("/etc/shadow", state.join("disk.img")).unwrap();
-    symlink("/etc", state.join("etc")).unwrap();
-    for path in ["/etc/shadow", "/root/.ssh/authorized_keys", "/proc/1/environ", "/usr/bin/env"] {
-        let error = broker.open_image(path.as_ref(), false, false, Sharing::Exclusive).unwrap_err();
-        let is_known = matches!(error, BrokerError::Refused { .. } | BrokerError::Missing { .. });
-        assert!(is_known, "{path}: {error}");
-    }
-    for path in
-        [state.join("disk.img"), state.join("etc/shadow"), state.join("../../../etc/shadow")]
-    {
-        let error = broker.open_image(&path, true, false, Sharing::Exclusive).unwrap_err();
-        assert!(matches!(error, BrokerError::Refused { .. }), "{}: {error}", path.display());
-        let error = broker.open_input("kernel", &path).unwrap_err();
-        assert!(matches!(error, BrokerError::Refused { .. }), "{}: {error}", path.display());
-    }
-    // In its own directories it acts as the daemon's user, who may not either.
-    let denied = |error: BrokerError| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        let is_denied = matches!(error, BrokerError::Denied { .. });
-        assert!(is_denied || cause.is_some_and(|it| it.contains("denied")), "{error}");
-    };
-    denied(broker.open_output(&state.join("etc/manor-was-here"), false).unwrap_err());
-    denied(broker.remove_saved(&state.join("etc/passwd")).unwrap_err());
-    drop(remote);
-    process.wait().unwrap();
-    let (remote, mut process) = broker_for_nobody(&rig, &["/etc/passwd"]);
-    let broker: &dyn Broker = &remote;
-    broker.open_input("kernel", "/etc/passwd".as_ref()).unwrap();
-    drop(remote);
-    process.wait().unwrap();
 }
 
 #[test]

@@ -38,6 +38,7 @@ mod rootless;
 mod saved;
 mod setup;
 mod snapshots;
+mod stolen;
 mod storage;
 mod terminal;
 mod test_driver;

@@ -187,6 +187,72 @@ fn a_user_runs_guests_without_root() {
     assert!(user.rig.path("runtime/manor/api.sock").exists());
 }
 
+/// Neither root, nor the user.
+const ANOTHER: u32 = 65_533;
+
+/// What becomes of a connection of this user's: groups are none, and rights those of anybody.
+fn connect_as(user: u32, socket: &Path) -> std::io::Result<()> {
+    use rustix::process::{Gid, Uid};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    // Who one is, is a thread's own to the kernel.
+    let connect = || {
+        let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+        set_thread_groups(&[])?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)?;
+        std::os::unix::net::UnixStream::connect(socket).map(drop)
+    };
+    std::thread::scope(|scope| scope.spawn(connect).join().unwrap())
+}
+
+#[test]
+fn another_users_clients_are_not_let_in_whatever_the_configuration_says() {
+    let Some(mut user) = User::new() else { return };
+    let config = user.rig.path("home/.config/manor");
+    std::fs::create_dir_all(&config).unwrap();
+    let open = "[api]\nsocket_mode = \"0666\"\nread_only_socket_mode = \"0666\"\nsocket_group = \"nogroup\"\n";
+    std::fs::write(config.join("manor.toml"), open).unwrap();
+    // The user's directories let everybody pass: the sockets have to see to it.
+    let runtime = user.rig.path("runtime");
+    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = |name: &str| runtime.join("manor").join(name);
+    let libvirt = socket("libvirt-sock").display().to_string();
+    user.start_with(&["--libvirt-socket", &libvirt], None);
+    std::fs::set_permissions(socket(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["api.sock", "api-ro.sock", "libvirt-sock"] {
+        let found = std::fs::metadata(socket(name)).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o7777), (NOBODY, 0o600), "{name}");
+        connect_as(NOBODY, &socket(name)).unwrap();
+        let refused = connect_as(ANOTHER, &socket(name)).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied, "{name}");
+    }
+}
+
+#[test]
+fn a_client_does_not_take_another_users_daemon_for_its_own() {
+    let Some(mut user) = User::new() else { return };
+    user.start();
+    let runtime = user.rig.path("runtime");
+    // A trap: it lets anybody in.
+    for (path, mode) in [("", 0o755), ("manor", 0o755), ("manor/api.sock", 0o666)] {
+        std::fs::set_permissions(runtime.join(path), std::fs::Permissions::from_mode(mode))
+            .unwrap();
+    }
+    connect_as(ANOTHER, &runtime.join("manor/api.sock")).unwrap();
+    let asked = |uid: u32| {
+        let mut command = Command::new(user.rig.path("manor"));
+        command.arg("uri").env_clear().env("XDG_RUNTIME_DIR", &runtime).uid(uid).gid(uid);
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    let (reached, said) = asked(NOBODY);
+    assert!(reached && said.contains(&runtime.display().to_string()), "{said}");
+    let (_, said) = asked(ANOTHER);
+    assert!(!said.contains(&runtime.display().to_string()), "{said}");
+    assert!(said.contains("/run/manor/api.sock"), "the host's own: {said}");
+}
+
 #[test]
 fn what_needs_root_is_refused_by_name_with_what_does_not() {
     let Some(mut user) = User::new() else { return };

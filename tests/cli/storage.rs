@@ -108,6 +108,21 @@ fn what_pools_cannot_be_is_said_with_its_place() {
 }
 
 #[test]
+fn a_server_that_would_be_an_option_of_mounts_helper_is_refused_by_name() {
+    let storage = Storage::new();
+    let target = storage.path("nas");
+    std::fs::create_dir(&target).unwrap();
+    let define = format!(
+        "pool-define-as nas netfs --source-host=-oremount,exec --source-path /e --target {target}"
+    );
+    storage.done(&define);
+    let error = storage.refused("pool-start nas");
+    for part in ["\"-oremount,exec\"", "no host's name begins with '-'"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn volumes_are_made_cloned_resized_and_removed_as_virsh_does() {
     let storage = Storage::new();
     let done = |line: &str| storage.done(line);

@@ -144,6 +144,7 @@ fn volume_group(daemon: &Daemon) -> Result<()> {
     daemon.manor("vol-resize web 64M --pool vg0")?;
     let text = daemon.refused("vol-create-as vg0 large 10G")?;
     ensure!(text.contains("insufficient free space"), "{text}");
+    group_of_the_system(daemon).context("a group on which the host's system lies")?;
     daemon.host.sh(&format!("dd if=/dev/urandom of={DIR}/image bs=1M count=8 2>/dev/null"))?;
     daemon.manor(&format!("vol-upload web {DIR}/image --pool vg0"))?;
 
@@ -174,6 +175,29 @@ fn volume_group(daemon: &Daemon) -> Result<()> {
     ensure!(!daemon.manor("vol-list vg0")?.contains("web"), "it is gone");
     daemon.manor("pool-destroy vg0")?;
     daemon.manor("pool-delete vg0")?;
+    Ok(())
+}
+
+/// As `vg0` is while one of its volumes is mounted where programs are.
+fn group_of_the_system(daemon: &Daemon) -> Result<()> {
+    daemon.host.sh(
+        "lvm lvcreate -qq -y -n app -L 32M vg0; mke2fs -q /dev/vg0/app || mkfs.ext2 /dev/vg0/app
+         mkdir -p /opt/app /mnt/app; mount /dev/vg0/app /opt/app",
+    )?;
+    for act in ["vol-download web /run/web --pool vg0", "vol-resize web 48M --pool vg0"] {
+        let text = daemon.refused(act)?;
+        ensure!(
+            text.contains("/opt/app of the host lies on the volume group vg0"),
+            "{act}: {text}"
+        );
+        ensure!(text.contains("[files] allow = [\"/dev/vg0\"]"), "{act}: {text}");
+    }
+    // Where guests' things lie, it is no system's.
+    daemon.host.sh("umount /opt/app; mount /dev/vg0/app /mnt/app")?;
+    daemon.manor("vol-download web /run/web --pool vg0")?;
+    daemon.manor("vol-resize web 68M --pool vg0")?;
+    daemon.manor("vol-resize web 64M --pool vg0 --shrink")?;
+    daemon.host.sh("umount /mnt/app; lvm lvremove -qq -y vg0/app; rm /run/web")?;
     Ok(())
 }
 

@@ -12,13 +12,18 @@ pub(crate) mod threads;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::limits::Limits;
+use crate::policy::Judge;
 use crate::{BrokerError, scope};
 
 /// Far longer than a UUID.
 const LONGEST_NAME: usize = 64;
 
 /// The cgroup, or the place of the scope that will be made with the process.
-pub(crate) fn make(parent: Option<&Path>, name: &str) -> Result<PathBuf, BrokerError> {
+pub(crate) fn make(
+    judge: Judge<'_>,
+    parent: Option<&Path>,
+    name: &str,
+) -> Result<PathBuf, BrokerError> {
     check_name(name)?;
     let parent = match parent {
         Some(parent) => parent.to_owned(),
@@ -35,9 +40,7 @@ pub(crate) fn make(parent: Option<&Path>, name: &str) -> Result<PathBuf, BrokerE
         }
     };
     let path = parent.join("domains").join(name);
-    std::fs::create_dir_all(&path).map_err(|error| BrokerError::NoCgroup {
-        reason: format!("cannot make {}: {error}", path.display()),
-    })?;
+    judge.make_cgroup(&path)?;
     Ok(path)
 }
 
@@ -164,11 +167,13 @@ mod tests {
         for name in
             ["", ".", "..", "../../other", "a/b", "a.scope", "a b", &absolute, &"a".repeat(65)]
         {
-            let error = make(Some(&dir.path().join("manor")), name).unwrap_err().to_string();
+            let error =
+                make(Judge::NONE, Some(&dir.path().join("manor")), name).unwrap_err().to_string();
             assert!(error.contains("is no guest's"), "{name:?}: {error}");
         }
         assert!(!other.exists() && !dir.path().join("manor").exists());
-        let path = make(Some(dir.path()), "6695eb01-f6a4-8304-79aa-97f2502e193f").unwrap();
+        let path =
+            make(Judge::NONE, Some(dir.path()), "6695eb01-f6a4-8304-79aa-97f2502e193f").unwrap();
         assert_eq!(path.parent().unwrap(), dir.path().join("domains"));
     }
 

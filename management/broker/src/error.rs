@@ -149,6 +149,11 @@ pub enum BrokerError {
     },
     #[error("{what} is no guest's and no network's: the broker leaves it alone")]
     Stranger { what: String },
+    #[error(
+        "the broker knows no user for the processes of networks: [networks] user in the daemon's configuration named \
+         none of this host's when the daemon began, or root; name one, and start the daemon anew"
+    )]
+    NoNetworkUser,
     #[error("port {port} is for the host's own services, as are all below {free}: choose another")]
     LowPort { port: u16, free: u16 },
     #[error("no space left to {act} {}", path.display())]

@@ -59,6 +59,7 @@ pub(crate) fn act(judge: Judge<'_>, group: &str, act: &GroupAct) -> Result<Grant
         }
     }
     let arguments = arguments(group, act)?;
+    judge.group(group)?;
     let mut command = Command::new(program()?);
     command.args(&arguments);
     let report = run(command, &format!("{} volume group {group:?}", verb(act)))?;

@@ -12,6 +12,7 @@ mod group;
 mod host_memory;
 mod image_work;
 mod inspect;
+mod ledger;
 mod local;
 mod lock;
 mod network;
@@ -41,7 +42,8 @@ pub use confinement::SecurityFact;
 pub use error::{BrokerError, Holder};
 pub use group::GroupAct;
 pub use host_memory::{HostMemory, SamePages};
-pub use local::Local;
+pub use ledger::Ledger;
+pub use local::{Local, NetworkTerms};
 pub use network::direct::{Direct, DirectMode};
 pub use network::vlan::{NativeVlan, PortVlans};
 pub use network::{
@@ -471,9 +473,13 @@ impl dyn Broker + '_ {
         self.stat_by(path, true)
     }
 
-    /// Whether anything lies at a path, a link that leads nowhere included.
+    /// Whether anything lies at a path, a link that leads nowhere included; where guests have nothing, there
+    /// is nothing for them.
     pub fn is_there(&self, path: &Path) -> Result<bool, BrokerError> {
-        Ok(self.stat_by(path, false)?.is_some())
+        match self.stat_by(path, false) {
+            Err(BrokerError::Refused { .. }) => Ok(false),
+            found => Ok(found?.is_some()),
+        }
     }
 
     /// Where a path leads in the end, without links; all of it must be there.

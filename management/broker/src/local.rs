@@ -11,6 +11,28 @@ use crate::{
     tap, tcp, variables, vmm, vsock,
 };
 
+/// Who the processes of networks are, passt's too, which parse what guests send. It is for root to say, and not
+/// for the daemon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetworkTerms {
+    /// User and group; none: none of them is started.
+    pub user: Option<(u32, u32)>,
+    pub seccomp: bool,
+}
+
+impl NetworkTerms {
+    fn user(self) -> Result<(u32, u32), BrokerError> {
+        self.user.ok_or(BrokerError::NoNetworkUser)
+    }
+
+    /// Of `run-network`.
+    fn arguments(self) -> Result<Vec<String>, BrokerError> {
+        let (uid, gid) = self.user()?;
+        let seccomp = self.seccomp.then(|| "--seccomp".to_owned());
+        Ok([format!("--user={uid}:{gid}")].into_iter().chain(seccomp).collect())
+    }
+}
+
 /// Acts with the privileges of this process.
 #[derive(Debug, Clone)]
 pub struct Local {
@@ -21,6 +43,7 @@ pub struct Local {
     own_pids: bool,
     /// What is run for a network.
     server: (PathBuf, Vec<String>),
+    networks: NetworkTerms,
     /// What is run to read an image's header.
     inspector: (PathBuf, Vec<String>),
     /// What is run to copy or change images.
@@ -50,6 +73,7 @@ impl Local {
             arguments: vec!["run-domain".into()],
             own_pids: true,
             server: ("/proc/self/exe".into(), vec!["run-network".into()]),
+            networks: NetworkTerms::default(),
             inspector: ("/proc/self/exe".into(), vec!["inspect".into()]),
             worker: ("/proc/self/exe".into(), vec!["work-on-images".into()]),
             passt: passt::PROGRAMS.iter().map(PathBuf::from).collect(),
@@ -72,6 +96,13 @@ impl Local {
         self
     }
 
+    /// Of what is run for a network, where there is a policy.
+    #[must_use]
+    pub fn with_network_terms(mut self, terms: NetworkTerms) -> Self {
+        self.networks = terms;
+        self
+    }
+
     /// What is made in the daemon's directories is its user's.
     #[must_use]
     pub fn with_owner(mut self, owner: Option<Owner>) -> Self {
@@ -84,6 +115,11 @@ impl Local {
     pub fn with_policy(mut self, policy: Option<Policy>) -> Self {
         self.policy = policy;
         self
+    }
+
+    /// What is there from the broker before is known, too. To be called when that has ended.
+    pub(crate) fn take_up(&self) -> Result<(), BrokerError> {
+        self.policy.as_ref().map_or(Ok(()), Policy::take_up)
     }
 
     /// What is done as the daemon's user is no more than that could do itself.
@@ -168,8 +204,11 @@ impl Broker for Local {
             Request::Group { group, act } => group::act(judge, &group, &act),
             Request::VolumeGroups => group::list(),
             Request::OpenTap(request) => tap::open(&request).map(Granted::Tap),
-            Request::StartPasst { name, passt, cgroup } => {
+            Request::StartPasst { name, mut passt, cgroup } => {
                 judge.cgroup(cgroup.as_deref())?;
+                if self.policy.is_some() {
+                    passt.user = Some(self.networks.user()?);
+                }
                 passt.log.as_deref().map(|log| judge.named("log", log)).transpose()?;
                 let program = passt::find(&self.passt)?;
                 passt::start(program, &name, &passt, cgroup.as_deref()).map(Granted::File)
@@ -197,29 +236,34 @@ impl Broker for Local {
                 lock::run_dir(&path).map(Granted::File)
             }
             Request::MakeCgroup { name } => {
-                cgroup::make(self.cgroup_parent.as_deref(), &name).map(Granted::Path)
+                cgroup::make(judge, self.cgroup_parent.as_deref(), &name).map(Granted::Path)
             }
             Request::RemoveCgroup { path } => {
-                judge.cgroup(Some(&path))?;
-                cgroup::remove(&path).map(|()| Granted::Done)
+                let there = judge.cgroup(Some(&path))?;
+                there.map_or(Ok(()), cgroup::remove).map(|()| Granted::Done)
             }
             Request::Limit { cgroup, limits } => {
-                judge.cgroup(Some(&cgroup))?;
-                cgroup::limit(&cgroup, &limits).map(|()| Granted::Done)
+                let there = judge.cgroup(Some(&cgroup))?.ok_or_else(|| BrokerError::NoCgroup {
+                    reason: format!("there is no {}", cgroup.display()),
+                })?;
+                cgroup::limit(there, &limits).map(|()| Granted::Done)
             }
             Request::TuneThreads { process, cgroup, rules } => {
                 judge.process(process)?;
-                judge.cgroup(cgroup.as_deref())?;
-                cgroup::threads::tune(process, cgroup.as_deref(), &rules).map(|()| Granted::Done)
+                let cgroup = judge.cgroup(cgroup.as_deref())?;
+                cgroup::threads::tune(process, cgroup, &rules).map(|()| Granted::Done)
             }
             Request::HostMemory(number) => number.set(Path::new("/sys")).map(|()| Granted::Done),
             Request::Network(act) => network::act(&act),
             Request::Spawn { role, name, stdio, cgroup, limits } => {
                 judge.cgroup(cgroup.as_deref())?;
-                let (program, arguments) = match role {
-                    Role::Domain => (&self.program, &self.arguments),
-                    Role::Network => (&self.server.0, &self.server.1),
+                let (program, mut arguments) = match role {
+                    Role::Domain => (&self.program, self.arguments.clone()),
+                    Role::Network => (&self.server.0, self.server.1.clone()),
                 };
+                if role == Role::Network && self.policy.is_some() {
+                    arguments.extend(self.networks.arguments()?);
+                }
                 let log = match &stdio {
                     Stdio::Log(path) => {
                         let as_owner = self.act_in(Some(path))?;
@@ -230,23 +274,32 @@ impl Broker for Local {
                 let command = spawn::Command {
                     own_pids: role == Role::Domain && self.own_pids,
                     program,
-                    arguments,
+                    arguments: &arguments,
                     role,
                     name: &name,
                     log,
                     cgroup: cgroup.as_deref(),
                     limits: &limits,
+                    ledger: judge.ledger(),
                 };
                 spawn::spawn(&command, files).map(Granted::Spawned)
             }
             Request::Kill { process, cgroup } => {
                 judge.process(process)?;
-                judge.cgroup(cgroup.as_deref())?;
-                spawn::kill(process, cgroup.as_deref()).map(|()| Granted::Done)
+                let cgroup = judge.cgroup(cgroup.as_deref())?;
+                spawn::kill(process, cgroup).map(|()| Granted::Done)
             }
-            Request::FindVmm { said, lock } => Ok(Granted::Process(vmm::find(said, &lock))),
-            Request::Stat { path, follow } => stat::stat(&path, follow).map(Granted::Stat),
-            Request::RealPath { path } => stat::real_path(&path).map(Granted::Path),
+            Request::FindVmm { said, lock } => {
+                let found = vmm::find(said, &lock);
+                let found = found.filter(|process| judge.process(*process).is_ok());
+                Ok(Granted::Process(found))
+            }
+            Request::Stat { path, follow } => {
+                stat::stat(judge, self.owner.as_ref(), &path, follow).map(Granted::Stat)
+            }
+            Request::RealPath { path } => {
+                stat::real_path(judge, self.owner.as_ref(), &path).map(Granted::Path)
+            }
             Request::Confinement { process } => {
                 judge.process(process)?;
                 // Held, so that the number is no other's meanwhile.

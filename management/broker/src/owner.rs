@@ -23,8 +23,12 @@ impl Owner {
     /// This thread makes and opens files as the owner until that is dropped, if `path` is in a directory
     /// of the owner's.
     pub(crate) fn act_in(&self, path: &Path) -> Result<Option<sys::FileUser>, BrokerError> {
-        let become_owner = || sys::FileUser::become_user(self.uid, self.gid);
-        self.has(path).then(become_owner).transpose().map_err(|source| BrokerError::Host {
+        self.has(path).then(|| self.act(path)).transpose()
+    }
+
+    /// The same, wherever `path` is.
+    pub(crate) fn act(&self, path: &Path) -> Result<sys::FileUser, BrokerError> {
+        sys::FileUser::become_user(self.uid, self.gid).map_err(|source| BrokerError::Host {
             act: format!("act as user {} in {}", self.uid, path.display()),
             source,
         })

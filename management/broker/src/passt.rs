@@ -49,7 +49,8 @@ pub struct Passt {
     pub mtu: Option<u16>,
     pub forwards: Vec<PasstForward>,
     pub log: Option<PathBuf>,
-    /// User and group that it becomes, where it is started as root; none: its own choice, nobody.
+    /// User and group that it becomes, where it is started as root; none: its own choice, nobody. With a policy
+    /// the broker says who.
     pub user: Option<(u32, u32)>,
 }
 

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use self::mount::MountSource;
-pub(crate) use self::mount::run;
+pub(crate) use self::mount::{mounts, run};
 use crate::open::{image_by, rename_new};
 use crate::policy::{Judge, Place, Wish};
 use crate::{BrokerError, Granted, Sharing, lock};

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use vmm_protocol::config::FIRST_FD;
 
 use crate::cgroup::limits::Limits;
+use crate::ledger::Ledger;
 use crate::policy::Judge;
 use crate::request::SpawnedProcess;
 use crate::sys::Pids;
@@ -137,6 +138,8 @@ pub(crate) struct Command<'a> {
     pub log: Option<OwnedFd>,
     pub cgroup: Option<&'a Path>,
     pub limits: &'a Limits,
+    /// Where it is written down that it is ours; none: nobody asks.
+    pub ledger: Option<&'a Ledger>,
 }
 
 pub(crate) fn spawn(
@@ -197,12 +200,24 @@ fn limit(command: &Command<'_>) -> Result<(), BrokerError> {
 
 /// What is done to a process from outside, before it is a VMM.
 fn settle(pid: u32, command: &Command<'_>) -> io::Result<()> {
+    if let Some(ledger) = command.ledger {
+        let process = ProcessId::of(pid).ok_or_else(|| io::Error::other("it ended at once"))?;
+        ledger.add_process(process).map_err(|error| unwritten(ledger, error))?;
+    }
     // The daemon's own protection from the kernel's out-of-memory killer is not for guests.
     std::fs::write(format!("/proc/{pid}/oom_score_adj"), "0")?;
     let Some(path) = command.cgroup else { return Ok(()) };
     let Some(unit) = scope::unit_of(path) else { return Ok(()) };
     scope::adopt(pid, unit, command.name, command.limits)?;
+    if let Some(ledger) = command.ledger {
+        ledger.add_cgroup(path).map_err(|error| unwritten(ledger, error))?;
+    }
     cgroup::check(path, command.limits).map_err(io::Error::other)
+}
+
+fn unwritten(ledger: &Ledger, error: io::Error) -> io::Error {
+    let path = ledger.path().display();
+    io::Error::new(error.kind(), format!("it cannot be written down in {path}: {error}"))
 }
 
 /// Everything the new process needs, made before it exists: between clone and exec nothing may be
@@ -308,6 +323,7 @@ mod tests {
             log: Some(log(Judge::NONE, &dir.path().join("log")).unwrap()),
             cgroup: None,
             limits: &Limits::default(),
+            ledger: None,
         };
         let prepared = prepare(&command, &[]).unwrap();
         let result = sys::spawn(&prepared, |pid| {

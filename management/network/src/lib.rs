@@ -28,6 +28,7 @@ mod record;
 pub mod router;
 mod state;
 mod sys;
+mod terms;
 pub mod torture;
 
 use std::error::Error;

@@ -14,6 +14,7 @@ use crate::config::{ConfigError, FIRST_FD, NetworkConfig, VERSION};
 use crate::confine::{FilterError, drop_privileges, enter_filter};
 use crate::files::{FileError, Files};
 use crate::state::{Shared, State};
+use crate::terms::{Terms, TermsError};
 use crate::{LeaseFile, chain, control, dhcp, dhcp6, dns, router, sys};
 
 /// Largest configuration, bytes.
@@ -21,8 +22,8 @@ const MAX_CONFIG: u64 = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]
 enum ProcessError {
-    #[error("run-network takes no arguments: its configuration comes on descriptor {FIRST_FD}")]
-    Arguments,
+    #[error(transparent)]
+    Terms(#[from] TermsError),
     #[error("cannot read the configuration from descriptor {FIRST_FD}")]
     ReadConfig(#[source] io::Error),
     #[error("the configuration is longer than {MAX_CONFIG} bytes")]
@@ -58,15 +59,20 @@ pub fn run_network(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), ProcessError> {
-    if arguments.into_iter().next().is_some() {
-        return Err(ProcessError::Arguments);
+    let terms = Terms::parse(arguments)?;
+    // Before it reads what the daemon says, where it may be known by then.
+    if let Some(user) = terms.user {
+        drop_privileges(Some(user)).map_err(ProcessError::Privileges)?;
     }
-    let config = read_config()?;
+    let mut config = read_config()?;
+    config.confinement = terms.over(config.confinement);
     config.check()?;
     let files = Files::adopt(&config.files)?;
     log();
     name_process(&config.name);
-    drop_privileges(config.confinement.user).map_err(ProcessError::Privileges)?;
+    if terms.user.is_none() {
+        drop_privileges(config.confinement.user).map_err(ProcessError::Privileges)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(ProcessError::Prepare)?.block_on(serve(config, files))
 }
@@ -166,8 +172,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_refused() {
+    fn arguments_that_are_no_terms_are_refused() {
         let error = run([OsString::from("lab")]).unwrap_err();
-        assert!(matches!(error, ProcessError::Arguments));
+        assert!(matches!(error, ProcessError::Terms(_)));
     }
 }

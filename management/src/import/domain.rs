@@ -208,5 +208,5 @@ fn left_behind(document: &ImportDocument, judgement: &mut Judgement) {
 
 /// A file of a guest.
 pub(super) fn missing(broker: &dyn broker::Broker, path: &Path) -> bool {
-    matches!(broker.is_there(path), Ok(false))
+    matches!(broker.stat(path), Ok(None))
 }

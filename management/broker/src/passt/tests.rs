@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use super::*;
-use crate::{Broker, Local};
+use crate::{Broker, Ledger, Local, NetworkTerms, Owner, Policy};
 
 fn range(first: u16, last: u16) -> PasstRange {
     PasstRange { first, last, to: None, excluded: false }
@@ -82,6 +82,30 @@ fn its_end_of_the_pair_is_its_own_and_goes_with_it() {
     let mut said = String::new();
     std::fs::File::from(ours).read_to_string(&mut said).unwrap();
     assert_eq!(said, "hello\n", "and then its end");
+}
+
+#[test]
+fn a_daemon_has_no_word_in_who_it_is() {
+    let (dir, program) = stand_in("echo \"$@\" >&3; exit 0");
+    let started = |user, asked| {
+        let owner = Owner { uid: 1, gid: 1, directories: Vec::new() };
+        let policy = Policy::new(&owner, &[], None, Ledger::open(&dir.path().join("l"))?);
+        let local = Local::new().with_passt(program.clone()).with_policy(Some(policy));
+        let local = local.with_network_terms(NetworkTerms { user, seccomp: true });
+        let broker: &dyn Broker = &local;
+        let passt = Passt { user: asked, ..Passt::default() };
+        let mut said = String::new();
+        std::fs::File::from(broker.passt("net0", passt, None)?).read_to_string(&mut said).unwrap();
+        Ok::<_, BrokerError>(said)
+    };
+    for asked in [None, Some((0, 0)), Some((9, 9))] {
+        let said = started(Some((7, 8)), asked).unwrap();
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(said, "--fd 3 --runas 7:8\n");
+        }
+        let error = started(None, asked).unwrap_err();
+        assert!(matches!(error, BrokerError::NoNetworkUser), "{error}");
+    }
 }
 
 /// A host with one way out: a network namespace, which this thread enters.

@@ -68,11 +68,12 @@ pub(super) struct Grounds(Vec<(PathBuf, Ground)>);
 
 impl Grounds {
     /// Each by its name, and by where that leads: on some hosts `/home` is a link.
-    pub(super) fn new(allowed: &[PathBuf]) -> Self {
+    pub(super) fn new(allowed: &[PathBuf], closed: &Path) -> Self {
         let usual = GROUNDS.iter().map(|(path, ground)| (PathBuf::from(path), *ground));
         let allowed = allowed.iter().map(|path| (path.clone(), Ground::Allowed));
+        let closed = (closed.to_owned(), Ground::Closed);
         let mut all: Vec<(PathBuf, Ground)> = Vec::new();
-        for (path, ground) in usual.chain(allowed) {
+        for (path, ground) in usual.chain(allowed).chain([closed]) {
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             all.extend([(path, ground), (real, ground)]);
         }

@@ -5,20 +5,24 @@
 //! changes nothing. The files of other processes (`/proc/PID/root`) are no way, as they may be in mount
 //! namespaces where everything has other names.
 
+mod adopt;
 mod grounds;
+mod look;
 mod place;
 mod running;
+mod volume_group;
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open};
 use rustix::io::Errno;
 
 use self::grounds::{Ground, Grounds, is_personal};
 pub(crate) use self::place::{Judge, Place};
+use crate::ledger::Ledger;
 use crate::{BrokerError, Owner};
 
 const SET_ID: u32 = 0o6000;
@@ -30,11 +34,17 @@ pub struct Policy {
     grounds: Grounds,
     /// Where domains' cgroups are beside the usual place.
     cgroups: Option<PathBuf>,
+    /// The daemon's own.
+    directories: Vec<PathBuf>,
+    /// Which processes and cgroups are its.
+    ledger: Arc<Ledger>,
 }
 
 /// What is to be done with what lies at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
+    /// To know that it is there, since when, and its size.
+    Look,
     Read,
     Write,
 }
@@ -46,6 +56,7 @@ impl Wish {
 
     fn verb(self) -> &'static str {
         match self {
+            Self::Look => "look at",
             Self::Read => "read",
             Self::Write => "write",
         }
@@ -54,12 +65,45 @@ impl Wish {
 
 type Reason = Cow<'static, str>;
 
+/// Why not, and what root would have to allow, if that is another than where the path leads.
+#[derive(Debug)]
+struct Refusal {
+    reason: Reason,
+    allow: Option<PathBuf>,
+}
+
+impl<R: Into<Reason>> From<R> for Refusal {
+    fn from(reason: R) -> Self {
+        Self { reason: reason.into(), allow: None }
+    }
+}
+
+impl Refusal {
+    fn of(self, path: &Path, real: &Path, wish: Wish) -> BrokerError {
+        match self.allow {
+            None => refused(path, real, wish, self.reason),
+            // What the kernel calls it says nothing to anybody.
+            Some(allow) => {
+                let (act, path, reason) = (wish.verb().into(), path.to_owned(), self.reason.into());
+                BrokerError::Refused { act, path, real: allow, reason }
+            }
+        }
+    }
+}
+
 impl Policy {
     /// For a daemon that has the directories of `owner`, and beside the usual places those that root names.
     #[must_use]
-    pub fn new(owner: &Owner, allowed: &[PathBuf], cgroups: Option<PathBuf>) -> Self {
-        let own = owner.directories.iter().chain(allowed).cloned().collect::<Vec<_>>();
-        Self { grounds: Grounds::new(&own), cgroups }
+    pub fn new(
+        owner: &Owner,
+        allowed: &[PathBuf],
+        cgroups: Option<PathBuf>,
+        ledger: Ledger,
+    ) -> Self {
+        let directories = owner.directories.clone();
+        let own = directories.iter().chain(allowed).cloned().collect::<Vec<_>>();
+        let grounds = Grounds::new(&own, ledger.path());
+        Self { grounds, cgroups, directories, ledger: Arc::new(ledger) }
     }
 
     /// A directory, or what is to be made: it has no properties beside its place.
@@ -80,13 +124,15 @@ impl Policy {
     }
 
     /// Something that is there, and open in whatever way.
-    fn file(&self, file: impl AsFd, real: &Path, wish: Wish) -> Result<(), Reason> {
+    fn file(&self, file: impl AsFd, real: &Path, wish: Wish) -> Result<(), Refusal> {
         let stat = fstat(&file).map_err(|errno| errno.to_string())?;
         match FileType::from_raw_mode(stat.st_mode) {
+            // They have no size.
+            FileType::BlockDevice if wish == Wish::Look => Ok(()),
             FileType::BlockDevice => self.device(file, real, wish),
-            FileType::RegularFile => self.regular(&stat, real, wish),
+            FileType::RegularFile => Ok(self.regular(&stat, real, wish)?),
             FileType::Directory if wish == Wish::Read && is_group(&stat, real) => Ok(()),
-            _ => self.place(real, wish).map(drop),
+            _ => Ok(self.place(real, wish).map(drop)?),
         }
     }
 
@@ -99,7 +145,9 @@ impl Policy {
             (Ground::Homes, Wish::Write) if has(RUNS) => {
                 Err("it is somebody's program (chmod a-x, if it is none)".into())
             }
-            (Ground::Programs, Wish::Read) if !has(READ_BY_ALL) && !is_kernel(real) => {
+            (Ground::Programs, Wish::Look | Wish::Read)
+                if !has(READ_BY_ALL) && !is_kernel(real) =>
+            {
                 Err("not everybody may read it".into())
             }
             _ => Ok(()),
@@ -107,13 +155,14 @@ impl Policy {
     }
 
     /// Those that the host itself uses are its own: what is mounted, swapped to, or part of something.
-    fn device(&self, device: impl AsFd, real: &Path, wish: Wish) -> Result<(), Reason> {
+    fn device(&self, device: impl AsFd, real: &Path, wish: Wish) -> Result<(), Refusal> {
         if self.grounds.of(real).1 == Ground::Allowed {
             return Ok(());
         }
         if !real.starts_with("/dev") {
             self.place(real, wish)?;
         }
+        self.volume(&device)?;
         // The kernel says so, of partitions and holders too, to whoever wants it for himself alone. Two
         // that ask at the same time would be in each other's way.
         static ALONE: Mutex<()> = Mutex::new(());
@@ -153,5 +202,7 @@ fn refused(path: &Path, real: &Path, wish: Wish, reason: Reason) -> BrokerError 
     BrokerError::Refused { act: wish.verb().into(), path, real, reason: format!("{leads}{reason}") }
 }
 
+#[cfg(test)]
+mod running_tests;
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,10 @@ impl Judge<'_> {
     #[cfg(test)]
     pub(crate) const NONE: Judge<'static> = Judge(None);
 
+    pub(crate) fn is_none(self) -> bool {
+        self.0.is_none()
+    }
+
     /// What is there; a link in the last place is followed, or is what it is.
     pub(crate) fn find(
         self,
@@ -54,8 +58,9 @@ impl Judge<'_> {
     ) -> Result<Place, BrokerError> {
         let Some(policy) = self.0 else { return Ok(Place::as_said(path)) };
         let links = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-        let (file, real) = reach(wish, what, path, path, links)?;
-        policy.file(&file, &real, wish).map_err(|reason| refused(path, &real, wish, reason))?;
+        let (file, real) = reach(wish, what, path, path, links)
+            .map_err(|error| self.unless_closed(wish, path, error))?;
+        policy.file(&file, &real, wish).map_err(|refusal| refusal.of(path, &real, wish))?;
         Ok(Place { by: by_number(&file).into(), _held: Some(file), real: Some(real) })
     }
 
@@ -67,14 +72,15 @@ impl Judge<'_> {
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(refused(path, path, wish, "it names no file".into()));
         };
-        let (above, real) = reach(wish, what, path, above, OFlags::DIRECTORY)?;
+        let (above, real) = reach(wish, what, path, above, OFlags::DIRECTORY)
+            .map_err(|error| self.unless_closed(wish, path, error))?;
         let real = real.join(name);
         policy.place(&real, wish).map_err(|reason| refused(path, &real, wish, reason))?;
         let by = PathBuf::from(by_number(&above)).join(name);
         // What is there already may be worth more than its place says.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if let Ok(file) = openat(&above, name, flags, Mode::empty()) {
-            policy.file(&file, &real, wish).map_err(|reason| refused(path, &real, wish, reason))?;
+            policy.file(&file, &real, wish).map_err(|refusal| refusal.of(path, &real, wish))?;
         }
         Ok(Place { by, _held: Some(above), real: Some(real) })
     }
@@ -176,7 +182,7 @@ impl Judge<'_> {
 }
 
 /// Through links, but not those of `/proc` that lead past all names; where it really is.
-fn reach(
+pub(super) fn reach(
     wish: Wish,
     what: &str,
     path: &Path,

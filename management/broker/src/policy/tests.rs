@@ -8,18 +8,20 @@ use std::process::Command;
 use super::Policy;
 use super::running::FIRST_FREE_PORT;
 use crate::{
-    Broker, BrokerError, GroupAct, Limits, Local, MountSource, Owner, Peer, Permissions, PoolAct,
-    ProcessId, Request, Role, SavedAct, Sharing, Stdio,
+    Broker, BrokerError, Granted, GroupAct, Ledger, Limits, Local, MountSource, Owner, Peer,
+    Permissions, PoolAct, Request, Role, SavedAct, Sharing, Stdio,
 };
 
 /// A daemon's directories, others beside them, and links wherever a taken-over daemon could make some.
-struct Rig {
+pub(super) struct Rig {
     dir: tempfile::TempDir,
+    /// Where its guests' go.
+    pub(super) cgroups: Option<PathBuf>,
 }
 
 impl Rig {
-    fn new() -> Self {
-        let rig = Self { dir: tempfile::tempdir().unwrap() };
+    pub(super) fn new() -> Self {
+        let rig = Self { dir: tempfile::tempdir().unwrap(), cgroups: None };
         for name in ["state", "images"] {
             fs::create_dir(rig.path(name)).unwrap();
         }
@@ -29,24 +31,33 @@ impl Rig {
         rig
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn ask_with(&self, allowed: &[&Path], request: Request) -> Result<(), BrokerError> {
+    /// A broker of its own each time, as after a restart.
+    fn ask_with(&self, allowed: &[&Path], request: Request) -> Result<Granted, BrokerError> {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         let directories = vec![self.path("state")];
         let owner = Owner { uid: uid.as_raw(), gid: gid.as_raw(), directories };
         let allowed: Vec<_> = allowed.iter().map(|path| path.to_path_buf()).collect();
-        let policy = Policy::new(&owner, &allowed, None);
-        Local::new().with_policy(Some(policy)).perform(request, &[]).map(drop)
+        let policy = Policy::new(&owner, &allowed, self.cgroups.clone(), self.ledger());
+        let local = Local::new().with_policy(Some(policy)).with_cgroup_parent(self.cgroups.clone());
+        // What goes on until it is killed.
+        let local = local.with_program("/bin/sleep".into(), vec!["60".to_owned()]);
+        local.take_up()?;
+        local.perform(request, &[])
     }
 
-    fn ask(&self, request: Request) -> Result<(), BrokerError> {
+    fn ledger(&self) -> Ledger {
+        Ledger::open(&self.path("ledger")).unwrap()
+    }
+
+    pub(super) fn ask(&self, request: Request) -> Result<Granted, BrokerError> {
         self.ask_with(&[], request)
     }
 
-    fn is_refused(&self, request: Request) {
+    pub(super) fn is_refused(&self, request: Request) {
         let (asked, answer) = (format!("{request:?}"), self.ask(request));
         let refused =
             matches!(answer, Err(BrokerError::Refused { .. } | BrokerError::Stranger { .. }));
@@ -180,6 +191,54 @@ fn images_lie_where_people_have_them() {
 }
 
 #[test]
+fn what_is_there_is_told_of_guests_places_alone_and_so_is_that_nothing_is() {
+    let rig = Rig::new();
+    let disk = rig.path("images/disk.img");
+    fs::write(&disk, [0; 4096]).unwrap();
+    for (to, name) in
+        [(disk.as_path(), "link"), ("/etc/manor-none".as_ref(), "lost"), ("lost/x".as_ref(), "far")]
+    {
+        symlink(to, rig.path("images").join(name)).unwrap();
+    }
+    let stat = |path: &Path, follow| rig.ask(Request::Stat { path: path.to_owned(), follow });
+    let size = |name: &str| match stat(&rig.path("images").join(name), true).unwrap() {
+        Granted::Stat(found) => found.map(|found| found.size),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((size("disk.img"), size("link")), (Some(4096), Some(4096)));
+    assert_eq!((size("none"), size("none/none"), size("disk.img/x")), (None, None, None));
+    let real = rig.ask(Request::RealPath { path: rig.path("images/link") }).unwrap();
+    assert!(
+        matches!(&real, Granted::Path(real) if *real == disk.canonicalize().unwrap()),
+        "{real:?}"
+    );
+
+    for path in [
+        "/etc/shadow".into(),
+        "/etc/manor-none".into(),
+        "/etc/passwd/x".into(),
+        "/root/.ssh".into(),
+        rig.path("images/shadow"),
+        rig.path("images/etc/passwd"),
+        rig.path("images/etc/manor-none"),
+        rig.path("images/lost"),
+        rig.path("images/lost/x"),
+        rig.path("images/far"),
+        rig.path("images/far/x"),
+    ] {
+        rig.is_refused(Request::Stat { path: path.clone(), follow: true });
+        rig.is_refused(Request::RealPath { path: path.clone() });
+        rig.is_refused(image(&path, true));
+        rig.is_refused(Request::Saved(SavedAct::Remove { path: path.join("x") }));
+    }
+    // A link is in its own place.
+    for name in ["images/shadow", "images/lost"] {
+        assert!(matches!(stat(&rig.path(name), false), Ok(Granted::Stat(Some(_)))), "{name}");
+    }
+    rig.ask_with(&[Path::new("/etc")], Request::RealPath { path: "/etc/passwd".into() }).unwrap();
+}
+
+#[test]
 fn what_runs_as_somebody_else_is_not_written() {
     let rig = Rig::new();
     let program = rig.path("images/program");
@@ -208,7 +267,8 @@ fn root_allows_more_and_what_lies_deeper_stays_closed() {
 
 #[test]
 fn homes_are_for_images_and_what_is_hidden_in_them_is_not() {
-    let policy = Policy::new(&Owner { uid: 1, gid: 1, directories: Vec::new() }, &[], None);
+    let owner = Owner { uid: 1, gid: 1, directories: Vec::new() };
+    let policy = Policy::new(&owner, &[], None, Rig::new().ledger());
     let may = |path: &str| policy.place(Path::new(path), super::Wish::Write).is_ok();
     for path in [
         "/home/alice/vm/disk.qcow2",
@@ -333,24 +393,6 @@ fn no_file_system_but_one_of_a_device_is_mounted() {
             .unwrap_err()
             .to_string();
         assert!(error.contains(&format!("of format {format:?}")), "{error}");
-    }
-}
-
-#[test]
-fn processes_and_cgroups_of_others_are_left_alone() {
-    let rig = Rig::new();
-    let mut stranger = Command::new("/bin/sleep").arg("60").spawn().unwrap();
-    let process = ProcessId::of(stranger.id()).unwrap();
-    rig.is_refused(Request::Kill { process, cgroup: None });
-    rig.is_refused(Request::TuneThreads { process, cgroup: None, rules: Vec::new() });
-    rig.is_refused(Request::Confinement { process });
-    assert!(stranger.try_wait().unwrap().is_none());
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
-    for path in ["/sys/fs/cgroup/system.slice/ssh.service", "/etc/domains/x", "/tmp"] {
-        rig.is_refused(Request::RemoveCgroup { path: path.into() });
-        rig.is_refused(Request::Limit { cgroup: path.into(), limits: Limits::default() });
-        rig.is_refused(Request::Kill { process, cgroup: Some(path.into()) });
     }
 }
 

@@ -64,15 +64,22 @@ pub(super) fn mount_pool(
             judge.steady(Wish::Write, device, device.parent().unwrap_or(device))?;
             device_on((&pool, place.by()), device, format.as_deref())
         }
-        // The helper would read it as an option.
-        MountSource::Nfs { host, .. } if host.starts_with('-') => Err(BrokerError::UnknownHost {
-            host: host.clone(),
-            source: io::ErrorKind::InvalidInput.into(),
-        }),
-        MountSource::Nfs { .. } => {
+        MountSource::Nfs { host, .. } => {
+            is_no_option(host)?;
             judge.steady(Wish::Write, &pool, pool.parent().unwrap_or(&pool))?;
             network_on(&pool, &source.name())
         }
+    }
+}
+
+/// The helper would read it as one.
+fn is_no_option(host: &str) -> Result<(), BrokerError> {
+    match host.starts_with('-') {
+        true => Err(BrokerError::UnknownHost {
+            host: host.to_owned(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, "no host's name begins with '-'"),
+        }),
+        false => Ok(()),
     }
 }
 
@@ -118,11 +125,21 @@ struct Mounted {
     source: String,
 }
 
+/// All mounts of the host: where, the number of the device, and what it is called.
+pub(crate) fn mounts() -> Result<Vec<(PathBuf, String, PathBuf)>, BrokerError> {
+    let all = table()?;
+    let all = all.lines().filter_map(parse);
+    Ok(all.map(|(on, Mounted { device, source })| (on, device, source.into())).collect())
+}
+
+fn table() -> Result<String, BrokerError> {
+    let path = "/proc/self/mountinfo";
+    fs::read_to_string(path).map_err(BrokerError::host(format!("read {path}")))
+}
+
 /// What is mounted on a directory: of several, the one that is seen.
 fn mounted(directory: &Path) -> Result<Option<Mounted>, BrokerError> {
-    let path = "/proc/self/mountinfo";
-    let table = fs::read_to_string(path).map_err(BrokerError::host(format!("read {path}")))?;
-    Ok(table
+    Ok(table()?
         .lines()
         .filter_map(parse)
         .filter(|(on, _)| on == directory)
@@ -249,10 +266,6 @@ fn known_formats() -> Result<Vec<String>, BrokerError> {
 }
 
 fn network_on(pool: &Path, source: &str) -> Result<(), BrokerError> {
-    if source.starts_with('-') {
-        let source = io::Error::new(io::ErrorKind::InvalidInput, "its name begins with '-'");
-        return Err(BrokerError::Host { act: "mount what that server has".to_owned(), source });
-    }
     let helper = ["/sbin/mount.nfs", "/usr/sbin/mount.nfs"].map(Path::new);
     let helper = helper.into_iter().find(|path| path.exists()).ok_or(BrokerError::NoProgram {
         program: "mount.nfs".into(),
@@ -296,6 +309,18 @@ mod tests {
         let nfs = |host: &str| MountSource::Nfs { host: host.to_owned(), dir: "/srv".into() };
         assert_eq!(nfs("nas").name(), "nas:/srv");
         assert_eq!(nfs("fd00::1").name(), "[fd00::1]:/srv");
+    }
+
+    #[test]
+    fn a_server_that_would_be_an_option_of_the_helper_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        for host in ["-o", "-oremount,rw", "--", "-", "-::1"] {
+            let source = MountSource::Nfs { host: host.to_owned(), dir: "/srv".into() };
+            let error = mount_pool(Judge::NONE, dir.path(), &source).unwrap_err();
+            let is_named =
+                matches!(&error, BrokerError::UnknownHost { host: named, .. } if named == host);
+            assert!(is_named, "{host}: {error}");
+        }
     }
 
     #[test]

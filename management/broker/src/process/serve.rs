@@ -19,12 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TURN: Duration = Duration::from_millis(2);
 
 /// Perform what is asked through `door` until its other end is closed. `lock` is a file that is
-/// ours alone meanwhile, made if it is not there. What keeps it from beginning is the daemon's to tell.
-pub fn serve(door: OwnedFd, lock: &Path, local: Local) -> Result<(), BrokerError> {
+/// ours alone meanwhile, made if it is not there; only then are the acts made ready. What keeps it from
+/// beginning is the daemon's to tell.
+pub fn serve(
+    door: OwnedFd,
+    lock: &Path,
+    local: impl FnOnce() -> Result<Local, BrokerError>,
+) -> Result<(), BrokerError> {
     let host = |act: &str| BrokerError::host(act.to_owned());
     let door = UnixStream::from(door);
     let say = |ready: &Ready| send(&mut &door, ready, &[]).map_err(host("answer the daemon"));
-    let (_held, children) = match begin(lock) {
+    let (_held, local, children) = match begin(lock, local) {
         Ok(begun) => begun,
         Err(error) => return say(&Err(error)),
     };
@@ -52,10 +57,15 @@ pub(super) struct Hello {
     pub is_root: bool,
 }
 
-fn begin(lock: &Path) -> Result<(OwnedFd, Children), BrokerError> {
+fn begin(
+    lock: &Path,
+    local: impl FnOnce() -> Result<Local, BrokerError>,
+) -> Result<(OwnedFd, Local, Children), BrokerError> {
     let held = alone(lock)?;
+    let local = local()?;
+    local.take_up()?;
     let children = Children::new().map_err(BrokerError::host("wait for processes"))?;
-    Ok((held, children))
+    Ok((held, local, children))
 }
 
 /// One act after the other, until the daemon closes the channel.

@@ -16,7 +16,7 @@ struct Rig {
 /// A broker in a thread, behind the same sockets.
 fn begin(lock: PathBuf, local: Local) -> (UnixStream, JoinHandle<Result<(), BrokerError>>) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (ours, std::thread::spawn(move || serve(theirs.into(), &lock, local)))
+    (ours, std::thread::spawn(move || serve(theirs.into(), &lock, || Ok(local))))
 }
 
 impl Rig {

@@ -2,8 +2,8 @@
 //! allowed, and most system calls.
 //!
 //! ```text
-//! started as root ─▶ privileges ─▶ services set up ─▶ filter ─▶ guests
-//!                    another user, no capability      allow-list of system calls
+//! started as root ─▶ privileges ─▶ configuration, services set up ─▶ filter ─▶ guests
+//!                    another user, no capability                     allow-list of system calls
 //! ```
 //! Guests' packets are parsed in here, so whoever takes the process over has nothing but its sockets,
 //! and of files the leases of this one network.
