@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use manor_tests::warden::Warden;
 use tempfile::TempDir;
 
 pub(crate) const MANOR: &str = env!("CARGO_BIN_EXE_manor");
@@ -18,6 +19,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const NOBODY: u32 = 65534;
 
 pub(crate) struct Rig {
+    /// Guests that a failed test leaves, or one that is killed.
+    _warden: Warden,
     pub(crate) directory: TempDir,
     pub(crate) binary: PathBuf,
     /// Whose processes these are; our own user's if none.
@@ -44,8 +47,14 @@ impl Rig {
 
     pub(crate) fn without_daemon() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let rig =
-            Self { directory, binary: MANOR.into(), user: None, namespace: None, daemon: None };
+        let rig = Self {
+            _warden: Warden::over(directory.path(), "", &[]).unwrap(),
+            directory,
+            binary: MANOR.into(),
+            user: None,
+            namespace: None,
+            daemon: None,
+        };
         let root = rig.directory.path().display().to_string();
         let config = format!(
             "state_dir = \"{root}/state\"\nrun_dir = \"{root}/run\"\nlog_dir = \"{root}/log\"\n\
