@@ -118,8 +118,8 @@ impl Local {
     }
 
     /// What is there from the broker before is known, too. To be called when that has ended.
-    pub(crate) fn take_up(&self) -> Result<(), BrokerError> {
-        self.policy.as_ref().map_or(Ok(()), Policy::take_up)
+    pub(crate) fn take_up(&self, run_dir: &Path) -> Result<(), BrokerError> {
+        self.policy.as_ref().map_or(Ok(()), |policy| policy.take_up(run_dir))
     }
 
     /// What is done as the daemon's user is no more than that could do itself.

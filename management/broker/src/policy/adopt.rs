@@ -1,5 +1,6 @@
 //! Guests and networks that a broker of an earlier version has started, which wrote nothing down: known by
-//! what they hold open, which is in the daemon's directories and of no use to others.
+//! what they hold open, which is in the daemon's directories and of no use to others. A lock counts in the run
+//! directory alone: elsewhere another daemon's guest may have an image open, and this one may call that a lock.
 //!
 //! Looked for before this daemon has asked for anything. What an earlier one left behind may be called as it
 //! likes and be ended for it; a process of somebody else's has neither such a name nor such a file.
@@ -11,17 +12,23 @@ use crate::{BrokerError, LOCK, ProcessId, cgroup, vmm};
 
 impl Policy {
     /// From the broker before.
-    pub(crate) fn take_up(&self) -> Result<(), BrokerError> {
+    pub(crate) fn take_up(&self, run_dir: &Path) -> Result<(), BrokerError> {
         let path = self.ledger.path().display();
         let failed = BrokerError::host(format!("bring the ledger in {path} up to date"));
-        self.ledger.tidy().and_then(|()| self.write_down_earlier()).map_err(failed)
+        self.ledger.tidy().and_then(|()| self.write_down_earlier(run_dir)).map_err(failed)
     }
 
-    fn write_down_earlier(&self) -> std::io::Result<()> {
-        let directories: Vec<_> =
-            self.directories.iter().map(|dir| dir.canonicalize().unwrap_or(dir.clone())).collect();
+    fn write_down_earlier(&self, run_dir: &Path) -> std::io::Result<()> {
+        let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        let own: Vec<_> = self.directories.iter().map(|dir| real(dir)).collect();
+        let run_dir = [real(run_dir)];
         for process in vmm::pids().filter_map(ProcessId::of) {
-            if self.ledger.has_process(process) || !is_of(process.pid, &directories) {
+            let is_ours = || match vmm::kind(process.pid) {
+                Some(vmm::Kind::Guest) => has_open(process.pid, is_lock, &run_dir),
+                Some(vmm::Kind::Network) => has_open(process.pid, is_lease_file, &own),
+                None => false,
+            };
+            if self.ledger.has_process(process) || !is_ours() {
                 continue;
             }
             self.ledger.add_process(process)?;
@@ -41,18 +48,14 @@ impl Policy {
     }
 }
 
-fn is_of(pid: u32, directories: &[PathBuf]) -> bool {
-    let mark: fn(&Path) -> bool = match vmm::kind(pid) {
-        Some(vmm::Kind::Guest) => is_lock,
-        Some(vmm::Kind::Network) => is_lease_file,
-        None => return false,
-    };
-    let is_ours =
-        |file: PathBuf| directories.iter().any(|dir| file.strip_prefix(dir).is_ok_and(mark));
-    vmm::open_files(pid).is_some_and(|mut files| files.any(is_ours))
+/// Whether a process has what is meant open, below one of these directories.
+fn has_open(pid: u32, meant: fn(&Path) -> bool, directories: &[PathBuf]) -> bool {
+    let is_it =
+        |file: PathBuf| directories.iter().any(|dir| file.strip_prefix(dir).is_ok_and(meant));
+    vmm::open_files(pid).is_some_and(|mut files| files.any(is_it))
 }
 
-/// `domains/UUID/lock`, below a directory of the daemon's.
+/// `domains/UUID/lock`.
 fn is_lock(path: &Path) -> bool {
     let run_dir = path.parent().and_then(Path::parent);
     run_dir == Some(Path::new("domains")) && path.ends_with(LOCK)

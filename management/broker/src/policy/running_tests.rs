@@ -91,12 +91,13 @@ fn a_process_is_the_daemons_if_its_broker_has_started_it_whatever_it_is_called()
 #[test]
 fn guests_of_an_earlier_version_are_known_by_the_locks_that_they_hold() {
     let rig = Rig::new();
-    for dir in ["state/domains/u", "state/leases", "images/domains/u"] {
+    for dir in ["run/domains/u", "state/domains/u", "state/leases", "images/domains/u"] {
         fs::create_dir_all(rig.path(dir)).unwrap();
     }
-    let [lock, leases] = ["state/domains/u/lock", "state/leases/u.leases"];
-    let elsewhere = "images/domains/u/lock";
-    let others = ["state/domains/u/record.json", "state/disk.img", elsewhere];
+    let [lock, leases] = ["run/domains/u/lock", "state/leases/u.leases"];
+    // An image of another's may be called so.
+    let [image, elsewhere] = ["state/domains/u/lock", "images/domains/u/lock"];
+    let others = ["run/domains/u/record.json", "state/disk.img", image, elsewhere];
     for name in [lock, leases].iter().chain(&others) {
         fs::write(rig.path(name), "").unwrap();
     }

@@ -22,7 +22,7 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new() -> Self {
         let rig = Self { dir: tempfile::tempdir().unwrap(), cgroups: None };
-        for name in ["state", "images"] {
+        for name in ["state", "run", "images"] {
             fs::create_dir(rig.path(name)).unwrap();
         }
         symlink("/etc", rig.path("images/etc")).unwrap();
@@ -45,7 +45,7 @@ impl Rig {
         let local = Local::new().with_policy(Some(policy)).with_cgroup_parent(self.cgroups.clone());
         // What goes on until it is killed.
         let local = local.with_program("/bin/sleep".into(), vec!["60".to_owned()]);
-        local.take_up()?;
+        local.take_up(&self.path("run"))?;
         local.perform(request, &[])
     }
 

@@ -18,8 +18,8 @@ use crate::{Broker as _, BrokerError, Local, Request, sys};
 const PATIENCE: Duration = Duration::from_secs(5);
 const TURN: Duration = Duration::from_millis(2);
 
-/// Perform what is asked through `door` until its other end is closed. `lock` is a file that is
-/// ours alone meanwhile, made if it is not there; only then are the acts made ready. What keeps it from
+/// Perform what is asked through `door` until its other end is closed. `lock` is a file of the daemon's run
+/// directory that is ours alone meanwhile, made if it is not there; only then are the acts made ready. What keeps it from
 /// beginning is the daemon's to tell.
 pub fn serve(
     door: OwnedFd,
@@ -63,7 +63,7 @@ fn begin(
 ) -> Result<(OwnedFd, Local, Children), BrokerError> {
     let held = alone(lock)?;
     let local = local()?;
-    local.take_up()?;
+    local.take_up(lock.parent().unwrap_or(lock))?;
     let children = Children::new().map_err(BrokerError::host("wait for processes"))?;
     Ok((held, local, children))
 }
