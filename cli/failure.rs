@@ -144,13 +144,25 @@ impl From<ClientError> for Failure {
     }
 }
 
+/// Of a unix socket.
+const LONGEST_PATH: usize = api::http::server::LONGEST_PATH;
+
 /// A certificate that was made for an authority, as `openssl req -x509` makes them, is no server's.
 fn cause_is_authority(source: &std::io::Error) -> bool {
     source.to_string().contains("CaUsedAsEndEntity")
 }
 
 fn unreachable(endpoint: &api::client::Endpoint, source: &std::io::Error) -> Failure {
-    let cause = format!("Failed to connect socket to '{endpoint}': {}", reason(source));
+    let cause = |why: &str| format!("Failed to connect socket to '{endpoint}': {why}");
+    if let api::client::Endpoint::Unix(path) = endpoint
+        && path.as_os_str().len() > LONGEST_PATH
+    {
+        let len = path.as_os_str().len();
+        let why =
+            format!("its path is {len} bytes long, and the kernel takes {LONGEST_PATH} at most");
+        return Failure::new(Exit::Unreachable, cause(&why)).while_doing(NOT_CONNECTED);
+    }
+    let cause = cause(&reason(source));
     let denied = source.kind() == std::io::ErrorKind::PermissionDenied;
     let exit = if denied { Exit::Denied } else { Exit::Unreachable };
     let failure = Failure::new(exit, cause).while_doing(NOT_CONNECTED);

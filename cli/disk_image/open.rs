@@ -20,8 +20,19 @@ pub(crate) struct Opener {
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
     pub(crate) format: Format,
+    /// Nobody said so: its first bytes did.
+    guessed: bool,
     pub(crate) file: Arc<dyn Storage>,
     pub(crate) description: Description,
+}
+
+impl Found {
+    /// The first other file that it needs.
+    fn names(&self) -> Option<&str> {
+        let it = &self.description;
+        let backing = it.backing.as_ref().map(|backing| &backing.name);
+        backing.or(it.data_file.as_ref()).or(it.extents.first()).map(String::as_str)
+    }
 }
 
 impl Opener {
@@ -48,7 +59,8 @@ impl Opener {
                 Failure::other(format!("cannot read {}: {error}", source.path.display()))
             })?,
         };
-        look(source.path.clone(), format, file)
+        let found = look(source.path.clone(), format, file)?;
+        Ok(Found { guessed: source.format.is_none(), ..found })
     }
 
     /// The image below, if there is one. Its format is not guessed: whoever filled that image chose
@@ -76,6 +88,14 @@ impl Opener {
 
     /// The image with everything it needs.
     pub(crate) fn chain(&self, top: Found, read_only: bool) -> Result<Node, Failure> {
+        if let Some(name) = top.names().filter(|_| top.guessed) {
+            // A guest can write such a header into its raw disk, and would be given what it names.
+            let (path, format) = (top.path.display(), top.format);
+            let line = format!("{path} begins as {format} images do, and names {name:?}");
+            let hint =
+                format!("say what it is: -f {format}, or -f raw if it is a guest's raw disk");
+            return Err(Failure::usage(line).hint(hint));
+        }
         let mut found = vec![top];
         while let Some(below) = found.last().map(|last| self.below(last)).transpose()?.flatten() {
             found.push(below);
@@ -97,7 +117,7 @@ impl Opener {
 
 fn look(path: PathBuf, format: Format, file: Arc<dyn Storage>) -> Result<Found, Failure> {
     let description = image::describe(&*file, format).map_err(of(&path))?;
-    Ok(Found { path, format, file, description })
+    Ok(Found { path, format, guessed: false, file, description })
 }
 
 /// An error about the image at `path`.

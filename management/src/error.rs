@@ -201,6 +201,13 @@ impl Error {
         self
     }
 
+    /// Said after what it happened to: `place: message`.
+    #[must_use]
+    pub fn within(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// The message with every cause behind it, for the one place that prints it.
     #[must_use]
     pub fn chain(&self) -> String {

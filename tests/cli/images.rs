@@ -140,7 +140,7 @@ fn only_what_differs_from_the_backing_image_is_copied() {
     let info = images.done("info --backing-chain top");
     assert!(info.contains("backing file: base\nbacking file format: raw\n"), "{info}");
     assert!(info.contains("image: base\nfile format: raw\n"), "{info}");
-    let map = images.done("map --json top");
+    let map = images.done("map --json -f qcow2 top");
     let map: serde_json::Value = serde_json::from_str(&map).unwrap();
     let depths: Vec<_> = map.as_array().unwrap().iter().map(|it| it["depth"].as_u64()).collect();
     assert!(depths.contains(&Some(0)) && depths.contains(&Some(1)), "{map}");
@@ -207,6 +207,45 @@ fn other_places_than_files_are_not_followed() {
         let error = images.refused(&format!("convert -f qcow2 -O raw {name} new"));
         assert!(error.contains(words), "{name}: {error}");
     }
+}
+
+/// As a guest writes it into its raw disk, to be shown a file of the host.
+#[test]
+fn what_an_image_names_is_not_followed_unless_somebody_said_what_it_is() {
+    let images = Images::new();
+    images.rig.write("secret", "secret\n".repeat(1 << 16));
+    images.qemu_img("create -q -f qcow2 -b secret -F raw forged");
+    images.qemu_img("create -q -f qcow2 -o data_file=other,data_file_raw=on elsewhere 1M");
+    let extent =
+        "# Disk DescriptorFile\nversion=1\ncreateType=\"monolithicFlat\"\nRW 8 FLAT \"secret\" 0\n";
+    let mut disk = extent.as_bytes().to_vec();
+    disk.resize(65536, 0);
+    images.rig.write("extent", disk);
+    let before = std::fs::read(images.rig.path("other")).unwrap();
+    for (name, format, named) in [
+        ("forged", "qcow2", "secret"),
+        ("elsewhere", "qcow2", "other"),
+        ("extent", "vmdk", "secret"),
+    ] {
+        let mut verbs = vec![format!("convert {name} new"), format!("map {name}")];
+        if format == "qcow2" {
+            verbs.push(format!("resize {name} 2M"));
+        }
+        for verb in verbs {
+            let error = images.refused(&verb);
+            assert!(error.contains(&format!("and names \"{named}\"")), "{verb}: {error}");
+            assert!(error.contains(&format!("-f {format}, or -f raw")), "{verb}: {error}");
+        }
+        images.done(&format!("info {name}"));
+        images.done(&format!("convert -f raw {name} new"));
+        let [copy, own] = ["new", name].map(|name| std::fs::read(images.rig.path(name)).unwrap());
+        // Sectors are whole.
+        assert!(copy.starts_with(&own) && copy.len() < own.len() + 512, "{name} is a raw disk");
+        std::fs::remove_file(images.rig.path("new")).unwrap();
+    }
+    assert!(std::fs::read(images.rig.path("other")).unwrap() == before);
+    images.done("convert -f qcow2 forged new");
+    assert!(std::fs::read(images.rig.path("new")).unwrap().starts_with(b"secret\n"));
 }
 
 #[test]

@@ -222,7 +222,18 @@ const FAILURES: &[(&[&str], &str, i32)] = &[
          error: Failed to connect socket to '/nonexistent': No such file or directory\n",
         6,
     ),
+    (
+        &["-c", LONG_PATH, "list"],
+        "error: failed to connect to the hypervisor\n\
+         error: Failed to connect socket to '/run/a/directory/of/a/directory/of/a/directory/of/a/directory/\
+         of/a/directory/of/a/directory/of/a/directory/api.sock': its path is 115 bytes long, and the \
+         kernel takes 107 at most\n",
+        6,
+    ),
 ];
+
+const LONG_PATH: &str = "/run/a/directory/of/a/directory/of/a/directory/of/a/directory/of/a/directory/\
+                         of/a/directory/of/a/directory/api.sock";
 
 #[test]
 fn failures_are_told_in_virsh_words_and_by_exit_status() {

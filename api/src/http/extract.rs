@@ -311,7 +311,7 @@ fn most_of(request: &Request, limit: usize) -> usize {
     }
 }
 
-async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Failure> {
+pub(super) async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Failure> {
     let too_large =
         || Failure::new(HttpCode::TooLarge, format!("the body is larger than {limit} bytes"));
     // What announces itself as too long is not waited for.

@@ -1,6 +1,6 @@
 //! Keeps foreign web pages out. A browser on this host can be made to send requests to a loopback
 //! port by any page it shows; such a request carries the page's `Origin`, or (DNS rebinding) a
-//! `Host` that is a name of the attacker's.
+//! `Host` that is a name of the attacker's. Of two hosts another server would take the other one.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
@@ -28,6 +28,12 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
 }
 
 fn check(headers: &HeaderMap, any_name: bool) -> Result<(), Failure> {
+    if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        return Err(Failure::new(
+            HttpCode::BadRequest,
+            "a request has one Host, and this has more",
+        ));
+    }
     let host = text(headers, header::HOST);
     if let Some(host) = host
         && !any_name

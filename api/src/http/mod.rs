@@ -10,6 +10,7 @@
 mod audit;
 mod backup;
 mod block_job;
+mod bodiless;
 mod console;
 mod convert;
 mod definition;
@@ -217,9 +218,11 @@ fn routes() -> OpenApiRouter<App> {
 
 /// The whole service, for any caller that stands in a request's extensions.
 pub fn router(manager: Manager) -> Router {
-    let (router, _) = routes().split_for_parts();
+    let (router, document) = routes().split_for_parts();
     let app = App { manager };
+    let bodiless = bodiless::Bodiless::of(&document);
     router
+        .route_layer(axum::middleware::from_fn_with_state(bodiless, bodiless::refuse))
         .merge(openapi::pages())
         .merge(screen::pages())
         .fallback(no_such_route)

@@ -39,6 +39,8 @@ const MAX_HEADERS: usize = 100;
 const DRAIN: Duration = Duration::from_secs(2);
 /// After an `accept` that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Of a unix socket, without the byte that ends it.
+pub const LONGEST_PATH: usize = 107;
 
 /// An open listening socket and what being connected to it proves.
 #[derive(Debug)]
@@ -61,6 +63,11 @@ enum Socket {
 pub enum ListenError {
     #[error("cannot listen on {path:?}")]
     Unix { path: PathBuf, source: std::io::Error },
+    #[error(
+        "cannot listen on {path:?}: the path is {len} bytes long, and the kernel takes \
+         {LONGEST_PATH} at most"
+    )]
+    TooLong { path: PathBuf, len: usize },
     #[error("another daemon listens on {path:?}")]
     InUse { path: PathBuf },
     #[error("cannot listen on {address}")]
@@ -172,6 +179,10 @@ fn places(access: Access, most: usize) -> Arc<Places> {
 
 /// See [`Listener::unix`].
 pub(crate) fn bind(path: &Path) -> Result<UnixListener, ListenError> {
+    let len = path.as_os_str().len();
+    if len > LONGEST_PATH {
+        return Err(ListenError::TooLong { path: path.to_owned(), len });
+    }
     let failed = |source| ListenError::Unix { path: path.to_owned(), source };
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(ListenError::InUse { path: path.to_owned() });

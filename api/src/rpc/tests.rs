@@ -173,6 +173,12 @@ async fn frames_that_lie_end_the_connection() {
         client.send(&bytes).await;
         assert!(client.is_closed().await, "{bytes:?}");
     }
+    // Lengths that no packet has, with as many bytes as a head has.
+    for length in [0, 3, 4, 27, (32 << 20) + 5, 1 << 31, u32::MAX - 3, u32::MAX] {
+        let mut client = Client::opened(Access::Admin).await;
+        client.send(&[&length.to_be_bytes()[..], &whole[4..]].concat()).await;
+        assert!(client.is_closed().await, "{length}");
+    }
 }
 
 #[tokio::test]

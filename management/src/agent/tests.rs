@@ -56,7 +56,7 @@ async fn an_agent_that_never_finds_its_place_costs_its_time_limit_and_no_more() 
 
 #[tokio::test]
 async fn answers_that_are_none_are_refused_and_cleaned() {
-    for manner in ["garbage", "neither", "other-type", "nested"] {
+    for manner in ["garbage", "neither", "other-type", "nested", "twice"] {
         let error = refusal(manner).await;
         assert!(matches!(error, AgentError::Garbage { .. }), "{manner}: {error:?}");
         assert!(!error.to_string().contains('\u{1b}'), "{error}");

@@ -22,8 +22,20 @@ use crate::translate::{Below, OpenDisk, formats};
 struct Next<'a> {
     path: PathBuf,
     format: DiskFormat,
+    /// The image on top of it.
+    above: Option<PathBuf>,
     /// What the definition says about the images below.
     declared: Option<&'a BackingStore>,
+}
+
+impl Next<'_> {
+    /// Who asked for it is part of what went wrong: it may be a stranger's image.
+    fn named(&self, disk: &str, error: Error) -> Error {
+        match &self.above {
+            None => error,
+            Some(above) => error.within(About { disk, path: above }.place("what lies below it")),
+        }
+    }
 }
 
 impl Opener<'_> {
@@ -40,7 +52,8 @@ impl Opener<'_> {
         let mut below: Vec<Below> = Vec::new();
         let mut seen = HashSet::new();
         let mut open = Some(top);
-        let mut now = Next { path: path.to_owned(), format, declared: disk.backing_store.as_ref() };
+        let declared = disk.backing_store.as_ref();
+        let mut now = Next { path: path.to_owned(), format, above: None, declared };
         loop {
             let about = About { disk: &disk.target.dev, path: &now.path };
             let read_only = disk.read_only || !layers.is_empty();
@@ -51,7 +64,9 @@ impl Opener<'_> {
             }
             let file = match open.take() {
                 Some(file) => file,
-                None => self.disk_image(disk, &now.path, true, direct, Sharing::Exclusive)?,
+                None => self
+                    .disk_image(disk, &now.path, true, direct, Sharing::Exclusive)
+                    .map_err(|error| now.named(&disk.target.dev, error))?,
             };
             let stat = rustix::fs::fstat(&file).map_err(|errno| about.host(errno.into()))?;
             seen.insert((stat.st_dev, stat.st_ino));
@@ -94,7 +109,9 @@ impl Opener<'_> {
                 let text = format!("its data lies in {}, which is not beside it", path.display());
                 return Err(about.refused(&text));
             }
-            let file = self.disk_image(disk, &path, read_only, direct, Sharing::Exclusive)?;
+            let file = self
+                .disk_image(disk, &path, read_only, direct, Sharing::Exclusive)
+                .map_err(|error| error.within(about.place("what it says its data lies in")))?;
             Ok(self.table.add(file))
         };
         let data_file = description.and_then(|it| it.data_file.as_ref());
@@ -115,7 +132,7 @@ pub(crate) fn files(
 ) -> Result<(Vec<Format>, Vec<OwnedFd>), Error> {
     let format = disk.driver.as_ref().and_then(|driver| driver.format);
     let format = format.unwrap_or(DiskFormat::Raw);
-    let mut now = Next { path, format, declared: disk.backing_store.as_ref() };
+    let mut now = Next { path, format, above: None, declared: disk.backing_store.as_ref() };
     let (mut kinds, mut files, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     loop {
         let about = About { disk: &disk.target.dev, path: &now.path };
@@ -128,7 +145,9 @@ pub(crate) fn files(
         }
         let format = formats::of_xml(now.format)
             .ok_or_else(|| about.refused(&format!("its format {} is not provided", now.format)))?;
-        let file = broker.open_image(&now.path, true, false, Sharing::Shared)?;
+        let file = broker
+            .open_image(&now.path, true, false, Sharing::Shared)
+            .map_err(|error| now.named(&disk.target.dev, error.into()))?;
         let found = describe(broker, &file, format, &about)?;
         if found.as_ref().is_some_and(|it| it.data_file.is_some() || !it.extents.is_empty()) {
             let text = "its data lies in other files, which only its guest has open: start it";
@@ -178,7 +197,8 @@ fn next<'a>(
         let path = locate(&backing.name, about.path).map_err(|error| about.image(&error))?;
         let format = declared_format(backing).map_err(|error| about.image(&error))?;
         let format = formats::to_xml(format).ok_or_else(|| about.no_disk(format))?;
-        return Ok(Some(Next { path, format, declared: None }));
+        let above = Some(now.path.clone());
+        return Ok(Some(Next { path, format, above, declared: None }));
     };
     let Some(kind) = store.kind else {
         // `<backingStore/>`: the chain ends here.
@@ -207,7 +227,8 @@ fn next<'a>(
     };
     let path = path.ok_or_else(|| about.refused("its <backingStore> names no file"))?;
     let format = store.format.map_or(DiskFormat::Raw, |format| format.kind);
-    Ok(Some(Next { path, format, declared: store.backing_store.as_deref() }))
+    let above = Some(now.path.clone());
+    Ok(Some(Next { path, format, above, declared: store.backing_store.as_deref() }))
 }
 
 /// In the directory of the image, or below.
@@ -223,9 +244,12 @@ struct About<'a> {
 }
 
 impl About<'_> {
+    fn place(&self, part: &str) -> String {
+        format!("disk {}: image {}: {part}", self.disk, self.path.display())
+    }
+
     fn refused(&self, reason: &str) -> Error {
-        let (disk, path) = (self.disk, self.path.display());
-        Error::new(Code::ResourceMissing, format!("disk {disk}: image {path}: {reason}"))
+        Error::new(Code::ResourceMissing, self.place(reason))
     }
 
     fn no_disk(&self, format: Format) -> Error {

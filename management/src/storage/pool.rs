@@ -467,6 +467,20 @@ impl State {
         if self.stored.is_some() { self.change(|stored| stored.raw = raw) } else { Ok(()) }
     }
 
+    /// What a raw volume was filled with says what it is, unless that names other files: then it may
+    /// as well be the disk of a guest that wrote such a header, and a copy of it would show the guest
+    /// what lies there. One that was made as qcow2 may name what it likes.
+    fn see_anew(&mut self, volume: &str) -> Result<(), Error> {
+        let was_raw = self.raw.get(volume).copied();
+        self.pin_raw(volume, None)?;
+        let found = self.look_again(volume)?;
+        if was_raw.is_some() && found.is_some_and(|view| view.backing.is_some()) {
+            self.pin_raw(volume, was_raw)?;
+            self.look_again(volume)?;
+        }
+        Ok(())
+    }
+
     /// Remove a volume that nobody else has open, or that others only `read`.
     pub(crate) fn remove(&mut self, volume: &str, read: bool) -> Result<(), Error> {
         self.idle_volume(volume)?;
@@ -534,9 +548,10 @@ impl Pool {
         self.run(move |state| {
             state.busy.remove(&volume);
             if anew {
-                state.pin_raw(&volume, None)?;
+                state.see_anew(&volume)?;
+            } else {
+                state.look_again(&volume)?;
             }
-            state.look_again(&volume)?;
             if let Some(change) = change {
                 state.tell(change, Some(&volume));
             }

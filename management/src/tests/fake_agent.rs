@@ -33,7 +33,10 @@ pub(crate) fn serve(stream: UnixStream, manner: &str, heard: impl Fn(&Value) -> 
         if command == "guest-sync-delimited" {
             let id = request["arguments"]["id"].as_u64().unwrap();
             let id = if manner == "wrong-id" { id ^ 1 } else { id };
-            let answer = [b"\xFF".to_vec(), line(&json!({ "return": id }))].concat();
+            let mut answer = [b"\xFF".to_vec(), line(&json!({ "return": id }))].concat();
+            if manner == "twice" {
+                answer.extend_from_within(..);
+            }
             if writer.write_all(&answer).is_err() {
                 return;
             }

@@ -105,6 +105,23 @@ async fn what_a_strangers_image_names_is_refused_by_name() {
     make(&host, "loop", Some(("pool", Some("qcow2"))));
     make(&host, "pool", Some(("loop", Some("qcow2"))));
     make(&host, "device", Some(("/dev/null", Some("raw"))));
+    make(&host, "directory", Some((".", Some("raw"))));
+    make(&host, "pipe", Some(("fifo", Some("raw"))));
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        host.path("fifo"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    make(&host, "circle", Some(("link", Some("raw"))));
+    std::os::unix::fs::symlink("link", host.path("link")).unwrap();
+    make(&host, "itself", Some(("itself", Some("qcow2"))));
+    for number in 0..=200 {
+        let below = format!("deep{}", number + 1);
+        make(&host, &format!("deep{number}"), Some((&below, Some("qcow2"))));
+    }
     make(&host, "encrypted", None);
     let extent =
         "# Disk DescriptorFile\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"/etc/passwd\" 0\n";
@@ -115,7 +132,13 @@ async fn what_a_strangers_image_names_is_refused_by_name() {
         ("no-format", "does not say which format its backing image \"base\" has"),
         ("json", "begins with \"json\":, and only files are followed"),
         ("nbd", "begins with \"nbd\":, and only files are followed"),
+        ("lost", "what lies below it: image"),
         ("lost", "nowhere does not exist"),
+        ("directory", "is a directory; it must be a regular file or a block device"),
+        ("pipe", "fifo is a FIFO; it must be a regular file or a block device"),
+        ("circle", "what lies below it: "),
+        ("itself", "it lies below itself"),
+        ("deep0", "deep200: there are more than 200 images on top of each other"),
         ("other-format", "there is no image format \"cloop\""),
         ("not-qcow2", "base: this is no qcow2 image"),
         ("loop", "it lies below itself"),
@@ -130,7 +153,7 @@ async fn what_a_strangers_image_names_is_refused_by_name() {
         let error = start(&host, &daemon, &name, &disk).await.unwrap_err();
         assert!(error.message.contains(words), "{image}: {error}");
         let about = host.path(image).display().to_string();
-        let below = ["lost", "device", "not-qcow2"].contains(&image);
+        let below = ["not-qcow2", "deep0"].contains(&image);
         assert!(error.message.contains(&about) || below, "{error}");
     }
     assert!(host.run_dirs().is_empty(), "something was left behind");

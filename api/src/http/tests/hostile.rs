@@ -105,6 +105,41 @@ async fn a_chunked_body_hides_no_second_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pieces_of_a_body_that_make_no_sense_are_refused() {
+    let served = Served::new().await;
+    let post = "POST /v1/domains HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/xml\r\n\
+        Transfer-Encoding: chunked\r\n\r\n";
+    let (extension, trailers) = ("a".repeat(1 << 20), "a: b\r\n".repeat(100_000));
+    for pieces in [
+        "-1\r\n{}\r\n0\r\n\r\n",
+        "0x2\r\n{}\r\n0\r\n\r\n",
+        "2\n{}\n0\n\n",
+        "2\r\n{}XX0\r\n\r\n",
+        "10000000000000000\r\n{}\r\n0\r\n\r\n",
+        &format!("2;{extension}\r\n{{}}\r\n0\r\n\r\n"),
+        &format!("2\r\n{{}}\r\n0\r\n{trailers}\r\n"),
+    ] {
+        let reply = served.exchange(format!("{post}{pieces}")).await;
+        let begin = &pieces[..pieces.len().min(40)];
+        assert!(reply.starts_with("HTTP/1.1 400"), "{begin:?} → {reply:?}");
+        assert_eq!(reply.matches("HTTP/1.1").count(), 1, "{begin:?} was taken for two requests");
+    }
+    served.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_two_hosts_is_for_none() {
+    let served = Served::new().await;
+    let get = "GET /v1/node HTTP/1.1\r\n";
+    for hosts in ["Host: localhost\r\nHost: evil", "Host: localhost\r\nHost: localhost"] {
+        let reply = served.exchange(format!("{get}{hosts}\r\n\r\n")).await;
+        assert!(reply.starts_with("HTTP/1.1 400"), "{hosts:?} → {reply}");
+        assert!(reply.contains("one Host"), "{reply}");
+    }
+    served.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn endless_heads_are_cut_off() {
     let served = Served::new().await;
     let many = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "a: b\r\n".repeat(100_000));
@@ -200,6 +235,10 @@ async fn a_dead_daemons_socket_is_replaced_and_a_live_ones_is_not() {
     let second = Listener::unix(&path, Access::Admin).unwrap_err();
     assert!(matches!(second, ListenError::InUse { .. }), "{second}");
     drop(listener);
+
+    let long = directory.path().join("x".repeat(120));
+    let refused = Listener::unix(&long, Access::Admin).unwrap_err().to_string();
+    assert!(refused.ends_with("and the kernel takes 107 at most"), "{refused}");
 
     // Something that is no socket is nobody's to remove.
     let file = directory.path().join("file");

@@ -109,6 +109,29 @@ async fn json_that_is_broken_deep_doubled_or_unknown_is_refused_with_its_place()
 }
 
 #[tokio::test]
+async fn a_body_that_nobody_would_read_is_refused() {
+    let rig = Rig::new().await;
+    for (line, body, says) in [
+        ("POST /v1/domains/a/start", r#"{"paused":true}"#, "the query: paused, reset_nvram"),
+        ("POST /v1/domains/a/start", r#"{"fd":3}"#, "takes no body"),
+        ("POST /v1/domains/a/reset", "<domain/>", "takes no body; send none"),
+        ("DELETE /v1/domains/a", r#"{"nvram":"keep"}"#, "the query: "),
+        ("GET /v1/domains", "active=true", "the query: "),
+    ] {
+        let reply = rig.call(line, "application/json", body).await;
+        assert_eq!((reply.status, reply.code().as_str()), (StatusCode::BAD_REQUEST, "bad-request"));
+        assert!(reply.text.contains(says), "{line}: {}", reply.text);
+    }
+    let long = rig.call("POST /v1/domains/a/start", "", vec![b' '; MAX_JSON + 1]).await;
+    assert_eq!(long.code(), "too-large");
+    // Some clients send one whatever they do.
+    for nothing in ["", "{}", "null", " \r\n"] {
+        let reply = rig.call("POST /v1/domains/a/start", "application/json", nothing).await;
+        assert_eq!(reply.code(), "not-found", "{nothing:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_query_that_is_not_understood_is_refused() {
     let rig = Rig::new().await;
     for path in [

@@ -41,8 +41,9 @@ impl Operation for DescribeDisk {
         let path = place(cx, disk)?;
         let declared = disk.driver.as_ref().and_then(|driver| driver.format);
         let format = declared.map_or(Some(Format::Raw), formats::of_xml).unwrap_or(Format::Raw);
+        let about = format!("disk {}: image {}", disk.target.dev, path.display());
         let node = cx.node.clone();
-        blocking(move || sizes(&*node.broker, path, format)).await
+        blocking(move || sizes(&*node.broker, path, format, &about)).await
     }
 }
 
@@ -81,7 +82,12 @@ pub(super) fn place(cx: &Context, disk: &Disk) -> Result<PathBuf, Error> {
     }
 }
 
-fn sizes(broker: &dyn Broker, path: PathBuf, format: Format) -> Result<DiskSizes, Error> {
+fn sizes(
+    broker: &dyn Broker,
+    path: PathBuf,
+    format: Format,
+    about: &str,
+) -> Result<DiskSizes, Error> {
     // Also while a guest writes to it: nothing is locked.
     let open = broker.open_image(&path, true, false, Sharing::Shared)?;
     let failed = |source| {
@@ -94,7 +100,7 @@ fn sizes(broker: &dyn Broker, path: PathBuf, format: Format) -> Result<DiskSizes
     let is_device = found.file_type().is_block_device();
     let capacity = match format {
         Format::Raw => end,
-        other => inspect(broker, other, &open)?.size,
+        other => inspect(broker, other, &open).map_err(|error| error.within(about))?.size,
     };
     // st_blocks counts 512 bytes, whatever the file system does.
     let allocation = if is_device { end } else { found.blocks().saturating_mul(512) };

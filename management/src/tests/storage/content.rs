@@ -87,6 +87,15 @@ async fn a_raw_volume_stays_raw_whatever_its_guest_writes() {
     assert_eq!(daemon.volume("forged").await.unwrap().format, Format::Raw);
     let clone = daemon.clone("forged", "clone", CloneMode::Copy).await.unwrap();
     assert_eq!((clone.format, clone.backing), (Format::Raw, None));
+    // Nor does it become another by being brought here as somebody's backup.
+    let forged = content(&daemon, "forged").await;
+    for (name, format) in [("brought", Format::Raw), ("overlay", Format::Qcow2)] {
+        daemon.create(volume_xml(name, format.name(), MIB, "")).await.unwrap();
+        daemon.upload(name, forged.clone()).await;
+        let found = daemon.volume(name).await.unwrap();
+        assert_eq!((found.format, found.backing.is_some()), (format, format == Format::Qcow2));
+    }
+    assert_eq!(content(&daemon, "brought").await, forged);
 }
 
 #[tokio::test]
