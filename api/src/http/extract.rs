@@ -271,6 +271,11 @@ impl<S: Send + Sync> FromRequest<S> for ImportBody {
 }
 
 fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    // serde takes a list for an object without names.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        let text = "the JSON body: an object is wanted, and this is a list";
+        return Err(Failure::new(HttpCode::BadRequest, text));
+    }
     serde_json::from_slice(bytes)
         .map_err(|error| Failure::new(HttpCode::BadRequest, format!("the JSON body: {error}")))
 }

@@ -39,6 +39,30 @@ impl Next<'_> {
 }
 
 impl Opener<'_> {
+    /// An image is in use by the guest itself, where another of its disks has it.
+    pub(super) fn name_twin(&self, disk: &Disk, before: &[Disk], error: Error) -> Error {
+        if error.code != Code::Locked {
+            return error;
+        }
+        let file = |disk: &Disk| {
+            let path = self.place(disk).ok()?;
+            let stat = self.broker.stat(&path).ok().flatten()?;
+            Some((stat.device, stat.inode))
+        };
+        let own = file(disk);
+        match before.iter().find(|other| own.is_some() && file(other) == own) {
+            None => error,
+            Some(twin) => {
+                let (name, other) = (&disk.target.dev, &twin.target.dev);
+                let text = format!(
+                    "disk {name} has the same image as disk {other}; a guest's disks have one each, \
+                     or share it as <shareable/>"
+                );
+                Error::new(Code::Locked, text)
+            }
+        }
+    }
+
     /// The chain of a disk whose image, already open, is not raw.
     pub(super) fn chain(
         &mut self,

@@ -348,9 +348,11 @@ impl Opener<'_> {
         for path in translate::fw_cfg_files(def) {
             resources.fw_cfg.push(self.input("fw_cfg file", path)?);
         }
-        for disk in &def.devices.disks {
+        for (index, disk) in def.devices.disks.iter().enumerate() {
             let empty = disk.device() == DiskDevice::Cdrom && disk.location() == Location::Empty;
-            let file = if empty { None } else { Some(self.disk(disk)?) };
+            let file = if empty { None } else { Some(self.disk(disk)) };
+            let before = &def.devices.disks[..index];
+            let file = file.transpose().map_err(|error| self.name_twin(disk, before, error))?;
             resources.disks.push(file);
         }
         for (index, interface) in def.devices.interfaces.iter().enumerate() {

@@ -172,6 +172,14 @@ async fn a_locked_image_names_the_domain_that_has_it() {
     assert!(error.message.ends_with("is in use by domain \"one\""), "{error}");
     daemon.destroy("one").await.unwrap();
     daemon.start("two").await.unwrap();
+    daemon.destroy("two").await.unwrap();
+    // By another name, too.
+    std::os::unix::fs::symlink(host.path("disk.img"), host.path("link.img")).unwrap();
+    let again = disk.replace("disk.img", "link.img").replace("vda", "vdb");
+    daemon.define(host.xml_with("both", "", &format!("{disk}{again}"))).await;
+    let error = daemon.start("both").await.unwrap_err();
+    assert_eq!(error.code, Code::Locked);
+    assert!(error.message.starts_with("disk vdb has the same image as disk vda; "), "{error}");
 }
 
 #[tokio::test]

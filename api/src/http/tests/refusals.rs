@@ -93,7 +93,8 @@ async fn json_that_is_broken_deep_doubled_or_unknown_is_refused_with_its_place()
     let enough = deep[..MAX_JSON].to_owned();
     for (body, says) in [
         ("{", "line 1"),
-        ("[]", "line 1"),
+        ("[]", "an object is wanted"),
+        ("\n[\"b\"]", "an object is wanted"),
         ("{\"name\":\"a\",\"name\":\"b\"}", "duplicate"),
         ("{\"name\":\"a\",\"colour\":1}", "colour"),
         ("{\"name\":1e999}", "out of range"),
