@@ -21,9 +21,15 @@ pub(crate) const MANOR: &str = env!("CARGO_BIN_EXE_manor");
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What else a rig leaves on the host: the names of its namespace and of its cgroup.
+/// A process that was killed is in its cgroup until it has ended.
 const AFTERWARDS: &str = r#"
 ip netns delete "$1"
-find "$2" -depth -type d -exec rmdir {} +
+tries=0
+while test -d "$2" -a $tries -lt 100; do
+    find "$2" -depth -type d -exec rmdir {} +
+    sleep 0.05
+    tries=$((tries + 1))
+done
 "#;
 
 pub(crate) struct Rig {
