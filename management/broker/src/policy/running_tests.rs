@@ -19,7 +19,13 @@ impl Other {
     /// Called so in the process list, with `file` open.
     fn called(name: &str, file: &Path) -> Self {
         let file = fs::File::open(file).unwrap();
-        Self::spawn(Command::new("/bin/sleep").arg0(name).arg("60").stdin(file))
+        let it = Self::spawn(Command::new("/bin/sleep").arg0(name).arg("60").stdin(file));
+        // The kernel has run it a moment before it says what it is called.
+        let line = format!("/proc/{}/cmdline", it.0.id());
+        while !fs::read(&line).unwrap().starts_with(name.as_bytes()) {
+            std::thread::yield_now();
+        }
+        it
     }
 
     fn id(&self) -> ProcessId {
