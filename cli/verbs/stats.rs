@@ -69,6 +69,8 @@ fn text(domain: &DomainStats, args: &Domstats) -> String {
         chosen.map(|chosen| chosen || all);
     let summary = &domain.summary;
     let active = summary.state.state != StateName::ShutOff;
+    // That it has no disks is said of no guest whose VMM has not said it.
+    let counted = domain.age_ms.is_some();
     let mut out = format!("Domain: '{}'\n", printable(&summary.name));
     let mut set = |key: &str, value: &dyn std::fmt::Display| {
         let _ = writeln!(out, "  {key}={}", printable(&value.to_string()));
@@ -102,7 +104,7 @@ fn text(domain: &DomainStats, args: &Domstats) -> String {
             set(&format!("vcpu.{index}.exits.sum"), &vcpu.exits);
         }
     }
-    if interface && active {
+    if interface && counted {
         set("net.count", &domain.interface_stats.len());
         for (index, net) in domain.interface_stats.iter().enumerate() {
             set(&format!("net.{index}.name"), &net.target);
@@ -114,7 +116,7 @@ fn text(domain: &DomainStats, args: &Domstats) -> String {
             set(&format!("net.{index}.tx.drop"), &net.transmit_drops);
         }
     }
-    if block && active {
+    if block && counted {
         set("block.count", &domain.block_stats.len());
         for (index, disk) in domain.block_stats.iter().enumerate() {
             set(&format!("block.{index}.name"), &disk.target);

@@ -183,6 +183,9 @@ fn virsh_tunes_a_domain() {
 #[test]
 fn virsh_drives_a_guest_through_its_life() {
     let Some(libvirt) = Libvirt::with_guest() else { return };
+    libvirt.ok("setvcpus echo 2 --maximum --config");
+    let off = libvirt.ok("domstats echo");
+    assert!(off.contains("state.state=5") && !off.contains(".count="), "{off}");
     assert_eq!(libvirt.ok("start echo"), "Domain 'echo' started");
     let again = libvirt.refused("start echo");
     assert!(again.contains("error: Domain is already active"), "{again}");
@@ -195,6 +198,7 @@ fn virsh_drives_a_guest_through_its_life() {
     for key in ["state.state=1", "cpu.time=", "vcpu.current=1", "vcpu.0.time=", "block.count=0"] {
         assert!(stats.contains(key), "{key}: {stats}");
     }
+    assert!(stats.contains("vcpu.maximum=2") && !stats.contains("vcpu.1."), "{stats}");
     let id = libvirt.ok("domid echo");
     assert!(libvirt.ok("dumpxml echo").contains(&format!("<domain type='kvm' id='{id}'>")));
     assert!(libvirt.ok("dumpxml echo --inactive").contains("<domain type='kvm'>"));

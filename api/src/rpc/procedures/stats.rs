@@ -66,6 +66,8 @@ fn counters(stats: &DomainStats, groups: u32) -> Parameters {
     let mut all = Parameters::default();
     let summary = &stats.summary;
     let is_active = summary.id.is_some();
+    // That it has no disks is said of no guest whose VMM has not said it.
+    let is_counted = stats.age.is_some();
     let has = |group: u32| groups & group != 0;
     if has(STATE) {
         let (state, reason) = summary.state.codes();
@@ -81,14 +83,14 @@ fn counters(stats: &DomainStats, groups: u32) -> Parameters {
     if has(VCPU) {
         all.uint("vcpu.current", summary.vcpus);
         all.uint("vcpu.maximum", summary.max_vcpus);
-        for (index, vcpu) in stats.vcpus.iter().enumerate() {
+        for (index, vcpu) in stats.vcpus.iter().enumerate().filter(|(_, vcpu)| vcpu.online) {
             const RUNNING: i32 = 1;
             all.int(format!("vcpu.{index}.state"), RUNNING);
             all.ullong(format!("vcpu.{index}.time"), vcpu.time);
             all.ullong(format!("vcpu.{index}.exits.sum"), vcpu.exits);
         }
     }
-    if has(INTERFACE) && is_active {
+    if has(INTERFACE) && is_counted {
         all.uint("net.count", u32::try_from(stats.interfaces.len()).unwrap_or(u32::MAX));
         for (index, interface) in stats.interfaces.iter().enumerate() {
             all.string(format!("net.{index}.name"), interface.target.as_str());
@@ -97,7 +99,7 @@ fn counters(stats: &DomainStats, groups: u32) -> Parameters {
             }
         }
     }
-    if has(BLOCK) {
+    if has(BLOCK) && is_counted {
         all.uint("block.count", u32::try_from(stats.blocks.len()).unwrap_or(u32::MAX));
         for (index, disk) in stats.blocks.iter().enumerate() {
             all.string(format!("block.{index}.name"), disk.target.as_str());
