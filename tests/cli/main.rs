@@ -22,6 +22,7 @@ mod guests;
 mod host;
 mod images;
 mod import;
+mod isolation_cost;
 mod lab;
 mod libvirt;
 mod libvirt_hosts;
