@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use management::domain::{BlockJobKind, BlockJobSpec, DiskRow};
-use management::ops::{EndBlockJob, LimitBlockJob, ListBlockJobs, ListDisks, StartBlockJob};
+use management::domain::{BlockJobKind, BlockJobSpec};
+use management::ops::{EndBlockJob, LimitBlockJob, ListBlockJobs, StartBlockJob};
 
 use super::super::failure::{Area, Failure, known_flags};
 use super::super::protocol::object::Domain;
 use super::super::protocol::typed::{Parameter, Value};
-use super::Client;
+use super::{Client, disk_target};
 
 const MIB: u64 = 1 << 20;
 
@@ -24,21 +24,6 @@ pub(crate) fn kind_number(kind: BlockJobKind) -> i32 {
         BlockJobKind::Commit => 3,
         BlockJobKind::ActiveCommit => 4,
     }
-}
-
-/// Of a disk, by that or by its source.
-pub(super) async fn target(
-    client: &Client,
-    domain: &Domain,
-    disk: &str,
-    inactive: bool,
-) -> Result<String, Failure> {
-    let disks = client.domain(ListDisks { domain: domain.reference(), inactive }).await?;
-    let is_it = |found: &DiskRow| found.target == disk || found.source.as_deref() == Some(disk);
-    let found = disks.into_iter().find(is_it).map(|found| found.target);
-    found.ok_or_else(|| {
-        Failure::invalid_argument(Area::Domain, &format!("the domain has no disk {disk:?}"))
-    })
 }
 
 async fn start(
@@ -177,7 +162,7 @@ pub(crate) async fn info(
 ) -> Result<(i32, i32, u64, u64, u64), Failure> {
     const BYTES: u32 = 1;
     known_flags(flags, BYTES, "virDomainGetBlockJobInfo")?;
-    let disk = target(&client, &domain, &disk, false).await?;
+    let disk = disk_target(&client, &domain, &disk, false).await?;
     let jobs = client.domain(ListBlockJobs { domain: domain.reference() }).await?;
     let Some(job) = jobs.into_iter().find(|job| job.target == disk) else {
         return Ok((0, 0, 0, 0, 0));

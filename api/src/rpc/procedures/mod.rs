@@ -36,11 +36,12 @@ pub(super) mod volume;
 
 use std::sync::Arc;
 
-use management::domain::{Affects, DomainRef, DomainSummary};
+use management::domain::{Affects, DiskRow, DomainRef, DomainSummary};
 use management::network::{NetworkRef, NetworkView};
+use management::ops::ListDisks;
 use management::storage::{PoolRef, PoolView, VolumeRef, VolumeView};
 
-use super::failure::{Failure, known_flags};
+use super::failure::{Area, Failure, known_flags};
 use super::protocol::object::{Domain, Network, Pool, Volume};
 use super::protocol::xdr::Encode;
 use super::session::Session;
@@ -179,6 +180,21 @@ fn map_of(cpus: impl IntoIterator<Item = u16>, len: usize) -> Vec<u8> {
         }
     }
     map
+}
+
+/// The target of a disk that is named by it, or by its source.
+async fn disk_target(
+    client: &Client,
+    domain: &Domain,
+    disk: &str,
+    inactive: bool,
+) -> Result<String, Failure> {
+    let disks = client.domain(ListDisks { domain: domain.reference(), inactive }).await?;
+    let is_it = |found: &DiskRow| found.target == disk || found.source.as_deref() == Some(disk);
+    let found = disks.into_iter().find(is_it).map(|found| found.target);
+    found.ok_or_else(|| {
+        Failure::invalid_argument(Area::Domain, &format!("the domain has no disk {disk:?}"))
+    })
 }
 
 #[cfg(test)]

@@ -9,9 +9,8 @@ use management::ops::{GetTuning, ListInterfaces, TuneDomain};
 use super::super::failure::{Area, Failure};
 use super::super::protocol::object::Domain;
 use super::super::protocol::typed::{Parameter, Parameters, Value};
-use super::block_job::target;
 use super::guest_cpus::{ids, ranges};
-use super::{Client, affects};
+use super::{Client, affects, disk_target};
 
 /// The client takes strings; without it, they are left out.
 const STRINGS: u32 = 4;
@@ -280,7 +279,7 @@ pub(crate) async fn disk(
     let disks = get(&client, &domain, affects).await?.disks;
     // Without a disk, a client asks which parameters there are.
     let disk = match disk {
-        Some(disk) => Some(target(&client, &domain, &disk, affects.config).await?),
+        Some(disk) => Some(disk_target(&client, &domain, &disk, affects.config).await?),
         None => None,
     };
     let found = disk.and_then(|disk| disks.into_iter().find(|found| found.disk == disk));
